@@ -1,0 +1,71 @@
+//! Ports that two test processes on one machine never hand out twice.
+
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Below the range that Linux gives to outgoing connections, so a server can be restarted on its port.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 12_000;
+
+/// A port on 127.0.0.1, claimed against every other testkit on this machine until dropped.
+///
+/// The claim is a socket name in the kernel and not a file: it can't outlive the process.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _claim: UnixListener,
+}
+
+impl Port {
+    /// Claims a port that nobody listens on.
+    ///
+    /// # Panics
+    /// When all 12,000 ports of the range are taken.
+    pub fn claim() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        // Processes start at different places, so that they seldom compete.
+        let start = (u64::from(std::process::id()) * 61 % u64::from(COUNT)) as u16;
+        for _ in 0..COUNT {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let number = FIRST + (start + step) % COUNT;
+            let name = format!("prompt-rollback-testkit-port-{number}");
+            let Ok(addr) = SocketAddr::from_abstract_name(name) else {
+                continue;
+            };
+            let Ok(claim) = UnixListener::bind_addr(&addr) else {
+                continue;
+            };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Self {
+                    number,
+                    _claim: claim,
+                };
+            }
+        }
+        panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+    }
+
+    /// The port's number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+}
+
+/// A port that stays claimed for as long as this process lives. For servers that the testkit doesn't start.
+pub fn free_port() -> u16 {
+    static KEPT: Mutex<Vec<Port>> = Mutex::new(Vec::new());
+    let port = Port::claim();
+    let number = port.number();
+    KEPT.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .push(port);
+    number
+}

@@ -1,0 +1,142 @@
+//! A real Prometheus.
+
+use crate::http::Http;
+use crate::process::{Process, ProcessBuilder, answers_ok, retry};
+use crate::{Dir, Port};
+use anyhow::{Result, ensure};
+use std::path::Path;
+use std::time::Duration;
+
+/// How a [`Prometheus`] is to be.
+#[derive(Debug, Default, Clone)]
+pub struct PrometheusBuilder {
+    config: String,
+    files: Vec<(String, String)>,
+    flags: Vec<String>,
+}
+
+impl PrometheusBuilder {
+    /// A file beside prometheus.yml, such as `rules/alerts.yml` or `token`; the config names it by that relative path.
+    pub fn file(mut self, relative: impl Into<String>, text: impl Into<String>) -> Self {
+        self.files.push((relative.into(), text.into()));
+        self
+    }
+
+    /// A command-line flag.
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Starts it and blocks until it is ready.
+    pub fn start(self) -> Result<Prometheus> {
+        retry(|| self.try_start())
+    }
+
+    fn try_start(&self) -> Result<Prometheus> {
+        let dir = Dir::new("prometheus")?;
+        let port = Port::claim();
+        for (name, text) in &self.files {
+            dir.write(name, text)?;
+        }
+        let config = dir.write("prometheus.yml", self.config.replace("$ADDR", &port.addr()))?;
+        let process = ProcessBuilder::new("prometheus", dir.path())
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={}", port.addr()))
+            // An alert that Alertmanager missed is sent again in seconds and not in a minute.
+            .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
+            .args(&self.flags)
+            .spawn_until(Duration::from_secs(30), || {
+                answers_ok(port.number(), "/-/ready")
+            })?;
+        Ok(Prometheus { process, port, dir })
+    }
+}
+
+/// A running Prometheus, killed when dropped.
+#[derive(Debug)]
+pub struct Prometheus {
+    process: Process,
+    port: Port,
+    dir: Dir,
+}
+
+impl Prometheus {
+    /// With this prometheus.yml, in which `$ADDR` stands for its own address.
+    pub fn builder(config: impl Into<String>) -> PrometheusBuilder {
+        PrometheusBuilder {
+            config: config.into(),
+            ..Default::default()
+        }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        self.port.addr()
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    /// A client for its API.
+    pub fn http(&self) -> Http {
+        Http::new(self.url())
+    }
+
+    /// The directory of prometheus.yml.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The process, to stop and pause it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Replaces a file (`prometheus.yml`, `rules/…`) and makes it read all of them again.
+    pub async fn reload(&self, relative: &str, text: &str) -> Result<()> {
+        self.dir
+            .write(relative, text.replace("$ADDR", &self.addr()))?;
+        let answer = self.http().post("/-/reload", "").await?;
+        ensure!(answer.status == 200, "reload: {}", answer.text());
+        Ok(())
+    }
+
+    /// The instant vector that `query` gives now: labels and value of each series.
+    pub async fn query(&self, query: &str) -> Result<Vec<(serde_json::Value, f64)>> {
+        let path = format!("/api/v1/query?query={}", crate::http::encode(query));
+        let answer = self.http().get(&path).await?;
+        ensure!(answer.status == 200, "{query}: {}", answer.text());
+        let body = answer.json()?;
+        let series = body["data"]["result"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let value =
+            |one: &serde_json::Value| one["value"][1].as_str().and_then(|text| text.parse().ok());
+        Ok(series
+            .iter()
+            .map(|one| (one["metric"].clone(), value(one).unwrap_or(f64::NAN)))
+            .collect())
+    }
+
+    /// Its alerts, pending and firing, as `/api/v1/alerts` lists them.
+    pub async fn alerts(&self) -> Result<Vec<serde_json::Value>> {
+        let body = self.http().get("/api/v1/alerts").await?.json()?;
+        Ok(body["data"]["alerts"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default())
+    }
+}

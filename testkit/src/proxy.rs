@@ -1,0 +1,261 @@
+//! A TCP proxy in front of Redis that breaks connections on demand.
+
+use anyhow::{Context, Result};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the proxy does with traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Hands everything on.
+    Pass,
+    /// Accepts and reads, but hands nothing on and answers nothing; what was read meanwhile is lost.
+    Stall,
+    /// Closes all connections, and new ones at once.
+    Cut,
+    /// Answers each command itself, with these bytes: `-LOADING …\r\n`, `-OOM …\r\n`.
+    Answer(Vec<u8>),
+}
+
+/// Which reply to lose: of the command that holds `pattern`, after `skip` others that do.
+#[derive(Debug)]
+struct Loss {
+    pattern: Vec<u8>,
+    skip: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    mode: watch::Sender<Mode>,
+    loss: Mutex<Option<Loss>>,
+}
+
+/// A running proxy on a loopback port; stops when dropped. Needs a tokio runtime.
+#[derive(Debug)]
+pub struct FaultProxy {
+    addr: String,
+    shared: Arc<Shared>,
+    accept: JoinHandle<()>,
+}
+
+impl FaultProxy {
+    /// Listens on a free port, in front of `upstream` (`host:port`).
+    pub async fn start(upstream: impl Into<String>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("bind the proxy")?;
+        let addr = listener.local_addr()?.to_string();
+        let shared = Shared {
+            upstream: upstream.into(),
+            mode: watch::Sender::new(Mode::Pass),
+            loss: Mutex::default(),
+        };
+        let shared = Arc::new(shared);
+        let accept = tokio::spawn(accept(listener, shared.clone()));
+        Ok(Self {
+            addr,
+            shared,
+            accept,
+        })
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
+    /// Changes what happens to the open connections and to new ones.
+    pub fn set(&self, mode: Mode) {
+        self.shared.mode.send_replace(mode);
+    }
+
+    /// Lets the next command that holds `pattern` through, swallows its reply and closes that connection: whoever sent
+    /// it can't know that it ran. By the time the connection closes, Redis has run it.
+    pub fn lose_next_reply_matching(&self, pattern: impl AsRef<[u8]>) {
+        self.lose_reply_after(0, pattern);
+    }
+
+    /// The same for the command after `skip` others that hold `pattern`; an empty pattern is in every command.
+    pub fn lose_reply_after(&self, skip: usize, pattern: impl AsRef<[u8]>) {
+        *self.shared.lock() = Some(Loss {
+            pattern: pattern.as_ref().to_vec(),
+            skip,
+        });
+    }
+
+    /// Whether a reply that was to be lost is still to come.
+    pub fn loss_pending(&self) -> bool {
+        self.shared.lock().is_some()
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.set(Mode::Cut);
+        self.accept.abort();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
+        self.loss
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn loses_reply_of(&self, command: &[u8]) -> bool {
+        let mut loss = self.lock();
+        let Some(armed) = loss.as_mut() else {
+            return false;
+        };
+        let pattern = &armed.pattern;
+        let matches = pattern.is_empty()
+            || command
+                .windows(pattern.len())
+                .any(|window| window == pattern);
+        if matches && armed.skip == 0 {
+            *loss = None;
+            return true;
+        }
+        armed.skip -= usize::from(matches);
+        false
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if *shared.mode.borrow() != Mode::Cut {
+            tokio::spawn(serve(client, shared.clone()));
+        }
+    }
+}
+
+async fn serve(client: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    let mut mode = shared.mode.subscribe();
+    let relay = async {
+        let server = TcpStream::connect(&shared.upstream).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let client = ToClient {
+            writer: tokio::sync::Mutex::new(to_client),
+            silent: AtomicBool::new(false),
+        };
+        tokio::select! {
+            done = replies(from_server, &client, &shared) => done,
+            done = commands(from_client, to_server, &client, &shared) => done,
+        }
+    };
+    tokio::select! {
+        done = relay => done,
+        _ = mode.wait_for(|mode| *mode == Mode::Cut) => Ok(()),
+    }
+}
+
+struct ToClient {
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// A reply is being lost: nothing goes to the client any more.
+    silent: AtomicBool,
+}
+
+async fn replies(mut from: OwnedReadHalf, client: &ToClient, shared: &Shared) -> io::Result<()> {
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut chunk).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let swallow = *shared.mode.borrow() == Mode::Stall || client.silent.load(Ordering::SeqCst);
+        if !swallow {
+            client.writer.lock().await.write_all(&chunk[..read]).await?;
+        }
+    }
+}
+
+async fn commands(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    client: &ToClient,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        while let Some(length) = command_length(&buffer) {
+            let rest = buffer.split_off(length);
+            let command = std::mem::replace(&mut buffer, rest);
+            let mode = shared.mode.borrow().clone();
+            match mode {
+                Mode::Stall => continue,
+                Mode::Cut => return Ok(()),
+                Mode::Answer(reply) => client.writer.lock().await.write_all(&reply).await?,
+                Mode::Pass if shared.loses_reply_of(&command) => {
+                    client.silent.store(true, Ordering::SeqCst);
+                    to.write_all(&command).await?;
+                    // Redis runs all it was sent before it sees the end and closes, which ends `replies`.
+                    to.shutdown().await?;
+                    std::future::pending::<()>().await;
+                }
+                Mode::Pass => to.write_all(&command).await?,
+            }
+        }
+    }
+}
+
+/// Bytes of the first whole command in `buffer`: an array of bulk strings. What isn't one (TLS) goes through as it comes.
+fn command_length(buffer: &[u8]) -> Option<usize> {
+    let number = |at: usize, mark: u8| -> Option<(usize, usize)> {
+        let end = at + buffer[at..].iter().position(|byte| *byte == b'\n')?;
+        let line = buffer[at..end].strip_prefix(&[mark])?.strip_suffix(b"\r")?;
+        Some((std::str::from_utf8(line).ok()?.parse().ok()?, end + 1))
+    };
+    match buffer.first()? {
+        b'*' => {
+            let (items, mut at) = number(0, b'*')?;
+            for _ in 0..items {
+                if at >= buffer.len() {
+                    return None;
+                }
+                let (length, start) = number(at, b'$')?;
+                at = start + length + 2;
+            }
+            (at <= buffer.len()).then_some(at)
+        }
+        _ => Some(buffer.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_length;
+
+    #[test]
+    fn a_command_ends_after_its_last_argument() {
+        let get = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        assert_eq!(command_length(get), Some(get.len()));
+        assert_eq!(
+            command_length(&[get.as_slice(), b"*1\r\n$4\r\nPI"].concat()),
+            Some(get.len())
+        );
+        for cut in 1..get.len() {
+            assert_eq!(command_length(&get[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(command_length(b"\x16\x03\x01"), Some(3));
+        assert_eq!(command_length(b""), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! The receiver under test, as a process of its own.
+
+use crate::http::Http;
+use crate::process::{Process, ProcessBuilder, answers_ok, retry};
+use crate::{Dir, Port};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// What `start` waits for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// `/-/ready` answers 200: it serves, and Redis is there.
+    #[default]
+    Ready,
+    /// `/-/healthy` answers 200: it serves, whatever Redis does.
+    Healthy,
+    /// Nothing: for a start that is to fail.
+    Nothing,
+}
+
+/// How a [`Receiver`] is to be.
+#[derive(Debug, Default, Clone)]
+pub struct ReceiverBuilder {
+    binary: PathBuf,
+    config: String,
+    files: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+    wait: Wait,
+}
+
+impl ReceiverBuilder {
+    /// The text of its config file. The listen address comes from the testkit.
+    pub fn config(mut self, toml: impl Into<String>) -> Self {
+        self.config = toml.into();
+        self
+    }
+
+    /// A file in its working directory, such as a token.
+    pub fn file(mut self, relative: impl Into<String>, text: impl Into<String>) -> Self {
+        self.files.push((relative.into(), text.into()));
+        self
+    }
+
+    /// An environment variable. None of `PROMPT_ROLLBACK_*` is inherited.
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// What `start` waits for, instead of `/-/ready`.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Receiver> {
+        retry(|| self.try_start())
+    }
+
+    fn try_start(&self) -> Result<Receiver> {
+        let dir = Dir::new("receiver")?;
+        let port = Port::claim();
+        for (name, text) in &self.files {
+            dir.write(name, text)?;
+        }
+        let config = dir.write("prompt-rollback.toml", &self.config)?;
+        // The child runs in its own directory, where a relative path would mean something else.
+        let binary = std::path::absolute(&self.binary).context("path of the binary")?;
+        let mut command = ProcessBuilder::new(binary, dir.path())
+            .without_env("PROMPT_ROLLBACK_")
+            .env("PROMPT_ROLLBACK_SERVER__LISTEN", port.addr())
+            .args(["serve", "--config"])
+            .arg(config);
+        for (key, value) in &self.env {
+            command = command.env(key, value);
+        }
+        let process = start_until(&command, port.number(), self.wait)?;
+        Ok(Receiver {
+            process,
+            command,
+            wait: self.wait,
+            port,
+            dir,
+        })
+    }
+}
+
+fn start_until(command: &ProcessBuilder, port: u16, wait: Wait) -> Result<Process> {
+    let within = Duration::from_secs(15);
+    match wait {
+        Wait::Ready => command.spawn_until(within, || answers_ok(port, "/-/ready")),
+        Wait::Healthy => command.spawn_until(within, || answers_ok(port, "/-/healthy")),
+        Wait::Nothing => command.spawn(),
+    }
+}
+
+/// A running receiver, killed when dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    process: Process,
+    command: ProcessBuilder,
+    wait: Wait,
+    port: Port,
+    dir: Dir,
+}
+
+impl Receiver {
+    /// From this binary; in a test of the root crate that is `env!("CARGO_BIN_EXE_prompt-rollback")`.
+    pub fn builder(binary: impl Into<PathBuf>) -> ReceiverBuilder {
+        ReceiverBuilder {
+            binary: binary.into(),
+            ..Default::default()
+        }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        self.port.addr()
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    /// A client for its API, without a token.
+    pub fn http(&self) -> Http {
+        Http::new(self.url())
+    }
+
+    /// Its working directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The process, to pause it or to wait for its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM, then its exit status; an error when it takes longer than 15 s.
+    pub fn sigterm(&mut self) -> Result<ExitStatus> {
+        self.process.terminate(Duration::from_secs(15))
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts again, on the same port and with the same config, after ending it if need be.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = start_until(&self.command, self.port(), self.wait)?;
+        Ok(())
+    }
+}

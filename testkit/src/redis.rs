@@ -1,0 +1,276 @@
+//! A real redis-server.
+
+use crate::process::{Process, ProcessBuilder, retry};
+use crate::{Dir, Port, eventually, tls};
+use anyhow::{Context, Result};
+use redis::FromRedisValue;
+use redis::aio::MultiplexedConnection;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// With an ACL file the testkit needs a way in of its own, whatever the file says.
+const ACL_USER: &str = "testkit";
+
+/// How a [`Redis`] is to be.
+#[derive(Debug, Default, Clone)]
+pub struct RedisBuilder {
+    tls: bool,
+    unix: bool,
+    appendonly: bool,
+    acl: Option<String>,
+    conf: Vec<String>,
+}
+
+impl RedisBuilder {
+    /// Listens with TLS too, on a second port, with a certificate that [`Redis::ca_file`] vouches for.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Listens on a unix socket too.
+    pub fn unix_socket(mut self) -> Self {
+        self.unix = true;
+        self
+    }
+
+    /// Keeps its data over a restart: append-only file, written through at each command.
+    pub fn appendonly(mut self) -> Self {
+        self.appendonly = true;
+        self
+    }
+
+    /// The text of an ACL file. A user of the testkit's own is added to it.
+    pub fn acl(mut self, text: impl Into<String>) -> Self {
+        self.acl = Some(text.into());
+        self
+    }
+
+    /// Replicates `master`.
+    pub fn replica_of(self, master: &Redis) -> Self {
+        self.conf(format!("replicaof 127.0.0.1 {}", master.port()))
+    }
+
+    /// Adds lines of redis.conf; they win over the testkit's own.
+    pub fn conf(mut self, lines: impl Into<String>) -> Self {
+        self.conf.push(lines.into());
+        self
+    }
+
+    /// Starts it and blocks until it answers.
+    pub fn start(self) -> Result<Redis> {
+        retry(|| self.try_start())
+    }
+
+    fn try_start(&self) -> Result<Redis> {
+        let dir = Dir::new("redis")?;
+        let port = Port::claim();
+        let mut conf = vec![
+            "bind 127.0.0.1".to_owned(),
+            format!("port {}", port.number()),
+            format!("dir {}", dir.path().display()),
+            "daemonize no".to_owned(),
+            "save \"\"".to_owned(),
+            "maxmemory-policy noeviction".to_owned(),
+            // A replica of a test needn't wait for more replicas to share a snapshot.
+            "repl-diskless-sync-delay 0".to_owned(),
+        ];
+        if self.appendonly {
+            conf.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
+        }
+        if self.unix {
+            conf.push(format!(
+                "unixsocket {}",
+                dir.path().join("redis.sock").display()
+            ));
+        }
+        if let Some(text) = &self.acl {
+            let path = dir.write(
+                "users.acl",
+                format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n"),
+            )?;
+            conf.push(format!("aclfile {}", path.display()));
+        }
+        let mut tls = None;
+        if self.tls {
+            let (files, port) = (tls::generate(&dir)?, Port::claim());
+            conf.push(format!("tls-port {}", port.number()));
+            conf.push(format!("tls-cert-file {}", files.cert.display()));
+            conf.push(format!("tls-key-file {}", files.key.display()));
+            conf.push(format!("tls-ca-cert-file {}", files.ca.display()));
+            conf.push("tls-auth-clients no".to_owned());
+            tls = Some((port, files.ca));
+        }
+        conf.extend(self.conf.iter().cloned());
+        let file = dir.write("redis.conf", conf.join("\n"))?;
+        let command = ProcessBuilder::new("redis-server", dir.path()).arg(file);
+        let process = start_ready(&command, port.number())?;
+        Ok(Redis {
+            process,
+            command,
+            port,
+            tls,
+            acl: self.acl.is_some(),
+            unix: self.unix,
+            dir,
+        })
+    }
+}
+
+fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {
+    command.spawn_until(Duration::from_secs(10), || is_ready(port))
+}
+
+/// Up once PING is answered by anything but `LOADING`: a refusal by an ACL is an answer too.
+fn is_ready(port: u16) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 64];
+        let read = stream.read(&mut answer)?;
+        Ok(read > 0 && !answer.starts_with(b"-LOADING"))
+    };
+    ask().unwrap_or(false)
+}
+
+/// A running redis-server, killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    command: ProcessBuilder,
+    port: Port,
+    tls: Option<(Port, PathBuf)>,
+    acl: bool,
+    unix: bool,
+    dir: Dir,
+}
+
+impl Redis {
+    /// A plain one: no persistence, no password, TCP only.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// One with options.
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    /// Its TCP port.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn addr(&self) -> String {
+        self.port.addr()
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr())
+    }
+
+    /// `redis+unix:///…/redis.sock`.
+    ///
+    /// # Panics
+    /// Without [`RedisBuilder::unix_socket`].
+    pub fn unix_url(&self) -> String {
+        assert!(self.unix, "started without a unix socket");
+        format!("redis+unix://{}", self.dir().join("redis.sock").display())
+    }
+
+    /// `rediss://127.0.0.1:port`.
+    ///
+    /// # Panics
+    /// Without [`RedisBuilder::tls`].
+    pub fn tls_url(&self) -> String {
+        let (port, _) = self.tls.as_ref().expect("started without TLS");
+        format!("rediss://{}", port.addr())
+    }
+
+    /// The certificate authority to trust, PEM.
+    ///
+    /// # Panics
+    /// Without [`RedisBuilder::tls`].
+    pub fn ca_file(&self) -> &Path {
+        &self.tls.as_ref().expect("started without TLS").1
+    }
+
+    /// Its directory, with redis.conf and its data.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Shuts down in order (SIGTERM): an append-only file is complete.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.terminate(Duration::from_secs(10)).map(drop)
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts again, on the same port and in the same directory, after ending it if need be.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = start_ready(&self.command, self.port())?;
+        Ok(())
+    }
+
+    /// SIGSTOP: accepts connections (the kernel does), answers nothing.
+    pub fn pause(&self) -> Result<()> {
+        self.process.pause()
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.process.resume()
+    }
+
+    /// A connection of the testkit's own, past any ACL file.
+    pub async fn connection(&self) -> Result<MultiplexedConnection> {
+        let user = if self.acl {
+            format!("{ACL_USER}:any@")
+        } else {
+            String::new()
+        };
+        let client = redis::Client::open(format!("redis://{user}{}", self.addr()))?;
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .context("connect to redis")
+    }
+
+    /// Runs one command on a connection of its own.
+    pub async fn cmd<T: FromRedisValue>(&self, args: &[&str]) -> Result<T> {
+        let mut command = redis::Cmd::new();
+        command.arg(args);
+        let result = command.query_async(&mut self.connection().await?).await;
+        result.with_context(|| format!("redis: {}", args.join(" ")))
+    }
+
+    /// Waits until `count` replicas are online and have all of this master's writes.
+    pub async fn wait_for_replicas(&self, count: usize) -> Result<()> {
+        let what = format!("{count} replicas in sync with {}", self.addr());
+        eventually(&what, Duration::from_secs(10), async || {
+            let info: String = self.cmd(&["INFO", "replication"]).await.ok()?;
+            let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+            let offset = format!("offset={},", field("master_repl_offset:")?);
+            let synced = |line: &&str| {
+                line.starts_with("slave") && line.contains("state=online") && line.contains(&offset)
+            };
+            (info.lines().filter(synced).count() >= count).then_some(())
+        })
+        .await
+    }
+}
