@@ -1,1 +1,2 @@
-//! x
+pub mod config;
+pub mod decision;

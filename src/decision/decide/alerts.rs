@@ -1,0 +1,348 @@
+//! What alerts do.
+
+use super::super::event::{Alert, AlertStatus};
+use super::super::incident::{AlertRecord, FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::state::Stray;
+use super::super::trigger::{Action, Severity, Trigger};
+use super::{AlertOutcome, Draft, Outcome};
+
+/// What an alert did to the incident of its version.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Joined {
+    Opened,
+    Updated(&'static str),
+    /// Known already; asks for nothing new unless what held it is gone.
+    Again,
+}
+
+enum Acted {
+    Flipped,
+    Held(Guard),
+    Asked,
+}
+
+/// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
+pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
+    let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
+    // ends first, then what fires on versions without traffic: both tell whether the target is healthy
+    for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
+        if alert.status == AlertStatus::Resolved {
+            *outcome = Some(resolved(draft, alert));
+        }
+    }
+    for served in [false, true] {
+        let mut versions: Vec<&VersionName> = Vec::new();
+        for (alert, outcome) in alerts.iter().zip(&outcomes) {
+            let wanted = outcome.is_none() && draft.has_traffic(&alert.version) == served;
+            if wanted && !versions.contains(&&alert.version) {
+                versions.push(&alert.version);
+            }
+        }
+        for version in versions {
+            let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
+            let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();
+            let group: Vec<&Alert> = indexes.iter().map(|i| &alerts[*i]).collect();
+            for (index, outcome) in indexes.into_iter().zip(firing(draft, version, &group)) {
+                outcomes[index] = Some(outcome);
+            }
+        }
+    }
+    // every alert is either resolved or belongs to a version that is served or not
+    outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
+}
+
+fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
+    AlertOutcome { outcome, reason, incident }
+}
+
+fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
+    let joined: Vec<Result<(IncidentId, Joined), AlertOutcome>> =
+        group.iter().map(|alert| join(draft, alert)).collect();
+    let Some(id) = joined.iter().find_map(|j| j.as_ref().ok()).map(|(id, _)| id.clone()) else {
+        return joined.into_iter().filter_map(Result::err).collect();
+    };
+    let news = joined.iter().flatten().any(|(_, joined)| *joined != Joined::Again);
+    let acted = if news { act(draft, &id, version) } else { act_if_unheld(draft, &id, version) };
+    let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
+        let (id, joined) = match joined {
+            Ok(joined) => joined,
+            Err(outcome) => return outcome,
+        };
+        let rollback = alert.trigger.action == Action::Rollback;
+        let (what, reason) = match (&acted, joined) {
+            (Some(Acted::Flipped), _) if rollback => (Outcome::RolledBack, "alert"),
+            (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
+                (Outcome::Held, guard.as_str())
+            }
+            (_, Joined::Again) => (Outcome::Duplicate, "duplicate"),
+            (_, Joined::Opened) => (Outcome::IncidentOpened, alert.trigger.action.as_str()),
+            (_, Joined::Updated(reason)) => (Outcome::IncidentUpdated, reason),
+        };
+        outcome(what, reason, Some(id))
+    };
+    group.iter().zip(joined).map(describe).collect()
+}
+
+/// Puts a firing alert where it belongs.
+fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
+    let now = draft.now;
+    let refresh_after = draft.policy.refresh_after();
+    let served = draft.has_traffic(&alert.version);
+    let severity = alert.trigger.severity;
+    let silenced = draft.state.suppressed.iter().any(|s| {
+        s.fingerprint == alert.fingerprint && s.version == alert.version && severity <= s.severity
+    });
+    if silenced {
+        return Err(outcome(Outcome::Ignored, "dismissed", None));
+    }
+    if let Some(incident) = draft.state.open_incident_on(&alert.version) {
+        if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
+            if now.since(record.last_seen) >= refresh_after {
+                record.last_seen = now;
+            }
+            return Ok((incident.id.clone(), Joined::Again));
+        }
+        if served {
+            return Ok((incident.id.clone(), Joined::Updated(add(incident, alert, now))));
+        }
+    }
+    if !served {
+        stray(draft, alert);
+        return Err(outcome(Outcome::Ignored, "not_active", None));
+    }
+    let reopen_within = draft.policy.reopen_within;
+    let resting = draft.state.incidents.iter_mut().find(|i| {
+        i.version == alert.version
+            && i.phase == Phase::Resolved
+            && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
+    });
+    if let Some(incident) = resting {
+        reopen(incident, alert, now);
+        let id = incident.id.clone();
+        stop_soak(draft, &alert.version);
+        return Ok((id, Joined::Updated("reopened")));
+    }
+    Ok((open(draft, alert), Joined::Opened))
+}
+
+fn stop_soak(draft: &mut Draft<'_>, version: &VersionName) {
+    let (policy, now) = (draft.policy, draft.now);
+    if let Some(record) = draft.state.version_mut(version) {
+        record.known_good = record.known_good(policy, now); // what has soaked by now stays
+        record.soak_from = None;
+    }
+}
+
+fn stray(draft: &mut Draft<'_>, alert: &Alert) {
+    let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
+    let known = draft.state.strays.iter().any(|s| {
+        s.fingerprint == alert.fingerprint && s.version == alert.version && now.since(s.last_seen) < refresh_after
+    });
+    // an alert on a version that nobody ever served says nothing about a target
+    if known || draft.state.version(&alert.version).is_none() {
+        return;
+    }
+    draft.remember(Stray {
+        version: alert.version.clone(),
+        fingerprint: alert.fingerprint.clone(),
+        alertname: alert.alertname.clone(),
+        severity: alert.trigger.severity,
+        last_seen: now,
+    });
+}
+
+/// Adds an alert to an open incident and says how.
+fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'static str {
+    incident.quiet_since = None;
+    let text = describe(alert);
+    let place = incident.alerts.iter().position(|r| r.fingerprint == alert.fingerprint);
+    let (reason, text) = match place {
+        Some(place) => {
+            let was_firing = incident.alerts[place].firing;
+            let first_seen = incident.alerts[place].first_seen;
+            incident.alerts[place] = AlertRecord { first_seen, ..AlertRecord::new(alert, now) };
+            if was_firing { ("worse", format!("got worse: {text}")) } else { ("firing_again", format!("fires again: {text}")) }
+        }
+        None => {
+            if incident.alerts.len() >= Policy::MAX_ALERTS {
+                // an ended one goes first; among firing ones the newest is the least needed
+                let victim = incident.alerts.iter().position(|r| !r.firing).unwrap_or(incident.alerts.len() - 1);
+                incident.alerts.remove(victim);
+            }
+            incident.alerts.push(AlertRecord::new(alert, now));
+            ("joined", text)
+        }
+    };
+    incident.note(now, NoteKind::Alert, text);
+    reason
+}
+
+fn describe(alert: &Alert) -> String {
+    let mut text = format!("{} ({})", alert.alertname, alert.trigger.severity);
+    if !alert.summary.is_empty() {
+        text.push_str(": ");
+        text.push_str(&alert.summary);
+    }
+    for remark in &alert.trigger.remarks {
+        text.push_str("; ");
+        text.push_str(remark);
+    }
+    text
+}
+
+fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
+    let now = draft.now;
+    let id = draft.next_id();
+    let target = draft.state.target(Some(&alert.version), draft.policy, now).cloned();
+    let mut incident = Incident {
+        id: id.clone(),
+        prompt: draft.snapshot.prompt.clone(),
+        version: alert.version.clone(),
+        target,
+        phase: Phase::Observing,
+        opened_at: now,
+        updated_at: now,
+        closed_at: None,
+        severity: Severity::Medium,
+        action: Action::Observe,
+        decider: draft.policy.fallback_decider.clone(),
+        time_limit: alert.trigger.time_limit,
+        deadline: None,
+        quiet_since: None,
+        held: None,
+        flip: None,
+        decided_by: None,
+        ask: 0,
+        escalations: 0,
+        alerts: vec![AlertRecord::new(alert, now)],
+        notes: Vec::new(),
+    };
+    incident.note(now, NoteKind::Opened, describe(alert));
+    draft.state.incidents.push(incident);
+    stop_soak(draft, &alert.version);
+    id
+}
+
+/// The same trouble within `reopen_within`: the same incident, whose clocks go on.
+fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
+    add(incident, alert, now);
+    incident.closed_at = None;
+    incident.escalations = 0;
+    incident.deadline = None;
+    incident.phase = Phase::Observing;
+    incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
+}
+
+/// Makes the incident follow the strongest of its firing alerts.
+fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+    let (now, policy) = (draft.now, draft.policy);
+    let target = draft.state.target(Some(version), policy, now).cloned();
+    let held = draft.guard(version);
+    let incident = draft.incident(id)?;
+    let strongest = incident.strongest()?.clone();
+    let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
+    incident.severity = strongest.severity;
+    incident.action = strongest.action;
+    incident.time_limit = strongest.time_limit;
+    incident.decider =
+        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    incident.target = target.clone();
+    let limit = now.plus(strongest.time_limit);
+    match strongest.action {
+        Action::Rollback => match (held, target) {
+            (None, Some(target)) => {
+                let reason = why(&strongest);
+                draft.flip(&target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+                return Some(Acted::Flipped);
+            }
+            (held, _) => {
+                let held = held?; // no target is a guard of its own
+                let guard = held.guard;
+                if incident.held.as_ref() != Some(&held) {
+                    incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
+                }
+                incident.held = Some(held);
+                ask(incident, limit, true);
+                return Some(Acted::Held(guard));
+            }
+        },
+        Action::Page | Action::Recommend => {
+            let investigated = incident.phase == Phase::Investigating && !stronger;
+            if !investigated {
+                ask(incident, limit, stronger);
+            }
+        }
+        Action::Observe => {
+            if incident.phase == Phase::Observing && incident.deadline.is_none() {
+                // reopened: the clock of the observation goes on
+                incident.deadline = Some(incident.opened_at.plus(strongest.time_limit).max(now));
+            }
+        }
+    }
+    Some(Acted::Asked)
+}
+
+/// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
+/// Not while a person has it in hand.
+fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+    let waits = {
+        let incident = draft.incident(id)?;
+        incident.phase == Phase::AwaitingDecision
+            && incident.held.is_some()
+            && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
+    };
+    if waits && draft.has_traffic(version) && draft.guard(version).is_none() {
+        return act(draft, id, version);
+    }
+    None
+}
+
+/// Asks the decider, by `limit` at the latest; a deadline that runs already only moves earlier.
+fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
+    let waiting = incident.phase == Phase::AwaitingDecision;
+    if changed || !waiting {
+        incident.ask += 1;
+    }
+    incident.deadline = match incident.deadline {
+        Some(deadline) if waiting => Some(deadline.min(limit)),
+        _ => Some(limit),
+    };
+    incident.phase = Phase::AwaitingDecision;
+}
+
+fn why(alert: &AlertRecord) -> String {
+    if alert.summary.is_empty() { alert.alertname.clone() } else { format!("{}: {}", alert.alertname, alert.summary) }
+}
+
+fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
+    let now = draft.now;
+    let mut known = false;
+    let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
+    let before = draft.state.strays.len() + draft.state.suppressed.len();
+    draft.state.strays.retain(|s| !ours(&s.version, &s.fingerprint));
+    draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
+    let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
+    let mut id = None;
+    if let Some(incident) = draft.state.open_incident_on(&alert.version) {
+        if let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint) {
+            known = true;
+            id = Some(incident.id.clone());
+            if record.firing {
+                record.firing = false;
+                ended = true;
+                let text = format!("{} has ended", record.alertname);
+                if incident.alerts.iter().all(|r| !r.firing) {
+                    incident.quiet_since = Some(now);
+                }
+                incident.note(now, NoteKind::Alert, text);
+            }
+        }
+    }
+    match (ended, known) {
+        (true, _) => outcome(Outcome::Resolved, "resolved", id),
+        (false, true) => outcome(Outcome::Duplicate, "duplicate", id),
+        (false, false) => outcome(Outcome::Ignored, "unknown_alert", None),
+    }
+}

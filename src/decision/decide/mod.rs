@@ -1,0 +1,607 @@
+//! The decision tree. One file per source of events; this one holds what they share: the draft of a commit and the
+//! moves that change what is served.
+
+mod alerts;
+mod person;
+mod timer;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::event::Event;
+use super::incident::{Flip, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
+use super::names::{PromptName, VersionName};
+use super::policy::Policy;
+use super::state::{ActivatedBy, PromptState, Quarantine, Serving, Stray};
+use super::time::{Timestamp, spoken};
+
+/// One prompt as it was loaded, in one round trip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub prompt: PromptName,
+    pub active: Active,
+    /// Fields and values of `routing`, as they are.
+    pub routing: Vec<(String, String)>,
+    pub state: PromptState,
+    /// Who paused automation for this prompt or for all, and why.
+    pub paused: Option<String>,
+    /// How many other prompts were rolled back automatically within the budget's window.
+    pub recent_auto: u32,
+    /// For [`Event::Decide`]: the incident, which may be closed and so gone from the state.
+    pub incident: Option<Incident>,
+    /// For [`Event::Register`]: the content that this version has already.
+    pub content: Option<String>,
+    /// Ids for the incidents that this decision may open: one for each version that the event names.
+    pub fresh_ids: Vec<IncidentId>,
+}
+
+/// The raw value of `active`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Active {
+    Absent,
+    Version(VersionName),
+    /// Someone SET what is no version; the text is shortened for the log.
+    Foreign(String),
+}
+
+impl Active {
+    pub fn version(&self) -> Option<&VersionName> {
+        match self {
+            Active::Version(version) => Some(version),
+            Active::Absent | Active::Foreign(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub answer: Answer,
+    /// `None`: nothing is to be written.
+    pub commit: Option<Commit>,
+}
+
+/// All that one script writes, at once or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub state: PromptState,
+    /// The new value of `active`.
+    pub active: Option<VersionName>,
+    pub routing: Routing,
+    pub incidents: Vec<IncidentWrite>,
+    pub log: Vec<LogEntry>,
+    pub changes: Vec<Change>,
+    pub wakes: Vec<Wake>,
+    /// Set if this flips without a person: refused if automation is paused or the budget spent in the meantime.
+    pub automatic: Option<Automatic>,
+    /// Content to keep (`Some`) or to drop (`None`).
+    pub content: Vec<(VersionName, Option<String>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routing {
+    Keep,
+    Drop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncidentWrite {
+    pub incident: Incident,
+    /// Its phase before; `None` for a new one.
+    pub was: Option<Phase>,
+}
+
+/// An entry of the deployment log: what was served changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    pub event: LogEvent,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: String,
+    pub operator: String,
+    pub incident: Option<IncidentId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogEvent {
+    Rollback,
+    Activate,
+    External,
+}
+
+impl LogEvent {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogEvent::Rollback => "rollback",
+            LogEvent::Activate => "activate",
+            LogEvent::External => "external",
+        }
+    }
+}
+
+/// What is told to prompt servers on the channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wake {
+    pub incident: IncidentId,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Automatic {
+    pub max: u32,
+    pub window: Duration,
+}
+
+/// What is said to whoever sent the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One for each alert, in the order of the event.
+    Alerts(Vec<AlertOutcome>),
+    Changed {
+        from: Option<String>,
+        to: VersionName,
+        incident: Option<IncidentId>,
+        /// The target was active already.
+        unchanged: bool,
+        mode: Option<FlipMode>,
+    },
+    Registered {
+        created: bool,
+        known_good: bool,
+    },
+    Decided(Phase),
+    Refused(Refusal),
+    Noted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertOutcome {
+    pub outcome: Outcome,
+    /// snake_case, also a metric label.
+    pub reason: &'static str,
+    pub incident: Option<IncidentId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    RolledBack,
+    IncidentOpened,
+    IncidentUpdated,
+    Duplicate,
+    Held,
+    Resolved,
+    Ignored,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::RolledBack => "rolled_back",
+            Outcome::IncidentOpened => "incident_opened",
+            Outcome::IncidentUpdated => "incident_updated",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Held => "held",
+            Outcome::Resolved => "resolved",
+            Outcome::Ignored => "ignored",
+        }
+    }
+}
+
+/// Why a person's request changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    UnknownPrompt,
+    UnknownIncident,
+    UnknownVersion,
+    Moved,
+    RecentlyRolledBack,
+    NeedsForce,
+    NoKnownGood,
+    AlreadyDecided,
+    Differs,
+    TooManyVersions,
+}
+
+impl RefusalCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::UnknownPrompt => "unknown_prompt",
+            RefusalCode::UnknownIncident => "unknown_incident",
+            RefusalCode::UnknownVersion => "unknown_version",
+            RefusalCode::Moved => "moved",
+            RefusalCode::RecentlyRolledBack => "recently_rolled_back",
+            RefusalCode::NeedsForce => "needs_force",
+            RefusalCode::NoKnownGood => "no_known_good",
+            RefusalCode::AlreadyDecided => "already_decided",
+            RefusalCode::Differs => "differs",
+            RefusalCode::TooManyVersions => "too_many_versions",
+        }
+    }
+
+    /// The thing asked about does not exist (404); otherwise its state forbids the request (409).
+    pub fn is_not_found(self) -> bool {
+        matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)
+    }
+}
+
+impl Refusal {
+    fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Decides what to do about `event`. Pure: the same arguments always give the same decision.
+pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
+    let mut draft = Draft::new(policy, snapshot, now);
+    draft.notice_outside_change();
+    let answer = match event {
+        Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut draft, alerts)),
+        Event::Rollback(request) => draft.refused_or(person::rollback, request),
+        Event::Register(request) => draft.refused_or(person::register, request),
+        Event::Activate { version, operator, force } => {
+            draft.refused_or(person::activate, &person::Activation { version, operator, force: *force })
+        }
+        Event::Decide { incident, choice, operator, target, force } => draft.refused_or(
+            person::choose,
+            &person::Click { incident, choice: *choice, operator, target: target.as_ref(), force: *force },
+        ),
+        Event::Timer { incident } => timer::due(&mut draft, incident),
+        Event::Look => Answer::Noted,
+    };
+    draft.finish(answer)
+}
+
+/// A commit in the making.
+struct Draft<'a> {
+    policy: &'a Policy,
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+    state: PromptState,
+    active: Option<VersionName>,
+    routing: Routing,
+    log: Vec<LogEntry>,
+    changes: Vec<Change>,
+    automatic: Option<Automatic>,
+    content: Vec<(VersionName, Option<String>)>,
+    ids_used: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn new(policy: &'a Policy, snapshot: &'a Snapshot, now: Timestamp) -> Self {
+        Self {
+            policy,
+            snapshot,
+            now,
+            state: snapshot.state.clone(),
+            active: None,
+            routing: Routing::Keep,
+            log: Vec::new(),
+            changes: Vec::new(),
+            automatic: None,
+            content: Vec::new(),
+            ids_used: 0,
+        }
+    }
+
+    /// Runs a person's request; a refusal leaves nothing of it behind.
+    fn refused_or<T>(&mut self, request: fn(&mut Self, &T) -> Result<Answer, Refusal>, argument: &T) -> Answer {
+        request(self, argument).unwrap_or_else(|refusal| {
+            *self = Self::new(self.policy, self.snapshot, self.now);
+            self.notice_outside_change();
+            Answer::Refused(refusal)
+        })
+    }
+
+    /// `active` is not what we left there: someone SET it by hand or from CI. Follow, never overwrite.
+    fn notice_outside_change(&mut self) {
+        let snapshot = self.snapshot;
+        let actual = snapshot.active.version();
+        let left = self.state.serving.as_ref().map(|s| s.version.clone());
+        if left.as_ref() != actual {
+            let to = match &snapshot.active {
+                Active::Absent => None,
+                Active::Version(version) => Some(version.to_string()),
+                Active::Foreign(text) => Some(text.clone()),
+            };
+            let reason = match snapshot.active {
+                Active::Absent => "active was deleted outside of prompt-rollback",
+                Active::Version(_) => "active was set outside of prompt-rollback",
+                Active::Foreign(_) => "active was set to something that is no version",
+            };
+            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, "external", None);
+            match actual {
+                Some(version) => self.serve(&version.clone(), ActivatedBy::External),
+                None => self.retire(),
+            }
+        }
+        // a split counts only while `active` is one of its fields
+        let stale = !snapshot.routing.is_empty()
+            && !snapshot.routing.iter().any(|(field, _)| actual.is_some_and(|v| v.as_str() == field));
+        if stale {
+            self.routing = Routing::Drop;
+        }
+    }
+
+    fn serving(&self) -> Option<&VersionName> {
+        self.state.serving.as_ref().map(|s| &s.version)
+    }
+
+    fn has_traffic(&self, version: &VersionName) -> bool {
+        self.serving() == Some(version)
+    }
+
+    /// What `active` holds, as text for people.
+    fn served_text(&self) -> Option<String> {
+        match (&self.snapshot.active, self.serving()) {
+            (_, Some(version)) => Some(version.to_string()),
+            (Active::Foreign(text), None) => Some(text.clone()),
+            (_, None) => None,
+        }
+    }
+
+    /// The served version loses all traffic; what hung on its traffic ends.
+    fn retire(&mut self) {
+        let Some(serving) = self.state.serving.take() else { return };
+        let (policy, now) = (self.policy, self.now);
+        let version = serving.version;
+        if let Some(record) = self.state.version_mut(&version) {
+            record.known_good = record.known_good(policy, now);
+            record.soak_from = None;
+            record.last_active = Some(now);
+        }
+        let mut strays = Vec::new();
+        for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
+            let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
+            if *subject != version {
+                continue;
+            }
+            strays.extend(incident.alerts.iter().filter(|a| a.firing).map(|alert| Stray {
+                version: incident.version.clone(),
+                fingerprint: alert.fingerprint.clone(),
+                alertname: alert.alertname.clone(),
+                severity: alert.severity,
+                last_seen: alert.last_seen,
+            }));
+            incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
+        }
+        for stray in strays {
+            self.remember(stray);
+        }
+    }
+
+    /// `version` gets all traffic from now on.
+    fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
+        self.retire();
+        let (policy, now) = (self.policy, self.now);
+        let record = self.state.version_entry(version, now);
+        record.first_active.get_or_insert(now);
+        record.last_active = Some(now);
+        record.soak_from = record.known_good(policy, now).is_none().then_some(now);
+        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        // its alerts are news again
+        self.state.strays.retain(|s| s.version != *version);
+        self.limit_versions();
+    }
+
+    /// Makes room for a new version by forgetting the one longest out of use that nobody could need.
+    fn limit_versions(&mut self) {
+        while self.state.versions.len() > Policy::MAX_VERSIONS {
+            let serving = self.serving().cloned();
+            let protected: Vec<_> =
+                self.state.targets(serving.as_ref(), self.policy, self.now).into_iter().take(10).cloned().collect();
+            let newest = self.state.versions.iter().map(|v| v.known_since).max();
+            let oldest = self
+                .state
+                .versions
+                .iter()
+                .filter(|v| Some(&v.version) != serving.as_ref() && !protected.contains(&v.version))
+                .filter(|v| Some(v.known_since) != newest)
+                .min_by_key(|v| (v.last_active.unwrap_or(v.known_since), v.known_since))
+                .map(|v| (v.version.clone(), v.has_content));
+            let Some((oldest, has_content)) = oldest else { break };
+            self.state.versions.retain(|v| v.version != oldest);
+            if has_content {
+                self.content.push((oldest, None));
+            }
+        }
+    }
+
+    fn record(
+        &mut self,
+        event: LogEvent,
+        from: Option<String>,
+        to: Option<String>,
+        reason: &str,
+        operator: &str,
+        incident: Option<IncidentId>,
+    ) {
+        self.changes.push(Change { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
+        self.log.push(LogEntry {
+            event,
+            from,
+            to,
+            reason: reason.to_owned(),
+            operator: operator.to_owned(),
+            incident,
+        });
+    }
+
+    fn remember(&mut self, stray: Stray) {
+        let known =
+            self.state.strays.iter_mut().find(|s| s.version == stray.version && s.fingerprint == stray.fingerprint);
+        match known {
+            Some(known) => *known = stray,
+            None => {
+                if self.state.strays.len() >= Policy::MAX_STRAYS {
+                    self.state.strays.remove(0);
+                }
+                self.state.strays.push(stray);
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> IncidentId {
+        let id = self.snapshot.fresh_ids[self.ids_used].clone();
+        self.ids_used += 1;
+        id
+    }
+
+    fn incident(&mut self, id: &IncidentId) -> Option<&mut Incident> {
+        self.state.incidents.iter_mut().find(|i| i.id == *id)
+    }
+
+    /// What speaks against rolling `from` back without a person.
+    fn guard(&self, from: &VersionName) -> Option<Held> {
+        let (policy, now) = (self.policy, self.now);
+        let held = |guard, detail: String| Some(Held { guard, detail });
+        if let Some(who) = &self.snapshot.paused {
+            return held(Guard::Paused, format!("automation is paused ({who})"));
+        }
+        if policy.dry_run {
+            return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
+        }
+        let Some(target) = self.state.target(Some(from), policy, now) else {
+            return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
+        };
+        let fresh = |s: &&Stray| s.version == *target && now.since(s.last_seen) < policy.forget_after;
+        if let Some(alert) = self.state.strays.iter().find(fresh) {
+            return held(Guard::TargetUnhealthy, format!("{} fires on {target} too", alert.alertname));
+        }
+        if let Some(serving) = self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback) {
+            let age = now.since(serving.since);
+            if age < policy.cooldown {
+                let detail = format!(
+                    "{from} was itself put there by a rollback {} ago (cooldown {})",
+                    spoken(age),
+                    spoken(policy.cooldown)
+                );
+                return held(Guard::Cooldown, detail);
+            }
+        }
+        if self.snapshot.recent_auto >= policy.max_auto_rollbacks {
+            let detail = match policy.max_auto_rollbacks {
+                0 => "automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned(),
+                max => format!(
+                    "{} other prompts were rolled back within {} (at most {max}): this looks like the provider, not the prompt",
+                    self.snapshot.recent_auto,
+                    spoken(policy.budget_window),
+                ),
+            };
+            return held(Guard::Budget, detail);
+        }
+        None
+    }
+
+    /// Serves `to` instead of what is served, as a rollback. `incident` is the one on the version rolled back.
+    fn flip(&mut self, to: &VersionName, mode: FlipMode, operator: &str, reason: &str, incident: Option<&IncidentId>) {
+        let now = self.now;
+        let from = self.served_text();
+        let bad = self.serving().cloned();
+        let deadline = now.plus(self.policy.verification_deadline);
+        if let (Some(id), Some(bad)) = (incident, &bad) {
+            if let Some(incident) = self.incident(id) {
+                incident.target = Some(to.clone());
+                incident.flip =
+                    Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
+                incident.phase = Phase::Verifying;
+                incident.deadline = Some(deadline);
+                incident.held = None;
+                incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
+            }
+        }
+        self.serve(to, ActivatedBy::Rollback);
+        if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
+            let known_good = record.known_good.take();
+            record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
+        }
+        if let Some(record) = self.state.version_mut(to) {
+            record.quarantine = None; // a forced rollback to it says so; any other target has none
+        }
+        self.active = Some(to.clone());
+        self.routing = Routing::Drop;
+        self.state.last_rollback = Some(now);
+        if mode == FlipMode::Auto {
+            self.automatic =
+                Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });
+        }
+        self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
+    }
+
+    /// Starts the soak of the served version anew if no incident is left on it.
+    fn restart_soak(&mut self, version: &VersionName) {
+        let troubled = self.state.open_incidents().any(|i| i.version == *version);
+        if troubled || !self.has_traffic(version) {
+            return;
+        }
+        let now = self.now;
+        if let Some(record) = self.state.version_mut(version).filter(|r| r.known_good.is_none()) {
+            record.soak_from = Some(now);
+        }
+    }
+
+    fn finish(mut self, answer: Answer) -> Decision {
+        let before =
+            |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
+        let incidents: Vec<IncidentWrite> = self
+            .state
+            .incidents
+            .iter()
+            .filter(|i| before(&i.id) != Some(*i))
+            .map(|i| IncidentWrite { incident: i.clone(), was: before(&i.id).map(|b| b.phase) })
+            .collect();
+        let unchanged = incidents.is_empty()
+            && self.log.is_empty()
+            && self.content.is_empty()
+            && self.routing == Routing::Keep
+            && self.state == self.snapshot.state;
+        if unchanged {
+            return Decision { answer, commit: None };
+        }
+        self.forget_the_past();
+        let wakes = incidents
+            .iter()
+            .filter_map(|w| {
+                let at = w.incident.next_wake(self.policy)?;
+                Some(Wake { incident: w.incident.id.clone(), at })
+            })
+            .collect();
+        let commit = Commit {
+            state: self.state,
+            active: self.active,
+            routing: self.routing,
+            incidents,
+            log: self.log,
+            changes: self.changes,
+            wakes,
+            automatic: self.automatic,
+            content: self.content,
+        };
+        Decision { answer, commit: Some(commit) }
+    }
+
+    /// Drops what can't matter any more; done only when something is written anyway.
+    fn forget_the_past(&mut self) {
+        let (policy, now) = (self.policy, self.now);
+        self.state.incidents.retain(|i| {
+            i.phase.is_open()
+                || (i.phase == Phase::Resolved && i.closed_at.is_some_and(|at| now.since(at) < policy.reopen_within))
+        });
+        self.state.strays.retain(|s| now.since(s.last_seen) < policy.forget_after);
+        let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
+        self.state.suppressed.drain(..excess);
+    }
+}

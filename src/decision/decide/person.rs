@@ -1,0 +1,347 @@
+//! What people ask for, through API, CLI and buttons.
+
+use super::super::event::{Choice, Register, Rollback};
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::state::{ActivatedBy, KnownGood, Suppressed};
+use super::super::time::spoken;
+use super::super::trigger::{Action, Severity};
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing};
+
+pub(super) struct Activation<'a> {
+    pub version: &'a VersionName,
+    pub operator: &'a str,
+    pub force: bool,
+}
+
+pub(super) struct Click<'a> {
+    pub incident: &'a IncidentId,
+    pub choice: Choice,
+    pub operator: &'a str,
+    pub target: Option<&'a VersionName>,
+    pub force: bool,
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+fn must_be_known(draft: &Draft<'_>) -> Result<()> {
+    if draft.state.versions.is_empty() && draft.served_text().is_none() {
+        let prompt = &draft.snapshot.prompt;
+        return Err(Refusal::new(RefusalCode::UnknownPrompt, format!("no prompt {prompt} is registered or active")));
+    }
+    Ok(())
+}
+
+/// `target` may be served again: known-good and not quarantined, or forced; never one that nobody registered.
+fn must_be_allowed(draft: &Draft<'_>, target: &VersionName, force: bool) -> Result<()> {
+    let Some(record) = draft.state.version(target) else {
+        return Err(unknown_version(draft, target));
+    };
+    if force || record.is_target(draft.policy, draft.now) {
+        return Ok(());
+    }
+    let why = if record.quarantine.is_some() { "was rolled back and is quarantined" } else { "is not known-good" };
+    Err(Refusal::new(RefusalCode::NeedsForce, format!("{target} {why}: say force to serve it all the same")))
+}
+
+fn unknown_version(draft: &Draft<'_>, version: &VersionName) -> Refusal {
+    let prompt = &draft.snapshot.prompt;
+    Refusal::new(RefusalCode::UnknownVersion, format!("{version} is not a registered version of {prompt}: register it first"))
+}
+
+fn no_known_good(draft: &Draft<'_>) -> Refusal {
+    let prompt = &draft.snapshot.prompt;
+    let message = format!("{prompt} has no other known-good version: name a target_version, or mark one as known-good");
+    Refusal::new(RefusalCode::NoKnownGood, message)
+}
+
+pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answer> {
+    must_be_known(draft)?;
+    let (policy, now) = (draft.policy, draft.now);
+    let served = draft.serving().cloned();
+    if let Some(target) = request.target.as_ref().filter(|t| Some(*t) == served.as_ref()) {
+        let from = draft.served_text();
+        return Ok(Answer::Changed { from, to: target.clone(), incident: None, unchanged: true, mode: None });
+    }
+    if let Some(from) = request.from.as_ref().filter(|from| Some(*from) != served.as_ref()) {
+        let now_served = draft.served_text().unwrap_or_else(|| "nothing".to_owned());
+        return Err(Refusal::new(RefusalCode::Moved, format!("{from} is not active any more: {now_served} is")));
+    }
+    let target = match &request.target {
+        Some(target) => {
+            must_be_allowed(draft, target, request.force)?;
+            target.clone()
+        }
+        None => {
+            let recent = draft.state.last_rollback.map(|at| now.since(at)).filter(|ago| *ago < Policy::RECENT_ROLLBACK);
+            if let (Some(ago), None) = (recent, &request.from) {
+                let message = format!("rolled back {} ago: name target_version or from_version to do it again", spoken(ago));
+                return Err(Refusal::new(RefusalCode::RecentlyRolledBack, message));
+            }
+            draft.state.target(served.as_ref(), policy, now).cloned().ok_or_else(|| no_known_good(draft))?
+        }
+    };
+    let from = draft.served_text();
+    let incident = served.map(|bad| incident_on(draft, &bad, &request.operator, &request.reason));
+    draft.flip(&target, FlipMode::Manual, &request.operator, &request.reason, incident.as_ref());
+    Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Manual) })
+}
+
+/// The open incident on `bad`, or a new one that says who asked.
+fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason: &str) -> IncidentId {
+    let now = draft.now;
+    if let Some(incident) = draft.state.open_incident_on(bad) {
+        incident.decided_by = Some(operator.to_owned());
+        return incident.id.clone();
+    }
+    let id = draft.next_id();
+    let mut incident = Incident {
+        id: id.clone(),
+        prompt: draft.snapshot.prompt.clone(),
+        version: bad.clone(),
+        target: None,
+        phase: Phase::AwaitingDecision,
+        opened_at: now,
+        updated_at: now,
+        closed_at: None,
+        severity: Severity::High,
+        action: Action::Rollback,
+        decider: draft.policy.fallback_decider.clone(),
+        time_limit: Action::Rollback.default_time_limit(),
+        deadline: None,
+        quiet_since: None,
+        held: None,
+        flip: None,
+        decided_by: Some(operator.to_owned()),
+        ask: 0,
+        escalations: 0,
+        alerts: Vec::new(),
+        notes: Vec::new(),
+    };
+    incident.note(now, NoteKind::Opened, format!("{operator} asked for a rollback: {reason}"));
+    draft.state.incidents.push(incident);
+    id
+}
+
+pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<Answer> {
+    must_be_known(draft)?;
+    let version = request.version;
+    let Some(record) = draft.state.version(version) else {
+        return Err(unknown_version(draft, version));
+    };
+    if record.quarantine.is_some() && !request.force {
+        let message = format!("{version} was rolled back and is quarantined: say force to serve it all the same");
+        return Err(Refusal::new(RefusalCode::NeedsForce, message));
+    }
+    let from = draft.served_text();
+    let unchanged = draft.has_traffic(version);
+    if !unchanged {
+        put_in_service(draft, version, from.clone(), "activated", request.operator, None);
+    }
+    if let Some(record) = draft.state.version_mut(version) {
+        record.quarantine = None;
+    }
+    if unchanged {
+        // a person stands behind it now: no cooldown
+        if let Some(serving) = draft.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback && request.force) {
+            serving.by = ActivatedBy::Person;
+        }
+    }
+    Ok(Answer::Changed { from, to: version.clone(), incident: None, unchanged, mode: None })
+}
+
+fn put_in_service(
+    draft: &mut Draft<'_>,
+    version: &VersionName,
+    from: Option<String>,
+    reason: &str,
+    operator: &str,
+    incident: Option<IncidentId>,
+) {
+    draft.serve(version, ActivatedBy::Person);
+    draft.active = Some(version.clone());
+    draft.routing = Routing::Drop;
+    draft.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
+}
+
+pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answer> {
+    let (policy, now) = (draft.policy, draft.now);
+    let stored = draft.snapshot.content.as_ref();
+    if let Some(record) = draft.state.version(&request.version).filter(|r| r.registered) {
+        fn differs<T: PartialEq>(given: &Option<T>, stored: Option<&T>) -> bool {
+            matches!((given, stored), (Some(given), Some(stored)) if given != stored)
+        }
+        let fields: Vec<&str> = [
+            ("content", differs(&request.content, stored)),
+            ("contact", differs(&request.contact, record.contact.as_ref())),
+            ("staged_at", differs(&request.staged_at, record.staged_at.as_ref())),
+        ]
+        .into_iter()
+        .filter_map(|(field, differs)| differs.then_some(field))
+        .collect();
+        if !fields.is_empty() {
+            let message =
+                format!("{} is registered already with another {}: a version never changes", request.version, fields.join(" and "));
+            return Err(Refusal::new(RefusalCode::Differs, message));
+        }
+    }
+    let record = draft.state.version_entry(&request.version, now);
+    let created = !record.registered;
+    record.registered = true;
+    record.contact = record.contact.take().or_else(|| request.contact.clone());
+    record.staged_at = record.staged_at.or(request.staged_at);
+    if request.known_good && record.known_good.is_none() {
+        record.known_good = Some(KnownGood { at: now, marked: true });
+        record.soak_from = None;
+    }
+    let known_good = record.known_good(policy, now).is_some();
+    if let Some(content) = request.content.as_ref().filter(|_| stored.is_none()) {
+        record.has_content = true;
+        draft.content.push((request.version.clone(), Some(content.clone())));
+    }
+    draft.limit_versions();
+    if draft.state.versions.len() > Policy::MAX_VERSIONS {
+        let message = format!("{} versions are kept at most and all of them are in use", Policy::MAX_VERSIONS);
+        return Err(Refusal::new(RefusalCode::TooManyVersions, message));
+    }
+    Ok(Answer::Registered { created, known_good })
+}
+
+/// A person answers an incident's question.
+pub(super) fn choose(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+    let known = draft.incident(click.incident).is_some();
+    let snapshot = draft.snapshot;
+    match (&snapshot.incident, known) {
+        (_, true) => {}
+        // closed, and so gone from the state: an undo or a refusal still needs it
+        (Some(closed), false) => draft.state.incidents.push(closed.clone()),
+        (None, false) => {
+            let message = format!("no incident {}: it may have expired", click.incident);
+            return Err(Refusal::new(RefusalCode::UnknownIncident, message));
+        }
+    }
+    match click.choice {
+        Choice::Approve => approve(draft, click),
+        Choice::Investigate => investigate(draft, click),
+        Choice::Dismiss => dismiss(draft, click),
+        Choice::Undo => undo(draft, click),
+    }
+}
+
+/// The incident, if `still` says that it may be decided that way.
+fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Click<'_>, still: fn(Phase) -> bool) -> Result<&'d mut Incident> {
+    let now = draft.now;
+    let Some(incident) = draft.incident(click.incident) else {
+        return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
+    };
+    if still(incident.phase) {
+        return Ok(incident);
+    }
+    let message = match (&incident.flip, &incident.decided_by) {
+        (Some(flip), _) if incident.phase != Phase::Dismissed => {
+            format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+        }
+        (_, Some(who)) => format!("{who} decided this already: {}", incident.phase),
+        (_, None) => format!("this is closed already: {}", incident.phase),
+    };
+    Err(Refusal::new(RefusalCode::AlreadyDecided, message))
+}
+
+fn approve(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+    let (policy, now) = (draft.policy, draft.now);
+    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
+    let version = incident.version.clone();
+    // after a rollback that failed, the version rolled back to is what serves
+    let subject = incident.flip.as_ref().map_or(version, |flip| flip.to.clone());
+    let reason = incident.summary().to_owned();
+    if !draft.has_traffic(&subject) {
+        return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is not active any more")));
+    }
+    let target = match click.target {
+        Some(target) => {
+            must_be_allowed(draft, target, click.force)?;
+            target.clone()
+        }
+        None => draft.state.target(Some(&subject), policy, now).cloned().ok_or_else(|| no_known_good(draft))?,
+    };
+    if target == subject {
+        return Err(Refusal::new(RefusalCode::Moved, format!("{target} is active already")));
+    }
+    if let Some(incident) = draft.incident(click.incident) {
+        incident.decided_by = Some(click.operator.to_owned());
+    }
+    let from = draft.served_text();
+    draft.flip(&target, FlipMode::Approved, click.operator, &reason, Some(click.incident));
+    let incident = Some(click.incident.clone());
+    Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Approved) })
+}
+
+fn investigate(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+    let now = draft.now;
+    let incident = undecided(draft, click, |phase| matches!(phase, Phase::Observing | Phase::AwaitingDecision))?;
+    incident.phase = Phase::Investigating;
+    incident.deadline = Some(now.plus(incident.time_limit)); // asked again then; nothing escalates before
+    incident.ask += 1;
+    incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
+    Ok(Answer::Decided(Phase::Investigating))
+}
+
+fn dismiss(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+    let now = draft.now;
+    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
+    incident.decided_by = Some(click.operator.to_owned());
+    incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
+    let version = incident.version.clone();
+    suppress(draft, click.incident);
+    draft.restart_soak(&version);
+    Ok(Answer::Decided(Phase::Dismissed))
+}
+
+/// What fires now stays silent until it resolves or gets worse.
+fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    let silenced: Vec<_> = incident
+        .alerts
+        .iter()
+        .filter(|a| a.firing)
+        .map(|a| Suppressed {
+            version: incident.version.clone(),
+            fingerprint: a.fingerprint.clone(),
+            severity: a.severity,
+            since: now,
+        })
+        .collect();
+    let known = |s: &Suppressed| silenced.iter().any(|n| n.fingerprint == s.fingerprint && n.version == s.version);
+    draft.state.suppressed.retain(|s| !known(s));
+    draft.state.suppressed.extend(silenced);
+}
+
+/// The rollback was a mistake: serve the version again and trust it as before.
+fn undo(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+    let now = draft.now;
+    let incident = undecided(draft, click, |phase| !matches!(phase, Phase::Dismissed | Phase::Superseded))?;
+    let Some(flip) = incident.flip.clone() else {
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
+    };
+    if !draft.has_traffic(&flip.to) {
+        return Err(Refusal::new(RefusalCode::Moved, format!("{} is not active any more", flip.to)));
+    }
+    let Some(record) = draft.state.version_mut(&flip.from) else {
+        return Err(unknown_version(draft, &flip.from));
+    };
+    if let Some(quarantine) = record.quarantine.take() {
+        record.known_good = record.known_good.or(quarantine.known_good);
+    }
+    suppress(draft, click.incident);
+    if let Some(incident) = draft.incident(click.incident) {
+        incident.decided_by = Some(click.operator.to_owned());
+        let text = format!("{} undid the rollback: {} is served again", click.operator, flip.from);
+        incident.close(Phase::Dismissed, now, text);
+    }
+    let from = draft.served_text();
+    let incident = Some(click.incident.clone());
+    put_in_service(draft, &flip.from, from.clone(), "rollback undone", click.operator, incident.clone());
+    Ok(Answer::Changed { from, to: flip.from, incident, unchanged: false, mode: None })
+}

@@ -1,0 +1,71 @@
+//! What time does.
+
+use super::super::incident::{Incident, IncidentId, NoteKind, Phase};
+use super::super::policy::Policy;
+use super::{Answer, Draft};
+
+/// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
+pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
+    let (policy, now) = (draft.policy, draft.now);
+    let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
+    let version = incident.version.clone();
+    if incident.phase.is_undecided() {
+        forget_silent_alerts(incident, policy, now);
+        if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
+            incident.close(Phase::Resolved, now, "all alerts ended before anyone decided");
+            draft.restart_soak(&version);
+            return Answer::Noted;
+        }
+    }
+    if incident.deadline.is_some_and(|deadline| deadline <= now) {
+        deadline_passed(incident, now);
+    }
+    Answer::Noted
+}
+
+/// An inhibited, silenced or truncated alert never says that it ended.
+fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Timestamp) {
+    let mut forgotten = Vec::new();
+    for alert in incident.alerts.iter_mut().filter(|a| a.firing && now.since(a.last_seen) >= policy.forget_after) {
+        alert.firing = false;
+        forgotten.push(alert.alertname.clone());
+    }
+    if !forgotten.is_empty() {
+        incident.note(now, NoteKind::Alert, format!("not heard of for long, taken as ended: {}", forgotten.join(", ")));
+        if !incident.is_firing() {
+            incident.quiet_since.get_or_insert(now);
+        }
+    }
+}
+
+fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
+    match incident.phase {
+        Phase::Observing if incident.is_firing() => {
+            incident.phase = Phase::AwaitingDecision;
+            incident.ask += 1;
+            incident.deadline = Some(now.plus(Policy::AFTER_OBSERVING));
+            incident.note(now, NoteKind::Asked, "still firing after the observation: a person decides");
+        }
+        // quiet, but not for long enough: the quiet clock decides
+        Phase::Observing => incident.deadline = None,
+        Phase::AwaitingDecision => {
+            incident.escalations += 1;
+            let again = incident.time_limit.max(Policy::ESCALATE_EVERY);
+            incident.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
+            let text = format!("nobody decided in time (escalation {} of {})", incident.escalations, Policy::ESCALATIONS);
+            incident.note(now, NoteKind::Escalated, text);
+        }
+        Phase::Investigating => {
+            incident.phase = Phase::AwaitingDecision;
+            incident.ask += 1;
+            incident.deadline = Some(now.plus(incident.time_limit));
+            incident.note(now, NoteKind::Asked, "still under investigation: asked again");
+        }
+        Phase::Verifying => incident.close(
+            Phase::Unverified,
+            now,
+            "no metrics said by the deadline whether users are served well again: have a look",
+        ),
+        _ => incident.deadline = None,
+    }
+}

@@ -1,0 +1,74 @@
+//! What can happen to a prompt.
+
+use super::incident::IncidentId;
+use super::names::{PromptName, VersionName};
+use super::time::Timestamp;
+use super::trigger::Trigger;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// All alerts of one delivery that name this prompt.
+    Alerts(Vec<Alert>),
+    /// A person asks for a rollback through API or CLI.
+    Rollback(Rollback),
+    Register(Register),
+    Activate { version: VersionName, operator: String, force: bool },
+    /// A person answers an incident's question.
+    Decide { incident: IncidentId, choice: Choice, operator: String, target: Option<VersionName>, force: bool },
+    /// A wake-up of an incident came due.
+    Timer { incident: IncidentId },
+    /// `active` may have been SET by someone else.
+    Look,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertStatus {
+    Firing,
+    Resolved,
+}
+
+/// One alert with valid names, read through the trigger table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    pub fingerprint: String,
+    pub alertname: String,
+    pub prompt: PromptName,
+    pub version: VersionName,
+    pub status: AlertStatus,
+    pub trigger: Trigger,
+    pub starts_at: Option<Timestamp>,
+    pub summary: String,
+    pub description: String,
+    pub value: String,
+    pub verify: String,
+    pub runbook_url: String,
+    pub dashboard_url: String,
+    pub generator_url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollback {
+    pub target: Option<VersionName>,
+    pub from: Option<VersionName>,
+    pub reason: String,
+    pub operator: String,
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    pub version: VersionName,
+    pub content: Option<String>,
+    pub contact: Option<String>,
+    pub staged_at: Option<Timestamp>,
+    pub known_good: bool,
+}
+
+/// What a person may answer to an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    Approve,
+    Investigate,
+    Dismiss,
+    Undo,
+}

@@ -1,0 +1,334 @@
+//! One prompt version in trouble, from the first alert to the end.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::event::Alert;
+use super::names::{PromptName, VersionName};
+use super::policy::Policy;
+use super::time::Timestamp;
+use super::trigger::{Action, Severity};
+
+/// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncidentId(pub String);
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    Observing,
+    AwaitingDecision,
+    Investigating,
+    Verifying,
+    /// The rollback failed: open until a person closes it.
+    Escalated,
+    Recovered,
+    Unverified,
+    Dismissed,
+    Resolved,
+    Superseded,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 10] = [
+        Phase::Observing,
+        Phase::AwaitingDecision,
+        Phase::Investigating,
+        Phase::Verifying,
+        Phase::Escalated,
+        Phase::Recovered,
+        Phase::Unverified,
+        Phase::Dismissed,
+        Phase::Resolved,
+        Phase::Superseded,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Observing => "observing",
+            Phase::AwaitingDecision => "awaiting_decision",
+            Phase::Investigating => "investigating",
+            Phase::Verifying => "verifying",
+            Phase::Escalated => "escalated",
+            Phase::Recovered => "recovered",
+            Phase::Unverified => "unverified",
+            Phase::Dismissed => "dismissed",
+            Phase::Resolved => "resolved",
+            Phase::Superseded => "superseded",
+        }
+    }
+
+    pub fn is_open(self) -> bool {
+        self <= Phase::Escalated
+    }
+
+    /// Nobody has decided yet.
+    pub fn is_undecided(self) -> bool {
+        self <= Phase::Investigating
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What kept an automatic rollback from happening. In the order in which they are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guard {
+    Paused,
+    DryRun,
+    NoKnownGood,
+    TargetUnhealthy,
+    Cooldown,
+    Budget,
+}
+
+impl Guard {
+    pub const ALL: [Guard; 6] =
+        [Guard::Paused, Guard::DryRun, Guard::NoKnownGood, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Guard::Paused => "paused",
+            Guard::DryRun => "dry_run",
+            Guard::NoKnownGood => "no_known_good",
+            Guard::TargetUnhealthy => "target_unhealthy",
+            Guard::Cooldown => "cooldown",
+            Guard::Budget => "budget",
+        }
+    }
+}
+
+/// A guard and its figures, for the people who now decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub guard: Guard,
+    pub detail: String,
+}
+
+/// Who started a flip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlipMode {
+    Auto,
+    Approved,
+    Manual,
+}
+
+impl FlipMode {
+    pub const ALL: [FlipMode; 3] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FlipMode::Auto => "auto",
+            FlipMode::Approved => "approved",
+            FlipMode::Manual => "manual",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flip {
+    pub at: Timestamp,
+    pub from: VersionName,
+    pub to: VersionName,
+    pub mode: FlipMode,
+    pub operator: String,
+}
+
+/// One alert as the incident remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRecord {
+    pub fingerprint: String,
+    pub alertname: String,
+    pub severity: Severity,
+    pub action: Action,
+    pub decider: String,
+    pub time_limit: Duration,
+    pub firing: bool,
+    pub starts_at: Option<Timestamp>,
+    pub first_seen: Timestamp,
+    /// Refreshed only every [`Policy::refresh_after`].
+    pub last_seen: Timestamp,
+    pub summary: String,
+    pub description: String,
+    pub value: String,
+    pub verify: String,
+    pub runbook_url: String,
+    pub dashboard_url: String,
+    pub generator_url: String,
+}
+
+impl AlertRecord {
+    pub fn new(alert: &Alert, now: Timestamp) -> Self {
+        Self {
+            fingerprint: alert.fingerprint.clone(),
+            alertname: alert.alertname.clone(),
+            severity: alert.trigger.severity,
+            action: alert.trigger.action,
+            decider: alert.trigger.decider.clone(),
+            time_limit: alert.trigger.time_limit,
+            firing: true,
+            starts_at: alert.starts_at,
+            first_seen: now,
+            last_seen: now,
+            summary: alert.summary.clone(),
+            description: alert.description.clone(),
+            value: alert.value.clone(),
+            verify: alert.verify.clone(),
+            runbook_url: alert.runbook_url.clone(),
+            dashboard_url: alert.dashboard_url.clone(),
+            generator_url: alert.generator_url.clone(),
+        }
+    }
+
+    /// The same alert again asks for nothing new.
+    pub fn covers(&self, alert: &Alert) -> bool {
+        self.firing
+            && self.fingerprint == alert.fingerprint
+            && self.severity >= alert.trigger.severity
+            && self.action >= alert.trigger.action
+    }
+
+    fn rank(&self) -> (Action, Severity) {
+        (self.action, self.severity)
+    }
+}
+
+/// Something that happened to the incident: one line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub seq: u32,
+    pub at: Timestamp,
+    pub kind: NoteKind,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoteKind {
+    Opened,
+    Alert,
+    Held,
+    Flipped,
+    Decided,
+    Asked,
+    Escalated,
+    Reopened,
+    Closed,
+}
+
+impl NoteKind {
+    pub const ALL: [NoteKind; 9] = [
+        NoteKind::Opened,
+        NoteKind::Alert,
+        NoteKind::Held,
+        NoteKind::Flipped,
+        NoteKind::Decided,
+        NoteKind::Asked,
+        NoteKind::Escalated,
+        NoteKind::Reopened,
+        NoteKind::Closed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoteKind::Opened => "opened",
+            NoteKind::Alert => "alert",
+            NoteKind::Held => "held",
+            NoteKind::Flipped => "flipped",
+            NoteKind::Decided => "decided",
+            NoteKind::Asked => "asked",
+            NoteKind::Escalated => "escalated",
+            NoteKind::Reopened => "reopened",
+            NoteKind::Closed => "closed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub prompt: PromptName,
+    /// The version that misbehaves.
+    pub version: VersionName,
+    /// Where a rollback would go, or went.
+    pub target: Option<VersionName>,
+    pub phase: Phase,
+    pub opened_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub severity: Severity,
+    pub action: Action,
+    pub decider: String,
+    pub time_limit: Duration,
+    /// When the present phase must end: observed, decided, asked again or verified by then.
+    pub deadline: Option<Timestamp>,
+    /// Since when no alert fires.
+    pub quiet_since: Option<Timestamp>,
+    pub held: Option<Held>,
+    pub flip: Option<Flip>,
+    /// Who ended the question, and how.
+    pub decided_by: Option<String>,
+    /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
+    pub ask: u32,
+    pub escalations: u32,
+    pub alerts: Vec<AlertRecord>,
+    pub notes: Vec<Note>,
+}
+
+impl Incident {
+    /// The firing alert with the strongest action, the most severe of these.
+    pub fn strongest(&self) -> Option<&AlertRecord> {
+        self.alerts.iter().filter(|a| a.firing).max_by_key(|a| a.rank())
+    }
+
+    pub fn is_firing(&self) -> bool {
+        self.alerts.iter().any(|a| a.firing)
+    }
+
+    /// One line on what is wrong.
+    pub fn summary(&self) -> &str {
+        let worst = self.strongest().or_else(|| self.alerts.iter().max_by_key(|a| a.rank()));
+        match worst {
+            Some(alert) if !alert.summary.is_empty() => &alert.summary,
+            Some(alert) => &alert.alertname,
+            None => self.notes.first().map_or("", |note| &note.text),
+        }
+    }
+
+    pub fn note(&mut self, at: Timestamp, kind: NoteKind, text: impl Into<String>) {
+        let seq = self.notes.last().map_or(0, |note| note.seq + 1);
+        self.notes.push(Note { seq, at, kind, text: text.into() });
+        if self.notes.len() > Policy::MAX_NOTES {
+            self.notes.remove(1); // the first says how it began
+        }
+        self.updated_at = at;
+    }
+
+    pub fn close(&mut self, phase: Phase, now: Timestamp, text: impl Into<String>) {
+        debug_assert!(!phase.is_open());
+        self.phase = phase;
+        self.closed_at = Some(now);
+        self.deadline = None;
+        self.note(now, NoteKind::Closed, text);
+    }
+
+    /// When something must happen by itself, if nothing happens before.
+    pub fn next_wake(&self, policy: &Policy) -> Option<Timestamp> {
+        if !self.phase.is_open() {
+            return None;
+        }
+        let undecided = self.phase.is_undecided();
+        let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));
+        let forget = (undecided && self.is_firing())
+            .then(|| self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.forget_after)).min())
+            .flatten();
+        [self.deadline, quiet, forget].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,25 @@
+//! What to do, and why: pure, std only. No clock, no async, no serde, no Redis.
+//!
+//! [`decide`] takes what was loaded of one prompt ([`Snapshot`]) and what happened ([`Event`]) and answers with
+//! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
+
+pub mod decide;
+pub mod event;
+pub mod incident;
+pub mod names;
+pub mod policy;
+pub mod state;
+pub mod time;
+pub mod trigger;
+
+pub use decide::{
+    AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
+    Routing, Snapshot, Wake, decide,
+};
+pub use event::{Alert, AlertStatus, Choice, Event, Register, Rollback};
+pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
+pub use names::{InvalidName, PromptName, VersionName};
+pub use policy::Policy;
+pub use state::{ActivatedBy, PromptState, Serving, VersionRecord};
+pub use time::Timestamp;
+pub use trigger::{Action, Severity, Trigger, TriggerLabels};

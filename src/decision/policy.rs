@@ -1,0 +1,80 @@
+//! What the operator of the receiver decided beforehand: the part of the config that rules read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::trigger::Severity;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a version must be active without an incident to become known-good.
+    pub soak: Duration,
+    /// `guards.mode = "dry-run"`: everything but the automatic flip.
+    pub dry_run: bool,
+    /// How many prompts may be rolled back automatically within [`Policy::budget_window`]; 0 = never automatic.
+    pub max_auto_rollbacks: u32,
+    pub budget_window: Duration,
+    /// For how long a version that a rollback put there is not rolled back automatically.
+    pub cooldown: Duration,
+    /// Who decides where the alert names nobody who can.
+    pub fallback_decider: String,
+    /// The names that `decider` may take besides `system`.
+    pub deciders: Vec<String>,
+    /// Severity labels of other houses, e.g. `warning` → high.
+    pub severity_aliases: BTreeMap<String, Severity>,
+    /// A resolved incident that fires again within this time is reopened.
+    pub reopen_within: Duration,
+    /// An alert that was not repeated for this long is over (an inhibited one never says so).
+    pub forget_after: Duration,
+    /// How long after a flip its outcome must be known.
+    pub verification_deadline: Duration,
+}
+
+impl Policy {
+    /// No new firing for this long before an incident counts as resolved: alerts flap.
+    pub const QUIET: Duration = Duration::from_secs(60);
+    /// A second rollback that names no version this soon after another is a double click or a race.
+    pub const RECENT_ROLLBACK: Duration = Duration::from_secs(60);
+    /// How long a person has to decide once an observation has ended: that of a recommendation.
+    pub const AFTER_OBSERVING: Duration = Duration::from_secs(30 * 60);
+    /// How often a missed deadline is escalated, the first time included.
+    pub const ESCALATIONS: u32 = 4;
+    /// At least this long between two escalations of one incident.
+    pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
+    /// Versions kept in a prompt's state; beyond, the ones longest out of use are forgotten.
+    pub const MAX_VERSIONS: usize = 64;
+    /// Alerts kept in one incident; a version with more firing is bad enough.
+    pub const MAX_ALERTS: usize = 64;
+    /// Notes kept in one incident; beyond, the oldest but the first are dropped.
+    pub const MAX_NOTES: usize = 100;
+    /// Firing alerts remembered of versions without traffic.
+    pub const MAX_STRAYS: usize = 64;
+    /// Fingerprints that a dismissal keeps silent.
+    pub const MAX_SUPPRESSED: usize = 128;
+
+    /// Refresh the "last seen" of a repeated alert only this rarely: a duplicate costs no write.
+    pub fn refresh_after(&self) -> Duration {
+        self.forget_after / 4
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            soak: Duration::from_secs(3_600),
+            dry_run: false,
+            max_auto_rollbacks: 5,
+            budget_window: Duration::from_secs(300),
+            cooldown: Duration::from_secs(1_800),
+            fallback_decider: "on-call".to_owned(),
+            deciders: vec!["on-call".to_owned(), "product-pm".to_owned()],
+            severity_aliases: BTreeMap::from([
+                ("warning".to_owned(), Severity::High),
+                ("info".to_owned(), Severity::Medium),
+            ]),
+            reopen_within: Duration::from_secs(3_600),
+            forget_after: Duration::from_secs(6 * 3_600),
+            verification_deadline: Duration::from_secs(300),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What is known of one prompt: the aggregate that every commit is fenced by.
+
+use super::incident::{Incident, IncidentId};
+use super::names::VersionName;
+use super::policy::Policy;
+use super::time::Timestamp;
+use super::trigger::Severity;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptState {
+    /// What `active` held when we last looked.
+    pub serving: Option<Serving>,
+    pub versions: Vec<VersionRecord>,
+    /// Open incidents, and resolved ones that may still be reopened.
+    pub incidents: Vec<Incident>,
+    /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
+    pub strays: Vec<Stray>,
+    /// Fingerprints that a person dismissed: silent until they resolve or get worse.
+    pub suppressed: Vec<Suppressed>,
+    pub last_rollback: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    pub version: VersionName,
+    pub since: Timestamp,
+    pub by: ActivatedBy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ActivatedBy {
+    /// A rollback, automatic or by a person.
+    Rollback,
+    Person,
+    /// Someone SET the key.
+    External,
+}
+
+impl ActivatedBy {
+    pub const ALL: [ActivatedBy; 3] = [ActivatedBy::Rollback, ActivatedBy::Person, ActivatedBy::External];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ActivatedBy::Rollback => "rollback",
+            ActivatedBy::Person => "person",
+            ActivatedBy::External => "external",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRecord {
+    pub version: VersionName,
+    pub known_since: Timestamp,
+    /// Registered by someone, not only noticed in `active`.
+    pub registered: bool,
+    pub first_active: Option<Timestamp>,
+    /// When it last became or ceased to be active.
+    pub last_active: Option<Timestamp>,
+    /// Since when it has been active without an incident.
+    pub soak_from: Option<Timestamp>,
+    pub known_good: Option<KnownGood>,
+    pub quarantine: Option<Quarantine>,
+    pub contact: Option<String>,
+    pub staged_at: Option<Timestamp>,
+    pub has_content: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownGood {
+    pub at: Timestamp,
+    /// Marked by a person; otherwise it soaked.
+    pub marked: bool,
+}
+
+/// Rolled back, until someone activates it with force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    pub at: Timestamp,
+    pub incident: Option<IncidentId>,
+    /// What it was before, for an undo; activating it with force makes it prove itself again.
+    pub known_good: Option<KnownGood>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    pub version: VersionName,
+    pub fingerprint: String,
+    pub alertname: String,
+    pub severity: Severity,
+    pub last_seen: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppressed {
+    pub version: VersionName,
+    pub fingerprint: String,
+    /// A higher severity is heard again.
+    pub severity: Severity,
+    pub since: Timestamp,
+}
+
+impl VersionRecord {
+    pub fn new(version: VersionName, now: Timestamp) -> Self {
+        Self {
+            version,
+            known_since: now,
+            registered: false,
+            first_active: None,
+            last_active: None,
+            soak_from: None,
+            known_good: None,
+            quarantine: None,
+            contact: None,
+            staged_at: None,
+            has_content: false,
+        }
+    }
+
+    /// Known-good now: marked, soaked earlier, or active for the soak without an incident (evaluated lazily).
+    pub fn known_good(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
+        self.known_good.or_else(|| {
+            let soaked = self.soaks_at(policy)?;
+            (soaked <= now).then_some(KnownGood { at: soaked, marked: false })
+        })
+    }
+
+    /// When the soak that is under way ends.
+    pub fn soaks_at(&self, policy: &Policy) -> Option<Timestamp> {
+        Some(self.soak_from?.plus(policy.soak))
+    }
+
+    /// May be a rollback's target without force.
+    pub fn is_target(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.quarantine.is_none() && self.known_good(policy, now).is_some()
+    }
+}
+
+impl PromptState {
+    pub fn version(&self, name: &VersionName) -> Option<&VersionRecord> {
+        self.versions.iter().find(|v| v.version == *name)
+    }
+
+    pub fn version_mut(&mut self, name: &VersionName) -> Option<&mut VersionRecord> {
+        self.versions.iter_mut().find(|v| v.version == *name)
+    }
+
+    /// The record of `name`, made if it is new.
+    pub fn version_entry(&mut self, name: &VersionName, now: Timestamp) -> &mut VersionRecord {
+        let index = self.versions.iter().position(|v| v.version == *name).unwrap_or_else(|| {
+            self.versions.push(VersionRecord::new(name.clone(), now));
+            self.versions.len() - 1
+        });
+        &mut self.versions[index]
+    }
+
+    /// Where a rollback from `from` goes: the most recently active known-good version that is not quarantined.
+    pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
+        self.targets(from, policy, now).into_iter().next()
+    }
+
+    /// All versions that a rollback may go to without force, the first choice first.
+    pub fn targets(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionName> {
+        let mut good: Vec<_> =
+            self.versions.iter().filter(|v| Some(&v.version) != from && v.is_target(policy, now)).collect();
+        good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
+        good.into_iter().map(|v| &v.version).collect()
+    }
+
+    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.iter().filter(|i| i.phase.is_open())
+    }
+
+    pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
+        self.incidents.iter_mut().find(|i| i.phase.is_open() && i.version == *version)
+    }
+}

@@ -1,0 +1,218 @@
+//! The trigger table: what an alert's labels ask for.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::policy::Policy;
+
+/// How bad. Ordered: `Medium < High < Critical`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Medium,
+    High,
+    Critical,
+}
+
+/// What to do. Ordered by strength: the strongest action of the firing alerts wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    Observe,
+    Recommend,
+    Page,
+    Rollback,
+}
+
+impl Severity {
+    pub const ALL: [Severity; 3] = [Severity::Medium, Severity::High, Severity::Critical];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+impl Action {
+    pub const ALL: [Action; 4] = [Action::Observe, Action::Recommend, Action::Page, Action::Rollback];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Observe => "observe",
+            Action::Recommend => "recommend",
+            Action::Page => "page",
+            Action::Rollback => "rollback",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|a| a.as_str() == text)
+    }
+
+    /// The time limit where the alert names none.
+    pub fn default_time_limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Action::Rollback => 2 * 60,
+            Action::Page => 5 * 60,
+            Action::Recommend => 30 * 60,
+            Action::Observe => 60 * 60,
+        })
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The labels that the table reads, as they came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TriggerLabels<'a> {
+    pub severity: Option<&'a str>,
+    pub action: Option<&'a str>,
+    pub decider: Option<&'a str>,
+    /// The label's text and, if it is a Prometheus duration above zero, its value.
+    pub time_limit: Option<(&'a str, Option<Duration>)>,
+}
+
+/// One row of the trigger table, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    pub severity: Severity,
+    pub action: Action,
+    pub decider: String,
+    pub time_limit: Duration,
+    /// What in the labels was not understood and how it was read: said in the incident, so that the rule gets fixed.
+    pub remarks: Vec<String>,
+}
+
+impl Trigger {
+    pub const SYSTEM: &'static str = "system";
+
+    pub fn read(labels: TriggerLabels<'_>, policy: &Policy) -> Self {
+        let mut remarks = Vec::new();
+        let severity = match labels.severity {
+            None => Severity::High,
+            Some(text) => Severity::parse(text)
+                .or_else(|| policy.severity_aliases.get(text).copied())
+                .unwrap_or_else(|| {
+                    remarks.push(format!("unknown severity {}: treated as high", quoted(text)));
+                    Severity::High
+                }),
+        };
+        let action = match labels.action {
+            None => match severity {
+                Severity::Critical => Action::Rollback,
+                Severity::High => Action::Page,
+                Severity::Medium => Action::Observe,
+            },
+            Some(text) => match Action::parse(text) {
+                Some(Action::Rollback) if severity < Severity::Critical => {
+                    remarks.push(format!("action \"rollback\" on a {severity} alert: treated as page"));
+                    Action::Page
+                }
+                Some(action) => action,
+                None => {
+                    remarks.push(format!("unknown action {}: treated as page", quoted(text)));
+                    Action::Page
+                }
+            },
+        };
+        let decider = match labels.decider {
+            Some(Self::SYSTEM) if action == Action::Rollback => Self::SYSTEM.to_owned(),
+            Some(name) if policy.deciders.iter().any(|known| known == name) => name.to_owned(),
+            // a held rollback goes to the fallback decider anyway: nobody named is nobody missing
+            None if action == Action::Rollback => Self::SYSTEM.to_owned(),
+            None | Some(Self::SYSTEM) => policy.fallback_decider.clone(),
+            Some(name) => {
+                remarks.push(format!("unknown decider {}: {} decides", quoted(name), policy.fallback_decider));
+                policy.fallback_decider.clone()
+            }
+        };
+        let time_limit = match labels.time_limit {
+            Some((_, Some(limit))) => limit,
+            Some((text, None)) => {
+                let limit = action.default_time_limit();
+                remarks.push(format!("time_limit {} is no duration: {} s taken", quoted(text), limit.as_secs()));
+                limit
+            }
+            None => action.default_time_limit(),
+        };
+        Self { severity, action, decider, time_limit, remarks }
+    }
+}
+
+/// A label of unknown origin, escaped and short enough to be logged.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(40).collect();
+    format!("{short:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(severity: Option<&str>, action: Option<&str>, decider: Option<&str>) -> Trigger {
+        let labels = TriggerLabels { severity, action, decider, time_limit: None };
+        Trigger::read(labels, &Policy::default())
+    }
+
+    #[test]
+    fn missing_labels_take_the_rows_defaults() {
+        let rows = [
+            (Some("critical"), Severity::Critical, Action::Rollback, "system", 120),
+            (Some("high"), Severity::High, Action::Page, "on-call", 300),
+            (Some("medium"), Severity::Medium, Action::Observe, "on-call", 3_600),
+            (Some("warning"), Severity::High, Action::Page, "on-call", 300),
+            (Some("info"), Severity::Medium, Action::Observe, "on-call", 3_600),
+            (None, Severity::High, Action::Page, "on-call", 300),
+        ];
+        for (label, severity, action, decider, limit) in rows {
+            let trigger = read(label, None, None);
+            assert_eq!((trigger.severity, trigger.action), (severity, action), "{label:?}");
+            assert_eq!((trigger.decider.as_str(), trigger.time_limit.as_secs()), (decider, limit), "{label:?}");
+            assert!(trigger.remarks.is_empty(), "{label:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_asks_a_person_and_says_so() {
+        let rows = [
+            (read(Some("catastrophic"), None, None), Severity::High, Action::Page),
+            (read(Some("critical"), Some("explode"), None), Severity::Critical, Action::Page),
+            (read(Some("high"), Some("rollback"), Some("system")), Severity::High, Action::Page),
+            (read(Some("high"), Some("page"), Some("the-ceo")), Severity::High, Action::Page),
+        ];
+        for (trigger, severity, action) in rows {
+            assert_eq!((trigger.severity, trigger.action), (severity, action));
+            assert_eq!(trigger.decider, "on-call");
+            assert_eq!(trigger.remarks.len(), 1, "{:?}", trigger.remarks);
+        }
+    }
+
+    #[test]
+    fn a_time_limit_that_is_no_duration_takes_the_default() {
+        let labels = TriggerLabels { time_limit: Some(("soon", None)), ..TriggerLabels::default() };
+        let trigger = Trigger::read(labels, &Policy::default());
+        assert_eq!(trigger.time_limit, Duration::from_secs(300));
+        assert_eq!(trigger.remarks.len(), 1);
+    }
+
+    #[test]
+    fn a_named_decider_is_kept() {
+        assert_eq!(read(Some("high"), Some("recommend"), Some("product-pm")).decider, "product-pm");
+        assert_eq!(read(Some("critical"), Some("rollback"), Some("system")).decider, "system");
+    }
+}
