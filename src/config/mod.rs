@@ -1,0 +1,380 @@
+//! The config: a TOML file, environment variables, and a default for every key.
+//!
+//! `config/prompt-rollback.toml` shows every key with its default. Each key is also the environment
+//! variable `PROMPT_ROLLBACK_SECTION__KEY`, which beats the file. Secrets never show in `Debug`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+mod duration;
+mod error;
+mod reader;
+mod validate;
+mod value;
+
+pub use duration::{DurationError, parse_prometheus_duration};
+pub use error::{ConfigError, Origin, Problem};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Severity};
+
+use reader::{ENV_PREFIX, Reader};
+use value::Bytes;
+
+/// All settings of the receiver.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub server: Server,
+    pub redis: Redis,
+    pub prometheus: Prometheus,
+    pub alertmanager: Alertmanager,
+    pub labels: Labels,
+    pub slack: Slack,
+    /// Who may decide, by the value of the alert's `decider` label; `on-call` and `product-pm` always exist.
+    pub deciders: BTreeMap<String, Decider>,
+    pub registry: Registry,
+    pub guards: Guards,
+    pub incidents: Incidents,
+    pub verification: Verification,
+    pub gradual: Gradual,
+    pub canary: Canary,
+    pub retention: Retention,
+    pub metrics: Metrics,
+    pub log: Log,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Bearer token of the Alertmanager webhook; `None` only on a loopback address.
+    pub webhook_token: Option<SecretString>,
+    /// Bearer token of `/api`; `None` only on a loopback address.
+    pub api_token: Option<SecretString>,
+    /// Largest request body, in bytes; a larger one is answered 413.
+    pub max_body_bytes: usize,
+    /// Longest time for one request, below the 5 s promised to Alertmanager.
+    pub request_timeout: Duration,
+    /// Most connections served at once.
+    pub max_connections: u32,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    pub url: RedisUrl,
+    /// ACL user; `None` is the default user or the one of the URL.
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    /// PEM file of the authority that signed Redis' certificate; `None`: the well-known ones.
+    pub tls_ca_file: Option<PathBuf>,
+    pub mode: RedisMode,
+    /// The master's name in Sentinel.
+    pub sentinel_master: String,
+    /// `host:port` of the sentinels or of some cluster nodes.
+    pub nodes: Vec<String>,
+    /// What every key begins with; its `{…}` keeps all keys in one cluster slot.
+    pub namespace: String,
+    /// Replicas that must have a commit before it is answered; 0 waits for none.
+    pub min_replicas_acked: u32,
+    /// How long to wait for those replicas.
+    pub wait_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// Base URL without a trailing slash; `None` when there is none to ask.
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Alertmanager {
+    /// Base URLs without a trailing slash; each gets our own alerts.
+    pub urls: Vec<String>,
+}
+
+/// How alerts are read.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// Name of the label that holds the prompt.
+    pub prompt: String,
+    /// Name of the label that holds the version.
+    pub version: String,
+    /// Other words for the three severities.
+    pub severity_aliases: BTreeMap<String, Severity>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Slack {
+    pub bot_token: Option<SecretString>,
+    pub signing_secret: Option<SecretString>,
+    /// App-level token for Socket Mode.
+    pub app_token: Option<SecretString>,
+    /// Base URL without a trailing slash.
+    pub api_url: String,
+    pub incident_channel: String,
+}
+
+/// People who may decide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decider {
+    /// Where they are asked; `None` is `slack.incident_channel`.
+    pub channel: Option<String>,
+    /// How they are called, such as `<!subteam^S012AB3CD>`.
+    pub mention: Option<String>,
+    /// Slack ids of users and user groups; empty: nobody may decide.
+    pub approvers: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// Time in use without an incident after which a version is known-good.
+    pub soak: Duration,
+}
+
+/// What may hold an automatic rollback.
+#[derive(Debug, Clone)]
+pub struct Guards {
+    pub mode: GuardMode,
+    pub confirm: Confirm,
+    /// Decides when an alert names nobody who can.
+    pub fallback_decider: String,
+    /// Most prompts rolled back automatically within the window below; 0: never automatically.
+    pub max_auto_rollbacks: u32,
+    pub max_auto_rollbacks_within: Duration,
+    /// How long a version that a rollback has put there is not rolled back automatically itself.
+    pub cooldown: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Incidents {
+    /// How long a resolved incident reopens instead of a new one being opened; 0: never.
+    pub reopen_within: Duration,
+    /// After how long an alert that was never heard of again counts as over.
+    pub forget_after: Duration,
+}
+
+/// How a rollback is checked afterwards.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    pub every: Duration,
+    pub checks: u32,
+    pub healthy_in_a_row: u32,
+    pub deadline: Duration,
+}
+
+/// A gradual rollback.
+#[derive(Debug, Clone)]
+pub struct Gradual {
+    /// Percent left on the bad version after each step; falls to 0.
+    pub stages: Vec<u8>,
+    /// How long each stage is held.
+    pub stage_hold: Duration,
+    /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: the target's error ratio is above 2 %.
+    pub abort_query: Option<String>,
+}
+
+/// A canary of a new version.
+#[derive(Debug, Clone)]
+pub struct Canary {
+    /// Percent on the new version in each step; rises to 100.
+    pub stages: Vec<u8>,
+    /// How long each stage is held.
+    pub hold: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Versions of a prompt whose text stays in Redis.
+    pub hot_versions: u32,
+    /// Where older texts go; `None`: nowhere.
+    pub archive: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Prompts that get version series of their own, latest activity first.
+    pub max_prompts: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::load(None, std::iter::empty()).expect("defaults are valid")
+    }
+}
+
+impl Config {
+    /// Reads the file, if there is one, and the variables that begin with `PROMPT_ROLLBACK_`.
+    ///
+    /// All that is wrong is reported together: unknown keys, wrong types, values that make no sense,
+    /// secret files that cannot be read.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let text = match path.map(std::fs::read_to_string).transpose() {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                let origin = Origin::File {
+                    path: path.unwrap_or(Path::new("")).to_owned(),
+                    line: None,
+                };
+                let message = format!("cannot read the config file: {error}");
+                return Err(ConfigError {
+                    problems: vec![Problem {
+                        origin,
+                        key: String::new(),
+                        message,
+                    }],
+                });
+            }
+        };
+        let mut reader = Reader::new(path, &text, env);
+        if !reader.is_readable() {
+            reader.finish()?;
+            unreachable!("an unreadable file is a problem");
+        }
+        let config = Self::read(&mut reader);
+        config.validate(&mut reader);
+        reader.finish()?;
+        Ok(config)
+    }
+
+    /// Every dotted key there is.
+    pub fn keys() -> Vec<String> {
+        let mut reader = Reader::new(None, "", std::iter::empty());
+        Self::read(&mut reader);
+        reader.known_keys().map(str::to_owned).collect()
+    }
+
+    fn read(r: &mut Reader<'_>) -> Self {
+        let deciders = r.names("deciders", &["on-call", "product-pm"]);
+        Self {
+            server: Server {
+                listen: r.get("server.listen", "127.0.0.1:8000"),
+                webhook_token: r.secret("server.webhook_token"),
+                api_token: r.secret("server.api_token"),
+                max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
+                request_timeout: r.get("server.request_timeout", "4s"),
+                max_connections: r.get("server.max_connections", "1024"),
+            },
+            redis: Redis {
+                url: r.get_hidden("redis.url", "redis://127.0.0.1:6379"),
+                username: some(r.get("redis.username", "")),
+                password: r.secret("redis.password"),
+                tls_ca_file: r.get_path("redis.tls_ca_file"),
+                mode: r.get("redis.mode", "standalone"),
+                sentinel_master: r.get("redis.sentinel_master", ""),
+                nodes: r.get("redis.nodes", ""),
+                namespace: r.get("redis.namespace", "{prompts}"),
+                min_replicas_acked: r.get("redis.min_replicas_acked", "0"),
+                wait_timeout: r.get("redis.wait_timeout", "1s"),
+            },
+            prometheus: Prometheus {
+                url: some(base_url(r.get("prometheus.url", ""))),
+            },
+            alertmanager: Alertmanager {
+                urls: r
+                    .get::<Vec<String>>("alertmanager.urls", "")
+                    .into_iter()
+                    .map(base_url)
+                    .collect(),
+            },
+            labels: Labels {
+                prompt: r.get("labels.prompt", "prompt"),
+                version: r.get("labels.version", "version"),
+                severity_aliases: r
+                    .get_table("labels.severity_aliases", "warning=high,info=medium"),
+            },
+            slack: Slack {
+                bot_token: r.secret("slack.bot_token"),
+                signing_secret: r.secret("slack.signing_secret"),
+                app_token: r.secret("slack.app_token"),
+                api_url: base_url(r.get("slack.api_url", "https://slack.com/api")),
+                incident_channel: r.get("slack.incident_channel", "#incidents"),
+            },
+            deciders: deciders
+                .into_iter()
+                .map(|name| {
+                    let key = |key: &str| format!("deciders.{name}.{key}");
+                    let decider = Decider {
+                        channel: some(r.get(&key("channel"), "")),
+                        mention: some(r.get(&key("mention"), "")),
+                        approvers: r.get(&key("approvers"), ""),
+                    };
+                    (name, decider)
+                })
+                .collect(),
+            registry: Registry {
+                soak: r.get("registry.soak", "1h"),
+            },
+            guards: Guards {
+                mode: r.get("guards.mode", "armed"),
+                confirm: r.get("guards.confirm", "alert"),
+                fallback_decider: r.get("guards.fallback_decider", "on-call"),
+                max_auto_rollbacks: r.get("guards.max_auto_rollbacks", "5"),
+                max_auto_rollbacks_within: r.get("guards.max_auto_rollbacks_within", "5m"),
+                cooldown: r.get("guards.cooldown", "30m"),
+            },
+            incidents: Incidents {
+                reopen_within: r.get("incidents.reopen_within", "1h"),
+                forget_after: r.get("incidents.forget_after", "6h"),
+            },
+            verification: Verification {
+                every: r.get("verification.every", "5s"),
+                checks: r.get("verification.checks", "12"),
+                healthy_in_a_row: r.get("verification.healthy_in_a_row", "2"),
+                deadline: r.get("verification.deadline", "5m"),
+            },
+            gradual: Gradual {
+                stages: r.get("gradual.stages", "75,50,25,0"),
+                stage_hold: r.get("gradual.stage_hold", "10m"),
+                abort_query: some(r.get("gradual.abort_query", "")),
+            },
+            canary: Canary {
+                stages: r.get("canary.stages", "1,5,25,100"),
+                hold: r.get("canary.hold", "10m"),
+            },
+            retention: Retention {
+                hot_versions: r.get("retention.hot_versions", "3"),
+                archive: some(r.get("retention.archive", "")),
+            },
+            metrics: Metrics {
+                max_prompts: r.get("metrics.max_prompts", "20000"),
+            },
+            log: Log {
+                format: r.get("log.format", "text"),
+                level: r.get("log.level", "info"),
+            },
+        }
+    }
+}
+
+/// The environment for [`Config::load`]. What is not Unicode arrives with replacement characters, so
+/// that it is reported for its key.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn base_url(url: String) -> String {
+    url.trim_end_matches('/').to_owned()
+}

@@ -1,0 +1,454 @@
+//! Looks up one key after the other in the environment, the file and the defaults, and
+//! collects what is wrong instead of stopping at the first problem.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Origin, Problem};
+use super::value::Setting;
+
+/// What the name of every variable begins with.
+pub(super) const ENV_PREFIX: &str = "PROMPT_ROLLBACK_";
+
+/// A value of the file that is not a table, or an empty table.
+struct Leaf<'a> {
+    value: DeValue<'a>,
+    line: usize,
+}
+
+pub(super) struct Reader<'a> {
+    path: Option<&'a Path>,
+    /// What nobody has asked for yet, by dotted key.
+    file: BTreeMap<String, Leaf<'a>>,
+    /// What nobody has asked for yet, by full name.
+    env: BTreeMap<String, String>,
+    /// Every key asked for, with where its value came from and how to show that value.
+    known: BTreeMap<String, (Origin, String)>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(
+        path: Option<&'a Path>,
+        text: &'a str,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Self {
+        // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the
+        // command line has variables of its own: only names with a section are ours.
+        let env = env.filter(|(name, _)| {
+            name.strip_prefix(ENV_PREFIX)
+                .is_some_and(|rest| rest.contains("__"))
+        });
+        let mut reader = Self {
+            path,
+            file: BTreeMap::new(),
+            env: env.collect(),
+            known: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        let line_of = |offset: usize| 1 + text[..offset].matches('\n').count();
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let origin = reader.in_file(error.span().map(|span| line_of(span.start)));
+            reader.problems.push(Problem {
+                origin,
+                key: String::new(),
+                message: error.message().to_owned(),
+            });
+        }
+        if errors.is_empty() {
+            flatten(table.into_inner(), "", &line_of, &mut reader.file);
+        }
+        reader
+    }
+
+    /// Whether the file could be read as TOML at all.
+    pub fn is_readable(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The value of a dotted key; the default is written as in the environment.
+    pub fn get<T: Setting>(&mut self, key: &str, default: &str) -> T {
+        let or_default = || T::from_text(default).expect("defaults are valid");
+        let (origin, shown, value) = if let Some((origin, text)) = self.take_env(key) {
+            let value = T::from_text(&text);
+            (origin, show_text(&text), value)
+        } else if let Some(leaf) = self.file.remove(key) {
+            (
+                self.in_file(Some(leaf.line)),
+                show(&leaf.value),
+                T::from_toml(&leaf.value),
+            )
+        } else {
+            (Origin::Default, show_text(default), Some(or_default()))
+        };
+        let shown = if T::SECRET && shown != "\"\"" {
+            "a value that is not shown here".into()
+        } else {
+            shown
+        };
+        self.known.insert(key.to_owned(), (origin, shown));
+        value.unwrap_or_else(|| {
+            self.reject(key, &T::expected());
+            or_default()
+        })
+    }
+
+    /// Like `get`; an empty text means that nothing is set.
+    pub fn get_path(&mut self, key: &str) -> Option<PathBuf> {
+        let path: PathBuf = self.get(key, "");
+        (!path.as_os_str().is_empty()).then(|| self.from_config_dir(key, path))
+    }
+
+    /// A table whose names the user chooses, `default` if there is none of them.
+    pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
+        let prefix = format!("{key}.");
+        let names: Vec<String> = self
+            .file
+            .keys()
+            .filter_map(|k| k.strip_prefix(&prefix))
+            .map(str::to_owned)
+            .collect();
+        let emptied = matches!(
+            self.file.get(key),
+            Some(Leaf {
+                value: DeValue::Table(_),
+                ..
+            })
+        );
+        if emptied {
+            self.file.remove(key);
+        }
+        if (names.is_empty() && !emptied) || self.env.contains_key(&env_name(key)) {
+            self.file.retain(|k, _| !k.starts_with(&prefix));
+            return self.get(key, default);
+        }
+        let mut table = BTreeMap::new();
+        for name in names {
+            let leaf = self
+                .file
+                .remove(&format!("{prefix}{name}"))
+                .expect("listed above");
+            match T::from_toml(&leaf.value) {
+                Some(value) => drop(table.insert(unquote(&name), value)),
+                None => {
+                    let message =
+                        format!("found {}, expected {}", show(&leaf.value), T::expected());
+                    let origin = self.in_file(Some(leaf.line));
+                    self.problems.push(Problem {
+                        origin,
+                        key: format!("{prefix}{name}"),
+                        message,
+                    });
+                }
+            }
+        }
+        self.known
+            .insert(key.to_owned(), (self.in_file(None), "a table".into()));
+        table
+    }
+
+    /// A text that must not be seen; empty means that nothing is set.
+    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
+        self.hidden(key).map(|(_, text)| SecretString::from(text))
+    }
+
+    /// A value that must not be seen.
+    pub fn get_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
+        let given = self.hidden(key).and_then(|(key, text)| {
+            let value = T::from_text(&text);
+            if value.is_none() {
+                self.reject(&key, &T::expected());
+            }
+            value
+        });
+        given.unwrap_or_else(|| T::from_text(default).expect("defaults are valid"))
+    }
+
+    /// Reads `key`, or the file named by `key_file`, and says which of the two it was. Either of
+    /// them in the environment beats both in the config file.
+    fn hidden(&mut self, key: &str) -> Option<(String, String)> {
+        let file_key = format!("{key}_file");
+        if self.env.contains_key(&env_name(key)) || self.env.contains_key(&env_name(&file_key)) {
+            self.file.remove(key);
+            self.file.remove(&file_key);
+        }
+        let direct = self.get::<Hidden>(key, "").0;
+        let path = self.get_path(&file_key);
+        let (key, text) = match path {
+            None if direct.is_empty() => return None,
+            None => (key.to_owned(), direct),
+            Some(_) if !direct.is_empty() => {
+                self.reject(&file_key, &format!("only one of {key} and {file_key}"));
+                return None;
+            }
+            Some(path) => match std::fs::read_to_string(&path) {
+                Ok(text) => (file_key, text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(error) => {
+                    self.problem(
+                        &file_key,
+                        format!("cannot read {}: {error}", path.display()),
+                    );
+                    return None;
+                }
+            },
+        };
+        if text.is_empty() {
+            self.reject(&key, "a file that holds the secret, but that file is empty");
+        } else if text.chars().any(char::is_control) {
+            self.problem(
+                &key,
+                "found a line break or control character, expected one line of text".into(),
+            );
+        }
+        Some((key, text))
+    }
+
+    /// Reports the value of a key that `get` has read, unless `ok`.
+    pub fn check(&mut self, key: &str, ok: bool, expected: &str) {
+        // A value that could not be read has been reported already.
+        if !ok && !self.has_problem(key) {
+            self.reject(key, expected);
+        }
+    }
+
+    pub fn has_problem(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
+    }
+
+    fn reject(&mut self, key: &str, expected: &str) {
+        let found = self.known.get(key).map_or("nothing", |(_, shown)| shown);
+        self.problem(key, format!("found {found}, expected {expected}"));
+    }
+
+    pub fn problem(&mut self, key: &str, message: String) {
+        let origin = self
+            .known
+            .get(key)
+            .map_or(Origin::Default, |(origin, _)| origin.clone());
+        self.problems.push(Problem {
+            origin,
+            key: key.to_owned(),
+            message,
+        });
+    }
+
+    /// The names below `section`, which the user chooses, as `section.NAME.key`.
+    pub fn names(&self, section: &str, built_in: &[&str]) -> Vec<String> {
+        let mut names: Vec<String> = built_in.iter().map(|name| name.to_string()).collect();
+        let prefix = format!("{section}.");
+        for key in self.file.keys() {
+            if let Some((name, _)) = key
+                .strip_prefix(&prefix)
+                .and_then(|rest| rest.split_once('.'))
+            {
+                names.push(name.to_owned());
+            } else if let Some(name) = key.strip_prefix(&prefix)
+                && matches!(self.file[key].value, DeValue::Table(_))
+            {
+                names.push(name.to_owned());
+            }
+        }
+        let env_prefix = format!("{}__", env_name(section));
+        for variable in self.env.keys() {
+            if let Some((name, _)) = variable
+                .strip_prefix(&env_prefix)
+                .and_then(|rest| rest.split_once("__"))
+                && !names.iter().any(|known| env_word(known) == name)
+            {
+                names.push(name.to_lowercase().replace('_', "-"));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Every key asked for so far.
+    pub fn known_keys(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// What nobody asked for is unknown to us.
+    pub fn finish(mut self) -> Result<(), ConfigError> {
+        for (key, leaf) in std::mem::take(&mut self.file) {
+            let is_section = self
+                .known
+                .keys()
+                .any(|known| known.starts_with(&format!("{key}.")));
+            let message = match (&leaf.value, is_section) {
+                (DeValue::Table(_), true) => continue,
+                (value, true) => format!("found {}, expected a table", show(value)),
+                (_, false) => self.siblings(&key),
+            };
+            let origin = self.in_file(Some(leaf.line));
+            self.problems.push(Problem {
+                origin,
+                key,
+                message,
+            });
+        }
+        for name in std::mem::take(&mut self.env).into_keys() {
+            let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
+            let message = self.siblings(&key);
+            self.problems.push(Problem {
+                origin: Origin::Env(name),
+                key,
+                message,
+            });
+        }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError {
+                problems: self.problems,
+            })
+        }
+    }
+
+    fn siblings(&self, key: &str) -> String {
+        let inside = |section: &str| -> Vec<&str> {
+            let prefix = format!("{section}.");
+            self.known
+                .keys()
+                .filter_map(|known| known.strip_prefix(&prefix))
+                .filter(|rest| !rest.contains('.'))
+                .collect()
+        };
+        if let Some((section, _)) = key.rsplit_once('.') {
+            let keys = inside(section);
+            if !keys.is_empty() {
+                return format!("unknown key, [{section}] has {}", keys.join(", "));
+            }
+        }
+        let mut sections: Vec<&str> = self
+            .known
+            .keys()
+            .filter_map(|known| Some(known.split_once('.')?.0))
+            .collect();
+        sections.dedup();
+        format!("unknown section, expected one of {}", sections.join(", "))
+    }
+
+    fn take_env(&mut self, key: &str) -> Option<(Origin, String)> {
+        let name = env_name(key);
+        let text = self.env.remove(&name)?;
+        self.file.remove(key);
+        Some((Origin::Env(name), text))
+    }
+
+    fn in_file(&self, line: Option<usize>) -> Origin {
+        self.path.map_or(Origin::Default, |path| Origin::File {
+            path: path.to_owned(),
+            line,
+        })
+    }
+
+    /// A relative path in the file is meant from the file's own directory.
+    fn from_config_dir(&self, key: &str, path: PathBuf) -> PathBuf {
+        match (&self.known[key].0, self.path.and_then(Path::parent)) {
+            (Origin::File { .. }, Some(dir)) => dir.join(path),
+            _ => path,
+        }
+    }
+}
+
+/// A text that messages leave out.
+struct Hidden(String);
+
+impl Setting for Hidden {
+    const SECRET: bool = true;
+
+    fn expected() -> String {
+        "a string".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
+fn flatten<'a>(
+    table: DeTable<'a>,
+    prefix: &str,
+    line_of: &impl Fn(usize) -> usize,
+    into: &mut BTreeMap<String, Leaf<'a>>,
+) {
+    for (name, value) in table {
+        let line = line_of(name.span().start);
+        let key = format!("{prefix}{}", quote(name.get_ref()));
+        match value.into_inner() {
+            DeValue::Table(inner) if !inner.is_empty() => {
+                flatten(inner, &format!("{key}."), line_of, into)
+            }
+            value => drop(into.insert(key, Leaf { value, line })),
+        }
+    }
+}
+
+/// As TOML writes a key; so a dot inside a name never looks like a level.
+fn quote(name: &str) -> String {
+    let bare = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    }
+}
+
+fn unquote(name: &str) -> String {
+    name.strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(name)
+        .to_owned()
+}
+
+fn env_word(word: &str) -> String {
+    word.to_uppercase().replace('-', "_")
+}
+
+fn env_name(key: &str) -> String {
+    format!(
+        "{ENV_PREFIX}{}",
+        key.split('.').map(env_word).collect::<Vec<_>>().join("__")
+    )
+}
+
+fn show(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => show_text(text),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Array(items) => {
+            let items: Vec<String> = items
+                .iter()
+                .take(20)
+                .map(|item| show(item.get_ref()))
+                .collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Table(_) => "a table".into(),
+        DeValue::Datetime(time) => time.to_string(),
+    }
+}
+
+fn show_text(text: &str) -> String {
+    const LONGEST: usize = 80;
+    // A URL may hold a password in front of its host.
+    let text = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(host)) if scheme < host => {
+            format!("{}://***{}", &text[..scheme], &text[host..])
+        }
+        _ => text.to_owned(),
+    };
+    let cut: String = text.chars().take(LONGEST).collect();
+    let dots = if cut.len() < text.len() { "…" } else { "" };
+    format!("{cut:?}{dots}")
+}

@@ -1,0 +1,369 @@
+//! How each kind of value is written, in the file and in the environment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redis::IntoConnectionInfo;
+use toml::de::DeValue;
+
+use super::duration::parse_prometheus_duration;
+
+/// A value of the config: written as text in the environment, mostly also in the file.
+pub(super) trait Setting: Sized {
+    /// Values that may carry a password are never repeated in a message.
+    const SECRET: bool = false;
+
+    /// What a user should have written.
+    fn expected() -> String;
+
+    fn from_text(text: &str) -> Option<Self>;
+
+    /// From the file; only a string will do unless a kind says otherwise.
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+}
+
+impl Setting for String {
+    fn expected() -> String {
+        "a string".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Setting for PathBuf {
+    fn expected() -> String {
+        "a path".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.into())
+    }
+}
+
+impl Setting for SocketAddr {
+    fn expected() -> String {
+        "an IP address and a port such as \"127.0.0.1:8000\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Setting for Duration {
+    fn expected() -> String {
+        "a duration such as \"30s\", \"5m\" or \"1h30m\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        parse_prometheus_duration(text).ok()
+    }
+}
+
+impl Setting for u32 {
+    fn expected() -> String {
+        format!("a whole number from 0 to {}", u32::MAX)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        integer(value)?.try_into().ok()
+    }
+}
+
+/// A share of the traffic.
+impl Setting for u8 {
+    fn expected() -> String {
+        "a whole percentage from 0 to 100".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|percent| *percent <= 100)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        integer(value)?
+            .try_into()
+            .ok()
+            .filter(|percent| *percent <= 100)
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A number of bytes: `1048576` or `"1MiB"`.
+pub(super) struct Bytes(pub usize);
+
+impl Setting for Bytes {
+    fn expected() -> String {
+        "a number of bytes such as 1048576, \"512KiB\" or \"16MiB\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (count, unit) = text.split_at(digits);
+        let scale: usize = match unit.trim_start() {
+            "" | "B" => 1,
+            "kB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        count.parse::<usize>().ok()?.checked_mul(scale).map(Bytes)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => Self::from_text(text),
+            None => integer(value)?.try_into().ok().map(Bytes),
+        }
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    fn expected() -> String {
+        format!("a list, each item {}", T::expected())
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(T::from_text)
+            .collect()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        value
+            .as_array()?
+            .iter()
+            .map(|item| T::from_toml(item.get_ref()))
+            .collect()
+    }
+}
+
+/// A table of one kind of value; in the environment `name=value,name=value`.
+impl<T: Setting> Setting for BTreeMap<String, T> {
+    fn expected() -> String {
+        format!("names, each with {}", T::expected())
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let pairs: Vec<String> = Vec::from_text(text)?;
+        pairs
+            .iter()
+            .map(|pair| {
+                let (name, value) = pair.split_once('=')?;
+                Some((name.trim().to_owned(), T::from_text(value.trim())?))
+            })
+            .collect()
+    }
+}
+
+/// A Redis URL. It may hold a password, so it shows itself without one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL as written, for connecting only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn has_password(&self) -> bool {
+        self.expose()
+            .into_connection_info()
+            .is_ok_and(|info| info.redis_settings().password().is_some())
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.starts_with("rediss://")
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        let (rest, query) = rest
+            .split_once('?')
+            .map_or((rest, ""), |(rest, _)| (rest, "?***"));
+        match rest.rsplit_once('@') {
+            Some((_, host)) => write!(f, "{scheme}://***@{host}{query}"),
+            None => write!(f, "{scheme}://{rest}{query}"),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Setting for RedisUrl {
+    fn expected() -> String {
+        "redis://[user:password@]host:port, rediss://… (TLS) or redis+unix:///path".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let known = ["redis://", "rediss://", "redis+unix://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
+        (known && text.into_connection_info().is_ok()).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Enums whose variants are words of the config.
+macro_rules! words {
+    ($($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// The word as written in the config.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl Setting for $name {
+            fn expected() -> String {
+                format!("one of {}", [$(concat!("\"", $word, "\"")),+].join(", "))
+            }
+
+            fn from_text(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    )+};
+}
+
+words! {
+    /// How Redis is run.
+    pub enum RedisMode {
+        /// One server, with or without replicas.
+        Standalone = "standalone",
+        /// A master found through Sentinel.
+        Sentinel = "sentinel",
+        /// Redis Cluster.
+        Cluster = "cluster",
+    }
+
+    /// How bad an alert is.
+    pub enum Severity {
+        Critical = "critical",
+        High = "high",
+        Medium = "medium",
+    }
+
+    /// Whether the receiver may act by itself.
+    pub enum GuardMode {
+        /// It rolls back.
+        Armed = "armed",
+        /// It says what it would have done.
+        DryRun = "dry-run",
+    }
+
+    /// What has to be true before an automatic rollback.
+    pub enum Confirm {
+        /// The alert is enough.
+        Alert = "alert",
+        /// Prometheus is asked once more.
+        Requery = "requery",
+    }
+
+    /// How log lines are written.
+    pub enum LogFormat {
+        Text = "text",
+        Json = "json",
+    }
+
+    /// The least severe log line that is written.
+    pub enum LogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_sizes_in_both_spellings() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("1kB", 1000),
+            ("512KiB", 524_288),
+            ("16MiB", 16 << 20),
+            ("2 GiB", 2 << 30),
+        ] {
+            assert_eq!(Bytes::from_text(text).map(|b| b.0), Some(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1.5MiB",
+            "1mb",
+            "1 MiBs",
+            "99999999999999999999",
+            "18446744073709551615GiB",
+        ] {
+            assert!(Bytes::from_text(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redis_url_shows_itself_without_password() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            (
+                "rediss://user:p%40ss@redis.example:6380/2",
+                "rediss://***@redis.example:6380/2",
+            ),
+            (
+                "redis+unix:///run/redis.sock?db=1&pass=hunter2",
+                "redis+unix:///run/redis.sock?***",
+            ),
+        ] {
+            let parsed = RedisUrl::from_text(url).expect(url);
+            assert_eq!(parsed.to_string(), shown);
+            assert_eq!(format!("{parsed:?}"), format!("\"{shown}\""));
+            assert_eq!(parsed.expose(), url);
+            assert_eq!(parsed.has_password(), url != shown, "{url}");
+        }
+        for url in [
+            "",
+            "127.0.0.1:6379",
+            "http://127.0.0.1",
+            "redis://",
+            "redis://host:port",
+        ] {
+            assert!(RedisUrl::from_text(url).is_none(), "{url}");
+        }
+    }
+}

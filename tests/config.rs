@@ -1,0 +1,553 @@
+//! What a user meets when writing a config: every key, every source, every mistake.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use prompt_rollback::config::{
+    Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Severity,
+};
+use secrecy::ExposeSecret;
+
+/// A directory of its own that goes away with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!(
+            "prompt-rollback-config-{}-{test}",
+            std::process::id()
+        ));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn load(test: &str, toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let dir = Dir::new(test);
+    let path = dir.write("test.toml", toml);
+    Config::load(Some(&path), owned(env))
+}
+
+fn owned(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    env.iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+}
+
+/// Each problem as a line, the directory of the file left out.
+fn problems(test: &str, toml: &str, env: &[(&str, &str)]) -> Vec<String> {
+    let error = load(test, toml, env).expect_err("a problem");
+    let dir = Dir::new(test);
+    error
+        .problems
+        .iter()
+        .map(|problem| {
+            problem
+                .to_string()
+                .replace(&format!("{}/", dir.0.display()), "")
+        })
+        .collect()
+}
+
+fn shipped() -> &'static Path {
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/prompt-rollback.toml"
+    ))
+}
+
+#[test]
+fn the_shipped_file_holds_exactly_the_defaults() {
+    let config = Config::load(Some(shipped()), owned(&[])).unwrap();
+    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+}
+
+#[test]
+fn the_shipped_file_holds_every_key_and_says_what_it_does() {
+    let text = std::fs::read_to_string(shipped()).unwrap();
+    let mut section = String::new();
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next())
+        {
+            section = name.to_owned();
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            found.insert(format!("{section}.{key}"));
+        }
+    }
+    found.retain(|key| !key.starts_with("labels.severity_aliases."));
+    found.insert("labels.severity_aliases".to_owned());
+    assert_eq!(found, Config::keys().into_iter().collect());
+}
+
+#[test]
+fn secrets_in_the_shipped_file_are_uncommentable() {
+    let text = std::fs::read_to_string(shipped()).unwrap();
+    let uncommented: String = text
+        .lines()
+        .map(|line| {
+            if line.starts_with("# ") && line.contains(" = \"\"") {
+                &line[2..]
+            } else {
+                line
+            }
+        })
+        .filter(|line| !line.starts_with("url_file"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    load("uncommented", &uncommented, &[]).unwrap();
+}
+
+#[test]
+fn the_environment_beats_the_file() {
+    let config = load(
+        "env-beats-file",
+        "[server]\nlisten = \"127.0.0.1:1\"\nmax_body_bytes = 5\n[redis]\nnodes = [\"a:1\"]",
+        &[
+            ("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:2"),
+            ("PROMPT_ROLLBACK_REDIS__NODES", "b:2, c:3,"),
+            ("PROMPT_ROLLBACK_REDIS__TLS_CA_FILE", ""),
+            (
+                "PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES",
+                "p1=critical, p2 = high",
+            ),
+            ("PROMPT_ROLLBACK_GUARDS__MODE", "dry-run"),
+            ("PROMPT_ROLLBACK_GUARDS__COOLDOWN", "1h30m"),
+            ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "0"),
+            ("PROMPT_ROLLBACK_GRADUAL__STAGES", "50,0"),
+            ("PROMPT_ROLLBACK_LOG__FORMAT", "json"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.server.listen.port(), 2);
+    assert_eq!(config.server.max_body_bytes, 5);
+    assert_eq!(config.redis.nodes, ["b:2", "c:3"]);
+    assert_eq!(
+        config.labels.severity_aliases.get("p1"),
+        Some(&Severity::Critical)
+    );
+    assert_eq!(config.labels.severity_aliases.len(), 2);
+    assert_eq!(config.guards.mode, GuardMode::DryRun);
+    assert_eq!(config.guards.cooldown, Duration::from_secs(5400));
+    assert_eq!(config.guards.max_auto_rollbacks, 0);
+    assert_eq!(config.gradual.stages, [50, 0]);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.log.level, LogLevel::Info);
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let config = Config::load(
+        None,
+        owned(&[
+            ("PROMPT_ROLLBACK_PORT", "tcp://10.0.0.1:8000"),
+            ("PROMPT_ROLLBACK_SERVICE_HOST", "10.0.0.1"),
+            ("PROMPT_ROLLBACK_URL", "http://x"),
+            ("HOME", "/"),
+        ]),
+    )
+    .unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
+}
+
+#[test]
+fn deciders_come_from_file_and_environment() {
+    let config = load(
+        "deciders",
+        "[deciders.on-call]\nchannel = \"#ops\"\n[deciders.ml_team]\napprovers = [\"U1\", \"S2\"]\n[deciders.empty]\n",
+        &[
+            ("PROMPT_ROLLBACK_DECIDERS__ON_CALL__MENTION", "<!here>"),
+            ("PROMPT_ROLLBACK_DECIDERS__ML_TEAM__CHANNEL", "#ml"),
+            ("PROMPT_ROLLBACK_DECIDERS__LEGAL_DESK__APPROVERS", "U7,U8"),
+            ("PROMPT_ROLLBACK_GUARDS__FALLBACK_DECIDER", "legal-desk"),
+        ],
+    )
+    .unwrap();
+    let names: Vec<&str> = config.deciders.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["empty", "legal-desk", "ml_team", "on-call", "product-pm"]
+    );
+    assert_eq!(config.deciders["on-call"].channel.as_deref(), Some("#ops"));
+    assert_eq!(
+        config.deciders["on-call"].mention.as_deref(),
+        Some("<!here>")
+    );
+    assert_eq!(config.deciders["ml_team"].channel.as_deref(), Some("#ml"));
+    assert_eq!(config.deciders["ml_team"].approvers, ["U1", "S2"]);
+    assert_eq!(config.deciders["legal-desk"].approvers, ["U7", "U8"]);
+}
+
+#[test]
+fn severity_aliases_of_the_file_replace_the_default_ones() {
+    let config = load(
+        "aliases",
+        "[labels.severity_aliases]\n\"sev 1\" = \"critical\"",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        config
+            .labels
+            .severity_aliases
+            .into_iter()
+            .collect::<Vec<_>>(),
+        [("sev 1".to_owned(), Severity::Critical)]
+    );
+    let config = load("no-aliases", "[labels]\nseverity_aliases = {}", &[]).unwrap();
+    assert!(config.labels.severity_aliases.is_empty());
+    assert_eq!(
+        problems(
+            "bad-alias",
+            "[labels.severity_aliases]\nwarning = \"urgent\"",
+            &[]
+        ),
+        [
+            "test.toml:2: labels.severity_aliases.warning: found \"urgent\", expected one of \"critical\", \"high\", \"medium\""
+        ]
+    );
+}
+
+#[test]
+fn secrets_come_from_files_beside_the_config() {
+    let dir = Dir::new("secret-files");
+    dir.write("webhook", "s3cret\r\n");
+    let other = dir.write("password", "from env\n");
+    let path = dir.write(
+        "test.toml",
+        "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token_file = \"webhook\"\napi_token = \"t0ken\"\n[redis]\npassword = \"of file\"",
+    );
+    let env = [(
+        "PROMPT_ROLLBACK_REDIS__PASSWORD_FILE",
+        other.to_str().unwrap(),
+    )];
+    let config = Config::load(Some(&path), owned(&env)).unwrap();
+    assert_eq!(
+        config
+            .server
+            .webhook_token
+            .as_ref()
+            .unwrap()
+            .expose_secret(),
+        "s3cret"
+    );
+    assert_eq!(
+        config.server.api_token.as_ref().unwrap().expose_secret(),
+        "t0ken"
+    );
+    assert_eq!(
+        config.redis.password.as_ref().unwrap().expose_secret(),
+        "from env"
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let config = load(
+        "debug",
+        "[server]\nwebhook_token = \"hunter2\"\napi_token = \"hunter2\"\n[slack]\nbot_token = \"hunter2\"\n\
+         signing_secret = \"hunter2\"\napp_token = \"hunter2\"\n[redis]\nurl = \"redis://u:hunter2@h:1\"",
+        &[],
+    )
+    .unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("redis://***@h:1"), "{shown}");
+    assert_eq!(config.redis.url.expose(), "redis://u:hunter2@h:1");
+}
+
+#[test]
+fn a_redis_url_may_come_from_a_file() {
+    let dir = Dir::new("url-file");
+    dir.write("url", "rediss://u:p@redis.example:6380\n");
+    let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"");
+    let config = Config::load(Some(&path), owned(&[])).unwrap();
+    assert_eq!(config.redis.url.expose(), "rediss://u:p@redis.example:6380");
+    dir.write("url", "memcached://u:p@redis.example");
+    let error = Config::load(Some(&path), owned(&[]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("test.toml:2: redis.url_file: ") && !error.contains("u:p@"),
+        "{error}"
+    );
+}
+
+#[test]
+fn secret_files_that_do_not_serve_are_named() {
+    let dir = Dir::new("bad-secret-files");
+    let empty = dir.write("empty", "\n");
+    let two_lines = dir.write("two", "a\nb\n");
+    let path = dir.write(
+        "test.toml",
+        &format!(
+            "[server]\nwebhook_token_file = {empty:?}\napi_token_file = {two_lines:?}\n[redis]\npassword_file = \"/nonexistent/p\"\n\
+             [slack]\nbot_token = \"hunter2\"\nbot_token_file = \"x\"\napp_token = 7"
+        ),
+    );
+    let error = Config::load(Some(&path), owned(&[]))
+        .unwrap_err()
+        .to_string();
+    let file = path.display();
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            format!(
+                "{file}:2: server.webhook_token_file: found {empty:?}, expected a file that holds the secret, but that file is empty"
+            ),
+            format!(
+                "{file}:3: server.api_token_file: found a line break or control character, expected one line of text"
+            ),
+            format!(
+                "{file}:5: redis.password_file: cannot read /nonexistent/p: No such file or directory (os error 2)"
+            ),
+            format!(
+                "{file}:8: slack.bot_token_file: found \"x\", expected only one of slack.bot_token and slack.bot_token_file"
+            ),
+            format!(
+                "{file}:9: slack.app_token: found a value that is not shown here, expected a string"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_together() {
+    assert_eq!(
+        problems(
+            "together",
+            "[server]\nlisten = \"localhost\"\nmax_connections = \"many\"\n[guards]\nmax_auto_rollbacks = \"5\"\ncooldown = 30\n\
+             mode = \"off\"\nbudget = 3\n[redis]\nurl = \"http://u:hunter2@x\"\n[webhook]\nport = 1\n",
+            &[
+                ("PROMPT_ROLLBACK_REGISTRY__SOAK", "one hour"),
+                ("PROMPT_ROLLBACK_REGISTRY__SOAKS", "1h")
+            ],
+        ),
+        [
+            "test.toml:2: server.listen: found \"localhost\", expected an IP address and a port such as \"127.0.0.1:8000\"",
+            "test.toml:3: server.max_connections: found \"many\", expected a whole number from 0 to 4294967295",
+            "test.toml:10: redis.url: found a value that is not shown here, expected redis://[user:password@]host:port, rediss://… (TLS) or redis+unix:///path",
+            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAK: registry.soak: found \"one hour\", expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
+            "test.toml:7: guards.mode: found \"off\", expected one of \"armed\", \"dry-run\"",
+            "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
+            "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
+            "test.toml:8: guards.budget: unknown key, [guards] has confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification",
+            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has soak",
+        ]
+    );
+}
+
+#[test]
+fn the_file_itself_can_be_wrong() {
+    let error = Config::load(Some(Path::new("/nonexistent/c.toml")), owned(&[]))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        "/nonexistent/c.toml: cannot read the config file: No such file or directory (os error 2)"
+    );
+    let found = problems("syntax", "[server]\nlisten = \n", &[]);
+    assert!(found[0].starts_with("test.toml:2: "), "{found:?}");
+    let found = problems(
+        "twice",
+        "[server]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n",
+        &[],
+    );
+    assert!(
+        found[0].starts_with("test.toml:3: ") && found[0].contains("duplicate"),
+        "{found:?}"
+    );
+    assert_eq!(
+        problems("no-table", "server = 5", &[]),
+        ["test.toml:1: server: found 5, expected a table"]
+    );
+    assert_eq!(
+        problems("table", "[log.level]\nx = 1", &[]),
+        [
+            "test.toml:2: log.level.x: unknown section, expected one of alertmanager, canary, deciders, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification"
+        ]
+    );
+    load("empty-section", "[server]\n[deciders]\n", &[]).unwrap();
+}
+
+#[test]
+fn tokens_are_required_off_loopback() {
+    assert_eq!(
+        problems(
+            "open",
+            "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"\"",
+            &[("PROMPT_ROLLBACK_SERVER__API_TOKEN", "x")]
+        ),
+        [
+            "test.toml:3: server.webhook_token: found \"\", expected a token, because server.listen 0.0.0.0:8000 is not a loopback address"
+        ]
+    );
+    for listen in ["127.0.0.1:8000", "127.9.9.9:1", "[::1]:8000"] {
+        load("loopback", &format!("[server]\nlisten = \"{listen}\""), &[]).unwrap();
+    }
+    for listen in ["0.0.0.0:8000", "[::]:8000", "10.0.0.1:8000"] {
+        assert_eq!(
+            problems("exposed", &format!("[server]\nlisten = \"{listen}\""), &[]).len(),
+            2,
+            "{listen}"
+        );
+    }
+}
+
+/// Values of the right type that make no sense, each refused for its own key.
+#[test]
+fn values_that_make_no_sense() {
+    for (key, value) in [
+        ("server.request_timeout", "\"5s\""),
+        ("server.request_timeout", "\"0s\""),
+        ("server.max_body_bytes", "0"),
+        ("server.max_body_bytes", "\"16 megs\""),
+        ("server.max_body_bytes", "-1"),
+        ("server.max_connections", "0"),
+        ("server.listen", "\"127.0.0.1\""),
+        ("redis.url", "\"redis://\""),
+        ("redis.namespace", "\"\""),
+        ("redis.namespace", "\"prompts\""),
+        ("redis.namespace", "\"{}\""),
+        ("redis.namespace", "\"{a}{b}\""),
+        ("redis.namespace", "\"}a{\""),
+        ("redis.namespace", "\"{a b}\""),
+        ("redis.namespace", "\"{a\\n}\""),
+        ("redis.namespace", "\"{a*}\""),
+        ("redis.wait_timeout", "\"4s\""),
+        ("redis.wait_timeout", "\"0s\""),
+        ("redis.nodes", "[\"host\"]"),
+        ("redis.nodes", "[\"host:0\"]"),
+        ("redis.nodes", "[1]"),
+        ("redis.nodes", "\"host:1\""),
+        ("redis.tls_ca_file", "\"ca.pem\""),
+        ("redis.mode", "\"ha\""),
+        ("prometheus.url", "\"prometheus:9090\""),
+        ("prometheus.url", "\"ftp://prometheus\""),
+        ("prometheus.url", "\"http://u:p@prometheus\""),
+        ("alertmanager.urls", "[\"http://a\", \"b\"]"),
+        ("alertmanager.urls", "\"http://a\""),
+        ("slack.api_url", "\"\""),
+        ("slack.incident_channel", "\"\""),
+        ("labels.prompt", "\"1prompt\""),
+        ("labels.prompt", "\"\""),
+        ("labels.version", "\"prompt\""),
+        ("labels.severity_aliases", "1"),
+        ("guards.fallback_decider", "\"system\""),
+        ("guards.fallback_decider", "\"nobody\""),
+        ("guards.confirm", "\"requery\""),
+        ("guards.max_auto_rollbacks", "-1"),
+        ("guards.max_auto_rollbacks", "1.5"),
+        ("guards.max_auto_rollbacks_within", "\"0s\""),
+        ("guards.cooldown", "\"-1m\""),
+        ("registry.soak", "\"0\""),
+        ("incidents.forget_after", "\"0s\""),
+        ("verification.every", "\"0s\""),
+        ("verification.checks", "0"),
+        ("verification.healthy_in_a_row", "0"),
+        ("verification.healthy_in_a_row", "13"),
+        ("verification.deadline", "\"1s\""),
+        ("gradual.stages", "[]"),
+        ("gradual.stages", "[75, 50]"),
+        ("gradual.stages", "[100, 0]"),
+        ("gradual.stages", "[25, 50, 0]"),
+        ("gradual.stages", "[50, 50, 0]"),
+        ("gradual.stages", "[101, 0]"),
+        ("gradual.stage_hold", "\"0s\""),
+        ("canary.stages", "[0, 100]"),
+        ("canary.stages", "[5, 1, 100]"),
+        ("canary.stages", "[5, 50]"),
+        ("canary.stages", "[]"),
+        ("canary.hold", "\"0s\""),
+        ("retention.hot_versions", "1"),
+        ("metrics.max_prompts", "\"all\""),
+        ("log.level", "\"verbose\""),
+        ("log.format", "true"),
+        ("deciders.on-call.approvers", "\"U1\""),
+    ] {
+        let error = load("senseless", &format!("{key} = {value}"), &[])
+            .expect_err(&format!("{key} = {value}"));
+        assert!(
+            error
+                .problems
+                .iter()
+                .any(|problem| problem.key == key && problem.message.contains(", expected ")),
+            "{key} = {value}: {error}"
+        );
+    }
+    for name in ["system", "\"a b\"", "\"\"", "-x"] {
+        let error = load(
+            "decider-name",
+            &format!("[deciders.{name}]\nchannel = \"#x\""),
+            &[],
+        )
+        .expect_err(name);
+        assert_eq!(error.problems[0].key, format!("deciders.{name}"), "{error}");
+    }
+}
+
+#[test]
+fn two_passwords_and_missing_partners_are_refused() {
+    let two = problems(
+        "two-passwords",
+        "[redis]\nurl = \"redis://:a@h\"\npassword = \"b\"",
+        &[],
+    );
+    assert_eq!(
+        two,
+        [
+            "test.toml:2: redis.url: found a value that is not shown here, expected a URL without a password, because redis.password is set as well"
+        ]
+    );
+    let sentinel = problems("sentinel", "[redis]\nmode = \"sentinel\"", &[]);
+    assert_eq!(
+        sentinel,
+        [
+            "default: redis.sentinel_master: found \"\", expected the master's name in Sentinel",
+            "default: redis.nodes: found \"\", expected a list of \"host:port\"",
+        ]
+    );
+    let config = load(
+        "requery",
+        "[guards]\nconfirm = \"requery\"\n[prometheus]\nurl = \"http://p:9090/\"",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        (config.guards.confirm, config.prometheus.url.as_deref()),
+        (Confirm::Requery, Some("http://p:9090"))
+    );
+}
+
+#[test]
+fn modes_of_later_versions_load_but_do_not_serve() {
+    let config = load(
+        "cluster",
+        "[redis]\nmode = \"cluster\"\nnodes = [\"a:1\"]",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.redis.mode, RedisMode::Cluster);
+    assert_eq!(
+        config.validate_supported(),
+        Err("redis.mode = \"cluster\" is not supported yet".to_owned())
+    );
+    assert_eq!(Config::default().validate_supported(), Ok(()));
+}
