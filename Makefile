@@ -1,0 +1,55 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# A shell opened before rustup was installed does not know its cargo yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export KEEP PROFILE
+
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password)
+
+.PHONY: help demo test bench fmt lint up down
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## ship a bad prompt and watch it being rolled back; KEEP=1 leaves it running, PROFILE=fast scrapes every second
+	scripts/demo
+
+test: ## everything that CI runs
+	scripts/install-deps test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/check-rules
+	scripts/check-configs
+	cargo test --workspace
+
+bench: ## the figures of the README
+	scripts/install-deps test
+	cargo bench
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## fmt and clippy only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+secrets: $(SECRETS) ## make the tokens and passwords of docker-compose.yml, where there are none yet
+up: $(SECRETS) ## everything in containers
+	$(COMPOSE) up --build --detach
+	@echo 'Receiver http://localhost:8000, Prometheus http://localhost:9090, Alertmanager http://localhost:9093. For the command line:'
+	@echo '  export PROMPT_ROLLBACK_TOKEN=$$(cat secrets/api_token)'
+
+down: ## stop the containers, keep the data
+	$(COMPOSE) down
+
+# Each container reads its secrets as a user of its own, so the files are open; the directory is not, and git ignores it.
+$(SECRETS):
+	@mkdir -p -m 700 secrets
+	@echo '*' >secrets/.gitignore
+	@head -c 32 /dev/urandom | sha256sum | cut -d' ' -f1 >$@
+	@chmod 644 $@
