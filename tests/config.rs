@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prompt_rollback::config::{
-    Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Severity,
+    Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode,
 };
+use prompt_rollback::decision::{Policy, Severity};
 use secrecy::ExposeSecret;
 
 /// A directory of its own that goes away with the test.
@@ -550,4 +551,9 @@ fn modes_of_later_versions_load_but_do_not_serve() {
         Err("redis.mode = \"cluster\" is not supported yet".to_owned())
     );
     assert_eq!(Config::default().validate_supported(), Ok(()));
+}
+
+#[test]
+fn the_default_policy_is_that_of_the_default_config() {
+    assert_eq!(Config::default().policy(), Policy::default());
 }

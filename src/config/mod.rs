@@ -18,8 +18,9 @@ mod value;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Severity};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl};
 
+use crate::decision::{Policy, Severity};
 use reader::{ENV_PREFIX, Reader};
 use value::Bytes;
 
@@ -246,6 +247,23 @@ impl Config {
         config.validate(&mut reader);
         reader.finish()?;
         Ok(config)
+    }
+
+    /// The part that the decision core reads.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            soak: self.registry.soak,
+            dry_run: self.guards.mode == GuardMode::DryRun,
+            max_auto_rollbacks: self.guards.max_auto_rollbacks,
+            budget_window: self.guards.max_auto_rollbacks_within,
+            cooldown: self.guards.cooldown,
+            fallback_decider: self.guards.fallback_decider.clone(),
+            deciders: self.deciders.keys().cloned().collect(),
+            severity_aliases: self.labels.severity_aliases.clone(),
+            reopen_within: self.incidents.reopen_within,
+            forget_after: self.incidents.forget_after,
+            verification_deadline: self.verification.deadline,
+        }
     }
 
     /// Every dotted key there is.

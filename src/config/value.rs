@@ -10,6 +10,7 @@ use redis::IntoConnectionInfo;
 use toml::de::DeValue;
 
 use super::duration::parse_prometheus_duration;
+use crate::decision::Severity;
 
 /// A value of the config: written as text in the environment, mostly also in the file.
 pub(super) trait Setting: Sized {
@@ -268,13 +269,6 @@ words! {
         Cluster = "cluster",
     }
 
-    /// How bad an alert is.
-    pub enum Severity {
-        Critical = "critical",
-        High = "high",
-        Medium = "medium",
-    }
-
     /// Whether the receiver may act by itself.
     pub enum GuardMode {
         /// It rolls back.
@@ -304,6 +298,16 @@ words! {
         Info = "info",
         Debug = "debug",
         Trace = "trace",
+    }
+}
+
+impl Setting for Severity {
+    fn expected() -> String {
+        r#"one of "critical", "high", "medium""#.into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Self::parse(text)
     }
 }
 
