@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""An example prompt server that serves whatever version prompt-rollback says, by plain GET.
+
+How an existing prompt server adopts prompt-rollback is the class ActiveVersions, which asks Redis once a second, and
+the metrics below it. The rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
+
+    prompt_server.py --rps 10
+    curl localhost:9100/?prompt=customer-support
+    curl localhost:9100/misbehave -d '{"version": "v2.0.0", "error_ratio": 0.3}'
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+# Before the import, which reads it: a `_created` series beside every counter is of no use here.
+os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
+
+import redis  # noqa: E402
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest  # noqa: E402
+
+
+class ActiveVersions:
+    """The version to serve of each prompt, at most `max_age` seconds old; the last one known while Redis is away."""
+
+    def __init__(self, client, namespace, prompts, on_change, max_age=1.0):
+        self._client, self._namespace, self._prompts = client, namespace, prompts
+        self._on_change, self._max_age = on_change, max_age
+        self._active = {}
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def get(self, prompt):
+        """The version to serve now, or None when none was ever seen."""
+        return self._active.get(prompt)
+
+    def _follow(self):
+        while True:
+            for prompt in self._prompts:
+                try:
+                    version = self._client.get(f"{self._namespace}:active:{prompt}")
+                except Exception as error:  # whatever it is, the next read may work
+                    log(f"redis: {error}; serving the last known versions")
+                    break
+                if version and version != self._active.get(prompt):
+                    self._on_change(prompt, version)
+                    self._active[prompt] = version
+            time.sleep(self._max_age)
+
+
+REQUESTS = Counter("prompt_requests", "Requests answered.", ["prompt", "version", "outcome"])
+DURATION = Histogram(
+    "prompt_request_duration_seconds",
+    "Time to answer a request.",
+    ["prompt", "version", "outcome"],
+    buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+)
+QUALITY = Histogram(
+    "prompt_quality_score",
+    "Score of an answer, 0 to 1.",
+    ["prompt", "version"],
+    buckets=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
+)
+
+
+def expose_at_zero(prompt, version):
+    """A counter that is born above 0 hides its first errors from Prometheus."""
+    for outcome in ("ok", "error"):
+        REQUESTS.labels(prompt, version, outcome)
+        DURATION.labels(prompt, version, outcome)
+    QUALITY.labels(prompt, version)
+    log(f"{prompt} is now {version}")
+
+
+class Model:
+    """A fake one, whose versions can be told to fail, to be slow or to answer badly."""
+
+    GOOD = {"error_ratio": 0.0, "delay_seconds": 0.02, "quality": 0.9}
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._behaviour = {}
+        self._failures_owed = {}
+
+    def misbehave(self, wish):
+        """Takes a dict with `version` and what differs from GOOD; nothing else but `version` cures it."""
+        behaviour = dict(self.GOOD)
+        for key, value in wish.items():
+            if key in behaviour:
+                behaviour[key] = float(value)
+            elif key != "version":
+                raise ValueError(f"unknown key {key}: expected version, {', '.join(behaviour)}")
+        with self._lock:
+            self._behaviour[str(wish["version"])] = behaviour
+        return {"version": wish["version"], **behaviour}
+
+    def complete(self, version):
+        """Answers after a while: whether it worked, and how good the answer is."""
+        with self._lock:
+            behaviour = self._behaviour.get(version, self.GOOD)
+            # Failures are spread evenly instead of drawn: a demo is the same every time.
+            owed = self._failures_owed.get(version, 0.0) + behaviour["error_ratio"]
+            failed = owed >= 1 - 1e-9
+            self._failures_owed[version] = owed - 1 if failed else owed
+        time.sleep(behaviour["delay_seconds"])
+        return not failed, behaviour["quality"]
+
+
+class PromptServer:
+    """Serves requests with the active version, and measures them."""
+
+    def __init__(self, active, model):
+        self.active, self.model = active, model
+
+    def answer(self, prompt, text):
+        """Status and JSON body of a completion."""
+        version = self.active.get(prompt)
+        if version is None:
+            return 503, {"error": f"no version of {prompt} is known"}
+        started = time.monotonic()
+        worked, quality = self.model.complete(version)
+        outcome = "ok" if worked else "error"
+        REQUESTS.labels(prompt, version, outcome).inc()
+        DURATION.labels(prompt, version, outcome).observe(time.monotonic() - started)
+        if not worked:
+            return 500, {"prompt": prompt, "version": version, "error": "the model gave up"}
+        QUALITY.labels(prompt, version).observe(quality)
+        return 200, {"prompt": prompt, "version": version, "completion": f"{version} says: {text or 'hello'}"}
+
+
+def handler(server, prompts):
+    """The HTTP routes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Headers and body are two writes; with Nagle's algorithm the second would wait for an acknowledgement.
+        disable_nagle_algorithm = True
+
+        def do_GET(self):
+            url = urlsplit(self.path)
+            if url.path == "/metrics":
+                self.reply(200, generate_latest(), CONTENT_TYPE_LATEST)
+            elif url.path == "/-/healthy":
+                self.reply(200, b"healthy\n", "text/plain")
+            elif url.path == "/":
+                query = parse_qs(url.query)
+                prompt, text = query.get("prompt", prompts)[0], query.get("input", [""])[0]
+                self.reply_json(*server.answer(prompt, text))
+            else:
+                self.reply_json(404, {"error": "not found"})
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                wish = json.loads(body)
+                if self.path == "/complete":
+                    self.reply_json(*server.answer(wish.get("prompt", prompts[0]), wish.get("input")))
+                elif self.path == "/misbehave":
+                    self.reply_json(200, server.model.misbehave(wish))
+                else:
+                    self.reply_json(404, {"error": "not found"})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                self.reply_json(400, {"error": repr(error)})
+
+        def reply_json(self, status, body):
+            self.reply(status, json.dumps(body).encode(), "application/json")
+
+        def reply(self, status, body, kind):
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+def generate_traffic(server, prompts, rps):
+    """Answers `rps` requests a second for each prompt, as if users had asked."""
+    with ThreadPoolExecutor(max_workers=64) as pool:
+        due = time.monotonic()
+        while True:
+            for prompt in prompts:
+                pool.submit(server.answer, prompt, "generated")
+            due += 1 / rps
+            time.sleep(max(0.0, due - time.monotonic()))
+
+
+def log(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Example prompt server: reads the active version with a plain GET.")
+    parser.add_argument("--listen", default="127.0.0.1:9100", help="address and port of /, /complete and /metrics")
+    parser.add_argument(
+        "--redis", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), help="Redis URL, also $REDIS_URL"
+    )
+    parser.add_argument("--namespace", default="{prompts}", help="namespace of prompt-rollback in Redis")
+    parser.add_argument("--prompt", action="append", help="prompt to serve; may be repeated (default customer-support)")
+    parser.add_argument("--rps", type=float, default=0, help="own traffic, requests a second for each prompt")
+    parser.add_argument(
+        "--misbehave",
+        action="append",
+        type=json.loads,
+        default=[],
+        help='as POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}',
+    )
+    args = parser.parse_args()
+    prompts = args.prompt or ["customer-support"]
+
+    # A Redis that hangs must not hold up the next read for long.
+    client = redis.Redis.from_url(args.redis, decode_responses=True, socket_timeout=1, socket_connect_timeout=1)
+    active = ActiveVersions(client, args.namespace, prompts, expose_at_zero)
+    server = PromptServer(active, Model())
+    for wish in args.misbehave:
+        server.model.misbehave(wish)
+    if args.rps > 0:
+        threading.Thread(target=generate_traffic, args=(server, prompts, args.rps), daemon=True).start()
+
+    host, _, port = args.listen.rpartition(":")
+    ThreadingHTTPServer.daemon_threads = True
+    http = ThreadingHTTPServer((host, int(port)), handler(server, prompts))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log(f"serving {', '.join(prompts)} on http://{args.listen}")
+    try:
+        http.serve_forever()
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()
