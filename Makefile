@@ -41,8 +41,8 @@ lint: ## fmt and clippy only
 secrets: $(SECRETS) ## make the tokens and passwords of docker-compose.yml, where there are none yet
 up: $(SECRETS) ## everything in containers
 	$(COMPOSE) up --build --detach
-	@echo 'Receiver http://localhost:8000, Prometheus http://localhost:9090, Alertmanager http://localhost:9093. For the command line:'
-	@echo '  export PROMPT_ROLLBACK_TOKEN=$$(cat secrets/api_token)'
+	@echo 'Receiver http://localhost:8000, Prometheus http://localhost:9090, Alertmanager http://localhost:9093'
+	@echo 'Command line: $(COMPOSE) exec -e PROMPT_ROLLBACK_TOKEN=$$(cat secrets/api_token) receiver prompt-rollback --help'
 
 down: ## stop the containers, keep the data
 	$(COMPOSE) down
