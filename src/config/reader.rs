@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
     /// Like `get`; an empty text means that nothing is set.
     pub fn get_path(&mut self, key: &str) -> Option<PathBuf> {
         let path: PathBuf = self.get(key, "");
-        (!path.as_os_str().is_empty()).then(|| self.from_config_dir(key, path))
+        (!path.as_os_str().is_empty()).then(|| self.beside_config(key, path))
     }
 
     /// A table whose names the user chooses, `default` if there is none of them.
@@ -348,7 +348,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A relative path in the file is meant from the file's own directory.
-    fn from_config_dir(&self, key: &str, path: PathBuf) -> PathBuf {
+    fn beside_config(&self, key: &str, path: PathBuf) -> PathBuf {
         match (&self.known[key].0, self.path.and_then(Path::parent)) {
             (Origin::File { .. }, Some(dir)) => dir.join(path),
             _ => path,

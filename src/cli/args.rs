@@ -1,0 +1,287 @@
+//! The command line as a user types it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::client::{BaseUrl, Token};
+
+/// Puts a misbehaving LLM prompt back to its last known-good version.
+///
+/// One process receives alerts and flips the active version in Redis (`serve`); every other command
+/// but `check` talks to that process over HTTP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "prompt-rollback",
+    version,
+    after_help = "\
+A first session:
+  prompt-rollback serve &                                            # Redis on 127.0.0.1:6379
+  prompt-rollback register customer-support v1.9.0 --known-good
+  prompt-rollback activate customer-support v1.9.0
+  prompt-rollback activate customer-support v2.0.0                   # ship; alerts may now undo it
+  prompt-rollback rollback customer-support --reason 'too many refusals'
+  prompt-rollback status
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the receiver: Alertmanager's webhook, the HTTP API and the metrics.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback serve
+  prompt-rollback serve --config /etc/prompt-rollback/prompt-rollback.toml
+  PROMPT_ROLLBACK_REDIS__URL=redis://redis:6379 prompt-rollback serve
+
+Every key of the config is also a variable: [guards] cooldown is PROMPT_ROLLBACK_GUARDS__COOLDOWN.
+SIGTERM lets requests in flight finish.")]
+    Serve(ConfigFile),
+
+    /// Say whether the config is right, and with --connect whether it works.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback check --config prompt-rollback.toml
+  prompt-rollback check --config prompt-rollback.toml --connect
+
+--connect proves Redis, its permissions and its memory policy, Prometheus and each Alertmanager, one
+line each, and lists the prompts that have no version to go back to. Exit 2: the config is wrong;
+exit 1: something does not work.")]
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Connect to all that the config names.
+        #[arg(long)]
+        connect: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+
+    /// Make a version known, perhaps with its text, without serving it.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact '#team-support'
+  git show HEAD:prompt.txt | prompt-rollback register customer-support v2.0.0 --content-file -
+  prompt-rollback register customer-support v1.9.0 --known-good      # trusted: may be gone back to
+
+Registering the same again changes nothing; another text for a known version is refused.")]
+    Register {
+        prompt: String,
+        version: String,
+        /// The prompt's text; `-` reads it from standard input.
+        #[arg(long, value_name = "FILE|-")]
+        content_file: Option<PathBuf>,
+        /// Whom to ask about this version, as incidents will show it.
+        #[arg(long)]
+        contact: Option<String>,
+        /// When it went to staging, as 2026-11-21T09:30:00Z.
+        #[arg(long, value_name = "TIME")]
+        staged_at: Option<jiff::Timestamp>,
+        /// Trust it without waiting for it to soak.
+        #[arg(long)]
+        known_good: bool,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Serve a registered version from now on.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback activate customer-support v2.0.0
+  prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back before
+
+A version that was rolled back is quarantined: --force says that you mean it.")]
+    Activate {
+        prompt: String,
+        version: String,
+        /// Even if the version is quarantined.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Go back to the last known-good version, or to one that you name.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback rollback customer-support
+  prompt-rollback rollback customer-support --to v1.9.0 --reason 'wrong tone'
+  prompt-rollback rollback customer-support --from v2.0.0            # only if v2.0.0 is still active
+
+Naming --from makes a script safe against a rollback that someone else has just made.")]
+    Rollback {
+        prompt: String,
+        /// The version to go back to; by default the newest known-good one.
+        #[arg(long, value_name = "VERSION")]
+        to: Option<String>,
+        /// The version to leave; refused if another one is active.
+        #[arg(long, value_name = "VERSION")]
+        from: Option<String>,
+        /// Why, for the deployment log.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Even to a version that never soaked or is quarantined.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Show what is active and what a rollback would go back to.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback status                       # all prompts
+  prompt-rollback status --without-target      # those that could not be rolled back now, and what to do
+  prompt-rollback status customer-support      # one prompt with its versions
+  prompt-rollback status --output json | jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
+    Status {
+        /// One prompt, with its versions and open incidents.
+        prompt: Option<String>,
+        /// Only prompts that have no rollback target.
+        #[arg(long, conflicts_with = "prompt")]
+        without_target: bool,
+        /// Most prompts to list.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "prompt")]
+        limit: u32,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Show a prompt's deployment log, newest first.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback log customer-support
+  prompt-rollback log customer-support --limit 500 --output json
+
+`external` entries are changes that somebody made in Redis directly.")]
+    Log {
+        prompt: String,
+        /// Most entries to show.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Show incidents, newest first, or one of them in full.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback incidents --open
+  prompt-rollback incidents 01KAJ4B8N4GZQ6V9C2M7T5R3XW")]
+    Incidents {
+        /// One incident, with its alerts and what happened.
+        id: Option<String>,
+        /// Only those that are not closed.
+        #[arg(long, conflicts_with = "id")]
+        open: bool,
+        /// Most incidents to list.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
+        limit: u32,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Stop automatic rollbacks, of one prompt or of all; people still can roll back.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback pause --reason 'provider outage, do not touch'
+  prompt-rollback pause customer-support
+
+Once this has answered, no automatic rollback happens until `resume`.")]
+    Pause {
+        /// Only this prompt; without it, all of them.
+        prompt: Option<String>,
+        /// Why, for those who wonder later.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Allow automatic rollbacks again.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback resume
+  prompt-rollback resume customer-support
+
+Prompt by prompt and all together are two switches: `resume` alone leaves single prompts paused.")]
+    Resume {
+        /// Only this prompt; without it, the switch for all of them.
+        prompt: Option<String>,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Exit 0 if the receiver is ready: a health check for containers.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback healthcheck && echo ready
+  healthcheck: { test: [CMD, prompt-rollback, healthcheck] }         # in a compose file")]
+    Healthcheck {
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The config, in TOML; without one, the defaults and PROMPT_ROLLBACK_SECTION__KEY variables.
+    #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Operator {
+    /// Who does it, for the deployment log.
+    #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
+    pub operator: Option<String>,
+}
+
+/// Where the receiver is and how to talk to it.
+#[derive(Debug, Args)]
+pub struct Receiver {
+    /// The receiver's address.
+    #[arg(
+        long,
+        env = "PROMPT_ROLLBACK_URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    pub url: BaseUrl,
+    /// The receiver's server.api_token; prefer the variable, arguments are visible to others.
+    #[arg(
+        long,
+        env = "PROMPT_ROLLBACK_TOKEN",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub token: Token,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Format {
+    /// Text for people or JSON for scripts.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}

@@ -1,0 +1,123 @@
+//! `check`: is the config right, and does what it names work?
+
+use serde_json::{Value, json};
+
+use super::client::{BaseUrl, Client, Token};
+use super::output;
+use super::table::{Cell, table};
+use super::views::Prompt;
+use crate::config::Config;
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// What was tried, such as `redis permissions`.
+    pub name: String,
+    pub ok: bool,
+    /// What was found; when it failed, why and what to do.
+    pub detail: String,
+}
+
+/// What there is to say about Redis.
+#[derive(Debug, Default)]
+pub struct StoreReport {
+    pub probes: Vec<Probe>,
+    /// Prompts that have no rollback target yet.
+    pub without_target: Vec<Prompt>,
+}
+
+/// Asks Prometheus and each Alertmanager whether they are ready.
+pub async fn probe_http(config: &Config) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    if let Some(url) = &config.prometheus.url {
+        probes.push(
+            probe_server(
+                "prometheus",
+                url,
+                "/api/v1/status/buildinfo",
+                &["data", "version"],
+            )
+            .await,
+        );
+    }
+    for url in &config.alertmanager.urls {
+        probes.push(
+            probe_server(
+                "alertmanager",
+                url,
+                "/api/v2/status",
+                &["versionInfo", "version"],
+            )
+            .await,
+        );
+    }
+    probes
+}
+
+async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Probe {
+    let tried = async {
+        let base: BaseUrl = url.parse()?;
+        let client = Client::new(base, Token::default()).map_err(|error| error.to_string())?;
+        client
+            .text("/-/ready")
+            .await
+            .map_err(|error| error.to_string())?;
+        // Something may answer 200 to everything; what is meant here knows its own version.
+        let about = client.get(info).await.map_err(|error| error.to_string())?;
+        let version = version.iter().fold(&about, |value, key| &value[*key]);
+        match version.as_str() {
+            Some(version) => Ok(format!("{url} is ready, version {version}")),
+            None => Err(format!("{url} answers, but not as {name} does")),
+        }
+    };
+    let result: Result<String, String> = tried.await;
+    let ok = result.is_ok();
+    Probe {
+        name: name.to_owned(),
+        ok,
+        detail: result.unwrap_or_else(|error| error),
+    }
+}
+
+/// One line for each probe; then the prompts that could not be rolled back.
+pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color: bool) -> String {
+    let rows: Vec<_> = probes
+        .iter()
+        .map(|probe| {
+            let result = if probe.ok {
+                Cell::new("ok")
+            } else {
+                Cell::warning("FAIL")
+            };
+            [Cell::new(&probe.name), result, Cell::new(&probe.detail)]
+        })
+        .collect();
+    let mut out = table(["CHECKED", "RESULT", "DETAIL"], &rows, color);
+    if config.prometheus.url.is_none() {
+        out.push_str("prometheus.url is not set: rollbacks are not verified\n");
+    }
+    if config.alertmanager.urls.is_empty() {
+        out.push_str(
+            "alertmanager.urls is empty: missed deadlines raise no alert, and an alert that never says `resolved` ends after incidents.forget_after\n",
+        );
+    }
+    if !without_target.is_empty() {
+        out.push('\n');
+        out.push_str(&output::without_target(
+            &without_target.iter().collect::<Vec<_>>(),
+        ));
+    }
+    out
+}
+
+pub fn json(probes: &[Probe], without_target: &[Prompt]) -> Value {
+    let probes: Vec<Value> = probes
+        .iter()
+        .map(|p| json!({ "name": p.name, "ok": p.ok, "detail": p.detail }))
+        .collect();
+    let names: Vec<&str> = without_target
+        .iter()
+        .map(|prompt| prompt.prompt.as_str())
+        .collect();
+    json!({ "config": "ok", "probes": probes, "without_target": names })
+}

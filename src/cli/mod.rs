@@ -1,0 +1,353 @@
+//! The command line. `serve` and `check` read the config; all else asks a running receiver.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+pub mod args;
+pub mod check;
+mod client;
+mod output;
+mod table;
+pub mod views;
+
+pub use args::Cli;
+
+use crate::config::{self, Config};
+use args::{Command, ConfigFile, Output, Receiver};
+use check::StoreReport;
+use client::{Client, ClientError, encode};
+
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// Tried, and refused or failed: exit code 1.
+    Failed(String),
+    /// Never tried, because the command line or the config is wrong: exit code 2.
+    Misused(String),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let hint = match &error {
+            ClientError::Unreachable { .. } => {
+                "\nhint: is the receiver running there? set --url or PROMPT_ROLLBACK_URL"
+            }
+            ClientError::Refused { status, .. } if status.as_u16() == 401 => {
+                "\nhint: set --token or PROMPT_ROLLBACK_TOKEN to the receiver's server.api_token"
+            }
+            _ => "",
+        };
+        Self::Failed(format!("{error}{hint}"))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Runs one command. What `serve` and `check --connect` need from the receiver is passed in.
+pub async fn run<S, P>(cli: Cli, serve: S, probe: P) -> ExitCode
+where
+    S: AsyncFnOnce(Config) -> anyhow::Result<()>,
+    P: AsyncFnOnce(&Config) -> StoreReport,
+{
+    let result = match cli.command {
+        Command::Serve(file) => match load(&file) {
+            Ok(config) => serve(config).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        },
+        Command::Check {
+            config,
+            connect,
+            format,
+        } => check(&config, connect, format.output, probe).await,
+        command => ask(command).await,
+    };
+    let (code, message) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (1, message),
+        Err(Failure::Misused(message)) => (2, message),
+    };
+    // Answers hold what others wrote; line breaks are ours.
+    for (at, line) in message.lines().enumerate() {
+        let prefix = if at == 0 || code == 2 { "error: " } else { "" };
+        eprintln!("{prefix}{}", table::clean(line));
+    }
+    ExitCode::from(code)
+}
+
+fn load(file: &ConfigFile) -> Result<Config, Failure> {
+    let config = Config::load(file.config.as_deref(), config::environment());
+    let config = config.map_err(|error| Failure::Misused(error.to_string()))?;
+    config.validate_supported().map_err(Failure::Misused)?;
+    Ok(config)
+}
+
+async fn check<P>(file: &ConfigFile, connect: bool, format: Output, probe: P) -> Result<(), Failure>
+where
+    P: AsyncFnOnce(&Config) -> StoreReport,
+{
+    let config = load(file)?;
+    let StoreReport {
+        mut probes,
+        without_target,
+    } = if connect {
+        probe(&config).await
+    } else {
+        StoreReport::default()
+    };
+    if connect {
+        probes.extend(check::probe_http(&config).await);
+    }
+    match format {
+        Output::Json => print_json(&check::json(&probes, &without_target))?,
+        Output::Text => {
+            print("config: ok\n")?;
+            if connect {
+                print(&check::text(&config, &probes, &without_target, color()))?;
+            }
+        }
+    }
+    match probes.iter().filter(|probe| !probe.ok).count() {
+        0 => Ok(()),
+        failed => Err(Failure::Failed(format!(
+            "{failed} of {} checks failed",
+            probes.len()
+        ))),
+    }
+}
+
+/// The commands that talk to a receiver.
+async fn ask(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
+        Command::Register {
+            prompt,
+            version,
+            content_file,
+            contact,
+            staged_at,
+            known_good,
+            receiver,
+        } => {
+            let content = content_file.as_deref().map(read_content).transpose()?;
+            let body = body([
+                ("version", version.into()),
+                ("content", content.into()),
+                ("contact", contact.into()),
+                ("staged_at", staged_at.map(|at| at.to_string()).into()),
+                ("known_good", flag(known_good)),
+            ]);
+            let path = format!("/api/prompts/{}/versions", encode(&prompt));
+            let answer = connect(&receiver)?.post(&path, &body).await?;
+            show(&receiver, answer, |registered| {
+                output::registered(&registered)
+            })
+        }
+        Command::Activate {
+            prompt,
+            version,
+            force,
+            operator,
+            receiver,
+        } => {
+            let body = body([
+                ("version", version.into()),
+                ("force", flag(force)),
+                ("operator", operator.operator.into()),
+            ]);
+            let path = format!("/api/prompts/{}/activate", encode(&prompt));
+            let answer = connect(&receiver)?.post(&path, &body).await?;
+            show(&receiver, answer, |flipped| output::activated(&flipped))
+        }
+        Command::Rollback {
+            prompt,
+            to,
+            from,
+            reason,
+            force,
+            operator,
+            receiver,
+        } => {
+            let body = body([
+                ("prompt", prompt.into()),
+                ("target_version", to.into()),
+                ("from_version", from.into()),
+                ("reason", reason.into()),
+                ("force", flag(force)),
+                ("operator", operator.operator.into()),
+            ]);
+            let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
+            show(&receiver, answer, |flipped| output::rolled_back(&flipped))
+        }
+        Command::Status {
+            prompt: Some(prompt),
+            receiver,
+            ..
+        } => {
+            let answer = connect(&receiver)?
+                .get(&format!("/api/prompts/{}", encode(&prompt)))
+                .await?;
+            show(&receiver, answer, |prompt| output::prompt(&prompt, color()))
+        }
+        Command::Status {
+            prompt: None,
+            without_target,
+            limit,
+            receiver,
+        } => {
+            let query = if without_target {
+                "&without_target=true"
+            } else {
+                ""
+            };
+            let answer = connect(&receiver)?
+                .list("/api/prompts", query, "prompts", limit)
+                .await?;
+            show(&receiver, answer, |list| output::prompts(&list, color()))
+        }
+        Command::Log {
+            prompt,
+            limit,
+            receiver,
+        } => {
+            let path = format!("/api/prompts/{}/log", encode(&prompt));
+            let answer = connect(&receiver)?
+                .list(&path, "", "entries", limit)
+                .await?;
+            show(&receiver, answer, |log| output::log(&log, color()))
+        }
+        Command::Incidents {
+            id: Some(id),
+            receiver,
+            ..
+        } => {
+            let answer = connect(&receiver)?
+                .get(&format!("/api/incidents/{}", encode(&id)))
+                .await?;
+            show(&receiver, answer, |incident| {
+                output::incident(&incident, color())
+            })
+        }
+        Command::Incidents {
+            id: None,
+            open,
+            limit,
+            receiver,
+        } => {
+            let query = if open { "&open=true" } else { "" };
+            let answer = connect(&receiver)?
+                .list("/api/incidents", query, "incidents", limit)
+                .await?;
+            show(&receiver, answer, |list| output::incidents(&list, color()))
+        }
+        Command::Pause {
+            prompt,
+            reason,
+            operator,
+            receiver,
+        } => {
+            let body = body([
+                ("prompt", prompt.into()),
+                ("reason", reason.into()),
+                ("operator", operator.operator.into()),
+            ]);
+            let answer = connect(&receiver)?.post("/api/pause", &body).await?;
+            show(&receiver, answer, |paused| output::paused(&paused))
+        }
+        Command::Resume {
+            prompt,
+            operator,
+            receiver,
+        } => {
+            let body = body([
+                ("prompt", prompt.into()),
+                ("operator", operator.operator.into()),
+            ]);
+            let answer = connect(&receiver)?.post("/api/resume", &body).await?;
+            show(&receiver, answer, |paused| output::paused(&paused))
+        }
+        Command::Healthcheck { receiver } => {
+            let answer = connect(&receiver)?.text("/-/ready").await?;
+            match receiver.format.output {
+                Output::Json => print_json(&json!({ "ready": true })),
+                Output::Text => print(&format!("{}\n", table::clean(&answer))),
+            }
+        }
+    }
+}
+
+fn connect(receiver: &Receiver) -> Result<Client, Failure> {
+    Ok(Client::new(receiver.url.clone(), receiver.token.clone())?)
+}
+
+/// A JSON object of what was given; what was not is left to the receiver.
+fn body<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    let given = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_null() && value != "");
+    Value::Object(
+        given
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
+}
+
+fn flag(set: bool) -> Value {
+    if set { Value::Bool(true) } else { Value::Null }
+}
+
+fn read_content(path: &Path) -> Result<String, Failure> {
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| Failure::Misused(format!("cannot read {}: {error}", path.display())))
+}
+
+/// Scripts get all that was answered, people what they can read.
+fn show<T: DeserializeOwned>(
+    receiver: &Receiver,
+    answer: Value,
+    text: impl FnOnce(T) -> String,
+) -> Result<(), Failure> {
+    match receiver.format.output {
+        Output::Json => print_json(&answer),
+        Output::Text => {
+            let view = serde_json::from_value(answer).map_err(|error| {
+                Failure::Failed(format!(
+                    "cannot understand the answer of {}: {error}",
+                    receiver.url
+                ))
+            })?;
+            print(&text(view))
+        }
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `status | head` has seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn color() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

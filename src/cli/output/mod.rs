@@ -1,0 +1,328 @@
+//! What the commands print: values in, text out.
+
+mod incident;
+#[cfg(test)]
+mod tests;
+
+pub use incident::{incident, incidents};
+
+use crate::cli::table::{Cell, clean, table, time};
+use crate::cli::views::{Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Version};
+use incident::incident_table;
+
+/// Hints beyond these would only scroll the table away.
+const MAX_HINTS: usize = 20;
+
+pub fn prompts(list: &Prompts, color: bool) -> String {
+    if list.prompts.is_empty() {
+        return "no prompts\n".into();
+    }
+    let rows: Vec<_> = list
+        .prompts
+        .iter()
+        .map(|p| {
+            [
+                Cell::new(&p.prompt),
+                Cell::maybe(p.active.as_deref()),
+                p.rollback_target
+                    .as_deref()
+                    .map_or(Cell::warning("none"), Cell::new),
+                if p.known_good {
+                    Cell::new("known-good")
+                } else {
+                    Cell::time(p.soak_ends_at.as_deref())
+                },
+                if p.paused {
+                    Cell::warning("yes")
+                } else {
+                    Cell::new("no")
+                },
+                if p.open_incidents.is_empty() {
+                    Cell::maybe(None)
+                } else {
+                    Cell::warning(&p.open_incidents.join(" "))
+                },
+            ]
+        })
+        .collect();
+    let mut out = table(
+        [
+            "PROMPT",
+            "ACTIVE",
+            "ROLLBACK TARGET",
+            "SOAK ENDS",
+            "PAUSED",
+            "OPEN INCIDENTS",
+        ],
+        &rows,
+        color,
+    );
+    if list.next.is_some() {
+        out.push_str("… there are more; show them with --limit\n");
+    }
+    let without: Vec<&Prompt> = list
+        .prompts
+        .iter()
+        .filter(|p| p.rollback_target.is_none())
+        .collect();
+    if !without.is_empty() {
+        out.push('\n');
+        out.push_str(&without_target(&without));
+    }
+    out
+}
+
+/// The prompts that no alert could roll back, and what to do about each.
+pub fn without_target(prompts: &[&Prompt]) -> String {
+    let mut out = match prompts.len() {
+        1 => "1 prompt has no version to roll back to:\n".to_owned(),
+        many => format!("{many} prompts have no version to roll back to:\n"),
+    };
+    for prompt in prompts.iter().take(MAX_HINTS) {
+        out.push_str(&format!("  {}: {}\n", clean(&prompt.prompt), hint(prompt)));
+    }
+    if prompts.len() > MAX_HINTS {
+        let more = prompts.len() - MAX_HINTS;
+        out.push_str(&format!(
+            "  … and {more} more: prompt-rollback status --without-target\n"
+        ));
+    }
+    out
+}
+
+fn hint(prompt: &Prompt) -> String {
+    let name = clean(&prompt.prompt);
+    let mark = format!(
+        "mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`"
+    );
+    let Some(active) = prompt.active.as_deref().map(clean) else {
+        return format!("nothing is active, start with `prompt-rollback activate {name} VERSION`");
+    };
+    if prompt.known_good {
+        return format!(
+            "{active} is known-good and will be the target once another version is active; to have one now, {mark}"
+        );
+    }
+    let until = prompt
+        .soak_ends_at
+        .as_deref()
+        .map(|at| format!(" ({})", time(at)))
+        .unwrap_or_default();
+    format!(
+        "{mark}, or wait until {active} has soaked{until} and serves as the target of the next version"
+    )
+}
+
+pub fn prompt(p: &PromptDetail, color: bool) -> String {
+    let mut out = format!("{}\n", clean(&p.prompt));
+    out.push_str(&line("active", p.active.as_deref().unwrap_or("nothing")));
+    if let Some(routing) = &p.routing {
+        let shares: Vec<String> = routing
+            .iter()
+            .map(|(version, percent)| format!("{version} {percent} %"))
+            .collect();
+        out.push_str(&line("traffic", &shares.join(", ")));
+    }
+    out.push_str(&line(
+        "rollback target",
+        p.rollback_target.as_deref().unwrap_or("none"),
+    ));
+    out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
+    if !p.versions.is_empty() {
+        let rows: Vec<_> = p
+            .versions
+            .iter()
+            .map(|v| {
+                let state = state(v);
+                [
+                    Cell::new(&v.version),
+                    if v.quarantined_at.is_some() {
+                        Cell::warning(&state)
+                    } else {
+                        Cell::new(&state)
+                    },
+                    Cell::time(v.first_activated_at.as_deref()),
+                    Cell::time(v.last_active_at.as_deref()),
+                    Cell::new(if v.has_content { "yes" } else { "no" }),
+                    Cell::maybe(v.contact.as_deref()),
+                ]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&table(
+            [
+                "VERSION",
+                "STATE",
+                "FIRST ACTIVE",
+                "LAST ACTIVE",
+                "TEXT",
+                "CONTACT",
+            ],
+            &rows,
+            color,
+        ));
+    }
+    if !p.incidents.is_empty() {
+        out.push_str("\nopen incidents\n");
+        out.push_str(&incident_table(&p.incidents, color));
+    }
+    if p.rollback_target.is_none() {
+        let active = p.versions.iter().find(|v| v.active);
+        let row = Prompt {
+            prompt: p.prompt.clone(),
+            active: p.active.clone(),
+            known_good: active.is_some_and(|v| v.known_good),
+            soak_ends_at: active.and_then(|v| v.soak_ends_at.clone()),
+            ..Prompt::default()
+        };
+        out.push('\n');
+        out.push_str(&without_target(&[&row]));
+    }
+    out
+}
+
+fn state(v: &Version) -> String {
+    let mut words = Vec::new();
+    if v.active {
+        words.push("active".to_owned());
+    }
+    if v.quarantined_at.is_some() {
+        words.push("quarantined".to_owned());
+    }
+    match (&v.known_good_by, v.known_good) {
+        (Some(by), true) => words.push(format!("known-good ({by})")),
+        (None, true) => words.push("known-good".to_owned()),
+        (_, false) => words.extend(
+            v.soak_ends_at
+                .as_deref()
+                .map(|at| format!("soaks until {}", time(at))),
+        ),
+    }
+    if words.is_empty() {
+        "registered".into()
+    } else {
+        words.join(", ")
+    }
+}
+
+pub fn log(log: &Log, color: bool) -> String {
+    if log.entries.is_empty() {
+        return "nothing was deployed yet\n".into();
+    }
+    let rows: Vec<_> = log
+        .entries
+        .iter()
+        .map(|e| {
+            [
+                Cell::time(Some(&e.at)),
+                if e.event == "rollback" {
+                    Cell::warning(&e.event)
+                } else {
+                    Cell::new(&e.event)
+                },
+                Cell::maybe(e.from.as_deref()),
+                Cell::maybe(e.to.as_deref()),
+                Cell::maybe(e.operator.as_deref()),
+                Cell::maybe(e.incident.as_deref()),
+                Cell::maybe(e.reason.as_deref()),
+            ]
+        })
+        .collect();
+    let mut out = table(
+        [
+            "AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON",
+        ],
+        &rows,
+        color,
+    );
+    if log.next.is_some() {
+        out.push_str("… there are more; show them with --limit\n");
+    }
+    out
+}
+
+pub fn registered(r: &Registered) -> String {
+    let what = if r.created {
+        "is registered"
+    } else {
+        "was registered already"
+    };
+    let good = if r.known_good { ", known-good" } else { "" };
+    format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
+}
+
+pub fn activated(f: &Flipped) -> String {
+    if f.unchanged {
+        return format!(
+            "{}: {} is active already\n",
+            clean(&f.prompt),
+            version(f.to_version.as_deref())
+        );
+    }
+    format!(
+        "{}: active is now {}{}\n",
+        clean(&f.prompt),
+        version(f.to_version.as_deref()),
+        before(f)
+    )
+}
+
+pub fn rolled_back(f: &Flipped) -> String {
+    let name = clean(&f.prompt);
+    let incident = f
+        .incident
+        .as_deref()
+        .map(|id| format!(", incident {}", clean(id)))
+        .unwrap_or_default();
+    if f.unchanged {
+        return format!(
+            "{name}: {} is active already, nothing to do\n",
+            version(f.to_version.as_deref())
+        );
+    }
+    if !f.success {
+        return format!(
+            "{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n"
+        );
+    }
+    let at = f
+        .timestamp
+        .as_deref()
+        .map(|at| format!(" at {}", time(at)))
+        .unwrap_or_default();
+    format!(
+        "{name}: rolled back {}{at}{incident}\n",
+        arrow(f.from_version.as_deref(), f.to_version.as_deref())
+    )
+}
+
+fn before(f: &Flipped) -> String {
+    f.from_version
+        .as_deref()
+        .map(|from| format!(", it was {}", clean(from)))
+        .unwrap_or_default()
+}
+
+pub fn paused(p: &Paused) -> String {
+    let whose = p.prompt.as_deref().map_or("all prompts".into(), clean);
+    match (p.paused, p.changed) {
+        (true, true) => {
+            format!("automatic rollbacks are paused for {whose}; people still can roll back\n")
+        }
+        (true, false) => format!("automatic rollbacks were paused already for {whose}\n"),
+        (false, true) => format!("automatic rollbacks are on again for {whose}\n"),
+        (false, false) => format!("automatic rollbacks were not paused for {whose}\n"),
+    }
+}
+
+fn line(name: &str, value: &str) -> String {
+    format!("  {name:<15}  {}\n", clean(value))
+}
+
+fn arrow(from: Option<&str>, to: Option<&str>) -> String {
+    format!("{} → {}", version(from), version(to))
+}
+
+fn version(version: Option<&str>) -> String {
+    version.map_or("nothing".into(), clean)
+}

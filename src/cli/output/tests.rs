@@ -1,0 +1,216 @@
+//! Answers as the receiver writes them, and what a terminal shows of them.
+
+use super::*;
+use crate::cli::views::{Incident, Incidents};
+
+/// Views are read from what the receiver answers, so the tests write them that way.
+fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn status_lists_prompts_and_says_what_is_missing() {
+    let list: Prompts = read(
+        r#"{"prompts":[
+        {"prompt":"customer-support","active":"v2.0.0","rollback_target":"v1.9.0","activated_at":"2026-11-21T00:30:00.000Z",
+         "known_good":false,"soak_ends_at":"2026-11-21T01:30:00.000Z","paused":true,"open_incidents":["01KA"]},
+        {"prompt":"team/greeting","active":"v1","rollback_target":null,"known_good":true,"soak_ends_at":null,"paused":false,"open_incidents":[]},
+        {"prompt":"new","active":"v1","rollback_target":null,"known_good":false,"soak_ends_at":"2026-11-21T01:45:00.000Z","paused":false,"open_incidents":[]},
+        {"prompt":"idle","active":null,"rollback_target":null,"known_good":false,"soak_ends_at":null,"paused":false,"open_incidents":[]}
+        ],"next":"abc","added_later":1}"#,
+    );
+    assert_eq!(
+        prompts(&list, false),
+        "\
+PROMPT            ACTIVE  ROLLBACK TARGET  SOAK ENDS             PAUSED  OPEN INCIDENTS
+customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     01KA
+team/greeting     v1      none             known-good            no      -
+new               v1      none             2026-11-21 01:45:00Z  no      -
+idle              -       none             -                     no      -
+… there are more; show them with --limit
+
+3 prompts have no version to roll back to:
+  team/greeting: v1 is known-good and will be the target once another version is active; to have one now, mark an older version that you trust with `prompt-rollback register team/greeting VERSION --known-good`
+  new: mark an older version that you trust with `prompt-rollback register new VERSION --known-good`, or wait until v1 has soaked (2026-11-21 01:45:00Z) and serves as the target of the next version
+  idle: nothing is active, start with `prompt-rollback activate idle VERSION`
+"
+    );
+    assert!(prompts(&list, true).contains("\x1b[1;33mnone\x1b[0m"));
+    assert_eq!(prompts(&Prompts::default(), false), "no prompts\n");
+}
+
+#[test]
+fn many_hints_are_cut() {
+    let many = vec![
+        Prompt {
+            prompt: "p".into(),
+            ..Prompt::default()
+        };
+        MAX_HINTS + 3
+    ];
+    let shown = without_target(&many.iter().collect::<Vec<_>>());
+    assert_eq!(shown.lines().count(), 1 + MAX_HINTS + 1);
+    assert!(
+        shown.ends_with("… and 3 more: prompt-rollback status --without-target\n"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn one_prompt_with_its_versions_and_incidents() {
+    let detail: PromptDetail = read(
+        r#"{"prompt":"customer-support","active":"v1.9.0","routing":{"v1.9.0":75,"v2.0.0":25},"rollback_target":null,"paused":false,
+        "versions":[
+         {"version":"v2.0.0","first_activated_at":"2026-11-21T00:30:00.000Z","last_active_at":"2026-11-21T00:38:12.689Z","active":false,
+          "known_good":false,"quarantined_at":"2026-11-21T00:38:12.689Z","contact":"mia","has_content":true},
+         {"version":"v1.9.0","first_activated_at":"2026-11-01T00:00:00.000Z","last_active_at":null,"active":true,"known_good":true,"known_good_by":"soak"},
+         {"version":"v2.1.0","active":false,"known_good":false,"soak_ends_at":null}],
+        "incidents":[{"id":"01KA","prompt":"customer-support","version":"v2.0.0","target":"v1.9.0","phase":"verifying","severity":"critical",
+          "action":"rollback","opened_at":"2026-11-21T00:38:12.600Z","summary":"error rate\u001b[2J 30 %"}]}"#,
+    );
+    assert_eq!(
+        prompt(&detail, false),
+        "\
+customer-support
+  active           v1.9.0
+  traffic          v1.9.0 75 %, v2.0.0 25 %
+  rollback target  none
+  automation       on
+
+VERSION  STATE                      FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
+v2.0.0   quarantined                2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
+v1.9.0   active, known-good (soak)  2026-11-01 00:00:00Z  -                     no    -
+v2.1.0   registered                 -                     -                     no    -
+
+open incidents
+INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  TARGET  SUMMARY
+01KA      2026-11-21 00:38:12Z  verifying  critical  customer-support  v2.0.0   v1.9.0  error rate\u{fffd}[2J 30 %
+
+1 prompt has no version to roll back to:
+  customer-support: v1.9.0 is known-good and will be the target once another version is active; to have one now, mark an older version that you trust with `prompt-rollback register customer-support VERSION --known-good`
+"
+    );
+}
+
+#[test]
+fn the_log_newest_first() {
+    let entries: Log = read(
+        r#"{"entries":[
+        {"id":"2-0","event":"rollback","from":"v2","to":"v1","reason":"PromptErrorRateCritical","operator":"system","at":"2026-11-21T00:38:12.689Z","incident":"01KA"},
+        {"id":"1-0","event":"external","from":null,"to":"v2","reason":null,"operator":null,"at":"2026-11-21T00:30:00.000Z","incident":null}],"next":null}"#,
+    );
+    assert_eq!(
+        log(&entries, false),
+        "\
+AT                    EVENT     FROM  TO  OPERATOR  INCIDENT  REASON
+2026-11-21 00:38:12Z  rollback  v2    v1  system    01KA      PromptErrorRateCritical
+2026-11-21 00:30:00Z  external  -     v2  -         -         -
+"
+    );
+    assert_eq!(log(&Log::default(), false), "nothing was deployed yet\n");
+}
+
+#[test]
+fn an_incident_in_full() {
+    let one: Incident = read(
+        r#"{"id":"01KA","prompt":"p","version":"v2","target":"v1","phase":"awaiting_decision","severity":"critical","action":"rollback",
+        "decider":"on-call","opened_at":"2026-11-21T00:38:12.600Z","updated_at":"2026-11-21T00:38:13.000Z","closed_at":null,
+        "deadline":"2026-11-21T00:40:12.600Z","guard":{"reason":"cooldown","detail":"v2 was put there 3m ago"},"summary":"error rate 30 %",
+        "flip":{"at":"2026-11-21T00:39:00.000Z","from":"v2","to":"v1","mode":"manual","operator":"ana"},
+        "alerts":[{"alertname":"PromptErrorRateCritical","status":"firing"},{"fingerprint":"ab"}],
+        "events":[{"at":"2026-11-21T00:38:12.600Z","kind":"opened","text":"critical alert"}]}"#,
+    );
+    assert_eq!(
+        incident(&one, false),
+        "\
+01KA
+  prompt           p
+  version          v2
+  rollback target  v1
+  phase            awaiting_decision
+  asked for        rollback (critical)
+  decider          on-call
+  opened           2026-11-21 00:38:12Z
+  decide by        2026-11-21 00:40:12Z
+  summary          error rate 30 %
+  held by          cooldown: v2 was put there 3m ago
+  rolled back      v2 → v1 at 2026-11-21 00:39:00Z by ana
+
+alerts
+  PromptErrorRateCritical  firing
+  {\"fingerprint\":\"ab\"}
+
+AT                    EVENT   WHAT HAPPENED
+2026-11-21 00:38:12Z  opened  critical alert
+"
+    );
+    assert_eq!(incidents(&Incidents::default(), false), "no incidents\n");
+}
+
+#[test]
+fn answers_to_changes() {
+    for (json, text) in [
+        (
+            r#"{"success":true,"prompt":"p","from_version":"v2","to_version":"v1","timestamp":"2026-11-21T00:38:12.689Z","incident":"01KA"}"#,
+            "p: rolled back v2 → v1 at 2026-11-21 00:38:12Z, incident 01KA\n",
+        ),
+        (
+            r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v1","unchanged":true}"#,
+            "p: v1 is active already, nothing to do\n",
+        ),
+        (
+            r#"{"prompt":"p","incident":"01KA"}"#,
+            "p: accepted and still being confirmed, incident 01KA; see `prompt-rollback status p`\n",
+        ),
+    ] {
+        assert_eq!(rolled_back(&read(json)), text);
+    }
+    for (json, text) in [
+        (
+            r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v2"}"#,
+            "p: active is now v2, it was v1\n",
+        ),
+        (
+            r#"{"success":true,"prompt":"p","from_version":null,"to_version":"v1"}"#,
+            "p: active is now v1\n",
+        ),
+        (
+            r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#,
+            "p: v2 is active already\n",
+        ),
+    ] {
+        assert_eq!(activated(&read(json)), text);
+    }
+    for (json, text) in [
+        (
+            r#"{"prompt":"p","version":"v1","created":true,"known_good":true}"#,
+            "p v1 is registered, known-good\n",
+        ),
+        (
+            r#"{"prompt":"p","version":"v1","created":false,"known_good":false}"#,
+            "p v1 was registered already\n",
+        ),
+    ] {
+        assert_eq!(registered(&read(json)), text);
+    }
+    for (json, text) in [
+        (
+            r#"{"paused":true,"prompt":null,"changed":true}"#,
+            "automatic rollbacks are paused for all prompts; people still can roll back\n",
+        ),
+        (
+            r#"{"paused":true,"prompt":"p","changed":false}"#,
+            "automatic rollbacks were paused already for p\n",
+        ),
+        (
+            r#"{"paused":false,"prompt":"p","changed":true}"#,
+            "automatic rollbacks are on again for p\n",
+        ),
+        (
+            r#"{"paused":false,"prompt":null,"changed":false}"#,
+            "automatic rollbacks were not paused for all prompts\n",
+        ),
+    ] {
+        assert_eq!(paused(&read(json)), text);
+    }
+}

@@ -1,0 +1,124 @@
+//! Columns of text for a terminal.
+
+/// What a cell shows when there is nothing to show.
+const NOTHING: &str = "-";
+const BOLD_YELLOW: &str = "\x1b[1;33m";
+const RESET: &str = "\x1b[0m";
+
+/// Text made fit for a terminal: names, reasons and summaries come from others, and a control
+/// character among them could redraw the screen.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// An RFC 3339 time in UTC to the second: `2026-11-21 00:38:12Z`.
+pub fn time(rfc3339: &str) -> String {
+    let seconds = rfc3339
+        .split_once('.')
+        .map_or(rfc3339.trim_end_matches('Z'), |(seconds, _)| seconds);
+    clean(&format!("{}Z", seconds.replacen('T', " ", 1)))
+}
+
+#[derive(Debug, Clone)]
+pub struct Cell {
+    text: String,
+    warn: bool,
+}
+
+impl Cell {
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: clean(text),
+            warn: false,
+        }
+    }
+
+    pub fn maybe(text: Option<&str>) -> Self {
+        Self::new(text.unwrap_or(NOTHING))
+    }
+
+    pub fn time(rfc3339: Option<&str>) -> Self {
+        Self::maybe(rfc3339.map(time).as_deref())
+    }
+
+    /// Something a reader should not miss.
+    pub fn warning(text: &str) -> Self {
+        Self {
+            warn: true,
+            ..Self::new(text)
+        }
+    }
+}
+
+/// Rows under their headings, two spaces apart; `color` marks the warnings.
+pub fn table<const N: usize>(headings: [&str; N], rows: &[[Cell; N]], color: bool) -> String {
+    let mut widths = headings.map(width);
+    for row in rows {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(&cell.text));
+        }
+    }
+    let headings = headings.map(Cell::new);
+    let mut out = String::new();
+    for row in std::iter::once(&headings).chain(rows) {
+        for (at, (cell, widest)) in row.iter().zip(widths).enumerate() {
+            let (on, off) = if color && cell.warn {
+                (BOLD_YELLOW, RESET)
+            } else {
+                ("", "")
+            };
+            let gap = if at + 1 < N {
+                widest - width(&cell.text) + 2
+            } else {
+                0
+            };
+            out.push_str(&format!("{on}{}{off}{:gap$}", cell.text, ""));
+        }
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+    }
+    out
+}
+
+/// Names are ASCII; for the rest a character a column is near enough.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_with_and_without_colour() {
+        let rows = [
+            [Cell::new("a"), Cell::warning("none"), Cell::new("x")],
+            [Cell::new("longer"), Cell::maybe(None), Cell::new("")],
+        ];
+        assert_eq!(
+            table(["P", "Q", "R"], &rows, false),
+            "P       Q     R\na       none  x\nlonger  -\n"
+        );
+        assert_eq!(
+            table(["P", "Q", "R"], &rows, true),
+            "P       Q     R\na       \x1b[1;33mnone\x1b[0m  x\nlonger  -\n"
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        assert_eq!(
+            clean("a\x1b[2Jb\nc\u{9b}d"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d"
+        );
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        for text in ["2026-11-21T00:38:12.689Z", "2026-11-21T00:38:12Z"] {
+            assert_eq!(time(text), "2026-11-21 00:38:12Z");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The receiver's answers as the command line reads them; fields it does not show are left out, and
+//! fields that an older receiver does not send are empty.
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Prompt {
+    pub prompt: String,
+    pub active: Option<String>,
+    pub rollback_target: Option<String>,
+    pub activated_at: Option<String>,
+    /// Whether the active version is known-good.
+    pub known_good: bool,
+    /// When the active version will be, if nothing happens.
+    pub soak_ends_at: Option<String>,
+    pub paused: bool,
+    pub open_incidents: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Prompts {
+    pub prompts: Vec<Prompt>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PromptDetail {
+    pub prompt: String,
+    pub active: Option<String>,
+    /// Version to percent, while traffic is split.
+    pub routing: Option<std::collections::BTreeMap<String, u8>>,
+    pub rollback_target: Option<String>,
+    pub paused: bool,
+    pub versions: Vec<Version>,
+    pub incidents: Vec<Incident>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Version {
+    pub version: String,
+    pub registered_at: Option<String>,
+    pub first_activated_at: Option<String>,
+    pub last_active_at: Option<String>,
+    pub active: bool,
+    pub known_good: bool,
+    pub known_good_by: Option<String>,
+    pub soak_ends_at: Option<String>,
+    pub quarantined_at: Option<String>,
+    pub contact: Option<String>,
+    pub staged_at: Option<String>,
+    pub has_content: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    pub entries: Vec<LogEntry>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LogEntry {
+    pub event: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: Option<String>,
+    pub operator: Option<String>,
+    pub at: String,
+    pub incident: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Incidents {
+    pub incidents: Vec<Incident>,
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Incident {
+    pub id: String,
+    pub prompt: String,
+    pub version: String,
+    pub target: Option<String>,
+    pub phase: String,
+    pub severity: String,
+    pub action: String,
+    pub decider: Option<String>,
+    pub opened_at: String,
+    pub closed_at: Option<String>,
+    pub deadline: Option<String>,
+    pub guard: Option<Guard>,
+    pub summary: Option<String>,
+    pub flip: Option<Flip>,
+    pub alerts: Vec<serde_json::Value>,
+    pub events: Vec<IncidentEvent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Guard {
+    pub reason: String,
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Flip {
+    pub at: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub mode: Option<String>,
+    pub operator: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct IncidentEvent {
+    pub at: String,
+    pub kind: String,
+    pub text: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Registered {
+    pub prompt: String,
+    pub version: String,
+    pub created: bool,
+    pub known_good: bool,
+}
+
+/// The answer to an activation or a rollback.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Flipped {
+    pub success: bool,
+    pub prompt: String,
+    pub from_version: Option<String>,
+    pub to_version: Option<String>,
+    pub timestamp: Option<String>,
+    pub incident: Option<String>,
+    pub unchanged: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Paused {
+    pub paused: bool,
+    pub prompt: Option<String>,
+    pub changed: bool,
+}

@@ -1,0 +1,79 @@
+//! The command line as a user meets it: the built program, run.
+
+mod config;
+mod receiver;
+mod stub;
+
+use stub::{program, stderr, stdout};
+
+#[test]
+fn every_command_teaches_by_example() {
+    let help = stdout(&program(&["--help"]).output().unwrap());
+    for command in [
+        "serve",
+        "check",
+        "register",
+        "activate",
+        "rollback",
+        "status",
+        "log",
+        "incidents",
+        "pause",
+        "resume",
+        "healthcheck",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command} in {help}"
+        );
+        let output = program(&[command, "--help"]).output().unwrap();
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            text.contains(&format!("Examples:\n  prompt-rollback {command}")),
+            "{text}"
+        );
+    }
+    assert!(
+        help.contains("Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."),
+        "{help}"
+    );
+}
+
+#[test]
+fn help_never_shows_the_token() {
+    let output = program(&["status", "--help"])
+        .env("PROMPT_ROLLBACK_TOKEN", "hunter2")
+        .output()
+        .unwrap();
+    assert!(
+        !stdout(&output).contains("hunter2") && stdout(&output).contains("PROMPT_ROLLBACK_TOKEN"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for args in [
+        &["frobnicate"][..],
+        &[],
+        &["register", "p"],
+        &["rollback"],
+        &["status", "--output", "yaml"],
+        &["status", "p", "--without-target"],
+        &["status", "--limit", "0"],
+        &["status", "--url", "localhost:8000"],
+        &["status", "--token", "a\nb"],
+        &["register", "p", "v1", "--staged-at", "yesterday"],
+        &["register", "p", "v1", "--content-file", "/nonexistent"],
+    ] {
+        let output = program(args).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?} {}",
+            stderr(&output)
+        );
+    }
+}
