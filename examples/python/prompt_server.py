@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """An example prompt server that serves whatever version prompt-rollback says, by plain GET.
 
-How an existing prompt server adopts prompt-rollback is the class ActiveVersions, which asks Redis once a second, and
-the metrics below it. The rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
+How an existing prompt server adopts prompt-rollback is the class ActiveVersions, which asks Redis twice a second,
+and the metrics below it. The rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
 
     prompt_server.py --rps 10
     curl localhost:9100/?prompt=customer-support
@@ -30,7 +30,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 class ActiveVersions:
     """The version to serve of each prompt, at most `max_age` seconds old; the last one known while Redis is away."""
 
-    def __init__(self, client, namespace, prompts, on_change, max_age=1.0):
+    def __init__(self, client, namespace, prompts, on_change, max_age=0.5):
         self._client, self._namespace, self._prompts = client, namespace, prompts
         self._on_change, self._max_age = on_change, max_age
         self._active = {}
