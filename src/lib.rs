@@ -1,2 +1,5 @@
+pub mod alertmanager;
+pub mod cli;
 pub mod config;
 pub mod decision;
+pub mod store;

@@ -19,7 +19,8 @@ A first session:
   prompt-rollback serve &                                            # Redis on 127.0.0.1:6379
   prompt-rollback register customer-support v1.9.0 --known-good
   prompt-rollback activate customer-support v1.9.0
-  prompt-rollback activate customer-support v2.0.0                   # ship; alerts may now undo it
+  prompt-rollback register customer-support v2.0.0
+  prompt-rollback activate customer-support v2.0.0                   # ship; alerts may undo it
   prompt-rollback rollback customer-support --reason 'too many refusals'
   prompt-rollback status
 
@@ -65,13 +66,15 @@ exit 1: something does not work.")]
     /// Make a version known, perhaps with its text, without serving it.
     #[command(after_help = "\
 Examples:
-  prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact '#team-support'
+  prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact mia
   git show HEAD:prompt.txt | prompt-rollback register customer-support v2.0.0 --content-file -
   prompt-rollback register customer-support v1.9.0 --known-good      # trusted: may be gone back to
 
 Registering the same again changes nothing; another text for a known version is refused.")]
     Register {
+        /// The prompt's name, such as team/greeting.
         prompt: String,
+        /// The version's name, such as v2.0.0.
         version: String,
         /// The prompt's text; `-` reads it from standard input.
         #[arg(long, value_name = "FILE|-")]
@@ -93,11 +96,13 @@ Registering the same again changes nothing; another text for a known version is 
     #[command(after_help = "\
 Examples:
   prompt-rollback activate customer-support v2.0.0
-  prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back before
+  prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back
 
 A version that was rolled back is quarantined: --force says that you mean it.")]
     Activate {
+        /// The prompt's name, such as team/greeting.
         prompt: String,
+        /// The version's name, such as v2.0.0.
         version: String,
         /// Even if the version is quarantined.
         #[arg(long)]
@@ -113,10 +118,11 @@ A version that was rolled back is quarantined: --force says that you mean it.")]
 Examples:
   prompt-rollback rollback customer-support
   prompt-rollback rollback customer-support --to v1.9.0 --reason 'wrong tone'
-  prompt-rollback rollback customer-support --from v2.0.0            # only if v2.0.0 is still active
+  prompt-rollback rollback customer-support --from v2.0.0            # only while v2.0.0 is active
 
 Naming --from makes a script safe against a rollback that someone else has just made.")]
     Rollback {
+        /// The prompt's name.
         prompt: String,
         /// The version to go back to; by default the newest known-good one.
         #[arg(long, value_name = "VERSION")]
@@ -140,7 +146,7 @@ Naming --from makes a script safe against a rollback that someone else has just 
     #[command(after_help = "\
 Examples:
   prompt-rollback status                       # all prompts
-  prompt-rollback status --without-target      # those that could not be rolled back now, and what to do
+  prompt-rollback status --without-target      # those that cannot be rolled back, and what to do
   prompt-rollback status customer-support      # one prompt with its versions
   prompt-rollback status --output json | jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
     Status {
@@ -164,6 +170,7 @@ Examples:
 
 `external` entries are changes that somebody made in Redis directly.")]
     Log {
+        /// The prompt's name.
         prompt: String,
         /// Most entries to show.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]

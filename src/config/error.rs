@@ -44,11 +44,11 @@ impl fmt::Display for Problem {
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The config file, with the line if it is known.
+    /// The config file, with the line if the key is in it.
     File { path: PathBuf, line: Option<usize> },
     /// An environment variable.
     Env(String),
-    /// Not set anywhere.
+    /// Set nowhere, and there is no file.
     Default,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Origin {
             } => write!(f, "{}:{line}", path.display()),
             Origin::File { path, line: None } => write!(f, "{}", path.display()),
             Origin::Env(name) => write!(f, "environment variable {name}"),
-            Origin::Default => f.write_str("default"),
+            Origin::Default => f.write_str("config"),
         }
     }
 }

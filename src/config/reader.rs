@@ -73,22 +73,28 @@ impl<'a> Reader<'a> {
     /// The value of a dotted key; the default is written as in the environment.
     pub fn get<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let or_default = || T::from_text(default).expect("defaults are valid");
+        let hide = |shown: String| {
+            if T::SECRET && shown != "\"\"" {
+                "a value that is not shown here".into()
+            } else {
+                shown
+            }
+        };
         let (origin, shown, value) = if let Some((origin, text)) = self.take_env(key) {
-            let value = T::from_text(&text);
-            (origin, show_text(&text), value)
+            (origin, hide(show_text(&text)), T::from_text(&text))
         } else if let Some(leaf) = self.file.remove(key) {
             (
                 self.in_file(Some(leaf.line)),
-                show(&leaf.value),
+                hide(show(&leaf.value)),
                 T::from_toml(&leaf.value),
             )
         } else {
-            (Origin::Default, show_text(default), Some(or_default()))
-        };
-        let shown = if T::SECRET && shown != "\"\"" {
-            "a value that is not shown here".into()
-        } else {
-            shown
+            let shown = if default.is_empty() {
+                "nothing".into()
+            } else {
+                format!("the default {default:?}")
+            };
+            (self.in_file(None), shown, Some(or_default()))
         };
         self.known.insert(key.to_owned(), (origin, shown));
         value.unwrap_or_else(|| {

@@ -14,7 +14,7 @@ pub mod trigger;
 
 pub use decide::{
     AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
-    Routing, Snapshot, Wake, decide,
+    Routing, Served, Snapshot, Wake, decide,
 };
 pub use event::{Alert, AlertStatus, Choice, Event, Register, Rollback};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};

@@ -77,6 +77,18 @@ pub struct Commit {
     pub automatic: Option<Automatic>,
     /// Content to keep (`Some`) or to drop (`None`).
     pub content: Vec<(VersionName, Option<String>)>,
+    /// What serves after this commit, for the metrics.
+    pub served: Option<Served>,
+}
+
+/// A version with traffic, and where a rollback of it would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub version: VersionName,
+    /// The rollback target; never a quarantined version.
+    pub previous: Option<VersionName>,
+    /// The version's first activation, which a rollback to it does not reset.
+    pub first_active: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -580,6 +592,7 @@ impl<'a> Draft<'a> {
             })
             .collect();
         let commit = Commit {
+            served: self.served(),
             state: self.state,
             active: self.active,
             routing: self.routing,
@@ -591,6 +604,15 @@ impl<'a> Draft<'a> {
             content: self.content,
         };
         Decision { answer, commit: Some(commit) }
+    }
+
+    fn served(&self) -> Option<Served> {
+        let version = self.serving()?;
+        Some(Served {
+            version: version.clone(),
+            previous: self.state.target(Some(version), self.policy, self.now).cloned(),
+            first_active: self.state.version(version).and_then(|v| v.first_active).unwrap_or(self.now),
+        })
     }
 
     /// Drops what can't matter any more; done only when something is written anyway.

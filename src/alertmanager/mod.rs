@@ -1,0 +1,3 @@
+//! Alertmanager's side of the wire.
+
+pub mod payload;

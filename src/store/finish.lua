@@ -1,0 +1,35 @@
+#!lua
+-- Ends a claim.
+-- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)
+-- ARGV  1 member  2 token  3 revision seen ("" = do not compare)  4 "done" or "failed"
+--       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)
+--       8 ms by which the clock is ahead
+-- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again · 4 parked
+--         · 0 refused: the lease was lost to another worker
+local member = ARGV[1]
+if redis.call('HGET', KEYS[3], member) ~= ARGV[2] then
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[8])
+redis.call('ZREM', KEYS[2], member)
+redis.call('HDEL', KEYS[3], member)
+if ARGV[4] == 'failed' then
+  local tries = redis.call('HINCRBY', KEYS[4], member, 1)
+  if tries >= tonumber(ARGV[6]) then
+    redis.call('HDEL', KEYS[4], member)
+    redis.call('ZADD', KEYS[5], now, member)
+    return 4
+  end
+  redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
+  return 3
+end
+redis.call('HDEL', KEYS[4], member)
+if ARGV[3] ~= '' and (redis.call('HGET', KEYS[6], 'rev') or '0') ~= ARGV[3] then
+  redis.call('ZADD', KEYS[1], 'LT', now, member)
+  return 2
+end
+if ARGV[5] ~= '' then
+  redis.call('ZADD', KEYS[1], 'LT', ARGV[5], member)
+end
+return 1

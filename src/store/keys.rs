@@ -1,0 +1,140 @@
+//! Every Redis key, in one place. Only validated names become part of one.
+
+use crate::decision::{IncidentId, PromptName, VersionName};
+
+/// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    namespace: String,
+}
+
+impl Keys {
+    pub fn new(namespace: impl Into<String>) -> Self {
+        Self { namespace: namespace.into() }
+    }
+
+    fn key(&self, kind: &str, rest: &str) -> String {
+        let mut key = String::with_capacity(self.namespace.len() + kind.len() + rest.len() + 2);
+        key.push_str(&self.namespace);
+        key.push(':');
+        key.push_str(kind);
+        if !rest.is_empty() {
+            key.push(':');
+            key.push_str(rest);
+        }
+        key
+    }
+
+    pub fn active(&self, prompt: &PromptName) -> String {
+        self.key("active", prompt.as_str())
+    }
+
+    /// What every `active` key begins with: prefix of tracking and of the scan.
+    pub fn active_prefix(&self) -> String {
+        format!("{}:active:", self.namespace)
+    }
+
+    pub fn routing(&self, prompt: &PromptName) -> String {
+        self.key("routing", prompt.as_str())
+    }
+
+    pub fn content(&self, prompt: &PromptName, version: &VersionName) -> String {
+        self.key("content", &format!("{prompt}:{version}"))
+    }
+
+    pub fn log(&self, prompt: &PromptName) -> String {
+        self.key("log", prompt.as_str())
+    }
+
+    /// Channel.
+    pub fn changes(&self) -> String {
+        self.key("changes", "")
+    }
+
+    /// Hash: `rev`, `schema`, `json` (the record), `serving`, `info` (metric labels), `commits` (the last commit ids).
+    pub fn state(&self, prompt: &PromptName) -> String {
+        self.key("state", prompt.as_str())
+    }
+
+    pub fn incident(&self, id: &IncidentId) -> String {
+        self.key("incident", &id.0)
+    }
+
+    /// Sorted set by name: all prompts.
+    pub fn prompts(&self) -> String {
+        self.key("prompts", "")
+    }
+
+    /// Sorted set: prompt, score = when what it serves last changed.
+    pub fn activity(&self) -> String {
+        self.key("activity", "")
+    }
+
+    /// Sorted set by id (ULIDs sort by time): all incidents.
+    pub fn incidents(&self) -> String {
+        self.key("incidents", "")
+    }
+
+    /// Sorted set by id: open incidents.
+    pub fn open(&self) -> String {
+        self.key("incidents", "open")
+    }
+
+    /// Sorted set: closed incidents, score = when they were closed.
+    pub fn closed(&self) -> String {
+        self.key("incidents", "closed")
+    }
+
+    /// Hash: open phase → number of incidents.
+    pub fn phases(&self) -> String {
+        self.key("phases", "")
+    }
+
+    /// Hash: prompt, or [`Keys::ALL`] → who paused automation and why.
+    pub fn paused(&self) -> String {
+        self.key("paused", "")
+    }
+
+    /// Sorted set: prompt, score = its last automatic rollback.
+    pub fn automatic(&self) -> String {
+        self.key("automatic", "")
+    }
+
+    /// Sorted set: wake-ups, score = when.
+    pub fn due(&self) -> String {
+        self.key("due", "")
+    }
+
+    /// Sorted set: claimed wake-ups, score = when the lease expires.
+    pub fn leased(&self) -> String {
+        self.key("leased", "")
+    }
+
+    /// Hash: claimed wake-up → token of its worker.
+    pub fn tokens(&self) -> String {
+        self.key("tokens", "")
+    }
+
+    /// Hash: wake-up → how often in a row it has failed.
+    pub fn attempts(&self) -> String {
+        self.key("attempts", "")
+    }
+
+    /// Sorted set: wake-ups that failed too often, score = when they were parked.
+    pub fn parked(&self) -> String {
+        self.key("parked", "")
+    }
+
+    /// Written before WAIT when there is nothing else to wait for.
+    pub fn fence(&self) -> String {
+        self.key("fence", "")
+    }
+
+    /// Prefix of the scratch keys of the self-test.
+    pub fn selftest(&self, what: &str) -> String {
+        self.key("selftest", what)
+    }
+
+    /// The field of [`Keys::paused`] that stands for all prompts; no prompt can be called so.
+    pub const ALL: &'static str = "*";
+}

@@ -1,0 +1,321 @@
+//! Reading for people and metrics, and the pause switch.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, Pipeline, Value};
+use serde::{Deserialize, Serialize};
+
+use super::keys::Keys;
+use super::record;
+use super::{Loaded, Store, StoreError, Wanted, millis};
+use crate::decision::{Commit, Incident, IncidentId, PromptName, Timestamp, VersionName};
+
+/// One page of a list; `next` is the cursor of the one behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// A prompt in the list; `loaded` says why if it can't be read.
+#[derive(Debug)]
+pub struct PromptRow {
+    pub prompt: PromptName,
+    pub loaded: Result<Loaded, StoreError>,
+}
+
+/// An entry of the deployment log, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedChange {
+    pub id: String,
+    /// Field → text, as in the stream.
+    pub fields: Vec<(String, String)>,
+}
+
+/// The metric labels of one version with traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    pub prompt: String,
+    pub version: String,
+    pub previous: String,
+    /// First activation.
+    pub activated: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Pause {
+    #[serde(default)]
+    operator: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    format!("{at:.3}")
+}
+
+/// What the `paused` hash says, for people.
+pub fn describe_pause(json: &str) -> String {
+    let pause: Pause = serde_json::from_str(json).unwrap_or(Pause { operator: String::new(), reason: String::new() });
+    let who = if pause.operator.is_empty() { "someone".to_owned() } else { pause.operator };
+    if pause.reason.is_empty() { format!("by {who}") } else { format!("by {who}: {}", pause.reason) }
+}
+
+/// The `info` field of a state: one line for each version with traffic.
+pub(super) fn info_line(commit: &Commit) -> String {
+    commit.served.as_ref().map_or_else(String::new, |served| {
+        let previous = served.previous.as_ref().map_or("", VersionName::as_str);
+        format!("{} {} {}", served.version, served.first_active.0, previous)
+    })
+}
+
+fn read_info(prompt: &str, info: &str) -> Vec<Series> {
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        Some(Series {
+            prompt: prompt.to_owned(),
+            version: words.next().filter(|v| !v.is_empty())?.to_owned(),
+            activated: Timestamp(words.next()?.parse().ok()?),
+            previous: words.next().unwrap_or_default().to_owned(),
+        })
+    };
+    info.lines().filter_map(line).collect()
+}
+
+impl Store {
+    /// Pauses automation for `prompt`, or for all. Once this has answered, no automatic flip commits.
+    /// True if it was not paused before.
+    pub async fn pause(&self, prompt: Option<&PromptName>, operator: &str, reason: &str) -> Result<bool, StoreError> {
+        let pause = Pause { operator: operator.to_owned(), reason: reason.to_owned() };
+        let json = serde_json::to_string(&pause).map_err(|_| StoreError::unexpected("pause"))?;
+        let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
+        let mut command = redis::cmd("HSET");
+        command.arg(key).arg(field).arg(json);
+        let added: u32 = self.link.read(async |c| command.query_async(c).await).await?;
+        self.fence().await?;
+        Ok(added == 1)
+    }
+
+    /// True if it was paused before.
+    pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("HDEL");
+        command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
+        let removed: u32 = self.link.read(async |c| command.query_async(c).await).await?;
+        self.fence().await?;
+        Ok(removed == 1)
+    }
+
+    /// Who paused automation for all prompts, if anyone.
+    pub async fn paused_for_all(&self) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.paused()).arg(Keys::ALL);
+        let json: Option<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        Ok(json.map(|json| describe_pause(&json)))
+    }
+
+    /// Members of a set that is sorted by name, from behind `cursor`; `backwards`: the last name first.
+    async fn names(
+        &self,
+        key: String,
+        cursor: Option<&str>,
+        limit: usize,
+        backwards: bool,
+    ) -> Result<Page<String>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(key);
+        match (cursor, backwards) {
+            (None, false) => command.arg("-").arg("+"),
+            (Some(cursor), false) => command.arg(format!("({cursor}")).arg("+"),
+            (None, true) => command.arg("+").arg("-"),
+            (Some(cursor), true) => command.arg(format!("({cursor}")).arg("-"),
+        };
+        command.arg("BYLEX");
+        if backwards {
+            command.arg("REV");
+        }
+        command.arg("LIMIT").arg(0).arg(limit + 1);
+        let mut items: Vec<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().cloned() } else { None };
+        Ok(Page { items, next })
+    }
+
+    /// Prompts by name.
+    pub async fn prompts(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        window: Duration,
+    ) -> Result<Page<PromptRow>, StoreError> {
+        let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
+        let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok());
+        let items = futures_util::future::join_all(prompts.map(async |prompt| {
+            let loaded = self.load(&prompt, window, Wanted::default()).await;
+            PromptRow { prompt, loaded }
+        }))
+        .await;
+        for row in &items {
+            if let Err(error @ StoreError::Unavailable { .. }) = &row.loaded {
+                return Err(error.clone());
+            }
+        }
+        Ok(Page { items, next: page.next })
+    }
+
+    /// Incidents, the latest first.
+    pub async fn incidents(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        open_only: bool,
+    ) -> Result<Page<Incident>, StoreError> {
+        let key = if open_only { self.keys.open() } else { self.keys.incidents() };
+        let page = self.names(key, cursor, limit, true).await?;
+        let mut items = Vec::with_capacity(page.items.len());
+        if !page.items.is_empty() {
+            let mut pipeline = Pipeline::new();
+            for id in &page.items {
+                pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
+            }
+            let records: Vec<Option<String>> = self.link.read(async |c| pipeline.query_async(c).await).await?;
+            // an expired or damaged one must not hide the others
+            items.extend(records.iter().flatten().filter_map(|json| Some(record::read_incident(json).ok()?.0)));
+        }
+        Ok(Page { items, next: page.next })
+    }
+
+    pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        let key = self.keys.incident(id);
+        let mut command = redis::cmd("GET");
+        command.arg(&key);
+        let json: Option<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        json.map(|json| {
+            record::read_incident(&json)
+                .map(|(incident, _)| incident)
+                .map_err(|error| StoreError::Broken { key: key.clone(), detail: error.to_string() })
+        })
+        .transpose()
+    }
+
+    /// The deployment log, the latest entry first; `cursor` is an entry's id.
+    pub async fn log(
+        &self,
+        prompt: &PromptName,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<LoggedChange>, StoreError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(self.keys.log(prompt));
+        match cursor {
+            None => command.arg("+"),
+            Some(cursor) => command.arg(format!("({cursor}")),
+        };
+        command.arg("-").arg("COUNT").arg(limit + 1);
+        let entries: Vec<(String, Vec<(String, String)>)> =
+            self.link.read(async |c| command.query_async(c).await).await?;
+        let more = entries.len() > limit;
+        let items: Vec<_> =
+            entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
+        let next = if more { items.last().map(|entry| entry.id.clone()) } else { None };
+        Ok(Page { items, next })
+    }
+
+    /// The versions with traffic of the `most` prompts with the latest activity, and how many prompts were left out.
+    pub async fn series(&self, most: usize) -> Result<(Vec<Series>, usize), StoreError> {
+        const CHUNK: usize = 500;
+        let key = self.keys.activity();
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ZCARD").arg(&key).cmd("ZRANGE").arg(&key).arg(0).arg(most.saturating_sub(1)).arg("REV");
+        let (all, mut prompts): (usize, Vec<String>) = self.link.read(async |c| pipeline.query_async(c).await).await?;
+        prompts.truncate(most);
+        let mut series = Vec::with_capacity(prompts.len());
+        for chunk in prompts.chunks(CHUNK) {
+            let names: Vec<PromptName> = chunk.iter().filter_map(|p| PromptName::parse(p).ok()).collect();
+            let mut pipeline = Pipeline::new();
+            for prompt in &names {
+                pipeline.cmd("HGET").arg(self.keys.state(prompt)).arg("info");
+            }
+            let infos: Vec<Option<String>> = self.link.read(async |c| pipeline.query_async(c).await).await?;
+            for (prompt, info) in names.iter().zip(infos) {
+                series.extend(read_info(prompt.as_str(), info.as_deref().unwrap_or_default()));
+            }
+        }
+        Ok((series, all.saturating_sub(most)))
+    }
+
+    /// Open incidents by phase, and wake-ups that were given up.
+    pub async fn counts(&self) -> Result<(Vec<(String, i64)>, u64), StoreError> {
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HGETALL").arg(self.keys.phases()).cmd("ZCARD").arg(self.keys.parked());
+        self.link.read(async |c| pipeline.query_async(c).await).await
+    }
+
+    /// One round trip.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        let start = tokio::time::Instant::now();
+        self.link.read(async |c| redis::cmd("PING").exec_async(c).await).await?;
+        Ok(start.elapsed())
+    }
+
+    /// `maxmemory` and its policy, where CONFIG may be read.
+    pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("maxmemory-policy");
+        let reply = self.link.run(async |c| command.query_async::<Value>(c).await).await;
+        match reply {
+            Ok(value) => {
+                let pairs = Vec::<(String, String)>::from_redis_value(value).unwrap_or_default();
+                Ok(pairs.into_iter().next().map(|(_, policy)| policy))
+            }
+            Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Server version, from INFO where it may be read.
+    pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("server");
+        match self.link.run(async |c| command.query_async::<String>(c).await).await {
+            Ok(info) => Ok(info.lines().find_map(|line| line.strip_prefix("redis_version:").map(str::to_owned))),
+            Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Of `prompts`, those whose `active` is not what their state says.
+    pub async fn changed_outside(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
+        let keys: Vec<String> =
+            prompts.iter().flat_map(|prompt| [self.keys.active(prompt), self.keys.state(prompt)]).collect();
+        let call = self.scripts.outside.call(&keys);
+        let indexes = Vec::<usize>::from_redis_value(self.read_script(&call).await?)
+            .map_err(|_| StoreError::unexpected("outside"))?;
+        Ok(indexes.into_iter().filter_map(|i| prompts.get(i).cloned()).collect())
+    }
+
+    /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan.
+    pub async fn scan_active(&self, cursor: u64) -> Result<(u64, Vec<PromptName>), StoreError> {
+        let prefix = self.keys.active_prefix();
+        let pattern: String = prefix.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(format!("{pattern}*")).arg("COUNT").arg(500);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(async |c| command.query_async(c).await).await?;
+        Ok((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect()))
+    }
+
+    /// The prompt of an `active` key; `None` if it is none of ours or no valid name.
+    pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
+        let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
+        PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+    }
+
+    /// Makes one wake-up due now.
+    pub async fn wake_now(&self, work: super::schedule::Work, incident: &IncidentId) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.keys.due()).arg("LT").arg(millis(Duration::ZERO)).arg(work.member(incident));
+        self.link.run(async |c| command.exec_async(c).await).await
+    }
+}

@@ -1,0 +1,527 @@
+//! Stored records: the JSON of a prompt's state and of an incident.
+//!
+//! Additions only: a field once written keeps its name and meaning. A new required field, a new word in an
+//! enumeration or a changed meaning raises [`SCHEMA`], and receivers that are older leave such records alone.
+//! Fields that this version does not know survive a rewrite.
+
+use serde::de::Error as _;
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::decision::incident::{AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase};
+use crate::decision::state::{
+    ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+};
+use crate::decision::{Action, PromptName, Severity, Timestamp, VersionName};
+
+/// The record schema that this receiver writes. It reads this one and older ones.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+#[error("damaged record: {0}")]
+pub struct Damaged(#[from] serde_json::Error);
+
+/// A record as read, with what of it this version does not understand.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unknown(Option<Box<Value>>);
+
+impl Unknown {
+    /// What is not understood of an incident in a state.
+    pub fn of_incident(&self, id: &IncidentId) -> Option<Unknown> {
+        let incidents = self.0.as_ref()?.get("incidents")?.as_array()?;
+        let incident = incidents.iter().find(|i| i.get("id").and_then(Value::as_str) == Some(&id.0))?;
+        Some(Unknown(Some(Box::new(incident.clone()))))
+    }
+}
+
+pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Damaged> {
+    let (State(state), unknown) = read(json)?;
+    Ok((state, unknown))
+}
+
+pub fn write_state(state: &PromptState, unknown: &Unknown) -> String {
+    write(StateRef(state), unknown)
+}
+
+pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Damaged> {
+    let (incident::Own(incident), unknown) = read(json)?;
+    Ok((incident, unknown))
+}
+
+pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
+    write(incident::Ref(incident), unknown)
+}
+
+fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Damaged> {
+    let mut ignored = false;
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let record = serde_ignored::deserialize(&mut deserializer, |_| ignored = true)?;
+    deserializer.end()?;
+    // only a record with strange fields pays for keeping them
+    let unknown = if ignored { Some(Box::new(serde_json::from_str(json)?)) } else { None };
+    Ok((record, Unknown(unknown)))
+}
+
+#[allow(clippy::expect_used, reason = "our records hold strings, numbers and lists: these always serialize")]
+fn write<T: Serialize>(record: T, unknown: &Unknown) -> String {
+    match &unknown.0 {
+        None => serde_json::to_string(&record).expect("a record serializes"),
+        Some(old) => {
+            let mut new = serde_json::to_value(&record).expect("a record serializes");
+            keep_unknown(&mut new, old);
+            new.to_string()
+        }
+    }
+}
+
+/// Copies into `new` the fields of `old` that it lacks. A known field that was emptied on purpose is in [`KNOWN`].
+fn keep_unknown(new: &mut Value, old: &Value) {
+    match (new, old) {
+        (Value::Object(new), Value::Object(old)) => {
+            for (key, old) in old {
+                match new.get_mut(key) {
+                    Some(new) => keep_unknown(new, old),
+                    None if !KNOWN.contains(&key.as_str()) => {
+                        new.insert(key.clone(), old.clone());
+                    }
+                    None => {}
+                }
+            }
+        }
+        (Value::Array(new), Value::Array(old)) => {
+            for new in new {
+                if let Some(old) = old.iter().find(|old| same_item(new, old)) {
+                    keep_unknown(new, old);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Items of lists are told apart by what names them.
+fn same_item(new: &Value, old: &Value) -> bool {
+    ["id", "fingerprint", "version", "seq"].iter().find_map(|key| Some((new.get(key)?, old.get(key)?))).is_some_and(
+        |(new, old)| new == old,
+    )
+}
+
+/// Optional fields of this schema: absent means empty, not "unknown to the writer".
+const KNOWN: &[&str] = &[
+    "serving", "versions", "incidents", "strays", "suppressed", "last_rollback", "registered", "first_active",
+    "last_active", "soak_from", "known_good", "quarantine", "contact", "staged_at", "has_content", "marked", "incident",
+    "target", "closed_at", "deadline", "quiet_since", "held", "flip", "decided_by", "ask", "escalations", "alerts",
+    "notes", "starts_at", "summary", "description", "value", "verify", "runbook_url", "dashboard_url", "generator_url",
+];
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Text form and back, for the words and names of the decision core.
+macro_rules! as_text {
+    ($($module:ident: $type:ty, $write:expr, $read:expr;)*) => {$(
+        mod $module {
+            use super::*;
+            pub fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+                let write: fn(&$type) -> &str = $write;
+                serializer.serialize_str(write(value))
+            }
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                let read: fn(&str) -> Option<$type> = $read;
+                read(&text).ok_or_else(|| D::Error::custom(concat!("not a ", stringify!($module))))
+            }
+            as_container!($type, self::serialize, self::deserialize);
+        }
+    )*};
+}
+
+/// `option` and `list` forms of a type that is (de)serialized by functions.
+macro_rules! as_container {
+    ($type:ty, $serialize:expr, $deserialize:expr) => {
+        pub struct Ref<'a>(pub &'a $type);
+        impl Serialize for Ref<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $serialize(self.0, serializer)
+            }
+        }
+        pub struct Own(pub $type);
+        impl<'de> Deserialize<'de> for Own {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $deserialize(deserializer).map(Own)
+            }
+        }
+        #[allow(dead_code, reason = "not every type is optional somewhere")]
+        pub mod option {
+            use super::*;
+            pub fn serialize<S: Serializer>(value: &Option<$type>, serializer: S) -> Result<S::Ok, S::Error> {
+                value.as_ref().map(Ref).serialize(serializer)
+            }
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
+                Ok(Option::<Own>::deserialize(deserializer)?.map(|own| own.0))
+            }
+        }
+        #[allow(dead_code, reason = "not every type is listed somewhere")]
+        pub mod list {
+            use super::*;
+            pub fn serialize<S: Serializer>(values: &[$type], serializer: S) -> Result<S::Ok, S::Error> {
+                let mut list = serializer.serialize_seq(Some(values.len()))?;
+                for value in values {
+                    list.serialize_element(&Ref(value))?;
+                }
+                list.end()
+            }
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<$type>, D::Error> {
+                Ok(Vec::<Own>::deserialize(deserializer)?.into_iter().map(|own| own.0).collect())
+            }
+        }
+    };
+}
+
+/// The containers of a type with a remote definition.
+macro_rules! containers {
+    ($($module:ident: $type:ty, $remote:ident;)*) => {$(
+        mod $module {
+            use super::*;
+            as_container!($type, super::$remote::serialize, super::$remote::deserialize);
+        }
+    )*};
+}
+
+as_text! {
+    prompt_name: PromptName, |n| n.as_str(), |t| PromptName::parse(t).ok();
+    version_name: VersionName, |n| n.as_str(), |t| VersionName::parse(t).ok();
+    incident_id: IncidentId, |id| &id.0, |t| Some(IncidentId(t.to_owned()));
+    severity: Severity, |s| s.as_str(), |t| Severity::parse(t);
+    action: Action, |a| a.as_str(), |t| Action::parse(t);
+    phase: Phase, |p| p.as_str(), |t| Phase::ALL.into_iter().find(|p| p.as_str() == t);
+    guard: Guard, |g| g.as_str(), |t| Guard::ALL.into_iter().find(|g| g.as_str() == t);
+    flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
+    note_kind: NoteKind, |k| k.as_str(), |t| NoteKind::ALL.into_iter().find(|k| k.as_str() == t);
+    activated_by: ActivatedBy, |b| b.as_str(), |t| ActivatedBy::ALL.into_iter().find(|b| b.as_str() == t);
+}
+
+containers! {
+    serving: Serving, ServingRecord;
+    version_record: VersionRecord, Version;
+    known_good: KnownGood, KnownGoodRecord;
+    quarantine: Quarantine, QuarantineRecord;
+    stray: Stray, StrayRecord;
+    suppressed: Suppressed, SuppressedRecord;
+    incident: Incident, IncidentRecord;
+    held: Held, HeldRecord;
+    flip: Flip, FlipRecord;
+    alert: AlertRecord, Alert;
+    note: Note, NoteRecord;
+}
+
+/// Milliseconds since the Unix epoch.
+mod at {
+    use super::*;
+    pub fn serialize<S: Serializer>(value: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(value.0)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp)
+    }
+    as_container!(Timestamp, self::serialize, self::deserialize);
+}
+
+/// Milliseconds.
+mod millis {
+    use super::*;
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+struct StateRef<'a>(&'a PromptState);
+impl Serialize for StateRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StateRecord::serialize(self.0, serializer)
+    }
+}
+struct State(PromptState);
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        StateRecord::deserialize(deserializer).map(State)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "PromptState")]
+struct StateRecord {
+    #[serde(with = "serving::option", default, skip_serializing_if = "Option::is_none")]
+    serving: Option<Serving>,
+    #[serde(with = "version_record::list", default, skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<VersionRecord>,
+    #[serde(with = "incident::list", default, skip_serializing_if = "Vec::is_empty")]
+    incidents: Vec<Incident>,
+    #[serde(with = "stray::list", default, skip_serializing_if = "Vec::is_empty")]
+    strays: Vec<Stray>,
+    #[serde(with = "suppressed::list", default, skip_serializing_if = "Vec::is_empty")]
+    suppressed: Vec<Suppressed>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    last_rollback: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Serving")]
+struct ServingRecord {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "activated_by")]
+    by: ActivatedBy,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "VersionRecord")]
+struct Version {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    #[serde(with = "at")]
+    known_since: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    registered: bool,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    first_active: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    last_active: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    soak_from: Option<Timestamp>,
+    #[serde(with = "known_good::option", default, skip_serializing_if = "Option::is_none")]
+    known_good: Option<KnownGood>,
+    #[serde(with = "quarantine::option", default, skip_serializing_if = "Option::is_none")]
+    quarantine: Option<Quarantine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contact: Option<String>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    staged_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    has_content: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KnownGood")]
+struct KnownGoodRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    marked: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Quarantine")]
+struct QuarantineRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "incident_id::option", default, skip_serializing_if = "Option::is_none")]
+    incident: Option<IncidentId>,
+    #[serde(with = "known_good::option", default, skip_serializing_if = "Option::is_none")]
+    known_good: Option<KnownGood>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Stray")]
+struct StrayRecord {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    fingerprint: String,
+    alertname: String,
+    #[serde(with = "severity")]
+    severity: Severity,
+    #[serde(with = "at")]
+    last_seen: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Suppressed")]
+struct SuppressedRecord {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    fingerprint: String,
+    #[serde(with = "severity")]
+    severity: Severity,
+    #[serde(with = "at")]
+    since: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Incident")]
+struct IncidentRecord {
+    #[serde(with = "incident_id")]
+    id: IncidentId,
+    #[serde(with = "prompt_name")]
+    prompt: PromptName,
+    #[serde(with = "version_name")]
+    version: VersionName,
+    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    target: Option<VersionName>,
+    #[serde(with = "phase")]
+    phase: Phase,
+    #[serde(with = "at")]
+    opened_at: Timestamp,
+    #[serde(with = "at")]
+    updated_at: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    closed_at: Option<Timestamp>,
+    #[serde(with = "severity")]
+    severity: Severity,
+    #[serde(with = "action")]
+    action: Action,
+    decider: String,
+    #[serde(with = "millis")]
+    time_limit: Duration,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    quiet_since: Option<Timestamp>,
+    #[serde(with = "held::option", default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
+    #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
+    flip: Option<Flip>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided_by: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    ask: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    escalations: u32,
+    #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
+    alerts: Vec<AlertRecord>,
+    #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Held")]
+struct HeldRecord {
+    #[serde(with = "guard")]
+    guard: Guard,
+    detail: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Flip")]
+struct FlipRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "version_name")]
+    from: VersionName,
+    #[serde(with = "version_name")]
+    to: VersionName,
+    #[serde(with = "flip_mode")]
+    mode: FlipMode,
+    operator: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "AlertRecord")]
+struct Alert {
+    fingerprint: String,
+    alertname: String,
+    #[serde(with = "severity")]
+    severity: Severity,
+    #[serde(with = "action")]
+    action: Action,
+    decider: String,
+    #[serde(with = "millis")]
+    time_limit: Duration,
+    firing: bool,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(with = "at")]
+    first_seen: Timestamp,
+    #[serde(with = "at")]
+    last_seen: Timestamp,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    summary: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    description: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    value: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    verify: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    runbook_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    dashboard_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    generator_url: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Note")]
+struct NoteRecord {
+    seq: u32,
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "note_kind")]
+    kind: NoteKind,
+    text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
+
+    #[test]
+    fn a_record_survives_reading_and_writing_to_the_byte() {
+        let (state, unknown) = read_state(STATE).unwrap();
+        assert_eq!(unknown, Unknown::default());
+        assert_eq!(write_state(&state, &unknown), STATE);
+    }
+
+    #[test]
+    fn fields_of_a_later_receiver_survive_a_rewrite_at_every_level() {
+        let later = STATE
+            .replacen('{', r#"{"colour":"blue","#, 1)
+            .replace(r#""fingerprint":"f","#, r#""fingerprint":"f","model":{"name":"m"},"#);
+        let (mut state, unknown) = read_state(&later).unwrap();
+        state.incidents[0].notes.clear();
+        state.incidents[0].alerts[0].summary = "new".to_owned();
+        state.serving = None;
+        let written: Value = serde_json::from_str(&write_state(&state, &unknown)).unwrap();
+        assert_eq!(written["colour"], "blue");
+        assert_eq!(written["incidents"][0]["alerts"][0]["model"]["name"], "m");
+        assert_eq!(written["incidents"][0]["alerts"][0]["summary"], "new");
+        assert!(written.get("serving").is_none(), "a field emptied on purpose does not come back");
+        assert!(written["incidents"][0].get("notes").is_none());
+    }
+
+    #[test]
+    fn every_optional_field_is_known_as_such() {
+        // a field that is skipped when empty but not listed would come back from the dead
+        let source = include_str!("record.rs");
+        let mut lines = source.lines();
+        while let Some(line) = lines.next() {
+            if line.trim_start().starts_with("#[serde(") && line.contains("skip_serializing_if") {
+                let field = lines.next().unwrap().trim().split(':').next().unwrap();
+                assert!(KNOWN.contains(&field), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_and_never_a_panic() {
+        for end in 0..STATE.len() {
+            assert!(read_state(&STATE[..end]).is_err());
+        }
+        for (from, to) in [("\"v2\"", "\"v{2\""), ("verifying", "flying"), (":5", ":\"5\""), ("[", "{")] {
+            assert!(read_state(&STATE.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}

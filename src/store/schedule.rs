@@ -1,0 +1,120 @@
+//! Wake-ups: `due` and `leased`, moved by scripts on Redis TIME, so that every replica may do the work and none does
+//! it twice at once.
+
+use std::time::Duration;
+
+use redis::FromRedisValue;
+
+use super::{Store, StoreError, array, millis};
+use crate::decision::{IncidentId, PromptName, Timestamp};
+
+/// Kinds of work, done by separate workers: one that hangs never delays another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Deadlines, observations, queries.
+    Act,
+}
+
+impl Work {
+    fn suffix(self) -> &'static str {
+        match self {
+            Work::Act => "|act",
+        }
+    }
+
+    /// The member of the sorted sets.
+    pub fn member(self, incident: &IncidentId) -> String {
+        format!("{incident}{}", self.suffix())
+    }
+}
+
+/// A wake-up that is ours until the lease expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub incident: IncidentId,
+    member: String,
+    token: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    pub claims: Vec<Claim>,
+    /// How long until the next wake-up may be due; `None` when nothing waits.
+    pub next: Option<Duration>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    Done,
+    /// The record changed meanwhile: due again at once.
+    Again,
+    /// It failed and will be tried again.
+    Retried,
+    /// It failed too often and is set aside.
+    Parked,
+    /// The lease was lost; another worker has it.
+    Lost,
+}
+
+/// How a claim ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done { rev: Option<i64>, next: Option<Timestamp> },
+    Failed,
+}
+
+/// A lease outlives every outside call (10 s at most) twice.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Tries before a wake-up is parked.
+const TRIES: u32 = 10;
+/// The first back-off; each doubles, so ten tries take about eight minutes.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+
+impl Store {
+    /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
+    pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
+        let mut call = self.scripts.claim.call(&[self.keys.due(), self.keys.leased(), self.keys.tokens()]);
+        call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
+        let reply = self.link.run(async |connection| call.run(connection).await).await?;
+        let unexpected = || StoreError::unexpected("claim");
+        let mut items = array(reply).ok_or_else(unexpected)?.into_iter();
+        let wait: i64 = items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected)?;
+        let claims = items
+            .filter_map(|member| String::from_redis_value(member).ok())
+            .map(|member| Claim {
+                incident: IncidentId(member.strip_suffix(work.suffix()).unwrap_or(&member).to_owned()),
+                member,
+                token: token.to_owned(),
+            })
+            .collect();
+        Ok(Claimed { claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
+    }
+
+    /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
+    pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
+        let keys = &self.keys;
+        let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
+        let names = [keys.due(), keys.leased(), keys.tokens(), keys.attempts(), keys.parked(), state];
+        let mut call = self.scripts.finish.call(&names);
+        let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
+        call.cmd.arg(&claim.member).arg(&claim.token);
+        match end {
+            End::Done { rev, next } => {
+                let rev = prompt.and(rev);
+                call.cmd.arg(text(rev)).arg("done").arg(text(next.map(|at| at.0)))
+            }
+            End::Failed => call.cmd.arg("").arg("failed").arg(""),
+        };
+        call.cmd.arg(TRIES).arg(millis(FIRST_BACKOFF)).arg(self.clock.ahead());
+        let reply = self.link.run(async |connection| call.run(connection).await).await?;
+        match i64::from_redis_value(reply) {
+            Ok(1) => Ok(Finished::Done),
+            Ok(2) => Ok(Finished::Again),
+            Ok(3) => Ok(Finished::Retried),
+            Ok(4) => Ok(Finished::Parked),
+            Ok(0) => Ok(Finished::Lost),
+            _ => Err(StoreError::unexpected("finish")),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Lua scripts, sent by hash.
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
+
+/// The scripts, hashed once.
+#[derive(Debug)]
+pub struct Scripts {
+    pub load: Source,
+    pub commit: Source,
+    pub outside: Source,
+    pub claim: Source,
+    pub finish: Source,
+    pub selftest: Source,
+}
+
+#[derive(Debug)]
+pub struct Source {
+    code: &'static str,
+    hash: String,
+}
+
+impl Source {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: Script::new(code).get_hash().to_owned() }
+    }
+
+    /// The source, for benchmarks that run the very script.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub fn call(&self, keys: &[String]) -> Call<'_> {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hash).arg(keys.len()).arg(keys);
+        Call { source: self, cmd }
+    }
+
+    async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        redis::cmd("SCRIPT").arg("LOAD").arg(self.code).exec_async(connection).await
+    }
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Self {
+            load: Source::new(include_str!("load.lua")),
+            commit: Source::new(include_str!("commit.lua")),
+            outside: Source::new(include_str!("outside.lua")),
+            claim: Source::new(include_str!("claim.lua")),
+            finish: Source::new(include_str!("finish.lua")),
+            selftest: Source::new(include_str!("selftest.lua")),
+        }
+    }
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One call of a script.
+#[derive(Debug)]
+pub struct Call<'a> {
+    source: &'a Source,
+    pub cmd: Cmd,
+}
+
+impl Call<'_> {
+    /// Runs it; a server that does not know the script (it restarted) is told, and asked again. Safe for every
+    /// script: the reads change nothing, and a commit finds its own id.
+    pub async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+        match connection.req_packed_command(&self.cmd).await {
+            Err(error) if is_unknown(&error) => {
+                self.source.load(connection).await?;
+                connection.req_packed_command(&self.cmd).await
+            }
+            other => other,
+        }
+    }
+
+    /// Runs it, then waits on the same connection until `replicas` have it, at most `timeout_ms`.
+    pub async fn run_and_wait(
+        &self,
+        connection: &mut MultiplexedConnection,
+        replicas: u32,
+        timeout_ms: u64,
+    ) -> RedisResult<(Value, u32)> {
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(self.cmd.clone());
+        pipeline.cmd("WAIT").arg(replicas).arg(timeout_ms);
+        match pipeline.query_async(connection).await {
+            Err(error) if is_unknown(&error) => {
+                self.source.load(connection).await?;
+                pipeline.query_async(connection).await
+            }
+            other => other,
+        }
+    }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) || error.code() == Some("NOSCRIPT")
+}
