@@ -521,8 +521,18 @@ fn two_passwords_and_missing_partners_are_refused() {
     assert_eq!(
         sentinel,
         [
-            "default: redis.sentinel_master: found \"\", expected the master's name in Sentinel",
-            "default: redis.nodes: found \"\", expected a list of \"host:port\"",
+            "test.toml: redis.sentinel_master: found nothing, expected the master's name in Sentinel",
+            "test.toml: redis.nodes: found nothing, expected a list of \"host:port\"",
+        ]
+    );
+    assert_eq!(
+        problems(
+            "short-timeout",
+            "[server]\nrequest_timeout = \"500ms\"",
+            &[]
+        ),
+        [
+            "test.toml: redis.wait_timeout: found the default \"1s\", expected more than 0 and less than server.request_timeout"
         ]
     );
     let config = load(

@@ -24,9 +24,11 @@ fn check_reads_the_config() {
         fails(
             &output,
             2,
-            "error: environment variable PROMPT_ROLLBACK_GUARDS__COOLDOWN: guards.cooldown: found \"soon\", expected a duration such as \"30s\", \"5m\" or \"1h30m\"\n\
-             error: default: server.webhook_token: found \"\", expected a token, because server.listen 0.0.0.0:8000 is not a loopback address\n\
-             error: default: server.api_token: found \"\", expected a token, because server.listen 0.0.0.0:8000 is not a loopback address\n",
+            &format!(
+                "error: environment variable PROMPT_ROLLBACK_GUARDS__COOLDOWN: guards.cooldown: found \"soon\", expected a duration such as \"30s\", \"5m\" or \"1h30m\"\n\
+             error: {shipped}: server.webhook_token: found nothing, expected a token, because server.listen 0.0.0.0:8000 is not a loopback address\n\
+             error: {shipped}: server.api_token: found nothing, expected a token, because server.listen 0.0.0.0:8000 is not a loopback address\n"
+            ),
         );
         let output = program(&[command, "--config", "/nonexistent.toml"])
             .output()
