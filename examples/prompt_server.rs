@@ -55,34 +55,19 @@ impl ActiveVersions {
 
     /// Reads the versions, and again whenever Redis says that one of them changed (`CLIENT TRACKING`), at the latest
     /// after 2 s: a connection whose other end is gone says nothing, and then the read fails.
-    async fn follow_on(
-        &self,
-        client: &redis::Client,
-        args: &Args,
-        metrics: &Metrics,
-    ) -> RedisResult<()> {
+    async fn follow_on(&self, client: &redis::Client, args: &Args, metrics: &Metrics) -> RedisResult<()> {
         let (sender, mut invalidations) = mpsc::unbounded_channel();
         let second = Duration::from_secs(1);
         let config = AsyncConnectionConfig::new()
             .set_push_sender(sender)
             .set_connection_timeout(Some(second))
             .set_response_timeout(Some(second));
-        let mut redis = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        redis::cmd("CLIENT")
-            .arg("TRACKING")
-            .arg("ON")
-            .exec_async(&mut redis)
-            .await?;
+        let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
+        redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut redis).await?;
         loop {
             for prompt in &args.prompts {
-                let version: Option<String> = redis
-                    .get(format!("{}:active:{prompt}", args.namespace))
-                    .await?;
-                if let Some(version) =
-                    version.filter(|version| self.get(prompt).as_ref() != Some(version))
-                {
+                let version: Option<String> = redis.get(format!("{}:active:{prompt}", args.namespace)).await?;
+                if let Some(version) = version.filter(|version| self.get(prompt).as_ref() != Some(version)) {
                     metrics.expose_at_zero(prompt, &version);
                     lock(&self.0).insert(prompt.clone(), version);
                 }
@@ -114,8 +99,7 @@ struct Metrics {
 
 impl Metrics {
     fn new() -> Self {
-        let seconds =
-            || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+        let seconds = || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
         let score = || Histogram::new((1..=10).map(|tenth| f64::from(tenth) / 10.0));
         let metrics = Self {
             registry: Registry::default(),
@@ -123,66 +107,32 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds),
             quality: Family::new_with_constructor(score),
         };
-        let Self {
-            mut registry,
-            requests,
-            duration,
-            quality,
-        } = metrics;
+        let Self { mut registry, requests, duration, quality } = metrics;
         // The encoder adds `_total`.
         registry.register("prompt_requests", "Requests answered", requests.clone());
-        registry.register(
-            "prompt_request_duration_seconds",
-            "Time to answer a request",
-            duration.clone(),
-        );
-        registry.register(
-            "prompt_quality_score",
-            "Score of an answer, 0 to 1",
-            quality.clone(),
-        );
-        Self {
-            registry,
-            requests,
-            duration,
-            quality,
-        }
+        registry.register("prompt_request_duration_seconds", "Time to answer a request", duration.clone());
+        registry.register("prompt_quality_score", "Score of an answer, 0 to 1", quality.clone());
+        Self { registry, requests, duration, quality }
     }
 
     /// A counter that is born above 0 hides its first errors from Prometheus.
     fn expose_at_zero(&self, prompt: &str, version: &str) {
         for outcome in ["ok", "error"] {
-            let labels = ByOutcome {
-                prompt: prompt.to_owned(),
-                version: version.to_owned(),
-                outcome,
-            };
+            let labels = ByOutcome { prompt: prompt.to_owned(), version: version.to_owned(), outcome };
             drop(self.requests.get_or_create(&labels));
             drop(self.duration.get_or_create(&labels));
         }
-        drop(self.quality.get_or_create(&ByVersion {
-            prompt: prompt.to_owned(),
-            version: version.to_owned(),
-        }));
+        drop(self.quality.get_or_create(&ByVersion { prompt: prompt.to_owned(), version: version.to_owned() }));
         eprintln!("{prompt} is now {version}");
     }
 
     fn measured(&self, prompt: &str, version: &str, took: Duration, quality: Option<f64>) {
         let outcome = if quality.is_some() { "ok" } else { "error" };
-        let labels = ByOutcome {
-            prompt: prompt.to_owned(),
-            version: version.to_owned(),
-            outcome,
-        };
+        let labels = ByOutcome { prompt: prompt.to_owned(), version: version.to_owned(), outcome };
         self.requests.get_or_create(&labels).inc();
-        self.duration
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
+        self.duration.get_or_create(&labels).observe(took.as_secs_f64());
         if let Some(score) = quality {
-            let labels = ByVersion {
-                prompt: prompt.to_owned(),
-                version: version.to_owned(),
-            };
+            let labels = ByVersion { prompt: prompt.to_owned(), version: version.to_owned() };
             self.quality.get_or_create(&labels).observe(score);
         }
     }
@@ -212,12 +162,7 @@ impl Wish {
 
     fn good(version: &str) -> Self {
         let (delay_seconds, quality) = (Self::good_delay(), Self::good_quality());
-        Self {
-            version: version.to_owned(),
-            error_ratio: 0.0,
-            delay_seconds,
-            quality,
-        }
+        Self { version: version.to_owned(), error_ratio: 0.0, delay_seconds, quality }
     }
 }
 
@@ -242,10 +187,7 @@ impl Model {
 
     /// Answers after a while: the score of the answer, or nothing when it failed.
     async fn complete(&self, version: &str) -> Option<f64> {
-        let behaviour = lock(&self.behaviour)
-            .get(version)
-            .cloned()
-            .unwrap_or_else(|| Wish::good(version));
+        let behaviour = lock(&self.behaviour).get(version).cloned().unwrap_or_else(|| Wish::good(version));
         let failed = {
             // Failures are spread evenly instead of drawn: a demo is the same every time.
             let mut owed = lock(&self.failures_owed);
@@ -283,21 +225,13 @@ impl PromptServer {
         };
         let started = Instant::now();
         let quality = self.model.complete(&version).await;
-        self.metrics
-            .measured(&prompt, &version, started.elapsed(), quality);
+        self.metrics.measured(&prompt, &version, started.elapsed(), quality);
         if quality.is_none() {
-            let body =
-                json!({ "prompt": prompt, "version": version, "error": "the model gave up" });
+            let body = json!({ "prompt": prompt, "version": version, "error": "the model gave up" });
             return (StatusCode::INTERNAL_SERVER_ERROR, body);
         }
-        let completion = format!(
-            "{version} says: {}",
-            wish.input.as_deref().unwrap_or("hello")
-        );
-        (
-            StatusCode::OK,
-            json!({ "prompt": prompt, "version": version, "completion": completion }),
-        )
+        let completion = format!("{version} says: {}", wish.input.as_deref().unwrap_or("hello"));
+        (StatusCode::OK, json!({ "prompt": prompt, "version": version, "completion": completion }))
     }
 
     /// The HTTP routes.
@@ -307,28 +241,15 @@ impl PromptServer {
             (&Method::GET, "/metrics") => {
                 let mut text = String::new();
                 prometheus_client::encoding::text::encode(&mut text, &self.metrics.registry)?;
-                return reply(
-                    StatusCode::OK,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    text,
-                );
+                return reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text);
             }
             (&Method::GET, "/-/healthy") => {
                 return reply(StatusCode::OK, "text/plain", "healthy\n");
             }
             (&Method::GET, "/") => {
                 let query = request.uri().query().unwrap_or_default();
-                let value = |key: &str| {
-                    query
-                        .split('&')
-                        .find_map(|pair| pair.strip_prefix(key))
-                        .map(decode)
-                };
-                self.answer(Completion {
-                    prompt: value("prompt="),
-                    input: value("input="),
-                })
-                .await
+                let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).map(decode);
+                self.answer(Completion { prompt: value("prompt="), input: value("input=") }).await
             }
             (&Method::POST, "/complete") => match read(request).await {
                 Ok(wish) => self.answer(wish).await,
@@ -354,10 +275,7 @@ impl PromptServer {
             due.tick().await;
             for prompt in self.args.prompts.clone() {
                 let server = self.clone();
-                let wish = Completion {
-                    prompt: Some(prompt),
-                    input: Some("generated".to_owned()),
-                };
+                let wish = Completion { prompt: Some(prompt), input: Some("generated".to_owned()) };
                 tokio::spawn(async move { server.answer(wish).await });
             }
         }
@@ -365,31 +283,21 @@ impl PromptServer {
 }
 
 async fn read<T: for<'de> Deserialize<'de>>(request: Request<Incoming>) -> Result<T> {
-    let body = Limited::new(request.into_body(), 1 << 20)
-        .collect()
-        .await
-        .map_err(anyhow::Error::from_boxed)?;
+    let body = Limited::new(request.into_body(), 1 << 20).collect().await.map_err(anyhow::Error::from_boxed)?;
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
 fn reply(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Result<Response<Full<Bytes>>> {
-    let response = Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, kind);
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, kind);
     Ok(response.body(Full::new(body.into()))?)
 }
 
 fn bad_request(error: &anyhow::Error) -> (StatusCode, Value) {
-    (
-        StatusCode::BAD_REQUEST,
-        json!({ "error": format!("{error:#}") }),
-    )
+    (StatusCode::BAD_REQUEST, json!({ "error": format!("{error:#}") }))
 }
 
 fn decode(text: &str) -> String {
-    percent_encoding::percent_decode_str(&text.replace('+', " "))
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -403,12 +311,7 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:9100")]
     listen: SocketAddr,
     /// Redis URL.
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        default_value = "redis://127.0.0.1:6379",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis: String,
     /// Namespace of prompt-rollback in Redis.
     #[arg(long, default_value = "{prompts}")]
@@ -427,40 +330,18 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let url: redis::ConnectionInfo =
-        redis::IntoConnectionInfo::into_connection_info(args.redis.as_str())?;
-    let resp3 = url
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
+    let url: redis::ConnectionInfo = redis::IntoConnectionInfo::into_connection_info(args.redis.as_str())?;
+    let resp3 = url.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let client = redis::Client::open(url.set_redis_settings(resp3))?;
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("listen on {}", args.listen))?;
-    eprintln!(
-        "serving {} on http://{}",
-        args.prompts.join(", "),
-        args.listen
-    );
+    let listener =
+        tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
+    eprintln!("serving {} on http://{}", args.prompts.join(", "), args.listen);
 
     let (active, metrics, model) = (ActiveVersions::default(), Metrics::new(), Model::default());
-    args.misbehave
-        .iter()
-        .cloned()
-        .for_each(|wish| model.misbehave(wish));
-    let server = Arc::new(PromptServer {
-        args,
-        active,
-        metrics,
-        model,
-    });
+    args.misbehave.iter().cloned().for_each(|wish| model.misbehave(wish));
+    let server = Arc::new(PromptServer { args, active, metrics, model });
     let following = server.clone();
-    tokio::spawn(async move {
-        following
-            .active
-            .follow(&client, &following.args, &following.metrics)
-            .await
-    });
+    tokio::spawn(async move { following.active.follow(&client, &following.args, &following.metrics).await });
     if server.args.rps > 0.0 {
         tokio::spawn(server.clone().generate_traffic());
     }
@@ -478,8 +359,7 @@ async fn main() -> Result<()> {
             async move { server.route(request).await }
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(60));
+        http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
         tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
     }
 }

@@ -102,10 +102,7 @@ async fn demo(args: &Args) -> Result<()> {
         report.percentiles(&runs);
         let p90 = report::percentile(runs.iter().map(scenario::Hops::total).collect(), 90);
         if p90 > args.profile.promise() {
-            bail!(
-                "p90 of {p90:.1?} is above the promised {:?}",
-                args.profile.promise()
-            );
+            bail!("p90 of {p90:.1?} is above the promised {:?}", args.profile.promise());
         }
     }
     Ok(())
@@ -113,11 +110,7 @@ async fn demo(args: &Args) -> Result<()> {
 
 /// Waits for a signal that ends the demo.
 async fn stopped() -> &'static str {
-    let listen = |kind| {
-        signal(kind)
-            .context("listen for signals")
-            .expect("signals can be listened for")
-    };
+    let listen = |kind| signal(kind).context("listen for signals").expect("signals can be listened for");
     let mut terminate = listen(SignalKind::terminate());
     let mut hangup = listen(SignalKind::hangup());
     let mut interrupt = listen(SignalKind::interrupt());

@@ -13,9 +13,7 @@ pub struct Report {
 
 impl Report {
     pub fn new() -> Self {
-        Self {
-            colours: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        }
+        Self { colours: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
     }
 
     pub fn heading(&self, text: &str) {
@@ -30,21 +28,12 @@ impl Report {
     /// Something that happened, so long after the first bad response.
     pub fn event(&self, first_bad: Timestamp, at: Timestamp, text: &str) {
         let colour = if at == first_bad { "31" } else { "32" };
-        println!(
-            "{} {text}",
-            self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at)))
-        );
+        println!("{} {text}", self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at))));
     }
 
     /// Every hop, with the time since the first bad response and since the hop before it.
     pub fn table(&self, hops: &Hops) {
-        println!(
-            "\n{}",
-            self.paint(
-                "1",
-                &format!("{:<42} {:>10} {:>10}", "", "since bad", "hop took")
-            )
-        );
+        println!("\n{}", self.paint("1", &format!("{:<42} {:>10} {:>10}", "", "since bad", "hop took")));
         let mut before = hops.first_bad;
         let mut row = |name: &str, at: Timestamp| {
             let (since, hop) = (seconds(hops.first_bad, at), seconds(before, at));
@@ -60,10 +49,7 @@ impl Report {
             // been given just before the commit.
             let since = seconds(hops.first_bad, *last);
             let hop = seconds(hops.committed, *last).max(0.0);
-            println!(
-                "{:<42} {since:>8.3} s {hop:>8.3} s",
-                format!("last bad response, {name}")
-            );
+            println!("{:<42} {since:>8.3} s {hop:>8.3} s", format!("last bad response, {name}"));
         }
         let total = self.paint("1", &format!("{:.1} s", hops.total().as_secs_f64()));
         println!(
@@ -74,32 +60,14 @@ impl Report {
 
     /// p50 and p90 of each hop over all runs.
     pub fn percentiles(&self, runs: &[Hops]) {
-        self.heading(&format!(
-            "{:<42} {:>10} {:>10}",
-            format!("{} runs", runs.len()),
-            "p50",
-            "p90"
-        ));
+        self.heading(&format!("{:<42} {:>10} {:>10}", format!("{} runs", runs.len()), "p50", "p90"));
         type Length = fn(&Hops) -> Duration;
-        let between =
-            |from: Timestamp, to: Timestamp| Duration::from_secs_f64(seconds(from, to).max(0.0));
+        let between = |from: Timestamp, to: Timestamp| Duration::from_secs_f64(seconds(from, to).max(0.0));
         let rows: [(&str, Box<dyn Fn(&Hops) -> Duration>); 4] = [
-            (
-                "first bad response → rule fired",
-                Box::new(move |hops| between(hops.first_bad, hops.rule_fired)),
-            ),
-            (
-                "rule fired → webhook received",
-                Box::new(move |hops| between(hops.rule_fired, hops.webhook)),
-            ),
-            (
-                "webhook received → committed",
-                Box::new(move |hops| between(hops.webhook, hops.committed)),
-            ),
-            (
-                "first bad response → last server",
-                Box::new(Hops::total as Length),
-            ),
+            ("first bad response → rule fired", Box::new(move |hops| between(hops.first_bad, hops.rule_fired))),
+            ("rule fired → webhook received", Box::new(move |hops| between(hops.rule_fired, hops.webhook))),
+            ("webhook received → committed", Box::new(move |hops| between(hops.webhook, hops.committed))),
+            ("first bad response → last server", Box::new(Hops::total as Length)),
         ];
         for (name, length) in rows {
             let p = |percent| percentile(runs.iter().map(&length).collect(), percent).as_secs_f64();
@@ -122,18 +90,11 @@ impl Report {
             );
         }
         println!("\nTry:  curl {}/api/prompts/{PROMPT}", stack.receiver.url());
-        println!(
-            "      target/release/prompt-rollback --url {} log {PROMPT}",
-            stack.receiver.url()
-        );
+        println!("      target/release/prompt-rollback --url {} log {PROMPT}", stack.receiver.url());
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

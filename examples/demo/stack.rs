@@ -49,33 +49,22 @@ impl Stack {
         let redis = start_redis()?;
         let receiver = Receiver::builder(binary("prompt-rollback")?)
             .config(shipped("config/prompt-rollback.toml")?)
-            .env(
-                "PROMPT_ROLLBACK_REDIS__URL",
-                redis_url(&redis, "receiver", RECEIVER_PASSWORD),
-            )
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis_url(&redis, "receiver", RECEIVER_PASSWORD))
             .env("PROMPT_ROLLBACK_SERVER__WEBHOOK_TOKEN", WEBHOOK_TOKEN)
             .start()?;
         let servers = start_servers(&redis).await?;
         let alertmanager = {
             let config = shipped("config/alertmanager.yml")?;
             let config = replace(config, "receiver:8000", &receiver.addr())?;
-            Alertmanager::builder(config)
-                .file("webhook_token", WEBHOOK_TOKEN)
-                .start()?
+            Alertmanager::builder(config).file("webhook_token", WEBHOOK_TOKEN).start()?
         };
         let prometheus = start_prometheus(args.profile, &receiver, &servers, &alertmanager)?;
-        let stack = Self {
-            prometheus,
-            alertmanager,
-            servers,
-            receiver,
-            redis,
-        };
+        let stack = Self { prometheus, alertmanager, servers, receiver, redis };
         let targets = stack.servers.len() + 1;
         // Prometheus takes up to 5 s to look at its targets at all.
         let within = Duration::from_secs(10) + args.profile.interval();
-        eventually("Prometheus scrapes all targets", within, async || {
-            let up = stack.prometheus.query("up == 1").await.ok()?;
+        eventually("Prometheus scrapes the receiver and the prompt servers", within, async || {
+            let up = stack.prometheus.query(r#"up{job=~"prompt-.*"} == 1"#).await.ok()?;
             (up.len() == targets).then_some(())
         })
         .await?;
@@ -85,23 +74,12 @@ impl Stack {
 
 fn start_redis() -> Result<Redis> {
     let acl = shipped("config/users.acl")?;
-    let acl = replace(
-        acl,
-        "#RECEIVER_PASSWORD_SHA256",
-        &format!(">{RECEIVER_PASSWORD}"),
-    )?;
-    let acl = replace(
-        acl,
-        "#PROMPT_SERVER_PASSWORD_SHA256",
-        &format!(">{SERVER_PASSWORD}"),
-    )?;
+    let acl = replace(acl, "#RECEIVER_PASSWORD_SHA256", &format!(">{RECEIVER_PASSWORD}"))?;
+    let acl = replace(acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{SERVER_PASSWORD}"))?;
     // The testkit says where it listens and where the users are.
     let elsewhere = ["bind ", "port ", "aclfile "];
     let conf = shipped("config/redis.conf")?;
-    let conf: Vec<_> = conf
-        .lines()
-        .filter(|line| !elsewhere.iter().any(|key| line.starts_with(key)))
-        .collect();
+    let conf: Vec<_> = conf.lines().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key))).collect();
     Redis::builder().acl(acl).conf(conf.join("\n")).start()
 }
 
@@ -111,12 +89,7 @@ fn redis_url(redis: &Redis, user: &str, password: &str) -> String {
 
 async fn start_servers(redis: &Redis) -> Result<Vec<PromptServer>> {
     let url = redis_url(redis, "prompt-server", SERVER_PASSWORD);
-    let rust = |dir: &Dir| {
-        Ok(ProcessBuilder::new(
-            binary("examples/prompt_server")?,
-            dir.path(),
-        ))
-    };
+    let rust = |dir: &Dir| Ok(ProcessBuilder::new(binary("examples/prompt_server")?, dir.path()));
     let python = |dir: &Dir| {
         let script = root().join("examples/python/prompt_server.py");
         Ok(ProcessBuilder::new(python()?, dir.path()).arg(script))
@@ -133,28 +106,13 @@ async fn start_server(
     program: impl FnOnce(&Dir) -> Result<ProcessBuilder>,
 ) -> Result<PromptServer> {
     let (dir, port) = (Dir::new("prompt-server")?, Port::claim());
-    let command = program(&dir)?
-        .env("REDIS_URL", redis)
-        .args(["--prompt", PROMPT, "--listen"])
-        .arg(port.addr());
+    let command = program(&dir)?.env("REDIS_URL", redis).args(["--prompt", PROMPT, "--listen"]).arg(port.addr());
     let mut process = command.spawn()?;
     let http = Http::new(format!("http://{}", port.addr()));
-    let healthy = eventually("healthy", Duration::from_secs(10), async || {
-        http.get("/-/healthy").await.ok()
-    })
-    .await;
+    let healthy = eventually("healthy", Duration::from_secs(10), async || http.get("/-/healthy").await.ok()).await;
     healthy.with_context(|| format!("{name}: {}", process.log()))?;
-    ensure!(
-        process.exited()?.is_none(),
-        "{name} has ended: {}",
-        process.log()
-    );
-    Ok(PromptServer {
-        name,
-        port,
-        _process: process,
-        _dir: dir,
-    })
+    ensure!(process.exited()?.is_none(), "{name} has ended: {}", process.log());
+    Ok(PromptServer { name, port, _process: process, _dir: dir })
 }
 
 fn start_prometheus(
@@ -167,6 +125,7 @@ fn start_prometheus(
     let mut config = shipped("config/prometheus.yml")?;
     config = replace(config, "receiver:8000", &receiver.addr())?;
     config = replace(config, "alertmanager:9093", &alertmanager.addr())?;
+    config = replace(config, "localhost:9090", "$ADDR")?;
     config = replace(config, "prompt-server:9100", &targets.join(", "))?;
     if profile == Profile::Fast {
         config = replace(config, "scrape_interval: 5s", "scrape_interval: 1s")?;
@@ -176,10 +135,7 @@ fn start_prometheus(
     for entry in std::fs::read_dir(root().join("alert-rules")).context("read alert-rules")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.ends_with(".yml") {
-            prometheus = prometheus.file(
-                format!("rules/{name}"),
-                shipped(&format!("alert-rules/{name}"))?,
-            );
+            prometheus = prometheus.file(format!("rules/{name}"), shipped(&format!("alert-rules/{name}"))?);
         }
     }
     prometheus.start()
@@ -187,10 +143,7 @@ fn start_prometheus(
 
 /// Replaces what must be there: a shipped file that has changed is to be noticed, not run half adapted.
 fn replace(text: String, from: &str, to: &str) -> Result<String> {
-    ensure!(
-        text.contains(from),
-        "a shipped file no longer holds {from:?}; adapt the demo"
-    );
+    ensure!(text.contains(from), "a shipped file no longer holds {from:?}; adapt the demo");
     Ok(text.replace(from, to))
 }
 
@@ -205,16 +158,8 @@ fn shipped(name: &str) -> Result<String> {
 /// A binary of the same build as this one: this is `target/<profile>/examples/demo`.
 fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("path of the demo")?;
-    let path = own
-        .ancestors()
-        .nth(2)
-        .context("parent of the examples folder")?
-        .join(name);
-    ensure!(
-        path.exists(),
-        "{} is not built: run scripts/demo",
-        path.display()
-    );
+    let path = own.ancestors().nth(2).context("parent of the examples folder")?.join(name);
+    ensure!(path.exists(), "{} is not built: run scripts/demo", path.display());
     Ok(path)
 }
 
@@ -222,15 +167,9 @@ fn binary(name: &str) -> Result<PathBuf> {
 fn python() -> Result<&'static str> {
     let has_modules = |program: &&str| {
         let mut probe = std::process::Command::new(program);
-        let probe = probe
-            .args(["-c", "import redis, prometheus_client"])
-            .stderr(std::process::Stdio::null());
+        let probe = probe.args(["-c", "import redis, prometheus_client"]).stderr(std::process::Stdio::null());
         probe.status().is_ok_and(|status| status.success())
     };
-    let python = ["python3", "/usr/bin/python3"]
-        .into_iter()
-        .find(has_modules);
-    python.context(
-        "no python3 with the modules redis and prometheus_client: run scripts/install-deps demo",
-    )
+    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_modules);
+    python.context("no python3 with the modules redis and prometheus_client: run scripts/install-deps demo")
 }

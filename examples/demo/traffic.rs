@@ -38,19 +38,13 @@ impl Traffic {
             watched.push((server.name, seen.clone()));
             tasks.spawn(ask(server.http(), seen, rps));
         }
-        Self {
-            servers: watched,
-            _tasks: tasks,
-        }
+        Self { servers: watched, _tasks: tasks }
     }
 
     /// What each server's users got from `version` so far.
     pub fn of(&self, version: &str) -> Vec<(&'static str, Served)> {
         let served = |seen: &Watched| seen.lock().get(version).cloned().unwrap_or_default();
-        self.servers
-            .iter()
-            .map(|(name, seen)| (*name, served(seen)))
-            .collect()
+        self.servers.iter().map(|(name, seen)| (*name, served(seen))).collect()
     }
 }
 

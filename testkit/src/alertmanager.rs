@@ -58,10 +58,7 @@ impl AlertmanagerBuilder {
         let cluster_addr = cluster.as_ref().map(Port::addr).unwrap_or_default();
         let mut command = ProcessBuilder::new("prometheus-alertmanager", dir.path())
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.path={}",
-                dir.path().join("data").display()
-            ))
+            .arg(format!("--storage.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
             .arg(format!("--cluster.listen-address={cluster_addr}"))
             .args(&self.flags);
@@ -72,15 +69,8 @@ impl AlertmanagerBuilder {
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        let process = command.spawn_until(Duration::from_secs(30), || {
-            answers_ok(port.number(), "/-/ready")
-        })?;
-        Ok(Alertmanager {
-            process,
-            port,
-            cluster,
-            dir,
-        })
+        let process = command.spawn_until(Duration::from_secs(30), || answers_ok(port.number(), "/-/ready"))?;
+        Ok(Alertmanager { process, port, cluster, dir })
     }
 }
 
@@ -96,10 +86,7 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// With this alertmanager.yml.
     pub fn builder(config: impl Into<String>) -> AlertmanagerBuilder {
-        AlertmanagerBuilder {
-            config: config.into(),
-            ..Default::default()
-        }
+        AlertmanagerBuilder { config: config.into(), ..Default::default() }
     }
 
     /// `127.0.0.1:port`.
@@ -117,10 +104,7 @@ impl Alertmanager {
     /// # Panics
     /// When it is not clustered.
     pub fn cluster_addr(&self) -> String {
-        self.cluster
-            .as_ref()
-            .expect("started without a cluster")
-            .addr()
+        self.cluster.as_ref().expect("started without a cluster").addr()
     }
 
     /// A client for its API.
@@ -146,12 +130,7 @@ impl Alertmanager {
     /// Posts alerts (the array of `/api/v2/alerts`) as Prometheus would.
     pub async fn post_alerts(&self, alerts: &serde_json::Value) -> Result<()> {
         let answer = self.http().post_json("/api/v2/alerts", alerts).await?;
-        ensure!(
-            answer.status == 200,
-            "post alerts: {} {}",
-            answer.status,
-            answer.text()
-        );
+        ensure!(answer.status == 200, "post alerts: {} {}", answer.status, answer.text());
         Ok(())
     }
 }

@@ -10,9 +10,7 @@ pub struct Dir(tempfile::TempDir);
 impl Dir {
     /// Creates an empty directory whose name starts with `prefix`.
     pub fn new(prefix: &str) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix(&format!("{prefix}-"))
-            .tempdir();
+        let dir = tempfile::Builder::new().prefix(&format!("{prefix}-")).tempdir();
         Ok(Self(dir.context("create a temporary directory")?))
     }
 
@@ -25,8 +23,7 @@ impl Dir {
     pub fn write(&self, relative: impl AsRef<Path>, text: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path().join(relative);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("create {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         Ok(path)

@@ -35,8 +35,7 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("not JSON ({}): {}", self.status, self.text()))
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON ({}): {}", self.status, self.text()))
     }
 }
 
@@ -46,12 +45,7 @@ impl Http {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self {
-            base: base.into(),
-            token: None,
-            timeout: Duration::from_secs(15),
-            client,
-        }
+        Self { base: base.into(), token: None, timeout: Duration::from_secs(15), client }
     }
 
     /// Sends this bearer token.
@@ -73,8 +67,7 @@ impl Http {
 
     /// POST of any body, as `application/json`.
     pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer> {
-        self.send(Method::POST, path, Some("application/json"), body.into())
-            .await
+        self.send(Method::POST, path, Some("application/json"), body.into()).await
     }
 
     /// POST of JSON.
@@ -82,13 +75,7 @@ impl Http {
         self.post(path, body.to_string()).await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        kind: Option<&str>,
-        body: Bytes,
-    ) -> Result<Answer> {
+    async fn send(&self, method: Method, path: &str, kind: Option<&str>, body: Bytes) -> Result<Answer> {
         let uri = format!("{}{path}", self.base);
         let mut request = Request::builder().method(method).uri(&uri);
         if let Some(kind) = kind {
@@ -105,22 +92,12 @@ impl Http {
             anyhow::Ok(Answer { status, body })
         };
         let answer = tokio::time::timeout(self.timeout, exchange).await;
-        answer
-            .with_context(|| format!("{uri}: no answer within {:?}", self.timeout))?
-            .with_context(|| uri)
+        answer.with_context(|| format!("{uri}: no answer within {:?}", self.timeout))?.with_context(|| uri)
     }
 }
 
 /// Percent-encodes all but letters, digits and `-._~`.
 pub fn encode(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    text.bytes()
-        .map(|byte| {
-            if plain(&byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

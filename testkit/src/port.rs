@@ -39,10 +39,7 @@ impl Port {
                 continue;
             };
             if TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Self {
-                    number,
-                    _claim: claim,
-                };
+                return Self { number, _claim: claim };
             }
         }
         panic!("no free port between {FIRST} and {}", FIRST + COUNT);
@@ -64,8 +61,6 @@ pub fn free_port() -> u16 {
     static KEPT: Mutex<Vec<Port>> = Mutex::new(Vec::new());
     let port = Port::claim();
     let number = port.number();
-    KEPT.lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .push(port);
+    KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(port);
     number
 }

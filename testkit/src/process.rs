@@ -66,70 +66,40 @@ impl ProcessBuilder {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("open {}", self.log.display()))?;
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.program)
-            .args(&self.args);
-        command
-            .current_dir(&self.dir)
-            .process_group(0)
-            .stdin(Stdio::null());
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.program).args(&self.args);
+        command.current_dir(&self.dir).process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         for (key, _) in std::env::vars_os() {
             let inherited = key.to_string_lossy();
-            if self
-                .cleared
-                .iter()
-                .any(|prefix| inherited.starts_with(prefix))
-            {
+            if self.cleared.iter().any(|prefix| inherited.starts_with(prefix)) {
                 command.env_remove(&key);
             }
         }
         command.envs(self.envs.iter().map(|(key, value)| (key, value)));
         let child = on_spawner(command).context("start setpriv (Debian: util-linux)")?;
-        Ok(Process {
-            child,
-            name: self.name(),
-            log: self.log.clone(),
-        })
+        Ok(Process { child, name: self.name(), log: self.log.clone() })
     }
 
     /// Starts it and blocks until `ready` holds. Fails at once when it exits, and after `within` in any case.
-    pub fn spawn_until(
-        &self,
-        within: Duration,
-        mut ready: impl FnMut() -> bool,
-    ) -> Result<Process> {
+    pub fn spawn_until(&self, within: Duration, mut ready: impl FnMut() -> bool) -> Result<Process> {
         let mut process = self.spawn()?;
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = process.exited()? {
-                bail!(
-                    "{} ended with {status}:\n{}",
-                    process.name,
-                    process.log_tail()
-                );
+                bail!("{} ended with {status}:\n{}", process.name, process.log_tail());
             }
             if ready() {
                 return Ok(process);
             }
             if Instant::now() > deadline {
-                bail!(
-                    "{} not ready within {within:?}:\n{}",
-                    process.name,
-                    process.log_tail()
-                );
+                bail!("{} not ready within {within:?}:\n{}", process.name, process.log_tail());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     fn name(&self) -> String {
-        self.program
-            .file_name()
-            .unwrap_or(OsStr::new("process"))
-            .to_string_lossy()
-            .into_owned()
+        self.program.file_name().unwrap_or(OsStr::new("process")).to_string_lossy().into_owned()
     }
 }
 
@@ -167,9 +137,7 @@ impl Process {
 
     /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("wait for {}", self.name))
+        self.child.try_wait().with_context(|| format!("wait for {}", self.name))
     }
 
     /// Sends a signal to it alone.
@@ -195,11 +163,7 @@ impl Process {
             }
             if Instant::now() > deadline {
                 self.kill();
-                bail!(
-                    "{} did not end within {within:?}:\n{}",
-                    self.name,
-                    self.log_tail()
-                );
+                bail!("{} did not end within {within:?}:\n{}", self.name, self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -226,9 +190,7 @@ impl Process {
 
     /// All it has written so far.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     fn log_tail(&self) -> String {
@@ -252,11 +214,7 @@ impl Drop for Process {
 pub(crate) fn retry<T>(mut start: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 0..2 {
         match start() {
-            Err(error)
-                if error
-                    .to_string()
-                    .to_lowercase()
-                    .contains("address already in use") => {}
+            Err(error) if error.to_string().to_lowercase().contains("address already in use") => {}
             result => return result,
         }
     }

@@ -42,17 +42,12 @@ impl PrometheusBuilder {
         let config = dir.write("prometheus.yml", self.config.replace("$ADDR", &port.addr()))?;
         let process = ProcessBuilder::new("prometheus", dir.path())
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                dir.path().join("data").display()
-            ))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
             // An alert that Alertmanager missed is sent again in seconds and not in a minute.
             .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
             .args(&self.flags)
-            .spawn_until(Duration::from_secs(30), || {
-                answers_ok(port.number(), "/-/ready")
-            })?;
+            .spawn_until(Duration::from_secs(30), || answers_ok(port.number(), "/-/ready"))?;
         Ok(Prometheus { process, port, dir })
     }
 }
@@ -68,10 +63,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// With this prometheus.yml, in which `$ADDR` stands for its own address.
     pub fn builder(config: impl Into<String>) -> PrometheusBuilder {
-        PrometheusBuilder {
-            config: config.into(),
-            ..Default::default()
-        }
+        PrometheusBuilder { config: config.into(), ..Default::default() }
     }
 
     /// `127.0.0.1:port`.
@@ -106,8 +98,7 @@ impl Prometheus {
 
     /// Replaces a file (`prometheus.yml`, `rules/…`) and makes it read all of them again.
     pub async fn reload(&self, relative: &str, text: &str) -> Result<()> {
-        self.dir
-            .write(relative, text.replace("$ADDR", &self.addr()))?;
+        self.dir.write(relative, text.replace("$ADDR", &self.addr()))?;
         let answer = self.http().post("/-/reload", "").await?;
         ensure!(answer.status == 200, "reload: {}", answer.text());
         Ok(())
@@ -119,24 +110,14 @@ impl Prometheus {
         let answer = self.http().get(&path).await?;
         ensure!(answer.status == 200, "{query}: {}", answer.text());
         let body = answer.json()?;
-        let series = body["data"]["result"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let value =
-            |one: &serde_json::Value| one["value"][1].as_str().and_then(|text| text.parse().ok());
-        Ok(series
-            .iter()
-            .map(|one| (one["metric"].clone(), value(one).unwrap_or(f64::NAN)))
-            .collect())
+        let series = body["data"]["result"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let value = |one: &serde_json::Value| one["value"][1].as_str().and_then(|text| text.parse().ok());
+        Ok(series.iter().map(|one| (one["metric"].clone(), value(one).unwrap_or(f64::NAN))).collect())
     }
 
     /// Its alerts, pending and firing, as `/api/v1/alerts` lists them.
     pub async fn alerts(&self) -> Result<Vec<serde_json::Value>> {
         let body = self.http().get("/api/v1/alerts").await?.json()?;
-        Ok(body["data"]["alerts"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default())
+        Ok(body["data"]["alerts"].as_array().cloned().unwrap_or_default())
     }
 }

@@ -48,22 +48,12 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// Listens on a free port, in front of `upstream` (`host:port`).
     pub async fn start(upstream: impl Into<String>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("bind the proxy")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("bind the proxy")?;
         let addr = listener.local_addr()?.to_string();
-        let shared = Shared {
-            upstream: upstream.into(),
-            mode: watch::Sender::new(Mode::Pass),
-            loss: Mutex::default(),
-        };
+        let shared = Shared { upstream: upstream.into(), mode: watch::Sender::new(Mode::Pass), loss: Mutex::default() };
         let shared = Arc::new(shared);
         let accept = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Self {
-            addr,
-            shared,
-            accept,
-        })
+        Ok(Self { addr, shared, accept })
     }
 
     /// `127.0.0.1:port`.
@@ -89,10 +79,7 @@ impl FaultProxy {
 
     /// The same for the command after `skip` others that hold `pattern`; an empty pattern is in every command.
     pub fn lose_reply_after(&self, skip: usize, pattern: impl AsRef<[u8]>) {
-        *self.shared.lock() = Some(Loss {
-            pattern: pattern.as_ref().to_vec(),
-            skip,
-        });
+        *self.shared.lock() = Some(Loss { pattern: pattern.as_ref().to_vec(), skip });
     }
 
     /// Whether a reply that was to be lost is still to come.
@@ -110,9 +97,7 @@ impl Drop for FaultProxy {
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
-        self.loss
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.loss.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn loses_reply_of(&self, command: &[u8]) -> bool {
@@ -121,10 +106,7 @@ impl Shared {
             return false;
         };
         let pattern = &armed.pattern;
-        let matches = pattern.is_empty()
-            || command
-                .windows(pattern.len())
-                .any(|window| window == pattern);
+        let matches = pattern.is_empty() || command.windows(pattern.len()).any(|window| window == pattern);
         if matches && armed.skip == 0 {
             *loss = None;
             return true;
@@ -150,10 +132,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let client = ToClient {
-            writer: tokio::sync::Mutex::new(to_client),
-            silent: AtomicBool::new(false),
-        };
+        let client = ToClient { writer: tokio::sync::Mutex::new(to_client), silent: AtomicBool::new(false) };
         tokio::select! {
             done = replies(from_server, &client, &shared) => done,
             done = commands(from_client, to_server, &client, &shared) => done,
@@ -248,10 +227,7 @@ mod tests {
     fn a_command_ends_after_its_last_argument() {
         let get = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
         assert_eq!(command_length(get), Some(get.len()));
-        assert_eq!(
-            command_length(&[get.as_slice(), b"*1\r\n$4\r\nPI"].concat()),
-            Some(get.len())
-        );
+        assert_eq!(command_length(&[get.as_slice(), b"*1\r\n$4\r\nPI"].concat()), Some(get.len()));
         for cut in 1..get.len() {
             assert_eq!(command_length(&get[..cut]), None, "cut at {cut}");
         }

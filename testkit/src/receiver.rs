@@ -78,13 +78,7 @@ impl ReceiverBuilder {
             command = command.env(key, value);
         }
         let process = start_until(&command, port.number(), self.wait)?;
-        Ok(Receiver {
-            process,
-            command,
-            wait: self.wait,
-            port,
-            dir,
-        })
+        Ok(Receiver { process, command, wait: self.wait, port, dir })
     }
 }
 
@@ -110,10 +104,7 @@ pub struct Receiver {
 impl Receiver {
     /// From this binary; in a test of the root crate that is `env!("CARGO_BIN_EXE_prompt-rollback")`.
     pub fn builder(binary: impl Into<PathBuf>) -> ReceiverBuilder {
-        ReceiverBuilder {
-            binary: binary.into(),
-            ..Default::default()
-        }
+        ReceiverBuilder { binary: binary.into(), ..Default::default() }
     }
 
     /// Its port.

@@ -81,16 +81,10 @@ impl RedisBuilder {
             conf.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
         }
         if self.unix {
-            conf.push(format!(
-                "unixsocket {}",
-                dir.path().join("redis.sock").display()
-            ));
+            conf.push(format!("unixsocket {}", dir.path().join("redis.sock").display()));
         }
         if let Some(text) = &self.acl {
-            let path = dir.write(
-                "users.acl",
-                format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n"),
-            )?;
+            let path = dir.write("users.acl", format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n"))?;
             conf.push(format!("aclfile {}", path.display()));
         }
         let mut tls = None;
@@ -107,15 +101,7 @@ impl RedisBuilder {
         let file = dir.write("redis.conf", conf.join("\n"))?;
         let command = ProcessBuilder::new("redis-server", dir.path()).arg(file);
         let process = start_ready(&command, port.number())?;
-        Ok(Redis {
-            process,
-            command,
-            port,
-            tls,
-            acl: self.acl.is_some(),
-            unix: self.unix,
-            dir,
-        })
+        Ok(Redis { process, command, port, tls, acl: self.acl.is_some(), unix: self.unix, dir })
     }
 }
 
@@ -239,16 +225,9 @@ impl Redis {
 
     /// A connection of the testkit's own, past any ACL file.
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
-        let user = if self.acl {
-            format!("{ACL_USER}:any@")
-        } else {
-            String::new()
-        };
+        let user = if self.acl { format!("{ACL_USER}:any@") } else { String::new() };
         let client = redis::Client::open(format!("redis://{user}{}", self.addr()))?;
-        client
-            .get_multiplexed_async_connection()
-            .await
-            .context("connect to redis")
+        client.get_multiplexed_async_connection().await.context("connect to redis")
     }
 
     /// Runs one command on a connection of its own.
@@ -266,9 +245,8 @@ impl Redis {
             let info: String = self.cmd(&["INFO", "replication"]).await.ok()?;
             let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
             let offset = format!("offset={},", field("master_repl_offset:")?);
-            let synced = |line: &&str| {
-                line.starts_with("slave") && line.contains("state=online") && line.contains(&offset)
-            };
+            let synced =
+                |line: &&str| line.starts_with("slave") && line.contains("state=online") && line.contains(&offset);
             (info.lines().filter(synced).count() >= count).then_some(())
         })
         .await

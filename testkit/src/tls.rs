@@ -19,14 +19,12 @@ pub(crate) fn generate(dir: &Dir) -> Result<Files> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca.distinguished_name
-        .push(DnType::CommonName, "prompt-rollback testkit CA");
+    ca.distinguished_name.push(DnType::CommonName, "prompt-rollback testkit CA");
     let ca_pem = ca.self_signed(&ca_key)?.pem();
 
     let key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    leaf.distinguished_name
-        .push(DnType::CommonName, "localhost");
+    leaf.distinguished_name.push(DnType::CommonName, "localhost");
     let cert = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
 
     Ok(Files {

@@ -29,20 +29,12 @@ async fn redis_restarts_with_its_data_on_its_port() -> Result<()> {
 async fn redis_over_tls_and_unix_socket() -> Result<()> {
     let redis = Redis::builder().tls().unix_socket().start()?;
     let ca = std::fs::read(redis.ca_file())?;
-    let certs = redis::TlsCertificates {
-        client_tls: None,
-        root_cert: Some(ca),
-    };
+    let certs = redis::TlsCertificates { client_tls: None, root_cert: Some(ca) };
     let tls = redis::Client::build_with_tls(redis.tls_url(), certs)?;
     let unix = redis::Client::open(redis.unix_url())?;
     for client in [tls, unix] {
         let mut connection = client.get_multiplexed_async_connection().await?;
-        assert_eq!(
-            redis::cmd("PING")
-                .query_async::<String>(&mut connection)
-                .await?,
-            "PONG"
-        );
+        assert_eq!(redis::cmd("PING").query_async::<String>(&mut connection).await?, "PONG");
     }
     Ok(())
 }
@@ -52,13 +44,7 @@ async fn redis_enforces_the_acl_that_the_testkit_itself_passes() -> Result<()> {
     let redis = Redis::builder().acl("user default off").start()?;
     let stranger = redis::Client::open(redis.url())?;
     let mut stranger = stranger.get_multiplexed_async_connection().await?;
-    assert!(
-        redis::cmd("GET")
-            .arg("k")
-            .query_async::<Option<String>>(&mut stranger)
-            .await
-            .is_err()
-    );
+    assert!(redis::cmd("GET").arg("k").query_async::<Option<String>>(&mut stranger).await.is_err());
     redis.cmd::<()>(&["SET", "k", "v"]).await
 }
 
@@ -66,8 +52,7 @@ async fn redis_enforces_the_acl_that_the_testkit_itself_passes() -> Result<()> {
 async fn a_paused_redis_accepts_but_does_not_answer() -> Result<()> {
     let redis = Redis::start()?;
     redis.pause()?;
-    let waiting =
-        tokio::time::timeout(Duration::from_millis(300), redis.cmd::<String>(&["PING"])).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(300), redis.cmd::<String>(&["PING"])).await;
     assert!(waiting.is_err(), "answered while stopped: {waiting:?}");
     redis.resume()?;
     assert_eq!(redis.cmd::<String>(&["PING"]).await?, "PONG");
@@ -81,18 +66,14 @@ async fn a_replica_follows_its_master() -> Result<()> {
     master.cmd::<()>(&["SET", "k", "v"]).await?;
     master.wait_for_replicas(1).await?;
     assert_eq!(replica.cmd::<String>(&["GET", "k"]).await?, "v");
-    let refused = format!(
-        "{:#}",
-        replica.cmd::<()>(&["SET", "k", "w"]).await.unwrap_err()
-    );
+    let refused = format!("{:#}", replica.cmd::<()>(&["SET", "k", "w"]).await.unwrap_err());
     assert!(refused.contains("read only replica"), "{refused}");
     Ok(())
 }
 
 #[tokio::test]
 async fn an_alert_goes_from_prometheus_to_alertmanager() -> Result<()> {
-    let alertmanager =
-        Alertmanager::builder("route: {receiver: none}\nreceivers: [{name: none}]").start()?;
+    let alertmanager = Alertmanager::builder("route: {receiver: none}\nreceivers: [{name: none}]").start()?;
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
          rule_files: [rules/*.yml]\n\
@@ -101,29 +82,16 @@ async fn an_alert_goes_from_prometheus_to_alertmanager() -> Result<()> {
         alertmanager.addr()
     );
     let rules = "groups: [{name: g, rules: [{alert: Up, expr: 'up{job=\"self\"} == 1'}]}]";
-    let prometheus = Prometheus::builder(config)
-        .file("rules/up.yml", rules)
-        .start()?;
+    let prometheus = Prometheus::builder(config).file("rules/up.yml", rules).start()?;
     eventually("the alert in Alertmanager", SOON, async || {
-        let alerts = alertmanager
-            .http()
-            .get("/api/v2/alerts")
-            .await
-            .ok()?
-            .json()
-            .ok()?;
+        let alerts = alertmanager.http().get("/api/v2/alerts").await.ok()?.json().ok()?;
         (alerts[0]["labels"]["alertname"] == "Up").then_some(())
     })
     .await?;
     assert_eq!(prometheus.query("up == 1").await?.len(), 1);
     assert_eq!(prometheus.alerts().await?[0]["state"], "firing");
 
-    assert!(
-        prometheus
-            .reload("rules/up.yml", "groups: [{name: g, rules: [{alert: Up}]}]")
-            .await
-            .is_err()
-    );
+    assert!(prometheus.reload("rules/up.yml", "groups: [{name: g, rules: [{alert: Up}]}]").await.is_err());
     prometheus.reload("rules/up.yml", "groups: []").await?;
     assert!(prometheus.alerts().await?.is_empty());
     Ok(())
@@ -137,9 +105,7 @@ async fn two_alertmanagers_share_silences() -> Result<()> {
     eventually("both see two peers", SOON, async || {
         for one in [&first, &second] {
             let status = one.http().get("/api/v2/status").await.ok()?.json().ok()?;
-            status["cluster"]["peers"]
-                .as_array()
-                .filter(|peers| peers.len() == 2)?;
+            status["cluster"]["peers"].as_array().filter(|peers| peers.len() == 2)?;
         }
         Some(())
     })
@@ -149,13 +115,8 @@ async fn two_alertmanagers_share_silences() -> Result<()> {
 #[tokio::test]
 async fn a_dropped_process_takes_its_children_along() -> Result<()> {
     let dir = Dir::new("children")?;
-    let process = ProcessBuilder::new("sh", dir.path())
-        .args(["-c", "sleep 100 & echo $!; wait"])
-        .spawn()?;
-    let child = eventually("the child's id", SOON, async || {
-        process.log().trim().parse::<u32>().ok()
-    })
-    .await?;
+    let process = ProcessBuilder::new("sh", dir.path()).args(["-c", "sleep 100 & echo $!; wait"]).spawn()?;
+    let child = eventually("the child's id", SOON, async || process.log().trim().parse::<u32>().ok()).await?;
     assert!(exists(child) && exists(process.pid()));
     let pid = process.pid();
     drop(process);
@@ -181,11 +142,7 @@ fn a_process_outlives_the_thread_that_started_it() -> Result<()> {
 
 #[test]
 fn a_failed_start_says_why() {
-    let error = Redis::builder()
-        .conf("no-such-directive yes")
-        .start()
-        .unwrap_err()
-        .to_string();
+    let error = Redis::builder().conf("no-such-directive yes").start().unwrap_err().to_string();
     assert!(error.contains("no-such-directive"), "{error}");
 }
 
@@ -213,14 +170,7 @@ async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
     // Larger than one read, so that it arrives in pieces.
     let big = "x".repeat(1_000_000);
     proxy.lose_next_reply_matching("SET");
-    assert!(
-        redis::cmd("SET")
-            .arg("big")
-            .arg(&big)
-            .query_async::<()>(&mut again)
-            .await
-            .is_err()
-    );
+    assert!(redis::cmd("SET").arg("big").arg(&big).query_async::<()>(&mut again).await.is_err());
     assert_eq!(redis.cmd::<usize>(&["STRLEN", "big"]).await?, big.len());
     Ok(())
 }
@@ -233,20 +183,13 @@ async fn the_proxy_stalls_cuts_and_answers_itself() -> Result<()> {
     let mut connection = client.get_multiplexed_async_connection().await?;
 
     proxy.set(Mode::Answer(b"-LOADING wait\r\n".to_vec()));
-    let error = redis::cmd("PING")
-        .query_async::<String>(&mut connection)
-        .await
-        .unwrap_err();
+    let error = redis::cmd("PING").query_async::<String>(&mut connection).await.unwrap_err();
     assert_eq!(error.code(), Some("LOADING"));
 
     proxy.set(Mode::Stall);
     let get = redis::cmd("PING");
     let stalled = get.query_async::<String>(&mut connection);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), stalled)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(200), stalled).await.is_err());
 
     proxy.set(Mode::Cut);
     assert!(get.query_async::<String>(&mut connection).await.is_err());
