@@ -1,5 +1,30 @@
+//! Puts a misbehaving LLM prompt back to its last known-good version.
+//!
+//! ```text
+//! Alertmanager ─► POST /webhooks/alertmanager ─┐
+//! HTTP API, CLI ─► POST /api/… ────────────────┼─► Event ─► engine: load ─► decide ─► commit.lua ─► active, log, state, incident
+//! Timer, someone's SET (reconciler) ───────────┘                (pure)     (atomic)   └─► due ─► reconciler
+//! ```
+//!
+//! Imports only go down; a test reads the `use` lines and fails where one looks up:
+//!
+//! | layer | what |
+//! |---|---|
+//! | [`cli`] | commands and exit codes |
+//! | [`app`] | wires, binds, spawns, shuts down |
+//! | [`http`], [`reconciler`] | what comes in, what is due |
+//! | [`engine`] | load → decide → commit |
+//! | [`store`], [`metrics`] | Redis; our own figures |
+//! | [`alertmanager`], [`config`] | bytes ↔ types, pure |
+//! | [`decision`] | every rule, std only |
+
 pub mod alertmanager;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod decision;
+pub mod engine;
+pub mod http;
+pub mod metrics;
+pub mod reconciler;
 pub mod store;

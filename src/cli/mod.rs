@@ -8,15 +8,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub mod args;
-pub mod check;
+mod check;
 mod client;
 mod output;
+mod probe;
 mod table;
-pub mod views;
+mod views;
 
 pub use args::Cli;
 
+use crate::app::{self, AppError};
 use crate::config::{self, Config};
+use crate::store::StoreError;
 use args::{Command, ConfigFile, Output, Receiver};
 use check::StoreReport;
 use client::{Client, ClientError, encode};
@@ -50,22 +53,14 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Runs one command. What `serve` and `check --connect` need from the receiver is passed in.
-pub async fn run<S, P>(cli: Cli, serve: S, probe: P) -> ExitCode
-where
-    S: AsyncFnOnce(Config) -> anyhow::Result<()>,
-    P: AsyncFnOnce(&Config) -> StoreReport,
-{
+/// Runs one command.
+pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(file) => match load(&file) {
-            Ok(config) => serve(config).await.map_err(Failure::from),
+            Ok(config) => serve(config).await,
             Err(failure) => Err(failure),
         },
-        Command::Check {
-            config,
-            connect,
-            format,
-        } => check(&config, connect, format.output, probe).await,
+        Command::Check { config, connect, format } => check(&config, connect, format.output).await,
         command => ask(command).await,
     };
     let (code, message) = match result {
@@ -88,19 +83,17 @@ fn load(file: &ConfigFile) -> Result<Config, Failure> {
     Ok(config)
 }
 
-async fn check<P>(file: &ConfigFile, connect: bool, format: Output, probe: P) -> Result<(), Failure>
-where
-    P: AsyncFnOnce(&Config) -> StoreReport,
-{
+async fn serve(config: Config) -> Result<(), Failure> {
+    app::serve(&config).await.map_err(|error| match error {
+        AppError::Unsupported(_) | AppError::Store(StoreError::Config(_)) => Failure::Misused(error.to_string()),
+        error => Failure::Failed(error.to_string()),
+    })
+}
+
+async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), Failure> {
     let config = load(file)?;
-    let StoreReport {
-        mut probes,
-        without_target,
-    } = if connect {
-        probe(&config).await
-    } else {
-        StoreReport::default()
-    };
+    let StoreReport { mut probes, without_target } =
+        if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
         probes.extend(check::probe_http(&config).await);
     }

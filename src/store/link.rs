@@ -11,13 +11,14 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult,
-    ServerErrorKind, TlsCertificates,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    RedisError, RedisResult, ServerErrorKind, TlsCertificates,
 };
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::script::Call;
 use crate::config;
 
 /// Longest wait for a connection and for its handshake, each.
@@ -37,7 +38,7 @@ impl Connector {
     pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
         let wrong = |error: RedisError| StoreError::Config(format!("redis.url: {}", error.category()));
         let info = config.url.expose().into_connection_info().map_err(wrong)?;
-        let mut settings = info.redis_settings().clone().set_lib_name("prompt-rollback", env!("CARGO_PKG_VERSION"));
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(username) = &config.username {
             settings = settings.set_username(username);
         }
@@ -84,6 +85,32 @@ impl Connector {
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     std::fs::read(path).map_err(|error| StoreError::Config(format!("redis.tls_ca_file: {}: {error}", path.display())))
+}
+
+/// What can be sent.
+#[derive(Clone, Copy)]
+pub enum Request<'a> {
+    Cmd(&'a Cmd),
+    Pipeline(&'a Pipeline),
+    Call(&'a Call<'a>),
+}
+
+impl<'a> From<&'a Cmd> for Request<'a> {
+    fn from(cmd: &'a Cmd) -> Self {
+        Request::Cmd(cmd)
+    }
+}
+
+impl<'a> From<&'a Pipeline> for Request<'a> {
+    fn from(pipeline: &'a Pipeline) -> Self {
+        Request::Pipeline(pipeline)
+    }
+}
+
+impl<'a> From<&'a Call<'a>> for Request<'a> {
+    fn from(call: &'a Call<'a>) -> Self {
+        Request::Call(call)
+    }
 }
 
 /// One shared, multiplexed connection that heals.
@@ -153,13 +180,16 @@ impl Link {
         }
     }
 
-    /// Runs `commands` once on the shared connection.
-    pub async fn run<T>(
-        &self,
-        commands: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, StoreError> {
+    /// Runs `request` once on the shared connection.
+    pub async fn run<T: FromRedisValue>(&self, request: impl Into<Request<'_>>) -> Result<T, StoreError> {
         let (generation, mut connection) = self.get().await?;
-        commands(&mut connection).await.map_err(|error| {
+        let reply = match request.into() {
+            Request::Cmd(cmd) => cmd.query_async(&mut connection).await,
+            Request::Pipeline(pipeline) => pipeline.query_async(&mut connection).await,
+            Request::Call(call) => call.run(&mut connection).await,
+        };
+        let read = reply.and_then(|value| Ok(T::from_redis_value(value)?));
+        read.map_err(|error| {
             if leaves(&error) {
                 self.drop_broken(generation);
             }
@@ -167,13 +197,12 @@ impl Link {
         })
     }
 
-    /// Runs `commands`, which only read, again if the connection turns out to be dead: it may have been for hours.
-    pub async fn read<T>(
-        &self,
-        commands: impl AsyncFn(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, StoreError> {
-        match self.run(&commands).await {
-            Err(StoreError::Unavailable { kind: "connection", .. }) => self.run(&commands).await,
+    /// Runs `request`, which is harmless to repeat, again if the connection turns out to be dead: it may have been
+    /// for hours.
+    pub async fn read<'a, T: FromRedisValue>(&self, request: impl Into<Request<'a>>) -> Result<T, StoreError> {
+        let request = request.into();
+        match self.run(request).await {
+            Err(StoreError::Unavailable { kind: "connection", .. }) => self.run(request).await,
             other => other,
         }
     }

@@ -9,7 +9,7 @@ mod script;
 mod selftest;
 pub mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use link::{Connector, Link};
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
-pub use query::{LoggedChange, Page, PromptRow, Series};
+pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
 /// How long a closed incident is kept.
@@ -171,7 +171,7 @@ impl Store {
     }
 
     async fn read_script(&self, call: &Call<'_>) -> Result<Value, StoreError> {
-        self.link.read(async |connection| call.run(connection).await).await
+        self.link.read(call).await
     }
 
     /// Reads all of one prompt in one round trip. `window` is that of the budget.
@@ -251,13 +251,11 @@ impl Store {
     pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit);
         let reply = match &self.waiters {
-            None => self.link.run(async |connection| call.run(connection).await).await?,
+            None => self.link.run(&call).await?,
             Some(waiters) => {
                 let replicas = waiters.replicas;
                 let timeout = millis(waiters.timeout);
-                let (reply, acked) = self
-                    .on_waiter(waiters, async |connection| call.run_and_wait(connection, replicas, timeout).await)
-                    .await?;
+                let (reply, acked) = self.on_waiter(waiters, &call, timeout).await?;
                 let (code, _) = read_code(&reply)?;
                 if code > 0 && acked < replicas {
                     return Err(StoreError::NotReplicated { acked, wanted: replicas });
@@ -372,36 +370,25 @@ impl Store {
     /// whose own answer may never have been sent.
     pub async fn fence(&self) -> Result<(), StoreError> {
         let Some(waiters) = &self.waiters else { return Ok(()) };
-        let (replicas, timeout) = (waiters.replicas, millis(waiters.timeout));
-        let key = self.keys.fence();
-        let acked: u32 = self
-            .on_waiter(waiters, async |connection| {
-                let mut pipeline = redis::pipe();
-                // WAIT counts only for writes of its own connection
-                pipeline.cmd("SET").arg(&key).arg(1).ignore().cmd("WAIT").arg(replicas).arg(timeout);
-                let (acked,): (u32,) = pipeline.query_async(connection).await?;
-                Ok(acked)
-            })
-            .await?;
-        if acked < replicas { Err(StoreError::NotReplicated { acked, wanted: replicas }) } else { Ok(()) }
+        // WAIT counts only for writes of its own connection
+        let mut write = redis::cmd("SET");
+        write.arg(self.keys.fence()).arg(1);
+        let (_, acked) = self.on_waiter(waiters, &self.scripts.commit.plain(write), millis(waiters.timeout)).await?;
+        let wanted = waiters.replicas;
+        if acked < wanted { Err(StoreError::NotReplicated { acked, wanted }) } else { Ok(()) }
     }
 
-    /// Runs `commands` on a connection that nobody else uses: WAIT blocks everything behind it.
-    async fn on_waiter<T>(
-        &self,
-        waiters: &Waiters,
-        commands: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, StoreError> {
-        let closed = |_| StoreError::unexpected("WAIT");
-        let _permit = waiters.permits.acquire().await.map_err(closed)?;
-        let idle = waiters.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+    /// Runs `call` and WAITs on a connection that nobody else uses: WAIT blocks everything behind it.
+    async fn on_waiter(&self, waiters: &Waiters, call: &Call<'_>, timeout: u64) -> Result<(Value, u32), StoreError> {
+        let _permit = waiters.permits.acquire().await.map_err(|_| StoreError::unexpected("WAIT"))?;
+        let idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match idle {
             Some(connection) => connection,
             None => self.link.connector().connect(waiters.timeout + Duration::from_secs(1)).await?,
         };
-        let result = commands(&mut connection).await;
+        let result = call.run_and_wait(&mut connection, waiters.replicas, timeout).await;
         if !result.as_ref().is_err_and(link::leaves) {
-            waiters.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(connection);
+            waiters.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
         Ok(result?)
     }

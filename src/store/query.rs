@@ -93,7 +93,7 @@ impl Store {
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
         command.arg(key).arg(field).arg(json);
-        let added: u32 = self.link.read(async |c| command.query_async(c).await).await?;
+        let added: u32 = self.link.read(&command).await?;
         self.fence().await?;
         Ok(added == 1)
     }
@@ -102,7 +102,7 @@ impl Store {
     pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
-        let removed: u32 = self.link.read(async |c| command.query_async(c).await).await?;
+        let removed: u32 = self.link.read(&command).await?;
         self.fence().await?;
         Ok(removed == 1)
     }
@@ -111,7 +111,7 @@ impl Store {
     pub async fn paused_for_all(&self) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("HGET");
         command.arg(self.keys.paused()).arg(Keys::ALL);
-        let json: Option<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        let json: Option<String> = self.link.read(&command).await?;
         Ok(json.map(|json| describe_pause(&json)))
     }
 
@@ -136,7 +136,7 @@ impl Store {
             command.arg("REV");
         }
         command.arg("LIMIT").arg(0).arg(limit + 1);
-        let mut items: Vec<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        let mut items: Vec<String> = self.link.read(&command).await?;
         let more = items.len() > limit;
         items.truncate(limit);
         let next = if more { items.last().cloned() } else { None };
@@ -152,17 +152,18 @@ impl Store {
     ) -> Result<Page<PromptRow>, StoreError> {
         let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
         let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok());
-        let items = futures_util::future::join_all(prompts.map(async |prompt| {
-            let loaded = self.load(&prompt, window, Wanted::default()).await;
-            PromptRow { prompt, loaded }
-        }))
-        .await;
+        let items = futures_util::future::join_all(prompts.map(|prompt| self.row(prompt, window))).await;
         for row in &items {
             if let Err(error @ StoreError::Unavailable { .. }) = &row.loaded {
                 return Err(error.clone());
             }
         }
         Ok(Page { items, next: page.next })
+    }
+
+    async fn row(&self, prompt: PromptName, window: Duration) -> PromptRow {
+        let loaded = self.load(&prompt, window, Wanted::default()).await;
+        PromptRow { prompt, loaded }
     }
 
     /// Incidents, the latest first.
@@ -180,7 +181,7 @@ impl Store {
             for id in &page.items {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
-            let records: Vec<Option<String>> = self.link.read(async |c| pipeline.query_async(c).await).await?;
+            let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
             // an expired or damaged one must not hide the others
             items.extend(records.iter().flatten().filter_map(|json| Some(record::read_incident(json).ok()?.0)));
         }
@@ -191,7 +192,7 @@ impl Store {
         let key = self.keys.incident(id);
         let mut command = redis::cmd("GET");
         command.arg(&key);
-        let json: Option<String> = self.link.read(async |c| command.query_async(c).await).await?;
+        let json: Option<String> = self.link.read(&command).await?;
         json.map(|json| {
             record::read_incident(&json)
                 .map(|(incident, _)| incident)
@@ -215,7 +216,7 @@ impl Store {
         };
         command.arg("-").arg("COUNT").arg(limit + 1);
         let entries: Vec<(String, Vec<(String, String)>)> =
-            self.link.read(async |c| command.query_async(c).await).await?;
+            self.link.read(&command).await?;
         let more = entries.len() > limit;
         let items: Vec<_> =
             entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
@@ -229,7 +230,7 @@ impl Store {
         let key = self.keys.activity();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("ZCARD").arg(&key).cmd("ZRANGE").arg(&key).arg(0).arg(most.saturating_sub(1)).arg("REV");
-        let (all, mut prompts): (usize, Vec<String>) = self.link.read(async |c| pipeline.query_async(c).await).await?;
+        let (all, mut prompts): (usize, Vec<String>) = self.link.read(&pipeline).await?;
         prompts.truncate(most);
         let mut series = Vec::with_capacity(prompts.len());
         for chunk in prompts.chunks(CHUNK) {
@@ -238,7 +239,7 @@ impl Store {
             for prompt in &names {
                 pipeline.cmd("HGET").arg(self.keys.state(prompt)).arg("info");
             }
-            let infos: Vec<Option<String>> = self.link.read(async |c| pipeline.query_async(c).await).await?;
+            let infos: Vec<Option<String>> = self.link.read(&pipeline).await?;
             for (prompt, info) in names.iter().zip(infos) {
                 series.extend(read_info(prompt.as_str(), info.as_deref().unwrap_or_default()));
             }
@@ -250,13 +251,13 @@ impl Store {
     pub async fn counts(&self) -> Result<(Vec<(String, i64)>, u64), StoreError> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HGETALL").arg(self.keys.phases()).cmd("ZCARD").arg(self.keys.parked());
-        self.link.read(async |c| pipeline.query_async(c).await).await
+        self.link.read(&pipeline).await
     }
 
     /// One round trip.
     pub async fn ping(&self) -> Result<Duration, StoreError> {
         let start = tokio::time::Instant::now();
-        self.link.read(async |c| redis::cmd("PING").exec_async(c).await).await?;
+        self.link.read::<Value>(&redis::cmd("PING")).await?;
         Ok(start.elapsed())
     }
 
@@ -264,7 +265,7 @@ impl Store {
     pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg("maxmemory-policy");
-        let reply = self.link.run(async |c| command.query_async::<Value>(c).await).await;
+        let reply = self.link.run::<Value>(&command).await;
         match reply {
             Ok(value) => {
                 let pairs = Vec::<(String, String)>::from_redis_value(value).unwrap_or_default();
@@ -279,7 +280,7 @@ impl Store {
     pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("INFO");
         command.arg("server");
-        match self.link.run(async |c| command.query_async::<String>(c).await).await {
+        match self.link.run::<String>(&command).await {
             Ok(info) => Ok(info.lines().find_map(|line| line.strip_prefix("redis_version:").map(str::to_owned))),
             Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
             Err(error) => Err(error),
@@ -302,7 +303,7 @@ impl Store {
         let pattern: String = prefix.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(format!("{pattern}*")).arg("COUNT").arg(500);
-        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(async |c| command.query_async(c).await).await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
         Ok((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect()))
     }
 
@@ -316,6 +317,6 @@ impl Store {
     pub async fn wake_now(&self, work: super::schedule::Work, incident: &IncidentId) -> Result<(), StoreError> {
         let mut command = redis::cmd("ZADD");
         command.arg(self.keys.due()).arg("LT").arg(millis(Duration::ZERO)).arg(work.member(incident));
-        self.link.run(async |c| command.exec_async(c).await).await
+        self.link.run::<Value>(&command).await.map(drop)
     }
 }

@@ -76,7 +76,7 @@ impl Store {
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let mut call = self.scripts.claim.call(&[self.keys.due(), self.keys.leased(), self.keys.tokens()]);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
-        let reply = self.link.run(async |connection| call.run(connection).await).await?;
+        let reply = self.link.run(&call).await?;
         let unexpected = || StoreError::unexpected("claim");
         let mut items = array(reply).ok_or_else(unexpected)?.into_iter();
         let wait: i64 = items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected)?;
@@ -107,7 +107,7 @@ impl Store {
             End::Failed => call.cmd.arg("").arg("failed").arg(""),
         };
         call.cmd.arg(TRIES).arg(millis(FIRST_BACKOFF)).arg(self.clock.ahead());
-        let reply = self.link.run(async |connection| call.run(connection).await).await?;
+        let reply = self.link.run(&call).await?;
         match i64::from_redis_value(reply) {
             Ok(1) => Ok(Finished::Done),
             Ok(2) => Ok(Finished::Again),

@@ -1,6 +1,6 @@
 //! Lua scripts, sent by hash.
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
 /// The scripts, hashed once.
@@ -25,14 +25,14 @@ impl Source {
         Self { code, hash: Script::new(code).get_hash().to_owned() }
     }
 
-    /// The source, for benchmarks that run the very script.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
     pub fn call(&self, keys: &[String]) -> Call<'_> {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hash).arg(keys.len()).arg(keys);
+        Call { source: self, cmd }
+    }
+
+    /// A call of something else, for what takes calls only.
+    pub fn plain(&self, cmd: Cmd) -> Call<'_> {
         Call { source: self, cmd }
     }
 
@@ -71,10 +71,10 @@ impl Call<'_> {
     /// Runs it; a server that does not know the script (it restarted) is told, and asked again. Safe for every
     /// script: the reads change nothing, and a commit finds its own id.
     pub async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        match connection.req_packed_command(&self.cmd).await {
+        match self.cmd.query_async(connection).await {
             Err(error) if is_unknown(&error) => {
                 self.source.load(connection).await?;
-                connection.req_packed_command(&self.cmd).await
+                self.cmd.query_async(connection).await
             }
             other => other,
         }

@@ -1,6 +1,6 @@
 //! Is this Redis fit for us? Asked at each new connection, and by `check --connect`.
 
-use redis::{FromRedisValue, Pipeline};
+use redis::{FromRedisValue, Pipeline, Value};
 
 use super::{Store, StoreError};
 
@@ -56,7 +56,7 @@ impl Store {
         let scratch = ["string", "hash", "zset", "stream"].map(|what| self.keys.selftest(what));
         let mut call = self.scripts.selftest.call(&scratch);
         call.cmd.arg(self.keys.changes());
-        let scripted = match self.link.read(async |connection| call.run(connection).await).await {
+        let scripted = match self.link.read(&call).await {
             Ok(reply) => Vec::<String>::from_redis_value(reply).map_err(|_| StoreError::unexpected("the self-test"))?,
             Err(StoreError::Unavailable { kind: "noperm", message }) => vec!["EVALSHA".to_owned(), message],
             Err(error) => return Err(error),
@@ -82,7 +82,7 @@ impl Store {
         for (name, arguments) in plain {
             let mut pipeline = Pipeline::new();
             pipeline.cmd(name).arg(arguments).ignore();
-            match self.link.read(async |c| pipeline.exec_async(c).await).await {
+            match self.link.read::<Value>(&pipeline).await.map(drop) {
                 Err(StoreError::Unavailable { kind: "noperm", .. }) => denied.push(name.to_owned()),
                 Err(error) => return Err(error),
                 Ok(()) => {}

@@ -9,8 +9,7 @@ use crate::decision::PromptName;
 /// A tracking connection. What happened while there was none is for a scan to find.
 #[derive(Debug)]
 pub struct Watch {
-    // dropping it would close the connection
-    _connection: redis::aio::MultiplexedConnection,
+    connection: redis::aio::MultiplexedConnection,
     pushes: UnboundedReceiver<PushInfo>,
 }
 
@@ -24,6 +23,13 @@ pub enum Heard {
     Lost,
 }
 
+impl Watch {
+    /// A half-open connection is silent for ever; asking finds out.
+    pub async fn is_alive(&mut self) -> bool {
+        redis::cmd("PING").exec_async(&mut self.connection).await.is_ok()
+    }
+}
+
 impl Store {
     pub async fn watch(&self) -> Result<Watch, StoreError> {
         let (sender, pushes) = unbounded_channel();
@@ -32,7 +38,7 @@ impl Store {
         // BCAST: hears of every key with the prefix, without Redis keeping a table of what was read
         command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(self.keys.active_prefix());
         command.exec_async(&mut connection).await?;
-        Ok(Watch { _connection: connection, pushes })
+        Ok(Watch { connection, pushes })
     }
 
     /// What the next push says.

@@ -1,0 +1,70 @@
+//! `check --connect`: is Redis there and fit, and which prompts could not be rolled back?
+
+use super::check::{Probe, StoreReport};
+use super::views::Prompt;
+use crate::config::Config;
+use crate::decision::Policy;
+use crate::store::{Clock, Store, StoreError, Wanted, rfc3339};
+
+/// Looks at Redis the way a receiver would: for `check --connect`.
+pub async fn probe(config: &Config) -> StoreReport {
+    let mut report = StoreReport::default();
+    if let Err(error) = probe_into(config, &mut report).await {
+        report.probes.push(Probe { name: "redis".to_owned(), ok: false, detail: error.to_string() });
+    }
+    report
+}
+
+async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), StoreError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let store = Store::new(&config.redis, Clock::default())?;
+    let mut add = |name: &str, ok: bool, detail: String| {
+        report.probes.push(Probe { name: format!("redis {name}"), ok, detail });
+    };
+    store.ping().await?;
+    match store.server_version().await? {
+        None => add("reachable", true, "version unknown (INFO is not permitted)".to_owned()),
+        Some(version) => {
+            let old = version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|m| m < 7);
+            let hint = if old { ": 7.0 or newer is needed" } else { "" };
+            add("reachable", !old, format!("version {version}{hint}"));
+        }
+    }
+    for finding in store.selftest().await?.findings {
+        add(finding.name, finding.ok, finding.detail);
+    }
+    report.without_target = without_target(&store, &config.policy()).await?;
+    Ok(())
+}
+
+/// The first hundred that were found, by name.
+async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, StoreError> {
+    const MOST: usize = 100;
+    let mut found = Vec::new();
+    let mut cursor = 0;
+    loop {
+        let (next, prompts) = store.scan_active(cursor).await?;
+        for prompt in prompts {
+            let Ok(loaded) = store.load(&prompt, policy.budget_window, Wanted::default()).await else { continue };
+            let active = loaded.snapshot.active.version();
+            let state = &loaded.snapshot.state;
+            if state.target(active, policy, loaded.now).is_some() {
+                continue;
+            }
+            let record = active.and_then(|version| state.version(version));
+            found.push(Prompt {
+                prompt: prompt.to_string(),
+                active: active.map(ToString::to_string),
+                known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
+                soak_ends_at: record.and_then(|r| r.soaks_at(policy)).filter(|at| *at > loaded.now).map(rfc3339),
+                ..Prompt::default()
+            });
+        }
+        if next == 0 || found.len() >= MOST {
+            found.sort_by(|a, b| a.prompt.cmp(&b.prompt));
+            found.truncate(MOST);
+            return Ok(found);
+        }
+        cursor = next;
+    }
+}

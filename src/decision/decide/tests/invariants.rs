@@ -1,0 +1,100 @@
+//! What must hold of every decision, whatever led to it. Checked by each story and by the properties.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
+    let Some(commit) = &decision.commit else {
+        let done = matches!(&decision.answer, Answer::Changed { unchanged: false, .. })
+            || matches!(&decision.answer, Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack));
+        assert!(!done, "claims a change without a commit: {decision:?}");
+        return;
+    };
+    changes_are_logged(before, commit);
+    automatic_flips_are_allowed(policy, before, event, commit, now);
+    incidents_are_consistent(commit);
+    limits_hold(commit);
+    for write in &commit.incidents {
+        let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
+        assert_eq!(write.was, known.map(|i| i.phase), "the phase before is told as it was");
+    }
+    for wake in &commit.wakes {
+        assert!(commit.incidents.iter().any(|w| w.incident.id == wake.incident), "a wake-up belongs to a written incident");
+    }
+    if let Answer::Refused(_) = decision.answer {
+        let ours = commit.log.iter().any(|e| e.event != LogEvent::External);
+        assert!(!ours && commit.active.is_none() && commit.content.is_empty(), "a refusal leaves something behind");
+    }
+}
+
+fn changes_are_logged(before: &Snapshot, commit: &Commit) {
+    let own: Vec<_> = commit.log.iter().filter(|e| e.event != LogEvent::External).collect();
+    match &commit.active {
+        Some(active) => {
+            assert_eq!(own.len(), 1, "one flip, one log entry");
+            assert_eq!(own[0].to.as_deref(), Some(active.as_str()));
+            assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(active));
+            assert_ne!(before.active.version(), Some(active), "a flip to what is served already");
+        }
+        None => {
+            assert!(own.is_empty(), "a log entry without a flip");
+            assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), before.active.version());
+        }
+    }
+    assert_eq!(commit.log.len(), commit.changes.len(), "prompt servers hear of every change");
+    let served = commit.served.as_ref().map(|s| &s.version);
+    assert_eq!(served, commit.state.serving.as_ref().map(|s| &s.version));
+}
+
+fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
+    let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Trigger::SYSTEM);
+    assert_eq!(system, commit.automatic.is_some(), "the budget counts exactly the automatic flips");
+    if !system {
+        return;
+    }
+    let Event::Alerts(alerts) = event else { panic!("flipped without an alert: {event:?}") };
+    let bad = before.active.version().expect("only what is served can be rolled back");
+    assert!(alerts.iter().any(|a| a.status == AlertStatus::Firing && a.version == *bad), "no alert names {bad}");
+    assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
+    let target = commit.active.as_ref().expect("a rollback changes active");
+    assert_ne!(target, bad);
+    let record = before.state.version(target).expect("a target is known before");
+    assert!(record.quarantine.is_none(), "{target} is quarantined");
+    assert!(record.known_good(policy, now).is_some(), "{target} is not known-good");
+    assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+}
+
+fn incidents_are_consistent(commit: &Commit) {
+    let mut troubled = BTreeSet::new();
+    for incident in commit.state.open_incidents() {
+        assert!(troubled.insert(&incident.version), "two open incidents on {}", incident.version);
+        // an incident lives as long as the traffic that it is about
+        let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
+        assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(subject), "{incident:?}");
+        assert!(incident.closed_at.is_none());
+    }
+    for write in &commit.incidents {
+        assert_eq!(write.incident.closed_at.is_none(), write.incident.phase.is_open());
+        let seqs: Vec<_> = write.incident.notes.iter().map(|n| n.seq).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "notes are numbered upwards");
+        if write.incident.phase.is_open() {
+            let stored = commit.state.incidents.iter().find(|i| i.id == write.incident.id);
+            assert_eq!(stored, Some(&write.incident), "state and incident record agree");
+        }
+    }
+}
+
+fn limits_hold(commit: &Commit) {
+    let state = &commit.state;
+    assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
+    assert!(state.strays.len() <= Policy::MAX_STRAYS);
+    assert!(state.suppressed.len() <= Policy::MAX_SUPPRESSED);
+    for incident in &state.incidents {
+        assert!(incident.alerts.len() <= Policy::MAX_ALERTS);
+        assert!(incident.notes.len() <= Policy::MAX_NOTES);
+        assert!(incident.escalations <= Policy::ESCALATIONS);
+    }
+    let names: BTreeSet<_> = state.versions.iter().map(|v| &v.version).collect();
+    assert_eq!(names.len(), state.versions.len(), "a version is listed once");
+}

@@ -1,0 +1,41 @@
+//! Stories about one prompt: each test drives a [`World`] and reads what came out.
+
+mod alerts;
+mod folded;
+mod guards;
+mod invariants;
+mod known_good;
+mod outside;
+mod people;
+mod properties;
+mod requests;
+mod timer;
+mod world;
+
+use std::time::Duration;
+
+use super::super::event::{Alert, AlertStatus, Choice, Event, Register, Rollback};
+use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::super::names::{PromptName, VersionName};
+use super::super::policy::Policy;
+use super::super::state::{ActivatedBy, PromptState};
+use super::super::time::Timestamp;
+use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
+use super::{Active, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide};
+use world::{World, critical, high, medium, recommend};
+
+fn v(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version name")
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+fn hours(n: u64) -> Duration {
+    Duration::from_secs(3_600 * n)
+}

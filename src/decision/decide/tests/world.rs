@@ -1,0 +1,293 @@
+//! A model of what the store keeps of one prompt: applies each commit, runs the wake-ups, and checks the invariants.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+pub(super) struct World {
+    pub policy: Policy,
+    pub now: Timestamp,
+    pub active: Active,
+    pub routing: Vec<(String, String)>,
+    pub state: PromptState,
+    pub paused: Option<String>,
+    pub recent_auto: u32,
+    /// Every incident ever written, as the store keeps them.
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    pub log: Vec<LogEntry>,
+    pub wakes: BTreeMap<IncidentId, Timestamp>,
+    pub contents: BTreeMap<VersionName, String>,
+    ids: u64,
+}
+
+impl World {
+    /// A prompt that nobody has heard of.
+    pub fn new() -> Self {
+        Self {
+            policy: Policy::default(),
+            now: Timestamp(1_800_000_000_000),
+            active: Active::Absent,
+            routing: Vec::new(),
+            state: PromptState::default(),
+            paused: None,
+            recent_auto: 0,
+            incidents: BTreeMap::new(),
+            log: Vec::new(),
+            wakes: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            ids: 0,
+        }
+    }
+
+    /// v1 has soaked; v2 replaced it ten minutes ago.
+    pub fn with_a_fresh_release() -> Self {
+        let mut world = Self::new();
+        world.release("v1");
+        world.pass(hours(2));
+        world.release("v2");
+        world.pass(minutes(10));
+        world
+    }
+
+    pub fn snapshot(&self, event: &Event) -> Snapshot {
+        let many = match event {
+            Event::Alerts(alerts) => alerts.len(),
+            Event::Rollback(_) => 1,
+            _ => 0,
+        };
+        let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
+        Snapshot {
+            prompt: PromptName::parse("customer-support").expect("a prompt name"),
+            active: self.active.clone(),
+            routing: self.routing.clone(),
+            state: self.state.clone(),
+            paused: self.paused.clone(),
+            recent_auto: self.recent_auto,
+            incident: match event {
+                Event::Decide { incident, .. } => self.incidents.get(incident).cloned(),
+                _ => None,
+            },
+            content: match event {
+                Event::Register(request) => self.contents.get(&request.version).cloned(),
+                _ => None,
+            },
+            fresh_ids: (0..many).map(fresh).collect(),
+        }
+    }
+
+    /// Decides about `event` and commits.
+    pub fn happens(&mut self, event: &Event) -> Decision {
+        let snapshot = self.snapshot(event);
+        self.ids += snapshot.fresh_ids.len() as u64;
+        let decision = decide(&self.policy, &snapshot, event, self.now);
+        invariants::of_one_decision(&self.policy, &snapshot, event, &decision, self.now);
+        if let Some(commit) = &decision.commit {
+            self.apply(commit);
+        }
+        decision
+    }
+
+    fn apply(&mut self, commit: &Commit) {
+        self.state = commit.state.clone();
+        if let Some(active) = &commit.active {
+            self.active = Active::Version(active.clone());
+        }
+        if commit.routing == Routing::Drop {
+            self.routing.clear();
+        }
+        for write in &commit.incidents {
+            self.incidents.insert(write.incident.id.clone(), write.incident.clone());
+        }
+        for wake in &commit.wakes {
+            // as ZADD LT: a wake-up only moves earlier
+            let at = self.wakes.entry(wake.incident.clone()).or_insert(wake.at);
+            *at = wake.at.min(*at);
+        }
+        for (version, content) in &commit.content {
+            match content {
+                Some(content) => self.contents.insert(version.clone(), content.clone()),
+                None => self.contents.remove(version),
+            };
+        }
+        self.log.extend(commit.log.iter().cloned());
+    }
+
+    /// Time passes; every wake-up that comes due is run at its moment.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while let Some((at, id)) = self.wakes.iter().map(|(id, at)| (*at, id.clone())).min() {
+            if at > end {
+                break;
+            }
+            self.now = self.now.max(at);
+            self.wakes.remove(&id);
+            self.happens(&Event::Timer { incident: id.clone() });
+            let next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
+            assert!(next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
+            if let Some(next) = next {
+                self.wakes.insert(id, next);
+            }
+        }
+        self.now = end;
+    }
+
+    /// Delivers `alerts` together; says for each its outcome and reason.
+    pub fn deliver(&mut self, alerts: &[Alert]) -> Vec<String> {
+        match self.happens(&Event::Alerts(alerts.to_vec())).answer {
+            Answer::Alerts(outcomes) => {
+                outcomes.iter().map(|o| format!("{} {}", o.outcome.as_str(), o.reason)).collect()
+            }
+            other => panic!("alerts are answered one by one, not by {other:?}"),
+        }
+    }
+
+    /// Delivers one alert.
+    pub fn alert(&mut self, alert: Alert) -> String {
+        self.deliver(&[alert]).remove(0)
+    }
+
+    /// Whether delivering `alerts` would write anything.
+    pub fn would_write(&self, alerts: &[Alert]) -> bool {
+        let event = Event::Alerts(alerts.to_vec());
+        decide(&self.policy, &self.snapshot(&event), &event, self.now).commit.is_some()
+    }
+
+    /// Registers `version` and serves it.
+    pub fn release(&mut self, version: &str) {
+        self.register(version);
+        let answer = self.activate(version, false);
+        assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
+    }
+
+    pub fn register(&mut self, version: &str) -> Answer {
+        self.happens(&Event::Register(registration(version))).answer
+    }
+
+    pub fn mark_known_good(&mut self, version: &str) -> Answer {
+        self.happens(&Event::Register(Register { known_good: true, ..registration(version) })).answer
+    }
+
+    pub fn activate(&mut self, version: &str, force: bool) -> Answer {
+        self.happens(&Event::Activate { version: v(version), operator: "dana".to_owned(), force }).answer
+    }
+
+    pub fn roll_back(&mut self, request: Rollback) -> Answer {
+        self.happens(&Event::Rollback(request)).answer
+    }
+
+    /// dana answers the latest incident.
+    pub fn choose(&mut self, choice: Choice) -> Answer {
+        let incident = self.latest().id.clone();
+        let click = Event::Decide { incident, choice, operator: "dana".to_owned(), target: None, force: false };
+        self.happens(&click).answer
+    }
+
+    /// CI or a person SETs the key, past us.
+    pub fn set_active(&mut self, version: &str) {
+        self.active = Active::Version(v(version));
+    }
+
+    pub fn look(&mut self) -> Decision {
+        self.happens(&Event::Look)
+    }
+
+    pub fn served(&self) -> &str {
+        self.active.version().expect("something is served").as_str()
+    }
+
+    /// The incident opened last.
+    pub fn latest(&self) -> &Incident {
+        self.incidents.values().next_back().expect("an incident")
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.latest().phase
+    }
+
+    pub fn is_known_good(&self, version: &str) -> bool {
+        let record = self.state.version(&v(version)).expect("a known version");
+        record.known_good(&self.policy, self.now).is_some()
+    }
+
+    pub fn is_quarantined(&self, version: &str) -> bool {
+        self.state.version(&v(version)).expect("a known version").quarantine.is_some()
+    }
+
+    /// Log entries of rollbacks, as `from>to`.
+    pub fn rollbacks(&self) -> Vec<String> {
+        let rollbacks = self.log.iter().filter(|e| e.event == LogEvent::Rollback);
+        rollbacks.map(|e| format!("{}>{}", e.from.as_deref().unwrap_or("-"), e.to.as_deref().unwrap_or("-"))).collect()
+    }
+
+    pub fn notes(&self, kind: NoteKind) -> usize {
+        self.latest().notes.iter().filter(|n| n.kind == kind).count()
+    }
+}
+
+pub(super) fn registration(version: &str) -> Register {
+    Register { version: v(version), content: None, contact: None, staged_at: None, known_good: false }
+}
+
+pub(super) fn refusal(answer: &Answer) -> RefusalCode {
+    match answer {
+        Answer::Refused(refusal) => refusal.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Action) -> Alert {
+    let labels =
+        TriggerLabels { severity: Some(severity.as_str()), action: Some(action.as_str()), ..TriggerLabels::default() };
+    Alert {
+        fingerprint: format!("{name}@{version}"),
+        alertname: name.to_owned(),
+        prompt: PromptName::parse("customer-support").expect("a prompt name"),
+        version: v(version),
+        status: AlertStatus::Firing,
+        trigger: Trigger::read(labels, &Policy::default()),
+        starts_at: None,
+        summary: format!("{name} on {version}"),
+        description: String::new(),
+        value: String::new(),
+        verify: String::new(),
+        runbook_url: String::new(),
+        dashboard_url: String::new(),
+        generator_url: String::new(),
+    }
+}
+
+pub(super) fn critical(version: &str) -> Alert {
+    firing("ErrorRateCritical", version, Severity::Critical, Action::Rollback)
+}
+
+pub(super) fn high(version: &str) -> Alert {
+    firing("ErrorRateHigh", version, Severity::High, Action::Page)
+}
+
+pub(super) fn recommend(version: &str) -> Alert {
+    firing("QualityDropHigh", version, Severity::High, Action::Recommend)
+}
+
+pub(super) fn medium(version: &str) -> Alert {
+    firing("QualityDrop", version, Severity::Medium, Action::Observe)
+}
+
+impl Alert {
+    pub(super) fn named(self, name: &str) -> Self {
+        Self { fingerprint: format!("{name}@{}", self.version), alertname: name.to_owned(), ..self }
+    }
+
+    pub(super) fn resolved(self) -> Self {
+        Self { status: AlertStatus::Resolved, ..self }
+    }
+
+    pub(super) fn within(mut self, limit: Duration) -> Self {
+        self.trigger.time_limit = limit;
+        self
+    }
+
+    pub(super) fn decided_by(mut self, decider: &str) -> Self {
+        self.trigger.decider = decider.to_owned();
+        self
+    }
+}

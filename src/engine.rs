@@ -1,0 +1,166 @@
+//! Load → decide → commit: the only place where the store and the decisions meet.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use ulid::Ulid;
+
+use crate::decision::{
+    AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Outcome, Policy, PromptName, Timestamp, decide,
+};
+use crate::metrics::Metrics;
+use crate::store::{Committed, Loaded, Store, StoreError, Wanted};
+
+/// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
+const ROUNDS: u32 = 12;
+/// Times that a commit whose answer got lost is asked for again.
+const ASK_AGAIN: u32 = 2;
+
+/// Why requests can't be served, if they can't.
+pub type Readiness = Result<(), String>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("other commits on this prompt were faster {ROUNDS} times in a row")]
+    Contended,
+}
+
+/// An event, handled.
+#[derive(Debug)]
+pub struct Handled {
+    pub answer: Answer,
+    /// Redis TIME of the decision.
+    pub now: Timestamp,
+    /// The prompt's revision, if this wrote anything.
+    pub rev: Option<i64>,
+    /// The next wake-up of the incident that the event was about.
+    pub wakes: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub struct Engine {
+    pub store: Store,
+    pub policy: Policy,
+    pub metrics: Metrics,
+    /// Told after each commit that scheduled something.
+    pub scheduled: Notify,
+}
+
+impl Engine {
+    pub fn new(store: Store, policy: Policy) -> Self {
+        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new() }
+    }
+
+    /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
+    pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
+        let wanted = Wanted {
+            incident: match event {
+                Event::Decide { incident, .. } => Some(incident),
+                _ => None,
+            },
+            content: match event {
+                Event::Register(request) => Some(&request.version),
+                _ => None,
+            },
+        };
+        for round in 0..ROUNDS {
+            if round > 2 {
+                tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
+            }
+            let mut loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
+            loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
+            let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
+            let Some(commit) = decision.commit else {
+                if !matches!(event, Event::Look | Event::Timer { .. }) {
+                    self.store.fence().await?;
+                }
+                let wakes = wake_of(event, &loaded, &self.policy);
+                return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, wakes });
+            };
+            let flip = flip_mode(&decision.answer);
+            match self.commit(&loaded, &commit).await {
+                Ok(Committed::Done { rev }) => {
+                    if !commit.wakes.is_empty() {
+                        self.scheduled.notify_one();
+                    }
+                    for entry in &commit.log {
+                        tracing::info!(
+                            %prompt,
+                            event = entry.event.as_str(),
+                            from = entry.from.as_deref().unwrap_or_default(),
+                            to = entry.to.as_deref().unwrap_or_default(),
+                            operator = entry.operator,
+                            incident = entry.incident.as_ref().map_or("", |id| &id.0),
+                            "what is served has changed"
+                        );
+                    }
+                    self.account(event, &decision.answer, flip, loaded.now);
+                    return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev), wakes: None });
+                }
+                Ok(Committed::Moved | Committed::BudgetSpent) => {}
+                Err(error) => {
+                    if let Some(mode) = flip {
+                        self.metrics.rollback(mode, false);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(EngineError::Contended)
+    }
+
+    /// Commits; an answer that got lost is asked for again, under the same id.
+    async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
+        let id = Ulid::generate().to_string();
+        let mut asked = 0;
+        loop {
+            match self.store.commit(&id, loaded, commit).await {
+                Err(StoreError::Unavailable { kind: "connection" | "timeout", .. }) if asked < ASK_AGAIN => {
+                    asked += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn account(&self, event: &Event, answer: &Answer, flip: Option<FlipMode>, now: Timestamp) {
+        if let Some(mode) = flip {
+            self.metrics.rollback(mode, true);
+        }
+        if let (Event::Alerts(alerts), Answer::Alerts(outcomes)) = (event, answer) {
+            let rolled_back = |outcome: &AlertOutcome| outcome.outcome == Outcome::RolledBack;
+            let pairs = alerts.iter().zip(outcomes).filter(|(_, outcome)| rolled_back(outcome));
+            // several alerts may ask for one flip: the first of them detected it
+            if let Some(started) = pairs.filter_map(|(alert, _)| alert.starts_at).min() {
+                self.metrics.detection(now.since(started));
+            }
+        }
+    }
+}
+
+fn flip_mode(answer: &Answer) -> Option<FlipMode> {
+    match answer {
+        Answer::Changed { mode, .. } => *mode,
+        Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack) => Some(FlipMode::Auto),
+        _ => None,
+    }
+}
+
+fn wake_of(event: &Event, loaded: &Loaded, policy: &Policy) -> Option<Timestamp> {
+    let Event::Timer { incident } = event else { return None };
+    loaded.snapshot.state.incidents.iter().find(|i| i.id == *incident)?.next_wake(policy)
+}
+
+/// Ids for the incidents that `event` may open. They sort by the time of Redis, whatever this machine's clock says.
+fn fresh_ids(event: &Event, now: Timestamp) -> Vec<IncidentId> {
+    let many = match event {
+        Event::Alerts(alerts) => alerts.len(),
+        Event::Rollback(_) => 1,
+        _ => 0,
+    };
+    let at = u64::try_from(now.0).unwrap_or_default();
+    (0..many).map(|_| IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string())).collect()
+}

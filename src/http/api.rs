@@ -1,0 +1,385 @@
+//! `/api`: what people and scripts ask for.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::reply::{Failure, Reply, json};
+use super::views;
+use crate::decision::{
+    Answer, Choice, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
+};
+use crate::engine::Handled;
+use crate::store::{Wanted, rfc3339};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Entries of a list where the request names no limit, and the most that one page may hold.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+/// Longest texts that people may send along.
+const MAX_TEXT: usize = 500;
+/// Longest content of a prompt version, in bytes.
+const MAX_CONTENT: usize = 4 << 20;
+
+/// Reads a JSON body; the error names the field.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let message: String = error.inner().to_string().chars().take(MAX_TEXT).collect();
+        Failure::bad_request(if path == "." { format!("body: {message}") } else { format!("{path}: {message}") })
+    })?;
+    deserializer.end().map_err(|error| Failure::bad_request(format!("body: {error}")))?;
+    Ok(value)
+}
+
+fn prompt_name(text: &str) -> Result<PromptName> {
+    PromptName::parse(text).map_err(|error| Failure::bad_request(format!("prompt: {error}")))
+}
+
+fn version(field: &str, text: &str) -> Result<VersionName> {
+    VersionName::parse(text).map_err(|error| Failure::bad_request(format!("{field}: {error}")))
+}
+
+fn optional_version(field: &str, text: Option<&String>) -> Result<Option<VersionName>> {
+    text.map(|text| version(field, text)).transpose()
+}
+
+/// A text for people: of bounded length, on one line.
+fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
+    let text = text.filter(|t| !t.trim().is_empty()).unwrap_or_else(|| default.to_owned());
+    if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
+    }
+    Ok(text)
+}
+
+fn time(field: &str, text: Option<&String>) -> Result<Option<Timestamp>> {
+    text.map(|text| {
+        let at: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| Failure::bad_request(format!("{field}: expected a time as 2026-11-21T00:38:12Z")))?;
+        Ok(Timestamp(at.as_millisecond()))
+    })
+    .transpose()
+}
+
+/// The query string, decoded.
+pub struct Query(HashMap<String, String>);
+
+impl Query {
+    pub fn parse(text: Option<&str>) -> Self {
+        let decode = |text: &str| {
+            percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        };
+        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+    }
+
+    fn limit(&self) -> Result<usize> {
+        let Some(text) = self.0.get("limit") else { return Ok(PAGE) };
+        let wrong = || Failure::bad_request(format!("limit: expected a number from 1 to {MAX_PAGE}"));
+        text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(wrong)
+    }
+
+    fn flag(&self, name: &str) -> Result<bool> {
+        match self.0.get(name).map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(_) => Err(Failure::bad_request(format!("{name}: expected true or false"))),
+        }
+    }
+
+    fn cursor(&self) -> Result<Option<&str>> {
+        let cursor = self.0.get("cursor").map(String::as_str).filter(|c| !c.is_empty());
+        match cursor {
+            Some(text) if text.len() > PromptName::MAX => Err(Failure::bad_request("cursor: not one of ours")),
+            cursor => Ok(cursor),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackBody {
+    prompt: String,
+    target_version: Option<String>,
+    from_version: Option<String>,
+    reason: Option<String>,
+    operator: Option<String>,
+    strategy: Option<Strategy>,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Strategy {
+    Instant,
+    Gradual,
+}
+
+pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
+    let request: RollbackBody = body(bytes)?;
+    let prompt = prompt_name(&request.prompt)?;
+    if request.strategy == Some(Strategy::Gradual) {
+        return Err(Failure::bad_request("strategy: this version rolls back at once only; expected \"instant\""));
+    }
+    let event = Event::Rollback(Rollback {
+        target: optional_version("target_version", request.target_version.as_ref())?,
+        from: optional_version("from_version", request.from_version.as_ref())?,
+        reason: line("reason", request.reason, "asked for")?,
+        operator: line("operator", request.operator, "api")?,
+        force: request.force,
+    });
+    let handled = context.engine.handle(&prompt, &event).await?;
+    changed(&prompt, handled)
+}
+
+fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
+    match handled.answer {
+        Answer::Changed { from, to, incident, unchanged, .. } => {
+            let mut answer = json!({
+                "success": true,
+                "prompt": prompt.as_str(),
+                "from_version": from,
+                "to_version": to.as_str(),
+                "timestamp": rfc3339(handled.now),
+                "incident": incident.map(|id| id.0),
+            });
+            if unchanged {
+                answer["unchanged"] = Value::Bool(true);
+            }
+            Ok(json(StatusCode::OK, &answer))
+        }
+        Answer::Refused(refusal) => Err(refusal.into()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegisterBody {
+    version: String,
+    content: Option<String>,
+    contact: Option<String>,
+    staged_at: Option<String>,
+    #[serde(default)]
+    known_good: bool,
+}
+
+pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let request: RegisterBody = body(bytes)?;
+    let version = version("version", &request.version)?;
+    if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
+        return Err(Failure::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
+    }
+    let contact = request.contact.map(|contact| line("contact", Some(contact), "")).transpose()?;
+    let event = Event::Register(Register {
+        version: version.clone(),
+        content: request.content,
+        contact: contact.filter(|contact| !contact.is_empty()),
+        staged_at: time("staged_at", request.staged_at.as_ref())?,
+        known_good: request.known_good,
+    });
+    match context.engine.handle(&prompt, &event).await?.answer {
+        Answer::Registered { created, known_good } => {
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            let answer = json!({
+                "prompt": prompt.as_str(), "version": version.as_str(), "created": created, "known_good": known_good,
+            });
+            Ok(json(status, &answer))
+        }
+        Answer::Refused(refusal) => Err(refusal.into()),
+        _ => Err(unexpected()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivateBody {
+    version: String,
+    percent: Option<u8>,
+    operator: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let request: ActivateBody = body(bytes)?;
+    if request.percent.is_some_and(|percent| percent != 100) {
+        return Err(Failure::bad_request("percent: this version gives a version all traffic or none; expected 100"));
+    }
+    let event = Event::Activate {
+        version: version("version", &request.version)?,
+        operator: line("operator", request.operator, "api")?,
+        force: request.force,
+    };
+    let handled = context.engine.handle(&prompt, &event).await?;
+    changed(&prompt, handled)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecideBody {
+    decision: Decision,
+    operator: String,
+    target_version: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    Approve,
+    ApproveGradual,
+    Investigate,
+    Dismiss,
+    Undo,
+}
+
+pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
+    let request: DecideBody = body(bytes)?;
+    let id = incident_id(id)?;
+    let choice = match request.decision {
+        Decision::Approve => Choice::Approve,
+        Decision::Investigate => Choice::Investigate,
+        Decision::Dismiss => Choice::Dismiss,
+        Decision::Undo => Choice::Undo,
+        Decision::ApproveGradual => {
+            return Err(Failure::bad_request("decision: this version rolls back at once only; expected \"approve\""));
+        }
+    };
+    let operator = line("operator", Some(request.operator), "")?;
+    if operator.is_empty() {
+        return Err(Failure::bad_request("operator: expected who decides"));
+    }
+    let target = optional_version("target_version", request.target_version.as_ref())?;
+    let Some(incident) = context.engine.store.incident(&id).await? else { return Err(no_incident(&id)) };
+    let event = Event::Decide { incident: id.clone(), choice, operator, target, force: request.force };
+    let handled = context.engine.handle(&incident.prompt, &event).await?;
+    match &handled.answer {
+        Answer::Decided(phase) => {
+            let answer = json!({
+                "success": true,
+                "incident": id.0,
+                "phase": phase.as_str(),
+                "timestamp": rfc3339(handled.now),
+            });
+            Ok(json(StatusCode::OK, &answer))
+        }
+        _ => changed(&incident.prompt, handled),
+    }
+}
+
+fn incident_id(text: &str) -> Result<IncidentId> {
+    // a ULID; anything else can't name an incident and must not become part of a key
+    if text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        Ok(IncidentId(text.to_ascii_uppercase()))
+    } else {
+        Err(Failure::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))
+    }
+}
+
+fn no_incident(id: &IncidentId) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
+}
+
+pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
+    let page = context.engine.store.incidents(query.cursor()?, query.limit()?, query.flag("open")?).await?;
+    let rows: Vec<_> = page.items.iter().map(views::incident_row).collect();
+    Ok(json(StatusCode::OK, &json!({ "incidents": rows, "next": page.next })))
+}
+
+pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
+    let id = incident_id(id)?;
+    let incident = context.engine.store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
+    Ok(json(StatusCode::OK, &views::incident(&incident)))
+}
+
+pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {
+    let engine = &context.engine;
+    let without_target = query.flag("without_target")?;
+    let page = engine.store.prompts(query.cursor()?, query.limit()?, engine.policy.budget_window).await?;
+    let rows = page.items.iter().filter_map(|row| match &row.loaded {
+        Ok(loaded) => {
+            let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
+            (!without_target || row["rollback_target"].is_null()).then_some(row)
+        }
+        Err(error) => Some(json!({ "prompt": row.prompt.as_str(), "error": error.to_string() })),
+    });
+    Ok(json(StatusCode::OK, &json!({ "prompts": rows.collect::<Vec<_>>(), "next": page.next })))
+}
+
+/// The prompt's snapshot, or 404.
+async fn known(context: &Context, prompt: &PromptName) -> Result<(Snapshot, Timestamp)> {
+    let engine = &context.engine;
+    // whoever asks sees what someone has just SET, noticed and logged
+    engine.handle(prompt, &Event::Look).await?;
+    let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+    if loaded.snapshot.state.versions.is_empty() {
+        let message = format!("no prompt {prompt} is registered or active");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_prompt", message));
+    }
+    Ok((loaded.snapshot, loaded.now))
+}
+
+pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let (snapshot, now) = known(context, &prompt).await?;
+    Ok(json(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, now)))
+}
+
+pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let cursor = query.cursor()?;
+    if cursor.is_some_and(|c| !c.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
+        return Err(Failure::bad_request("cursor: not one of ours"));
+    }
+    known(context, &prompt).await?;
+    let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
+    let entries: Vec<_> = page.items.iter().map(views::log_entry).collect();
+    Ok(json(StatusCode::OK, &json!({ "entries": entries, "next": page.next })))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct PauseBody {
+    prompt: Option<String>,
+    operator: Option<String>,
+    reason: Option<String>,
+}
+
+pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Reply> {
+    // an empty body means: all prompts
+    let request: PauseBody = if bytes.is_empty() { PauseBody::default() } else { body(bytes)? };
+    let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
+    let operator = line("operator", request.operator, "api")?;
+    let reason = match request.reason {
+        Some(reason) => line("reason", Some(reason), "")?,
+        None => String::new(),
+    };
+    let store = &context.engine.store;
+    let changed = if pause {
+        store.pause(prompt.as_ref(), &operator, &reason).await?
+    } else {
+        store.resume(prompt.as_ref()).await?
+    };
+    let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
+    tracing::info!(paused = pause, scope, operator, reason, "automation switched");
+    let answer = json!({ "paused": pause, "prompt": prompt.as_ref().map(PromptName::as_str), "changed": changed });
+    Ok(json(StatusCode::OK, &answer))
+}

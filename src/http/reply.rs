@@ -1,0 +1,93 @@
+//! Answers: JSON bodies and the one shape of errors.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::decision::Refusal;
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+pub type Reply = Response<Full<Bytes>>;
+
+/// `{"error":{"code","message"}}`. Alertmanager retries 5xx and drops 4xx, so the status says which is of use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    pub fn into_reply(self) -> Reply {
+        let mut reply =
+            json(self.status, &serde_json::json!({ "error": { "code": self.code, "message": self.message } }));
+        if self.status == StatusCode::UNAUTHORIZED {
+            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        reply
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = if refusal.code.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+        Self::new(status, refusal.code.as_str(), refusal.message)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable { .. } => "redis_unavailable",
+            StoreError::NotReplicated { .. } => "not_replicated",
+            StoreError::NewerRecord { .. } => "newer_record",
+            StoreError::Broken { .. } => {
+                return Self::new(StatusCode::CONFLICT, "broken_state", error.to_string());
+            }
+            StoreError::Config(_) => "misconfigured",
+        };
+        Self::unavailable(code, error.to_string())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Contended => Self::unavailable("contended", error.to_string()),
+        }
+    }
+}
+
+pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {
+    match serde_json::to_vec(body) {
+        Ok(body) => reply(status, "application/json", body),
+        Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "answer can't be written\n"),
+    }
+}
+
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    reply(status, "text/plain; charset=utf-8", body)
+}
+
+pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}

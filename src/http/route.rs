@@ -1,0 +1,202 @@
+//! Which request goes where, and who may send it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::CONTENT_LENGTH;
+use hyper::{Method, Request, StatusCode};
+use matchit::Router;
+use tokio::time::Instant;
+
+use super::api::{self, Query};
+use super::reply::{Failure, Reply, json, reply, text};
+use super::{Context, auth, webhook};
+use crate::metrics::Stored;
+use crate::store::StoreError;
+
+/// The paths of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Webhook,
+    Rollback,
+    Prompts,
+    Prompt,
+    Log,
+    Versions,
+    Activate,
+    Incidents,
+    Incident,
+    Decide,
+    Pause,
+    Resume,
+    Metrics,
+    Healthy,
+    Ready,
+}
+
+/// Paths → routes.
+#[derive(Debug)]
+pub struct Routes(Router<Route>);
+
+impl Routes {
+    #[allow(clippy::expect_used, reason = "a fixed table, run at every start")]
+    pub fn new() -> Self {
+        let table = [
+            ("/webhooks/alertmanager", Route::Webhook),
+            ("/api/rollback", Route::Rollback),
+            ("/api/prompts", Route::Prompts),
+            ("/api/prompts/{prompt}", Route::Prompt),
+            ("/api/prompts/{prompt}/log", Route::Log),
+            ("/api/prompts/{prompt}/versions", Route::Versions),
+            ("/api/prompts/{prompt}/activate", Route::Activate),
+            ("/api/incidents", Route::Incidents),
+            ("/api/incidents/{id}", Route::Incident),
+            ("/api/incidents/{id}/decide", Route::Decide),
+            ("/api/pause", Route::Pause),
+            ("/api/resume", Route::Resume),
+            ("/metrics", Route::Metrics),
+            ("/-/healthy", Route::Healthy),
+            ("/-/ready", Route::Ready),
+        ];
+        let mut router = Router::new();
+        for (path, route) in table {
+            router.insert(path, route).expect("the routes do not conflict");
+        }
+        Self(router)
+    }
+
+    /// The route and its parameter, decoded: a `/` in a prompt's name comes as `%2F`.
+    fn find(&self, path: &str) -> Option<(Route, String)> {
+        let found = self.0.at(path).ok()?;
+        let parameter = found.params.iter().next().map_or("", |(_, value)| value);
+        let decoded = percent_encoding::percent_decode_str(parameter).decode_utf8().ok()?;
+        Some((*found.value, decoded.into_owned()))
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Answers one request, whatever it is, within `server.request_timeout`.
+pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+    let timeout = context.request_timeout;
+    let answer = tokio::time::timeout(timeout, dispatch(&context, request)).await.unwrap_or_else(|_| {
+        Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
+    });
+    Ok(answer.unwrap_or_else(|failure| {
+        if failure.status.is_server_error() {
+            tracing::warn!(code = failure.code, why = failure.message, "request failed");
+        }
+        failure.into_reply()
+    }))
+}
+
+async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Reply, Failure> {
+    let (head, incoming) = request.into_parts();
+    let Some((route, parameter)) = context.routes.find(head.uri.path()) else {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
+    };
+    let expected = match route {
+        Route::Webhook | Route::Rollback | Route::Versions | Route::Activate | Route::Decide | Route::Pause
+        | Route::Resume => Method::POST,
+        _ => Method::GET,
+    };
+    if head.method != expected {
+        let message = format!("expected {expected}");
+        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+    }
+    match route {
+        Route::Webhook => auth::check(&head.headers, context.webhook_token.as_ref())?,
+        Route::Metrics | Route::Healthy | Route::Ready => {}
+        _ => auth::check(&head.headers, context.api_token.as_ref())?,
+    }
+    let query = Query::parse(head.uri.query());
+    if expected == Method::GET {
+        return get(context, route, &parameter, &query).await;
+    }
+    let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let bytes = read(incoming, declared, context.max_body_bytes).await?;
+    match route {
+        Route::Webhook => {
+            let start = Instant::now();
+            let answer = webhook::handle(context, &bytes).await;
+            context.engine.metrics.webhook(start.elapsed());
+            answer
+        }
+        Route::Rollback => api::rollback(context, &bytes).await,
+        Route::Versions => api::register(context, &parameter, &bytes).await,
+        Route::Activate => api::activate(context, &parameter, &bytes).await,
+        Route::Decide => api::decide(context, &parameter, &bytes).await,
+        Route::Pause => api::pause(context, &bytes, true).await,
+        _ => api::pause(context, &bytes, false).await,
+    }
+}
+
+async fn get(context: &Context, route: Route, parameter: &str, query: &Query) -> Result<Reply, Failure> {
+    match route {
+        Route::Prompts => api::prompts(context, query).await,
+        Route::Prompt => api::prompt(context, parameter).await,
+        Route::Log => api::log(context, parameter, query).await,
+        Route::Incidents => api::incidents(context, query).await,
+        Route::Incident => api::incident(context, parameter).await,
+        Route::Metrics => metrics(context).await,
+        Route::Ready => Ok(match &*context.readiness.borrow() {
+            Ok(()) => text(StatusCode::OK, "ready\n"),
+            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        }),
+        _ => Ok(text(StatusCode::OK, "healthy\n")),
+    }
+}
+
+async fn metrics(context: &Context) -> Result<Reply, Failure> {
+    let stored = match stored_metrics(context).await {
+        Ok(stored) => Some(stored),
+        // our own counters say why: they must be seen just then
+        Err(error) => {
+            tracing::warn!(%error, "metrics without what is kept in redis");
+            None
+        }
+    };
+    let body = context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
+    Ok(reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body))
+}
+
+async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
+    let store = &context.engine.store;
+    let (series, dropped) = store.series(context.max_prompts).await?;
+    let (phases, parked) = store.counts().await?;
+    let paused = store.paused_for_all().await?.is_some();
+    Ok(Stored { series, dropped, phases, parked, paused })
+}
+
+/// Reads the whole body, which may be at most `max` bytes.
+async fn read(incoming: Incoming, declared: Option<u64>, max: usize) -> Result<Bytes, Failure> {
+    let too_large = || {
+        let message = format!("the body is larger than server.max_body_bytes ({max})");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    };
+    // said to be too large: not worth reading
+    if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    match Limited::new(incoming, max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Failure::bad_request("the body did not arrive whole")),
+    }
+}
+
+/// The answer to a request that made us panic: a bug, which must not take the connection or others with it.
+pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Reply {
+    tracing::error!("a request panicked");
+    json(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &serde_json::json!({ "error": { "code": "internal", "message": "a bug: please report it" } }),
+    )
+}

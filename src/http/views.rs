@@ -1,0 +1,149 @@
+//! The JSON shapes of the API. All times are RFC 3339 in UTC; what is absent is null.
+
+use serde_json::{Value, json};
+
+use crate::decision::incident::{AlertRecord, Incident};
+use crate::decision::{Policy, Snapshot, Timestamp, VersionName};
+use crate::store::{LoggedChange, rfc3339};
+
+fn time(at: Option<Timestamp>) -> Value {
+    at.map_or(Value::Null, |at| Value::String(rfc3339(at)))
+}
+
+fn name(version: Option<&VersionName>) -> Value {
+    version.map_or(Value::Null, |v| Value::String(v.to_string()))
+}
+
+/// A prompt in the list.
+pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
+    let state = &snapshot.state;
+    let active = snapshot.active.version();
+    let record = active.and_then(|v| state.version(v));
+    let open: Vec<_> = state.open_incidents().map(|i| i.id.0.as_str()).collect();
+    json!({
+        "prompt": snapshot.prompt.as_str(),
+        "active": name(active),
+        "rollback_target": name(state.target(active, policy, now)),
+        "activated_at": time(state.serving.as_ref().map(|s| s.since)),
+        "known_good": record.is_some_and(|r| r.known_good(policy, now).is_some()),
+        "soak_ends_at": time(record.and_then(|r| r.soaks_at(policy)).filter(|at| *at > now)),
+        "paused": snapshot.paused.is_some(),
+        "open_incidents": open,
+    })
+}
+
+pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
+    let state = &snapshot.state;
+    let active = snapshot.active.version();
+    let versions: Vec<Value> = state
+        .versions
+        .iter()
+        .map(|v| {
+            let good = v.known_good(policy, now);
+            json!({
+                "version": v.version.as_str(),
+                "registered_at": rfc3339(v.known_since),
+                "first_activated_at": time(v.first_active),
+                "last_active_at": time(v.last_active),
+                "active": active == Some(&v.version),
+                "known_good": good.is_some(),
+                "known_good_at": time(good.map(|g| g.at)),
+                "known_good_by": good.map(|g| if g.marked { "mark" } else { "soak" }),
+                "soak_ends_at": time(v.soaks_at(policy).filter(|at| *at > now)),
+                "quarantined_at": time(v.quarantine.as_ref().map(|q| q.at)),
+                "contact": v.contact,
+                "staged_at": time(v.staged_at),
+                "has_content": v.has_content,
+            })
+        })
+        .collect();
+    let routing: serde_json::Map<String, Value> =
+        snapshot.routing.iter().map(|(v, percent)| (v.clone(), percent.parse::<u8>().map_or(Value::Null, Value::from))).collect();
+    json!({
+        "prompt": snapshot.prompt.as_str(),
+        "active": name(active),
+        "routing": if routing.is_empty() { Value::Null } else { Value::Object(routing) },
+        "rollback_target": name(state.target(active, policy, now)),
+        "paused": snapshot.paused.is_some(),
+        "versions": versions,
+        "incidents": state.open_incidents().map(incident_row).collect::<Vec<_>>(),
+    })
+}
+
+pub fn log_entry(entry: &LoggedChange) -> Value {
+    let field = |name: &str| {
+        let text = entry.fields.iter().find(|(field, _)| field == name).map(|(_, text)| text.as_str());
+        text.filter(|text| !text.is_empty())
+    };
+    json!({
+        "id": entry.id,
+        "event": field("event"),
+        "from": field("from"),
+        "to": field("to"),
+        "reason": field("reason"),
+        "operator": field("operator"),
+        "at": field("at"),
+        "incident": field("incident"),
+    })
+}
+
+/// An incident in a list.
+pub fn incident_row(incident: &Incident) -> Value {
+    json!({
+        "id": incident.id.0,
+        "prompt": incident.prompt.as_str(),
+        "version": incident.version.as_str(),
+        "target": name(incident.target.as_ref()),
+        "phase": incident.phase.as_str(),
+        "severity": incident.severity.as_str(),
+        "action": incident.action.as_str(),
+        "decider": incident.decider,
+        "opened_at": rfc3339(incident.opened_at),
+        "updated_at": rfc3339(incident.updated_at),
+        "closed_at": time(incident.closed_at),
+        "deadline": time(incident.deadline),
+        "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),
+        "summary": incident.summary(),
+        "decided_by": incident.decided_by,
+        "flip": incident.flip.as_ref().map(|flip| json!({
+            "at": rfc3339(flip.at),
+            "from": flip.from.as_str(),
+            "to": flip.to.as_str(),
+            "mode": flip.mode.as_str(),
+            "operator": flip.operator,
+        })),
+    })
+}
+
+/// An incident with all that happened to it.
+pub fn incident(incident: &Incident) -> Value {
+    let mut view = incident_row(incident);
+    let events = incident.notes.iter().map(|note| {
+        json!({ "at": rfc3339(note.at), "kind": note.kind.as_str(), "text": note.text })
+    });
+    view["events"] = events.collect();
+    view["alerts"] = incident.alerts.iter().map(alert).collect();
+    view
+}
+
+fn alert(alert: &AlertRecord) -> Value {
+    json!({
+        "fingerprint": alert.fingerprint,
+        "alertname": alert.alertname,
+        "severity": alert.severity.as_str(),
+        "action": alert.action.as_str(),
+        "decider": alert.decider,
+        "time_limit_seconds": alert.time_limit.as_secs(),
+        "firing": alert.firing,
+        "starts_at": time(alert.starts_at),
+        "first_seen_at": rfc3339(alert.first_seen),
+        "last_seen_at": rfc3339(alert.last_seen),
+        "summary": alert.summary,
+        "description": alert.description,
+        "value": alert.value,
+        "verify": alert.verify,
+        "runbook_url": alert.runbook_url,
+        "dashboard_url": alert.dashboard_url,
+        "generator_url": alert.generator_url,
+    })
+}

@@ -1,0 +1,143 @@
+//! `POST /webhooks/alertmanager`: 200 only once all is committed.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::Context;
+use super::reply::{Failure, Reply, json};
+use crate::alertmanager::payload::{self, Delivered};
+use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
+use crate::engine::{Engine, EngineError, Handled};
+use crate::store::StoreError;
+
+/// Prompts handled at once: enough to fill the pipeline to Redis, few enough to bound memory.
+const AT_ONCE: usize = 128;
+
+#[derive(Serialize)]
+struct Results<'a> {
+    results: Vec<AlertResult<'a>>,
+}
+
+#[derive(Serialize)]
+struct AlertResult<'a> {
+    fingerprint: &'a str,
+    prompt: Option<&'a str>,
+    version: Option<&'a str>,
+    outcome: &'static str,
+    reason: &'static str,
+    incident: Option<&'a str>,
+}
+
+/// The alerts of one prompt: one load, one decision, one commit.
+struct Group {
+    prompt: PromptName,
+    /// Places in the delivery.
+    places: Vec<usize>,
+    alerts: Vec<Alert>,
+    urgent: bool,
+}
+
+pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
+    let engine = &context.engine;
+    let delivered = payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let mut outcomes: Vec<Option<AlertOutcome>> = delivered.iter().map(ignored).collect();
+
+    // criticals first: a rollback does not wait for a thousand observations
+    let (urgent, other): (Vec<Group>, Vec<Group>) = groups(&delivered).into_iter().partition(|g| g.urgent);
+    let mut failed: Option<EngineError> = None;
+    for groups in [urgent, other] {
+        let handling = groups.into_iter().map(|group| handle_group(engine, group));
+        let mut handled = futures_util::stream::iter(handling).buffer_unordered(AT_ONCE);
+        while let Some((places, result)) = handled.next().await {
+            match result {
+                Ok(handled) => {
+                    if let Answer::Alerts(answers) = handled.answer {
+                        for (place, answer) in places.into_iter().zip(answers) {
+                            outcomes[place] = Some(answer);
+                        }
+                    }
+                }
+                // a fault that stays: sending it again would not help
+                Err(EngineError::Store(error @ StoreError::Broken { .. })) => {
+                    tracing::error!(%error, "alerts are held: the state of their prompt is broken");
+                    for place in places {
+                        outcomes[place] =
+                            Some(AlertOutcome { outcome: Outcome::Held, reason: "broken_state", incident: None });
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+    for (delivered, outcome) in delivered.iter().zip(&outcomes) {
+        if let Some(outcome) = outcome {
+            engine.metrics.alert(severity(delivered), outcome);
+        }
+    }
+    // those that were committed answer `duplicate` when all are sent again
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let results = delivered.iter().zip(&outcomes).map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
+    Ok(json(StatusCode::OK, &Results { results }))
+}
+
+async fn handle_group(engine: &Engine, group: Group) -> (Vec<usize>, Result<Handled, EngineError>) {
+    let event = Event::Alerts(group.alerts);
+    (group.places, engine.handle(&group.prompt, &event).await)
+}
+
+fn ignored(delivered: &Delivered) -> Option<AlertOutcome> {
+    let Delivered::Ignored(ignored) = delivered else { return None };
+    tracing::info!(
+        reason = ignored.reason,
+        prompt = ?ignored.prompt,
+        version = ?ignored.version,
+        fingerprint = ?ignored.fingerprint,
+        "alert ignored"
+    );
+    Some(AlertOutcome { outcome: Outcome::Ignored, reason: ignored.reason, incident: None })
+}
+
+fn groups(delivered: &[Delivered]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<&PromptName, usize> = HashMap::new();
+    for (place, delivered) in delivered.iter().enumerate() {
+        let Delivered::Alert(alert) = delivered else { continue };
+        let index = *known.entry(&alert.prompt).or_insert_with(|| {
+            groups.push(Group { prompt: alert.prompt.clone(), places: Vec::new(), alerts: Vec::new(), urgent: false });
+            groups.len() - 1
+        });
+        let group = &mut groups[index];
+        group.places.push(place);
+        group.urgent |= alert.status == AlertStatus::Firing && alert.trigger.action == Action::Rollback;
+        group.alerts.push(alert.clone());
+    }
+    groups
+}
+
+fn severity(delivered: &Delivered) -> Severity {
+    match delivered {
+        Delivered::Alert(alert) => alert.trigger.severity,
+        Delivered::Ignored(ignored) => ignored.severity,
+    }
+}
+
+fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> AlertResult<'a> {
+    let (fingerprint, prompt, version) = match delivered {
+        Delivered::Alert(alert) => (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str())),
+        Delivered::Ignored(ignored) => (&ignored.fingerprint, ignored.prompt.as_deref(), ignored.version.as_deref()),
+    };
+    AlertResult {
+        fingerprint,
+        prompt,
+        version,
+        outcome: outcome.map_or(Outcome::Ignored, |o| o.outcome).as_str(),
+        reason: outcome.map_or("not_active", |o| o.reason),
+        incident: outcome.and_then(|o| o.incident.as_ref()).map(|id| id.0.as_str()),
+    }
+}

@@ -1,0 +1,232 @@
+//! Our own metrics, prefix `prompt_rollback_`.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::decision::{AlertOutcome, FlipMode, Phase, Severity};
+use crate::store::Series;
+
+const PREFIX: &str = "prompt_rollback";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlertLabels {
+    severity: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RollbackLabels {
+    mode: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InfoLabels {
+    prompt: String,
+    version: String,
+    previous: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    prompt: String,
+    version: String,
+}
+
+/// What this process counts by itself.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    alerts: Family<AlertLabels, Counter>,
+    rollbacks: Family<RollbackLabels, Counter>,
+    webhook_seconds: Histogram,
+    detection_seconds: Histogram,
+    redis_errors: Family<KindLabel, Counter>,
+    ready: Gauge,
+}
+
+/// What is read from Redis at each scrape.
+#[derive(Debug, Default)]
+pub struct Stored {
+    pub series: Vec<Series>,
+    /// Prompts beyond `metrics.max_prompts`.
+    pub dropped: usize,
+    pub phases: Vec<(String, i64)>,
+    pub parked: u64,
+    pub paused: bool,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let alerts = Family::<AlertLabels, Counter>::default();
+        let rollbacks = Family::<RollbackLabels, Counter>::default();
+        // 0.25 ms … 4 s: the timeout of a request
+        let webhook_seconds = Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 4.0]);
+        // from a scrape of 1 s to an Alertmanager that was away for minutes
+        let detection_seconds = Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
+        let redis_errors = Family::<KindLabel, Counter>::default();
+        let ready = Gauge::default();
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
+        registry.register("rollbacks", "Rollbacks, by who started them and whether they were committed", rollbacks.clone());
+        registry.register(
+            "webhook_duration_seconds",
+            "Time from the last byte of a webhook to its answer",
+            webhook_seconds.clone(),
+        );
+        registry.register(
+            "detection_to_flip_seconds",
+            "Time from an alert's startsAt to the commit of its automatic rollback",
+            detection_seconds.clone(),
+        );
+        registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
+        registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
+        registry.register("build_info", "1, labelled with the version of this receiver", build);
+        // a counter that is born above 0 is invisible to rate()
+        for mode in FlipMode::ALL {
+            for result in ["ok", "failed"] {
+                let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
+            }
+        }
+        Self { registry, alerts, rollbacks, webhook_seconds, detection_seconds, redis_errors, ready }
+    }
+
+    pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {
+        let labels = AlertLabels {
+            severity: severity.as_str(),
+            outcome: outcome.outcome.as_str(),
+            reason: outcome.reason,
+        };
+        self.alerts.get_or_create(&labels).inc();
+    }
+
+    pub fn rollback(&self, mode: FlipMode, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result }).inc();
+    }
+
+    pub fn webhook(&self, took: Duration) {
+        self.webhook_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn detection(&self, took: Duration) {
+        self.detection_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn redis_error(&self, kind: &'static str) {
+        self.redis_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    /// All metrics as OpenMetrics text; without `stored` while Redis is away.
+    pub fn encode(&self, stored: Option<Stored>) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode_registry(&mut out, &self.registry)?;
+        if let Some(stored) = stored {
+            text::encode_registry(&mut out, &from_stored(stored))?;
+        }
+        text::encode_eof(&mut out)?;
+        Ok(out)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn from_stored(stored: Stored) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let gauge = |value: i64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value);
+        gauge
+    };
+    let phases = Family::<PhaseLabel, Gauge>::default();
+    for phase in Phase::ALL.into_iter().filter(|p| p.is_open()) {
+        let count = stored.phases.iter().find(|(name, _)| name == phase.as_str()).map_or(0, |(_, count)| *count);
+        phases.get_or_create(&PhaseLabel { phase: phase.as_str() }).set(count);
+    }
+    let info = Family::<InfoLabels, Gauge>::default();
+    let activated = Family::<VersionLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    for series in stored.series {
+        let labels = VersionLabels { prompt: series.prompt.clone(), version: series.version.clone() };
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds fit 2^53 until the year 287396")]
+        activated.get_or_create(&labels).set(series.activated.0 as f64 / 1_000.0);
+        let labels = InfoLabels { prompt: series.prompt, version: series.version, previous: series.previous };
+        info.get_or_create(&labels).set(1);
+    }
+    registry.register("incidents", "Open incidents", phases);
+    registry.register("active_version_info", "1 for each version with traffic and its rollback target", info);
+    registry.register(
+        "active_version_activated_timestamp_seconds",
+        "First activation of each version with traffic",
+        activated,
+    );
+    registry.register(
+        "active_version_dropped",
+        "Prompts without series, beyond metrics.max_prompts",
+        gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
+    );
+    registry.register("parked", "Wake-ups given up after repeated failure", gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)));
+    registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
+    registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Timestamp;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let metrics = Metrics::new();
+        metrics.rollback(FlipMode::Auto, true);
+        let series = Series {
+            prompt: "p".to_owned(),
+            version: "v2".to_owned(),
+            previous: "v1".to_owned(),
+            activated: Timestamp(1_500),
+        };
+        let text = metrics.encode(Some(Stored { series: vec![series], dropped: 3, ..Stored::default() })).unwrap();
+        for line in [
+            r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} 1"#,
+            r#"prompt_rollback_rollbacks_total{mode="manual",result="failed"} 0"#,
+            r#"prompt_rollback_active_version_info{prompt="p",version="v2",previous="v1"} 1"#,
+            r#"prompt_rollback_active_version_activated_timestamp_seconds{prompt="p",version="v2"} 1.5"#,
+            r#"prompt_rollback_incidents{phase="awaiting_decision"} 0"#,
+            "prompt_rollback_active_version_dropped 3",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+}

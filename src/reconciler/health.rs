@@ -1,0 +1,78 @@
+//! Is Redis there, and fit? Answers `/-/ready`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::engine::{Engine, Readiness};
+use crate::store::StoreError;
+
+/// Redis is back for at most this long before we say so.
+const EVERY: Duration = Duration::from_millis(500);
+/// The settings of a running Redis may change; looked at again this often.
+const RETEST: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Health {
+    engine: Arc<Engine>,
+    sender: watch::Sender<Readiness>,
+    tested: Option<(u64, tokio::time::Instant, Option<String>)>,
+}
+
+impl Health {
+    pub fn new(engine: Arc<Engine>) -> (Self, watch::Receiver<Readiness>) {
+        let (sender, receiver) = watch::channel(Err("starting".to_owned()));
+        (Self { engine, sender, tested: None }, receiver)
+    }
+
+    /// Looks once.
+    pub async fn look(&mut self) {
+        let readiness = self.probe().await;
+        self.engine.metrics.ready(readiness.is_ok());
+        self.sender.send_if_modified(|before| {
+            if *before == readiness {
+                return false;
+            }
+            match &readiness {
+                Ok(()) => tracing::info!("ready"),
+                Err(reason) => tracing::warn!(reason, "not ready"),
+            }
+            *before = readiness;
+            true
+        });
+    }
+
+    async fn probe(&mut self) -> Readiness {
+        let engine = Arc::clone(&self.engine);
+        let explain = |error: StoreError| {
+            if let StoreError::Unavailable { kind, .. } = &error {
+                engine.metrics.redis_error(kind);
+            }
+            error.to_string()
+        };
+        engine.store.ping().await.map_err(&explain)?;
+        let generation = engine.store.generation();
+        let fresh = |(g, at, problem): &&(u64, tokio::time::Instant, Option<String>)| {
+            *g == generation && at.elapsed() < if problem.is_some() { EVERY * 4 } else { RETEST }
+        };
+        let problem = match self.tested.as_ref().filter(fresh) {
+            Some((_, _, problem)) => problem.clone(),
+            None => {
+                let test = engine.store.selftest().await.map_err(&explain)?;
+                let problem = test.problem();
+                self.tested = Some((generation, tokio::time::Instant::now(), problem.clone()));
+                problem
+            }
+        };
+        problem.map_or(Ok(()), |problem| Err(format!("redis is not fit: {problem}")))
+    }
+
+    /// Runs for as long as the process does.
+    pub async fn run(mut self) {
+        loop {
+            self.look().await;
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, by a scan of all keys at
+//! each start of tracking and hourly.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decision::{Event, PromptName};
+use crate::engine::Engine;
+use crate::store::StoreError;
+use crate::store::watch::Heard;
+
+/// Collect changes for this long, then look at them together.
+const GATHER: Duration = Duration::from_millis(50);
+/// Tracking can lose a message; nothing stays unseen for longer than this.
+const RESCAN: Duration = Duration::from_secs(3_600);
+/// Pause between two pages of a scan, so that a scan of millions of keys leaves Redis to the others.
+const BREATH: Duration = Duration::from_millis(2);
+const RECONNECT: Duration = Duration::from_secs(1);
+const ASK_ALIVE: Duration = Duration::from_secs(5);
+const BATCH: usize = 200;
+
+/// Looks at `prompts` and follows those that were changed outside.
+pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreError> {
+    for batch in prompts.chunks(BATCH) {
+        for prompt in engine.store.changed_outside(batch).await? {
+            if let Err(error) = engine.handle(&prompt, &Event::Look).await {
+                tracing::warn!(%prompt, %error, "could not follow a change made outside");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks at every prompt that has an `active` key.
+pub async fn scan(engine: &Engine) -> Result<(), StoreError> {
+    let mut cursor = 0;
+    loop {
+        let (next, prompts) = engine.store.scan_active(cursor).await?;
+        look(engine, &prompts).await?;
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// Runs for as long as the process does.
+pub async fn run(engine: Arc<Engine>) {
+    loop {
+        if let Err(error) = follow(&engine).await {
+            tracing::debug!(%error, "tracking of active keys was interrupted");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+async fn follow(engine: &Engine) -> Result<(), StoreError> {
+    let mut watch = engine.store.watch().await?;
+    // tracking first, then the scan: what changes during the scan is heard
+    scan(engine).await?;
+    let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
+    let mut ask_alive = tokio::time::interval(ASK_ALIVE);
+    loop {
+        let heard = tokio::select! {
+            heard = engine.store.hear(&mut watch) => heard,
+            _ = rescan.tick() => Heard::Everything,
+            _ = ask_alive.tick() => {
+                if watch.is_alive().await { continue } else { Heard::Lost }
+            }
+        };
+        match heard {
+            Heard::Lost => return Ok(()),
+            Heard::Everything => scan(engine).await?,
+            Heard::Prompts(prompts) => {
+                let mut changed: BTreeSet<PromptName> = prompts.into_iter().collect();
+                let gathered = tokio::time::sleep(GATHER);
+                tokio::pin!(gathered);
+                let mut everything = false;
+                loop {
+                    tokio::select! {
+                        () = &mut gathered => break,
+                        heard = engine.store.hear(&mut watch) => match heard {
+                            Heard::Prompts(prompts) => changed.extend(prompts),
+                            Heard::Everything => everything = true,
+                            Heard::Lost => return Ok(()),
+                        },
+                    }
+                }
+                if everything {
+                    scan(engine).await?;
+                } else {
+                    look(engine, &changed.into_iter().collect::<Vec<_>>()).await?;
+                }
+            }
+        }
+    }
+}

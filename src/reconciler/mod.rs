@@ -1,0 +1,5 @@
+//! Makes what is due happen, and keeps an eye on what others do to Redis. Any replica may do any of it.
+
+pub mod act;
+pub mod health;
+pub mod look;
