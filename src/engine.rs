@@ -55,6 +55,14 @@ impl Engine {
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
+        let result = self.try_handle(prompt, event).await;
+        if let Err(EngineError::Store(error)) = &result {
+            self.metrics.redis_error(error);
+        }
+        result
+    }
+
+    async fn try_handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let wanted = Wanted {
             incident: match event {
                 Event::Decide { incident, .. } => Some(incident),

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::decision::{AlertOutcome, FlipMode, Phase, Severity};
-use crate::store::Series;
+use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
 
@@ -112,6 +112,14 @@ impl Metrics {
                 let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
             }
         }
+        for kind in StoreError::KINDS {
+            let _born = redis_errors.get_or_create(&KindLabel { kind });
+        }
+        for severity in Severity::ALL.map(Severity::as_str) {
+            for (outcome, reason) in [("ignored", "invalid_name"), ("held", "broken_state")] {
+                let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
+            }
+        }
         Self { registry, alerts, rollbacks, webhook_seconds, detection_seconds, redis_errors, ready }
     }
 
@@ -137,8 +145,10 @@ impl Metrics {
         self.detection_seconds.observe(took.as_secs_f64());
     }
 
-    pub fn redis_error(&self, kind: &'static str) {
-        self.redis_errors.get_or_create(&KindLabel { kind }).inc();
+    pub fn redis_error(&self, error: &StoreError) {
+        if let Some(kind) = error.kind() {
+            self.redis_errors.get_or_create(&KindLabel { kind }).inc();
+        }
     }
 
     pub fn ready(&self, ready: bool) {

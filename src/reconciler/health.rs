@@ -46,9 +46,7 @@ impl Health {
     async fn probe(&mut self) -> Readiness {
         let engine = Arc::clone(&self.engine);
         let explain = |error: StoreError| {
-            if let StoreError::Unavailable { kind, .. } = &error {
-                engine.metrics.redis_error(kind);
-            }
+            engine.metrics.redis_error(&error);
             error.to_string()
         };
         engine.store.ping().await.map_err(&explain)?;

@@ -52,6 +52,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What [`StoreError::Unavailable`] may be, as metric label.
+    pub const KINDS: [&'static str; 14] = [
+        "timeout", "connection", "auth", "loading", "readonly", "masterdown", "noperm", "oom", "misconf", "noreplicas",
+        "maxclients", "protocol", "not_replicated", "error",
+    ];
+
+    /// The metric label of a fault of Redis; `None` for what is no fault of Redis.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable { kind, .. } => Some(kind),
+            Self::NotReplicated { .. } => Some("not_replicated"),
+            Self::Broken { .. } | Self::NewerRecord { .. } | Self::Config(_) => None,
+        }
+    }
+
     fn unexpected(what: &str) -> Self {
         Self::Unavailable { kind: "protocol", message: format!("unexpected answer to {what}") }
     }

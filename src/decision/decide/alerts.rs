@@ -260,11 +260,12 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<
             (held, _) => {
                 let held = held?; // no target is a guard of its own
                 let guard = held.guard;
-                if incident.held.as_ref() != Some(&held) {
+                let changed = incident.held.as_ref().is_none_or(|before| before.guard != guard);
+                if changed {
                     incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
                 }
                 incident.held = Some(held);
-                ask(incident, limit, true);
+                ask(incident, limit, stronger || changed);
                 return Some(Acted::Held(guard));
             }
         },
@@ -304,9 +305,12 @@ fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
     let waiting = incident.phase == Phase::AwaitingDecision;
     if changed || !waiting {
         incident.ask += 1;
+        incident.escalations = 0;
     }
     incident.deadline = match incident.deadline {
         Some(deadline) if waiting => Some(deadline.min(limit)),
+        // escalated as often as it may be: the same question does not start over
+        None if waiting && !changed => None,
         _ => Some(limit),
     };
     incident.phase = Phase::AwaitingDecision;
