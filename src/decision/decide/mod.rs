@@ -225,7 +225,6 @@ pub enum RefusalCode {
     NoKnownGood,
     AlreadyDecided,
     Differs,
-    TooManyVersions,
 }
 
 impl RefusalCode {
@@ -240,7 +239,6 @@ impl RefusalCode {
             RefusalCode::NoKnownGood => "no_known_good",
             RefusalCode::AlreadyDecided => "already_decided",
             RefusalCode::Differs => "differs",
-            RefusalCode::TooManyVersions => "too_many_versions",
         }
     }
 
@@ -406,22 +404,22 @@ impl<'a> Draft<'a> {
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
         // its alerts are news again
         self.state.strays.retain(|s| s.version != *version);
-        self.limit_versions();
+        self.limit_versions(version);
     }
 
-    /// Makes room for a new version by forgetting the one longest out of use that nobody could need.
-    fn limit_versions(&mut self) {
+    /// Makes room for `new` by forgetting the version longest out of use that nobody could need.
+    fn limit_versions(&mut self, new: &VersionName) {
         while self.state.versions.len() > Policy::MAX_VERSIONS {
             let serving = self.serving().cloned();
             let protected: Vec<_> =
                 self.state.targets(serving.as_ref(), self.policy, self.now).into_iter().take(10).cloned().collect();
-            let newest = self.state.versions.iter().map(|v| v.known_since).max();
+            let troubled = |v: &VersionName| self.state.open_incidents().any(|i| i.version == *v);
             let oldest = self
                 .state
                 .versions
                 .iter()
-                .filter(|v| Some(&v.version) != serving.as_ref() && !protected.contains(&v.version))
-                .filter(|v| Some(v.known_since) != newest)
+                .filter(|v| v.version != *new && Some(&v.version) != serving.as_ref())
+                .filter(|v| !protected.contains(&v.version) && !troubled(&v.version))
                 .min_by_key(|v| (v.last_active.unwrap_or(v.known_since), v.known_since))
                 .map(|v| (v.version.clone(), v.has_content));
             let Some((oldest, has_content)) = oldest else { break };

@@ -200,11 +200,7 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
         record.has_content = true;
         draft.content.push((request.version.clone(), Some(content.clone())));
     }
-    draft.limit_versions();
-    if draft.state.versions.len() > Policy::MAX_VERSIONS {
-        let message = format!("{} versions are kept at most and all of them are in use", Policy::MAX_VERSIONS);
-        return Err(Refusal::new(RefusalCode::TooManyVersions, message));
-    }
+    draft.limit_versions(&request.version);
     Ok(Answer::Registered { created, known_good })
 }
 
