@@ -196,7 +196,7 @@ impl AlertRecord {
             && self.action >= alert.trigger.action
     }
 
-    fn rank(&self) -> (Action, Severity) {
+    pub fn rank(&self) -> (Action, Severity) {
         (self.action, self.severity)
     }
 }
@@ -286,6 +286,14 @@ impl Incident {
     /// The firing alert with the strongest action, the most severe of these.
     pub fn strongest(&self) -> Option<&AlertRecord> {
         self.alerts.iter().filter(|a| a.firing).max_by_key(|a| a.rank())
+    }
+
+    /// So many alerts fire that `alert`, no stronger than these and new, is not even remembered.
+    pub fn has_enough_without(&self, alert: &Alert) -> bool {
+        let rank = (alert.trigger.action, alert.trigger.severity);
+        self.alerts.len() >= Policy::MAX_ALERTS
+            && self.alerts.iter().all(|r| r.firing && r.fingerprint != alert.fingerprint)
+            && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
     pub fn is_firing(&self) -> bool {

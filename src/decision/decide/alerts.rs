@@ -104,6 +104,9 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
             }
             return Ok((incident.id.clone(), Joined::Again));
         }
+        if incident.has_enough_without(alert) {
+            return Ok((incident.id.clone(), Joined::Again));
+        }
         if served {
             return Ok((incident.id.clone(), Joined::Updated(add(incident, alert, now))));
         }
@@ -167,9 +170,12 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
         }
         None => {
             if incident.alerts.len() >= Policy::MAX_ALERTS {
-                // an ended one goes first; among firing ones the newest is the least needed
-                let victim = incident.alerts.iter().position(|r| !r.firing).unwrap_or(incident.alerts.len() - 1);
-                incident.alerts.remove(victim);
+                // an ended one goes first, then the weakest
+                let victim = (0..incident.alerts.len()).min_by_key(|i| {
+                    let record = &incident.alerts[*i];
+                    (record.firing, record.rank())
+                });
+                incident.alerts.remove(victim.unwrap_or_default());
             }
             incident.alerts.push(AlertRecord::new(alert, now));
             ("joined", text)

@@ -451,17 +451,23 @@ impl<'a> Draft<'a> {
     }
 
     fn remember(&mut self, stray: Stray) {
-        let known =
-            self.state.strays.iter_mut().find(|s| s.version == stray.version && s.fingerprint == stray.fingerprint);
-        match known {
-            Some(known) => *known = stray,
-            None => {
-                if self.state.strays.len() >= Policy::MAX_STRAYS {
-                    self.state.strays.remove(0);
-                }
-                self.state.strays.push(stray);
-            }
+        let strays = &mut self.state.strays;
+        if let Some(known) =
+            strays.iter_mut().find(|s| s.version == stray.version && s.fingerprint == stray.fingerprint)
+        {
+            *known = stray;
+            return;
         }
+        if strays.len() >= Policy::MAX_STRAYS {
+            // one alert is enough to call a version unhealthy: where there are several, one makes room
+            let on = |version: &VersionName| strays.iter().filter(|s| s.version == *version).count();
+            if on(&stray.version) > 0 {
+                return;
+            }
+            let spare = strays.iter().position(|s| on(&s.version) > 1).unwrap_or(0);
+            strays.remove(spare);
+        }
+        strays.push(stray);
     }
 
     fn next_id(&mut self) -> IncidentId {
