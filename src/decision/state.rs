@@ -97,6 +97,7 @@ pub struct Suppressed {
     pub fingerprint: String,
     /// A higher severity is heard again.
     pub severity: Severity,
+    /// Moves on while the alert repeats: one that stopped without a word must not stay silent for good.
     pub since: Timestamp,
 }
 

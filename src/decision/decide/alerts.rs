@@ -91,10 +91,17 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     let refresh_after = draft.policy.refresh_after();
     let served = draft.has_traffic(&alert.version);
     let severity = alert.trigger.severity;
-    let silenced = draft.state.suppressed.iter().any(|s| {
-        s.fingerprint == alert.fingerprint && s.version == alert.version && severity <= s.severity
+    let forget_after = draft.policy.forget_after;
+    let silenced = draft.state.suppressed.iter_mut().find(|s| {
+        s.fingerprint == alert.fingerprint
+            && s.version == alert.version
+            && severity <= s.severity
+            && now.since(s.since) < forget_after
     });
-    if silenced {
+    if let Some(silenced) = silenced {
+        if now.since(silenced.since) >= refresh_after {
+            silenced.since = now;
+        }
         return Err(outcome(Outcome::Ignored, "dismissed", None));
     }
     if let Some(incident) = draft.state.open_incident_on(&alert.version) {

@@ -627,6 +627,7 @@ impl<'a> Draft<'a> {
                 || (i.phase == Phase::Resolved && i.closed_at.is_some_and(|at| now.since(at) < policy.reopen_within))
         });
         self.state.strays.retain(|s| now.since(s.last_seen) < policy.forget_after);
+        self.state.suppressed.retain(|s| now.since(s.since) < policy.forget_after);
         let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
         self.state.suppressed.drain(..excess);
     }
