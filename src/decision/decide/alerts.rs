@@ -64,15 +64,21 @@ fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec
         return joined.into_iter().filter_map(Result::err).collect();
     };
     let news = joined.iter().flatten().any(|(_, joined)| *joined != Joined::Again);
-    let acted = if news { act(draft, &id, version) } else { act_if_unheld(draft, &id, version) };
+    let asks_rollback = |alert: &Alert| alert.trigger.action == Action::Rollback;
+    let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
+        asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
+    });
+    let acted = if news { act(draft, &id, version, urgent) } else { act_if_unheld(draft, &id, version) };
+    // an alert that only came by lets a held one act, which has no outcome of its own in this delivery
+    let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
         let (id, joined) = match joined {
             Ok(joined) => joined,
             Err(outcome) => return outcome,
         };
-        let rollback = alert.trigger.action == Action::Rollback;
+        let rollback = asks_rollback(alert);
         let (what, reason) = match (&acted, joined) {
-            (Some(Acted::Flipped), _) if rollback => (Outcome::RolledBack, "alert"),
+            (Some(Acted::Flipped), _) if rollback || came_by => (Outcome::RolledBack, "alert"),
             (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
                 (Outcome::Held, guard.as_str())
             }
@@ -248,20 +254,24 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
-/// Makes the incident follow the strongest of its firing alerts.
-fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+/// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
+fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (draft.now, draft.policy);
     let target = draft.state.target(Some(version), policy, now).cloned();
     let held = draft.guard(version);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
+    let other = stronger || incident.target != target;
     incident.severity = strongest.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
     incident.decider =
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
     incident.target = target.clone();
+    if incident.phase == Phase::Investigating && !stronger && !urgent {
+        return Some(Acted::Asked); // a person has it in hand
+    }
     let limit = now.plus(strongest.time_limit);
     match strongest.action {
         Action::Rollback => match (held, target) {
@@ -273,21 +283,16 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<
             (held, _) => {
                 let held = held?; // no target is a guard of its own
                 let guard = held.guard;
-                let changed = incident.held.as_ref().is_none_or(|before| before.guard != guard);
-                if changed {
+                let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
+                if other_guard {
                     incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
                 }
                 incident.held = Some(held);
-                ask(incident, limit, stronger || changed);
+                ask(incident, limit, other || other_guard);
                 return Some(Acted::Held(guard));
             }
         },
-        Action::Page | Action::Recommend => {
-            let investigated = incident.phase == Phase::Investigating && !stronger;
-            if !investigated {
-                ask(incident, limit, stronger);
-            }
-        }
+        Action::Page | Action::Recommend => ask(incident, limit, other),
         Action::Observe => {
             if incident.phase == Phase::Observing && incident.deadline.is_none() {
                 // reopened: the clock of the observation goes on
@@ -308,7 +313,7 @@ fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) 
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
     if waits && draft.has_traffic(version) && draft.guard(version).is_none() {
-        return act(draft, id, version);
+        return act(draft, id, version, true);
     }
     None
 }
