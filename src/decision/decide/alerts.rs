@@ -249,6 +249,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     add(incident, alert, now);
     incident.closed_at = None;
     incident.escalations = 0;
+    incident.held = None;
     incident.deadline = None;
     incident.phase = Phase::Observing;
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
