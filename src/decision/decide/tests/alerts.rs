@@ -1,0 +1,265 @@
+//! The rows of the decision tree that alerts drive.
+
+use super::*;
+
+#[test]
+fn a_critical_alert_on_the_active_version_flips_once() {
+    let mut world = World::with_a_fresh_release();
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!(world.served(), "v1");
+    assert_eq!(world.phase(), Phase::Verifying);
+    for _ in 0..3 {
+        world.pass(seconds(5));
+        assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    }
+    assert_eq!(world.rollbacks(), ["v2>v1"]);
+    assert_eq!(world.incidents.len(), 1);
+}
+
+#[test]
+fn a_flip_tells_what_it_did_to_everyone() {
+    let mut world = World::with_a_fresh_release();
+    world.routing = vec![("v1".to_owned(), "10".to_owned()), ("v2".to_owned(), "90".to_owned())];
+    let commit = world.happens(&Event::Alerts(vec![critical("v2")])).commit.expect("a flip");
+    let entry = &commit.log[0];
+    assert_eq!((entry.event, entry.operator.as_str()), (LogEvent::Rollback, "system"));
+    assert_eq!(entry.reason, "ErrorRateCritical: ErrorRateCritical on v2");
+    let incident = world.latest();
+    assert_eq!(entry.incident.as_ref(), Some(&incident.id));
+    let flip = incident.flip.as_ref().expect("a flip");
+    assert_eq!((flip.at, flip.mode, flip.from.as_str(), flip.to.as_str()), (world.now, FlipMode::Auto, "v2", "v1"));
+    assert_eq!(incident.deadline, Some(world.now.plus(world.policy.verification_deadline)));
+    assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
+    assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
+    let served = commit.served.expect("v1");
+    assert_eq!((served.version, served.previous), (v("v1"), None), "the quarantined version is nobody's target");
+    assert!(served.first_active < world.now.minus(hours(2)), "a rollback does not make v1 young again");
+    assert_eq!(commit.automatic.map(|a| (a.max, a.window)), Some((5, minutes(5))));
+}
+
+#[test]
+fn page_recommend_and_observe_ask_as_the_table_says() {
+    let rows = [
+        (high("v2"), "incident_opened page", Phase::AwaitingDecision, minutes(5), "on-call"),
+        (high("v2").within(minutes(10)), "incident_opened page", Phase::AwaitingDecision, minutes(10), "on-call"),
+        (
+            recommend("v2").decided_by("product-pm"),
+            "incident_opened recommend",
+            Phase::AwaitingDecision,
+            minutes(30),
+            "product-pm",
+        ),
+        (medium("v2"), "incident_opened observe", Phase::Observing, hours(1), "on-call"),
+    ];
+    for (alert, outcome, phase, limit, decider) in rows {
+        let mut world = World::with_a_fresh_release();
+        assert_eq!(world.alert(alert.clone()), outcome);
+        assert_eq!(world.served(), "v2", "{outcome}: a person decides");
+        let incident = world.latest();
+        assert_eq!((incident.phase, incident.deadline), (phase, Some(world.now.plus(limit))), "{outcome}");
+        assert_eq!((incident.decider.as_str(), incident.target.clone()), (decider, Some(v("v1"))));
+        assert_eq!(incident.ask, u32::from(phase == Phase::AwaitingDecision), "{outcome}");
+        assert_eq!(world.alert(alert), "duplicate duplicate");
+    }
+}
+
+#[test]
+fn a_duplicate_writes_nothing() {
+    for alert in [critical("v2"), high("v2"), recommend("v2"), medium("v2")] {
+        let mut world = World::with_a_fresh_release();
+        world.alert(alert.clone());
+        assert!(!world.would_write(std::slice::from_ref(&alert)), "{alert:?}");
+        world.now = world.now.plus(seconds(45));
+        assert!(!world.would_write(&[alert]));
+    }
+}
+
+#[test]
+fn a_duplicate_may_differ_in_everything_that_two_alertmanagers_word_differently() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(Alert { starts_at: Some(world.now), ..critical("v2") });
+    let other = Alert {
+        starts_at: Some(world.now.minus(seconds(3))),
+        value: "7.1 %".to_owned(),
+        generator_url: "http://prometheus-b/graph".to_owned(),
+        ..critical("v2")
+    };
+    assert!(!world.would_write(&[other]));
+}
+
+#[test]
+fn a_long_firing_alert_is_remembered_as_heard_but_rarely() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(world.policy.refresh_after() - seconds(1));
+    assert!(!world.would_write(&[high("v2")]));
+    world.pass(seconds(1));
+    assert_eq!(world.alert(high("v2")), "duplicate duplicate");
+    assert_eq!(world.latest().alerts[0].last_seen, world.now);
+}
+
+#[test]
+fn an_alert_on_a_version_without_traffic_does_nothing() {
+    let mut world = World::with_a_fresh_release();
+    assert_eq!(world.alert(critical("v1")), "ignored not_active");
+    assert_eq!(world.served(), "v2");
+    assert_eq!(world.state.strays.len(), 1, "but v1 is no healthy target now");
+    assert!(!world.would_write(&[critical("v1")]));
+    assert_eq!(world.alert(critical("v1").resolved()), "resolved resolved");
+    assert!(world.state.strays.is_empty());
+}
+
+#[test]
+fn an_alert_on_an_unheard_of_prompt_or_version_leaves_no_trace() {
+    let mut nobody = World::new();
+    assert!(!nobody.would_write(&[critical("v2")]));
+    assert_eq!(nobody.alert(critical("v2")), "ignored not_active");
+    let mut world = World::with_a_fresh_release();
+    assert!(!world.would_write(&[critical("v99"), critical("v99").resolved()]));
+    assert_eq!(world.alert(critical("v99").resolved()), "ignored unknown_alert");
+}
+
+#[test]
+fn after_a_flip_what_the_incident_knows_is_a_duplicate_before_it_is_not_active() {
+    let mut world = World::with_a_fresh_release();
+    world.deliver(&[critical("v2"), high("v2")]);
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    assert_eq!(world.alert(high("v2")), "duplicate duplicate");
+    assert_eq!(world.alert(recommend("v2")), "ignored not_active", "news, but about a version out of service");
+    assert_eq!(world.phase(), Phase::Verifying);
+}
+
+#[test]
+fn another_alert_joins_and_the_strongest_action_wins() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2").decided_by("product-pm"));
+    assert_eq!(world.phase(), Phase::Observing);
+    world.pass(minutes(1));
+    assert_eq!(world.alert(recommend("v2").decided_by("product-pm")), "incident_updated joined");
+    let incident = world.latest();
+    assert_eq!((incident.phase, incident.action), (Phase::AwaitingDecision, Action::Recommend));
+    assert_eq!((incident.decider.as_str(), incident.deadline), ("product-pm", Some(world.now.plus(minutes(30)))));
+    world.pass(minutes(1));
+    assert_eq!(world.alert(high("v2")), "incident_updated joined");
+    let incident = world.latest();
+    assert_eq!((incident.action, incident.decider.as_str()), (Action::Page, "on-call"));
+    assert_eq!(incident.deadline, Some(world.now.plus(minutes(5))));
+    assert_eq!(incident.ask, 2, "what is asked changed");
+    world.pass(minutes(1));
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!((world.incidents.len(), world.phase()), (1, Phase::Verifying));
+}
+
+#[test]
+fn a_weaker_alert_joins_without_changing_the_question() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    let (ask, deadline) = (world.latest().ask, world.latest().deadline);
+    world.pass(minutes(1));
+    assert_eq!(world.alert(medium("v2")), "incident_updated joined");
+    assert_eq!(world.alert(high("v2").named("Latency").within(minutes(10))), "incident_updated joined");
+    let incident = world.latest();
+    assert_eq!((incident.ask, incident.deadline, incident.action), (ask, deadline, Action::Page));
+}
+
+#[test]
+fn a_deadline_only_moves_earlier() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2").within(minutes(10)));
+    let began = world.now;
+    world.pass(minutes(1));
+    world.alert(high("v2").named("Latency").within(minutes(2)));
+    assert_eq!(world.latest().deadline, Some(began.plus(minutes(3))));
+    world.alert(high("v2").named("Third").within(minutes(30)));
+    assert_eq!(world.latest().deadline, Some(began.plus(minutes(3))));
+}
+
+#[test]
+fn the_same_alert_with_a_stronger_action_is_worse_not_a_duplicate() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    let worse = Alert { fingerprint: high("v2").fingerprint, ..critical("v2") };
+    assert_eq!(world.alert(worse), "rolled_back alert");
+    assert_eq!(world.latest().alerts.len(), 1);
+}
+
+#[test]
+fn a_critical_alert_acts_in_every_phase() {
+    for phase in [Phase::Observing, Phase::AwaitingDecision, Phase::Investigating] {
+        let mut world = World::with_a_fresh_release();
+        world.alert(if phase == Phase::Observing { medium("v2") } else { high("v2") });
+        if phase == Phase::Investigating {
+            world.choose(Choice::Investigate);
+        }
+        assert_eq!(world.phase(), phase);
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{phase}");
+        assert_eq!((world.served(), world.incidents.len()), ("v1", 1));
+    }
+}
+
+#[test]
+fn an_investigation_is_interrupted_only_by_something_worse() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(recommend("v2"));
+    world.choose(Choice::Investigate);
+    let ask = world.latest().ask;
+    assert_eq!(world.alert(recommend("v2").named("Tone")), "incident_updated joined");
+    assert_eq!((world.phase(), world.latest().ask), (Phase::Investigating, ask));
+    assert_eq!(world.alert(high("v2")), "incident_updated joined");
+    assert_eq!((world.phase(), world.latest().ask), (Phase::AwaitingDecision, ask + 1));
+}
+
+#[test]
+fn alerts_of_a_rolled_back_version_reopen_nothing() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(minutes(1));
+    world.alert(critical("v2").resolved());
+    assert_eq!(world.alert(critical("v2")), "ignored not_active");
+    world.pass(minutes(10));
+    assert_eq!(world.phase(), Phase::Unverified);
+    assert_eq!(world.alert(critical("v2")), "ignored not_active");
+    assert_eq!((world.served(), world.incidents.len()), ("v1", 1));
+}
+
+#[test]
+fn what_was_not_understood_in_the_labels_is_said_in_the_incident() {
+    let mut world = World::with_a_fresh_release();
+    let labels = TriggerLabels { severity: Some("critical"), action: Some("explode"), ..TriggerLabels::default() };
+    let odd = Alert { trigger: Trigger::read(labels, &world.policy), ..critical("v2") };
+    assert_eq!(world.alert(odd), "incident_opened page");
+    assert!(world.latest().notes[0].text.contains("unknown action \"explode\""), "{:?}", world.latest().notes);
+}
+
+#[test]
+fn an_incident_remembers_only_so_many_alerts_and_notes_but_always_the_worst() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.dry_run = true;
+    let mut many: Vec<Alert> = (0..200).map(|n| high("v2").named(&format!("High{n}"))).collect();
+    many.push(critical("v2"));
+    assert_eq!(world.deliver(&many)[200], "held dry_run");
+    assert_eq!(world.latest().alerts.len(), Policy::MAX_ALERTS);
+    assert!(world.latest().alerts.iter().any(|a| a.action == Action::Rollback));
+    assert!(!world.would_write(&many), "those that found no room are not news each time");
+    let first = world.latest().notes[0].text.clone();
+    for _ in 0..60 {
+        world.alert(critical("v2").resolved());
+        world.alert(critical("v2"));
+    }
+    assert_eq!(world.latest().notes.len(), Policy::MAX_NOTES);
+    assert_eq!(world.latest().notes[0].text, first, "how it began is kept");
+}
+
+#[test]
+fn versions_without_traffic_fill_no_memory_and_each_stays_known_as_unhealthy() {
+    let mut world = World::with_a_fresh_release();
+    world.register("v3");
+    let mut many: Vec<Alert> = (0..200).map(|n| high("v3").named(&format!("High{n}"))).collect();
+    many.push(high("v1"));
+    world.deliver(&many);
+    assert_eq!(world.state.strays.len(), Policy::MAX_STRAYS);
+    for version in ["v1", "v3"] {
+        assert!(world.state.strays.iter().any(|s| s.version == v(version)), "{version}");
+    }
+    assert!(!world.would_write(&many));
+}

@@ -1,0 +1,205 @@
+//! What keeps a rollback from happening by itself, and what becomes of the incident.
+
+use super::*;
+
+/// Puts one guard in the way.
+fn put(world: &mut World, guard: Guard) {
+    match guard {
+        Guard::Paused => world.paused = Some("dana: launch".to_owned()),
+        Guard::DryRun => world.policy.dry_run = true,
+        Guard::NoKnownGood => world.state.version_mut(&v("v1")).expect("v1").known_good = None,
+        Guard::TargetUnhealthy => assert_eq!(world.alert(high("v1")), "ignored not_active"),
+        Guard::Cooldown => {
+            // v2 becomes what a rollback put there
+            world.release("v3");
+            let back = Rollback { target: Some(v("v2")), ..rollback() };
+            assert!(matches!(world.roll_back(back), Answer::Changed { unchanged: false, .. }));
+        }
+        Guard::Budget => world.recent_auto = world.policy.max_auto_rollbacks,
+    }
+}
+
+fn rollback() -> Rollback {
+    Rollback { target: None, from: None, reason: "test".to_owned(), operator: "dana".to_owned(), force: true }
+}
+
+#[test]
+fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
+    for guard in Guard::ALL {
+        let mut world = World::with_a_fresh_release();
+        world.policy.fallback_decider = "the-night-shift".to_owned();
+        put(&mut world, guard);
+        let flips = world.rollbacks().len();
+        assert_eq!(world.alert(critical("v2")), format!("held {}", guard.as_str()));
+        assert_eq!((world.served(), world.rollbacks().len()), ("v2", flips), "{guard:?}");
+        let incident = world.latest();
+        assert_eq!(incident.phase, Phase::AwaitingDecision, "{guard:?}");
+        assert_eq!(incident.held.as_ref().map(|h| h.guard), Some(guard));
+        assert_eq!(incident.decider, "the-night-shift", "{guard:?}");
+        assert_eq!(incident.deadline, Some(world.now.plus(minutes(2))), "{guard:?}");
+        assert_eq!(world.notes(NoteKind::Held), 1, "the thread says which guard and why");
+        assert!(!world.would_write(&[critical("v2")]), "{guard:?}: a repeat asks for nothing new");
+        assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    }
+}
+
+#[test]
+fn the_first_guard_in_the_list_is_the_one_that_is_named() {
+    for first in Guard::ALL {
+        let mut world = World::with_a_fresh_release();
+        for guard in Guard::ALL.into_iter().rev().filter(|g| *g >= first) {
+            put(&mut world, guard);
+        }
+        assert_eq!(world.alert(critical("v2")), format!("held {}", first.as_str()));
+    }
+}
+
+#[test]
+fn a_held_critical_acts_on_its_next_repeat_once_the_guard_is_gone() {
+    for guard in [Guard::Paused, Guard::DryRun, Guard::NoKnownGood, Guard::TargetUnhealthy, Guard::Budget] {
+        let mut world = World::with_a_fresh_release();
+        put(&mut world, guard);
+        world.alert(critical("v2"));
+        match guard {
+            Guard::Paused => world.paused = None,
+            Guard::DryRun => world.policy.dry_run = false,
+            Guard::NoKnownGood => drop(world.mark_known_good("v1")),
+            Guard::TargetUnhealthy => drop(world.alert(high("v1").resolved())),
+            _ => world.recent_auto = 0,
+        }
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{guard:?}");
+        let incident = world.latest();
+        assert_eq!((world.served(), incident.phase, incident.held.clone()), ("v1", Phase::Verifying, None));
+        assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+        assert_eq!(world.incidents.len(), 1);
+    }
+}
+
+#[test]
+fn a_held_critical_waits_for_the_person_who_investigates() {
+    let mut world = World::with_a_fresh_release();
+    put(&mut world, Guard::Paused);
+    world.alert(critical("v2"));
+    world.choose(Choice::Investigate);
+    world.paused = None;
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    assert_eq!(world.alert(high("v2")), "incident_updated joined", "a lesser alert is no reason to act either");
+    assert_eq!((world.served(), world.phase()), ("v2", Phase::Investigating));
+    assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "rolled_back alert", "a new critical is");
+}
+
+#[test]
+fn a_lesser_alert_that_lets_a_held_critical_act_reports_the_rollback() {
+    let mut world = World::with_a_fresh_release();
+    put(&mut world, Guard::Paused);
+    world.alert(critical("v2"));
+    world.paused = None;
+    assert_eq!(world.alert(high("v2")), "rolled_back alert");
+    assert_eq!(world.rollbacks(), ["v2>v1"]);
+}
+
+#[test]
+fn a_held_critical_that_ended_acts_no_more() {
+    let mut world = World::with_a_fresh_release();
+    put(&mut world, Guard::Paused);
+    world.deliver(&[critical("v2"), high("v2")]);
+    world.alert(critical("v2").resolved());
+    world.paused = None;
+    assert_eq!(world.alert(high("v2")), "duplicate duplicate");
+    assert_eq!(world.served(), "v2");
+}
+
+#[test]
+fn joining_a_held_incident_makes_no_click_stale() {
+    let mut world = World::with_a_fresh_release();
+    put(&mut world, Guard::Paused);
+    world.alert(critical("v2"));
+    let ask = world.latest().ask;
+    world.alert(high("v2"));
+    world.alert(critical("v2").named("LatencyCritical"));
+    assert_eq!(world.latest().ask, ask, "the question is the same");
+    world.paused = None;
+    world.policy.dry_run = true;
+    world.alert(critical("v2").named("ThirdCritical"));
+    assert_eq!(world.latest().ask, ask + 1, "it is held for another reason now");
+}
+
+#[test]
+fn the_cooldown_ends_with_time_or_with_a_persons_activation() {
+    let after_a_rollback = || {
+        let mut world = World::new();
+        for version in ["v0", "v1"] {
+            world.release(version);
+            world.pass(hours(2));
+        }
+        world.release("v2");
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+        world
+    };
+    let mut world = after_a_rollback();
+    world.pass(minutes(30) - seconds(1));
+    assert_eq!(world.alert(critical("v1")), "held cooldown");
+    world.pass(seconds(1));
+    assert_eq!(world.alert(critical("v1")), "rolled_back alert", "no earlier than after the cooldown");
+    assert_eq!(world.rollbacks(), ["v2>v1", "v1>v0"]);
+
+    let mut world = after_a_rollback();
+    world.activate("v1", true);
+    assert_eq!(world.alert(critical("v1")), "rolled_back alert", "a person stood behind v1");
+
+    let mut world = after_a_rollback();
+    world.release("v3");
+    assert_eq!(world.alert(critical("v3")), "rolled_back alert", "v3 was put there by a person");
+
+    let mut world = after_a_rollback();
+    world.set_active("v3");
+    assert_eq!(world.alert(critical("v3")), "rolled_back alert", "v3 was put there by CI");
+}
+
+#[test]
+fn the_budget_counts_other_prompts_and_zero_means_never() {
+    let mut world = World::with_a_fresh_release();
+    world.recent_auto = 4;
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert", "the fifth is within the budget");
+    let mut world = World::with_a_fresh_release();
+    world.recent_auto = 5;
+    assert_eq!(world.alert(critical("v2")), "held budget", "the sixth is not");
+    let mut world = World::with_a_fresh_release();
+    world.policy.max_auto_rollbacks = 0;
+    assert_eq!(world.alert(critical("v2")), "held budget");
+    assert!(world.latest().held.as_ref().unwrap().detail.contains("off"));
+}
+
+#[test]
+fn an_alert_on_the_target_stops_counting_when_it_is_forgotten() {
+    let mut world = World::with_a_fresh_release();
+    put(&mut world, Guard::TargetUnhealthy);
+    world.pass(world.policy.forget_after - seconds(1));
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    world.pass(seconds(1));
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+}
+
+#[test]
+fn alerts_of_a_version_replaced_by_a_person_make_it_an_unhealthy_target() {
+    let mut world = World::new();
+    world.release("v1");
+    world.pass(hours(2));
+    world.alert(high("v1"));
+    world.release("v2");
+    assert_eq!(world.latest().phase, Phase::Superseded);
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    assert!(world.is_known_good("v1"), "it stays known-good: the alert may end");
+}
+
+#[test]
+fn guards_bind_only_the_system() {
+    for guard in [Guard::Paused, Guard::DryRun, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget] {
+        let mut world = World::with_a_fresh_release();
+        put(&mut world, guard);
+        world.alert(critical("v2"));
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { unchanged: false, .. }), "{guard:?}");
+        assert_eq!(world.served(), "v1");
+        assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
+    }
+}

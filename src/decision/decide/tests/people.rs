@@ -1,0 +1,208 @@
+//! What people answer to an incident.
+
+use super::world::refusal;
+use super::*;
+
+#[test]
+fn approving_rolls_back() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { mode: Some(FlipMode::Approved), .. }));
+    let incident = world.latest();
+    assert_eq!((incident.phase, incident.decided_by.as_deref()), (Phase::Verifying, Some("dana")));
+    assert_eq!(world.rollbacks(), ["v2>v1"]);
+    assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::AlreadyDecided, "a second click");
+    assert_eq!(world.rollbacks().len(), 1);
+}
+
+#[test]
+fn approving_can_name_another_target_under_the_rules_of_any_rollback() {
+    let mut world = World::with_a_fresh_release();
+    world.register("staged");
+    world.alert(high("v2"));
+    let approve = |world: &mut World, target: &str, force| {
+        let incident = world.latest().id.clone();
+        let (choice, operator, target) = (Choice::Approve, "dana".to_owned(), Some(v(target)));
+        world.happens(&Event::Decide { incident, choice, operator, target, force })
+    };
+    for (target, force, code) in [
+        ("v99", true, RefusalCode::UnknownVersion),
+        ("staged", false, RefusalCode::NeedsForce),
+        ("v2", true, RefusalCode::Moved),
+    ] {
+        let decision = approve(&mut world, target, force);
+        assert_eq!((refusal(&decision.answer), decision.commit), (code, None), "{target}");
+    }
+    approve(&mut world, "staged", true);
+    assert_eq!(world.served(), "staged");
+}
+
+#[test]
+fn approving_without_a_known_good_version_is_refused() {
+    let mut world = World::new();
+    world.release("v1");
+    world.alert(high("v1"));
+    assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::NoKnownGood);
+    assert_eq!(world.phase(), Phase::AwaitingDecision);
+}
+
+#[test]
+fn a_click_on_an_incident_overtaken_by_ci_is_refused_and_the_change_is_noticed() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.set_active("v3");
+    assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::AlreadyDecided);
+    assert_eq!((world.served(), world.phase()), ("v3", Phase::Superseded));
+    assert_eq!(world.log.last().map(|e| e.event), Some(LogEvent::External));
+}
+
+#[test]
+fn an_unknown_incident_is_not_found() {
+    let mut world = World::with_a_fresh_release();
+    let incident = IncidentId("gone".to_owned());
+    let click = Event::Decide { incident, choice: Choice::Undo, operator: "dana".to_owned(), target: None, force: true };
+    let decision = world.happens(&click);
+    assert_eq!((refusal(&decision.answer), decision.commit), (RefusalCode::UnknownIncident, None));
+}
+
+#[test]
+fn investigating_stops_the_deadline_and_is_asked_about_again() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(minutes(4));
+    assert_eq!(world.choose(Choice::Investigate), Answer::Decided(Phase::Investigating));
+    world.pass(minutes(5) - seconds(1));
+    assert_eq!((world.phase(), world.latest().escalations), (Phase::Investigating, 0));
+    world.pass(seconds(1));
+    assert_eq!((world.phase(), world.notes(NoteKind::Asked)), (Phase::AwaitingDecision, 1));
+    assert_eq!(world.latest().escalations, 0, "asked again, not escalated");
+}
+
+#[test]
+fn whoever_investigates_answered_so_escalation_begins_anew() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(hours(2));
+    assert_eq!(world.latest().escalations, Policy::ESCALATIONS);
+    world.choose(Choice::Investigate);
+    world.pass(hours(2));
+    assert_eq!(world.latest().escalations, Policy::ESCALATIONS);
+    assert_eq!(world.notes(NoteKind::Escalated), 2 * Policy::ESCALATIONS as usize);
+}
+
+#[test]
+fn a_dismissed_alert_is_silent_until_it_resolves() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    for _ in 0..3 {
+        world.pass(minutes(5));
+        assert_eq!(world.alert(high("v2")), "ignored dismissed");
+        assert!(!world.would_write(&[high("v2")]));
+    }
+    assert_eq!(world.alert(high("v2").resolved()), "resolved resolved");
+    assert_eq!(world.alert(high("v2")), "incident_opened page");
+    assert_eq!(world.incidents.len(), 2, "a dismissed incident is not reopened");
+}
+
+#[test]
+fn a_dismissal_silences_neither_other_alerts_nor_worse_nor_other_versions() {
+    let dismissed = || {
+        let mut world = World::with_a_fresh_release();
+        world.alert(high("v2"));
+        world.choose(Choice::Dismiss);
+        world
+    };
+    let worse = Alert { fingerprint: high("v2").fingerprint, ..critical("v2") };
+    assert_eq!(dismissed().alert(worse), "rolled_back alert");
+    assert_eq!(dismissed().alert(recommend("v2")), "incident_opened recommend");
+    let mut world = dismissed();
+    world.release("v3");
+    let other = Alert { fingerprint: high("v2").fingerprint, ..high("v3") };
+    assert_eq!(world.alert(other), "incident_opened page");
+}
+
+#[test]
+fn a_dismissal_does_not_silence_what_had_ended_already() {
+    let mut world = World::with_a_fresh_release();
+    world.deliver(&[high("v2"), recommend("v2")]);
+    world.alert(recommend("v2").resolved());
+    world.choose(Choice::Dismiss);
+    assert_eq!(world.alert(recommend("v2")), "incident_opened recommend");
+}
+
+#[test]
+fn a_dismissed_alert_that_stopped_without_a_word_is_heard_again_later() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    for _ in 0..6 {
+        world.pass(hours(4));
+        assert_eq!(world.alert(high("v2")), "ignored dismissed", "it still repeats");
+    }
+    world.pass(world.policy.forget_after); // silenced in Alertmanager: no resolved ever came
+    assert_eq!(world.alert(high("v2")), "incident_opened page");
+}
+
+#[test]
+fn dismissing_is_for_what_nobody_decided_yet() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    assert_eq!(refusal(&world.choose(Choice::Dismiss)), RefusalCode::AlreadyDecided);
+    assert_eq!(refusal(&world.choose(Choice::Investigate)), RefusalCode::AlreadyDecided);
+    assert_eq!(world.phase(), Phase::Verifying);
+}
+
+#[test]
+fn undoing_serves_the_version_again_and_trusts_it_as_before() {
+    let mut world = World::with_a_fresh_release();
+    world.pass(hours(1));
+    assert!(world.is_known_good("v2"));
+    world.alert(critical("v2"));
+    world.pass(minutes(1));
+    assert!(matches!(world.choose(Choice::Undo), Answer::Changed { unchanged: false, mode: None, .. }));
+    assert_eq!((world.served(), world.phase()), ("v2", Phase::Dismissed));
+    assert!(world.is_known_good("v2") && !world.is_quarantined("v2"));
+    assert_eq!(world.log.last().map(|e| e.event), Some(LogEvent::Activate));
+    assert_eq!(world.alert(critical("v2")), "ignored dismissed", "the alerts of that incident are silent");
+    assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "rolled_back alert", "others are not");
+    assert_eq!(world.rollbacks(), ["v2>v1", "v2>v1"]);
+}
+
+#[test]
+fn undoing_the_rollback_of_a_version_that_never_soaked_does_not_make_it_good() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.choose(Choice::Undo);
+    assert!(!world.is_known_good("v2"));
+    world.pass(hours(1));
+    assert!(world.is_known_good("v2"), "but it may soak");
+}
+
+#[test]
+fn an_undo_works_after_the_incident_has_closed_but_not_after_traffic_moved_on() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(hours(3));
+    assert_eq!(world.phase(), Phase::Unverified);
+    world.register("v4"); // any write: closed incidents leave the prompt's state
+    assert!(world.state.incidents.is_empty());
+    assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));
+    assert_eq!((world.served(), world.phase()), ("v2", Phase::Dismissed));
+    assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided, "once");
+
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(hours(3));
+    world.release("v3");
+    assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::Moved);
+    assert_eq!(world.served(), "v3");
+}
+
+#[test]
+fn an_undo_without_a_rollback_is_refused() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided);
+    assert_eq!((world.served(), world.phase()), ("v2", Phase::AwaitingDecision));
+}

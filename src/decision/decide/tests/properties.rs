@@ -1,0 +1,247 @@
+//! What holds whatever happens: random events over a few versions, with time in between.
+//! Each decision is checked by [`invariants`](super::invariants) as it is applied.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const VERSIONS: [&str; 5] = ["v0", "v1", "v2", "v3", "v4"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Deliver(Vec<Alert>),
+    Roll { target: Option<usize>, from: Option<usize>, force: bool },
+    Register { version: usize, known_good: bool },
+    Activate { version: usize, force: bool },
+    Set(usize),
+    Garble,
+    Delete,
+    Split(usize, usize),
+    Choose { latest: bool, choice: Choice, target: Option<usize>, force: bool },
+    Pause(bool),
+    DryRun(bool),
+    Spent(u32),
+}
+
+fn version() -> impl Strategy<Value = usize> {
+    0..VERSIONS.len()
+}
+
+fn one_alert() -> impl Strategy<Value = Alert> {
+    let row = prop_oneof![
+        3 => Just((Severity::Critical, Action::Rollback)),
+        2 => Just((Severity::High, Action::Page)),
+        1 => Just((Severity::High, Action::Recommend)),
+        1 => Just((Severity::Medium, Action::Observe)),
+        1 => Just((Severity::Critical, Action::Page)),
+    ];
+    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64).prop_map(
+        |(version, name, (severity, action), over, limit)| {
+            let alert = world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
+            if over { alert.resolved() } else { alert }
+        },
+    )
+}
+
+/// As Alertmanager sends them: one status for each fingerprint.
+fn delivery() -> impl Strategy<Value = Vec<Alert>> {
+    prop::collection::vec(one_alert(), 1..6).prop_map(|mut alerts| {
+        let mut seen = std::collections::BTreeSet::new();
+        alerts.retain(|alert| seen.insert(alert.fingerprint.clone()));
+        alerts
+    })
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    prop_oneof![Just(Choice::Approve), Just(Choice::Investigate), Just(Choice::Dismiss), Just(Choice::Undo)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let some_version = || prop::option::of(version());
+    prop_oneof![
+        6 => prop_oneof![0..120_u64, 0..8_000_u64, 0..90_000_u64].prop_map(Step::Pass),
+        10 => delivery().prop_map(Step::Deliver),
+        2 => (some_version(), some_version(), any::<bool>()).prop_map(|(target, from, force)| Step::Roll { target, from, force }),
+        2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
+        3 => (version(), any::<bool>()).prop_map(|(version, force)| Step::Activate { version, force }),
+        2 => version().prop_map(Step::Set),
+        1 => Just(Step::Garble),
+        1 => Just(Step::Delete),
+        1 => (version(), version()).prop_map(|(a, b)| Step::Split(a, b)),
+        4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
+            .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => any::<bool>().prop_map(Step::DryRun),
+        1 => (0..8_u32).prop_map(Step::Spent),
+    ]
+}
+
+/// Takes one step; every answer and commit of it.
+fn take(world: &mut World, step: &Step) -> Option<Decision> {
+    let named = |n: &usize| v(VERSIONS[*n]);
+    let operator = "dana".to_owned();
+    let event = match step {
+        Step::Pass(n) => {
+            world.pass(seconds(*n));
+            return None;
+        }
+        Step::Set(n) => {
+            world.set_active(VERSIONS[*n]);
+            Event::Look
+        }
+        Step::Garble => {
+            world.active = Active::Foreign("{}".to_owned());
+            return None; // noticed with whatever comes next
+        }
+        Step::Delete => {
+            world.active = Active::Absent;
+            return None;
+        }
+        Step::Split(a, b) => {
+            world.routing = vec![(VERSIONS[*a].to_owned(), "50".to_owned()), (VERSIONS[*b].to_owned(), "50".to_owned())];
+            return None;
+        }
+        Step::Pause(on) => {
+            world.paused = on.then(|| "dana".to_owned());
+            return None;
+        }
+        Step::DryRun(on) => {
+            world.policy.dry_run = *on;
+            return None;
+        }
+        Step::Spent(n) => {
+            world.recent_auto = *n;
+            return None;
+        }
+        Step::Deliver(alerts) => Event::Alerts(alerts.clone()),
+        Step::Roll { target, from, force } => Event::Rollback(Rollback {
+            target: target.as_ref().map(named),
+            from: from.as_ref().map(named),
+            reason: "because".to_owned(),
+            operator,
+            force: *force,
+        }),
+        Step::Register { version, known_good } => {
+            Event::Register(Register { known_good: *known_good, ..world::registration(VERSIONS[*version]) })
+        }
+        Step::Activate { version, force } => Event::Activate { version: named(version), operator, force: *force },
+        Step::Choose { latest, choice, target, force } => {
+            let mut ids = world.incidents.keys();
+            let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
+            Event::Decide { incident, choice: *choice, operator, target: target.as_ref().map(named), force: *force }
+        }
+    };
+    Some(world.happens(&event))
+}
+
+fn a_world() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.mark_known_good("v0");
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+    }
+
+    #[test]
+    fn the_same_delivery_again_at_the_same_instant_writes_nothing(
+        steps in prop::collection::vec(step(), 0..40),
+        delivery in delivery(),
+    ) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.deliver(&delivery);
+        prop_assert!(!world.would_write(&delivery));
+        let again = world.deliver(&delivery);
+        prop_assert!(again.iter().all(|said| !said.starts_with("rolled_back") && !said.starts_with("incident")), "{again:?}");
+    }
+
+    #[test]
+    fn a_replay_decides_the_same(steps in prop::collection::vec(step(), 1..40)) {
+        let (mut one, mut other) = (a_world(), a_world());
+        for step in &steps {
+            prop_assert_eq!(take(&mut one, step), take(&mut other, step));
+        }
+        prop_assert_eq!(one.state, other.state);
+    }
+
+    #[test]
+    fn an_alert_moves_the_deadline_of_a_waiting_incident_only_earlier(
+        steps in prop::collection::vec(step(), 0..40),
+        delivery in delivery(),
+    ) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.look();
+        let waiting = |world: &World| -> Vec<Incident> {
+            world.state.open_incidents().filter(|i| i.phase == Phase::AwaitingDecision).cloned().collect()
+        };
+        let before = waiting(&world);
+        world.deliver(&delivery);
+        for was in before {
+            let Some(is) = waiting(&world).into_iter().find(|i| i.id == was.id) else { continue };
+            if let Some(deadline) = was.deadline {
+                prop_assert!(is.deadline.is_some_and(|d| d <= deadline), "{:?} > {deadline:?}", is.deadline);
+            }
+        }
+    }
+
+    #[test]
+    fn every_waiting_incident_has_a_wake_up_or_nothing_left_to_say(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        for incident in world.state.open_incidents() {
+            let wanted = incident.next_wake(&world.policy);
+            let planned = world.wakes.get(&incident.id).copied();
+            match wanted {
+                Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
+                None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_request_changes_nothing(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = a_world();
+        for step in &steps {
+            world.look();
+            let before = (world.state.clone(), world.active.clone(), world.log.len());
+            if let Some(Decision { answer: Answer::Refused(_), commit }) = take(&mut world, step) {
+                let is_look = matches!(step, Step::Set(_));
+                prop_assert!(is_look || commit.is_none(), "{step:?} left {commit:?}");
+                prop_assert_eq!(before, (world.state.clone(), world.active.clone(), world.log.len()));
+            }
+        }
+    }
+}
+
+/// Many versions and alerts at once, which the small worlds above do not reach.
+#[test]
+fn limits_hold_under_a_flood() {
+    let mut world = a_world();
+    for n in 0..300 {
+        let version = format!("ci-{n}");
+        world.release(&version);
+        let alerts: Vec<Alert> = (0..90).map(|a| high(&version).named(&format!("Row{a}"))).collect();
+        world.deliver(&alerts);
+        if n % 3 == 0 {
+            world.choose(Choice::Dismiss);
+        }
+    }
+    assert_eq!(world.state.versions.len(), Policy::MAX_VERSIONS);
+}

@@ -1,0 +1,219 @@
+//! What time does to an incident.
+
+use super::*;
+
+#[test]
+fn all_alerts_over_for_a_minute_resolves() {
+    for alert in [high("v2"), recommend("v2"), medium("v2")] {
+        let mut world = World::with_a_fresh_release();
+        world.alert(alert.clone());
+        world.pass(minutes(1));
+        assert_eq!(world.alert(alert.resolved()), "resolved resolved");
+        world.pass(Policy::QUIET - seconds(1));
+        assert!(world.phase().is_open(), "alerts flap");
+        world.pass(seconds(1));
+        assert_eq!((world.phase(), world.latest().closed_at), (Phase::Resolved, Some(world.now)));
+    }
+}
+
+#[test]
+fn an_investigated_incident_resolves_too() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Investigate);
+    world.alert(high("v2").resolved());
+    world.pass(Policy::QUIET);
+    assert_eq!(world.phase(), Phase::Resolved);
+}
+
+#[test]
+fn a_new_firing_within_the_minute_keeps_the_incident_and_its_question() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    let (ask, deadline) = (world.latest().ask, world.latest().deadline);
+    world.alert(high("v2").resolved());
+    world.pass(seconds(59));
+    assert_eq!(world.alert(high("v2")), "incident_updated firing_again");
+    world.pass(minutes(2));
+    let incident = world.latest();
+    assert_eq!((incident.phase, incident.ask, incident.deadline), (Phase::AwaitingDecision, ask, deadline));
+    assert_eq!(incident.quiet_since, None);
+}
+
+#[test]
+fn firing_again_within_an_hour_reopens_the_same_incident() {
+    let resolved = || {
+        let mut world = World::with_a_fresh_release();
+        world.alert(high("v2"));
+        world.alert(high("v2").resolved());
+        world.pass(Policy::QUIET);
+        world
+    };
+    let mut world = resolved();
+    let ask = world.latest().ask;
+    world.pass(hours(1) - seconds(1));
+    assert_eq!(world.alert(high("v2")), "incident_updated reopened");
+    assert_eq!((world.incidents.len(), world.phase()), (1, Phase::AwaitingDecision));
+    let incident = world.latest();
+    assert_eq!((incident.ask, incident.deadline), (ask + 1, Some(world.now.plus(minutes(5)))), "asked anew");
+
+    let mut world = resolved();
+    world.pass(hours(1));
+    assert_eq!(world.alert(high("v2")), "incident_opened page");
+    assert_eq!(world.incidents.len(), 2);
+}
+
+#[test]
+fn another_alert_reopens_too_and_a_critical_then_acts() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(10));
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!((world.incidents.len(), world.phase()), (1, Phase::Verifying));
+}
+
+#[test]
+fn a_reopened_incident_does_not_show_the_guard_of_before() {
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
+    world.pass(Policy::QUIET);
+    world.alert(high("v2"));
+    assert_eq!((world.phase(), world.latest().held.clone()), (Phase::AwaitingDecision, None));
+}
+
+#[test]
+fn the_observe_clock_goes_on_through_a_resolve() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    let end = world.now.plus(hours(1));
+    world.pass(minutes(10));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(10));
+    assert_eq!(world.phase(), Phase::Resolved);
+    world.alert(medium("v2"));
+    assert_eq!((world.phase(), world.latest().deadline), (Phase::Observing, Some(end)));
+}
+
+#[test]
+fn a_reopened_observation_whose_time_is_over_asks_at_once() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.pass(minutes(50));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(30));
+    world.alert(medium("v2"));
+    world.pass(seconds(0));
+    assert_eq!(world.phase(), Phase::AwaitingDecision);
+}
+
+#[test]
+fn still_firing_at_the_end_of_the_observation_asks_a_person() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.pass(hours(1) - seconds(1));
+    assert_eq!(world.phase(), Phase::Observing);
+    world.pass(seconds(1));
+    let incident = world.latest();
+    assert_eq!((incident.phase, incident.ask), (Phase::AwaitingDecision, 1));
+    assert_eq!(incident.deadline, Some(world.now.plus(Policy::AFTER_OBSERVING)));
+    assert_eq!(incident.escalations, 0);
+}
+
+#[test]
+fn an_observation_that_ends_in_its_quiet_minute_resolves_instead_of_asking() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.pass(hours(1) - seconds(30));
+    world.alert(medium("v2").resolved());
+    world.pass(minutes(1));
+    assert_eq!((world.phase(), world.latest().ask), (Phase::Resolved, 0));
+}
+
+#[test]
+fn a_missed_deadline_escalates_a_bounded_number_of_times() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2").within(minutes(2)));
+    world.pass(minutes(2) - seconds(1));
+    assert_eq!(world.latest().escalations, 0);
+    world.pass(seconds(1));
+    assert_eq!(world.latest().escalations, 1);
+    world.pass(Policy::ESCALATE_EVERY - seconds(1));
+    assert_eq!(world.latest().escalations, 1, "not more often than every five minutes");
+    world.pass(seconds(1));
+    assert_eq!(world.latest().escalations, 2);
+    world.pass(hours(3));
+    assert_eq!((world.latest().escalations, world.notes(NoteKind::Escalated)), (4, 4));
+    assert_eq!((world.phase(), world.latest().deadline), (Phase::AwaitingDecision, None), "open, but silent");
+}
+
+#[test]
+fn after_the_last_escalation_only_a_new_question_starts_over() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(recommend("v2"));
+    world.pass(hours(4));
+    assert_eq!(world.latest().deadline, None);
+    world.alert(recommend("v2").named("Tone"));
+    assert_eq!(world.latest().deadline, None, "more of the same");
+    world.alert(high("v2"));
+    assert_eq!(world.latest().deadline, Some(world.now.plus(minutes(5))), "worse");
+    world.pass(hours(2));
+    assert_eq!((world.latest().escalations, world.notes(NoteKind::Escalated)), (4, 8));
+}
+
+#[test]
+fn an_alert_that_is_never_heard_of_again_is_forgotten() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(world.policy.forget_after - seconds(1));
+    assert!(world.latest().is_firing());
+    world.pass(seconds(1) + Policy::QUIET);
+    assert_eq!(world.phase(), Phase::Resolved);
+    assert!(world.latest().notes.iter().any(|n| n.text.contains("not heard of")));
+}
+
+#[test]
+fn an_alert_that_repeats_is_never_forgotten() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    for _ in 0..12 {
+        world.pass(hours(4));
+        assert_eq!(world.alert(high("v2")), "duplicate duplicate");
+    }
+    assert_eq!(world.phase(), Phase::AwaitingDecision);
+}
+
+#[test]
+fn without_an_answer_from_the_metrics_a_rollback_ends_unverified_never_recovered() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
+    world.pass(world.policy.verification_deadline - seconds(1));
+    assert_eq!(world.phase(), Phase::Verifying, "a resolved alert is no proof");
+    world.pass(seconds(1));
+    assert_eq!(world.phase(), Phase::Unverified);
+}
+
+#[test]
+fn a_wake_up_too_many_or_of_a_closed_incident_does_nothing() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    let incident = world.latest().id.clone();
+    assert_eq!(world.happens(&Event::Timer { incident: incident.clone() }).commit, None);
+    world.choose(Choice::Dismiss);
+    world.pass(hours(1));
+    assert_eq!(world.happens(&Event::Timer { incident }).commit, None);
+    assert_eq!(world.happens(&Event::Timer { incident: IncidentId("gone".to_owned()) }).commit, None);
+}
+
+#[test]
+fn time_alone_never_flips() {
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.paused = None;
+    world.pass(hours(5));
+    assert_eq!(world.served(), "v2", "only an alert says that it is still bad");
+}
