@@ -15,7 +15,7 @@
 //! | [`http`], [`reconciler`] | what comes in, what is due |
 //! | [`engine`] | load → decide → commit |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`config`] | bytes ↔ types, pure |
+//! | [`alertmanager`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
 
 pub mod alertmanager;
@@ -26,5 +26,6 @@ pub mod decision;
 pub mod engine;
 pub mod http;
 pub mod metrics;
+pub mod outgoing;
 pub mod reconciler;
 pub mod store;

@@ -5,56 +5,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{self, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::outgoing::{Outgoing, OutgoingError};
+pub use crate::outgoing::{BaseUrl, encode};
+
 /// For one request in all; the receiver itself promises an answer within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// More than any page of a list; whatever answers is not trusted to stop by itself.
-const MAX_BODY: usize = 64 << 20;
-/// All but what RFC 3986 calls unreserved.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// One segment of a path, or the value of a query parameter: `team/greeting` → `team%2Fgreeting`.
-pub fn encode(text: &str) -> impl fmt::Display + '_ {
-    utf8_percent_encode(text, ENCODED)
-}
-
-/// An http or https address without a trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseUrl(String);
-
-impl FromStr for BaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected =
-            || "expected http://HOST:PORT or https://…, without credentials and query".to_owned();
-        let uri: Uri = text.parse().map_err(|_| expected())?;
-        let plain =
-            uri.authority().is_some_and(|a| !a.as_str().contains('@')) && uri.query().is_none();
-        let fits = matches!(uri.scheme_str(), Some("http" | "https")) && plain;
-        fits.then(|| Self(text.trim_end_matches('/').to_owned()))
-            .ok_or_else(expected)
-    }
-}
-
-impl fmt::Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A bearer token, perhaps none.
 #[derive(Clone, Default)]
@@ -87,10 +48,8 @@ impl fmt::Debug for Token {
 /// Why there is no answer to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("cannot reach {url}: {reason}")]
-    Unreachable { url: String, reason: String },
-    #[error("no answer from {url} within {} s", TIMEOUT.as_secs())]
-    Timeout { url: String },
+    #[error(transparent)]
+    NoAnswer(#[from] OutgoingError),
     /// The receiver said no, and why.
     #[error("{message} ({code})")]
     Refused {
@@ -108,37 +67,13 @@ pub enum ClientError {
 }
 
 pub struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    base: BaseUrl,
+    http: Outgoing,
     token: Token,
 }
 
 impl Client {
     pub fn new(base: BaseUrl, token: Token) -> Result<Self, ClientError> {
-        let provider = rustls::crypto::ring::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks the default TLS versions");
-        // Reading the system's certificates takes longer than a request on loopback.
-        let tls = if base.0.starts_with("https:") {
-            tls.with_native_roots()
-                .map_err(|error| ClientError::Unreachable {
-                    url: base.to_string(),
-                    reason: format!("no certificate authorities on this system: {error}"),
-                })?
-        } else {
-            tls.with_root_certificates(rustls::RootCertStore::empty())
-        };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Self {
-            http: legacy::Client::builder(TokioExecutor::new()).build(connector),
-            base,
-            token,
-        })
+        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, token })
     }
 
     /// Whatever was answered, as text, if the status is 200.
@@ -212,8 +147,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = Request::builder().method(method).uri(&url);
+        let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = &self.token.0 {
             request = request.header(AUTHORIZATION, token);
         }
@@ -221,42 +155,11 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = body.map(Value::to_string).unwrap_or_default();
-        let request = request
-            .body(Full::from(body))
-            .map_err(|error| ClientError::Unreachable {
-                url: url.clone(),
-                reason: error.to_string(),
-            })?;
-        let exchange = async {
-            let response = self
-                .http
-                .request(request)
-                .await
-                .map_err(|error| self.unreachable(&error))?;
-            let status = response.status();
-            match Limited::new(response.into_body(), MAX_BODY).collect().await {
-                Ok(body) => Ok((status, body.to_bytes())),
-                Err(error) => Err(self.unreachable(error.as_ref())),
-            }
-        };
-        match tokio::time::timeout(TIMEOUT, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Timeout {
-                url: self.base.to_string(),
-            }),
-        }
-    }
-
-    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
-        // The outer errors only say that it failed; the innermost says why.
-        let mut reason = error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
-        ClientError::Unreachable {
-            url: self.base.to_string(),
-            reason: reason.to_string(),
-        }
+        let request = request.body(Full::from(body)).map_err(|error| OutgoingError::Unreachable {
+            url: self.http.base().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(self.http.send(request).await?)
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
@@ -293,7 +196,7 @@ impl Client {
 
     fn not_ours(&self, status: StatusCode, text: String) -> ClientError {
         ClientError::Unexpected {
-            url: self.base.to_string(),
+            url: self.http.base().to_string(),
             status,
             text,
         }
@@ -303,41 +206,6 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_stay_one_segment() {
-        assert_eq!(
-            encode("team/greeting v1?#%é").to_string(),
-            "team%2Fgreeting%20v1%3F%23%25%C3%A9"
-        );
-        assert_eq!(encode("a-b.c_d~e").to_string(), "a-b.c_d~e");
-    }
-
-    #[test]
-    fn addresses_that_can_be_called() {
-        for (text, url) in [
-            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
-            (
-                "https://rollback.example/base/",
-                "https://rollback.example/base",
-            ),
-            ("http://[::1]:8000", "http://[::1]:8000"),
-        ] {
-            assert_eq!(text.parse(), Ok(BaseUrl(url.to_owned())));
-        }
-        for text in [
-            "",
-            "localhost:8000",
-            "/x",
-            "ftp://h",
-            "http://",
-            "http://u:p@h",
-            "http://h?x=1",
-            "http://h h",
-        ] {
-            assert!(text.parse::<BaseUrl>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn tokens_do_not_show_and_fit_in_a_header() {

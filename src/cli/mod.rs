@@ -19,6 +19,7 @@ pub use args::Cli;
 
 use crate::app::{self, AppError};
 use crate::config::{self, Config};
+use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use args::{Command, ConfigFile, Output, Receiver};
 use check::StoreReport;
@@ -35,7 +36,7 @@ enum Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
-            ClientError::Unreachable { .. } => {
+            ClientError::NoAnswer(OutgoingError::Unreachable { .. }) => {
                 "\nhint: is the receiver running there? set --url or PROMPT_ROLLBACK_URL"
             }
             ClientError::Refused { status, .. } if status.as_u16() == 401 => {

@@ -1,0 +1,148 @@
+//! HTTP that we send: one request, one answer, bounded in time and size. Knows nothing of what it carries.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Whatever answers is not trusted to stop by itself.
+const MAX_BODY: usize = 64 << 20;
+/// All but what RFC 3986 calls unreserved.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// One segment of a path, or the value of a query parameter: `team/greeting` → `team%2Fgreeting`.
+pub fn encode(text: &str) -> impl fmt::Display + '_ {
+    utf8_percent_encode(text, ENCODED)
+}
+
+/// An http or https address without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected http://HOST:PORT or https://…, without credentials and query".to_owned();
+        let uri: Uri = text.parse().map_err(|_| expected())?;
+        let plain = uri.authority().is_some_and(|a| !a.as_str().contains('@')) && uri.query().is_none();
+        let fits = matches!(uri.scheme_str(), Some("http" | "https")) && plain;
+        fits.then(|| Self(text.trim_end_matches('/').to_owned())).ok_or_else(expected)
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OutgoingError {
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("no answer from {url} within {} s", timeout.as_secs())]
+    Timeout { url: String, timeout: Duration },
+}
+
+/// Connections to one server.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: BaseUrl,
+    timeout: Duration,
+}
+
+impl Outgoing {
+    /// `timeout` bounds each request in all.
+    #[allow(clippy::expect_used, reason = "a fact about the library")]
+    pub fn new(base: BaseUrl, timeout: Duration) -> Result<Self, OutgoingError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks the default TLS versions");
+        // Reading the system's certificates takes longer than a request on loopback.
+        let tls = if base.is_https() {
+            tls.with_native_roots().map_err(|error| OutgoingError::Unreachable {
+                url: base.to_string(),
+                reason: format!("no certificate authorities on this system: {error}"),
+            })?
+        } else {
+            tls.with_root_certificates(rustls::RootCertStore::empty())
+        };
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_or_http().enable_http1().build();
+        Ok(Self { http: legacy::Client::builder(TokioExecutor::new()).build(connector), base, timeout })
+    }
+
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Sends `request`, whose URI is a path (with query) below the base.
+    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), OutgoingError> {
+        let url = format!("{}{}", self.base, request.uri());
+        *request.uri_mut() = url
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| OutgoingError::Unreachable { url, reason: error.to_string() })?;
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let status = response.status();
+            match Limited::new(response.into_body(), MAX_BODY).collect().await {
+                Ok(body) => Ok((status, body.to_bytes())),
+                Err(error) => Err(self.unreachable(error.as_ref())),
+            }
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(OutgoingError::Timeout { url: self.base.to_string(), timeout: self.timeout }))
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> OutgoingError {
+        // The outer errors only say that it failed; the innermost says why.
+        let mut reason = error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        OutgoingError::Unreachable { url: self.base.to_string(), reason: reason.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_one_segment() {
+        assert_eq!(encode("team/greeting v1?#%é").to_string(), "team%2Fgreeting%20v1%3F%23%25%C3%A9");
+        assert_eq!(encode("a-b.c_d~e").to_string(), "a-b.c_d~e");
+    }
+
+    #[test]
+    fn addresses_that_can_be_called() {
+        for (text, url) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+            ("https://rollback.example/base/", "https://rollback.example/base"),
+            ("http://[::1]:8000", "http://[::1]:8000"),
+        ] {
+            assert_eq!(text.parse(), Ok(BaseUrl(url.to_owned())));
+        }
+        for text in ["", "localhost:8000", "/x", "ftp://h", "http://", "http://u:p@h", "http://h?x=1", "http://h h"] {
+            assert!(text.parse::<BaseUrl>().is_err(), "{text}");
+        }
+    }
+}
