@@ -89,8 +89,12 @@ async fn demo(args: &Args) -> Result<()> {
         if args.runs > 1 {
             report.heading(&format!("run {run} of {}", args.runs));
         }
-        let (stack, traffic) = scenario::start(args, &report).await?;
-        let hops = scenario::ship_bad_version(args, &stack, &traffic, &report).await?;
+        let (mut stack, traffic) = scenario::start(args, &report).await?;
+        let hops = scenario::ship_bad_version(args, &stack, &traffic, &report).await;
+        let hops = hops.map_err(|error| match stack.ended() {
+            Some(part) => error.context(part),
+            None => error,
+        })?;
         report.table(&hops);
         runs.push(hops);
         if args.keep && run == args.runs {

@@ -29,7 +29,7 @@ pub struct Stack {
 pub struct PromptServer {
     pub name: &'static str,
     port: Port,
-    _process: Process,
+    process: Process,
     _dir: Dir,
 }
 
@@ -69,6 +69,21 @@ impl Stack {
         })
         .await?;
         Ok(stack)
+    }
+
+    /// A part that has ended although nobody asked it to, with the end of its log.
+    pub fn ended(&mut self) -> Option<String> {
+        let servers = self.servers.iter_mut().map(|server| (server.name, &mut server.process));
+        let parts = [
+            ("Redis", self.redis.process()),
+            ("the receiver", self.receiver.process()),
+            ("Alertmanager", self.alertmanager.process()),
+            ("Prometheus", self.prometheus.process()),
+        ];
+        parts.into_iter().chain(servers).find_map(|(name, process)| {
+            let status = process.exited().ok()??;
+            Some(format!("{name} ended with {status}:\n{}", process.log_tail()))
+        })
     }
 }
 
@@ -112,7 +127,7 @@ async fn start_server(
     let healthy = eventually("healthy", Duration::from_secs(10), async || http.get("/-/healthy").await.ok()).await;
     healthy.with_context(|| format!("{name}: {}", process.log()))?;
     ensure!(process.exited()?.is_none(), "{name} has ended: {}", process.log());
-    Ok(PromptServer { name, port, _process: process, _dir: dir })
+    Ok(PromptServer { name, port, process, _dir: dir })
 }
 
 fn start_prometheus(

@@ -196,6 +196,11 @@ impl Redis {
         self.process.log()
     }
 
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// Shuts down in order (SIGTERM): an append-only file is complete.
     pub fn stop(&mut self) -> Result<()> {
         self.process.terminate(Duration::from_secs(10)).map(drop)
