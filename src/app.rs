@@ -6,10 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::config::{Config, LogFormat};
 use crate::engine::Engine;
 use crate::reconciler::health::Health;
-use crate::reconciler::{act, look};
+use crate::reconciler::act::Actor;
+use crate::reconciler::look;
 use crate::http;
 use crate::store::{Clock, Store, StoreError};
 
@@ -19,6 +21,8 @@ pub enum AppError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Alertmanager(#[from] AlertmanagerError),
     #[error("{0}")]
     Unsupported(String),
     #[error("can't listen for signals: {0}")]
@@ -47,6 +51,11 @@ impl App {
         let address = listener.local_addr().map_err(listen)?;
         let (health, readiness) = Health::new(Arc::clone(&engine));
         let context = http::Context::new(config, Arc::clone(&engine), readiness);
+        let actor = Actor {
+            engine: Arc::clone(&engine),
+            alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
+            prompt_label: config.labels.prompt.clone(),
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let max_connections = config.server.max_connections as usize;
         let server = tokio::spawn(http::serve(listener, context, max_connections, async {
@@ -54,7 +63,7 @@ impl App {
         }));
         let workers = vec![
             tokio::spawn(health.run()),
-            tokio::spawn(act::run(Arc::clone(&engine))),
+            tokio::spawn(actor.run()),
             tokio::spawn(look::run(Arc::clone(&engine))),
         ];
         tracing::info!(%address, "listening");

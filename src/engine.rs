@@ -35,8 +35,6 @@ pub struct Handled {
     pub now: Timestamp,
     /// The prompt's revision, if this wrote anything.
     pub rev: Option<i64>,
-    /// The next wake-up of the incident that the event was about.
-    pub wakes: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -81,11 +79,10 @@ impl Engine {
             loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
             let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
             let Some(commit) = decision.commit else {
-                if !matches!(event, Event::Look | Event::Timer { .. }) {
+                if !matches!(event, Event::Look | Event::Timer { .. } | Event::Listed { .. }) {
                     self.store.fence().await?;
                 }
-                let wakes = wake_of(event, &loaded, &self.policy);
-                return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, wakes });
+                return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
             };
             let flip = flip_mode(&decision.answer);
             match self.commit(&loaded, &commit).await {
@@ -105,7 +102,7 @@ impl Engine {
                         );
                     }
                     self.account(event, &decision.answer, flip, loaded.now);
-                    return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev), wakes: None });
+                    return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev) });
                 }
                 Ok(Committed::Moved | Committed::BudgetSpent) => {}
                 Err(error) => {
@@ -155,11 +152,6 @@ fn flip_mode(answer: &Answer) -> Option<FlipMode> {
         Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack) => Some(FlipMode::Auto),
         _ => None,
     }
-}
-
-fn wake_of(event: &Event, loaded: &Loaded, policy: &Policy) -> Option<Timestamp> {
-    let Event::Timer { incident } = event else { return None };
-    loaded.snapshot.state.incidents.iter().find(|i| i.id == *incident)?.next_wake(policy)
 }
 
 /// Ids for the incidents that `event` may open. They sort by the time of Redis, whatever this machine's clock says.

@@ -1,3 +1,4 @@
 //! Alertmanager's side of the wire.
 
+pub mod client;
 pub mod payload;

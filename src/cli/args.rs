@@ -197,6 +197,29 @@ Examples:
         receiver: Receiver,
     },
 
+    /// Answer an incident's question: roll back, look into it, dismiss it, or undo a rollback.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse")]
+    Decide {
+        /// The incident, as `prompt-rollback incidents --open` shows it.
+        incident: String,
+        #[arg(value_enum)]
+        decision: Decision,
+        /// Approve: roll back to this version instead of the last known-good one.
+        #[arg(long = "to", value_name = "VERSION")]
+        target: Option<String>,
+        /// Also to a version that is not known-good or was rolled back itself.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Stop automatic rollbacks, of one prompt or of all; people still can roll back.
     #[command(after_help = "\
 Examples:
@@ -285,6 +308,17 @@ pub struct Format {
     /// Text for people or JSON for scripts.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Decision {
+    /// Roll back now.
+    Approve,
+    /// Stop the deadline; asked again after the time limit.
+    Investigate,
+    Dismiss,
+    /// Serve the version again that was rolled back.
+    Undo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -21,7 +21,7 @@ use crate::app::{self, AppError};
 use crate::config::{self, Config};
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
-use args::{Command, ConfigFile, Output, Receiver};
+use args::{Command, ConfigFile, Decision, Output, Receiver};
 use check::StoreReport;
 use client::{Client, ClientError, encode};
 
@@ -239,6 +239,23 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 .list("/api/incidents", query, "incidents", limit)
                 .await?;
             show(&receiver, answer, |list| output::incidents(&list, color()))
+        }
+        Command::Decide { incident, decision, target, force, operator, receiver } => {
+            let decision = match decision {
+                Decision::Approve => "approve",
+                Decision::Investigate => "investigate",
+                Decision::Dismiss => "dismiss",
+                Decision::Undo => "undo",
+            };
+            let body = body([
+                ("decision", decision.into()),
+                ("target_version", target.into()),
+                ("force", force.into()),
+                ("operator", operator.operator.unwrap_or_else(|| "cli".to_owned()).into()),
+            ]);
+            let path = format!("/api/incidents/{}/decide", encode(&incident));
+            let answer = connect(&receiver)?.post(&path, &body).await?;
+            show(&receiver, answer, |decided| output::decided(&decided))
         }
         Command::Pause {
             prompt,

@@ -151,6 +151,14 @@ pub struct Flipped {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+pub struct Decided {
+    pub prompt: Option<String>,
+    pub phase: Option<String>,
+    pub to_version: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Paused {
     pub paused: bool,
     pub prompt: Option<String>,

@@ -1,5 +1,7 @@
 //! What can happen to a prompt.
 
+use std::collections::BTreeSet;
+
 use super::incident::IncidentId;
 use super::names::{PromptName, VersionName};
 use super::time::Timestamp;
@@ -17,6 +19,8 @@ pub enum Event {
     Decide { incident: IncidentId, choice: Choice, operator: String, target: Option<VersionName>, force: bool },
     /// A wake-up of an incident came due.
     Timer { incident: IncidentId },
+    /// Alertmanager lists these alerts of the incident's prompt.
+    Listed { incident: IncidentId, fingerprints: BTreeSet<String> },
     /// `active` may have been SET by someone else.
     Look,
 }

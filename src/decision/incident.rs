@@ -156,6 +156,10 @@ pub struct AlertRecord {
     pub first_seen: Timestamp,
     /// Refreshed only every [`Policy::refresh_after`].
     pub last_seen: Timestamp,
+    /// Alertmanager's API has listed it.
+    pub listed: bool,
+    /// Since when the API does not list it any more.
+    pub absent_since: Option<Timestamp>,
     pub summary: String,
     pub description: String,
     pub value: String,
@@ -178,6 +182,8 @@ impl AlertRecord {
             starts_at: alert.starts_at,
             first_seen: now,
             last_seen: now,
+            listed: false,
+            absent_since: None,
             summary: alert.summary.clone(),
             description: alert.description.clone(),
             value: alert.value.clone(),
@@ -325,6 +331,12 @@ impl Incident {
         self.closed_at = Some(now);
         self.deadline = None;
         self.note(now, NoteKind::Closed, text);
+    }
+
+    /// Someone must be paged: nobody decided in time, or the rollback failed.
+    pub fn pages(&self) -> bool {
+        let waits = matches!(self.phase, Phase::Observing | Phase::AwaitingDecision);
+        (waits && self.escalations > 0) || self.phase == Phase::Escalated
     }
 
     /// When something must happen by itself, if nothing happens before.

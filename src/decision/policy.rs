@@ -52,6 +52,9 @@ impl Policy {
     /// Fingerprints that a dismissal keeps silent.
     pub const MAX_SUPPRESSED: usize = 128;
 
+    /// An alert that Alertmanager does not list for this long has ended: a restarted one is told again within a minute.
+    pub const ABSENT: Duration = Duration::from_secs(90);
+
     /// Refresh the "last seen" of a repeated alert only this rarely: a duplicate costs no write.
     pub fn refresh_after(&self) -> Duration {
         self.forget_after / 4

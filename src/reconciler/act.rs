@@ -5,64 +5,108 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use crate::decision::{Event, PromptName};
+use super::page;
+use crate::alertmanager::client::Alertmanagers;
+use crate::decision::{Event, Incident, IncidentId, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
-use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::StoreError;
+use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 
 /// Wake-ups claimed at once.
 const BATCH: usize = 32;
 /// Look again at least this often: another replica may have scheduled something earlier.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often Alertmanager is asked what it still lists of an undecided incident.
+const LIST_EVERY: Duration = Duration::from_secs(60);
 
-/// Does what is due once; tells how long until there may be more.
-pub async fn tick(engine: &Engine, token: &str) -> Result<Option<Duration>, StoreError> {
-    let claimed = engine.store.claim(Work::Act, BATCH, LEASE, token).await?;
-    let full = claimed.claims.len() == BATCH;
-    for claim in &claimed.claims {
-        let end = match act(engine, claim).await {
+/// What acting takes.
+#[derive(Debug)]
+pub struct Actor {
+    pub engine: Arc<Engine>,
+    pub alertmanagers: Alertmanagers,
+    /// Name of the label that holds the prompt.
+    pub prompt_label: String,
+}
+
+impl Actor {
+    /// Does what is due once; tells how long until there may be more.
+    pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
+        let store = &self.engine.store;
+        let claimed = store.claim(Work::Act, BATCH, LEASE, token).await?;
+        let full = claimed.claims.len() == BATCH;
+        // side by side: an Alertmanager that hangs delays only what it hangs on
+        let acts = claimed.claims.iter().map(|claim| self.act_on(claim));
+        for result in futures_util::future::join_all(acts).await {
+            result?;
+        }
+        Ok(if full { Some(Duration::ZERO) } else { claimed.next })
+    }
+
+    async fn act_on(&self, claim: &Claim) -> Result<(), StoreError> {
+        let (prompt, end) = match self.act(&claim.incident).await {
             Ok(end) => end,
             Err(error) => {
                 tracing::warn!(incident = %claim.incident, %error, "a wake-up failed");
                 (None, End::Failed)
             }
         };
-        let finished = engine.store.finish(claim, end.0.as_ref(), end.1).await?;
+        let finished = self.engine.store.finish(claim, prompt.as_ref(), end).await?;
         if finished == Finished::Parked {
             tracing::error!(incident = %claim.incident, "a wake-up failed too often and is parked");
         }
+        Ok(())
     }
-    Ok(if full { Some(Duration::ZERO) } else { claimed.next })
-}
 
-async fn act(
-    engine: &Engine,
-    claim: &Claim,
-) -> Result<(Option<PromptName>, End), EngineError> {
-    let gone = End::Done { rev: None, next: None };
-    let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok((None, gone)) };
-    let event = Event::Timer { incident: claim.incident.clone() };
-    let handled = engine.handle(&incident.prompt, &event).await?;
-    let end = match handled.rev {
-        // its own commit has put the next wake-up into `due`
-        Some(rev) => End::Done { rev: Some(rev), next: None },
-        None => End::Done { rev: None, next: handled.wakes },
-    };
-    Ok((Some(incident.prompt), end))
-}
+    async fn act(&self, id: &IncidentId) -> Result<(Option<PromptName>, End), EngineError> {
+        let gone = End::Done { rev: None, next: None };
+        let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
+        let prompt = incident.prompt.clone();
+        self.compare_with_listed(&incident).await?;
+        let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+        let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
+        let next = [
+            incident.next_wake(&self.engine.policy),
+            page::keep(&self.alertmanagers, &incident, handled.now).await,
+            self.next_listing(&incident, handled.now),
+        ];
+        let next = next.into_iter().flatten().min();
+        Ok((Some(prompt), End::Done { rev: handled.rev, next }))
+    }
 
-/// Runs for as long as the process does.
-pub async fn run(engine: Arc<Engine>) {
-    let token = Ulid::generate().to_string();
-    loop {
-        let wait = match tick(&engine, &token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            // health reports it; nothing is lost, the wake-ups wait in Redis
-            Err(_) => IDLE,
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = engine.scheduled.notified() => {}
+    /// Ends alerts that Alertmanager does not list any more. It not answering is no reason to miss a deadline.
+    async fn compare_with_listed(&self, incident: &Incident) -> Result<(), EngineError> {
+        if self.alertmanagers.is_empty() || !incident.phase.is_undecided() || !incident.is_firing() {
+            return Ok(());
+        }
+        match self.alertmanagers.fingerprints(&self.prompt_label, incident.prompt.as_str()).await {
+            Ok(listed) => {
+                let fingerprints = listed.into_iter().collect();
+                let event = Event::Listed { incident: incident.id.clone(), fingerprints };
+                self.engine.handle(&incident.prompt, &event).await?;
+            }
+            Err(error) => tracing::warn!(incident = %incident.id, %error, "can't tell which alerts still fire"),
+        }
+        Ok(())
+    }
+
+    fn next_listing(&self, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
+        let asks = !self.alertmanagers.is_empty() && incident.phase.is_undecided() && incident.is_firing();
+        asks.then(|| now.plus(LIST_EVERY))
+    }
+
+    /// Runs for as long as the process does.
+    pub async fn run(self) {
+        let token = Ulid::generate().to_string();
+        loop {
+            let wait = match self.tick(&token).await {
+                Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+                // health reports it; nothing is lost, the wake-ups wait in Redis
+                Err(_) => IDLE,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.engine.scheduled.notified() => {}
+            }
         }
     }
 }

@@ -3,3 +3,4 @@
 pub mod act;
 pub mod health;
 pub mod look;
+mod page;

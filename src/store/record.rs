@@ -114,6 +114,7 @@ const KNOWN: &[&str] = &[
     "last_active", "soak_from", "known_good", "quarantine", "contact", "staged_at", "has_content", "marked", "incident",
     "target", "closed_at", "deadline", "quiet_since", "held", "flip", "decided_by", "ask", "escalations", "alerts",
     "notes", "starts_at", "summary", "description", "value", "verify", "runbook_url", "dashboard_url", "generator_url",
+    "listed", "absent_since",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -445,6 +446,10 @@ struct Alert {
     first_seen: Timestamp,
     #[serde(with = "at")]
     last_seen: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    listed: bool,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    absent_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     summary: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -7,7 +7,7 @@ mod tests;
 pub use incident::{incident, incidents};
 
 use crate::cli::table::{Cell, clean, table, time};
-use crate::cli::views::{Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Version};
+use crate::cli::views::{Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Version};
 use incident::incident_table;
 
 /// Hints beyond these would only scroll the table away.
@@ -301,6 +301,14 @@ fn before(f: &Flipped) -> String {
         .as_deref()
         .map(|from| format!(", it was {}", clean(from)))
         .unwrap_or_default()
+}
+
+pub fn decided(d: &Decided) -> String {
+    match (&d.phase, &d.to_version) {
+        (_, Some(to)) => format!("{}: active is now {}\n", d.prompt.as_deref().map_or("the prompt".into(), clean), clean(to)),
+        (Some(phase), None) => format!("the incident is now: {}\n", clean(phase)),
+        (None, None) => "decided\n".to_owned(),
+    }
 }
 
 pub fn paused(p: &Paused) -> String {

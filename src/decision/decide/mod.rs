@@ -2,6 +2,7 @@
 //! moves that change what is served.
 
 mod alerts;
+mod listed;
 mod person;
 mod timer;
 
@@ -270,6 +271,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
             &person::Click { incident, choice: *choice, operator, target: target.as_ref(), force: *force },
         ),
         Event::Timer { incident } => timer::due(&mut draft, incident),
+        Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Look => Answer::Noted,
     };
     draft.finish(answer)
@@ -591,7 +593,9 @@ impl<'a> Draft<'a> {
         let wakes = incidents
             .iter()
             .filter_map(|w| {
-                let at = w.incident.next_wake(self.policy)?;
+                // the page ends at once, not when it would have been repeated
+                let ended = before(&w.incident.id).is_some_and(Incident::pages) && !w.incident.pages();
+                let at = if ended { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
             .collect();

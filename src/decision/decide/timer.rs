@@ -58,6 +58,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
         Phase::Investigating => {
             incident.phase = Phase::AwaitingDecision;
             incident.ask += 1;
+            incident.escalations = 0;
             incident.deadline = Some(now.plus(incident.time_limit));
             incident.note(now, NoteKind::Asked, "still under investigation: asked again");
         }

@@ -1,0 +1,123 @@
+//! Alertmanager's API v2: posting our own alerts, and asking which alerts it still has.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
+
+/// For one request in all: two of them stay below half a lease.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AlertmanagerError {
+    #[error("alertmanager: {0}")]
+    NoAnswer(#[from] OutgoingError),
+    #[error("alertmanager at {url} answered {status}")]
+    Refused { url: String, status: StatusCode },
+    #[error("alertmanager at {url} answered what is no list of alerts")]
+    Unreadable { url: String },
+    #[error("alertmanager.urls: {0}")]
+    Config(String),
+}
+
+/// An alert of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnAlert {
+    pub labels: Vec<(&'static str, String)>,
+    pub annotations: Vec<(&'static str, String)>,
+    /// RFC 3339.
+    pub starts_at: String,
+    /// When it ends unless it is posted again; in the past to end it.
+    pub ends_at: String,
+}
+
+/// All Alertmanagers of the config: peers of a cluster each want to be told.
+#[derive(Debug, Default)]
+pub struct Alertmanagers(Vec<Outgoing>);
+
+impl Alertmanagers {
+    pub fn new(urls: &[String]) -> Result<Self, AlertmanagerError> {
+        let outgoing = |url: &String| {
+            let base: BaseUrl = url.parse().map_err(AlertmanagerError::Config)?;
+            Ok(Outgoing::new(base, TIMEOUT)?)
+        };
+        Ok(Self(urls.iter().map(outgoing).collect::<Result<_, AlertmanagerError>>()?))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Posts `alert` to every one; fails if none took it.
+    pub async fn post(&self, alert: &OwnAlert) -> Result<(), AlertmanagerError> {
+        let object = |pairs: &[(&'static str, String)]| -> Value {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect()
+        };
+        let body = json!([{
+            "labels": object(&alert.labels),
+            "annotations": object(&alert.annotations),
+            "startsAt": alert.starts_at,
+            "endsAt": alert.ends_at,
+        }])
+        .to_string();
+        let posts = self.0.iter().map(|one| send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()));
+        let mut failed = None;
+        let mut taken = false;
+        for result in futures_util::future::join_all(posts).await {
+            match result {
+                Ok(_) => taken = true,
+                Err(error) => {
+                    tracing::warn!(%error, "an alert of our own was not taken");
+                    failed = Some(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if !taken => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fingerprints of the alerts with this label that any of them has, silenced and inhibited ones included.
+    /// Fails if one does not answer: what it has is unknown then.
+    pub async fn fingerprints(&self, label: &str, value: &str) -> Result<HashSet<String>, AlertmanagerError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            fingerprint: String,
+        }
+        // a value in the alphabet of names needs no escaping in a matcher
+        let filter = format!("{label}=\"{value}\"");
+        let path = format!(
+            "/api/v2/alerts?active=true&silenced=true&inhibited=true&unprocessed=true&filter={}",
+            encode(&filter)
+        );
+        let mut all = HashSet::new();
+        let lists = self.0.iter().map(|one| send(one, Method::GET, path.clone(), String::new()));
+        for (one, body) in self.0.iter().zip(futures_util::future::join_all(lists).await) {
+            let body = body?;
+            let listed: Vec<Listed> = serde_json::from_slice(&body)
+                .map_err(|_| AlertmanagerError::Unreadable { url: one.base().to_string() })?;
+            all.extend(listed.into_iter().map(|alert| alert.fingerprint));
+        }
+        Ok(all)
+    }
+}
+
+async fn send(one: &Outgoing, method: Method, path: String, body: String) -> Result<bytes::Bytes, AlertmanagerError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::from(body))
+        .map_err(|error| AlertmanagerError::Config(error.to_string()))?;
+    match one.send(request).await? {
+        (status, body) if status.is_success() => Ok(body),
+        (status, _) => Err(AlertmanagerError::Refused { url: one.base().to_string(), status }),
+    }
+}

@@ -1,0 +1,65 @@
+//! Paging: an alert of our own through Alertmanager, so that it reaches people the way the team's alerts do.
+//!
+//! It is kept firing for as long as the incident pages, and ended when it does not any more. Posting is idempotent, so
+//! nothing is recorded about it.
+
+use std::time::Duration;
+
+use crate::alertmanager::client::{Alertmanagers, OwnAlert};
+use crate::decision::incident::Incident;
+use crate::decision::{Phase, Timestamp};
+use crate::store::rfc3339;
+
+/// An alert ends by itself this long after it was last posted: we may have died.
+const LASTS: Duration = Duration::from_secs(5 * 60);
+const AGAIN: Duration = Duration::from_secs(60);
+/// After a failure: nobody has been paged yet.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// Makes Alertmanager's picture match `incident`; tells when to do so again. A failure is tried again for ever, never
+/// given up: it must not take the incident's deadlines with it.
+pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
+    let pages = incident.pages();
+    let paged = pages || incident.escalations > 0;
+    if !paged || alertmanagers.is_empty() {
+        return None;
+    }
+    let ends_at = if pages { now.plus(LASTS) } else { now };
+    match alertmanagers.post(&alert(incident, ends_at)).await {
+        Ok(()) => pages.then(|| now.plus(AGAIN)),
+        // an alert that could not be ended ends by itself soon
+        Err(_) => pages.then(|| now.plus(RETRY)),
+    }
+}
+
+/// The page. It carries `bad_version`, not `version`: no rule about a version inhibits it or brings it back to us.
+fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
+    let Incident { prompt, version, decider, .. } = incident;
+    let summary = match incident.phase {
+        Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
+        _ => format!("{decider} has not decided about {prompt} {version} in time"),
+    };
+    let mut description = incident.summary().to_owned();
+    if let Some(held) = &incident.held {
+        description.push_str("\nNot rolled back automatically: ");
+        description.push_str(&held.detail);
+    }
+    let mut annotations = vec![("summary", summary), ("description", description)];
+    if let Some(alert) = incident.strongest() {
+        let urls = [("runbook_url", &alert.runbook_url), ("dashboard_url", &alert.dashboard_url)];
+        annotations.extend(urls.into_iter().filter(|(_, url)| !url.is_empty()).map(|(name, url)| (name, url.clone())));
+    }
+    OwnAlert {
+        labels: vec![
+            ("alertname", "PromptRollbackEscalation".to_owned()),
+            ("severity", incident.severity.as_str().to_owned()),
+            ("prompt", prompt.to_string()),
+            ("bad_version", version.to_string()),
+            ("incident", incident.id.0.clone()),
+            ("decider", decider.clone()),
+        ],
+        annotations,
+        starts_at: rfc3339(incident.opened_at),
+        ends_at: rfc3339(ends_at),
+    }
+}
