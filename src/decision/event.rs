@@ -14,13 +14,28 @@ pub enum Event {
     /// A person asks for a rollback through API or CLI.
     Rollback(Rollback),
     Register(Register),
-    Activate { version: VersionName, operator: String, force: bool },
+    Activate {
+        version: VersionName,
+        operator: String,
+        force: bool,
+    },
     /// A person answers an incident's question.
-    Decide { incident: IncidentId, choice: Choice, operator: String, target: Option<VersionName>, force: bool },
+    Decide {
+        incident: IncidentId,
+        choice: Choice,
+        operator: String,
+        target: Option<VersionName>,
+        force: bool,
+    },
     /// A wake-up of an incident came due.
-    Timer { incident: IncidentId },
+    Timer {
+        incident: IncidentId,
+    },
     /// Alertmanager lists these alerts of the incident's prompt.
-    Listed { incident: IncidentId, fingerprints: BTreeSet<String> },
+    Listed {
+        incident: IncidentId,
+        fingerprints: BTreeSet<String>,
+    },
     /// `active` may have been SET by someone else.
     Look,
 }

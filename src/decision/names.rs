@@ -82,7 +82,9 @@ mod tests {
         for good in ["a", "customer-support", "team/refund.v2_x", &"a".repeat(128)] {
             assert!(PromptName::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "/a", "a b", "a{b}", "a\r\n", "a\0", "a:b", "ä", "🙂", &"a".repeat(129), &"a".repeat(20_000)] {
+        for bad in
+            ["", "-a", "/a", "a b", "a{b}", "a\r\n", "a\0", "a:b", "ä", "🙂", &"a".repeat(129), &"a".repeat(20_000)]
+        {
             assert!(PromptName::parse(bad).is_err(), "{bad:?}");
         }
         for good in ["1", "v1.9.0", "2026-11-21T00:38+b", "v1:a_b", &"a".repeat(64)] {

@@ -179,7 +179,11 @@ fn add(incident: &mut Incident, alert: &Alert, now: super::Timestamp) -> &'stati
             let was_firing = incident.alerts[place].firing;
             let first_seen = incident.alerts[place].first_seen;
             incident.alerts[place] = AlertRecord { first_seen, ..AlertRecord::new(alert, now) };
-            if was_firing { ("worse", format!("got worse: {text}")) } else { ("firing_again", format!("fires again: {text}")) }
+            if was_firing {
+                ("worse", format!("got worse: {text}"))
+            } else {
+                ("firing_again", format!("fires again: {text}"))
+            }
         }
         None => {
             if incident.alerts.len() >= Policy::MAX_ALERTS {

@@ -442,14 +442,7 @@ impl<'a> Draft<'a> {
         incident: Option<IncidentId>,
     ) {
         self.changes.push(Change { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
-        self.log.push(LogEntry {
-            event,
-            from,
-            to,
-            reason: reason.to_owned(),
-            operator: operator.to_owned(),
-            incident,
-        });
+        self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.to_owned(), incident });
     }
 
     fn remember(&mut self, stray: Stray) {
@@ -553,8 +546,7 @@ impl<'a> Draft<'a> {
         self.routing = Routing::Drop;
         self.state.last_rollback = Some(now);
         if mode == FlipMode::Auto {
-            self.automatic =
-                Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });
+            self.automatic = Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });
         }
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }

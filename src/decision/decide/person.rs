@@ -47,7 +47,10 @@ fn must_be_allowed(draft: &Draft<'_>, target: &VersionName, force: bool) -> Resu
 
 fn unknown_version(draft: &Draft<'_>, version: &VersionName) -> Refusal {
     let prompt = &draft.snapshot.prompt;
-    Refusal::new(RefusalCode::UnknownVersion, format!("{version} is not a registered version of {prompt}: register it first"))
+    Refusal::new(
+        RefusalCode::UnknownVersion,
+        format!("{version} is not a registered version of {prompt}: register it first"),
+    )
 }
 
 fn no_known_good(draft: &Draft<'_>) -> Refusal {
@@ -76,7 +79,8 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
         None => {
             let recent = draft.state.last_rollback.map(|at| now.since(at)).filter(|ago| *ago < Policy::RECENT_ROLLBACK);
             if let (Some(ago), None) = (recent, &request.from) {
-                let message = format!("rolled back {} ago: name target_version or from_version to do it again", spoken(ago));
+                let message =
+                    format!("rolled back {} ago: name target_version or from_version to do it again", spoken(ago));
                 return Err(Refusal::new(RefusalCode::RecentlyRolledBack, message));
             }
             draft.state.target(served.as_ref(), policy, now).cloned().ok_or_else(|| no_known_good(draft))?
@@ -181,8 +185,11 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
         .filter_map(|(field, differs)| differs.then_some(field))
         .collect();
         if !fields.is_empty() {
-            let message =
-                format!("{} is registered already with another {}: a version never changes", request.version, fields.join(" and "));
+            let message = format!(
+                "{} is registered already with another {}: a version never changes",
+                request.version,
+                fields.join(" and ")
+            );
             return Err(Refusal::new(RefusalCode::Differs, message));
         }
     }

@@ -52,7 +52,8 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.escalations += 1;
             let again = incident.time_limit.max(Policy::ESCALATE_EVERY);
             incident.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
-            let text = format!("nobody decided in time (escalation {} of {})", incident.escalations, Policy::ESCALATIONS);
+            let text =
+                format!("nobody decided in time (escalation {} of {})", incident.escalations, Policy::ESCALATIONS);
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating => {

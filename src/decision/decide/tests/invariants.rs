@@ -20,7 +20,10 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
         assert_eq!(write.was, known.map(|i| i.phase), "the phase before is told as it was");
     }
     for wake in &commit.wakes {
-        assert!(commit.incidents.iter().any(|w| w.incident.id == wake.incident), "a wake-up belongs to a written incident");
+        assert!(
+            commit.incidents.iter().any(|w| w.incident.id == wake.incident),
+            "a wake-up belongs to a written incident"
+        );
     }
     if let Answer::Refused(_) = decision.answer {
         let ours = commit.log.iter().any(|e| e.event != LogEvent::External);

@@ -38,7 +38,8 @@ fn one_alert() -> impl Strategy<Value = Alert> {
     ];
     (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64).prop_map(
         |(version, name, (severity, action), over, limit)| {
-            let alert = world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
+            let alert =
+                world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
             if over { alert.resolved() } else { alert }
         },
     )
@@ -99,7 +100,8 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Split(a, b) => {
-            world.routing = vec![(VERSIONS[*a].to_owned(), "50".to_owned()), (VERSIONS[*b].to_owned(), "50".to_owned())];
+            world.routing =
+                vec![(VERSIONS[*a].to_owned(), "50".to_owned()), (VERSIONS[*b].to_owned(), "50".to_owned())];
             return None;
         }
         Step::Pause(on) => {

@@ -31,7 +31,10 @@ fn a_person_rolls_back_to_the_newest_known_good_version() {
     assert_eq!((world.served(), world.phase()), ("v1", Phase::Verifying));
     assert!(world.is_quarantined("v2"));
     let entry = world.log.last().unwrap();
-    assert_eq!((entry.event, entry.operator.as_str(), entry.reason.as_str()), (LogEvent::Rollback, "dana", "bad answers"));
+    assert_eq!(
+        (entry.event, entry.operator.as_str(), entry.reason.as_str()),
+        (LogEvent::Rollback, "dana", "bad answers")
+    );
     assert_eq!(entry.incident.as_ref(), Some(&world.latest().id));
     assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(FlipMode::Manual));
 }
@@ -125,7 +128,11 @@ fn an_automatic_rollback_counts_as_recent_too() {
     world.pass(seconds(10));
     assert_eq!(refusal(&world.roll_back(rollback())), RefusalCode::RecentlyRolledBack);
     assert_eq!(refusal(&world.roll_back(from("v2"))), RefusalCode::Moved);
-    assert_eq!(changed(&world.roll_back(Rollback { from: Some(v("v2")), ..to("v1") })).2, true, "what was wanted is so");
+    assert_eq!(
+        changed(&world.roll_back(Rollback { from: Some(v("v2")), ..to("v1") })).2,
+        true,
+        "what was wanted is so"
+    );
 }
 
 #[test]
