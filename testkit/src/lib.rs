@@ -27,6 +27,8 @@ mod prometheus;
 pub mod proxy;
 mod receiver;
 mod redis;
+pub mod slack;
+pub mod shipped;
 mod tls;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
