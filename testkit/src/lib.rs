@@ -27,7 +27,6 @@ mod prometheus;
 pub mod proxy;
 mod receiver;
 mod redis;
-pub mod slack;
 pub mod shipped;
 mod tls;
 
