@@ -125,7 +125,8 @@ impl Keys {
         self.key("parked", "")
     }
 
-    /// Written before WAIT when there is nothing else to wait for.
+    /// Written where only the writing matters: before WAIT when there is nothing else to wait for, and to learn
+    /// whether writing is possible.
     pub fn fence(&self) -> String {
         self.key("fence", "")
     }
