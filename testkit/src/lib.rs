@@ -28,6 +28,7 @@ pub mod proxy;
 mod receiver;
 mod redis;
 pub mod shipped;
+pub mod slack;
 mod tls;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
