@@ -72,10 +72,14 @@ impl PromptServer {
 async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world: Arc<Mutex<World>>) -> Result<()> {
     let mut due = interval(PAUSE);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut version: Option<String> = None;
     loop {
         due.tick().await;
-        let version: Option<String> = redis.get(format!("{{prompts}}:active:{prompt}")).await?;
-        let Some(version) = version else { continue };
+        // A slow Redis is no reason to stop: the last known version is served.
+        if let Ok(active) = redis.get(format!("{{prompts}}:active:{prompt}")).await {
+            version = active;
+        }
+        let Some(version) = version.clone() else { continue };
         let mut world = lock(&world);
         let key = (prompt.clone(), version);
         let ratio = world.error_ratios.get(&key).copied().unwrap_or_default();
