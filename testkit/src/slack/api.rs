@@ -206,8 +206,8 @@ fn run(shared: &Shared, request: &Request<'_>, method: &Method, args: &Args) -> 
     }
     let channel = args.text("channel").unwrap_or_default();
     let bucket = state.find_channel(&channel).map_or(channel.clone(), |channel| channel.id.clone());
-    if let Some(pace) = &mut state.pace {
-        let wait = pace.take(method.name, &bucket, shared.clock.since_epoch());
+    if let Some(buckets) = &mut state.pace {
+        let wait = buckets.take(method.name, &bucket, shared.clock.since_epoch());
         wait.map_err(|wait| Refusal::rate_limited(whole_seconds(wait)))?;
     }
     (method.run)(shared, &mut state, args)

@@ -136,7 +136,7 @@ impl Slack {
 
     /// Sets the rate limits, or none.
     pub fn set_pace(&self, pace: Option<Pace>) {
-        self.shared.lock().pace = pace;
+        self.shared.lock().pace = pace.map(pace::Buckets::of);
     }
 
     /// Takes the app's tokens away: every call is refused with `token_revoked`; `false` gives them back.
@@ -163,6 +163,17 @@ impl Slack {
         let group = state.groups.get_mut(group).with_context(|| format!("no group {group}"))?;
         group.members = members.iter().map(|&member| member.to_owned()).collect();
         Ok(())
+    }
+
+    /// A person writes a message, as a reply if there is a root.
+    pub fn say(&self, user: &str, channel: &str, text: &str, root: Option<&Message>) -> Result<Message> {
+        let mut state = self.shared.lock();
+        let id = state.find_channel(channel).with_context(|| format!("no channel {channel}"))?.id.clone();
+        let ts = state.next_ts(&self.shared.clock);
+        let mut message = Message::new(&id, &ts, user, text);
+        message.thread_ts = root.map(|root| root.ts.clone());
+        state.keep(message.clone());
+        Ok(message)
     }
 
     /// A person deletes a message; later edits of it find nothing.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// How fast an app may call. A leaky bucket per method, for posts per channel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pace {
     /// Between two posts to one channel.
     pub post_every: Duration,
@@ -12,22 +12,32 @@ pub struct Pace {
     pub post_burst: u32,
     /// Whether the other methods have the allowance of their tier (2: 20 a minute, 3: 50, 4: 100).
     pub tiers: bool,
+}
+
+/// The pace and what was taken so far.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    pub pace: Pace,
     /// By bucket: when it will be empty, since the epoch.
     empty_at: HashMap<String, Duration>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { post_every: Duration::from_secs(1), post_burst: 3, tiers: true, empty_at: HashMap::new() }
+        Self { post_every: Duration::from_secs(1), post_burst: 3, tiers: true }
     }
 }
 
-impl Pace {
+impl Buckets {
+    pub fn of(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// Takes one call from its bucket; `Err` holds how long to wait.
-    pub(super) fn take(&mut self, method: &str, channel: &str, now: Duration) -> Result<(), Duration> {
+    pub fn take(&mut self, method: &str, channel: &str, now: Duration) -> Result<(), Duration> {
         let (bucket, every, burst) = match (method, tier(method)) {
-            ("chat.postMessage", _) => (format!("{method} {channel}"), self.post_every, self.post_burst),
-            (_, Some(a_minute)) if self.tiers => (method.to_owned(), Duration::from_secs(60) / a_minute, a_minute),
+            ("chat.postMessage", _) => (format!("{method} {channel}"), self.pace.post_every, self.pace.post_burst),
+            (_, Some(a_minute)) if self.pace.tiers => (method.to_owned(), Duration::from_secs(60) / a_minute, a_minute),
             _ => return Ok(()),
         };
         let empty_at = self.empty_at.entry(bucket).or_default();

@@ -45,7 +45,7 @@ pub struct Channel {
 }
 
 /// A message: of a channel, a reply in a thread, or one that a single person sees.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
     /// Id of the channel.
     pub channel: String,
@@ -71,11 +71,23 @@ pub struct Message {
     pub ephemeral_to: Option<String>,
     /// Whether a reply is shown in the channel too.
     pub broadcast: bool,
-    /// Whether links and media are unfolded below it.
-    pub unfurl: [bool; 2],
+    /// Whether linked pages are unfolded below it.
+    pub unfurl_links: bool,
+    /// Whether linked images are.
+    pub unfurl_media: bool,
 }
 
 impl Message {
+    pub(super) fn new(channel: &str, ts: &str, user: &str, text: &str) -> Self {
+        Self {
+            channel: channel.to_owned(),
+            ts: ts.to_owned(),
+            user: user.to_owned(),
+            text: text.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// The interactive elements, with the id of the block each one is in.
     pub fn elements(&self) -> Vec<(String, Value)> {
         let mut found = Vec::new();

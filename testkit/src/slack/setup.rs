@@ -1,7 +1,7 @@
 //! Setting up a workspace.
 
 use super::clock::Clock;
-use super::pace::Pace;
+use super::pace::Buckets;
 use super::records::{Channel, Group, User};
 use super::state::{Setup, Shared, State};
 use super::{Slack, server};
@@ -101,7 +101,7 @@ impl SlackBuilder {
 
     /// Slack's rate limits, which are off otherwise.
     pub fn paced(mut self, paced: bool) -> Self {
-        self.state.pace = paced.then(Pace::default);
+        self.state.pace = paced.then(Buckets::default);
         self
     }
 

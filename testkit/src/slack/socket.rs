@@ -124,7 +124,11 @@ async fn run(shared: Arc<Shared>, socket: WebSocketStream<TokioIo<hyper::upgrade
         let sent = tokio::select! {
             order = inbox.recv() => match order {
                 Some(Order::Send(text)) => out.send(Frame::text(text)).await,
-                Some(Order::Close) => out.send(Frame::Close(None)).await,
+                Some(Order::Close) => {
+                    // The app may never answer the close frame; Slack doesn't wait for it either.
+                    out.send(Frame::Close(None)).await.ok();
+                    break;
+                }
                 Some(Order::Freeze) => {
                     // Only a cut ends this.
                     while !matches!(inbox.recv().await, Some(Order::Cut) | None) {}

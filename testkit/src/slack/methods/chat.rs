@@ -110,21 +110,16 @@ pub(super) fn post_message(shared: &Shared, state: &mut State, args: &Args) -> O
     let channel = destination(state, args)?;
     let thread_ts = thread(state, &channel.id, args)?;
     let Content { text, blocks } = content(state, args, MAX_POSTED_TEXT)?;
-    let unfurl = ["unfurl_links", "unfurl_media"].map(|flag| args.0.contains_key(flag) && args.flag(flag));
+    let metadata = metadata(args)?.flatten();
+    let ts = state.next_ts(&shared.clock);
     let message = Message {
-        ts: state.next_ts(&shared.clock),
-        channel: channel.id.clone(),
         broadcast: thread_ts.is_some() && args.flag("reply_broadcast"),
         thread_ts,
-        user: shared.setup.bot_user.clone(),
-        text,
         blocks: blocks.unwrap_or_default(),
-        metadata: metadata(args)?.flatten(),
-        edited: None,
-        history: Vec::new(),
-        files: Vec::new(),
-        ephemeral_to: None,
-        unfurl,
+        metadata,
+        unfurl_links: args.flag("unfurl_links"),
+        unfurl_media: args.text("unfurl_media").is_none() || args.flag("unfurl_media"),
+        ..Message::new(&channel.id, &ts, &shared.setup.bot_user, &text)
     };
     let shown = state.show(&message, &shared.setup);
     let answer = json!({"channel": channel.id, "ts": message.ts, "message": shown});
@@ -186,21 +181,8 @@ pub(crate) fn whisper(
     blocks: Vec<Value>,
 ) -> String {
     let ts = state.next_ts(&shared.clock);
-    state.keep(Message {
-        channel: channel.to_owned(),
-        ts: ts.clone(),
-        thread_ts,
-        user: shared.setup.bot_user.clone(),
-        text,
-        blocks,
-        metadata: None,
-        edited: None,
-        history: Vec::new(),
-        files: Vec::new(),
-        ephemeral_to: Some(user.to_owned()),
-        broadcast: false,
-        unfurl: [false; 2],
-    });
+    let message = Message::new(channel, &ts, &shared.setup.bot_user, &text);
+    state.keep(Message { thread_ts, blocks, ephemeral_to: Some(user.to_owned()), ..message });
     ts
 }
 

@@ -58,20 +58,8 @@ fn share(shared: &Shared, state: &mut State, channel: &str, args: &Args, ids: &[
             file.shared.push((channel.to_owned(), ts.clone()));
         }
     }
-    state.keep(Message {
-        channel: channel.to_owned(),
-        ts,
-        thread_ts,
-        user: shared.setup.bot_user.clone(),
-        text: args.text("initial_comment").unwrap_or_default(),
-        blocks: Vec::new(),
-        metadata: None,
-        edited: None,
-        history: Vec::new(),
-        files: ids.to_vec(),
-        ephemeral_to: None,
-        broadcast: false,
-        unfurl: [false; 2],
-    });
+    let text = args.text("initial_comment").unwrap_or_default();
+    let message = Message::new(channel, &ts, &shared.setup.bot_user, &text);
+    state.keep(Message { thread_ts, files: ids.to_vec(), ..message });
     Ok(())
 }
