@@ -26,7 +26,7 @@ pub struct BadPayload(String);
 /// One alert of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    Alert(Alert),
+    Alert(Box<Alert>),
     /// Not to be acted upon, whatever the state of its prompt.
     Ignored(Ignored),
 }
@@ -155,7 +155,7 @@ fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
     if status == AlertStatus::Firing && !was_measured(&raw, &alertname) {
         return ignored("not_measured");
     }
-    Delivered::Alert(Alert {
+    Delivered::Alert(Box::new(Alert {
         fingerprint,
         prompt,
         version,
@@ -170,7 +170,7 @@ fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
         dashboard_url: annotation("dashboard_url", SHORT),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
         alertname,
-    })
+    }))
 }
 
 /// Grafana fires alerts with the rule's own labels when its data source failed: nothing was measured then.
