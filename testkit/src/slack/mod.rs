@@ -20,6 +20,7 @@
 
 mod api;
 mod blocks;
+mod browser;
 mod clock;
 mod faults;
 mod interact;
@@ -32,6 +33,7 @@ mod setup;
 mod socket;
 mod state;
 
+pub use browser::Browser;
 pub use clock::Clock;
 pub use faults::Fault;
 pub use interact::{Delivery, Interaction, Signature, Via};
