@@ -1,11 +1,8 @@
 //! Things that happen at once, at two receivers in front of one Redis.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -70,7 +67,7 @@ async fn high_and_critical_at_once_at_two_replicas_are_one_incident() -> Result<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
-    const PROMPTS: usize = 400;
+    const PROMPTS: usize = 600;
     let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "100000")]).await?;
     ship(&receivers[0].http, "p-0").await?;
     let names: Vec<String> = (1..PROMPTS).map(|n| format!("p-{n}")).collect();
@@ -83,22 +80,14 @@ async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
         Ok((0..PROMPTS).filter(|n| active[*n] == "v1").collect())
     };
 
-    let done = Arc::new(AtomicUsize::new(0));
-    let clients = [receivers[0].http.clone(), receivers[1].http.clone()];
-    let counter = Arc::clone(&done);
-    let hammering = tokio::spawn(async move {
-        let deliveries = (0..PROMPTS).map(|n| {
-            let (http, counter) = (&clients[n % 2], &counter);
-            async move {
-                let got = outcomes(&deliver(http, &[critical(&format!("p-{n}"))]).await?);
-                counter.fetch_add(1, Ordering::Relaxed);
-                got
-            }
-        });
-        futures_util::stream::iter(deliveries).buffer_unordered(32).collect::<Vec<Result<Vec<String>>>>().await
+    // a delivery keeps many prompts between load and commit at any moment
+    let hammering = [0, 1].map(|replica| {
+        let http = receivers[replica].http.clone();
+        let alerts: Vec<Value> = (replica..PROMPTS).step_by(2).map(|n| critical(&format!("p-{n}"))).collect();
+        tokio::spawn(async move { outcomes(&deliver(&http, &alerts).await?) })
     });
-    crate::common::eventually("some are answered", crate::common::SOON, async || {
-        (done.load(Ordering::Relaxed) >= 40).then_some(())
+    crate::common::eventually("some are flipped", crate::common::SOON, async || {
+        redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|flipped| *flipped >= 20).map(drop)
     })
     .await?;
     let paused = receivers[0].http.post_json("/api/pause", &json!({"operator": "mia"})).await?;
@@ -106,10 +95,11 @@ async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
     assert_eq!(paused.status, 200);
 
     let mut held = 0;
-    for got in hammering.await? {
-        let got = got?.remove(0);
-        ensure!(got == ROLLED_BACK || got == "held{paused}", "{got}");
-        held += usize::from(got == "held{paused}");
+    for delivery in hammering {
+        for got in delivery.await?? {
+            ensure!(got == ROLLED_BACK || got == "held{paused}", "{got}");
+            held += usize::from(got == "held{paused}");
+        }
     }
     assert_eq!(flipped().await?, at_pause, "flipped after pause had answered");
     assert!(!at_pause.is_empty() && held > 0, "{} were flipped, {held} held: nothing was in flight", at_pause.len());
@@ -129,13 +119,13 @@ async fn the_budget_holds_however_many_arrive_at_once() -> Result<()> {
     ship(&receivers[0].http, "p-0").await?;
     let names: Vec<String> = (1..60).map(|n| format!("p-{n}")).collect();
     copy_prompt(&redis, "p-0", &names).await?;
-    let deliveries = (0..60).map(|n| {
-        let http = &receivers[n % 2].http;
-        async move { outcomes(&deliver(http, &[critical(&format!("p-{n}"))]).await?) }
-    });
+    let half = |replica: usize| -> Vec<Value> {
+        (replica..60).step_by(2).map(|n| critical(&format!("p-{n}"))).collect()
+    };
+    let (even, odd) = (half(0), half(1));
+    let (even, odd) = tokio::join!(receivers[0].outcomes(&even), receivers[1].outcomes(&odd));
     let mut flipped = 0;
-    for got in futures_util::future::join_all(deliveries).await {
-        let got = got?.remove(0);
+    for got in even?.into_iter().chain(odd?) {
         ensure!(got == ROLLED_BACK || got == "held{budget}", "{got}");
         flipped += usize::from(got == ROLLED_BACK);
     }
