@@ -261,6 +261,20 @@ pub fn resident(pid: u32) -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
+/// CPU time that the receiver and its Redis have used, in seconds.
+pub fn cpu_seconds(receiver: &Receiver, redis: &Redis) -> Result<[f64; 2]> {
+    let info: String = redis::cmd("INFO").query(&mut connect(redis)?)?;
+    let field = |name: &str| -> Result<f64> {
+        let text = info.lines().find_map(|line| line.strip_prefix(name)).context("a field of INFO")?;
+        Ok(text.parse()?)
+    };
+    let stat = std::fs::read_to_string(Path::new("/proc").join(receiver.pid().to_string()).join("stat"))?;
+    // after the name in parentheses: state is the first field, user and system time the 12th and 13th, in 1/100 s
+    let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok([ticks / 100.0, field("used_cpu_user:")? + field("used_cpu_sys:")?])
+}
+
 /// Sends each webhook over one of `connections`, all at once, and expects each to roll back; the seconds that took.
 pub fn flood(address: &str, webhooks: &[Vec<u8>], connections: usize) -> Result<f64> {
     flood_with(address, webhooks, connections, http_length, |answer| outcomes(answer, "rolled_back") == 1)
