@@ -63,7 +63,7 @@ impl Engine {
     async fn try_handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let wanted = Wanted {
             incident: match event {
-                Event::Decide { incident, .. } => Some(incident),
+                Event::Decide(click) => Some(&click.incident),
                 _ => None,
             },
             content: match event {

@@ -44,6 +44,8 @@ pub struct Ignored {
 #[derive(Deserialize)]
 struct Payload {
     alerts: Vec<RawAlert>,
+    #[serde(rename = "externalURL")]
+    external_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +81,8 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Vec<Deliver
         Ok(payload) => payload,
         Err(error) => return Err(explain(body, &error)),
     };
-    Ok(payload.alerts.into_iter().map(|alert| read(alert, names, policy)).collect())
+    let alertmanager_url = shorten(payload.external_url.as_deref().unwrap_or_default(), SHORT);
+    Ok(payload.alerts.into_iter().map(|alert| read(alert, &alertmanager_url, names, policy)).collect())
 }
 
 /// serde_json would read deep nesting in an unknown field without complaint, at the cost of time.
@@ -114,7 +117,7 @@ fn explain(body: &[u8], error: &serde_json::Error) -> BadPayload {
     if place == "." { BadPayload(format!("body: {message}")) } else { BadPayload(format!("{place}: {message}")) }
 }
 
-fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
+fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) -> Delivered {
     let label = |name: &str| raw.labels.get(name).map(String::as_str);
     let annotations = raw.annotations.as_ref();
     let annotation = |name: &str, most: usize| {
@@ -168,6 +171,7 @@ fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
         verify: annotation("verify", LONG),
         runbook_url: annotation("runbook_url", SHORT),
         dashboard_url: annotation("dashboard_url", SHORT),
+        alertmanager_url: alertmanager_url.to_owned(),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
         alertname,
     })

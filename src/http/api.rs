@@ -12,7 +12,7 @@ use super::Context;
 use super::reply::{Failure, Reply, json};
 use super::views;
 use crate::decision::{
-    Answer, Choice, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
+    Answer, Choice, Decide, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::{Wanted, rfc3339};
@@ -269,7 +269,8 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
     }
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else { return Err(no_incident(&id)) };
-    let event = Event::Decide { incident: id.clone(), choice, operator, target, force: request.force };
+    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };
+    let event = Event::Decide(click);
     let handled = context.engine.handle(&incident.prompt, &event).await?;
     match &handled.answer {
         Answer::Decided(phase) => {

@@ -114,7 +114,7 @@ const KNOWN: &[&str] = &[
     "last_active", "soak_from", "known_good", "quarantine", "contact", "staged_at", "has_content", "marked", "incident",
     "target", "closed_at", "deadline", "quiet_since", "held", "flip", "decided_by", "ask", "escalations", "alerts",
     "notes", "starts_at", "summary", "description", "value", "verify", "runbook_url", "dashboard_url", "generator_url",
-    "listed", "absent_since",
+    "listed", "absent_since", "choices", "alertmanager_url",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -370,6 +370,8 @@ struct IncidentRecord {
     version: VersionName,
     #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
     target: Option<VersionName>,
+    #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<VersionName>,
     #[serde(with = "phase")]
     phase: Phase,
     #[serde(with = "at")]
@@ -464,6 +466,8 @@ struct Alert {
     dashboard_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     generator_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    alertmanager_url: String,
 }
 
 #[derive(Serialize, Deserialize)]

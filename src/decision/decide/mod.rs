@@ -225,6 +225,7 @@ pub enum RefusalCode {
     NeedsForce,
     NoKnownGood,
     AlreadyDecided,
+    Stale,
     Differs,
 }
 
@@ -239,6 +240,7 @@ impl RefusalCode {
             RefusalCode::NeedsForce => "needs_force",
             RefusalCode::NoKnownGood => "no_known_good",
             RefusalCode::AlreadyDecided => "already_decided",
+            RefusalCode::Stale => "stale",
             RefusalCode::Differs => "differs",
         }
     }
@@ -266,10 +268,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Activate { version, operator, force } => {
             draft.refused_or(person::activate, &person::Activation { version, operator, force: *force })
         }
-        Event::Decide { incident, choice, operator, target, force } => draft.refused_or(
-            person::choose,
-            &person::Click { incident, choice: *choice, operator, target: target.as_ref(), force: *force },
-        ),
+        Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Look => Answer::Noted,
