@@ -44,11 +44,13 @@ pub struct Engine {
     pub metrics: Metrics,
     /// Told after each commit that scheduled something.
     pub scheduled: Notify,
+    /// Told after each commit that changed an incident.
+    pub announced: Notify,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new() }
+        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new(), announced: Notify::new() }
     }
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
@@ -89,6 +91,9 @@ impl Engine {
                 Ok(Committed::Done { rev }) => {
                     if !commit.wakes.is_empty() {
                         self.scheduled.notify_one();
+                    }
+                    if !commit.incidents.is_empty() {
+                        self.announced.notify_one();
                     }
                     for entry in &commit.log {
                         tracing::info!(

@@ -7,6 +7,7 @@ pub mod record;
 pub mod schedule;
 mod script;
 mod selftest;
+pub mod sync;
 pub mod watch;
 
 use std::sync::{Arc, PoisonError};
@@ -135,6 +136,8 @@ pub struct Store {
     scripts: Scripts,
     waiters: Option<Waiters>,
     clock: Clock,
+    /// Each commit that touches an incident wakes whoever tells Slack.
+    announces: bool,
 }
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
@@ -173,7 +176,14 @@ impl Store {
             scripts: Scripts::new(),
             waiters,
             clock,
+            announces: false,
         })
+    }
+
+    /// Slack is configured: wake its worker, too.
+    #[must_use]
+    pub fn announcing(self, announces: bool) -> Self {
+        Self { announces, ..self }
     }
 
     pub fn keys(&self) -> &Keys {
@@ -367,9 +377,13 @@ impl Store {
             });
             cmd.arg(message.to_string());
         }
-        cmd.arg(commit.wakes.len());
+        let told = if self.announces { commit.incidents.as_slice() } else { &[] };
+        cmd.arg(commit.wakes.len() + told.len());
         for wake in &commit.wakes {
             cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
+        }
+        for write in told {
+            cmd.arg(schedule::Work::Slack.member(&write.incident.id)).arg(schedule::slack_turn(&write.incident).0);
         }
         cmd.arg(commit.content.len());
         for (_, content) in &commit.content {
