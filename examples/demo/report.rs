@@ -90,7 +90,7 @@ impl Report {
             );
         }
         println!("\nTry:  curl {}/api/prompts/{PROMPT}", stack.receiver.url());
-        println!("      target/release/prompt-rollback --url {} log {PROMPT}", stack.receiver.url());
+        println!("      target/release/prompt-rollback log {PROMPT} --url {}", stack.receiver.url());
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {

@@ -26,7 +26,7 @@ pub struct BadPayload(String);
 /// One alert of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    Alert(Alert),
+    Alert(Box<Alert>),
     /// Not to be acted upon, whatever the state of its prompt.
     Ignored(Ignored),
 }
@@ -158,7 +158,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
     if status == AlertStatus::Firing && !was_measured(&raw, &alertname) {
         return ignored("not_measured");
     }
-    Delivered::Alert(Alert {
+    Delivered::Alert(Box::new(Alert {
         fingerprint,
         prompt,
         version,
@@ -174,7 +174,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         alertmanager_url: alertmanager_url.to_owned(),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
         alertname,
-    })
+    }))
 }
 
 /// Grafana fires alerts with the rule's own labels when its data source failed: nothing was measured then.

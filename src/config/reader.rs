@@ -297,6 +297,9 @@ impl<'a> Reader<'a> {
                 message,
             });
         }
+        if self.known.is_empty() {
+            self.env.clear(); // the file could not be parsed, so no key was asked for
+        }
         for name in std::mem::take(&mut self.env).into_keys() {
             let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
             let message = self.siblings(&key);

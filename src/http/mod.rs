@@ -176,9 +176,10 @@ pub async fn serve(listener: TcpListener, context: Context, max_connections: usi
             let (context, slot, connections) = (Arc::clone(&context), Arc::clone(&slot), Arc::clone(&connections));
             tower::service_fn(move |request: Request<Incoming>| {
                 let (context, slot, connections) = (Arc::clone(&context), Arc::clone(&slot), Arc::clone(&connections));
-                slot.busy.store(true, Ordering::Relaxed);
                 async move {
-                    let answer = route::answer(context, request).await;
+                    // not before its body is there: one that never comes must not hold the place
+                    let whole = || slot.busy.store(true, Ordering::Relaxed);
+                    let answer = route::answer(context, request, whole).await;
                     slot.idle_since.store(connections.now(), Ordering::Relaxed);
                     slot.busy.store(false, Ordering::Relaxed);
                     answer

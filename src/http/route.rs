@@ -85,10 +85,14 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`.
-pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
+pub async fn answer(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+    whole: impl FnOnce(),
+) -> Result<Reply, Infallible> {
     let timeout = context.request_timeout;
-    let answer = tokio::time::timeout(timeout, dispatch(&context, request)).await.unwrap_or_else(|_| {
+    let answer = tokio::time::timeout(timeout, dispatch(&context, request, whole)).await.unwrap_or_else(|_| {
         Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
     });
     Ok(answer.unwrap_or_else(|failure| {
@@ -99,7 +103,7 @@ pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Result
     }))
 }
 
-async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Reply, Failure> {
+async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnOnce()) -> Result<Reply, Failure> {
     let (head, incoming) = request.into_parts();
     let Some((route, parameter)) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
@@ -121,11 +125,13 @@ async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Reply
     }
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
+        whole();
         return get(context, route, &parameter, &query).await;
     }
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     let max = if route == Route::Slack { slack::MAX_BODY } else { context.max_body_bytes };
     let bytes = read(incoming, declared, max).await?;
+    whole();
     match route {
         Route::Webhook => {
             let start = Instant::now();

@@ -115,7 +115,7 @@ fn groups(delivered: &[Delivered]) -> Vec<Group> {
         let group = &mut groups[index];
         group.places.push(place);
         group.urgent |= alert.status == AlertStatus::Firing && alert.trigger.action == Action::Rollback;
-        group.alerts.push(alert.clone());
+        group.alerts.push(Alert::clone(alert));
     }
     groups
 }

@@ -49,7 +49,7 @@ impl Health {
             engine.metrics.redis_error(&error);
             error.to_string()
         };
-        engine.store.ping().await.map_err(&explain)?;
+        engine.store.probe().await.map_err(&explain)?;
         let generation = engine.store.generation();
         let fresh = |(g, at, problem): &&(u64, tokio::time::Instant, Option<String>)| {
             *g == generation && at.elapsed() < if problem.is_some() { EVERY * 4 } else { RETEST }

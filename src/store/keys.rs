@@ -145,7 +145,8 @@ impl Keys {
         self.key("group", group)
     }
 
-    /// Written before WAIT when there is nothing else to wait for.
+    /// Written where only the writing matters: before WAIT when there is nothing else to wait for, and to learn
+    /// whether writing is possible.
     pub fn fence(&self) -> String {
         self.key("fence", "")
     }

@@ -153,10 +153,8 @@ impl Link {
         if let Some(current) = self.current() {
             return Ok(current); // another caller made it while this one waited
         }
-        if let Some((at, error)) = &*failed {
-            if at.elapsed() < RETRY_AFTER {
-                return Err(StoreError::from(error.clone()));
-            }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < RETRY_AFTER) {
+            return Err(StoreError::from(error.clone()));
         }
         match self.connector.connect(RESPONSE_TIMEOUT).await {
             Ok(connection) => {

@@ -290,7 +290,12 @@ impl Store {
         };
         let (code, mut detail) = read_code(&reply)?;
         match code {
-            1 | 2 => Ok(Committed::Done { rev: detail.number().unwrap_or_default() }),
+            1 => Ok(Committed::Done { rev: detail.number().unwrap_or_default() }),
+            2 => {
+                // written by another connection: the WAIT of this one did not count it
+                self.fence().await?;
+                Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
+            }
             -1 => Ok(Committed::Moved),
             -3 => Ok(Committed::BudgetSpent),
             -4 => Err(StoreError::Broken {
@@ -416,8 +421,11 @@ impl Store {
             None => self.link.connector().connect(waiters.timeout + Duration::from_secs(1)).await?,
         };
         let result = call.run_and_wait(&mut connection, waiters.replicas, timeout).await;
-        if !result.as_ref().is_err_and(link::leaves) {
-            waiters.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        let mut idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if result.as_ref().is_err_and(link::leaves) {
+            idle.clear(); // what ended this one has ended them all; each would cost a request
+        } else {
+            idle.push(connection);
         }
         Ok(result?)
     }

@@ -261,6 +261,13 @@ impl Store {
         Ok(start.elapsed())
     }
 
+    /// Can it be written to? A replica, a full and a loading Redis answer PING all the same.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys.fence()).arg(1);
+        self.link.read::<Value>(&command).await.map(drop)
+    }
+
     /// `maxmemory` and its policy, where CONFIG may be read.
     pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("CONFIG");

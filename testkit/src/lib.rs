@@ -27,6 +27,8 @@ mod prometheus;
 pub mod proxy;
 mod receiver;
 mod redis;
+pub mod shipped;
+pub mod slack;
 mod tls;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};

@@ -3,8 +3,8 @@
 use crate::process::{Process, ProcessBuilder, retry};
 use crate::{Dir, Port, eventually, tls};
 use anyhow::{Context, Result};
-use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -232,7 +232,9 @@ impl Redis {
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
         let user = if self.acl { format!("{ACL_USER}:any@") } else { String::new() };
         let client = redis::Client::open(format!("redis://{user}{}", self.addr()))?;
-        client.get_multiplexed_async_connection().await.context("connect to redis")
+        // The crate's own half a second is too short on a machine that compiles at the same time.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")
     }
 
     /// Runs one command on a connection of its own.

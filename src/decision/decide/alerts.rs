@@ -355,19 +355,19 @@ fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
     draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
     let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
     let mut id = None;
-    if let Some(incident) = draft.state.open_incident_on(&alert.version) {
-        if let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint) {
-            known = true;
-            id = Some(incident.id.clone());
-            if record.firing {
-                record.firing = false;
-                ended = true;
-                let text = format!("{} has ended", record.alertname);
-                if incident.alerts.iter().all(|r| !r.firing) {
-                    incident.quiet_since = Some(now);
-                }
-                incident.note(now, NoteKind::Alert, text);
+    if let Some(incident) = draft.state.open_incident_on(&alert.version)
+        && let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint)
+    {
+        known = true;
+        id = Some(incident.id.clone());
+        if record.firing {
+            record.firing = false;
+            ended = true;
+            let text = format!("{} has ended", record.alertname);
+            if !incident.is_firing() {
+                incident.quiet_since = Some(now);
             }
+            incident.note(now, NoteKind::Alert, text);
         }
     }
     match (ended, known) {

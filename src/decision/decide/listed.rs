@@ -9,13 +9,17 @@ use super::{Answer, Draft};
 /// Ends the alerts of `id` that Alertmanager has listed before and, for [`Policy::ABSENT`], does not any more. One that was
 /// never listed came from elsewhere: its absence says nothing. A restarted Alertmanager has an empty list for a while.
 pub(super) fn compare(draft: &mut Draft<'_>, id: &IncidentId, listed: &BTreeSet<String>) -> Answer {
-    let now = draft.now;
+    let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
     let Some(incident) = draft.incident(id).filter(|i| i.phase.is_undecided()) else { return Answer::Noted };
     let mut ended = Vec::new();
     for alert in incident.alerts.iter_mut().filter(|a| a.firing) {
         if listed.contains(&alert.fingerprint) {
             alert.listed = true;
             alert.absent_since = None;
+            // as good as a repeat, which may come more rarely than we forget
+            if now.since(alert.last_seen) >= refresh_after {
+                alert.last_seen = now;
+            }
         } else if alert.listed {
             let since = *alert.absent_since.get_or_insert(now);
             if now.since(since) >= Policy::ABSENT {

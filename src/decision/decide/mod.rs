@@ -522,16 +522,16 @@ impl<'a> Draft<'a> {
         let from = self.served_text();
         let bad = self.serving().cloned();
         let deadline = now.plus(self.policy.verification_deadline);
-        if let (Some(id), Some(bad)) = (incident, &bad) {
-            if let Some(incident) = self.incident(id) {
-                incident.target = Some(to.clone());
-                incident.flip =
-                    Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
-                incident.phase = Phase::Verifying;
-                incident.deadline = Some(deadline);
-                incident.held = None;
-                incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
-            }
+        if let (Some(id), Some(bad)) = (incident, &bad)
+            && let Some(incident) = self.incident(id)
+        {
+            incident.target = Some(to.clone());
+            incident.flip =
+                Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
+            incident.phase = Phase::Verifying;
+            incident.deadline = Some(deadline);
+            incident.held = None;
+            incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
         self.serve(to, ActivatedBy::Rollback);
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {

@@ -283,7 +283,6 @@ fn investigate(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     incident.phase = Phase::Investigating;
     incident.deadline = Some(now.plus(incident.time_limit)); // asked again then; nothing escalates before
     incident.ask += 1;
-    incident.escalations = 0;
     incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
     Ok(Answer::Decided(Phase::Investigating))
 }

@@ -110,6 +110,15 @@ fn an_alert_on_a_version_without_traffic_does_nothing() {
 }
 
 #[test]
+fn a_version_served_again_starts_with_a_clean_sheet() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v1"));
+    world.activate("v1", false);
+    assert!(world.state.strays.is_empty());
+    assert_eq!(world.alert(high("v1")), "incident_opened page", "its alerts are news");
+}
+
+#[test]
 fn an_alert_on_an_unheard_of_prompt_or_version_leaves_no_trace() {
     let mut nobody = World::new();
     assert!(!nobody.would_write(&[critical("v2")]));
@@ -160,6 +169,19 @@ fn a_weaker_alert_joins_without_changing_the_question() {
     assert_eq!(world.alert(high("v2").named("Latency").within(minutes(10))), "incident_updated joined");
     let incident = world.latest();
     assert_eq!((incident.ask, incident.deadline, incident.action), (ask, deadline, Action::Page));
+}
+
+#[test]
+fn another_target_is_another_question() {
+    let mut world = World::new();
+    world.release("v1");
+    world.release("v2");
+    world.alert(high("v2"));
+    let ask = world.latest().ask;
+    assert_eq!(world.latest().target, None);
+    world.mark_known_good("v1");
+    world.alert(high("v2").named("Latency"));
+    assert_eq!((world.latest().target.clone(), world.latest().ask), (Some(v("v1")), ask + 1));
 }
 
 #[test]
@@ -254,11 +276,13 @@ fn an_incident_remembers_only_so_many_alerts_and_notes_but_always_the_worst() {
 fn versions_without_traffic_fill_no_memory_and_each_stays_known_as_unhealthy() {
     let mut world = World::with_a_fresh_release();
     world.register("v3");
-    let mut many: Vec<Alert> = (0..200).map(|n| high("v3").named(&format!("High{n}"))).collect();
-    many.push(high("v1"));
+    world.register("v4");
+    let mut many = vec![high("v1")];
+    many.extend((0..200).map(|n| high("v3").named(&format!("High{n}"))));
+    many.push(high("v4"));
     world.deliver(&many);
     assert_eq!(world.state.strays.len(), Policy::MAX_STRAYS);
-    for version in ["v1", "v3"] {
+    for version in ["v1", "v3", "v4"] {
         assert!(world.state.strays.iter().any(|s| s.version == v(version)), "{version}");
     }
     assert!(!world.would_write(&many));

@@ -150,6 +150,8 @@ fn a_rolled_back_version_is_quarantined_even_if_it_was_known_good() {
 #[test]
 fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
     let mut world = World::with_a_fresh_release();
+    world.pass(hours(1));
+    assert!(world.is_known_good("v2"), "what it was before does not count");
     world.alert(critical("v2"));
     assert_eq!(world::refusal(&world.activate("v2", false)), RefusalCode::NeedsForce);
     assert_eq!(world.served(), "v1");

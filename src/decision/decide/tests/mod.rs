@@ -5,6 +5,7 @@ mod folded;
 mod guards;
 mod invariants;
 mod known_good;
+mod listed;
 mod outside;
 mod people;
 mod properties;

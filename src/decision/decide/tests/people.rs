@@ -124,6 +124,18 @@ fn a_dismissal_silences_neither_other_alerts_nor_worse_nor_other_versions() {
 }
 
 #[test]
+fn dismissing_the_same_alert_once_worse_raises_what_is_silent() {
+    let mut world = World::with_a_fresh_release();
+    let worse = world::firing("ErrorRateHigh", "v2", Severity::Critical, Action::Page);
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    assert_eq!(world.alert(worse.clone()), "incident_opened page");
+    world.choose(Choice::Dismiss);
+    assert_eq!(world.alert(worse), "ignored dismissed");
+    assert_eq!(world.state.suppressed.len(), 1);
+}
+
+#[test]
 fn a_dismissal_does_not_silence_what_had_ended_already() {
     let mut world = World::with_a_fresh_release();
     world.deliver(&[high("v2"), recommend("v2")]);
@@ -143,6 +155,7 @@ fn a_dismissed_alert_that_stopped_without_a_word_is_heard_again_later() {
     }
     world.pass(world.policy.forget_after); // silenced in Alertmanager: no resolved ever came
     assert_eq!(world.alert(high("v2")), "incident_opened page");
+    assert!(world.state.suppressed.is_empty(), "and the dismissal takes no room any more");
 }
 
 #[test]

@@ -19,6 +19,7 @@ enum Step {
     Delete,
     Split(usize, usize),
     Choose { latest: bool, choice: Choice, target: Option<usize>, force: bool },
+    List(Vec<Alert>),
     Pause(bool),
     DryRun(bool),
     Spent(u32),
@@ -72,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (version(), version()).prop_map(|(a, b)| Step::Split(a, b)),
         4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
             .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
+        2 => delivery().prop_map(Step::List),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
@@ -116,6 +118,10 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.recent_auto = *n;
             return None;
         }
+        Step::List(alerts) => Event::Listed {
+            incident: world.incidents.keys().next_back()?.clone(),
+            fingerprints: alerts.iter().map(|a| a.fingerprint.clone()).collect(),
+        },
         Step::Deliver(alerts) => Event::Alerts(alerts.clone()),
         Step::Roll { target, from, force } => Event::Rollback(Rollback {
             target: target.as_ref().map(named),
@@ -144,7 +150,7 @@ fn a_world() -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {

@@ -1,0 +1,321 @@
+//! The figures of docs/benchmarks.md: a real receiver, built for release, and a real redis-server, over loopback.
+//!
+//! `cargo bench --bench receiver [-- --quick] [-- --big] [-- --only=share,one]`
+//!
+//! Each ratio is between two things measured in turns in the same run, on the same two cores as the clients: a busy
+//! machine slows both. Fails where a target is missed.
+
+mod wire;
+mod world;
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::{Receiver, Redis};
+
+use wire::{Wire, http_length, monitored, script_length};
+use world::{Model, connect, flood, outcomes, receiver, resident, settle, webhook};
+
+const CLIENTS: usize = 32;
+
+/// Receiver and Redis under test, and a Redis that only knows the scripts.
+struct Bench {
+    receiver: Receiver,
+    redis: Redis,
+    floor: Redis,
+    model: Model,
+    /// The next prompt that was never used.
+    next: u64,
+    quick: bool,
+    figures: Vec<Figure>,
+}
+
+struct Figure {
+    what: &'static str,
+    found: String,
+    target: &'static str,
+    met: bool,
+}
+
+impl Bench {
+    fn report(&mut self, what: &'static str, found: String, target: &'static str, met: bool) {
+        eprintln!("{what}: {found} (target: {target})");
+        self.figures.push(Figure { what, found, target, met });
+    }
+
+    /// Numbers of prompts that serve their bad version, in the Redis under test.
+    fn prompts(&mut self, count: u64) -> Result<std::ops::Range<u64>> {
+        let numbers = self.next..self.next + count;
+        self.next += count;
+        self.model.seed(&self.redis, numbers.clone())?;
+        settle(&self.redis)?;
+        Ok(numbers)
+    }
+
+    /// Flips at 32 connections against the bare script at 32 clients.
+    fn share_of_the_floor(&mut self) -> Result<()> {
+        let (rounds, each) = if self.quick { (3, 20_000) } else { (5, 60_000) };
+        let mut shares = Vec::new();
+        for _ in 0..rounds {
+            let floor = self.floor_per_second(each)?;
+            let numbers = self.prompts(each)?;
+            let requests: Vec<_> = numbers.map(|number| webhook(number..number + 1)).collect();
+            let flips = each as f64 / flood(&self.receiver.addr(), &requests, CLIENTS, "rolled_back")?;
+            eprintln!("  {flips:.0} flips/s, floor {floor:.0}/s, share {:.2}", flips / floor);
+            shares.push((flips / floor, flips, floor));
+        }
+        shares.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (share, flips, floor) = shares[shares.len() / 2];
+        let found = format!(
+            "{share:.2} ({flips:.0} of {floor:.0} per second; {:.2} to {:.2})",
+            shares[0].0,
+            shares[shares.len() - 1].0
+        );
+        self.report("share of the floor, 32 connections", found, ">= 0.45", share >= 0.45);
+        Ok(())
+    }
+
+    fn floor_per_second(&self, commits: u64) -> Result<f64> {
+        let mut connection = connect(&self.floor)?;
+        redis::cmd("FLUSHALL").exec(&mut connection)?;
+        let output = Command::new("redis-benchmark")
+            .args(["-p", &self.floor.port().to_string(), "-c", &CLIENTS.to_string(), "-n", &commits.to_string()])
+            .args(["-r", "2147483647", "--csv"])
+            .args(self.model.commit_template())
+            .output()
+            .context("redis-benchmark (Debian: redis-tools)")?;
+        let committed: u64 = redis::cmd("ZCARD").arg("{prompts}:incidents").query(&mut connection)?;
+        ensure!(committed * 1_000 > commits * 999, "only {committed} of {commits} were committed");
+        // "test","rps","avg","min","p50","p95","p99","max"
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().last().context("redis-benchmark said nothing")?;
+        let rate = line.rsplit(',').nth(6).context("rps")?.trim_matches('"').parse()?;
+        Ok(rate)
+    }
+
+    /// One request at a time: flips, the same again, and the bare script, by turns.
+    fn one_at_a_time(&mut self) -> Result<()> {
+        let (turns, each) = if self.quick { (6, 250) } else { (20, 500) };
+        let numbers = self.prompts(turns * each)?;
+        let mut connection = connect(&self.floor)?;
+        redis::cmd("FLUSHALL").exec(&mut connection)?;
+        self.model.seed(&self.floor, numbers.clone())?;
+        let mut http = Wire::connect(&self.receiver.addr())?;
+        let mut redis = Wire::connect(&self.floor.addr())?;
+        let (mut flips, mut duplicates, mut scripts) = (Times::default(), Times::default(), Times::default());
+        for turn in 0..turns {
+            let numbers = numbers.start + turn * each..numbers.start + (turn + 1) * each;
+            let requests: Vec<_> = numbers.clone().map(|number| webhook(number..number + 1)).collect();
+            for (times, outcome) in [(&mut flips, "rolled_back"), (&mut duplicates, "duplicate")] {
+                for request in &requests {
+                    let answer = times.time(|| http.ask(request, http_length))?;
+                    ensure!(outcomes(answer, outcome) == 1, "{}", String::from_utf8_lossy(answer));
+                }
+            }
+            let commits: Vec<_> = numbers.map(|number| self.model.commit(number)).collect();
+            for commit in &commits {
+                let answer = scripts.time(|| redis.ask(commit, script_length))?;
+                ensure!(answer.starts_with(b"*2\r\n:1\r\n"), "{}", String::from_utf8_lossy(answer));
+            }
+        }
+        let (p50, p99, script) = (flips.quantile(0.5), flips.quantile(0.99), scripts.quantile(0.5));
+        let ratio = p50 / script;
+        let found = format!("{ratio:.2} ({} of {})", ms(p50), ms(script));
+        self.report("one webhook at a time, p50 / the script's p50", found, "<= 5", ratio <= 5.0);
+        self.report("one webhook at a time, p99", ms(p99), "< 0.5 ms", p99 < 0.000_5);
+        let duplicate = duplicates.quantile(0.5);
+        let ratio = duplicate / p50;
+        let found = format!("{ratio:.2} ({} of {})", ms(duplicate), ms(p50));
+        self.report("a duplicate's p50 / a flip's p50", found, "<= 0.8", ratio <= 0.8);
+        Ok(())
+    }
+
+    /// A duplicate asks Redis once and writes nothing.
+    fn round_trips_of_a_duplicate(&mut self) -> Result<()> {
+        const WRITES: [&str; 14] = [
+            "SET",
+            "DEL",
+            "HSET",
+            "HDEL",
+            "HINCRBY",
+            "ZADD",
+            "ZREM",
+            "ZREMRANGEBYSCORE",
+            "XADD",
+            "PUBLISH",
+            "EXPIRE",
+            "PEXPIRE",
+            "INCR",
+            "XTRIM",
+        ];
+        let numbers = self.prompts(100)?;
+        let mut http = Wire::connect(&self.receiver.addr())?;
+        for number in numbers.clone() {
+            http.ask(&webhook(number..number + 1), http_length)?;
+        }
+        settle(&self.redis)?;
+        let seen = monitored(&self.redis.addr(), || {
+            for number in numbers.clone() {
+                let answer = http.ask(&webhook(number..number + 1), http_length)?;
+                ensure!(outcomes(answer, "duplicate") == 1, "{}", String::from_utf8_lossy(answer));
+            }
+            Ok(())
+        })?;
+        let writes = seen.iter().filter(|seen| WRITES.iter().any(|name| seen.is(name))).count();
+        let about = |number| {
+            let key = format!("{{prompts}}:active:{}", world::name(number)).into_bytes();
+            seen.iter().filter(|seen| !seen.in_script && seen.args.contains(&key)).count()
+        };
+        let trips: Vec<usize> = numbers.map(about).collect();
+        let met = writes == 0 && trips.iter().all(|trips| *trips == 1);
+        let found = format!("{} for {} duplicates, {writes} writes", trips.iter().sum::<usize>(), trips.len());
+        self.report("round trips to Redis", found, "1 each, 0 writes", met);
+        Ok(())
+    }
+
+    /// 3000 critical alerts for as many prompts in one delivery.
+    fn storm(&mut self) -> Result<()> {
+        const ALERTS: u64 = 3_000;
+        let mut times = Times::default();
+        for _ in 0..if self.quick { 3 } else { 9 } {
+            let numbers = self.prompts(ALERTS)?;
+            let request = webhook(numbers);
+            let mut http = Wire::connect(&self.receiver.addr())?;
+            let answer = times.time(|| http.ask(&request, http_length))?;
+            ensure!(outcomes(answer, "rolled_back") == 3_000, "not all were rolled back");
+        }
+        let (p50, worst) = (times.quantile(0.5), times.quantile(1.0));
+        self.report(
+            "3000 criticals in one body, worst",
+            format!("{} (median {})", ms(worst), ms(p50)),
+            "< 500 ms",
+            worst < 0.5,
+        );
+        Ok(())
+    }
+
+    /// A receiver of its own: how soon it is ready, and what it keeps in memory.
+    fn start_and_memory(&mut self) -> Result<()> {
+        let redis = Redis::start()?;
+        let mut starts = Times::default();
+        for _ in 0..5 {
+            starts.time(|| receiver(&redis))?;
+        }
+        let worst = starts.quantile(1.0);
+        self.report("serve ready after its start, worst of 5", ms(worst), "<= 100 ms", worst <= 0.1);
+        let receiver = receiver(&redis)?;
+        std::thread::sleep(Duration::from_secs(2));
+        let fresh = resident(receiver.pid())?;
+        self.report("memory after its start", format!("{fresh:.1} MB"), "< 12 MB", fresh < 12.0);
+        self.model.seed(&redis, 0..10_000)?;
+        settle(&redis)?;
+        let requests: Vec<_> = (0..10_000).map(|number| webhook(number..number + 1)).collect();
+        flood(&receiver.addr(), &requests, CLIENTS, "rolled_back")?;
+        std::thread::sleep(Duration::from_secs(2));
+        let used = resident(receiver.pid())?;
+        self.report("memory after 10,000 webhooks", format!("{used:.1} MB"), "< 12 MB", used < 12.0);
+        Ok(())
+    }
+
+    /// A million prompts and 100,000 open incidents against none, one request at a time, by turns.
+    fn big(&mut self) -> Result<()> {
+        const PROMPTS: u64 = 1_000_000;
+        const INCIDENTS: u64 = 100_000;
+        let (turns, each) = (20, 250);
+        let full = Redis::start()?;
+        let start = Instant::now();
+        self.model.seed(&full, 0..PROMPTS - INCIDENTS)?;
+        self.model.seed_incidents(&full, PROMPTS - INCIDENTS..PROMPTS)?;
+        let bytes: String = redis::cmd("INFO").arg("memory").query(&mut connect(&full)?)?;
+        let used = bytes.lines().find_map(|line| line.strip_prefix("used_memory_human:")).unwrap_or_default();
+        eprintln!("  seeded in {:.0} s, {used} in Redis", start.elapsed().as_secs_f64());
+        let over_full = receiver(&full)?;
+        settle(&full)?;
+        eprintln!("  looked at by the receiver after {:.0} s", start.elapsed().as_secs_f64());
+        let numbers = self.prompts(turns * each)?;
+        let mut http = [Wire::connect(&self.receiver.addr())?, Wire::connect(&over_full.addr())?];
+        let mut times = [Times::default(), Times::default()];
+        // every 150th of the full one: not those that were written, and cached, last
+        let places = [(numbers.start, 1), (0, 150)];
+        for turn in 0..turns {
+            for ((http, times), (first, step)) in http.iter_mut().zip(&mut times).zip(places) {
+                for at in turn * each..(turn + 1) * each {
+                    let number = first + at * step;
+                    let request = webhook(number..number + 1);
+                    let answer = times.time(|| http.ask(&request, http_length))?;
+                    ensure!(outcomes(answer, "rolled_back") == 1, "{}", String::from_utf8_lossy(answer));
+                }
+            }
+        }
+        let [empty, full] = times.each_mut().map(|times| times.quantile(0.5));
+        let ratio = full / empty;
+        let found = format!("{ratio:.2} ({} of {})", ms(full), ms(empty));
+        self.report("a million prompts, 100,000 incidents: p50 / an empty namespace's", found, "<= 1.3", ratio <= 1.3);
+        Ok(())
+    }
+}
+
+/// Durations in seconds.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.0.push(start.elapsed().as_secs_f64());
+        result
+    }
+
+    fn quantile(&mut self, share: f64) -> f64 {
+        self.0.sort_by(f64::total_cmp);
+        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
+    }
+}
+
+fn ms(seconds: f64) -> String {
+    format!("{:.3} ms", seconds * 1e3)
+}
+
+fn run() -> Result<Vec<Figure>> {
+    let flag = |name: &str| std::env::args().any(|arg| arg == name);
+    let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
+    let (redis, floor) = (Redis::start()?, Redis::start()?);
+    let receiver = receiver(&redis)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let model = runtime.block_on(Model::make(&redis, &receiver))?;
+    let mut bench = Bench { receiver, redis, floor, model, next: 0, quick: flag("--quick"), figures: Vec::new() };
+    let parts: [(&str, fn(&mut Bench) -> Result<()>); 6] = [
+        ("share", Bench::share_of_the_floor),
+        ("one", Bench::one_at_a_time),
+        ("trips", Bench::round_trips_of_a_duplicate),
+        ("storm", Bench::storm),
+        ("start", Bench::start_and_memory),
+        ("big", Bench::big),
+    ];
+    for (name, part) in parts {
+        let wanted = only.as_ref().map_or(name != "big" || flag("--big"), |only| only.split(',').any(|n| n == name));
+        if wanted {
+            part(&mut bench).with_context(|| format!("{name}; the receiver said:\n{}", bench.receiver_tail()))?;
+        }
+    }
+    Ok(bench.figures)
+}
+
+impl Bench {
+    fn receiver_tail(&self) -> String {
+        let log = self.receiver.log();
+        let warnings: Vec<&str> = log.lines().rev().filter(|line| !line.contains(" INFO ")).take(5).collect();
+        warnings.join("\n")
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let figures = run()?;
+    println!("\n| figure | measured | target | |\n|---|---|---|---|");
+    for Figure { what, found, target, met } in &figures {
+        println!("| {what} | {found} | {target} | {} |", if *met { "met" } else { "MISSED" });
+    }
+    Ok(if figures.iter().all(|figure| figure.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,87 @@
+//! The files that ship, adapted to the addresses at which a test or the demo runs the parts.
+
+use crate::{Prometheus, PrometheusBuilder, Redis, RedisBuilder};
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::time::Duration;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A file, by its path from the root of the repository.
+pub fn text(path: &str) -> Result<String> {
+    std::fs::read_to_string(root().join(path)).with_context(|| format!("read {path}"))
+}
+
+/// Replaces what must be there: a shipped file that has changed is to be noticed, not run half adapted.
+pub fn replace(text: &str, from: &str, to: &str) -> Result<String> {
+    ensure!(text.contains(from), "a shipped file no longer holds {from:?}; adapt who reads it");
+    Ok(text.replace(from, to))
+}
+
+/// `config/redis.conf`, and the users `receiver` and `prompt-server` of `config/users.acl` with these passwords.
+pub fn redis(receiver: &str, prompt_server: &str) -> Result<RedisBuilder> {
+    let acl = text("config/users.acl")?;
+    let acl = replace(&acl, "#RECEIVER_PASSWORD_SHA256", &format!(">{receiver}"))?;
+    let acl = replace(&acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{prompt_server}"))?;
+    // The testkit says where it listens and where the users are.
+    let elsewhere = ["bind ", "port ", "aclfile "];
+    let conf = text("config/redis.conf")?;
+    let conf: Vec<_> = conf.lines().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key))).collect();
+    Ok(Redis::builder().acl(acl).conf(conf.join("\n")))
+}
+
+/// `config/alertmanager.yml`, for the receiver at this address. It wants its token in the file `webhook_token`.
+pub fn alertmanager(receiver: &str) -> Result<String> {
+    replace(&text("config/alertmanager.yml")?, "receiver:8000", receiver)
+}
+
+/// Whose metrics the rules read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `prompt_requests_total` and its kin.
+    #[default]
+    Native,
+    /// OpenTelemetry's `gen_ai_*`.
+    OpenTelemetry,
+}
+
+/// What Prometheus scrapes, as `host:port`.
+#[derive(Debug, Default, Clone)]
+pub struct Targets {
+    /// All replicas.
+    pub receivers: Vec<String>,
+    /// Also where alerts are sent.
+    pub alertmanagers: Vec<String>,
+    /// Or whatever else exports the metrics of `Source`.
+    pub prompt_servers: Vec<String>,
+}
+
+/// `config/prometheus.yml` with the rules of `alert-rules/`; `interval` is that of scrapes and of evaluations.
+pub fn prometheus(targets: &Targets, source: Source, interval: Duration) -> Result<PrometheusBuilder> {
+    let mut config = text("config/prometheus.yml")?;
+    for (from, to) in [
+        ("receiver:8000", targets.receivers.join(", ")),
+        ("alertmanager:9093", targets.alertmanagers.join(", ")),
+        ("prompt-server:9100", targets.prompt_servers.join(", ")),
+        ("localhost:9090", "$ADDR".to_owned()),
+    ] {
+        config = replace(&config, from, &to)?;
+    }
+    for key in ["scrape_interval", "evaluation_interval"] {
+        config = replace(&config, &format!("{key}: 5s"), &format!("{key}: {}ms", interval.as_millis()))?;
+    }
+    if source == Source::OpenTelemetry {
+        config = replace(&config, "\n  - rules/native.yml", "")?;
+        config = replace(&config, "\n  # - rules/otel.yml", "\n  - rules/otel.yml")?;
+    }
+    let mut prometheus = Prometheus::builder(config);
+    for entry in std::fs::read_dir(root().join("alert-rules")).context("read alert-rules")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".yml") {
+            prometheus = prometheus.file(format!("rules/{name}"), text(&format!("alert-rules/{name}"))?);
+        }
+    }
+    Ok(prometheus)
+}

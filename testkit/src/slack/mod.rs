@@ -1,0 +1,319 @@
+//! A double of Slack: a workspace on a loopback port that checks what Slack checks and fails when told to.
+//!
+//! It takes the Web API calls, sends signed interactions or Socket Mode envelopes, and shows its channels on a web page
+//! at [`Slack::url`], where the buttons work. It runs on a thread of its own, so it answers even while a test blocks.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use prompt_rollback_testkit::slack::Slack;
+//! use std::time::Duration;
+//! let slack = Slack::builder().user("U1", "maya", "Maya Lind").channel("C1", "on-call").start()?;
+//! slack.set_request_url("http://127.0.0.1:8000/slack/interactions");
+//! // … the app under test posts to slack.api_url() with slack.bot_token() …
+//! let root = slack.wait_for("a root", Duration::from_secs(5), |slack| slack.roots("on-call").pop()).await?;
+//! let delivery = slack.click("U1", &root, "approve").send().await?;
+//! assert!(delivery.acknowledged);
+//! # Ok(()) }
+//! ```
+//!
+//! Where Slack's documents and its behaviour differ, or leave a limit open, the double takes the stricter side.
+
+mod api;
+mod blocks;
+mod browser;
+mod clock;
+mod faults;
+mod interact;
+mod methods;
+mod pace;
+mod page;
+mod records;
+mod server;
+mod setup;
+mod socket;
+mod state;
+
+pub use browser::Browser;
+pub use clock::Clock;
+pub use faults::Fault;
+pub use interact::{Delivery, Interaction, Signature, Via};
+pub use pace::Pace;
+pub use records::{Ack, Call, Channel, File, Group, Message, User};
+pub use setup::SlackBuilder;
+
+use crate::Port;
+use anyhow::{Context, Result};
+use serde_json::Value;
+use socket::Order;
+use state::Shared;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// A running double; stops when dropped.
+#[derive(Debug)]
+pub struct Slack {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    _port: Option<Port>,
+}
+
+impl Drop for Slack {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// Where it is, and what the app under test needs to know.
+impl Slack {
+    /// A workspace to be set up.
+    pub fn builder() -> SlackBuilder {
+        SlackBuilder::default()
+    }
+
+    /// `http://127.0.0.1:port`: the web page.
+    pub fn url(&self) -> &str {
+        &self.shared.setup.base
+    }
+
+    /// `http://127.0.0.1:port/api`: the Web API.
+    pub fn api_url(&self) -> String {
+        format!("{}/api", self.url())
+    }
+
+    /// `xoxb-…`.
+    pub fn bot_token(&self) -> &str {
+        &self.shared.setup.bot_token
+    }
+
+    /// `xapp-…`, for Socket Mode.
+    pub fn app_token(&self) -> &str {
+        &self.shared.setup.app_token
+    }
+
+    /// What interactions are signed with.
+    pub fn signing_secret(&self) -> &str {
+        &self.shared.setup.signing_secret
+    }
+
+    /// The user id that the app's messages carry.
+    pub fn bot_user(&self) -> &str {
+        &self.shared.setup.bot_user
+    }
+
+    /// The double's own time.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// Sends interactions to this URL from now on.
+    pub fn set_request_url(&self, url: impl Into<String>) {
+        self.shared.lock().request_url = Some(url.into());
+    }
+}
+
+/// What happens in it.
+impl Slack {
+    /// Makes calls fail.
+    pub fn inject(&self, fault: Fault) {
+        self.shared.lock().faults.push(fault);
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// Ends the faults of this method.
+    pub fn heal_method(&self, method: &str) {
+        self.shared.lock().faults.retain(|fault| !fault.is_on(method));
+    }
+
+    /// Sets the rate limits, or none.
+    pub fn set_pace(&self, pace: Option<Pace>) {
+        self.shared.lock().pace = pace.map(pace::Buckets::of);
+    }
+
+    /// Takes the app's tokens away: every call is refused with `token_revoked`; `false` gives them back.
+    pub fn revoke(&self, revoked: bool) {
+        self.shared.lock().revoked = revoked;
+    }
+
+    /// Takes a scope from the bot's token.
+    pub fn remove_scope(&self, scope: &str) {
+        self.shared.lock().scopes.remove(scope);
+    }
+
+    /// Changes a channel, given by id or name: archives it, removes the bot, renames it, ….
+    pub fn change_channel(&self, channel: &str, change: impl FnOnce(&mut Channel)) -> Result<()> {
+        let mut state = self.shared.lock();
+        let id = state.find_channel(channel).with_context(|| format!("no channel {channel}"))?.id.clone();
+        state.version += 1;
+        state.channels.get_mut(&id).map(change).context("the channel was found just now")
+    }
+
+    /// Sets the members of a user group.
+    pub fn set_group_members(&self, group: &str, members: &[&str]) -> Result<()> {
+        let mut state = self.shared.lock();
+        let group = state.groups.get_mut(group).with_context(|| format!("no group {group}"))?;
+        group.members = members.iter().map(|&member| member.to_owned()).collect();
+        Ok(())
+    }
+
+    /// A person writes a message, as a reply if there is a root.
+    pub fn say(&self, user: &str, channel: &str, text: &str, root: Option<&Message>) -> Result<Message> {
+        let mut state = self.shared.lock();
+        let id = state.find_channel(channel).with_context(|| format!("no channel {channel}"))?.id.clone();
+        let ts = state.next_ts(&self.shared.clock);
+        let mut message = Message::new(&id, &ts, user, text);
+        message.thread_ts = root.map(|root| root.ts.clone());
+        state.keep(message.clone());
+        Ok(message)
+    }
+
+    /// A person deletes a message; later edits of it find nothing.
+    pub fn delete(&self, message: &Message) {
+        let mut state = self.shared.lock();
+        state.version += 1;
+        state.messages.remove(&(message.channel.clone(), message.ts.clone()));
+    }
+
+    /// A person clicks a button or, with [`Interaction::option`], chooses from a menu of this message.
+    ///
+    /// The message is what their screen shows: one from before an edit makes a late click.
+    pub fn click(&self, user: &str, message: &Message, action_id: &str) -> Interaction {
+        Interaction::new(self.shared.clone(), self.runtime.clone(), user, message, action_id)
+    }
+
+    /// Posts this body to the request URL, whatever it is, as Slack would.
+    pub async fn post_interaction(&self, body: impl Into<String>, signature: Signature) -> Result<Delivery> {
+        let (shared, body) = (self.shared.clone(), body.into());
+        let at = match signature {
+            Signature::At(at) => at,
+            _ => shared.clock.now(),
+        };
+        self.runtime.spawn(async move { interact::over_http(&shared, body, &signature, at).await }).await?
+    }
+
+    /// Sends any payload in an envelope over one of the sockets.
+    pub async fn send_envelope(&self, payload: Value) -> Result<Delivery> {
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move { socket::deliver(&shared, &payload).await }).await?
+    }
+
+    /// How many sockets are open.
+    pub fn sockets(&self) -> usize {
+        self.shared.lock().sockets.open.len()
+    }
+
+    /// Says on all sockets that they will end soon, and leaves them open.
+    pub fn warn_sockets(&self) {
+        self.order(&[socket::goodbye("warning")]);
+    }
+
+    /// Says on all sockets that they end now, and closes them.
+    pub fn refresh_sockets(&self) {
+        self.order(&[socket::goodbye("refresh_requested"), Order::Close]);
+    }
+
+    /// Ends all sockets without a word.
+    pub fn cut_sockets(&self) {
+        self.order(&[Order::Cut]);
+    }
+
+    /// Leaves all sockets open, but dead: nothing is read, nothing sent, no ping either.
+    pub fn freeze_sockets(&self) {
+        self.order(&[Order::Freeze]);
+    }
+
+    fn order(&self, orders: &[Order]) {
+        for link in &self.shared.lock().sockets.open {
+            orders.iter().for_each(|order| link.order(order.clone()));
+        }
+    }
+}
+
+/// What it holds.
+impl Slack {
+    /// A channel by id or name.
+    pub fn channel(&self, channel: &str) -> Option<Channel> {
+        self.shared.lock().find_channel(channel).cloned()
+    }
+
+    /// All channels.
+    pub fn channels(&self) -> Vec<Channel> {
+        self.shared.lock().channels.values().cloned().collect()
+    }
+
+    /// All messages of a channel, given by id or name: roots and replies, oldest first.
+    pub fn messages(&self, channel: &str) -> Vec<Message> {
+        let state = self.shared.lock();
+        let id = state.find_channel(channel).map(|channel| channel.id.clone());
+        id.map(|id| state.in_channel(&id).cloned().collect()).unwrap_or_default()
+    }
+
+    /// The messages of a channel that are no replies, oldest first.
+    pub fn roots(&self, channel: &str) -> Vec<Message> {
+        self.messages(channel).into_iter().filter(|message| message.thread_ts.is_none()).collect()
+    }
+
+    /// The replies in a root's thread, oldest first.
+    pub fn replies(&self, root: &Message) -> Vec<Message> {
+        self.shared.lock().replies(&root.channel, &root.ts).cloned().collect()
+    }
+
+    /// A message as it is now.
+    pub fn message(&self, channel: &str, ts: &str) -> Option<Message> {
+        let state = self.shared.lock();
+        let id = state.find_channel(channel)?.id.clone();
+        state.message(&id, ts).cloned()
+    }
+
+    /// What only this person sees, oldest first.
+    pub fn ephemeral(&self, user: &str) -> Vec<Message> {
+        let state = self.shared.lock();
+        state.ephemeral.iter().filter(|message| message.ephemeral_to.as_deref() == Some(user)).cloned().collect()
+    }
+
+    /// All files.
+    pub fn files(&self) -> Vec<File> {
+        self.shared.lock().files.values().cloned().collect()
+    }
+
+    /// The modals that were opened.
+    pub fn views(&self) -> Vec<Value> {
+        self.shared.lock().views.clone()
+    }
+
+    /// The calls so far, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.lock().calls.values().cloned().collect()
+    }
+
+    /// The calls of one method, oldest first.
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
+        self.shared.lock().calls.values().filter(|call| call.method == method).cloned().collect()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&self) {
+        self.shared.lock().calls.clear();
+    }
+
+    /// The acknowledgements of envelopes, oldest first.
+    pub fn acks(&self) -> Vec<Ack> {
+        self.shared.lock().acks.clone()
+    }
+
+    /// Looks every 20 ms until `probe` finds something; fails with `what` after `within`.
+    pub async fn wait_for<T>(&self, what: &str, within: Duration, probe: impl Fn(&Self) -> Option<T>) -> Result<T> {
+        crate::eventually(what, within, async || probe(self)).await
+    }
+}

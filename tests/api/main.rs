@@ -1,0 +1,12 @@
+//! The HTTP API as the contract has it, on a real Redis.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod incidents;
+mod metrics;
+mod outside;
+mod prompts;
+mod rollback;
+mod shutdown;
+mod timers;

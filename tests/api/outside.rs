@@ -1,0 +1,147 @@
+//! Teams that only ever SET the key.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use prompt_rollback_testkit::eventually;
+use serde_json::{Value, json};
+
+use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, active, critical, log};
+
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
+async fn noticed(redis: &Redis, prompt: &str, to: &str, within: Duration) -> Result<()> {
+    eventually(&format!("{prompt} was set to {to} outside"), within, async || {
+        let entry = log(redis, prompt).await.ok()?.pop()?;
+        (entry["event"] == "external" && entry["to"] == to).then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_set_is_noticed_by_tracking_and_logged() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("a/b").await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:a/b", "v3"]).await?;
+    noticed(&world.redis, "a/b", "v3", NOTICED_WITHIN).await?;
+    let entry = log(&world.redis, "a/b").await?.pop().expect("an entry");
+    assert_eq!((entry["from"].as_str(), entry["operator"].as_str()), ("v2", "external"));
+    let shown = world.get("/api/prompts/a%2Fb").await?;
+    assert_eq!((&shown["active"], shown["versions"].as_array().map(Vec::len)), (&json!("v3"), Some(3)));
+    world.redis.cmd::<()>(&["DEL", "{prompts}:active:a/b"]).await?;
+    noticed(&world.redis, "a/b", "", NOTICED_WITHIN).await
+}
+
+#[tokio::test]
+async fn a_prompt_that_nobody_registered_is_noticed_and_gets_rollbacks_once_a_version_has_soaked() -> Result<()> {
+    let world = World::start().await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
+    noticed(&world.redis, "p", "v1", NOTICED_WITHIN).await?;
+    world.receiver.clock.advance(Duration::from_secs(3_600));
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
+    noticed(&world.redis, "p", "v2", NOTICED_WITHIN).await?;
+    assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v1");
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_version_that_has_soaked_a_person_is_asked() -> Result<()> {
+    let world = World::start().await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{no_known_good}"], "noticed at the load, too");
+    let list = world.get("/api/prompts?without_target=true").await?;
+    assert_eq!(list["prompts"][0]["prompt"], "p");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_set_while_the_receiver_was_away_is_found_at_its_start() -> Result<()> {
+    let redis = Redis::start()?;
+    let fill = "for i = 1, 1200 do redis.call('SET', '{prompts}:active:p' .. i, 'v' .. i) end";
+    redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    for n in [1, 600, 1_200] {
+        noticed(&redis, &format!("p{n}"), &format!("v{n}"), SOON * 3).await?;
+    }
+    eventually("all are listed", SOON * 3, async || {
+        let known: usize = redis.cmd(&["ZCARD", "{prompts}:prompts"]).await.ok()?;
+        (known == 1_200).then_some(())
+    })
+    .await?;
+    drop(receiver);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tracking_starts_again_after_redis_was_away() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().start()?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    crate::common::ship(&receiver.http, "p").await?;
+    redis.kill9();
+    redis.restart()?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
+    noticed(&redis, "p", "v3", SOON).await?;
+    // and it hears again, without another scan
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v4"]).await?;
+    noticed(&redis, "p", "v4", SOON).await
+}
+
+#[tokio::test]
+async fn our_own_changes_are_not_taken_for_others() -> Result<()> {
+    let world = World::start().await?;
+    for n in 0..10 {
+        let name = format!("p-{n}");
+        world.ship(&name).await?;
+        world.post("/api/rollback", json!({"prompt": name})).await?;
+    }
+    // the next foreign change is heard after all of ours
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:marker", "v1"]).await?;
+    noticed(&world.redis, "marker", "v1", NOTICED_WITHIN).await?;
+    for n in 0..10 {
+        let events: Vec<_> = world.log(&format!("p-{n}")).await?.into_iter().map(|e| e["event"].clone()).collect();
+        assert_eq!(events, ["activate", "activate", "rollback"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_foreign_value_is_logged_and_never_overwritten_without_a_person() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let foreign = "not a version! {x}";
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", foreign]).await?;
+    noticed(&world.redis, "p", foreign, NOTICED_WITHIN).await?;
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["ignored{not_active}"]);
+    assert_eq!(world.active("p").await?.as_deref(), Some(foreign));
+    let shown = world.get("/api/prompts/p").await?;
+    assert_eq!(shown["active"], Value::Null);
+    let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v1"})).await?;
+    assert_eq!((status, &body["from_version"]), (200, &json!(foreign)), "a person may");
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_split_that_an_outside_set_left_behind_is_dropped() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["HSET", "{prompts}:routing:p", "v1", "10", "v2", "90"]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
+    noticed(&world.redis, "p", "v3", NOTICED_WITHIN).await?;
+    assert!(!world.redis.cmd::<bool>(&["EXISTS", "{prompts}:routing:p"]).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_incident_ends_when_someone_sets_another_version() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[crate::common::alert("p", "v2", "high")]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
+    noticed(&world.redis, "p", "v3", NOTICED_WITHIN).await?;
+    assert_eq!(world.get("/api/incidents").await?["incidents"][0]["phase"], "superseded");
+    assert_eq!(active(&world.redis, "p").await?.as_deref(), Some("v3"));
+    Ok(())
+}

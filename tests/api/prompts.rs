@@ -1,0 +1,225 @@
+//! Registering, activating, listing.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::common::{World, critical};
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+fn is_time(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() == 24 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok())
+}
+
+#[tokio::test]
+async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
+    let world = World::start().await?;
+    let path = "/api/prompts/team%2Fgreeting/versions";
+    let full = json!({
+        "version": "v1", "content": "Say hello.", "contact": "mia", "staged_at": "2026-11-21T09:30:00Z", "known_good": true,
+    });
+    let (status, body) = world.post(path, full.clone()).await?;
+    assert_eq!((status, &body), (201, &json!({"prompt": "team/greeting", "version": "v1", "created": true, "known_good": true})));
+    let (status, body) = world.post(path, full.clone()).await?;
+    assert_eq!((status, &body["created"]), (200, &json!(false)));
+    let (status, _) = world.post(path, json!({"version": "v1"})).await?;
+    assert_eq!(status, 200, "what is not said does not differ");
+    for (field, other) in [("content", json!("Say hi.")), ("contact", json!("bo")), ("staged_at", json!("2026-11-22T09:30:00Z"))] {
+        let mut differs = full.clone();
+        differs[field] = other;
+        let (status, body) = world.post(path, differs).await?;
+        assert_eq!((status, &body["error"]["code"]), (409, &json!("differs")), "{field}");
+        assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains(field)), "{body}");
+    }
+    let stored: String = world.redis.cmd(&["GET", "{prompts}:content:team/greeting:v1"]).await?;
+    assert_eq!(stored, "Say hello.");
+    let shown = world.get("/api/prompts/team%2Fgreeting").await?;
+    let version = &shown["versions"][0];
+    assert_eq!(
+        keys(version),
+        ["active", "contact", "first_activated_at", "has_content", "known_good", "known_good_at", "known_good_by",
+            "last_active_at", "quarantined_at", "registered_at", "soak_ends_at", "staged_at", "version"]
+    );
+    for (field, value) in [
+        ("contact", json!("mia")), ("staged_at", json!("2026-11-21T09:30:00.000Z")), ("known_good_by", json!("mark")),
+        ("has_content", json!(true)), ("active", json!(false)), ("first_activated_at", Value::Null),
+    ] {
+        assert_eq!(version[field], value, "{field}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_is_activated_and_activating_it_again_changes_nothing() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v1", "operator": "mia"})).await?;
+    assert_eq!(status, 200);
+    assert_eq!(keys(&body), ["from_version", "incident", "prompt", "success", "timestamp", "to_version"]);
+    assert_eq!((&body["success"], &body["from_version"], &body["to_version"]), (&json!(true), &json!("v2"), &json!("v1")));
+    assert!(is_time(&body["timestamp"]), "{body}");
+    let entries = world.log("p").await?.len();
+    let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v1", "percent": 100})).await?;
+    assert_eq!((status, &body["unchanged"]), (200, &json!(true)));
+    assert_eq!(world.log("p").await?.len(), entries);
+
+    let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v9"})).await?;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("unknown_version")));
+    let (status, body) = world.post("/api/prompts/nobody/activate", json!({"version": "v1"})).await?;
+    assert_eq!((status, &body["error"]["code"]), (404, &json!("unknown_prompt")));
+    assert_eq!(world.active("nobody").await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_that_was_rolled_back_is_activated_only_with_force() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[critical("p")]).await?;
+    let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v2"})).await?;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("needs_force")));
+    assert!(world.get("/api/prompts/p").await?["versions"][1]["quarantined_at"].is_string());
+    let (status, _) = world.post("/api/prompts/p/activate", json!({"version": "v2", "force": true})).await?;
+    assert_eq!((status, world.active("p").await?.as_deref()), (200, Some("v2")));
+    assert_eq!(world.get("/api/prompts/p").await?["versions"][1]["quarantined_at"], Value::Null);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_becomes_known_good_by_soaking() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let before = world.get("/api/prompts/p").await?;
+    let version = &before["versions"][1];
+    assert_eq!((&version["known_good"], &version["known_good_by"]), (&json!(false), &Value::Null));
+    let ends: jiff::Timestamp = version["soak_ends_at"].as_str().expect("a time").parse()?;
+    let started: jiff::Timestamp = version["first_activated_at"].as_str().expect("a time").parse()?;
+    assert_eq!(ends.as_millisecond() - started.as_millisecond(), 3_600_000);
+    world.receiver.clock.advance(Duration::from_secs(3_590));
+    assert_eq!(world.get("/api/prompts/p").await?["versions"][1]["known_good"], json!(false));
+    world.receiver.clock.advance(Duration::from_secs(10));
+    let version = world.get("/api/prompts/p").await?["versions"][1].clone();
+    assert_eq!((&version["known_good"], &version["known_good_by"]), (&json!(true), &json!("soak")));
+    assert_eq!((&version["soak_ends_at"], &version["known_good_at"]), (&Value::Null, &json!(ends_text(ends))));
+
+    // it is what the next one rolls back to
+    world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    world.post("/api/prompts/p/activate", json!({"version": "v3"})).await?;
+    assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v2");
+    Ok(())
+}
+
+fn ends_text(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+#[tokio::test]
+async fn an_incident_keeps_a_version_from_soaking() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let alert = crate::common::alert("p", "v2", "high");
+    assert_eq!(world.receiver.outcomes(&[alert]).await?, ["incident_opened{page}"]);
+    world.receiver.clock.advance(Duration::from_secs(4 * 3_600));
+    let version = world.get("/api/prompts/p").await?["versions"][1].clone();
+    assert_eq!((&version["known_good"], &version["soak_ends_at"]), (&json!(false), &Value::Null));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
+    let world = World::start().await?;
+    let mut names: Vec<String> = (0..7).map(|n| format!("team/{n}")).collect();
+    for name in &names {
+        world.ship(name).await?;
+    }
+    world.post("/api/prompts/lonely/versions", json!({"version": "v1"})).await?;
+    world.post("/api/prompts/lonely/activate", json!({"version": "v1"})).await?;
+    names.insert(0, "lonely".to_owned());
+    let (mut listed, mut path) = (Vec::new(), "/api/prompts?limit=3".to_owned());
+    let mut pages = 0;
+    loop {
+        let page = world.get(&path).await?;
+        let rows = page["prompts"].as_array().expect("rows").clone();
+        assert!(rows.len() <= 3);
+        listed.extend(rows);
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/prompts?limit=3&cursor={}", prompt_rollback_testkit::http::encode(next));
+    }
+    assert_eq!((pages, listed.iter().map(|row| row["prompt"].as_str().unwrap_or("")).collect::<Vec<_>>()), (3, names.iter().map(String::as_str).collect()));
+    let row = &listed[1];
+    assert_eq!(
+        keys(row),
+        ["activated_at", "active", "known_good", "open_incidents", "paused", "prompt", "rollback_target", "soak_ends_at"]
+    );
+    assert_eq!((&row["active"], &row["rollback_target"], &row["known_good"]), (&json!("v2"), &json!("v1"), &json!(false)));
+    assert!(is_time(&row["activated_at"]) && is_time(&row["soak_ends_at"]), "{row}");
+
+    let lonely = world.get("/api/prompts?without_target=true").await?;
+    assert_eq!(lonely["prompts"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&lonely["prompts"][0]["prompt"], &lonely["prompts"][0]["rollback_target"]), (&json!("lonely"), &Value::Null));
+    for wrong in ["limit=0", "limit=1001", "limit=x", "without_target=maybe"] {
+        assert_eq!(world.http().get(&format!("/api/prompts?{wrong}")).await?.status, 400, "{wrong}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_log_is_paged_newest_first() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("a/b").await?;
+    world.receiver.outcomes(&[critical("a/b")]).await?;
+    let first = world.get("/api/prompts/a%2Fb/log?limit=2").await?;
+    let second = world.get(&format!("/api/prompts/a%2Fb/log?limit=2&cursor={}", first["next"].as_str().expect("more"))).await?;
+    assert_eq!(second["next"], Value::Null);
+    let entries: Vec<Value> =
+        [&first, &second].iter().flat_map(|page| page["entries"].as_array().expect("entries").clone()).collect();
+    let changes: Vec<_> = entries.iter().map(|e| (e["event"].clone(), e["from"].clone(), e["to"].clone())).collect();
+    assert_eq!(
+        changes,
+        [
+            (json!("rollback"), json!("v2"), json!("v1")),
+            (json!("activate"), json!("v1"), json!("v2")),
+            (json!("activate"), Value::Null, json!("v1")),
+        ]
+    );
+    assert_eq!(keys(&entries[0]), ["at", "event", "from", "id", "incident", "operator", "reason", "to"]);
+    assert!(is_time(&entries[0]["at"]) && entries[0]["incident"].is_string() && entries[1]["incident"].is_null());
+    assert_eq!((&entries[0]["operator"], &entries[1]["operator"]), (&json!("system"), &json!("api")));
+    assert_eq!(world.http().get("/api/prompts/a%2Fb/log?cursor=x").await?.status, 400);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_and_what_may_not_be_done_405() -> Result<()> {
+    let world = World::start().await?;
+    for path in ["/", "/api", "/api/prompts/", "/api/prompts/a/b", "/api/prompts/nobody", "/api/prompts/nobody/log", "/api/incidents/x"] {
+        let answer = world.http().get(path).await?;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.json()?["error"]["code"].is_string(), "{path}");
+    }
+    for path in ["/webhooks/alertmanager", "/api/rollback", "/api/pause"] {
+        assert_eq!(world.http().get(path).await?.status, 405, "{path}");
+    }
+    assert_eq!(world.http().post("/api/prompts", "{}").await?.status, 405);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_later_issue_brings_is_refused_and_not_done_otherwise() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    for (path, body) in [
+        ("/api/prompts/p/activate", json!({"version": "v1", "percent": 5})),
+        ("/api/rollback", json!({"prompt": "p", "strategy": "gradual"})),
+    ] {
+        let (status, body) = world.post(path, body).await?;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("bad_request")), "{path}");
+    }
+    assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! A receiver in this process, in front of a Redis of its own.
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback::app::App;
+use prompt_rollback::config::Config;
+use prompt_rollback::store::Clock;
+pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Time for what happens by itself, on a machine that is busy with other tests.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The default config, but for Redis, a free port, and `env` (keys without the prefix).
+pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
+    let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
+    let pairs = own.iter().chain(env).map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
+    Config::load(None, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+}
+
+/// A receiver in this process.
+pub struct Receiver {
+    pub app: App,
+    pub clock: Clock,
+    pub http: Http,
+}
+
+impl Receiver {
+    pub async fn start(redis_url: &str, env: &[(&str, &str)]) -> Result<Self> {
+        let clock = Clock::default();
+        let app = App::start(&config(redis_url, env), clock.clone()).await?;
+        let http = Http::new(format!("http://{}", app.address));
+        Ok(Self { app, clock, http })
+    }
+
+    pub async fn ready(redis_url: &str, env: &[(&str, &str)]) -> Result<Self> {
+        let receiver = Self::start(redis_url, env).await?;
+        receiver.wait_ready(SOON).await?;
+        Ok(receiver)
+    }
+
+    pub async fn wait_ready(&self, within: Duration) -> Result<()> {
+        eventually("ready", within, async || self.http.get("/-/ready").await.ok().filter(|a| a.status == 200).map(drop))
+            .await
+    }
+
+    /// Waits until `/-/ready` fails and says `reason`.
+    pub async fn wait_not_ready(&self, reason: &str, within: Duration) -> Result<()> {
+        eventually(&format!("not ready because of {reason}"), within, async || {
+            let answer = self.http.get("/-/ready").await.ok()?;
+            (answer.status == 503 && answer.text().contains(reason)).then_some(())
+        })
+        .await
+    }
+
+    /// One delivery.
+    pub async fn deliver(&self, alerts: &[Value]) -> Result<Answer> {
+        deliver(&self.http, alerts).await
+    }
+
+    /// One delivery that is answered 200: outcome and reason of each alert.
+    pub async fn outcomes(&self, alerts: &[Value]) -> Result<Vec<String>> {
+        outcomes(&self.deliver(alerts).await?)
+    }
+}
+
+/// Redis with a receiver that is ready.
+pub struct World {
+    pub redis: Redis,
+    pub receiver: Receiver,
+}
+
+impl World {
+    pub async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    pub async fn with(env: &[(&str, &str)]) -> Result<Self> {
+        let redis = Redis::start()?;
+        let receiver = Receiver::ready(&redis.url(), env).await?;
+        Ok(Self { redis, receiver })
+    }
+
+    pub fn http(&self) -> &Http {
+        &self.receiver.http
+    }
+
+    pub async fn ship(&self, prompt: &str) -> Result<()> {
+        ship(self.http(), prompt).await
+    }
+
+    pub async fn active(&self, prompt: &str) -> Result<Option<String>> {
+        active(&self.redis, prompt).await
+    }
+
+    pub async fn log(&self, prompt: &str) -> Result<Vec<HashMap<String, String>>> {
+        log(&self.redis, prompt).await
+    }
+
+    /// GET of JSON with status 200.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.http().get(path).await?;
+        ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.text());
+        answer.json()
+    }
+
+    /// POST of JSON: status and body.
+    pub async fn post(&self, path: &str, body: Value) -> Result<(u16, Value)> {
+        let answer = self.http().post_json(path, &body).await?;
+        Ok((answer.status, answer.json()?))
+    }
+}
+
+/// A prompt with `v1` to go back to, and `v2` active.
+pub async fn ship(http: &Http, prompt: &str) -> Result<()> {
+    let path = format!("/api/prompts/{}", prompt_rollback_testkit::http::encode(prompt));
+    for (what, body, status) in [
+        ("versions", json!({"version": "v1", "known_good": true}), 201),
+        ("activate", json!({"version": "v1"}), 200),
+        ("versions", json!({"version": "v2"}), 201),
+        ("activate", json!({"version": "v2"}), 200),
+    ] {
+        let answer = http.post_json(&format!("{path}/{what}"), &body).await?;
+        ensure!(answer.status == status, "{what} {body}: {} {}", answer.status, answer.text());
+    }
+    Ok(())
+}
+
+/// Copies what is kept of `from` to the prompts `names`, without the time that shipping them would take.
+pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<()> {
+    const COPY: &str = "
+        local from, version = ARGV[1], redis.call('GET', '{prompts}:active:' .. ARGV[1])
+        for i = 2, #ARGV do
+          redis.call('COPY', '{prompts}:state:' .. from, '{prompts}:state:' .. ARGV[i])
+          redis.call('SET', '{prompts}:active:' .. ARGV[i], version)
+          redis.call('ZADD', '{prompts}:prompts', 0, ARGV[i])
+        end";
+    for names in names.chunks(1_000) {
+        let mut command = vec!["EVAL", COPY, "0", from];
+        command.extend(names.iter().map(String::as_str));
+        redis.cmd::<()>(&command).await?;
+    }
+    Ok(())
+}
+
+/// A firing alert with only the labels that no trigger can do without.
+pub fn alert(prompt: &str, version: &str, severity: &str) -> Value {
+    json!({
+        "status": "firing",
+        "labels": {"alertname": "PromptErrorRate", "prompt": prompt, "version": version, "severity": severity},
+        "annotations": {"summary": format!("{version} fails"), "runbook_url": "https://runbooks.example/errors"},
+        "startsAt": "2026-11-21T00:38:16.689818Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus.example/graph",
+        "fingerprint": format!("{prompt} {version} {severity}"),
+    })
+}
+
+pub fn critical(prompt: &str) -> Value {
+    alert(prompt, "v2", "critical")
+}
+
+pub fn resolved(mut alert: Value) -> Value {
+    alert["status"] = json!("resolved");
+    alert
+}
+
+/// The body that Alertmanager sends.
+pub fn delivery(alerts: &[Value]) -> String {
+    json!({
+        "receiver": "prompt-rollback", "status": "firing", "alerts": alerts, "groupLabels": {}, "commonLabels": {},
+        "commonAnnotations": {}, "externalURL": "http://alertmanager.example", "version": "4", "groupKey": "{}",
+        "truncatedAlerts": 0,
+    })
+    .to_string()
+}
+
+pub async fn deliver(http: &Http, alerts: &[Value]) -> Result<Answer> {
+    http.post("/webhooks/alertmanager", delivery(alerts)).await
+}
+
+/// `outcome` or `outcome{reason}` of each alert.
+pub fn outcomes(answer: &Answer) -> Result<Vec<String>> {
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+    let body = answer.json()?;
+    let results = body["results"].as_array().context("results")?;
+    let text = |result: &Value| match (result["outcome"].as_str(), result["reason"].as_str()) {
+        (Some(outcome), Some(reason)) => format!("{outcome}{{{reason}}}"),
+        _ => format!("{result}"),
+    };
+    Ok(results.iter().map(text).collect())
+}
+
+pub const ROLLED_BACK: &str = "rolled_back{alert}";
+pub const DUPLICATE: &str = "duplicate{duplicate}";
+
+pub async fn active(redis: &Redis, prompt: &str) -> Result<Option<String>> {
+    redis.cmd(&["GET", &format!("{{prompts}}:active:{prompt}")]).await
+}
+
+/// The deployment log, oldest entry first.
+pub async fn log(redis: &Redis, prompt: &str) -> Result<Vec<HashMap<String, String>>> {
+    let entries: Vec<(String, HashMap<String, String>)> =
+        redis.cmd(&["XRANGE", &format!("{{prompts}}:log:{prompt}"), "-", "+"]).await?;
+    Ok(entries.into_iter().map(|(_, fields)| fields).collect())
+}
+
+pub async fn rollbacks(redis: &Redis, prompt: &str) -> Result<usize> {
+    Ok(log(redis, prompt).await?.iter().filter(|entry| entry["event"] == "rollback").count())
+}
+
+/// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
+pub async fn assert_flipped_once(redis: &Redis, prompt: &str) -> Result<()> {
+    assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
+    assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");
+    assert_eq!(incidents(redis, prompt).await?.len(), 1, "{prompt}: incidents");
+    Ok(())
+}
+
+/// Every incident of `prompt`, open or closed, as kept.
+pub async fn incidents(redis: &Redis, prompt: &str) -> Result<Vec<Value>> {
+    let ids: Vec<String> = redis.cmd(&["ZRANGE", "{prompts}:incidents", "0", "-1"]).await?;
+    let mut found = Vec::new();
+    for id in ids {
+        let json: Option<String> = redis.cmd(&["GET", &format!("{{prompts}}:incident:{id}")]).await?;
+        let incident: Value = serde_json::from_str(&json.with_context(|| format!("incident {id} is in the index"))?)?;
+        if incident["prompt"] == prompt {
+            found.push(incident);
+        }
+    }
+    Ok(found)
+}
+
+/// All keys with their values: equal before and after means that nothing was written.
+pub async fn dump(redis: &Redis) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut connection = redis.connection().await?;
+    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await?;
+    keys.sort();
+    let mut dump = BTreeMap::new();
+    for key in keys {
+        // a key may expire in between
+        let value: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await?;
+        dump.extend(value.map(|value| (key, value)));
+    }
+    Ok(dump)
+}
+
+/// Names the keys that differ: readable where whole dumps are not.
+pub fn assert_same(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>, what: &str) {
+    let changed: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|key| before.get(*key) != after.get(*key))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert!(changed.is_empty(), "{what}: written to {changed:?}");
+}
+
+/// Sends bytes as they are and reads until the server closes the connection.
+pub async fn exchange(address: std::net::SocketAddr, request: &[u8], within: Duration) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request).await?;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(within, stream.read_to_end(&mut answer)).await;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    ensure!(read.is_ok(), "the connection was not closed within {within:?}: {text}");
+    Ok(text)
+}

@@ -1,0 +1,174 @@
+//! A rule trips, and every prompt server serves the last known-good version: real Prometheus, Alertmanager and Redis with
+//! the files that ship, and the receiver as a process. Rules that wait (`for: 30s`, a minute without requests) wait here
+//! too, so all stories run at the same time.
+
+mod server;
+mod stack;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::shipped::Source;
+use serde_json::json;
+use stack::{BAD, GOOD, Plan, Stack, metric};
+
+const PROMPT: &str = "customer-support";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing() -> Result<()> {
+    let stack = Stack::start(Plan::default()).await?;
+    stack.serve_good(PROMPT).await?;
+    stack.ship_bad(PROMPT, 0.3).await?;
+    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.traffic_is_back(PROMPT).await?;
+    let incident = stack.rolled_back_once(PROMPT).await?;
+    ensure!(incident["alerts"][0]["alertname"] == "PromptErrorRateCritical", "{incident:#}");
+    ensure!(stack.server.served(PROMPT, BAD).failed > 0 && stack.server.served(PROMPT, GOOD).failed == 0);
+
+    let receiver = &stack.receivers[0];
+    for (name, labels) in [
+        ("prompt_rollback_alerts_total", &[r#"severity="critical""#, r#"outcome="rolled_back""#][..]),
+        ("prompt_rollback_rollbacks_total", &[r#"mode="auto""#, r#"result="ok""#]),
+        ("prompt_rollback_detection_to_flip_seconds_count", &[]),
+        ("prompt_rollback_incidents", &[r#"phase="verifying""#]),
+    ] {
+        let value = metric(receiver, name, labels).await?;
+        ensure!(value == 1.0, "{name} {labels:?} is {value}");
+    }
+    let seen = r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} == 1"#;
+    stack.until("Prometheus sees the rollback", 10, async || (stack.count(seen).await? == 1).then_some(())).await?;
+
+    // A minute without requests ends the alert of the version that was rolled back.
+    stack
+        .until("the alert resolves", 110, async || {
+            let resolved = metric(receiver, "prompt_rollback_alerts_total", &[r#"outcome="resolved""#]).await.ok()?;
+            (resolved > 0.0 && stack.prometheus.alerts().await.ok()?.is_empty()).then_some(())
+        })
+        .await?;
+    let incident = stack.rolled_back_once(PROMPT).await?;
+    let alerts = incident["alerts"].as_array().context("alerts")?;
+    ensure!(alerts.iter().all(|alert| alert["firing"] == false), "{incident:#}");
+    let flips = metric(receiver, "prompt_rollback_rollbacks_total", &[]).await?;
+    ensure!(flips == 1.0, "{flips} rollbacks");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<()> {
+    // The second one trips the row for new versions only, which needs the receiver's own metrics.
+    let (prompt, new) = (PROMPT, "team/new.release");
+    let stack = Stack::start(Plan { prompts: &[prompt, new], ..Plan::default() }).await?;
+    for (prompt, error_ratio) in [(prompt, 0.03), (new, 0.01)] {
+        stack.serve_good(prompt).await?;
+        stack.ship_bad(prompt, error_ratio).await?;
+    }
+
+    for query in [
+        r#"prompt_rollback_active_version_info{prompt="$prompt",version="v2.0.0",previous="v1.9.0"} == 1"#,
+        r#"prompt_version:rollback_target:info{prompt="$prompt",version="v2.0.0",previous="v1.9.0"}"#,
+        r#"prompt_version:age:seconds{prompt="$prompt",version="v2.0.0"} < 3600"#,
+    ] {
+        let query = query.replace("$prompt", new);
+        stack.until(&query, 15, async || (stack.count(&query).await? == 1).then_some(())).await?;
+    }
+
+    for (prompt, alertname) in [(prompt, "PromptErrorRateHigh"), (new, "PromptErrorRateNewVersion")] {
+        let incident = stack.until(alertname, 75, async || stack.incidents(prompt).await.ok()?.pop()).await?;
+        let as_told = ["phase", "severity", "action", "decider", "target"].map(|key| incident[key].as_str());
+        ensure!(as_told == ["awaiting_decision", "high", "page", "on-call", GOOD].map(Some), "{incident:#}");
+        ensure!(incident["alerts"][0]["alertname"] == alertname && incident["flip"].is_null(), "{incident:#}");
+        ensure!(incident["deadline"].is_string(), "{incident:#}");
+    }
+    for prompt in [prompt, new] {
+        ensure!(
+            stack.active(prompt).await? == BAD && stack.rollbacks(prompt).await?.is_empty(),
+            "{prompt} has flipped"
+        );
+        ensure!(stack.incidents(prompt).await?.len() == 1, "{prompt}: {:#?}", stack.incidents(prompt).await?);
+    }
+
+    let id = stack.incidents(new).await?[0]["id"].as_str().context("id")?.to_owned();
+    let answer = stack
+        .post(&format!("/api/incidents/{id}/decide"), json!({ "decision": "approve", "operator": "alice" }))
+        .await?;
+    ensure!(answer["success"] == true, "{answer}");
+    stack.until_active(new, GOOD, 5).await?;
+    stack.traffic_is_back(new).await?;
+    let incident = stack.incidents(new).await?.remove(0);
+    ensure!(incident["phase"] == "verifying" && incident["flip"]["mode"] == "approved", "{incident:#}");
+    let rollbacks = stack.rollbacks(new).await?;
+    ensure!(rollbacks.len() == 1 && rollbacks[0]["operator"] == "alice", "{rollbacks:#?}");
+
+    ensure!(stack.active(prompt).await? == BAD, "an approval flipped another prompt too");
+    let automatic = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[r#"mode="auto""#]).await?;
+    ensure!(automatic == 0.0, "{automatic} automatic rollbacks");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_receivers_and_two_alertmanagers_flip_once() -> Result<()> {
+    let stack = Stack::start(Plan { replicas: 2, repeat_soon: true, ..Plan::default() }).await?;
+    stack.serve_good(PROMPT).await?;
+    stack.ship_bad(PROMPT, 0.3).await?;
+    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.traffic_is_back(PROMPT).await?;
+
+    let heard = async |outcome: &str| -> Result<Vec<f64>> {
+        let outcome = format!(r#"outcome="{outcome}""#);
+        let labels = [r#"severity="critical""#, &outcome];
+        let mut heard = Vec::new();
+        for receiver in &stack.receivers {
+            heard.push(metric(receiver, "prompt_rollback_alerts_total", &labels).await?);
+        }
+        Ok(heard)
+    };
+    stack
+        .until("both receivers hear the alert", 45, async || {
+            let (acted, again) = (heard("rolled_back").await.ok()?, heard("duplicate").await.ok()?);
+            acted.iter().zip(again).all(|(acted, again)| acted + again > 0.0).then_some(())
+        })
+        .await?;
+    ensure!(heard("rolled_back").await?.iter().sum::<f64>() == 1.0, "{:?}", heard("rolled_back").await?);
+    stack.rolled_back_once(PROMPT).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_finds_nobody_flips_once_when_the_receiver_is_back() -> Result<()> {
+    let mut stack = Stack::start(Plan { repeat_soon: true, ..Plan::default() }).await?;
+    stack.serve_good(PROMPT).await?;
+    stack.receivers[0].kill9();
+    // As a team's own deployment does it; nobody is there to register the version.
+    stack.server.misbehave(PROMPT, BAD, 0.3);
+    stack.redis.cmd::<()>(&["SET", "{prompts}:active:customer-support", BAD]).await?;
+    let in_vain = r#"alertmanager_notification_requests_failed_total{integration="webhook"} > 0"#;
+    stack.until("a delivery fails", 40, async || stack.count(in_vain).await.filter(|count| *count > 0)).await?;
+    ensure!(stack.active(PROMPT).await? == BAD);
+
+    stack.receivers[0].restart()?;
+    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.traffic_is_back(PROMPT).await?;
+    stack.rolled_back_once(PROMPT).await?;
+
+    // It dies again. Alertmanager repeats the alert, and the one that takes over knows what has been done.
+    stack.receivers[0].kill9();
+    stack.receivers[0].restart()?;
+    stack
+        .until("the alert is repeated", 45, async || {
+            let labels = [r#"severity="critical""#, r#"outcome="duplicate""#];
+            let again = metric(&stack.receivers[0], "prompt_rollback_alerts_total", &labels).await.ok()?;
+            (again > 0.0).then_some(())
+        })
+        .await?;
+    stack.rolled_back_once(PROMPT).await?;
+    let flips = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[]).await?;
+    ensure!(flips == 0.0, "{flips} rollbacks after the second start");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opentelemetry_metrics_trip_the_same_rows() -> Result<()> {
+    let stack = Stack::start(Plan { source: Source::OpenTelemetry, ..Plan::default() }).await?;
+    stack.serve_good(PROMPT).await?;
+    stack.ship_bad(PROMPT, 0.3).await?;
+    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.traffic_is_back(PROMPT).await?;
+    stack.rolled_back_once(PROMPT).await.map(drop)
+}

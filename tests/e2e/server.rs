@@ -1,0 +1,156 @@
+//! A prompt server and its users in one: asks Redis for the active version, counts requests, exports metrics.
+
+use anyhow::{Context, Result};
+use prompt_rollback_testkit::shipped::Source;
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two requests to one prompt.
+const PAUSE: Duration = Duration::from_millis(20);
+const SECONDS: f64 = 0.02;
+
+/// What the users of one version got.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Served {
+    pub ok: u32,
+    pub failed: u32,
+}
+
+impl Served {
+    pub fn answers(self) -> u32 {
+        self.ok + self.failed
+    }
+}
+
+#[derive(Debug, Default)]
+struct World {
+    /// By prompt and version.
+    served: BTreeMap<(String, String), Served>,
+    error_ratios: BTreeMap<(String, String), f64>,
+}
+
+/// Ends when dropped.
+pub struct PromptServer {
+    pub addr: String,
+    world: Arc<Mutex<World>>,
+    _tasks: JoinSet<Result<()>>,
+}
+
+impl PromptServer {
+    /// Serves these prompts with what Redis says.
+    pub async fn start(redis_url: &str, prompts: &[&str], source: Source) -> Result<Self> {
+        let redis = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await.context("redis")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?.to_string();
+        let world = Arc::new(Mutex::new(World::default()));
+        let mut tasks = JoinSet::new();
+        for prompt in prompts {
+            tasks.spawn(answer_requests(redis.clone(), (*prompt).to_owned(), world.clone()));
+        }
+        tasks.spawn(answer_scrapes(listener, world.clone(), source));
+        Ok(Self { addr, world, _tasks: tasks })
+    }
+
+    /// From now on this share of the version's requests fails, evenly spread.
+    pub fn misbehave(&self, prompt: &str, version: &str, error_ratio: f64) {
+        lock(&self.world).error_ratios.insert((prompt.to_owned(), version.to_owned()), error_ratio);
+    }
+
+    pub fn served(&self, prompt: &str, version: &str) -> Served {
+        lock(&self.world).served.get(&(prompt.to_owned(), version.to_owned())).copied().unwrap_or_default()
+    }
+}
+
+async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world: Arc<Mutex<World>>) -> Result<()> {
+    let mut due = interval(PAUSE);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut version: Option<String> = None;
+    loop {
+        due.tick().await;
+        // A slow Redis is no reason to stop: the last known version is served.
+        if let Ok(active) = redis.get(format!("{{prompts}}:active:{prompt}")).await {
+            version = active;
+        }
+        let Some(version) = version.clone() else { continue };
+        let mut world = lock(&world);
+        let key = (prompt.clone(), version);
+        let ratio = world.error_ratios.get(&key).copied().unwrap_or_default();
+        let served = world.served.entry(key).or_default();
+        if f64::from(served.failed + 1) <= f64::from(served.answers() + 1) * ratio {
+            served.failed += 1;
+        } else {
+            served.ok += 1;
+        }
+    }
+}
+
+async fn answer_scrapes(listener: TcpListener, world: Arc<Mutex<World>>, source: Source) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let text = match source {
+            Source::Native => native(&lock(&world))?,
+            Source::OpenTelemetry => open_telemetry(&lock(&world))?,
+        };
+        tokio::spawn(answer(stream, text));
+    }
+}
+
+async fn answer(mut stream: TcpStream, text: String) -> Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+        anyhow::ensure!(stream.read_buf(&mut request).await? > 0, "closed in the middle of a request");
+    }
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+    stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{text}", text.len()).as_bytes()).await?;
+    Ok(())
+}
+
+fn native(world: &World) -> Result<String> {
+    let mut text = String::new();
+    for ((prompt, version), served) in &world.served {
+        let labels = format!(r#"prompt="{prompt}",version="{version}""#);
+        for (outcome, count) in [("ok", served.ok), ("error", served.failed)] {
+            let labels = format!(r#"{labels},outcome="{outcome}""#);
+            writeln!(text, "prompt_requests_total{{{labels}}} {count}")?;
+            histogram(&mut text, "prompt_request_duration_seconds", &labels, count)?;
+        }
+        let (sum, count) = (f64::from(served.ok) * 0.9, served.ok);
+        writeln!(text, "prompt_quality_score_sum{{{labels}}} {sum}\nprompt_quality_score_count{{{labels}}} {count}")?;
+    }
+    Ok(text)
+}
+
+/// A series with an `error_type` is born with the first error, as SDKs do it.
+fn open_telemetry(world: &World) -> Result<String> {
+    let mut text = String::new();
+    for ((prompt, version), served) in &world.served {
+        let labels = format!(r#"gen_ai_prompt_name="{prompt}",gen_ai_prompt_version="{version}""#);
+        let name = "gen_ai_client_operation_duration_seconds";
+        histogram(&mut text, name, &labels, served.ok)?;
+        if served.failed > 0 {
+            histogram(&mut text, name, &format!(r#"{labels},error_type="timeout""#), served.failed)?;
+        }
+    }
+    Ok(text)
+}
+
+fn histogram(text: &mut String, name: &str, labels: &str, count: u32) -> Result<()> {
+    for (bound, within) in [("0.01", 0), ("0.1", count), ("+Inf", count)] {
+        writeln!(text, r#"{name}_bucket{{{labels},le="{bound}"}} {within}"#)?;
+    }
+    let sum = f64::from(count) * SECONDS;
+    writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}")?;
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,14 @@
+//! The store on a real Redis: every return code of every script, and every way to connect.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commit;
+mod connections;
+mod kit;
+mod load;
+mod outside;
+mod records;
+mod replication;
+mod schedule;
+mod selftest;

@@ -1,0 +1,73 @@
+//! `outside.lua` and the scan: what others SET.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use prompt_rollback::decision::{Event, PromptName};
+
+use crate::common::{Redis, log};
+use crate::kit::{Kit, key, prompt};
+
+async fn scanned(kit: &Kit) -> Result<BTreeSet<PromptName>> {
+    let (mut cursor, mut found) = (0, BTreeSet::new());
+    loop {
+        let (next, prompts) = kit.store.scan_active(cursor).await?;
+        found.extend(prompts);
+        if next == 0 {
+            return Ok(found);
+        }
+        cursor = next;
+    }
+}
+
+#[tokio::test]
+async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result<()> {
+    let kit = Kit::start()?;
+    let names = ["same", "set", "deleted", "new", "unknown", "broken"];
+    for name in &names[..3] {
+        kit.ship(name).await?;
+    }
+    kit.cmd::<()>(&["SET", &key("active:set"), "v9"]).await?;
+    kit.cmd::<()>(&["DEL", &key("active:deleted")]).await?;
+    kit.cmd::<()>(&["SET", &key("active:new"), "v1"]).await?;
+    kit.cmd::<()>(&["SADD", &key("active:broken"), "v1"]).await?;
+    let prompts = names.map(prompt);
+    let changed = kit.store.changed_outside(&prompts).await?;
+    assert_eq!(changed, ["set", "deleted", "new", "broken"].map(prompt));
+
+    for name in ["set", "deleted", "new"] {
+        kit.does(name, Event::Look).await?;
+        let entry = log(&kit.redis, name).await?.pop().expect("an entry");
+        assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("external", "external"), "{name}");
+    }
+    assert_eq!(kit.store.changed_outside(&prompts).await?, [prompt("broken")]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_scan_finds_every_active_key_of_the_namespace_and_nothing_else() -> Result<()> {
+    let kit = Kit::start()?;
+    let fill = "for i = 1, 3000 do redis.call('SET', '{prompts}:active:p' .. i, 'v1')
+        redis.call('SET', 'session:' .. i, 'x') end";
+    kit.cmd::<()>(&["EVAL", fill, "0"]).await?;
+    for stranger in [key("active:a b"), key("active:"), "{other}:active:p".to_owned(), key("activex:p")] {
+        kit.cmd::<()>(&["SET", &stranger, "v1"]).await?;
+    }
+    let expected: BTreeSet<PromptName> = (1..=3_000).map(|n| prompt(&format!("p{n}"))).collect();
+    assert_eq!(scanned(&kit).await?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
+    let redis = Redis::start()?;
+    let url = redis.url();
+    let kit = Kit::with(redis, &url, &[("REDIS__NAMESPACE", "team/a:{llm}")])?;
+    kit.ship("p").await?;
+    kit.cmd::<()>(&["SET", &key("active:q"), "v1"]).await?;
+    assert_eq!(kit.cmd::<String>(&["GET", "team/a:{llm}:active:p"]).await?, "v2");
+    assert_eq!(scanned(&kit).await?, [prompt("p")].into());
+    let stray: Vec<String> = kit.dump().await?.into_keys().filter(|k| !k.starts_with("team/a:{llm}:")).collect();
+    assert_eq!(stray, [key("active:q")]);
+    Ok(())
+}

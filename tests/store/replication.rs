@@ -1,0 +1,90 @@
+//! `redis.min_replicas_acked` with a real replica.
+
+use anyhow::Result;
+use prompt_rollback::store::{Committed, StoreError};
+use ulid::Ulid;
+
+use prompt_rollback_testkit::FaultProxy;
+
+use crate::common::{Redis, SOON, assert_same, eventually};
+use crate::kit::{Kit, critical, key};
+
+const WAITING: [(&str, &str); 1] = [("REDIS__MIN_REPLICAS_ACKED", "1")];
+
+async fn start() -> Result<(Kit, Redis)> {
+    let master = Redis::start()?;
+    let replica = Redis::builder().replica_of(&master).start()?;
+    master.wait_for_replicas(1).await?;
+    let url = master.url();
+    Ok((Kit::with(master, &url, &WAITING)?, replica))
+}
+
+fn not_replicated<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::NotReplicated { acked: 0, wanted: 1 })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
+    let (kit, replica) = start().await?;
+    kit.ship("p").await?;
+    kit.does("p", critical("p")).await?;
+    assert_eq!(replica.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
+    kit.store.fence().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_replica_neither_a_commit_nor_its_repetition_nor_a_fence_is_acknowledged() -> Result<()> {
+    let (kit, replica) = start().await?;
+    kit.ship("p").await?;
+    let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
+    replica.pause()?;
+    let id = Ulid::generate().to_string();
+    not_replicated(kit.store.commit(&id, &loaded, &commit).await);
+    assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1", "the master has it");
+    not_replicated(kit.store.commit(&id, &loaded, &commit).await);
+    not_replicated(kit.store.fence().await);
+
+    replica.resume()?;
+    let before = kit.dump().await?;
+    let done = eventually("acknowledged", SOON, async || kit.store.commit(&id, &loaded, &commit).await.ok()).await?;
+    assert_eq!(done, Committed::Done { rev: 5 });
+    assert_same(&before, &kit.dump().await?, "committed once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_got_lost_is_not_acknowledged_by_a_connection_that_wrote_nothing() -> Result<()> {
+    let master = Redis::start()?;
+    let replica = Redis::builder().replica_of(&master).start()?;
+    master.wait_for_replicas(1).await?;
+    let proxy = FaultProxy::start(master.addr()).await?;
+    let url = proxy.url();
+    let kit = Kit::with(master, &url, &WAITING)?;
+    kit.ship("p").await?;
+    let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
+    replica.pause()?;
+    proxy.lose_next_reply_matching("incidents:open");
+    let id = Ulid::generate().to_string();
+    let lost = kit.store.commit(&id, &loaded, &commit).await;
+    assert!(matches!(lost, Err(StoreError::Unavailable { kind: "connection", .. })), "{lost:?}");
+    // WAIT counts the writes of its own connection only, and a new one has none
+    not_replicated(kit.store.commit(&id, &loaded, &commit).await);
+    replica.resume()?;
+    eventually("acknowledged", SOON, async || kit.store.commit(&id, &loaded, &commit).await.ok()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Result<()> {
+    let (kit, _replica) = start().await?;
+    // eight connections wait at the same time
+    let fences = (0..8).map(|_| kit.store.fence());
+    for fence in futures_util::future::join_all(fences).await {
+        fence?;
+    }
+    kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
+    assert!(kit.store.fence().await.is_err(), "the first one finds out");
+    kit.store.fence().await?;
+    Ok(())
+}

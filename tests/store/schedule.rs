@@ -1,0 +1,208 @@
+//! `claim.lua` and `finish.lua`: no wake-up is lost, and none is worked on twice at once.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use prompt_rollback::decision::{IncidentId, Timestamp};
+use prompt_rollback::store::schedule::{Claim, End, Finished, Work};
+
+use crate::kit::{Kit, critical, key, prompt, register};
+
+const LEASE: Duration = Duration::from_secs(30);
+const DONE: End = End::Done { rev: None, next: None };
+
+fn id(n: u32) -> IncidentId {
+    IncidentId(format!("01KAHJ3Y3W8Q{n:014}"))
+}
+
+impl Kit {
+    /// Schedules incident `n`, `ahead` ms from now.
+    async fn due(&self, n: u32, ahead: i64) -> Result<()> {
+        let at = (self.now().await?.0 + ahead).to_string();
+        self.cmd(&["ZADD", &key("due"), "LT", &at, &Work::Act.member(&id(n))]).await
+    }
+
+    async fn claims(&self, token: &str) -> Result<Vec<Claim>> {
+        Ok(self.store.claim(Work::Act, 100, LEASE, token).await?.claims)
+    }
+
+    async fn claim(&self, token: &str) -> Result<Option<Claim>> {
+        Ok(self.claims(token).await?.into_iter().next())
+    }
+
+    async fn score(&self, set: &str, n: u32) -> Result<Option<i64>> {
+        let score: Option<f64> = self.cmd(&["ZSCORE", &key(set), &Work::Act.member(&id(n))]).await?;
+        Ok(score.map(|score| score as i64))
+    }
+
+    /// Nothing is left of any claim.
+    async fn assert_idle(&self) -> Result<()> {
+        for set in ["due", "leased", "tokens", "attempts"] {
+            assert!(!self.cmd::<bool>(&["EXISTS", &key(set)]).await?, "{set}");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_wake_up_is_claimed_when_it_is_due_and_by_one_worker() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, 60_000).await?;
+    let early = kit.store.claim(Work::Act, 100, LEASE, "a").await?;
+    assert!(early.claims.is_empty());
+    let wait = early.next.expect("something waits");
+    assert!((55..=60).contains(&wait.as_secs()), "{wait:?}");
+    kit.clock.advance(Duration::from_secs(60));
+    let claim = kit.claim("a").await?.expect("due now");
+    assert_eq!(claim.incident, id(1));
+    assert_eq!(kit.claim("b").await?, None);
+    assert_eq!(kit.store.finish(&claim, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await?;
+    assert_eq!(kit.store.claim(Work::Act, 100, LEASE, "a").await?.next, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wake_up_that_comes_during_the_work_waits_for_its_end() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    let first = kit.claim("a").await?.expect("due");
+    kit.due(1, -5).await?; // a commit meanwhile
+    assert_eq!(kit.claim("b").await?, None, "one at a time");
+    assert_eq!(kit.store.finish(&first, None, DONE).await?, Finished::Done);
+    let second = kit.claim("b").await?.expect("the one that came meanwhile");
+    assert_eq!(kit.store.finish(&second, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
+async fn an_expired_lease_goes_to_another_worker_and_the_first_can_do_no_harm() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    let lost = kit.claim("a").await?.expect("due");
+    kit.clock.advance(LEASE - Duration::from_secs(1));
+    assert_eq!(kit.claim("b").await?, None);
+    kit.clock.advance(Duration::from_secs(2));
+    let taken = kit.claim("b").await?.expect("the lease has expired");
+    for end in [DONE, End::Failed, End::Done { rev: Some(1), next: Some(Timestamp(5)) }] {
+        assert_eq!(kit.store.finish(&lost, None, end).await?, Finished::Lost);
+    }
+    assert_eq!((kit.score("due", 1).await?, kit.cmd::<bool>(&["EXISTS", &key("attempts")]).await?), (None, false));
+    assert_eq!(kit.store.finish(&taken, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
+async fn the_wait_ends_with_the_lease_of_a_dead_worker() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    kit.due(2, 600_000).await?;
+    assert_eq!(kit.claims("a").await?.len(), 1);
+    let wait = kit.store.claim(Work::Act, 100, LEASE, "b").await?.next.expect("something waits");
+    assert!((25..=30).contains(&wait.as_secs()), "{wait:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn failures_back_off_by_themselves_until_the_wake_up_is_parked() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    for attempt in 0..9 {
+        let claim = kit.claim("a").await?.unwrap_or_else(|| panic!("attempt {attempt}"));
+        let before = kit.now().await?.0;
+        assert_eq!(kit.store.finish(&claim, None, End::Failed).await?, Finished::Retried);
+        let wait = kit.score("due", 1).await?.expect("due again") - before;
+        let expected = 1_000 << attempt;
+        assert!((expected..expected + 1_000).contains(&wait), "attempt {attempt}: {wait} ms");
+        assert_eq!(kit.claim("a").await?, None, "not before its time");
+        // others are not held up by it
+        kit.due(2, -10).await?;
+        let other = kit.claim("a").await?.expect("the other");
+        assert_eq!((&other.incident, kit.store.finish(&other, None, DONE).await?), (&id(2), Finished::Done));
+        kit.clock.advance(Duration::from_millis(wait as u64 + 1));
+    }
+    let claim = kit.claim("a").await?.expect("the tenth");
+    assert_eq!(kit.store.finish(&claim, None, End::Failed).await?, Finished::Parked);
+    assert!(kit.score("parked", 1).await?.is_some());
+    assert_eq!(kit.store.counts().await?.1, 1);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
+async fn success_forgets_earlier_failures() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    let claim = kit.claim("a").await?.expect("due");
+    assert_eq!(kit.store.finish(&claim, None, End::Failed).await?, Finished::Retried);
+    kit.clock.advance(Duration::from_secs(2));
+    let claim = kit.claim("a").await?.expect("again");
+    assert_eq!(kit.store.finish(&claim, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
+async fn a_record_that_changed_during_the_work_is_looked_at_again_at_once() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.ship("p").await?;
+    let seen = 4;
+    kit.due(1, -10).await?;
+    let claim = kit.claim("a").await?.expect("due");
+    kit.does("p", register("v3", false, None)).await?;
+    let next = Some(Timestamp(kit.now().await?.0 + 600_000));
+    let end = End::Done { rev: Some(seen), next };
+    assert_eq!(kit.store.finish(&claim, Some(&prompt("p")), end).await?, Finished::Again);
+    let claim = kit.claim("b").await?.expect("due now");
+    let end = End::Done { rev: Some(seen + 1), next };
+    assert_eq!(kit.store.finish(&claim, Some(&prompt("p")), end).await?, Finished::Done);
+    assert_eq!(kit.score("due", 1).await?, next.map(|at| at.0), "at the time that was asked for");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_earlier_wake_up_is_not_put_off_by_the_end_of_the_work() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    let claim = kit.claim("a").await?.expect("due");
+    kit.due(1, 5_000).await?;
+    let earlier = kit.score("due", 1).await?;
+    let end = End::Done { rev: None, next: Some(Timestamp(kit.now().await?.0 + 600_000)) };
+    assert_eq!(kit.store.finish(&claim, None, end).await?, Finished::Done);
+    assert_eq!(kit.score("due", 1).await?, earlier);
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_kinds_of_work_and_leased_members_do_not_hide_ours() -> Result<()> {
+    let kit = Kit::start()?;
+    let fill = "for i = 1, 1500 do redis.call('ZADD', KEYS[1], i, 'x' .. i .. '|slack') end";
+    kit.cmd::<()>(&["EVAL", fill, "1", &key("due")]).await?;
+    kit.due(1, -10).await?;
+    kit.due(2, -5).await?;
+    let claims = kit.claims("a").await?;
+    assert_eq!(claims.iter().map(|c| &c.incident).collect::<Vec<_>>(), [&id(1), &id(2)]);
+    assert_eq!(kit.cmd::<usize>(&["ZCARD", &key("due")]).await?, 1500, "those of others are left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn at_most_so_many_are_claimed_as_asked_for_and_the_earliest_first() -> Result<()> {
+    let kit = Kit::start()?;
+    for n in 0..10 {
+        kit.due(n, -1_000 + i64::from(n)).await?;
+    }
+    let claims = kit.store.claim(Work::Act, 4, LEASE, "a").await?.claims;
+    assert_eq!(claims.iter().map(|c| c.incident.clone()).collect::<Vec<_>>(), (0..4).map(id).collect::<Vec<_>>());
+    assert_eq!(kit.claims("b").await?.len(), 6);
+    Ok(())
+}
+
+#[tokio::test]
+async fn waking_now_beats_a_later_time() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.ship("p").await?;
+    let incident = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
+    assert_eq!(kit.claim("a").await?, None, "its deadline is ahead");
+    kit.store.wake_now(Work::Act, &incident).await?;
+    assert_eq!(kit.claim("a").await?.map(|claim| claim.incident), Some(incident));
+    Ok(())
+}
