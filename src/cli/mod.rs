@@ -97,6 +97,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
         if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
         probes.extend(check::probe_http(&config).await);
+        probes.extend(probe::probe_slack(&config).await);
     }
     match format {
         Output::Json => print_json(&check::json(&probes, &without_target))?,
