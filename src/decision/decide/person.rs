@@ -141,7 +141,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
     }
     if unchanged {
         // a person stands behind it now: no cooldown
-        if let Some(serving) = draft.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback && request.force) {
+        if let Some(serving) = draft.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback) {
             serving.by = ActivatedBy::Person;
         }
     }
