@@ -9,6 +9,7 @@ use crate::decision::{
     AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Outcome, Policy, PromptName, Timestamp, decide,
 };
 use crate::metrics::Metrics;
+use crate::store::schedule::IDLE;
 use crate::store::{Committed, Loaded, Store, StoreError, Wanted};
 
 /// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
@@ -42,7 +43,7 @@ pub struct Engine {
     pub store: Store,
     pub policy: Policy,
     pub metrics: Metrics,
-    /// Told after each commit that scheduled something.
+    /// Told after each commit that scheduled something for soon.
     pub scheduled: Notify,
     /// Told after each commit that changed an incident.
     pub announced: Notify,
@@ -89,7 +90,8 @@ impl Engine {
             let flip = flip_mode(&decision.answer);
             match self.commit(&loaded, &commit).await {
                 Ok(Committed::Done { rev }) => {
-                    if !commit.wakes.is_empty() {
+                    // the worker looks by itself before any later one: a flip does not cost a claim as well
+                    if commit.wakes.iter().any(|wake| wake.at <= loaded.now.plus(IDLE)) {
                         self.scheduled.notify_one();
                     }
                     if !commit.incidents.is_empty() {

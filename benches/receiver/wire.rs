@@ -36,10 +36,15 @@ impl Wire {
 }
 
 /// The same for a task.
-pub async fn ask(stream: &mut tokio::net::TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Result<()> {
+pub async fn ask(
+    stream: &mut tokio::net::TcpStream,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+    complete: impl Fn(&[u8]) -> Option<usize>,
+) -> Result<()> {
     stream.write_all(request).await?;
     buffer.clear();
-    while http_length(buffer).is_none() {
+    while complete(buffer).is_none() {
         ensure!(stream.read_buf(buffer).await? > 0, "the connection was closed");
     }
     Ok(())

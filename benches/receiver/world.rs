@@ -10,11 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 
-use crate::wire::{self, Wire, http_length, monitored, pack};
+use crate::wire::{self, Wire, http_length, monitored, pack, script_length};
 
 const NAMESPACE: &str = "{prompts}";
 /// Its number in the names of prompts; the others count from 0.
 const MODEL: u64 = 999_999_999_999;
+/// What the commit script answers, up to the revision.
+pub const COMMITTED: &[u8] = b"*2\r\n:1\r\n";
 /// Length of the numbers in names, which is that of redis-benchmark's.
 const DIGITS: usize = 12;
 
@@ -259,8 +261,23 @@ pub fn resident(pid: u32) -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// Sends each request over one of `connections`, all at once; the seconds that took.
-pub fn flood(address: &str, requests: &[Vec<u8>], connections: usize, outcome: &str) -> Result<f64> {
+/// Sends each webhook over one of `connections`, all at once, and expects each to roll back; the seconds that took.
+pub fn flood(address: &str, webhooks: &[Vec<u8>], connections: usize) -> Result<f64> {
+    flood_with(address, webhooks, connections, http_length, |answer| outcomes(answer, "rolled_back") == 1)
+}
+
+/// The same with commits, to Redis.
+pub fn flood_commits(address: &str, commits: &[Vec<u8>], connections: usize) -> Result<f64> {
+    flood_with(address, commits, connections, script_length, |answer| answer.starts_with(COMMITTED))
+}
+
+fn flood_with(
+    address: &str,
+    requests: &[Vec<u8>],
+    connections: usize,
+    complete: impl Fn(&[u8]) -> Option<usize> + Copy,
+    is_expected: impl Fn(&[u8]) -> bool + Copy,
+) -> Result<f64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut streams = Vec::new();
@@ -279,8 +296,8 @@ pub fn flood(address: &str, requests: &[Vec<u8>], connections: usize, outcome: &
         let tasks = streams.into_iter().map(|mut stream| async move {
             let mut buffer = Vec::with_capacity(16 << 10);
             while let Some(request) = take() {
-                wire::ask(&mut stream, request, &mut buffer).await?;
-                ensure!(outcomes(&buffer, outcome) == 1, "{}", String::from_utf8_lossy(&buffer));
+                wire::ask(&mut stream, request, &mut buffer, complete).await?;
+                ensure!(is_expected(&buffer), "{}", String::from_utf8_lossy(&buffer));
             }
             Ok(())
         });

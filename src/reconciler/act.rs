@@ -10,12 +10,10 @@ use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
+use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
 
 /// Wake-ups claimed at once.
 const BATCH: usize = 32;
-/// Look again at least this often: another replica may have scheduled something earlier.
-const IDLE: Duration = Duration::from_secs(1);
 /// How often Alertmanager is asked what it still lists of an undecided incident.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 

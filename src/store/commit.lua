@@ -4,7 +4,7 @@
 --       10 incidents  11 incidents:open  12 incidents:closed  13 phases
 --       then one key for each incident, then one for each content
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev ("0": no state yet)  5 expected active ("-" or "=" .. value)
---       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 the budget's window (ms)
+--       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop" routing  11 state record  12 its schema  13 serving  14 metric info
 --       15 channel  16 retention of closed incidents (ms)
 --       then counted lists, each as its length and its items:
@@ -75,15 +75,18 @@ local pauses = redis.call('HMGET', KEYS[5], '*', ARGV[3])
 if ((pauses[1] or pauses[2]) and '1' or '0') ~= ARGV[6] then
   return { -1 }
 end
-local now = tonumber(ARGV[2])
-local since = now - tonumber(ARGV[8])
+-- times stay text: to write a number out costs more than most commands
+local now, since = ARGV[2], ARGV[8]
 if ARGV[7] ~= '' then
-  local spent = redis.call('ZCOUNT', KEYS[6], '(' .. since, '+inf')
-  local own = redis.call('ZSCORE', KEYS[6], ARGV[3])
-  if own and tonumber(own) > since then
-    spent = spent - 1
+  local allowed, spent = tonumber(ARGV[7]), redis.call('ZCOUNT', KEYS[6], '(' .. since, '+inf')
+  if spent >= allowed then
+    -- this prompt's own does not count
+    local own = redis.call('ZSCORE', KEYS[6], ARGV[3])
+    if own and tonumber(own) > tonumber(since) then
+      spent = spent - 1
+    end
   end
-  if spent >= tonumber(ARGV[7]) then
+  if spent >= allowed then
     return { -3 }
   end
 end
@@ -103,34 +106,33 @@ commits = string.sub(ARGV[1] .. ' ' .. commits, 1, COMMITS_KEPT * (#ARGV[1] + 1)
 redis.call('HSET', KEYS[3], 'rev', tonumber(rev) + 1, 'schema', ARGV[12], 'json', ARGV[11], 'serving', ARGV[13],
   'info', ARGV[14], 'commits', commits)
 if rev == '0' then
-  redis.call('ZADD', KEYS[8], 0, ARGV[3])
+  redis.call('ZADD', KEYS[8], '0', ARGV[3])
 end
 if rev == '0' or #messages > 0 then
   redis.call('ZADD', KEYS[9], now, ARGV[3])
 end
 for _, entry in ipairs(entries) do
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 10000, '*', 'event', entry[1], 'from', entry[2], 'to', entry[3],
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'event', entry[1], 'from', entry[2], 'to', entry[3],
     'reason', entry[4], 'operator', entry[5], 'at', entry[6], 'incident', entry[7])
 end
-local retention = tonumber(ARGV[16])
 for i, incident in ipairs(incidents) do
   local id, record, before, after = incident[1], incident[2], incident[3], incident[4]
   local key = KEYS[13 + i]
-  redis.call('ZADD', KEYS[10], 0, id)
+  redis.call('ZADD', KEYS[10], '0', id)
   if before ~= '' then
-    redis.call('HINCRBY', KEYS[13], before, -1)
+    redis.call('HINCRBY', KEYS[13], before, '-1')
   end
   if after ~= '' then
     redis.call('SET', key, record)
-    redis.call('HINCRBY', KEYS[13], after, 1)
-    redis.call('ZADD', KEYS[11], 0, id)
+    redis.call('HINCRBY', KEYS[13], after, '1')
+    redis.call('ZADD', KEYS[11], '0', id)
     redis.call('ZREM', KEYS[12], id)
   else
-    redis.call('SET', key, record, 'PX', retention)
+    redis.call('SET', key, record, 'PX', ARGV[16])
     redis.call('ZREM', KEYS[11], id)
     redis.call('ZADD', KEYS[12], now, id)
     -- their records have expired: a few at a time, so that no commit pays for all
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[12], '-inf', now - retention, 'LIMIT', 0, 20)) do
+    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[12], '-inf', tonumber(now) - tonumber(ARGV[16]), 'LIMIT', 0, 20)) do
       redis.call('ZREM', KEYS[12], gone)
       redis.call('ZREM', KEYS[10], gone)
     end

@@ -339,7 +339,7 @@ impl Store {
         cmd.arg(u8::from(loaded.snapshot.paused.is_some()));
         match commit.automatic {
             None => cmd.arg("").arg(0),
-            Some(automatic) => cmd.arg(automatic.max).arg(millis(automatic.window)),
+            Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),
         };
         let serving = commit.state.serving.as_ref().map_or("", |s| s.version.as_str());
         cmd.arg(commit.active.as_ref().map_or("", VersionName::as_str))

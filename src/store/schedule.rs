@@ -80,6 +80,8 @@ pub enum End {
 
 /// A lease outlives every outside call (10 s at most) twice.
 pub const LEASE: Duration = Duration::from_secs(30);
+/// Workers look again at least this often: another replica may have scheduled something earlier.
+pub const IDLE: Duration = Duration::from_secs(1);
 /// Tries before a wake-up is parked.
 const TRIES: u32 = 10;
 /// The first back-off; each doubles, so ten tries take about eight minutes.

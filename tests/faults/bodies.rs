@@ -1,0 +1,277 @@
+//! What can be wrong with a request.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use prompt_rollback_testkit::Receiver;
+use serde_json::{Value, json};
+
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, Redis, World, alert, assert_flipped_once, assert_same, copy_prompt, critical, deliver,
+    delivery, dump, exchange, incidents, outcomes, ship,
+};
+
+const WEBHOOK: &str = "/webhooks/alertmanager";
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_400_names_the_place_and_writes_nothing() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let before = dump(&world.redis).await?;
+    let good = delivery(&[critical("p")]);
+    let deep = |n: usize| format!(r#"{{"alerts":[],"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+    let bad: Vec<(Vec<u8>, &str)> = vec![
+        ("".into(), "line 1 column 0"),
+        ("hello".into(), "line 1 column 1"),
+        ("null".into(), "expected struct"),
+        ("[]".into(), "body: invalid length 0"),
+        ("{}".into(), "missing field `alerts`"),
+        (good[..good.len() / 2].into(), "alerts[0]"),
+        (format!("{good}}}").into(), "trailing characters"),
+        (r#"{"alerts":{}}"#.into(), "alerts"),
+        (r#"{"alerts":[5]}"#.into(), "alerts[0]"),
+        (good.replace("\"status\":\"firing\"", "\"status\":\"on\"").into(), "alerts[0].status"),
+        (good.replace("\"critical\"", "5").into(), "alerts[0].labels.severity"),
+        (good.replace("\"critical\"", "null").into(), "alerts[0].labels.severity"),
+        (deep(2_000).into(), "nested deeper than 64 levels at byte"),
+        ("[".repeat(2_000).into(), "nested deeper than 64 levels at byte"),
+        ([br#"{"alerts":[{"status":"firing","labels":{"prompt":""#, &[0xff, 0xfe][..], br#""}}]}"#].concat(), "alerts[0]"),
+    ];
+    for (body, place) in bad {
+        let shown: String = String::from_utf8_lossy(&body).chars().take(80).collect();
+        let answer = world.http().post(WEBHOOK, body).await?;
+        let text = answer.text();
+        assert_eq!(answer.status, 400, "{shown}: {text}");
+        let error = &answer.json()?["error"];
+        assert_eq!(error["code"], "bad_request", "{shown}");
+        assert!(error["message"].as_str().is_some_and(|m| m.contains(place)), "{shown}: {text}");
+    }
+    assert_same(&before, &dump(&world.redis).await?, "bad bodies");
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK], "and it still works");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_of_the_api_that_cannot_be_read_names_the_field() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let before = dump(&world.redis).await?;
+    for (path, body, place) in [
+        ("/api/rollback", "", "body: EOF"),
+        ("/api/rollback", "{}", "missing field `prompt`"),
+        ("/api/rollback", r#"{"prompt":5}"#, "prompt: invalid type"),
+        ("/api/rollback", r#"{"prompt":"p","targetVersion":"v1"}"#, "targetVersion"),
+        ("/api/rollback", r#"{"prompt":"p{}"}"#, "prompt: expected a prompt name"),
+        ("/api/rollback", r#"{"prompt":"p","target_version":"v 1"}"#, "target_version: expected a version"),
+        ("/api/rollback", r#"{"prompt":"p","strategy":"slow"}"#, "strategy"),
+        ("/api/rollback", r#"{"prompt":"p","operator":"a\nb"}"#, "operator: expected one line"),
+        ("/api/rollback", r#"{"prompt":"p"} x"#, "trailing characters"),
+        ("/api/prompts/p/versions", r#"{"version":"v3","staged_at":"yesterday"}"#, "staged_at: expected a time"),
+        ("/api/prompts/p/versions", r#"{"version":"v3","known_good":"yes"}"#, "known_good"),
+        ("/api/prompts/p/activate", r#"{"version":"v1","percent":300}"#, "percent"),
+        ("/api/prompts/p%20q/activate", r#"{"version":"v1"}"#, "prompt: expected a prompt name"),
+        ("/api/pause", r#"{"prompt":"*"}"#, "prompt: expected a prompt name"),
+    ] {
+        let answer = world.http().post(path, body).await?;
+        let text = answer.text();
+        assert_eq!(answer.status, 400, "{path} {body}: {text}");
+        assert!(text.contains(place), "{path} {body}: {text}");
+    }
+    assert_same(&before, &dump(&world.redis).await?, "bad bodies");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() -> Result<()> {
+    let world = World::with(&[("SERVER__MAX_BODY_BYTES", "64KiB")]).await?;
+    world.ship("p").await?;
+    let limit = 64 << 10;
+    let before = dump(&world.redis).await?;
+    let body = delivery(&[critical("p")]);
+    let body = format!("{body}{}", " ".repeat(limit - body.len()));
+    let large = format!("{body} ");
+    let answer = world.http().post(WEBHOOK, large.clone()).await?;
+    assert_eq!((answer.status, &answer.json()?["error"]["code"]), (413, &json!("too_large")));
+    // the length is not told beforehand
+    let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    let request =
+        format!("POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+    let answer = exchange(world.receiver.app.address, request.as_bytes(), SOON).await?;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert_same(&before, &dump(&world.redis).await?, "too large");
+    assert_eq!(outcomes(&world.http().post(WEBHOOK, body).await?)?, [ROLLED_BACK]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_far_over_the_limit_is_answered_before_it_breaks_off() -> Result<()> {
+    let world = World::start().await?;
+    for _ in 0..5 {
+        let answer = world.http().post("/webhooks/alertmanager", vec![b' '; 17 << 20]).await?;
+        assert_eq!(answer.status, 413, "a connection that is reset would be tried again for ever");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_right_token_nobody_gets_past() -> Result<()> {
+    let redis = crate::common::Redis::start()?;
+    let env = [("SERVER__WEBHOOK_TOKEN", "hook-s3cret"), ("SERVER__API_TOKEN", "api-s3cret")];
+    let receiver = crate::common::Receiver::ready(&redis.url(), &env).await?;
+    let (hook, api) = (receiver.http.clone().token("hook-s3cret"), receiver.http.clone().token("api-s3cret"));
+    crate::common::ship(&api, "p").await?;
+    let before = dump(&redis).await?;
+    let body = delivery(&[critical("p")]);
+    for wrong in ["hook-s3cre", "hook-s3crets", "HOOK-S3CRET", "api-s3cret", " "] {
+        let answer = receiver.http.clone().token(wrong).post(WEBHOOK, body.clone()).await?;
+        assert_eq!((answer.status, &answer.json()?["error"]["code"]), (401, &json!("unauthorized")), "{wrong}");
+    }
+    for (path, token) in [("/api/prompts", "hook-s3cret"), ("/api/prompts/p", "x"), ("/api/incidents", "x")] {
+        assert_eq!(receiver.http.clone().token(token).get(path).await?.status, 401, "{path}");
+        assert_eq!(receiver.http.get(path).await?.status, 401, "{path}");
+    }
+    let rollback = json!({"prompt": "p"});
+    for path in ["/api/rollback", "/api/prompts/p/versions", "/api/prompts/p/activate", "/api/pause", "/api/resume"] {
+        assert_eq!(receiver.http.post_json(path, &rollback).await?.status, 401, "{path}");
+    }
+    let request = format!("POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let answer = exchange(receiver.app.address, request.as_bytes(), SOON).await?;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
+    assert!(!answer.contains("s3cret"), "{answer}");
+    assert_same(&before, &dump(&redis).await?, "unauthorized requests");
+    for open in ["/metrics", "/-/healthy", "/-/ready"] {
+        assert_eq!(receiver.http.get(open).await?.status, 200, "{open}");
+    }
+    assert_eq!(outcomes(&hook.post(WEBHOOK, body).await?)?, [ROLLED_BACK]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hostile_names_are_ignored_and_the_others_of_the_group_are_handled() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let long = "x".repeat(20_000);
+    let hostile = ["a{b}", "}{", "a\r\nb", "a b", "a\0b", "🙂", "", "../p", "*", "a:b\n* 3", "%7B", long.as_str()];
+    let mut alerts: Vec<Value> = hostile.iter().map(|name| alert(name, "v2", "critical")).collect();
+    let versions = ["v{2}", "v2\r\nSET x y", "v 2", "\0", "🙂", "", "v/2", long.as_str()];
+    alerts.extend(versions.iter().map(|name| alert("p", name, "critical")));
+    for label in ["prompt", "version"] {
+        let mut missing = critical("p");
+        missing["labels"].as_object_mut().expect("labels").remove(label);
+        alerts.push(missing);
+    }
+    let bad = alerts.len();
+    alerts.insert(bad / 2, critical("p"));
+    let mut expected = vec!["ignored{invalid_name}"; bad];
+    expected.insert(bad / 2, ROLLED_BACK);
+    let before: Vec<String> = dump(&world.redis).await?.into_keys().collect();
+    assert_eq!(world.receiver.outcomes(&alerts).await?, expected);
+    assert_flipped_once(&world.redis, "p").await?;
+    let new: Vec<String> = dump(&world.redis).await?.into_keys().filter(|key| !before.contains(key)).collect();
+    let incident = |key: &String| key.starts_with("{prompts}:incident:") && key.len() == "{prompts}:incident:".len() + 26;
+    let plain = ["automatic", "due", "incidents", "incidents:open", "phases"].map(|name| format!("{{prompts}}:{name}"));
+    assert!(new.iter().all(|key| incident(key) || plain.contains(key)), "{new:?}");
+    let metrics = world.http().get("/metrics").await?.text();
+    let counted = format!(r#"prompt_rollback_alerts_total{{severity="critical",outcome="ignored",reason="invalid_name"}} {bad}"#);
+    assert!(metrics.contains(&counted), "{metrics}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_alert_routed_back_to_us_and_one_without_a_measurement_are_ignored() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let before = dump(&world.redis).await?;
+    let mut own = critical("p");
+    own["labels"]["alertname"] = json!("PromptRollbackNotReady");
+    let mut nodata = critical("p");
+    nodata["labels"]["alertname"] = json!("DatasourceNoData");
+    let mut unmeasured = critical("p");
+    unmeasured["values"] = Value::Null;
+    let got = world.receiver.outcomes(&[own, nodata, unmeasured]).await?;
+    assert_eq!(got, ["ignored{own_alert}", "ignored{not_measured}", "ignored{not_measured}"]);
+    assert_same(&before, &dump(&world.redis).await?, "ignored alerts");
+    Ok(())
+}
+
+/// Processor time that a process has used.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+#[tokio::test]
+async fn three_thousand_alerts_of_as_many_prompts_fit_into_the_flush_deadline() -> Result<()> {
+    const MANY: u32 = 3_000;
+    let redis = Redis::start()?;
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "10000")
+        .start()?;
+    ship(&receiver.http(), "p-0").await?;
+    let names: Vec<String> = (1..MANY).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&redis, "p-0", &names).await?;
+    let alerts: Vec<Value> = (0..MANY).map(|n| critical(&format!("p-{n}"))).collect();
+
+    let before = cpu_time(receiver.pid())?;
+    let answer = deliver(&receiver.http(), &alerts).await?;
+    let cpu = cpu_time(receiver.pid())? - before;
+    let flipped: u32 = redis.cmd(&["ZCARD", "{prompts}:automatic"]).await?;
+    assert!(flipped > 0, "{}", answer.text());
+    // processor time and not the time that passed: a machine that is busy otherwise must not fail this
+    let all = cpu * MANY / flipped;
+    assert!(all < Duration::from_secs(8), "{all:?} for {MANY} alerts is too near to the deadline of 10 s");
+    if answer.status == 200 {
+        let got = outcomes(&answer)?;
+        assert_eq!(got.iter().filter(|outcome| *outcome == ROLLED_BACK).count(), MANY as usize);
+    } else {
+        // that busy: not in one answer then, but each in one
+        assert!(answer.text().contains("\"timeout\""), "{}", answer.text());
+        for some in alerts.chunks(300) {
+            let got = outcomes(&deliver(&receiver.http(), some).await?)?;
+            assert!(got.iter().all(|outcome| [ROLLED_BACK, DUPLICATE].contains(&outcome.as_str())), "{got:?}");
+        }
+    }
+    for name in ["p-0", "p-1499", "p-2999"] {
+        assert_flipped_once(&redis, name).await?;
+    }
+    assert_eq!(redis.cmd::<u32>(&["ZCARD", "{prompts}:incidents:open"]).await?, MANY);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_thousand_alerts_of_one_version_are_one_flip_and_one_incident() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let alerts: Vec<Value> = (0..3_000)
+        .map(|n| {
+            let mut alert = critical("p");
+            alert["fingerprint"] = json!(format!("{n:016x}"));
+            alert
+        })
+        .collect();
+    let start = Instant::now();
+    let got = world.receiver.outcomes(&alerts).await?;
+    assert!(start.elapsed() < Duration::from_secs(8));
+    assert_eq!(got.iter().filter(|outcome| *outcome == ROLLED_BACK).count(), 3_000);
+    assert_flipped_once(&world.redis, "p").await?;
+    let kept = incidents(&world.redis, "p").await?[0]["alerts"].as_array().map(Vec::len);
+    assert_eq!(kept, Some(64), "what an incident holds is bounded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_prompts_than_the_budget_allows_wait_for_a_person() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p-0").await?;
+    let names: Vec<String> = (1..50).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&world.redis, "p-0", &names).await?;
+    let alerts: Vec<Value> = (0..50).map(|n| critical(&format!("p-{n}"))).collect();
+    let got = world.receiver.outcomes(&alerts).await?;
+    assert_eq!(got.iter().filter(|outcome| *outcome == ROLLED_BACK).count(), 5, "max_auto_rollbacks");
+    assert_eq!(got.iter().filter(|outcome| *outcome == "held{budget}").count(), 45);
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Keys that hold what we never write there.
+
+use anyhow::Result;
+use prompt_rollback_testkit::eventually;
+use serde_json::json;
+
+use crate::common::{ROLLED_BACK, SOON, World, assert_flipped_once, critical, dump};
+
+#[tokio::test]
+async fn a_key_of_the_wrong_type_holds_its_alert_and_the_rest_of_the_group_is_handled() -> Result<()> {
+    let world = World::with(&[("GUARDS__MAX_AUTO_ROLLBACKS", "100")]).await?;
+    for (n, name) in ["active", "routing", "state", "log"].into_iter().enumerate() {
+        let (before, bad, after) = (format!("before-{n}"), format!("bad-{n}"), format!("after-{n}"));
+        for prompt in [&before, &bad, &after] {
+            world.ship(prompt).await?;
+        }
+        let broken = format!("{{prompts}}:{name}:{bad}");
+        world.redis.cmd::<()>(&["DEL", &broken]).await?;
+        world.redis.cmd::<()>(&["SADD", &broken, "x"]).await?;
+        let of_bad = async || -> Result<Vec<(String, Vec<u8>)>> {
+            Ok(dump(&world.redis).await?.into_iter().filter(|(key, _)| key.ends_with(&format!(":{bad}"))).collect())
+        };
+        let as_it_was = of_bad().await?;
+        let alerts = [critical(&before), critical(&bad), critical(&after)];
+        let got = world.receiver.outcomes(&alerts).await?;
+        assert_eq!(got, [ROLLED_BACK, "held{broken_state}", ROLLED_BACK], "{broken}");
+        assert_eq!(of_bad().await?, as_it_was, "nothing is written halfway");
+        assert!(crate::common::incidents(&world.redis, &bad).await?.is_empty(), "{broken}");
+        for prompt in [&before, &after] {
+            assert_flipped_once(&world.redis, prompt).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_record_holds_its_alert_and_the_api_says_which() -> Result<()> {
+    let world = World::start().await?;
+    for name in ["good", "bad"] {
+        world.ship(name).await?;
+    }
+    world.redis.cmd::<()>(&["HSET", "{prompts}:state:bad", "json", "{\"versions\":[7]}"]).await?;
+    let got = world.receiver.outcomes(&[critical("bad"), critical("good")]).await?;
+    assert_eq!(got, ["held{broken_state}", ROLLED_BACK]);
+    let (status, body) = world.post("/api/rollback", json!({"prompt": "bad"})).await?;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("broken_state")));
+    assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains("{prompts}:state:bad")), "{body}");
+    let list = world.get("/api/prompts").await?;
+    let rows = list["prompts"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2, "one that can't be read does not hide the others");
+    assert!(rows[0]["error"].is_string() && rows[1]["active"] == "v1", "{list}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_repaired_key_lets_the_next_delivery_act() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["RENAME", "{prompts}:log:p", "aside"]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:log:p", "x"]).await?;
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{broken_state}"]);
+    world.redis.cmd::<()>(&["RENAME", "aside", "{prompts}:log:p"]).await?;
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    assert_flipped_once(&world.redis, "p").await
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_receiver_is_503_until_this_one_is_updated() -> Result<()> {
+    let world = World::start().await?;
+    for name in ["new", "old"] {
+        world.ship(name).await?;
+    }
+    world.redis.cmd::<()>(&["HSET", "{prompts}:state:new", "schema", "99"]).await?;
+    let answer = world.receiver.deliver(&[critical("new"), critical("old")]).await?;
+    assert_eq!((answer.status, &answer.json()?["error"]["code"]), (503, &json!("newer_record")));
+    assert_flipped_once(&world.redis, "old").await?;
+    world.redis.cmd::<()>(&["HSET", "{prompts}:state:new", "schema", "1"]).await?;
+    let got = world.receiver.outcomes(&[critical("new"), critical("old")]).await?;
+    assert_eq!(got, [ROLLED_BACK, "duplicate{duplicate}"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_that_starts_to_evict_is_found_out_at_the_next_start() -> Result<()> {
+    let redis = crate::common::Redis::builder().conf("maxmemory-policy allkeys-lru").start()?;
+    let receiver = crate::common::Receiver::start(&redis.url(), &[]).await?;
+    receiver.wait_not_ready("maxmemory-policy", SOON).await?;
+    redis.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
+    eventually("ready", SOON, async || {
+        receiver.http.get("/-/ready").await.ok().filter(|answer| answer.status == 200)
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Clients that are slow, silent or many.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use prompt_rollback_testkit::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::common::{DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, critical, exchange};
+
+/// What a client sends before it falls silent.
+const SILENCES: [&str; 4] = [
+    "",
+    "POST /webhooks/alertm",
+    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nX-Slow:",
+    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+];
+
+async fn silent_client(world: &World, sent: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(world.receiver.app.address).await?;
+    stream.write_all(sent.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Waits until all that was sent has been read, so that what follows meets a full house.
+async fn settle(world: &World) -> Result<()> {
+    let port = world.receiver.app.address.port();
+    eventually("all connections accepted", SOON, async || {
+        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let local = format!(":{port:04X} ");
+        // the listening socket's receive queue counts connections that nobody accepted yet
+        let listening = table.lines().find(|line| line.contains(&local) && line.contains(" 0A "))?;
+        listening.contains(" 00000000:00000000 ").then_some(())
+    })
+    .await
+}
+
+async fn answered_soon(world: &World, expected: &str) -> Result<()> {
+    let start = Instant::now();
+    // a connection of its own, as after an Alertmanager's restart
+    let fresh = prompt_rollback_testkit::http::Http::new(format!("http://{}", world.receiver.app.address));
+    let got = crate::common::outcomes(&crate::common::deliver(&fresh, &[critical("p")]).await?)?;
+    ensure!(got == [expected], "{got:?}");
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(2), "answered after {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_say_nothing_or_half_of_it_do_not_keep_the_webhook_from_being_answered() -> Result<()> {
+    for sent in SILENCES {
+        let world = World::with(&[("SERVER__MAX_CONNECTIONS", "32")]).await?;
+        world.ship("p").await?;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            clients.push(silent_client(&world, sent).await?);
+        }
+        settle(&world).await?;
+        answered_soon(&world, ROLLED_BACK).await?;
+        for _ in 0..50 {
+            clients.push(silent_client(&world, sent).await?);
+        }
+        answered_soon(&world, DUPLICATE).await?;
+        assert_flipped_once(&world.redis, "p").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_connections_are_bounded_and_the_webhook_is_answered() -> Result<()> {
+    // both ends of each connection are in this process
+    rlimit::increase_nofile_limit(8_192)?;
+    let world = World::with(&[("SERVER__MAX_CONNECTIONS", "200")]).await?;
+    world.ship("p").await?;
+    let mut clients = Vec::new();
+    for n in 0..3_000 {
+        clients.push(silent_client(&world, SILENCES[n % SILENCES.len()]).await?);
+    }
+    settle(&world).await?;
+    answered_soon(&world, ROLLED_BACK).await?;
+    // the server has closed all but those that it may keep
+    let mut open = 0;
+    let mut bytes = [0; 256];
+    for client in &mut clients {
+        let read = tokio::time::timeout(Duration::from_millis(1), client.read(&mut bytes)).await;
+        open += usize::from(read.is_err());
+    }
+    assert!(open <= 200, "{open} are still open");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_given_up_in_time() -> Result<()> {
+    let world = World::start().await?;
+    let start = Instant::now();
+    let answer = exchange(world.receiver.app.address, SILENCES[3].as_bytes(), SOON).await?;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("timeout"), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() -> Result<()> {
+    let world = World::start().await?;
+    let request = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));
+    let answer = exchange(world.receiver.app.address, request.as_bytes(), SOON).await;
+    // refused or cut off; either way it is over
+    if let Ok(answer) = answer {
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    assert_eq!(world.http().get("/-/healthy").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_not_thrown_out_to_make_room() -> Result<()> {
+    let world = World::with(&[("SERVER__MAX_CONNECTIONS", "8"), ("SERVER__REQUEST_TIMEOUT", "4s")]).await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    let alerts = [critical("p")];
+    let fresh = prompt_rollback_testkit::http::Http::new(format!("http://{}", world.receiver.app.address));
+    let waiting = tokio::spawn(async move { crate::common::deliver(&fresh, &alerts).await });
+    eventually("the commit waits in Redis", SOON, async || {
+        let clients: String = world.redis.cmd(&["CLIENT", "LIST"]).await.ok()?;
+        clients.lines().any(|line| line.contains("cmd=evalsha") && line.contains("flags=b")).then_some(())
+    })
+    .await?;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(silent_client(&world, "").await?);
+    }
+    settle(&world).await?;
+    world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    assert_eq!(crate::common::outcomes(&waiting.await??)?, [ROLLED_BACK]);
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Bad input and faults, end to end over HTTP: what is given, and what happens then.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bodies;
+mod broken;
+mod clients;
+mod lost;
+mod outages;
+mod races;
+mod startup;

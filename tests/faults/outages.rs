@@ -1,0 +1,230 @@
+//! Redis away in every way that it can be: 503 in time, not ready for that reason, well again by itself, flipped once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use prompt_rollback_testkit::FaultProxy;
+use prompt_rollback_testkit::proxy::Mode;
+use serde_json::{Value, json};
+
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical, eventually,
+    outcomes, ship,
+};
+
+const BACK_WITHIN: Duration = Duration::from_secs(2);
+
+/// A delivery that Redis can't take now: 503 with `code`, in time for Alertmanager.
+async fn refused(receiver: &Receiver, code: &str) -> Result<()> {
+    let start = Instant::now();
+    let answer = receiver.deliver(&[critical("p")]).await?;
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(5), "answered after {took:?}");
+    let body = answer.json()?;
+    ensure!(answer.status == 503, "{} {body}", answer.status);
+    ensure!(body["error"]["code"] == code, "{body}");
+    Ok(())
+}
+
+/// While Redis is away for `reason`.
+async fn away(receiver: &Receiver, reason: &str) -> Result<()> {
+    refused(receiver, "redis_unavailable").await?;
+    receiver.wait_not_ready(reason, Duration::from_secs(5)).await?;
+    ensure!(receiver.http.get("/-/healthy").await?.status == 200, "restarting the receiver would not help");
+    ensure!(receiver.http.get("/metrics").await?.text().contains("\nprompt_rollback_ready 0\n"), "the gauge says so");
+    refused(receiver, "redis_unavailable").await
+}
+
+/// Once Redis is back; what was committed in between, if anything, is not repeated.
+async fn back(receiver: &Receiver, redis: &Redis) -> Result<()> {
+    receiver.wait_ready(BACK_WITHIN).await?;
+    let first = receiver.outcomes(&[critical("p")]).await?;
+    ensure!(first == [ROLLED_BACK] || first == [DUPLICATE], "{first:?}");
+    ensure!(receiver.outcomes(&[critical("p")]).await? == [DUPLICATE]);
+    assert_flipped_once(redis, "p").await
+}
+
+#[tokio::test]
+async fn down() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().start()?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    ship(&receiver.http, "p").await?;
+    redis.kill9();
+    away(&receiver, "connection").await?;
+    redis.restart()?;
+    back(&receiver, &redis).await
+}
+
+#[tokio::test]
+async fn down_when_the_receiver_starts() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().start()?;
+    redis.stop()?;
+    let receiver = Receiver::start(&redis.url(), &[]).await?;
+    away(&receiver, "connection").await?;
+    redis.restart()?;
+    receiver.wait_ready(BACK_WITHIN).await?;
+    ship(&receiver.http, "p").await?;
+    back(&receiver, &redis).await
+}
+
+#[tokio::test]
+async fn stalled() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.pause()?;
+    away(&world.receiver, "timeout").await?;
+    world.redis.resume()?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn stalled_between_load_and_commit() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    // reads pass, writes wait: each attempt of the commit is queued in Redis, under the same id
+    world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    away(&world.receiver, "timeout").await?;
+    world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn a_network_that_swallows_everything() -> Result<()> {
+    let redis = Redis::start()?;
+    let proxy = FaultProxy::start(redis.addr()).await?;
+    let receiver = Receiver::ready(&proxy.url(), &[]).await?;
+    ship(&receiver.http, "p").await?;
+    proxy.set(Mode::Stall);
+    away(&receiver, "timeout").await?;
+    proxy.set(Mode::Pass);
+    back(&receiver, &redis).await
+}
+
+#[tokio::test]
+async fn loading() -> Result<()> {
+    // a quarter of a millisecond for each of 12,000 keys: long enough to be asked meanwhile
+    let mut redis = Redis::builder().appendonly().conf("key-load-delay 250").start()?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    ship(&receiver.http, "p").await?;
+    let fill = "for i = 1, 12000 do redis.call('SET', 'x' .. i, '') end";
+    redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
+    let restarted = tokio::task::spawn_blocking(move || redis.restart().map(|()| redis));
+    receiver.wait_not_ready("loading", Duration::from_secs(5)).await?;
+    refused(&receiver, "redis_unavailable").await?;
+    assert!(!restarted.is_finished(), "that was while it was loading");
+    let redis = restarted.await??;
+    back(&receiver, &redis).await
+}
+
+#[tokio::test]
+async fn read_only() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    // a replica of nobody: it keeps its data, answers reads and refuses writes
+    world.redis.cmd::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await?;
+    away(&world.receiver, "readonly").await?;
+    world.redis.cmd::<()>(&["REPLICAOF", "NO", "ONE"]).await?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn out_of_memory() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await?;
+    away(&world.receiver, "oom").await?;
+    world.redis.cmd::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn not_enough_replicas_for_redis_itself() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await?;
+    away(&world.receiver, "noreplicas").await?;
+    world.redis.cmd::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn out_of_connections() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let mut admin = world.redis.connection().await?;
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).exec_async(&mut admin).await?;
+    for kind in ["normal", "pubsub"] {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes").exec_async(&mut admin).await?;
+    }
+    away(&world.receiver, "maxclients").await?;
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(10_000).exec_async(&mut admin).await?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn permissions_taken_away() -> Result<()> {
+    let redis = Redis::builder().acl("user receiver on >s3cret ~* &* +@all").start()?;
+    let env = [("REDIS__USERNAME", "receiver"), ("REDIS__PASSWORD", "s3cret")];
+    let receiver = Receiver::ready(&redis.url(), &env).await?;
+    ship(&receiver.http, "p").await?;
+    redis.cmd::<()>(&["ACL", "SETUSER", "receiver", "-@write"]).await?;
+    away(&receiver, "noperm").await?;
+    redis.cmd::<()>(&["ACL", "SETUSER", "receiver", "+@all"]).await?;
+    back(&receiver, &redis).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_deliveries_during_an_outage_are_all_refused_in_time() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.pause()?;
+    let deliveries = (0..100).map(|_| refused(&world.receiver, "redis_unavailable"));
+    for refused in futures_util::future::join_all(deliveries).await {
+        refused?;
+    }
+    world.redis.resume()?;
+    back(&world.receiver, &world.redis).await
+}
+
+#[tokio::test]
+async fn a_replica_that_stopped_while_one_must_have_each_commit() -> Result<()> {
+    let redis = Redis::start()?;
+    let replica = Redis::builder().replica_of(&redis).start()?;
+    redis.wait_for_replicas(1).await?;
+    let receiver = Receiver::ready(&redis.url(), &[("REDIS__MIN_REPLICAS_ACKED", "1")]).await?;
+    ship(&receiver.http, "p").await?;
+    replica.pause()?;
+    refused(&receiver, "not_replicated").await?;
+    refused(&receiver, "not_replicated").await?;
+    // nor is a pause confirmed that might be lost
+    let answer = receiver.http.post_json("/api/pause", &json!({})).await?;
+    assert_eq!((answer.status, &answer.json()?["error"]["code"]), (503, &json!("not_replicated")));
+    replica.resume()?;
+    let got = eventually("acknowledged", SOON, async || {
+        receiver.deliver(&[critical("p")]).await.ok().filter(|answer| answer.status == 200)
+    })
+    .await?;
+    assert_eq!(outcomes(&got)?, [DUPLICATE]);
+    assert_flipped_once(&redis, "p").await?;
+    assert_eq!(crate::common::active(&replica, "p").await?.as_deref(), Some("v1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_ui_of_the_api_says_so_too() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.redis.cmd::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await?;
+    for (path, body) in [
+        ("/api/rollback", json!({"prompt": "p", "target_version": "v1"})),
+        ("/api/prompts/p/versions", json!({"version": "v3"})),
+        ("/api/prompts/p/activate", json!({"version": "v1"})),
+        ("/api/pause", json!({})),
+    ] {
+        let (status, body): (u16, Value) = world.post(path, body).await?;
+        assert_eq!((status, &body["error"]["code"]), (503, &json!("redis_unavailable")), "{path}");
+    }
+    assert_eq!(world.active("p").await?.as_deref(), Some("v2"));
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Things that happen at once, at two receivers in front of one Redis.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, alert, assert_flipped_once, copy_prompt, critical, deliver, incidents,
+    outcomes, ship,
+};
+
+async fn two_receivers(env: &[(&str, &str)]) -> Result<(Redis, [Receiver; 2])> {
+    let redis = Redis::start()?;
+    let url = redis.url();
+    let receivers = [Receiver::ready(&url, env).await?, Receiver::ready(&url, env).await?];
+    Ok((redis, receivers))
+}
+
+/// The same alert as the other Alertmanager of a cluster sends it.
+fn of_the_other(mut alert: Value) -> Value {
+    alert["startsAt"] = json!("2026-11-21T00:38:17.001Z");
+    alert["annotations"]["summary"] = json!("v2 fails (9.3 %)");
+    alert
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_alert_a_hundred_times_from_two_alertmanagers_to_two_replicas_is_one_flip() -> Result<()> {
+    let (redis, receivers) = two_receivers(&[]).await?;
+    ship(&receivers[0].http, "p").await?;
+    let deliveries = (0..100).map(|n| {
+        let alert = if n / 2 % 2 == 0 { critical("p") } else { of_the_other(critical("p")) };
+        let http = &receivers[n % 2].http;
+        async move { outcomes(&deliver(http, &[alert]).await?) }
+    });
+    let mut flipped = 0;
+    for got in futures_util::future::join_all(deliveries).await {
+        let got = got?.remove(0);
+        ensure!(got == ROLLED_BACK || got == DUPLICATE, "{got}");
+        flipped += usize::from(got == ROLLED_BACK);
+    }
+    assert_eq!(flipped, 1, "one delivery did it");
+    assert_flipped_once(&redis, "p").await?;
+    let alerts = incidents(&redis, "p").await?[0]["alerts"].as_array().map(Vec::len);
+    assert_eq!(alerts, Some(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn high_and_critical_at_once_at_two_replicas_are_one_incident() -> Result<()> {
+    let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await?;
+    for n in 0..40 {
+        let name = format!("p-{n}");
+        ship(&receivers[0].http, &name).await?;
+        let high = [alert(&name, "v2", "high")];
+        let critical = [critical(&name)];
+        let (high, critical) = tokio::join!(receivers[n % 2].outcomes(&high), receivers[1 - n % 2].outcomes(&critical));
+        assert_eq!(critical?, [ROLLED_BACK]);
+        // whichever came first; an alert that came after the flip concerns a version without traffic
+        let high = high?.remove(0);
+        assert!(["incident_opened{page}", "ignored{not_active}"].contains(&high.as_str()), "{high}");
+        assert_flipped_once(&redis, &name).await?;
+        assert_eq!(incidents(&redis, &name).await?[0]["phase"], "verifying");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
+    const PROMPTS: usize = 600;
+    let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "100000")]).await?;
+    ship(&receivers[0].http, "p-0").await?;
+    let names: Vec<String> = (1..PROMPTS).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&redis, "p-0", &names).await?;
+    let flipped = async || -> Result<BTreeSet<usize>> {
+        let keys: Vec<String> = (0..PROMPTS).map(|n| format!("{{prompts}}:active:p-{n}")).collect();
+        let mut command = vec!["MGET"];
+        command.extend(keys.iter().map(String::as_str));
+        let active: Vec<String> = redis.cmd(&command).await?;
+        Ok((0..PROMPTS).filter(|n| active[*n] == "v1").collect())
+    };
+
+    // a delivery keeps many prompts between load and commit at any moment
+    let hammering = [0, 1].map(|replica| {
+        let http = receivers[replica].http.clone();
+        let alerts: Vec<Value> = (replica..PROMPTS).step_by(2).map(|n| critical(&format!("p-{n}"))).collect();
+        tokio::spawn(async move { outcomes(&deliver(&http, &alerts).await?) })
+    });
+    crate::common::eventually("some are flipped", crate::common::SOON, async || {
+        redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|flipped| *flipped >= 20).map(drop)
+    })
+    .await?;
+    let paused = receivers[0].http.post_json("/api/pause", &json!({"operator": "mia"})).await?;
+    let at_pause = flipped().await?;
+    assert_eq!(paused.status, 200);
+
+    let mut held = 0;
+    for delivery in hammering {
+        for got in delivery.await?? {
+            ensure!(got == ROLLED_BACK || got == "held{paused}", "{got}");
+            held += usize::from(got == "held{paused}");
+        }
+    }
+    assert_eq!(flipped().await?, at_pause, "flipped after pause had answered");
+    assert!(!at_pause.is_empty() && held > 0, "{} were flipped, {held} held: nothing was in flight", at_pause.len());
+    assert_eq!(at_pause.len() + held, PROMPTS);
+
+    // and once resumed, the next delivery of each acts
+    assert_eq!(receivers[1].http.post_json("/api/resume", &json!({})).await?.status, 200);
+    let waiting = (0..PROMPTS).find(|n| !at_pause.contains(n)).expect("one is held");
+    let name = format!("p-{waiting}");
+    assert_eq!(receivers[1].outcomes(&[critical(&name)]).await?, [ROLLED_BACK]);
+    assert_flipped_once(&redis, &name).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_budget_holds_however_many_arrive_at_once() -> Result<()> {
+    let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "3")]).await?;
+    ship(&receivers[0].http, "p-0").await?;
+    let names: Vec<String> = (1..60).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&redis, "p-0", &names).await?;
+    let half = |replica: usize| -> Vec<Value> {
+        (replica..60).step_by(2).map(|n| critical(&format!("p-{n}"))).collect()
+    };
+    let (even, odd) = (half(0), half(1));
+    let (even, odd) = tokio::join!(receivers[0].outcomes(&even), receivers[1].outcomes(&odd));
+    let mut flipped = 0;
+    for got in even?.into_iter().chain(odd?) {
+        ensure!(got == ROLLED_BACK || got == "held{budget}", "{got}");
+        flipped += usize::from(got == ROLLED_BACK);
+    }
+    assert_eq!(flipped, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_by_ci_in_the_middle_of_a_rollback_is_never_overwritten() -> Result<()> {
+    let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await?;
+    for n in 0..40 {
+        let name = format!("p-{n}");
+        ship(&receivers[0].http, &name).await?;
+        let key = format!("{{prompts}}:active:{name}");
+        let alerts = [critical(&name)];
+        let set = ["SET", key.as_str(), "v3"];
+        let (got, set) = tokio::join!(receivers[0].outcomes(&alerts), redis.cmd::<()>(&set));
+        set?;
+        let got = got?.remove(0);
+        assert!([ROLLED_BACK, "ignored{not_active}"].contains(&got.as_str()), "{got}");
+        // SET was the last word, whichever came first: had the flip come after it, it would have seen v3
+        assert_eq!(crate::common::active(&redis, &name).await?.as_deref(), Some("v3"), "{name}: {got}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_people_who_roll_back_at_once_do_it_once() -> Result<()> {
+    let (redis, receivers) = two_receivers(&[]).await?;
+    for n in 0..20 {
+        let name = format!("p-{n}");
+        ship(&receivers[0].http, &name).await?;
+        let body = json!({"prompt": name, "target_version": "v1"});
+        let (one, two) = tokio::join!(
+            receivers[0].http.post_json("/api/rollback", &body),
+            receivers[1].http.post_json("/api/rollback", &body)
+        );
+        let answers = [one?.json()?, two?.json()?];
+        let unchanged = answers.iter().filter(|answer| answer["unchanged"] == true).count();
+        assert!(answers.iter().all(|answer| answer["success"] == true) && unchanged == 1, "{answers:?}");
+        assert_flipped_once(&redis, &name).await?;
+    }
+    Ok(())
+}
