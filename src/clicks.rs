@@ -17,6 +17,8 @@ use crate::store::StoreError;
 
 /// The same click may come again: Slack delivers twice, signatures stay valid for five minutes.
 const SAME_CLICK: Duration = Duration::from_secs(15 * 60);
+/// The same button pressed again this soon is a double click.
+const DOUBLE_CLICK: Duration = Duration::from_secs(3);
 /// A refusal is told once to a person about a question.
 const TOLD: Duration = Duration::from_secs(24 * 3_600);
 
@@ -56,13 +58,16 @@ impl Clicks {
         };
         let store = &self.engine.store;
         let same = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
-        if !store.once(&same, SAME_CLICK).await? {
+        let to = button.to.as_ref().map_or("", VersionName::as_str);
+        let double = format!("double:{}:{}:{}:{}:{to}", button.incident, button.ask, click.user, click.action_id);
+        if !store.once(&same, SAME_CLICK).await? || !store.once(&double, DOUBLE_CLICK).await? {
             return Ok(());
         }
         let result = self.decide(click, choice, &button).await;
         if result.is_err() {
             // it was not handled: the same click may be tried again
             let _ = store.forget_once(&same).await;
+            let _ = store.forget_once(&double).await;
         }
         let refusal = result?;
         if let Some(refusal) = refusal {

@@ -101,7 +101,11 @@ impl Announcer {
         let (end, wait) = match told {
             Ok(()) => (End::Done { rev: None, next: None }, Some(Duration::ZERO)),
             Err(Halt::Lost) => return Ok(Some(Duration::ZERO)),
-            Err(Halt::Later(wait)) => (End::Done { rev: None, next: again }, Some(wait.min(IDLE))),
+            // due when the channel is free again, so that incidents of other channels go first
+            Err(Halt::Later(wait)) => {
+                let next = Some(store.now().await?.plus(wait));
+                (End::Done { rev: None, next }, Some(Duration::ZERO))
+            }
             // back to its place in the queue, however long this lasts: it is never parked for Slack's sake
             Err(Halt::Down) => (End::Done { rev: None, next: again }, None),
             Err(Halt::Store(StoreError::Unavailable { kind, message })) => {
@@ -122,16 +126,24 @@ impl Announcer {
         let mut sync = self.engine.store.sync(&incident.id).await?;
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
-        let home = decider.and_then(|d| d.channel.as_deref()).unwrap_or(&self.incident_channel);
-        let home = match sync.get("fallback") {
-            Some(_) => self.incident_channel.clone(),
-            None => sync.get("root_channel").unwrap_or(home).to_owned(),
-        };
+        let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let own = own.filter(|_| sync.get("fallback").is_none());
+        let home = own.map(|own| sync.get("root_channel").unwrap_or(own).to_owned());
+        let home = home.unwrap_or_else(|| self.incident_channel.clone());
+        let message = render::root(&view);
         let root = Kept { what: "root", channel: &home };
-        let Some(root) = self.keep(claim, &mut sync, &root, &render::root(&view)).await? else {
+        let root = match self.keep(claim, &mut sync, &root, &message).await? {
+            None if own.is_some() => {
+                self.fall_back(claim, &mut sync).await?;
+                let root = Kept { what: "root", channel: &self.incident_channel };
+                self.keep(claim, &mut sync, &root, &message).await?
+            }
+            root => root,
+        };
+        let Some(root) = root else {
             return Ok(()); // no channel takes it; said in the log and counted
         };
-        if home != self.incident_channel && sync.get("fallback").is_none() && root.channel != self.incident_channel {
+        if own.is_some() && sync.get("fallback").is_none() && !self.is_incident_channel(&root.channel) {
             let link = self.permalink(claim, &mut sync, &root).await?;
             let overview = Kept { what: "overview", channel: &self.incident_channel };
             self.keep(claim, &mut sync, &overview, &render::overview(&view, link.as_deref())).await?;
@@ -160,44 +172,67 @@ impl Announcer {
             if sync.get(&hash_field) == Some(&hash) {
                 return Ok(Some(posted));
             }
-            self.turn(&posted.channel).await?;
-            match self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, message).await) {
+            match self.update(claim, &posted, message).await? {
                 Ok(()) => {
                     self.note(claim, sync, &[(&hash_field, &hash)]).await?;
                     return Ok(Some(posted));
                 }
                 // someone deleted it: what is to be decided must be seen all the same
                 Err(SlackError::Missing) => self.note(claim, sync, &[(&ts_field, "")]).await?,
-                Err(SlackError::Message { code }) => {
-                    tracing::error!(incident = %claim.incident, code, "slack refuses an update for good");
-                    self.note(claim, sync, &[(&hash_field, &hash)]).await?;
-                    return Ok(Some(posted));
+                Err(error) => {
+                    tracing::error!(incident = %claim.incident, what, %error, "slack refuses an update for good");
+                    return Ok(None);
                 }
-                Err(error) => return Err(self.halt(&posted.channel, error).await?),
             }
         }
-        let posted = match self.post(claim, sync, what, channel, None, message).await? {
-            Some(posted) => posted,
-            None if channel != self.incident_channel && what == "root" => {
-                self.note(claim, sync, &[("fallback", "1")]).await?;
-                match self.post(claim, sync, what, &self.incident_channel, None, message).await? {
-                    Some(posted) => posted,
-                    None => return Ok(None),
-                }
-            }
-            None => return Ok(None),
+        let Some((posted, is_new)) = self.post(claim, sync, what, channel, None, message).await? else {
+            return Ok(None);
         };
+        // one that is found may say what was so then: without a hash it is updated next
         let fields = [
             (channel_field.as_str(), posted.channel.as_str()),
             (&ts_field, &posted.ts),
-            (&hash_field, &hash),
+            (&hash_field, if is_new { &hash } else { "" }),
             ("posting", ""),
         ];
         self.note(claim, sync, &fields).await?;
+        if !is_new && self.update(claim, &posted, message).await?.is_ok() {
+            self.note(claim, sync, &[(&hash_field, &hash)]).await?;
+        }
         Ok(Some(posted))
     }
 
-    /// Posts once, whatever happens in between. `None`: refused for good.
+    /// Brings a message up to date, as plain text if Slack refuses its blocks. An error is one for good.
+    async fn update(&self, claim: &Claim, posted: &Posted, message: &Message) -> Result<Result<(), SlackError>, Halt> {
+        self.turn(&posted.channel).await?;
+        let mut result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, message).await);
+        if let Err(SlackError::Message { code }) = &result {
+            tracing::error!(incident = %claim.incident, code, "slack refuses the blocks for good: updated as plain text");
+            self.turn(&posted.channel).await?;
+            let plain = Message { text: render::plain(message), blocks: Vec::new() };
+            result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, &plain).await);
+        }
+        match result {
+            Ok(()) => Ok(Ok(())),
+            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => Ok(Err(error)),
+            Err(error) => Err(self.halt(&posted.channel, error).await?),
+        }
+    }
+
+    /// The decider's channel takes no messages: the overview, if there is one, becomes the root.
+    async fn fall_back(&self, claim: &Claim, sync: &mut Sync) -> Result<(), Halt> {
+        let [channel, ts] = ["overview_channel", "overview_ts"].map(|field| sync.get(field).unwrap_or_default().to_owned());
+        let fields =
+            [("fallback", "1"), ("root_channel", &channel), ("root_ts", &ts), ("root_hash", ""), ("posting", "")];
+        self.note(claim, sync, &fields).await
+    }
+
+    /// By its name or, once it is known, by its id.
+    fn is_incident_channel(&self, channel: &str) -> bool {
+        self.slack.known_id(channel) == self.slack.known_id(&self.incident_channel)
+    }
+
+    /// Posts once, whatever happens in between; tells whether it was posted just now or found. `None`: refused for good.
     async fn post(
         &self,
         claim: &Claim,
@@ -206,13 +241,13 @@ impl Announcer {
         channel: &str,
         thread: Option<&str>,
         message: &Message,
-    ) -> Result<Option<Posted>, Halt> {
+    ) -> Result<Option<(Posted, bool)>, Halt> {
         let mark = Mark { incident: claim.incident.0.clone(), what: what.to_owned() };
         if let Some(oldest) = sync.get("posting").and_then(|p| p.strip_prefix(&format!("{what}@"))) {
             // a worker died around a post: it may have arrived
             let oldest = oldest.parse().unwrap_or_default();
             match self.count("conversations.history", self.slack.find(channel, thread, &mark, oldest).await) {
-                Ok(Some(posted)) => return Ok(Some(posted)),
+                Ok(Some(posted)) => return Ok(Some((posted, false))),
                 Ok(None) => {}
                 Err(error @ (SlackError::RateLimited { .. } | SlackError::Retry { .. })) => {
                     return Err(self.halt(channel, error).await?);
@@ -235,7 +270,7 @@ impl Announcer {
             other => other,
         };
         match result {
-            Ok(posted) => Ok(Some(posted)),
+            Ok(posted) => Ok(Some((posted, true))),
             Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => {
                 tracing::error!(incident = %claim.incident, what, channel, %error, "slack refuses a message for good");
                 Ok(None)
@@ -284,7 +319,7 @@ impl Announcer {
     /// Waits for the channel's turn.
     async fn turn(&self, channel: &str) -> Result<(), Halt> {
         let start = Instant::now();
-        while let Some(wait) = self.engine.store.pace(channel, PACE).await? {
+        while let Some(wait) = self.engine.store.pace(&self.slack.known_id(channel), PACE).await? {
             if start.elapsed() + wait > PATIENCE {
                 return Err(Halt::Later(wait));
             }
@@ -297,7 +332,7 @@ impl Announcer {
     async fn halt(&self, channel: &str, error: SlackError) -> Result<Halt, StoreError> {
         match error {
             SlackError::RateLimited { retry_after } => {
-                self.engine.store.hold_channel(channel, retry_after).await?;
+                self.engine.store.hold_channel(&self.slack.known_id(channel), retry_after).await?;
                 Ok(Halt::Later(retry_after))
             }
             error => {
@@ -341,7 +376,7 @@ impl Announcer {
     }
 
     async fn tell(&self, tell: &Tell) {
-        let told = self.slack.tell(&tell.channel, tell.thread.as_deref(), &tell.user, &tell.text).await;
+        let told = self.slack.tell(&tell.channel, tell.thread.as_deref(), &tell.user, &render::told(&tell.text)).await;
         if let Err(error) = self.count("chat.postEphemeral", told) {
             tracing::warn!(%error, "a clicker could not be told why nothing was done");
         }

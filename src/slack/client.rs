@@ -205,6 +205,11 @@ impl Slack {
         Ok(members.users)
     }
 
+    /// The channel's id if it was seen already, or else what was given.
+    pub fn known_id(&self, channel: &str) -> String {
+        self.ids().get(name_of(channel)).cloned().unwrap_or_else(|| channel.to_owned())
+    }
+
     async fn channel_id(&self, channel: &str) -> Result<String, SlackError> {
         if is_id(channel) {
             return Ok(channel.to_owned());

@@ -242,6 +242,10 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> b
         (Some(flip), _) if incident.phase != Phase::Dismissed => {
             format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
         }
+        _ if incident.phase == Phase::Investigating => {
+            let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
+            format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
+        }
         (_, Some(who)) => format!("{who} decided this already: {}", incident.phase),
         (_, None) => format!("this is closed already: {}", incident.phase),
     };
