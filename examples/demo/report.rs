@@ -62,15 +62,14 @@ impl Report {
     pub fn percentiles(&self, runs: &[Hops]) {
         self.heading(&format!("{:<42} {:>10} {:>10}", format!("{} runs", runs.len()), "p50", "p90"));
         type Length = fn(&Hops) -> Duration;
-        let between = |from: Timestamp, to: Timestamp| Duration::from_secs_f64(seconds(from, to).max(0.0));
-        let rows: [(&str, Box<dyn Fn(&Hops) -> Duration>); 4] = [
-            ("first bad response → rule fired", Box::new(move |hops| between(hops.first_bad, hops.rule_fired))),
-            ("rule fired → webhook received", Box::new(move |hops| between(hops.rule_fired, hops.webhook))),
-            ("webhook received → committed", Box::new(move |hops| between(hops.webhook, hops.committed))),
-            ("first bad response → last server", Box::new(Hops::total as Length)),
+        let rows: [(&str, Length); 4] = [
+            ("first bad response → rule fired", |hops| between(hops.first_bad, hops.rule_fired)),
+            ("rule fired → webhook received", |hops| between(hops.rule_fired, hops.webhook)),
+            ("webhook received → committed", |hops| between(hops.webhook, hops.committed)),
+            ("first bad response → last server", Hops::total),
         ];
         for (name, length) in rows {
-            let p = |percent| percentile(runs.iter().map(&length).collect(), percent).as_secs_f64();
+            let p = |percent| percentile(runs.iter().map(length).collect(), percent).as_secs_f64();
             println!("{name:<42} {:>8.3} s {:>8.3} s", p(50), p(90));
         }
     }
@@ -100,6 +99,10 @@ impl Report {
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::from_secs_f64(seconds(from, to).max(0.0))
 }
 
 /// Nearest rank: the smallest value that `percent` of them don't exceed.

@@ -80,7 +80,8 @@ pub async fn ship_bad_version(args: &Args, stack: &Stack, traffic: &Traffic, rep
     // Two scrapes and an evaluation; more on a busy machine.
     let within = args.profile.interval() * 6 + Duration::from_secs(10);
     let rule_fired = eventually(&format!("{RULE} fires"), within, async || fired_at(stack).await).await;
-    let rule_fired = rule_fired.context("Prometheus sees no reason to: is the error ratio above the rule's threshold?")?;
+    let rule_fired =
+        rule_fired.context("Prometheus sees no reason to: is the error ratio above the rule's threshold?")?;
     report.event(first_bad, rule_fired, &format!("rule fired: {RULE}"));
 
     let committed = eventually("the rollback", Duration::from_secs(15), async || committed_at(stack).await).await;

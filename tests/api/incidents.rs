@@ -25,9 +25,16 @@ async fn an_incident_tells_what_happened() -> Result<()> {
     let id = only_incident(&world).await?;
     let incident = world.get(&format!("/api/incidents/{id}")).await?;
     for (field, value) in [
-        ("id", json!(id)), ("prompt", json!("p")), ("version", json!("v2")), ("target", json!("v1")),
-        ("phase", json!("verifying")), ("severity", json!("critical")), ("action", json!("rollback")),
-        ("guard", Value::Null), ("closed_at", Value::Null), ("summary", json!("v2 fails")),
+        ("id", json!(id)),
+        ("prompt", json!("p")),
+        ("version", json!("v2")),
+        ("target", json!("v1")),
+        ("phase", json!("verifying")),
+        ("severity", json!("critical")),
+        ("action", json!("rollback")),
+        ("guard", Value::Null),
+        ("closed_at", Value::Null),
+        ("summary", json!("v2 fails")),
     ] {
         assert_eq!(incident[field], value, "{field}");
     }

@@ -12,7 +12,9 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 fn is_time(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.len() == 24 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok())
+    value
+        .as_str()
+        .is_some_and(|text| text.len() == 24 && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok())
 }
 
 #[tokio::test]
@@ -23,12 +25,17 @@ async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
         "version": "v1", "content": "Say hello.", "contact": "mia", "staged_at": "2026-11-21T09:30:00Z", "known_good": true,
     });
     let (status, body) = world.post(path, full.clone()).await?;
-    assert_eq!((status, &body), (201, &json!({"prompt": "team/greeting", "version": "v1", "created": true, "known_good": true})));
+    assert_eq!(
+        (status, &body),
+        (201, &json!({"prompt": "team/greeting", "version": "v1", "created": true, "known_good": true}))
+    );
     let (status, body) = world.post(path, full.clone()).await?;
     assert_eq!((status, &body["created"]), (200, &json!(false)));
     let (status, _) = world.post(path, json!({"version": "v1"})).await?;
     assert_eq!(status, 200, "what is not said does not differ");
-    for (field, other) in [("content", json!("Say hi.")), ("contact", json!("bo")), ("staged_at", json!("2026-11-22T09:30:00Z"))] {
+    for (field, other) in
+        [("content", json!("Say hi.")), ("contact", json!("bo")), ("staged_at", json!("2026-11-22T09:30:00Z"))]
+    {
         let mut differs = full.clone();
         differs[field] = other;
         let (status, body) = world.post(path, differs).await?;
@@ -41,12 +48,29 @@ async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
     let version = &shown["versions"][0];
     assert_eq!(
         keys(version),
-        ["active", "contact", "first_activated_at", "has_content", "known_good", "known_good_at", "known_good_by",
-            "last_active_at", "quarantined_at", "registered_at", "soak_ends_at", "staged_at", "version"]
+        [
+            "active",
+            "contact",
+            "first_activated_at",
+            "has_content",
+            "known_good",
+            "known_good_at",
+            "known_good_by",
+            "last_active_at",
+            "quarantined_at",
+            "registered_at",
+            "soak_ends_at",
+            "staged_at",
+            "version"
+        ]
     );
     for (field, value) in [
-        ("contact", json!("mia")), ("staged_at", json!("2026-11-21T09:30:00.000Z")), ("known_good_by", json!("mark")),
-        ("has_content", json!(true)), ("active", json!(false)), ("first_activated_at", Value::Null),
+        ("contact", json!("mia")),
+        ("staged_at", json!("2026-11-21T09:30:00.000Z")),
+        ("known_good_by", json!("mark")),
+        ("has_content", json!(true)),
+        ("active", json!(false)),
+        ("first_activated_at", Value::Null),
     ] {
         assert_eq!(version[field], value, "{field}");
     }
@@ -60,7 +84,10 @@ async fn a_version_is_activated_and_activating_it_again_changes_nothing() -> Res
     let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v1", "operator": "mia"})).await?;
     assert_eq!(status, 200);
     assert_eq!(keys(&body), ["from_version", "incident", "prompt", "success", "timestamp", "to_version"]);
-    assert_eq!((&body["success"], &body["from_version"], &body["to_version"]), (&json!(true), &json!("v2"), &json!("v1")));
+    assert_eq!(
+        (&body["success"], &body["from_version"], &body["to_version"]),
+        (&json!(true), &json!("v2"), &json!("v1"))
+    );
     assert!(is_time(&body["timestamp"]), "{body}");
     let entries = world.log("p").await?.len();
     let (status, body) = world.post("/api/prompts/p/activate", json!({"version": "v1", "percent": 100})).await?;
@@ -150,18 +177,36 @@ async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
         let Some(next) = page["next"].as_str() else { break };
         path = format!("/api/prompts?limit=3&cursor={}", prompt_rollback_testkit::http::encode(next));
     }
-    assert_eq!((pages, listed.iter().map(|row| row["prompt"].as_str().unwrap_or("")).collect::<Vec<_>>()), (3, names.iter().map(String::as_str).collect()));
+    assert_eq!(
+        (pages, listed.iter().map(|row| row["prompt"].as_str().unwrap_or("")).collect::<Vec<_>>()),
+        (3, names.iter().map(String::as_str).collect())
+    );
     let row = &listed[1];
     assert_eq!(
         keys(row),
-        ["activated_at", "active", "known_good", "open_incidents", "paused", "prompt", "rollback_target", "soak_ends_at"]
+        [
+            "activated_at",
+            "active",
+            "known_good",
+            "open_incidents",
+            "paused",
+            "prompt",
+            "rollback_target",
+            "soak_ends_at"
+        ]
     );
-    assert_eq!((&row["active"], &row["rollback_target"], &row["known_good"]), (&json!("v2"), &json!("v1"), &json!(false)));
+    assert_eq!(
+        (&row["active"], &row["rollback_target"], &row["known_good"]),
+        (&json!("v2"), &json!("v1"), &json!(false))
+    );
     assert!(is_time(&row["activated_at"]) && is_time(&row["soak_ends_at"]), "{row}");
 
     let lonely = world.get("/api/prompts?without_target=true").await?;
     assert_eq!(lonely["prompts"].as_array().map(Vec::len), Some(1));
-    assert_eq!((&lonely["prompts"][0]["prompt"], &lonely["prompts"][0]["rollback_target"]), (&json!("lonely"), &Value::Null));
+    assert_eq!(
+        (&lonely["prompts"][0]["prompt"], &lonely["prompts"][0]["rollback_target"]),
+        (&json!("lonely"), &Value::Null)
+    );
     for wrong in ["limit=0", "limit=1001", "limit=x", "without_target=maybe"] {
         assert_eq!(world.http().get(&format!("/api/prompts?{wrong}")).await?.status, 400, "{wrong}");
     }
@@ -174,7 +219,8 @@ async fn the_log_is_paged_newest_first() -> Result<()> {
     world.ship("a/b").await?;
     world.receiver.outcomes(&[critical("a/b")]).await?;
     let first = world.get("/api/prompts/a%2Fb/log?limit=2").await?;
-    let second = world.get(&format!("/api/prompts/a%2Fb/log?limit=2&cursor={}", first["next"].as_str().expect("more"))).await?;
+    let second =
+        world.get(&format!("/api/prompts/a%2Fb/log?limit=2&cursor={}", first["next"].as_str().expect("more"))).await?;
     assert_eq!(second["next"], Value::Null);
     let entries: Vec<Value> =
         [&first, &second].iter().flat_map(|page| page["entries"].as_array().expect("entries").clone()).collect();
@@ -197,7 +243,15 @@ async fn the_log_is_paged_newest_first() -> Result<()> {
 #[tokio::test]
 async fn what_is_not_there_is_404_and_what_may_not_be_done_405() -> Result<()> {
     let world = World::start().await?;
-    for path in ["/", "/api", "/api/prompts/", "/api/prompts/a/b", "/api/prompts/nobody", "/api/prompts/nobody/log", "/api/incidents/x"] {
+    for path in [
+        "/",
+        "/api",
+        "/api/prompts/",
+        "/api/prompts/a/b",
+        "/api/prompts/nobody",
+        "/api/prompts/nobody/log",
+        "/api/incidents/x",
+    ] {
         let answer = world.http().get(path).await?;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.json()?["error"]["code"].is_string(), "{path}");

@@ -120,7 +120,8 @@ async fn pause_holds_automation_for_one_prompt_or_all_and_people_can_still_roll_
     for name in ["a/b", "q", "r"] {
         world.ship(name).await?;
     }
-    let (status, body) = world.post("/api/pause", json!({"prompt": "a/b", "operator": "mia", "reason": "freeze"})).await?;
+    let (status, body) =
+        world.post("/api/pause", json!({"prompt": "a/b", "operator": "mia", "reason": "freeze"})).await?;
     assert_eq!((status, &body), (200, &json!({"paused": true, "prompt": "a/b", "changed": true})));
     let (_, body) = world.post("/api/pause", json!({"prompt": "a/b"})).await?;
     assert_eq!(body["changed"], false);

@@ -58,15 +58,14 @@ async fn a_missed_deadline_escalates_and_stops_after_four_times() -> Result<()> 
     assert_eq!(incident(&world).await?["deadline"], Value::Null);
     for _ in 0..5 {
         world.receiver.clock.advance(5 * MINUTE);
-        let claimed = world.receiver.app.engine.store.claim(
-            prompt_rollback::store::schedule::Work::Act,
-            10,
-            MINUTE,
-            "test",
-        );
+        let claimed =
+            world.receiver.app.engine.store.claim(prompt_rollback::store::schedule::Work::Act, 10, MINUTE, "test");
         assert!(claimed.await?.claims.is_empty(), "nothing is due");
     }
-    assert_eq!((notes(&world, "escalated").await?, incident(&world).await?["phase"].as_str()), (4, Some("awaiting_decision")));
+    assert_eq!(
+        (notes(&world, "escalated").await?, incident(&world).await?["phase"].as_str()),
+        (4, Some("awaiting_decision"))
+    );
     Ok(())
 }
 
@@ -97,10 +96,7 @@ async fn an_alert_that_never_ends_is_forgotten_in_the_end() -> Result<()> {
     world.ship("p").await?;
     world.receiver.outcomes(&[alert("p", "v2", "medium")]).await?;
     world.receiver.clock.advance(6 * 60 * MINUTE);
-    eventually("taken as ended", SOON, async || {
-        (notes(&world, "alert").await.ok()? > 0).then_some(())
-    })
-    .await?;
+    eventually("taken as ended", SOON, async || (notes(&world, "alert").await.ok()? > 0).then_some(())).await?;
     world.receiver.clock.advance(MINUTE);
     phase(&world, "resolved").await
 }
@@ -118,7 +114,9 @@ async fn a_rollback_that_nobody_can_verify_says_so_and_never_recovered() -> Resu
 async fn a_version_put_there_by_a_rollback_cools_down_before_the_next() -> Result<()> {
     let world = World::start().await?;
     for version in ["v0", "v1", "v2"] {
-        world.post("/api/prompts/p/versions", serde_json::json!({"version": version, "known_good": version != "v2"})).await?;
+        world
+            .post("/api/prompts/p/versions", serde_json::json!({"version": version, "known_good": version != "v2"}))
+            .await?;
         world.post("/api/prompts/p/activate", serde_json::json!({"version": version})).await?;
     }
     world.receiver.outcomes(&[critical("p")]).await?;

@@ -36,7 +36,10 @@ async fn a_body_that_cannot_be_read_is_400_names_the_place_and_writes_nothing() 
         (good.replace("\"critical\"", "null").into(), "alerts[0].labels.severity"),
         (deep(2_000).into(), "nested deeper than 64 levels at byte"),
         ("[".repeat(2_000).into(), "nested deeper than 64 levels at byte"),
-        ([br#"{"alerts":[{"status":"firing","labels":{"prompt":""#, &[0xff, 0xfe][..], br#""}}]}"#].concat(), "alerts[0]"),
+        (
+            [br#"{"alerts":[{"status":"firing","labels":{"prompt":""#, &[0xff, 0xfe][..], br#""}}]}"#].concat(),
+            "alerts[0]",
+        ),
     ];
     for (body, place) in bad {
         let shown: String = String::from_utf8_lossy(&body).chars().take(80).collect();
@@ -137,7 +140,10 @@ async fn without_the_right_token_nobody_gets_past() -> Result<()> {
     }
     let request = format!("POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     let answer = exchange(receiver.app.address, request.as_bytes(), SOON).await?;
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.to_lowercase().contains("www-authenticate: bearer"),
+        "{answer}"
+    );
     assert!(!answer.contains("s3cret"), "{answer}");
     assert_same(&before, &dump(&redis).await?, "unauthorized requests");
     for open in ["/metrics", "/-/healthy", "/-/ready"] {
@@ -169,11 +175,13 @@ async fn hostile_names_are_ignored_and_the_others_of_the_group_are_handled() -> 
     assert_eq!(world.receiver.outcomes(&alerts).await?, expected);
     assert_flipped_once(&world.redis, "p").await?;
     let new: Vec<String> = dump(&world.redis).await?.into_keys().filter(|key| !before.contains(key)).collect();
-    let incident = |key: &String| key.starts_with("{prompts}:incident:") && key.len() == "{prompts}:incident:".len() + 26;
+    let incident =
+        |key: &String| key.starts_with("{prompts}:incident:") && key.len() == "{prompts}:incident:".len() + 26;
     let plain = ["automatic", "due", "incidents", "incidents:open", "phases"].map(|name| format!("{{prompts}}:{name}"));
     assert!(new.iter().all(|key| incident(key) || plain.contains(key)), "{new:?}");
     let metrics = world.http().get("/metrics").await?.text();
-    let counted = format!(r#"prompt_rollback_alerts_total{{severity="critical",outcome="ignored",reason="invalid_name"}} {bad}"#);
+    let counted =
+        format!(r#"prompt_rollback_alerts_total{{severity="critical",outcome="ignored",reason="invalid_name"}} {bad}"#);
     assert!(metrics.contains(&counted), "{metrics}");
     Ok(())
 }

@@ -86,9 +86,7 @@ async fn a_redis_that_starts_to_evict_is_found_out_at_the_next_start() -> Result
     let receiver = crate::common::Receiver::start(&redis.url(), &[]).await?;
     receiver.wait_not_ready("maxmemory-policy", SOON).await?;
     redis.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
-    eventually("ready", SOON, async || {
-        receiver.http.get("/-/ready").await.ok().filter(|answer| answer.status == 200)
-    })
-    .await?;
+    eventually("ready", SOON, async || receiver.http.get("/-/ready").await.ok().filter(|answer| answer.status == 200))
+        .await?;
     Ok(())
 }

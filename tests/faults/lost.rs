@@ -5,8 +5,8 @@ use prompt_rollback_testkit::{FaultProxy, Receiver as Process, Wait};
 use serde_json::json;
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, critical, eventually, log,
-    outcomes, ship,
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, critical, eventually, log, outcomes,
+    ship,
 };
 
 /// Only a commit names this key.

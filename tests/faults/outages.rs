@@ -8,8 +8,7 @@ use prompt_rollback_testkit::proxy::Mode;
 use serde_json::{Value, json};
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical, eventually,
-    outcomes, ship,
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical, eventually, outcomes, ship,
 };
 
 const BACK_WITHIN: Duration = Duration::from_secs(2);
@@ -212,7 +211,7 @@ async fn a_replica_that_stopped_while_one_must_have_each_commit() -> Result<()> 
 }
 
 #[tokio::test]
-async fn the_ui_of_the_api_says_so_too() -> Result<()> {
+async fn the_api_says_so_too() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     world.redis.cmd::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await?;

@@ -119,9 +119,8 @@ async fn the_budget_holds_however_many_arrive_at_once() -> Result<()> {
     ship(&receivers[0].http, "p-0").await?;
     let names: Vec<String> = (1..60).map(|n| format!("p-{n}")).collect();
     copy_prompt(&redis, "p-0", &names).await?;
-    let half = |replica: usize| -> Vec<Value> {
-        (replica..60).step_by(2).map(|n| critical(&format!("p-{n}"))).collect()
-    };
+    let half =
+        |replica: usize| -> Vec<Value> { (replica..60).step_by(2).map(|n| critical(&format!("p-{n}"))).collect() };
     let (even, odd) = (half(0), half(1));
     let (even, odd) = tokio::join!(receivers[0].outcomes(&even), receivers[1].outcomes(&odd));
     let mut flipped = 0;

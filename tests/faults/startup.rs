@@ -28,7 +28,10 @@ fn a_config_that_is_wrong_ends_with_2_and_names_file_key_and_what_was_expected()
         ("[guards]\nmax_auto_rollbacks = -1", &[file, "guards.max_auto_rollbacks", "a whole number"]),
         ("[redis]\nurl = \"http://localhost\"", &[file, "redis.url", "redis://"]),
         ("[redis]\nnamespace = \"prompts\"", &[file, "redis.namespace", "{prompts}"]),
-        ("[redis]\npassword_file = \"nowhere/secret\"", &[file, "redis.password_file", "nowhere/secret", "No such file"]),
+        (
+            "[redis]\npassword_file = \"nowhere/secret\"",
+            &[file, "redis.password_file", "nowhere/secret", "No such file"],
+        ),
         ("[server]\napi_token_file = \".\"", &[file, "server.api_token_file", "directory"]),
         (
             "[redis]\nurl = \"rediss://localhost\"\ntls_ca_file = \"none.pem\"",

@@ -31,7 +31,9 @@ async fn a_flip_writes_all_that_belongs_to_it() -> Result<()> {
     let state: HashMap<String, String> = kit.cmd(&["HGETALL", &key("state:p")]).await?;
     assert_eq!((state["rev"].as_str(), state["schema"].as_str(), state["serving"].as_str()), ("5", "1", "v1"));
     let entry = log(&kit.redis, "p").await?.pop().expect("an entry");
-    for (field, value) in [("event", "rollback"), ("from", "v2"), ("to", "v1"), ("operator", "system"), ("incident", &id)] {
+    for (field, value) in
+        [("event", "rollback"), ("from", "v2"), ("to", "v1"), ("operator", "system"), ("incident", &id)]
+    {
         assert_eq!(entry[field], value, "{field}");
     }
     assert_eq!(entry["reason"], "PromptErrorRate: v2 fails");
@@ -189,8 +191,20 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
     commit.content.push((version("v2"), Some("text".to_owned())));
     let incident = format!("incident:{}", commit.incidents[0].incident.id);
     let mut keys = vec![
-        "active:p", "routing:p", "state:p", "log:p", "paused", "automatic", "due", "prompts", "activity", "incidents",
-        "incidents:open", "incidents:closed", "phases", "content:p:v2",
+        "active:p",
+        "routing:p",
+        "state:p",
+        "log:p",
+        "paused",
+        "automatic",
+        "due",
+        "prompts",
+        "activity",
+        "incidents",
+        "incidents:open",
+        "incidents:closed",
+        "phases",
+        "content:p:v2",
     ];
     keys.push(&incident);
     for name in keys {
@@ -257,7 +271,8 @@ async fn a_wake_up_only_moves_earlier() -> Result<()> {
     let member = format!("{incident}|act");
     for (given, kept) in [(2_000.0, 1_000.0), (500.0, 500.0)] {
         kit.cmd::<()>(&["ZADD", &key("due"), "1000", &member]).await?;
-        commit.wakes = vec![Wake { incident: incident.clone(), at: prompt_rollback::decision::Timestamp(given as i64) }];
+        commit.wakes =
+            vec![Wake { incident: incident.clone(), at: prompt_rollback::decision::Timestamp(given as i64) }];
         kit.cmd::<()>(&["HSET", &key("state:p"), "rev", "4"]).await?;
         assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Done { rev: 5 });
         assert_eq!(kit.cmd::<f64>(&["ZSCORE", &key("due"), &member]).await?, kept);

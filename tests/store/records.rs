@@ -36,7 +36,7 @@ async fn an_open_incident_never_expires_and_a_closed_one_does() -> Result<()> {
     kit.ship("p").await?;
     let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
     assert_eq!(kit.ttl(&id).await?, -1);
-    assert_eq!(kit.members("incidents:open").await?, [id.0.clone()]);
+    assert_eq!(kit.members("incidents:open").await?, [id.0.as_str()]);
     assert_eq!(kit.phase("awaiting_decision").await?, 1);
 
     kit.does("p", ended("p")).await?;
@@ -45,14 +45,14 @@ async fn an_open_incident_never_expires_and_a_closed_one_does() -> Result<()> {
     let left = kit.ttl(&id).await?;
     assert!((179 * DAY..=180 * DAY).contains(&left), "{left} ms");
     assert_eq!(kit.members("incidents:open").await?, Vec::<String>::new());
-    assert_eq!(kit.members("incidents:closed").await?, [id.0.clone()]);
-    assert_eq!(kit.members("incidents").await?, [id.0.clone()]);
+    assert_eq!(kit.members("incidents:closed").await?, [id.0.as_str()]);
+    assert_eq!(kit.members("incidents").await?, [id.0.as_str()]);
     assert_eq!(kit.phase("awaiting_decision").await?, 0);
 
     // it fires again soon after: the same incident, open for as long as it takes
     kit.does("p", paging("p")).await?;
     assert_eq!(kit.ttl(&id).await?, -1);
-    assert_eq!(kit.members("incidents:open").await?, [id.0.clone()]);
+    assert_eq!(kit.members("incidents:open").await?, [id.0.as_str()]);
     assert_eq!(kit.members("incidents:closed").await?, Vec::<String>::new());
     assert_eq!(kit.phase("awaiting_decision").await?, 1);
     Ok(())
