@@ -11,14 +11,14 @@ use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::clicks::Clicks;
 use crate::config::{Config, LogFormat};
 use crate::engine::Engine;
-use crate::reconciler::health::Health;
+use crate::http;
 use crate::reconciler::act::Actor;
+use crate::reconciler::health::Health;
 use crate::reconciler::look;
 use crate::reconciler::slack::Announcer;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
-use crate::http;
 use crate::store::{Clock, Store, StoreError};
 
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
@@ -68,9 +68,8 @@ impl App {
         let (health, readiness) = Health::new(Arc::clone(&engine));
         let slack = Slack::new(&config.slack)?;
         let (tells, told) = mpsc::channel(TELLS);
-        let clicks = slack
-            .is_some()
-            .then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), tells)));
+        let clicks =
+            slack.is_some().then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), tells)));
         let context = http::Context::new(config, Arc::clone(&engine), readiness, clicks.clone());
         let actor = Actor {
             engine: Arc::clone(&engine),
@@ -82,11 +81,8 @@ impl App {
         let server = tokio::spawn(http::serve(listener, context, max_connections, async {
             let _ = stopped.await;
         }));
-        let mut workers = vec![
-            tokio::spawn(health.run()),
-            tokio::spawn(actor.run()),
-            tokio::spawn(look::run(Arc::clone(&engine))),
-        ];
+        let mut workers =
+            vec![tokio::spawn(health.run()), tokio::spawn(actor.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
         if let (Some(slack), Some(clicks)) = (slack, clicks) {
             let announcer = Announcer {
                 engine: Arc::clone(&engine),

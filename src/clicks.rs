@@ -84,7 +84,9 @@ impl Clicks {
         if !self.may_decide(&incident, &click.user).await? {
             tracing::warn!(incident = %incident.id, user = click.user, action = ?choice, "a click by someone who may not decide");
             let decider = &incident.decider;
-            return Ok(Some(format!("Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers.")));
+            return Ok(Some(format!(
+                "Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers."
+            )));
         }
         let target: Option<VersionName> = match choice {
             Choice::Approve => button.to.clone(),
@@ -102,7 +104,10 @@ impl Clicks {
         Ok(match answer {
             // the second click of a double click: the first one did it
             Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. })
-                if incident.decided_by.as_deref() == Some(&click.name) => None,
+                if incident.decided_by.as_deref() == Some(&click.name) =>
+            {
+                None
+            }
             Answer::Refused(refusal) => Some(refusal.message),
             _ => None,
         })

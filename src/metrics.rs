@@ -104,7 +104,11 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
-        registry.register("rollbacks", "Rollbacks, by who started them and whether they were committed", rollbacks.clone());
+        registry.register(
+            "rollbacks",
+            "Rollbacks, by who started them and whether they were committed",
+            rollbacks.clone(),
+        );
         registry.register(
             "webhook_duration_seconds",
             "Time from the last byte of a webhook to its answer",
@@ -136,15 +140,23 @@ impl Metrics {
                 let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
             }
         }
-        Self { registry, alerts, rollbacks, webhook_seconds, detection_seconds, redis_errors, ready, slack_requests, slack_lag, slack_down: Mutex::new(None) }
+        Self {
+            registry,
+            alerts,
+            rollbacks,
+            webhook_seconds,
+            detection_seconds,
+            redis_errors,
+            ready,
+            slack_requests,
+            slack_lag,
+            slack_down: Mutex::new(None),
+        }
     }
 
     pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {
-        let labels = AlertLabels {
-            severity: severity.as_str(),
-            outcome: outcome.outcome.as_str(),
-            reason: outcome.reason,
-        };
+        let labels =
+            AlertLabels { severity: severity.as_str(), outcome: outcome.outcome.as_str(), reason: outcome.reason };
         self.alerts.get_or_create(&labels).inc();
     }
 
@@ -238,7 +250,11 @@ fn from_stored(stored: Stored) -> Registry {
         "Prompts without series, beyond metrics.max_prompts",
         gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
     );
-    registry.register("parked", "Wake-ups given up after repeated failure", gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)));
+    registry.register(
+        "parked",
+        "Wake-ups given up after repeated failure",
+        gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)),
+    );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
     registry
 }

@@ -38,7 +38,12 @@ const LAYERS: &[Layer] = &[
     layer("engine", &["engine", "clicks"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
-    layer("clients", &["alertmanager::client", "prometheus", "slack::client", "slack::socket"], &[], &["redis", "prometheus_client"]),
+    layer(
+        "clients",
+        &["alertmanager::client", "prometheus", "slack::client", "slack::socket"],
+        &[],
+        &["redis", "prometheus_client"],
+    ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
     layer("payloads", &["alertmanager", "slack"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::{Labels, parse_prometheus_duration};
-use crate::decision::{Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName};
+use crate::decision::{
+    Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
+};
 
 /// Deeper than any sender nests, shallow enough for any stack.
 const MAX_DEPTH: usize = 64;
@@ -123,9 +125,8 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
     let annotation = |name: &str, most: usize| {
         annotations.and_then(|a| a.get(name)).map(|text| shorten(text, most)).unwrap_or_default()
     };
-    let time_limit = label("time_limit").map(|text| {
-        (text, parse_prometheus_duration(text).ok().filter(|limit| *limit > Duration::ZERO))
-    });
+    let time_limit = label("time_limit")
+        .map(|text| (text, parse_prometheus_duration(text).ok().filter(|limit| *limit > Duration::ZERO)));
     let trigger = Trigger::read(
         TriggerLabels { severity: label("severity"), action: label("action"), decider: label("decider"), time_limit },
         policy,
@@ -146,10 +147,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
     if alertname.starts_with("PromptRollback") {
         return ignored("own_alert");
     }
-    let parsed = (
-        prompt.and_then(|p| PromptName::parse(p).ok()),
-        version.and_then(|v| VersionName::parse(v).ok()),
-    );
+    let parsed = (prompt.and_then(|p| PromptName::parse(p).ok()), version.and_then(|v| VersionName::parse(v).ok()));
     let (Some(prompt), Some(version)) = parsed else { return ignored("invalid_name") };
     let status = match raw.status {
         RawStatus::Firing => AlertStatus::Firing,
@@ -164,7 +162,11 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         version,
         status,
         trigger,
-        starts_at: raw.starts_at.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(|t| Timestamp(t.as_millisecond())),
+        starts_at: raw
+            .starts_at
+            .as_deref()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(|t| Timestamp(t.as_millisecond())),
         summary: annotation("summary", SHORT),
         description: annotation("description", LONG),
         value: annotation("value", 100),
@@ -246,7 +248,10 @@ mod tests {
             .collect();
         assert_eq!(
             statuses,
-            [(AlertStatus::Resolved, "v2.0.0", Severity::Critical), (AlertStatus::Firing, "v2.1.0", Severity::Critical)]
+            [
+                (AlertStatus::Resolved, "v2.0.0", Severity::Critical),
+                (AlertStatus::Firing, "v2.1.0", Severity::Critical)
+            ]
         );
     }
 

@@ -138,7 +138,12 @@ impl Connections {
 }
 
 /// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, context: Context, max_connections: usize, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    context: Context,
+    max_connections: usize,
+    shutdown: impl Future<Output = ()>,
+) {
     let context = Arc::new(context);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Connections {

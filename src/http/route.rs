@@ -109,8 +109,14 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     let expected = match route {
-        Route::Webhook | Route::Rollback | Route::Versions | Route::Activate | Route::Decide | Route::Pause
-        | Route::Resume | Route::Slack => Method::POST,
+        Route::Webhook
+        | Route::Rollback
+        | Route::Versions
+        | Route::Activate
+        | Route::Decide
+        | Route::Pause
+        | Route::Resume
+        | Route::Slack => Method::POST,
         _ => Method::GET,
     };
     if head.method != expected {
@@ -175,7 +181,8 @@ async fn metrics(context: &Context) -> Result<Reply, Failure> {
             None
         }
     };
-    let body = context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
+    let body =
+        context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
     Ok(reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body))
 }
 

@@ -16,12 +16,8 @@ pub async fn interactions(context: &Context, headers: &HeaderMap, body: &Bytes) 
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
     };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let signed = payload::verify(
-        &slack.signing_secret,
-        header("x-slack-signature"),
-        header("x-slack-request-timestamp"),
-        body,
-    );
+    let signed =
+        payload::verify(&slack.signing_secret, header("x-slack-signature"), header("x-slack-request-timestamp"), body);
     if !signed {
         let message = "not signed by Slack with slack.signing_secret within the last five minutes";
         return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message));

@@ -77,7 +77,8 @@ impl Announcer {
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let claimed = self.engine.store.claim(Work::Slack, BATCH, LEASE, token).await?;
         let full = claimed.claims.len() == BATCH;
-        let results = futures_util::future::join_all(claimed.claims.iter().map(|claim| self.announce_claim(claim))).await;
+        let results =
+            futures_util::future::join_all(claimed.claims.iter().map(|claim| self.announce_claim(claim))).await;
         let mut wait = if full { Duration::ZERO } else { claimed.next.unwrap_or(IDLE) };
         for result in results {
             match result? {
@@ -214,14 +215,17 @@ impl Announcer {
         }
         match result {
             Ok(()) => Ok(Ok(())),
-            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => Ok(Err(error)),
+            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => {
+                Ok(Err(error))
+            }
             Err(error) => Err(self.halt(&posted.channel, error).await?),
         }
     }
 
     /// The decider's channel takes no messages: the overview, if there is one, becomes the root.
     async fn fall_back(&self, claim: &Claim, sync: &mut Sync) -> Result<(), Halt> {
-        let [channel, ts] = ["overview_channel", "overview_ts"].map(|field| sync.get(field).unwrap_or_default().to_owned());
+        let [channel, ts] =
+            ["overview_channel", "overview_ts"].map(|field| sync.get(field).unwrap_or_default().to_owned());
         let fields =
             [("fallback", "1"), ("root_channel", &channel), ("root_ts", &ts), ("root_hash", ""), ("posting", "")];
         self.note(claim, sync, &fields).await
@@ -369,7 +373,9 @@ impl Announcer {
             }
             match self.count("usergroups.users.list", self.slack.group_members(group).await) {
                 Ok(members) => self.engine.store.set_group(group, &members, GROUPS_KNOWN).await?,
-                Err(error) => tracing::warn!(group, %error, "a user group can't be resolved: its members may not decide"),
+                Err(error) => {
+                    tracing::warn!(group, %error, "a user group can't be resolved: its members may not decide")
+                }
             }
         }
         Ok(())

@@ -10,8 +10,8 @@ mod selftest;
 pub mod sync;
 pub mod watch;
 
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -55,8 +55,20 @@ pub enum StoreError {
 impl StoreError {
     /// What [`StoreError::Unavailable`] may be, as metric label.
     pub const KINDS: [&'static str; 14] = [
-        "timeout", "connection", "auth", "loading", "readonly", "masterdown", "noperm", "oom", "misconf", "noreplicas",
-        "maxclients", "protocol", "not_replicated", "error",
+        "timeout",
+        "connection",
+        "auth",
+        "loading",
+        "readonly",
+        "masterdown",
+        "noperm",
+        "oom",
+        "misconf",
+        "noreplicas",
+        "maxclients",
+        "protocol",
+        "not_replicated",
+        "error",
     ];
 
     /// The metric label of a fault of Redis; `None` for what is no fault of Redis.
@@ -75,6 +87,9 @@ impl StoreError {
 
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
+        if error.code() == Some("WRONGTYPE") {
+            return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
+        }
         let kind = match error.kind() {
             _ if error.is_timeout() => "timeout",
             ErrorKind::Io => "connection",
@@ -200,12 +215,7 @@ impl Store {
     }
 
     /// Reads all of one prompt in one round trip. `window` is that of the budget.
-    pub async fn load(
-        &self,
-        prompt: &PromptName,
-        window: Duration,
-        wanted: Wanted<'_>,
-    ) -> Result<Loaded, StoreError> {
+    pub async fn load(&self, prompt: &PromptName, window: Duration, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
         let keys = &self.keys;
         let mut names =
             vec![keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.paused(), keys.automatic()];
@@ -488,7 +498,9 @@ impl Fields {
     }
 
     fn text(&mut self) -> Option<String> {
-        self.bytes().map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        self.bytes().map(|bytes| {
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Option<T> {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::decision::incident::{AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase};
+use crate::decision::incident::{
+    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
+};
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
@@ -103,18 +105,54 @@ fn keep_unknown(new: &mut Value, old: &Value) {
 
 /// Items of lists are told apart by what names them.
 fn same_item(new: &Value, old: &Value) -> bool {
-    ["id", "fingerprint", "version", "seq"].iter().find_map(|key| Some((new.get(key)?, old.get(key)?))).is_some_and(
-        |(new, old)| new == old,
-    )
+    ["id", "fingerprint", "version", "seq"]
+        .iter()
+        .find_map(|key| Some((new.get(key)?, old.get(key)?)))
+        .is_some_and(|(new, old)| new == old)
 }
 
 /// Optional fields of this schema: absent means empty, not "unknown to the writer".
 const KNOWN: &[&str] = &[
-    "serving", "versions", "incidents", "strays", "suppressed", "last_rollback", "registered", "first_active",
-    "last_active", "soak_from", "known_good", "quarantine", "contact", "staged_at", "has_content", "marked", "incident",
-    "target", "closed_at", "deadline", "quiet_since", "held", "flip", "decided_by", "ask", "escalations", "alerts",
-    "notes", "starts_at", "summary", "description", "value", "verify", "runbook_url", "dashboard_url", "generator_url",
-    "listed", "absent_since", "choices", "alertmanager_url",
+    "serving",
+    "versions",
+    "incidents",
+    "strays",
+    "suppressed",
+    "last_rollback",
+    "registered",
+    "first_active",
+    "last_active",
+    "soak_from",
+    "known_good",
+    "quarantine",
+    "contact",
+    "staged_at",
+    "has_content",
+    "marked",
+    "incident",
+    "target",
+    "closed_at",
+    "deadline",
+    "quiet_since",
+    "held",
+    "flip",
+    "decided_by",
+    "ask",
+    "escalations",
+    "alerts",
+    "notes",
+    "starts_at",
+    "summary",
+    "description",
+    "value",
+    "verify",
+    "runbook_url",
+    "dashboard_url",
+    "generator_url",
+    "listed",
+    "absent_since",
+    "choices",
+    "alertmanager_url",
 ];
 
 fn is_false(value: &bool) -> bool {

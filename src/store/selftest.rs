@@ -63,7 +63,8 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let mut denied: Vec<String> = scripted.chunks(2).filter_map(|pair| Some(pair.first()?.to_lowercase())).collect();
+        let mut denied: Vec<String> =
+            scripted.chunks(2).filter_map(|pair| Some(pair.first()?.to_lowercase())).collect();
 
         // what is not sent from scripts; one at a time, so that each is named
         let [string, hash, zset, stream] = scratch;

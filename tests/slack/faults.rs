@@ -25,7 +25,13 @@ fn posts_to(slack: &Slack, channel: &str) -> usize {
 #[tokio::test]
 async fn what_may_pass_is_tried_again_and_told_once() -> Result<()> {
     let workspace = Workspace::start().await?;
-    for fault in [Fault::status(500), Fault::html(502), Fault::html(200), Fault::error("internal_error"), Fault::drop_connection()] {
+    for fault in [
+        Fault::status(500),
+        Fault::html(502),
+        Fault::html(200),
+        Fault::error("internal_error"),
+        Fault::drop_connection(),
+    ] {
         workspace.slack.inject(once(fault));
     }
     let root = workspace.thread(alert("p", "v2", "high")).await?;
@@ -43,7 +49,8 @@ async fn a_channel_that_is_rate_limited_is_left_alone_for_as_long_as_slack_says(
     let workspace = Workspace::start().await?;
     workspace.slack.inject(once(Fault::rate_limited(4)));
     workspace.thread(alert("p", "v2", "high")).await?;
-    let calls: Vec<_> = workspace.slack.calls_of(POST).into_iter().filter(|call| call.args["channel"] == "#on-call").collect();
+    let calls: Vec<_> =
+        workspace.slack.calls_of(POST).into_iter().filter(|call| call.args["channel"] == "#on-call").collect();
     assert_eq!(calls.iter().map(|call| call.status).collect::<Vec<_>>(), [429, 200]);
     let waited = calls[1].at.duration_since(calls[0].at)?;
     assert!(waited >= Duration::from_secs(4), "{waited:?}");
@@ -144,7 +151,11 @@ async fn an_answer_that_is_lost_does_not_double_a_message() -> Result<()> {
     workspace.titled("maya approved").await?;
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
-    let counts = (workspace.slack.roots(ON_CALL).len(), workspace.slack.roots(INCIDENTS).len(), workspace.slack.replies(&root).len());
+    let counts = (
+        workspace.slack.roots(ON_CALL).len(),
+        workspace.slack.roots(INCIDENTS).len(),
+        workspace.slack.replies(&root).len(),
+    );
     assert_eq!(counts, (1, 1, 1));
     Ok(())
 }
@@ -198,7 +209,8 @@ async fn slack_hanging_delays_neither_deadlines_nor_observations_nor_clicks() ->
     };
     // something to hang on
     workspace.receiver.outcomes(&[alert("p", "v2", "medium")]).await?;
-    let hangs = |slack: &Slack| slack.calls().into_iter().find(|call| call.status == 0 && call.method.starts_with("chat."));
+    let hangs =
+        |slack: &Slack| slack.calls().into_iter().find(|call| call.status == 0 && call.method.starts_with("chat."));
     workspace.slack.wait_for("a call that hangs", SOON, hangs).await?;
 
     workspace.receiver.clock.advance(60 * MINUTE);
@@ -231,10 +243,7 @@ async fn a_call_that_hangs_is_given_up_and_made_again() -> Result<()> {
 #[tokio::test]
 async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     let slack = slack()?;
-    let more = [
-        ("DECIDERS__PRODUCT_PM__CHANNEL", "#incidents"),
-        ("DECIDERS__PRODUCT_PM__APPROVERS", "U2"),
-    ];
+    let more = [("DECIDERS__PRODUCT_PM__CHANNEL", "#incidents"), ("DECIDERS__PRODUCT_PM__APPROVERS", "U2")];
     let workspace = Workspace::with(slack, &more).await?;
     let prompts = ["a", "b", "c", "d", "e", "f"];
     for prompt in prompts {
@@ -243,7 +252,10 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     workspace.slack.inject(Fault::rate_limited(30).on(POST).in_channel(ON_CALL));
     let alerts: Vec<_> = prompts.iter().map(|prompt| alert(prompt, "v2", "high")).collect();
     workspace.receiver.outcomes(&alerts).await?;
-    workspace.slack.wait_for("a refusal", SLACK_SOON, |slack| slack.calls_of(POST).iter().find(|call| call.status == 429).cloned()).await?;
+    workspace
+        .slack
+        .wait_for("a refusal", SLACK_SOON, |slack| slack.calls_of(POST).iter().find(|call| call.status == 429).cloned())
+        .await?;
     let mut product = alert("p", "v2", "high");
     product["labels"]["decider"] = "product-pm".into();
     workspace.receiver.outcomes(&[product]).await?;

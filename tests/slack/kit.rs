@@ -114,7 +114,9 @@ impl Workspace {
 
     pub async fn root_in(&self, channel: &str, what: &str, is: impl Fn(&Message) -> bool) -> Result<Message> {
         let found = self.slack.wait_for(what, SLACK_SOON, |slack| slack.roots(channel).pop().filter(&is)).await;
-        found.with_context(|| format!("{:#?}", self.slack.roots(channel).iter().map(Message::visible_text).collect::<Vec<_>>()))
+        found.with_context(|| {
+            format!("{:#?}", self.slack.roots(channel).iter().map(Message::visible_text).collect::<Vec<_>>())
+        })
     }
 
     /// Waits until the newest root says `title`.
@@ -139,7 +141,8 @@ impl Workspace {
 
     /// Waits until `user` alone was told something, and gives the last.
     pub async fn told(&self, user: &str) -> Result<String> {
-        let found = self.slack.wait_for("an ephemeral message", SLACK_SOON, |slack| slack.ephemeral(user).pop()).await?;
+        let found =
+            self.slack.wait_for("an ephemeral message", SLACK_SOON, |slack| slack.ephemeral(user).pop()).await?;
         Ok(found.text)
     }
 

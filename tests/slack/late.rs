@@ -55,7 +55,8 @@ async fn who_would_investigate_too_is_told_who_does() -> Result<()> {
 async fn a_replayed_click_and_a_double_click_do_nothing_more() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
-    let (first, second) = (workspace.slack.click(MAYA, &root, "approve"), workspace.slack.click(MAYA, &root, "approve"));
+    let (first, second) =
+        (workspace.slack.click(MAYA, &root, "approve"), workspace.slack.click(MAYA, &root, "approve"));
     let (replayed, doubled) = tokio::join!(first.send_times(3), second.send());
     for delivery in replayed?.iter().chain([&doubled?]) {
         assert!(delivery.acknowledged, "{delivery:?}");
@@ -98,7 +99,9 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
         workspace.ship(&prompt).await?;
         let root = {
             workspace.receiver.outcomes(&[alert(&prompt, "v2", "high")]).await?;
-            workspace.root("its root", |root| root.visible_text().contains(&prompt) && !root.action_ids().is_empty()).await?
+            workspace
+                .root("its root", |root| root.visible_text().contains(&prompt) && !root.action_ids().is_empty())
+                .await?
         };
         let told_before = (workspace.slack.ephemeral(MAYA).len(), workspace.slack.ephemeral(OMAR).len());
         let (approved, dismissed) = tokio::join!(

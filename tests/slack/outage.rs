@@ -54,7 +54,9 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
     assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 3));
     let replies = workspace.replies(&first, 4).await?;
-    for (reply, said) in replies.iter().zip(["(high)", "nobody decided in time", "maya investigates", "maya rolled v2 back to v1"]) {
+    for (reply, said) in
+        replies.iter().zip(["(high)", "nobody decided in time", "maya investigates", "maya rolled v2 back to v1"])
+    {
         assert!(reply.contains(said), "{said} in {replies:#?}");
     }
     Ok(())
@@ -65,7 +67,10 @@ async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
     let workspace = Workspace::start().await?;
     workspace.slack.revoke(true);
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
-    workspace.slack.wait_for("three tries", SLACK_SOON, |slack| (slack.calls_of("chat.postMessage").len() >= 3).then_some(())).await?;
+    workspace
+        .slack
+        .wait_for("three tries", SLACK_SOON, |slack| (slack.calls_of("chat.postMessage").len() >= 3).then_some(()))
+        .await?;
     let parked: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
     assert_eq!(parked, Vec::<String>::new());
     workspace.slack.revoke(false);

@@ -36,7 +36,9 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     assert_eq!(buttons(&overdue), ["approve", "investigate", "dismiss"]);
     let replies = workspace.replies(&root, 1).await?;
     assert!(replies[0].contains("nobody decided in time") && replies[0].contains(MENTION), "{replies:?}");
-    workspace.root_in(INCIDENTS, "a call in the overview", |root: &Message| root.visible_text().contains(MENTION)).await?;
+    workspace
+        .root_in(INCIDENTS, "a call in the overview", |root: &Message| root.visible_text().contains(MENTION))
+        .await?;
     // the question is the same, so its button from before the escalation still counts
     workspace.click(MAYA, &root, "approve").await?;
     workspace.serves("v1").await

@@ -263,7 +263,8 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
 fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (draft.now, draft.policy);
-    let choices: Vec<_> = draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
+    let choices: Vec<_> =
+        draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
     let held = draft.guard(version);
     let incident = draft.incident(id)?;

@@ -60,8 +60,14 @@ fn a_click_on_an_incident_overtaken_by_ci_is_refused_and_the_change_is_noticed()
 fn an_unknown_incident_is_not_found() {
     let mut world = World::with_a_fresh_release();
     let incident = IncidentId("gone".to_owned());
-    let click =
-        Event::Decide(Decide { incident, choice: Choice::Undo, operator: "dana".to_owned(), target: None, force: true, ask: None });
+    let click = Event::Decide(Decide {
+        incident,
+        choice: Choice::Undo,
+        operator: "dana".to_owned(),
+        target: None,
+        force: true,
+        ask: None,
+    });
     let decision = world.happens(&click);
     assert_eq!((refusal(&decision.answer), decision.commit), (RefusalCode::UnknownIncident, None));
 }

@@ -178,7 +178,14 @@ impl World {
     /// dana answers the latest incident.
     pub fn choose(&mut self, choice: Choice) -> Answer {
         let incident = self.latest().id.clone();
-        let click = Event::Decide(Decide { incident, choice, operator: "dana".to_owned(), target: None, force: false, ask: None });
+        let click = Event::Decide(Decide {
+            incident,
+            choice,
+            operator: "dana".to_owned(),
+            target: None,
+            force: false,
+            ask: None,
+        });
         self.happens(&click).answer
     }
 
