@@ -9,7 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -65,6 +66,10 @@ pub struct Announcer {
     pub incident_channel: String,
 }
 
+/// The incidents of a batch that ask the same decider post their roots one after the other, the worst first. Holds
+/// whether Slack was found to be down meanwhile.
+type Queue = Mutex<bool>;
+
 /// One message that is kept up to date.
 struct Kept<'a> {
     /// `root` or `overview`: prefix of its fields in the sync record.
@@ -77,8 +82,12 @@ impl Announcer {
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let claimed = self.engine.store.claim(Work::Slack, BATCH, LEASE, token).await?;
         let full = claimed.claims.len() == BATCH;
-        let results =
-            futures_util::future::join_all(claimed.claims.iter().map(|claim| self.announce_claim(claim))).await;
+        let load = claimed.claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
+        let incidents = join_all(load).await;
+        let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
+        let queues: BTreeMap<String, Queue> = deciders.map(|decider| (decider, Queue::default())).collect();
+        let both = claimed.claims.iter().zip(incidents);
+        let results = join_all(both.map(|(claim, incident)| self.announce_claim(claim, incident, &queues))).await;
         let mut wait = if full { Duration::ZERO } else { claimed.next.unwrap_or(IDLE) };
         for result in results {
             match result? {
@@ -90,12 +99,16 @@ impl Announcer {
     }
 
     /// Tells one incident and gives the claim back.
-    async fn announce_claim(&self, claim: &Claim) -> Result<Option<Duration>, StoreError> {
+    async fn announce_claim(
+        &self,
+        claim: &Claim,
+        incident: Result<Option<Incident>, StoreError>,
+        queues: &BTreeMap<String, Queue>,
+    ) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
-        let incident = store.incident(&claim.incident).await;
         let told = match &incident {
             Ok(None) => Ok(()),
-            Ok(Some(incident)) => self.announce(claim, incident).await,
+            Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
         let again = incident.ok().flatten().map(|incident| slack_turn(&incident));
@@ -123,7 +136,14 @@ impl Announcer {
         Ok(wait)
     }
 
-    async fn announce(&self, claim: &Claim, incident: &Incident) -> Result<(), Halt> {
+    async fn announce(&self, claim: &Claim, incident: &Incident, queue: Option<&Queue>) -> Result<(), Halt> {
+        let mut down = match queue {
+            Some(queue) => Some(queue.lock().await),
+            None => None,
+        };
+        if down.as_deref() == Some(&true) {
+            return Err(Halt::Down);
+        }
         let mut sync = self.engine.store.sync(&incident.id).await?;
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
@@ -132,15 +152,12 @@ impl Announcer {
         let home = own.map(|own| sync.get("root_channel").unwrap_or(own).to_owned());
         let home = home.unwrap_or_else(|| self.incident_channel.clone());
         let message = render::root(&view);
-        let root = Kept { what: "root", channel: &home };
-        let root = match self.keep(claim, &mut sync, &root, &message).await? {
-            None if own.is_some() => {
-                self.fall_back(claim, &mut sync).await?;
-                let root = Kept { what: "root", channel: &self.incident_channel };
-                self.keep(claim, &mut sync, &root, &message).await?
-            }
-            root => root,
-        };
+        let root = self.keep_root(claim, &mut sync, &home, own.is_some(), &message).await;
+        if let (Err(Halt::Down), Some(down)) = (&root, &mut down) {
+            **down = true;
+        }
+        drop(down); // the next one's turn
+        let root = root?;
         let Some(root) = root else {
             return Ok(()); // no channel takes it; said in the log and counted
         };
@@ -155,6 +172,22 @@ impl Announcer {
         }
         self.engine.metrics.slack_told();
         Ok(())
+    }
+
+    async fn keep_root(
+        &self,
+        claim: &Claim,
+        sync: &mut Sync,
+        home: &str,
+        may_fall_back: bool,
+        message: &Message,
+    ) -> Result<Option<Posted>, Halt> {
+        let root = self.keep(claim, sync, &Kept { what: "root", channel: home }, message).await?;
+        if root.is_some() || !may_fall_back {
+            return Ok(root);
+        }
+        self.fall_back(claim, sync).await?;
+        self.keep(claim, sync, &Kept { what: "root", channel: &self.incident_channel }, message).await
     }
 
     /// Posts `message`, or updates it if it was posted and reads differently. `None`: refused for good.

@@ -50,7 +50,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     };
     let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
     workspace.quiet().await?;
-    assert!(worst.ts < first.ts && worst.ts < second.ts, "the critical one first");
+    assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
     assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 3));
     let replies = workspace.replies(&first, 4).await?;
