@@ -108,7 +108,8 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
             acknowledged(workspace.slack.click(MAYA, &root, "approve").via(Via::Socket)),
             acknowledged(workspace.slack.click(OMAR, &root, "dismiss").via(Via::Http)),
         );
-        (approved?, dismissed?);
+        approved?;
+        dismissed?;
         let decided = eventually("decided", SOON, async || {
             let phase = workspace.incident().await.ok()?["phase"].as_str()?.to_owned();
             (phase != "awaiting_decision").then_some(phase)
