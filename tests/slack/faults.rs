@@ -49,6 +49,7 @@ async fn a_channel_that_is_rate_limited_is_left_alone_for_as_long_as_slack_says(
     let workspace = Workspace::start().await?;
     workspace.slack.inject(once(Fault::rate_limited(4)));
     workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
     let calls: Vec<_> =
         workspace.slack.calls_of(POST).into_iter().filter(|call| call.args["channel"] == "#on-call").collect();
     assert_eq!(calls.iter().map(|call| call.status).collect::<Vec<_>>(), [429, 200]);
