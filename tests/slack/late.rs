@@ -145,3 +145,19 @@ async fn a_click_on_an_incident_that_has_expired_is_told_so() -> Result<()> {
     assert!(told.contains("gone"), "{told}");
     workspace.serves("v2").await
 }
+
+#[tokio::test]
+async fn nobody_can_be_called_through_the_name_of_whoever_was_first() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.decide("approve", "<!channel> *maya*").await?;
+    workspace.click(OMAR, &root, "approve").await?;
+    let told = workspace.told(OMAR).await?;
+    assert!(told.contains("maya") && !told.contains("<!channel>"), "{told}");
+    let after = workspace.titled("Rolled back").await?;
+    workspace.replies(&root, 1).await?;
+    for message in workspace.slack.replies(&root).iter().chain([&after]) {
+        assert!(!message.text.contains("<!channel>"), "{}", message.text);
+    }
+    Ok(())
+}

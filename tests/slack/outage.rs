@@ -99,3 +99,27 @@ async fn two_replicas_tell_each_thing_once() -> Result<()> {
     other.app.shutdown().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_channel_gets_about_one_message_a_second() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let prompts: Vec<String> = (0..4).map(|n| format!("prompt-{n}")).collect();
+    for prompt in &prompts {
+        workspace.ship(prompt).await?;
+    }
+    let alerts: Vec<_> = prompts.iter().map(|prompt| critical(prompt)).collect();
+    workspace.receiver.outcomes(&alerts).await?;
+    workspace.slack.wait_for("all roots", SLACK_SOON, |slack| (slack.roots(ON_CALL).len() == 4).then_some(())).await?;
+    workspace.quiet().await?;
+    let ours = |channel: &serde_json::Value| channel == ON_CALL || channel == "#on-call";
+    let calls = workspace.slack.calls();
+    let posts = calls.iter().filter(|call| call.method.starts_with("chat.post") && ours(&call.args["channel"]));
+    let at: Vec<_> = posts.map(|call| call.at).collect();
+    assert_eq!(at.len(), 8, "a root and a reply each");
+    // the first one went by name, before the channel's id was known
+    for pair in at.windows(2).skip(1) {
+        let gap = pair[1].duration_since(pair[0])?;
+        assert!(gap > Duration::from_millis(800), "{gap:?} between two messages");
+    }
+    Ok(())
+}
