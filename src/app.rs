@@ -2,18 +2,31 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
+use crate::clicks::Clicks;
 use crate::config::{Config, LogFormat};
 use crate::engine::Engine;
-use crate::reconciler::health::Health;
-use crate::reconciler::act::Actor;
-use crate::reconciler::look;
 use crate::http;
+use crate::reconciler::act::Actor;
+use crate::reconciler::health::Health;
+use crate::reconciler::look;
+use crate::reconciler::slack::Announcer;
+use crate::slack::client::{Slack, SlackError};
+use crate::slack::payload::Interaction;
+use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
+
+/// Refusals that wait for Slack, and clicks that wait for Redis, at most.
+const TELLS: usize = 256;
+const CLICKS: usize = 256;
+/// A click that can't be committed is tried for half a minute.
+const CLICK_TRIES: u32 = 15;
+const CLICK_RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -21,6 +34,8 @@ pub enum AppError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("slack: {0}")]
+    Slack(#[from] SlackError),
     #[error(transparent)]
     Alertmanager(#[from] AlertmanagerError),
     #[error("{0}")]
@@ -45,12 +60,17 @@ impl App {
         config.validate_supported().map_err(AppError::Unsupported)?;
         // the default provider of TLS, once for the process; a second start finds it there
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let engine = Arc::new(Engine::new(Store::new(&config.redis, clock)?, config.policy()));
+        let store = Store::new(&config.redis, clock)?.announcing(config.slack.bot_token.is_some());
+        let engine = Arc::new(Engine::new(store, config.policy()));
         let listen = |error| AppError::Listen { address: config.server.listen, error };
         let listener = http::bind(config.server.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let (health, readiness) = Health::new(Arc::clone(&engine));
-        let context = http::Context::new(config, Arc::clone(&engine), readiness);
+        let slack = Slack::new(&config.slack)?;
+        let (tells, told) = mpsc::channel(TELLS);
+        let clicks =
+            slack.is_some().then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), tells)));
+        let context = http::Context::new(config, Arc::clone(&engine), readiness, clicks.clone());
         let actor = Actor {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
@@ -61,11 +81,22 @@ impl App {
         let server = tokio::spawn(http::serve(listener, context, max_connections, async {
             let _ = stopped.await;
         }));
-        let workers = vec![
-            tokio::spawn(health.run()),
-            tokio::spawn(actor.run()),
-            tokio::spawn(look::run(Arc::clone(&engine))),
-        ];
+        let mut workers =
+            vec![tokio::spawn(health.run()), tokio::spawn(actor.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
+        if let (Some(slack), Some(clicks)) = (slack, clicks) {
+            let announcer = Announcer {
+                engine: Arc::clone(&engine),
+                slack,
+                deciders: config.deciders.clone(),
+                incident_channel: config.slack.incident_channel.clone(),
+            };
+            workers.push(tokio::spawn(Arc::new(announcer).run(told)));
+            if config.slack.app_token.is_some() {
+                let (sender, receiver) = mpsc::channel(CLICKS);
+                workers.push(tokio::spawn(socket::run(config.slack.clone(), sender)));
+                workers.push(tokio::spawn(clicked(clicks, receiver)));
+            }
+        }
         tracing::info!(%address, "listening");
         Ok(Self { address, engine, stop, server, workers })
     }
@@ -77,6 +108,22 @@ impl App {
         let _ = self.server.await;
         for worker in self.workers {
             worker.abort();
+        }
+    }
+}
+
+/// Handles what Socket Mode brings. It is acknowledged already, so a fault is waited out.
+async fn clicked(clicks: Arc<Clicks>, mut interactions: mpsc::Receiver<Interaction>) {
+    while let Some(interaction) = interactions.recv().await {
+        let Interaction::Clicks(all) = interaction else { continue };
+        for click in &all {
+            for attempt in 1..=CLICK_TRIES {
+                match clicks.handle(click).await {
+                    Ok(()) => break,
+                    Err(error) if attempt == CLICK_TRIES => tracing::error!(%error, "a click is lost"),
+                    Err(_) => tokio::time::sleep(CLICK_RETRY).await,
+                }
+            }
         }
     }
 }

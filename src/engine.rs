@@ -45,11 +45,13 @@ pub struct Engine {
     pub metrics: Metrics,
     /// Told after each commit that scheduled something for soon.
     pub scheduled: Notify,
+    /// Told after each commit that changed an incident.
+    pub announced: Notify,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new() }
+        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new(), announced: Notify::new() }
     }
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
@@ -64,7 +66,7 @@ impl Engine {
     async fn try_handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let wanted = Wanted {
             incident: match event {
-                Event::Decide { incident, .. } => Some(incident),
+                Event::Decide(click) => Some(&click.incident),
                 _ => None,
             },
             content: match event {
@@ -91,6 +93,9 @@ impl Engine {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
                     if commit.wakes.iter().any(|wake| wake.at <= loaded.now.plus(IDLE)) {
                         self.scheduled.notify_one();
+                    }
+                    if !commit.incidents.is_empty() {
+                        self.announced.notify_one();
                     }
                     for entry in &commit.log {
                         tracing::info!(

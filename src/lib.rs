@@ -13,14 +13,15 @@
 //! | [`cli`] | commands and exit codes |
 //! | [`app`] | wires, binds, spawns, shuts down |
 //! | [`http`], [`reconciler`] | what comes in, what is due |
-//! | [`engine`] | load → decide → commit |
+//! | [`engine`], [`clicks`] | load → decide → commit; who may click |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`slack`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
 
 pub mod alertmanager;
 pub mod app;
 pub mod cli;
+pub mod clicks;
 pub mod config;
 pub mod decision;
 pub mod engine;
@@ -28,4 +29,5 @@ pub mod http;
 pub mod metrics;
 pub mod outgoing;
 pub mod reconciler;
+pub mod slack;
 pub mod store;

@@ -1,6 +1,8 @@
 //! Our own metrics, prefix `prompt_rollback_`.
 
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -30,6 +32,12 @@ struct RollbackLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SlackLabels {
+    method: &'static str,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +73,10 @@ pub struct Metrics {
     detection_seconds: Histogram,
     redis_errors: Family<KindLabel, Counter>,
     ready: Gauge,
+    slack_requests: Family<SlackLabels, Counter>,
+    slack_lag: Gauge<f64, AtomicU64>,
+    /// Since when Slack takes nothing.
+    slack_down: Mutex<Option<Instant>>,
 }
 
 /// What is read from Redis at each scrape.
@@ -92,7 +104,11 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
-        registry.register("rollbacks", "Rollbacks, by who started them and whether they were committed", rollbacks.clone());
+        registry.register(
+            "rollbacks",
+            "Rollbacks, by who started them and whether they were committed",
+            rollbacks.clone(),
+        );
         registry.register(
             "webhook_duration_seconds",
             "Time from the last byte of a webhook to its answer",
@@ -105,6 +121,10 @@ impl Metrics {
         );
         registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
         registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
+        let slack_requests = Family::<SlackLabels, Counter>::default();
+        let slack_lag = Gauge::<f64, AtomicU64>::default();
+        registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
+        registry.register("slack_lag_seconds", "For how long Slack has not taken what we say", slack_lag.clone());
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in FlipMode::ALL {
@@ -120,15 +140,23 @@ impl Metrics {
                 let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
             }
         }
-        Self { registry, alerts, rollbacks, webhook_seconds, detection_seconds, redis_errors, ready }
+        Self {
+            registry,
+            alerts,
+            rollbacks,
+            webhook_seconds,
+            detection_seconds,
+            redis_errors,
+            ready,
+            slack_requests,
+            slack_lag,
+            slack_down: Mutex::new(None),
+        }
     }
 
     pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {
-        let labels = AlertLabels {
-            severity: severity.as_str(),
-            outcome: outcome.outcome.as_str(),
-            reason: outcome.reason,
-        };
+        let labels =
+            AlertLabels { severity: severity.as_str(), outcome: outcome.outcome.as_str(), reason: outcome.reason };
         self.alerts.get_or_create(&labels).inc();
     }
 
@@ -155,8 +183,24 @@ impl Metrics {
         self.ready.set(i64::from(ready));
     }
 
+    pub fn slack_request(&self, method: &'static str, result: &'static str) {
+        self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
+    }
+
+    /// Slack has taken all that one incident had to say.
+    pub fn slack_told(&self) {
+        *self.slack_down.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Slack takes nothing.
+    pub fn slack_down(&self) {
+        self.slack_down.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    }
+
     /// All metrics as OpenMetrics text; without `stored` while Redis is away.
     pub fn encode(&self, stored: Option<Stored>) -> Result<String, std::fmt::Error> {
+        let down = *self.slack_down.lock().unwrap_or_else(PoisonError::into_inner);
+        self.slack_lag.set(down.map_or(0.0, |since| since.elapsed().as_secs_f64()));
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
         if let Some(stored) = stored {
@@ -186,7 +230,7 @@ fn from_stored(stored: Stored) -> Registry {
         phases.get_or_create(&PhaseLabel { phase: phase.as_str() }).set(count);
     }
     let info = Family::<InfoLabels, Gauge>::default();
-    let activated = Family::<VersionLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let activated = Family::<VersionLabels, Gauge<f64, AtomicU64>>::default();
     for series in stored.series {
         let labels = VersionLabels { prompt: series.prompt.clone(), version: series.version.clone() };
         #[allow(clippy::cast_precision_loss, reason = "milliseconds fit 2^53 until the year 287396")]
@@ -206,7 +250,11 @@ fn from_stored(stored: Stored) -> Registry {
         "Prompts without series, beyond metrics.max_prompts",
         gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
     );
-    registry.register("parked", "Wake-ups given up after repeated failure", gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)));
+    registry.register(
+        "parked",
+        "Wake-ups given up after repeated failure",
+        gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)),
+    );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
     registry
 }

@@ -84,8 +84,11 @@ impl Outgoing {
         } else {
             tls.with_root_certificates(rustls::RootCertStore::empty())
         };
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_or_http().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.with_no_client_auth())
+            .https_or_http()
+            .enable_http1()
+            .build();
         Ok(Self { http: legacy::Client::builder(TokioExecutor::new()).build(connector), base, timeout })
     }
 
@@ -96,9 +99,10 @@ impl Outgoing {
     /// Sends `request`, whose URI is a path (with query) below the base.
     pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), OutgoingError> {
         let url = format!("{}{}", self.base, request.uri());
-        *request.uri_mut() = url
-            .parse()
-            .map_err(|error: hyper::http::uri::InvalidUri| OutgoingError::Unreachable { url, reason: error.to_string() })?;
+        *request.uri_mut() = url.parse().map_err(|error: hyper::http::uri::InvalidUri| OutgoingError::Unreachable {
+            url,
+            reason: error.to_string(),
+        })?;
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();

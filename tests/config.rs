@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prompt_rollback::config::{
-    Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode,
-};
+use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode};
 use prompt_rollback::decision::{Policy, Severity};
 use secrecy::ExposeSecret;
 
@@ -15,10 +13,7 @@ struct Dir(PathBuf);
 
 impl Dir {
     fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!(
-            "prompt-rollback-config-{}-{test}",
-            std::process::id()
-        ));
+        let path = std::env::temp_dir().join(format!("prompt-rollback-config-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -43,30 +38,18 @@ fn load(test: &str, toml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigEr
 }
 
 fn owned(env: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
-    env.iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
+    env.iter().map(|(name, value)| (name.to_string(), value.to_string()))
 }
 
 /// Each problem as a line, the directory of the file left out.
 fn problems(test: &str, toml: &str, env: &[(&str, &str)]) -> Vec<String> {
     let error = load(test, toml, env).expect_err("a problem");
     let dir = Dir::new(test);
-    error
-        .problems
-        .iter()
-        .map(|problem| {
-            problem
-                .to_string()
-                .replace(&format!("{}/", dir.0.display()), "")
-        })
-        .collect()
+    error.problems.iter().map(|problem| problem.to_string().replace(&format!("{}/", dir.0.display()), "")).collect()
 }
 
 fn shipped() -> &'static Path {
-    Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/config/prompt-rollback.toml"
-    ))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/prompt-rollback.toml"))
 }
 
 #[test]
@@ -81,10 +64,7 @@ fn the_shipped_file_holds_every_key_and_says_what_it_does() {
     let mut section = String::new();
     let mut found = BTreeSet::new();
     for line in text.lines() {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split(']').next())
-        {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             section = name.to_owned();
         } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
             && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
@@ -102,13 +82,7 @@ fn secrets_in_the_shipped_file_are_uncommentable() {
     let text = std::fs::read_to_string(shipped()).unwrap();
     let uncommented: String = text
         .lines()
-        .map(|line| {
-            if line.starts_with("# ") && line.contains(" = \"\"") {
-                &line[2..]
-            } else {
-                line
-            }
-        })
+        .map(|line| if line.starts_with("# ") && line.contains(" = \"\"") { &line[2..] } else { line })
         .filter(|line| !line.starts_with("url_file"))
         .flat_map(|line| [line, "\n"])
         .collect();
@@ -124,10 +98,7 @@ fn the_environment_beats_the_file() {
             ("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:2"),
             ("PROMPT_ROLLBACK_REDIS__NODES", "b:2, c:3,"),
             ("PROMPT_ROLLBACK_REDIS__TLS_CA_FILE", ""),
-            (
-                "PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES",
-                "p1=critical, p2 = high",
-            ),
+            ("PROMPT_ROLLBACK_LABELS__SEVERITY_ALIASES", "p1=critical, p2 = high"),
             ("PROMPT_ROLLBACK_GUARDS__MODE", "dry-run"),
             ("PROMPT_ROLLBACK_GUARDS__COOLDOWN", "1h30m"),
             ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "0"),
@@ -139,10 +110,7 @@ fn the_environment_beats_the_file() {
     assert_eq!(config.server.listen.port(), 2);
     assert_eq!(config.server.max_body_bytes, 5);
     assert_eq!(config.redis.nodes, ["b:2", "c:3"]);
-    assert_eq!(
-        config.labels.severity_aliases.get("p1"),
-        Some(&Severity::Critical)
-    );
+    assert_eq!(config.labels.severity_aliases.get("p1"), Some(&Severity::Critical));
     assert_eq!(config.labels.severity_aliases.len(), 2);
     assert_eq!(config.guards.mode, GuardMode::DryRun);
     assert_eq!(config.guards.cooldown, Duration::from_secs(5400));
@@ -181,15 +149,9 @@ fn deciders_come_from_file_and_environment() {
     )
     .unwrap();
     let names: Vec<&str> = config.deciders.keys().map(String::as_str).collect();
-    assert_eq!(
-        names,
-        ["empty", "legal-desk", "ml_team", "on-call", "product-pm"]
-    );
+    assert_eq!(names, ["empty", "legal-desk", "ml_team", "on-call", "product-pm"]);
     assert_eq!(config.deciders["on-call"].channel.as_deref(), Some("#ops"));
-    assert_eq!(
-        config.deciders["on-call"].mention.as_deref(),
-        Some("<!here>")
-    );
+    assert_eq!(config.deciders["on-call"].mention.as_deref(), Some("<!here>"));
     assert_eq!(config.deciders["ml_team"].channel.as_deref(), Some("#ml"));
     assert_eq!(config.deciders["ml_team"].approvers, ["U1", "S2"]);
     assert_eq!(config.deciders["legal-desk"].approvers, ["U7", "U8"]);
@@ -197,28 +159,15 @@ fn deciders_come_from_file_and_environment() {
 
 #[test]
 fn severity_aliases_of_the_file_replace_the_default_ones() {
-    let config = load(
-        "aliases",
-        "[labels.severity_aliases]\n\"sev 1\" = \"critical\"",
-        &[],
-    )
-    .unwrap();
+    let config = load("aliases", "[labels.severity_aliases]\n\"sev 1\" = \"critical\"", &[]).unwrap();
     assert_eq!(
-        config
-            .labels
-            .severity_aliases
-            .into_iter()
-            .collect::<Vec<_>>(),
+        config.labels.severity_aliases.into_iter().collect::<Vec<_>>(),
         [("sev 1".to_owned(), Severity::Critical)]
     );
     let config = load("no-aliases", "[labels]\nseverity_aliases = {}", &[]).unwrap();
     assert!(config.labels.severity_aliases.is_empty());
     assert_eq!(
-        problems(
-            "bad-alias",
-            "[labels.severity_aliases]\nwarning = \"urgent\"",
-            &[]
-        ),
+        problems("bad-alias", "[labels.severity_aliases]\nwarning = \"urgent\"", &[]),
         [
             "test.toml:2: labels.severity_aliases.warning: found \"urgent\", expected one of \"critical\", \"high\", \"medium\""
         ]
@@ -234,28 +183,11 @@ fn secrets_come_from_files_beside_the_config() {
         "test.toml",
         "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token_file = \"webhook\"\napi_token = \"t0ken\"\n[redis]\npassword = \"of file\"",
     );
-    let env = [(
-        "PROMPT_ROLLBACK_REDIS__PASSWORD_FILE",
-        other.to_str().unwrap(),
-    )];
+    let env = [("PROMPT_ROLLBACK_REDIS__PASSWORD_FILE", other.to_str().unwrap())];
     let config = Config::load(Some(&path), owned(&env)).unwrap();
-    assert_eq!(
-        config
-            .server
-            .webhook_token
-            .as_ref()
-            .unwrap()
-            .expose_secret(),
-        "s3cret"
-    );
-    assert_eq!(
-        config.server.api_token.as_ref().unwrap().expose_secret(),
-        "t0ken"
-    );
-    assert_eq!(
-        config.redis.password.as_ref().unwrap().expose_secret(),
-        "from env"
-    );
+    assert_eq!(config.server.webhook_token.as_ref().unwrap().expose_secret(), "s3cret");
+    assert_eq!(config.server.api_token.as_ref().unwrap().expose_secret(), "t0ken");
+    assert_eq!(config.redis.password.as_ref().unwrap().expose_secret(), "from env");
 }
 
 #[test]
@@ -281,13 +213,8 @@ fn a_redis_url_may_come_from_a_file() {
     let config = Config::load(Some(&path), owned(&[])).unwrap();
     assert_eq!(config.redis.url.expose(), "rediss://u:p@redis.example:6380");
     dir.write("url", "memcached://u:p@redis.example");
-    let error = Config::load(Some(&path), owned(&[]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("test.toml:2: redis.url_file: ") && !error.contains("u:p@"),
-        "{error}"
-    );
+    let error = Config::load(Some(&path), owned(&[])).unwrap_err().to_string();
+    assert!(error.contains("test.toml:2: redis.url_file: ") && !error.contains("u:p@"), "{error}");
 }
 
 #[test]
@@ -302,9 +229,7 @@ fn secret_files_that_do_not_serve_are_named() {
              [slack]\nbot_token = \"hunter2\"\nbot_token_file = \"x\"\napp_token = 7"
         ),
     );
-    let error = Config::load(Some(&path), owned(&[]))
-        .unwrap_err()
-        .to_string();
+    let error = Config::load(Some(&path), owned(&[])).unwrap_err().to_string();
     let file = path.display();
     assert_eq!(
         error.lines().collect::<Vec<_>>(),
@@ -321,9 +246,7 @@ fn secret_files_that_do_not_serve_are_named() {
             format!(
                 "{file}:8: slack.bot_token_file: found \"x\", expected only one of slack.bot_token and slack.bot_token_file"
             ),
-            format!(
-                "{file}:9: slack.app_token: found a value that is not shown here, expected a string"
-            ),
+            format!("{file}:9: slack.app_token: found a value that is not shown here, expected a string"),
         ]
     );
 }
@@ -335,10 +258,7 @@ fn all_mistakes_are_reported_together() {
             "together",
             "[server]\nlisten = \"localhost\"\nmax_connections = \"many\"\n[guards]\nmax_auto_rollbacks = \"5\"\ncooldown = 30\n\
              mode = \"off\"\nbudget = 3\n[redis]\nurl = \"http://u:hunter2@x\"\n[webhook]\nport = 1\n",
-            &[
-                ("PROMPT_ROLLBACK_REGISTRY__SOAK", "one hour"),
-                ("PROMPT_ROLLBACK_REGISTRY__SOAKS", "1h")
-            ],
+            &[("PROMPT_ROLLBACK_REGISTRY__SOAK", "one hour"), ("PROMPT_ROLLBACK_REGISTRY__SOAKS", "1h")],
         ),
         [
             "test.toml:2: server.listen: found \"localhost\", expected an IP address and a port such as \"127.0.0.1:8000\"",
@@ -357,28 +277,13 @@ fn all_mistakes_are_reported_together() {
 
 #[test]
 fn the_file_itself_can_be_wrong() {
-    let error = Config::load(Some(Path::new("/nonexistent/c.toml")), owned(&[]))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "/nonexistent/c.toml: cannot read the config file: No such file or directory (os error 2)"
-    );
+    let error = Config::load(Some(Path::new("/nonexistent/c.toml")), owned(&[])).unwrap_err().to_string();
+    assert_eq!(error, "/nonexistent/c.toml: cannot read the config file: No such file or directory (os error 2)");
     let found = problems("syntax", "[server]\nlisten = \n", &[]);
     assert!(found[0].starts_with("test.toml:2: "), "{found:?}");
-    let found = problems(
-        "twice",
-        "[server]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n",
-        &[],
-    );
-    assert!(
-        found[0].starts_with("test.toml:3: ") && found[0].contains("duplicate"),
-        "{found:?}"
-    );
-    assert_eq!(
-        problems("no-table", "server = 5", &[]),
-        ["test.toml:1: server: found 5, expected a table"]
-    );
+    let found = problems("twice", "[server]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", &[]);
+    assert!(found[0].starts_with("test.toml:3: ") && found[0].contains("duplicate"), "{found:?}");
+    assert_eq!(problems("no-table", "server = 5", &[]), ["test.toml:1: server: found 5, expected a table"]);
     assert_eq!(
         problems("table", "[log.level]\nx = 1", &[]),
         [
@@ -404,11 +309,7 @@ fn tokens_are_required_off_loopback() {
         load("loopback", &format!("[server]\nlisten = \"{listen}\""), &[]).unwrap();
     }
     for listen in ["0.0.0.0:8000", "[::]:8000", "10.0.0.1:8000"] {
-        assert_eq!(
-            problems("exposed", &format!("[server]\nlisten = \"{listen}\""), &[]).len(),
-            2,
-            "{listen}"
-        );
+        assert_eq!(problems("exposed", &format!("[server]\nlisten = \"{listen}\""), &[]).len(), 2, "{listen}");
     }
 }
 
@@ -483,34 +384,21 @@ fn values_that_make_no_sense() {
         ("log.format", "true"),
         ("deciders.on-call.approvers", "\"U1\""),
     ] {
-        let error = load("senseless", &format!("{key} = {value}"), &[])
-            .expect_err(&format!("{key} = {value}"));
+        let error = load("senseless", &format!("{key} = {value}"), &[]).expect_err(&format!("{key} = {value}"));
         assert!(
-            error
-                .problems
-                .iter()
-                .any(|problem| problem.key == key && problem.message.contains(", expected ")),
+            error.problems.iter().any(|problem| problem.key == key && problem.message.contains(", expected ")),
             "{key} = {value}: {error}"
         );
     }
     for name in ["system", "\"a b\"", "\"\"", "-x"] {
-        let error = load(
-            "decider-name",
-            &format!("[deciders.{name}]\nchannel = \"#x\""),
-            &[],
-        )
-        .expect_err(name);
+        let error = load("decider-name", &format!("[deciders.{name}]\nchannel = \"#x\""), &[]).expect_err(name);
         assert_eq!(error.problems[0].key, format!("deciders.{name}"), "{error}");
     }
 }
 
 #[test]
 fn two_passwords_and_missing_partners_are_refused() {
-    let two = problems(
-        "two-passwords",
-        "[redis]\nurl = \"redis://:a@h\"\npassword = \"b\"",
-        &[],
-    );
+    let two = problems("two-passwords", "[redis]\nurl = \"redis://:a@h\"\npassword = \"b\"", &[]);
     assert_eq!(
         two,
         [
@@ -526,40 +414,21 @@ fn two_passwords_and_missing_partners_are_refused() {
         ]
     );
     assert_eq!(
-        problems(
-            "short-timeout",
-            "[server]\nrequest_timeout = \"500ms\"",
-            &[]
-        ),
+        problems("short-timeout", "[server]\nrequest_timeout = \"500ms\"", &[]),
         [
             "test.toml: redis.wait_timeout: found the default \"1s\", expected more than 0 and less than server.request_timeout"
         ]
     );
-    let config = load(
-        "requery",
-        "[guards]\nconfirm = \"requery\"\n[prometheus]\nurl = \"http://p:9090/\"",
-        &[],
-    )
-    .unwrap();
-    assert_eq!(
-        (config.guards.confirm, config.prometheus.url.as_deref()),
-        (Confirm::Requery, Some("http://p:9090"))
-    );
+    let config =
+        load("requery", "[guards]\nconfirm = \"requery\"\n[prometheus]\nurl = \"http://p:9090/\"", &[]).unwrap();
+    assert_eq!((config.guards.confirm, config.prometheus.url.as_deref()), (Confirm::Requery, Some("http://p:9090")));
 }
 
 #[test]
 fn modes_of_later_versions_load_but_do_not_serve() {
-    let config = load(
-        "cluster",
-        "[redis]\nmode = \"cluster\"\nnodes = [\"a:1\"]",
-        &[],
-    )
-    .unwrap();
+    let config = load("cluster", "[redis]\nmode = \"cluster\"\nnodes = [\"a:1\"]", &[]).unwrap();
     assert_eq!(config.redis.mode, RedisMode::Cluster);
-    assert_eq!(
-        config.validate_supported(),
-        Err("redis.mode = \"cluster\" is not supported yet".to_owned())
-    );
+    assert_eq!(config.validate_supported(), Err("redis.mode = \"cluster\" is not supported yet".to_owned()));
     assert_eq!(Config::default().validate_supported(), Ok(()));
 }
 

@@ -35,10 +35,15 @@ const LAYERS: &[Layer] = &[
     // The request path touches Redis only.
     layer("http", &["http"], &["reconciler", "clients", "outgoing"], &["redis"]),
     layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
-    layer("engine", &["engine"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
+    layer("engine", &["engine", "clicks"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
-    layer("clients", &["alertmanager::client", "prometheus", "slack::client"], &[], &["redis", "prometheus_client"]),
+    layer(
+        "clients",
+        &["alertmanager::client", "prometheus", "slack::client", "slack::socket", "slack::payload::tests"],
+        &[],
+        &["redis", "prometheus_client"],
+    ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
     layer("payloads", &["alertmanager", "slack"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),

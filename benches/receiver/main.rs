@@ -307,7 +307,8 @@ fn run() -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let model = runtime.block_on(Model::make(&redis, &receiver))?;
     let mut bench = Bench { receiver, redis, floor, model, next: 0, quick: flag("--quick"), figures: Vec::new() };
-    let parts: [(&str, fn(&mut Bench) -> Result<()>); 6] = [
+    type Part = fn(&mut Bench) -> Result<()>;
+    let parts: [(&str, Part); 6] = [
         ("share", Bench::share_of_the_floor),
         ("one", Bench::one_at_a_time),
         ("trips", Bench::round_trips_of_a_duplicate),

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::{Labels, parse_prometheus_duration};
-use crate::decision::{Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName};
+use crate::decision::{
+    Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
+};
 
 /// Deeper than any sender nests, shallow enough for any stack.
 const MAX_DEPTH: usize = 64;
@@ -44,6 +46,8 @@ pub struct Ignored {
 #[derive(Deserialize)]
 struct Payload {
     alerts: Vec<RawAlert>,
+    #[serde(rename = "externalURL")]
+    external_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +83,8 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Vec<Deliver
         Ok(payload) => payload,
         Err(error) => return Err(explain(body, &error)),
     };
-    Ok(payload.alerts.into_iter().map(|alert| read(alert, names, policy)).collect())
+    let alertmanager_url = shorten(payload.external_url.as_deref().unwrap_or_default(), SHORT);
+    Ok(payload.alerts.into_iter().map(|alert| read(alert, &alertmanager_url, names, policy)).collect())
 }
 
 /// serde_json would read deep nesting in an unknown field without complaint, at the cost of time.
@@ -114,15 +119,14 @@ fn explain(body: &[u8], error: &serde_json::Error) -> BadPayload {
     if place == "." { BadPayload(format!("body: {message}")) } else { BadPayload(format!("{place}: {message}")) }
 }
 
-fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
+fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) -> Delivered {
     let label = |name: &str| raw.labels.get(name).map(String::as_str);
     let annotations = raw.annotations.as_ref();
     let annotation = |name: &str, most: usize| {
         annotations.and_then(|a| a.get(name)).map(|text| shorten(text, most)).unwrap_or_default()
     };
-    let time_limit = label("time_limit").map(|text| {
-        (text, parse_prometheus_duration(text).ok().filter(|limit| *limit > Duration::ZERO))
-    });
+    let time_limit = label("time_limit")
+        .map(|text| (text, parse_prometheus_duration(text).ok().filter(|limit| *limit > Duration::ZERO)));
     let trigger = Trigger::read(
         TriggerLabels { severity: label("severity"), action: label("action"), decider: label("decider"), time_limit },
         policy,
@@ -143,10 +147,7 @@ fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
     if alertname.starts_with("PromptRollback") {
         return ignored("own_alert");
     }
-    let parsed = (
-        prompt.and_then(|p| PromptName::parse(p).ok()),
-        version.and_then(|v| VersionName::parse(v).ok()),
-    );
+    let parsed = (prompt.and_then(|p| PromptName::parse(p).ok()), version.and_then(|v| VersionName::parse(v).ok()));
     let (Some(prompt), Some(version)) = parsed else { return ignored("invalid_name") };
     let status = match raw.status {
         RawStatus::Firing => AlertStatus::Firing,
@@ -161,13 +162,18 @@ fn read(raw: RawAlert, names: &Labels, policy: &Policy) -> Delivered {
         version,
         status,
         trigger,
-        starts_at: raw.starts_at.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(|t| Timestamp(t.as_millisecond())),
+        starts_at: raw
+            .starts_at
+            .as_deref()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(|t| Timestamp(t.as_millisecond())),
         summary: annotation("summary", SHORT),
         description: annotation("description", LONG),
         value: annotation("value", 100),
         verify: annotation("verify", LONG),
         runbook_url: annotation("runbook_url", SHORT),
         dashboard_url: annotation("dashboard_url", SHORT),
+        alertmanager_url: alertmanager_url.to_owned(),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
         alertname,
     }))
@@ -242,7 +248,10 @@ mod tests {
             .collect();
         assert_eq!(
             statuses,
-            [(AlertStatus::Resolved, "v2.0.0", Severity::Critical), (AlertStatus::Firing, "v2.1.0", Severity::Critical)]
+            [
+                (AlertStatus::Resolved, "v2.0.0", Severity::Critical),
+                (AlertStatus::Firing, "v2.1.0", Severity::Critical)
+            ]
         );
     }
 

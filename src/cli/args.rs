@@ -284,20 +284,10 @@ pub struct Operator {
 #[derive(Debug, Args)]
 pub struct Receiver {
     /// The receiver's address.
-    #[arg(
-        long,
-        env = "PROMPT_ROLLBACK_URL",
-        default_value = "http://127.0.0.1:8000"
-    )]
+    #[arg(long, env = "PROMPT_ROLLBACK_URL", default_value = "http://127.0.0.1:8000")]
     pub url: BaseUrl,
     /// The receiver's server.api_token; prefer the variable, arguments are visible to others.
-    #[arg(
-        long,
-        env = "PROMPT_ROLLBACK_TOKEN",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub token: Token,
     #[command(flatten)]
     pub format: Format,

@@ -30,26 +30,10 @@ pub struct StoreReport {
 pub async fn probe_http(config: &Config) -> Vec<Probe> {
     let mut probes = Vec::new();
     if let Some(url) = &config.prometheus.url {
-        probes.push(
-            probe_server(
-                "prometheus",
-                url,
-                "/api/v1/status/buildinfo",
-                &["data", "version"],
-            )
-            .await,
-        );
+        probes.push(probe_server("prometheus", url, "/api/v1/status/buildinfo", &["data", "version"]).await);
     }
     for url in &config.alertmanager.urls {
-        probes.push(
-            probe_server(
-                "alertmanager",
-                url,
-                "/api/v2/status",
-                &["versionInfo", "version"],
-            )
-            .await,
-        );
+        probes.push(probe_server("alertmanager", url, "/api/v2/status", &["versionInfo", "version"]).await);
     }
     probes
 }
@@ -58,10 +42,7 @@ async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Pr
     let tried = async {
         let base: BaseUrl = url.parse()?;
         let client = Client::new(base, Token::default()).map_err(|error| error.to_string())?;
-        client
-            .text("/-/ready")
-            .await
-            .map_err(|error| error.to_string())?;
+        client.text("/-/ready").await.map_err(|error| error.to_string())?;
         // Something may answer 200 to everything; what is meant here knows its own version.
         let about = client.get(info).await.map_err(|error| error.to_string())?;
         let version = version.iter().fold(&about, |value, key| &value[*key]);
@@ -72,11 +53,7 @@ async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Pr
     };
     let result: Result<String, String> = tried.await;
     let ok = result.is_ok();
-    Probe {
-        name: name.to_owned(),
-        ok,
-        detail: result.unwrap_or_else(|error| error),
-    }
+    Probe { name: name.to_owned(), ok, detail: result.unwrap_or_else(|error| error) }
 }
 
 /// One line for each probe; then the prompts that could not be rolled back.
@@ -84,11 +61,7 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color:
     let rows: Vec<_> = probes
         .iter()
         .map(|probe| {
-            let result = if probe.ok {
-                Cell::new("ok")
-            } else {
-                Cell::warning("FAIL")
-            };
+            let result = if probe.ok { Cell::new("ok") } else { Cell::warning("FAIL") };
             [Cell::new(&probe.name), result, Cell::new(&probe.detail)]
         })
         .collect();
@@ -103,21 +76,13 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color:
     }
     if !without_target.is_empty() {
         out.push('\n');
-        out.push_str(&output::without_target(
-            &without_target.iter().collect::<Vec<_>>(),
-        ));
+        out.push_str(&output::without_target(&without_target.iter().collect::<Vec<_>>()));
     }
     out
 }
 
 pub fn json(probes: &[Probe], without_target: &[Prompt]) -> Value {
-    let probes: Vec<Value> = probes
-        .iter()
-        .map(|p| json!({ "name": p.name, "ok": p.ok, "detail": p.detail }))
-        .collect();
-    let names: Vec<&str> = without_target
-        .iter()
-        .map(|prompt| prompt.prompt.as_str())
-        .collect();
+    let probes: Vec<Value> = probes.iter().map(|p| json!({ "name": p.name, "ok": p.ok, "detail": p.detail })).collect();
+    let names: Vec<&str> = without_target.iter().map(|prompt| prompt.prompt.as_str()).collect();
     json!({ "config": "ok", "probes": probes, "without_target": names })
 }

@@ -11,8 +11,8 @@ use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outgoing::{Outgoing, OutgoingError};
 pub use crate::outgoing::{BaseUrl, encode};
+use crate::outgoing::{Outgoing, OutgoingError};
 
 /// For one request in all; the receiver itself promises an answer within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,11 +37,7 @@ impl FromStr for Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Token(set)"
-        } else {
-            "Token(none)"
-        })
+        f.write_str(if self.0.is_some() { "Token(set)" } else { "Token(none)" })
     }
 }
 
@@ -52,18 +48,10 @@ pub enum ClientError {
     NoAnswer(#[from] OutgoingError),
     /// The receiver said no, and why.
     #[error("{message} ({code})")]
-    Refused {
-        status: StatusCode,
-        code: String,
-        message: String,
-    },
+    Refused { status: StatusCode, code: String, message: String },
     /// Somebody said something, but not in the receiver's words.
     #[error("{url} answered {status}: {text}")]
-    Unexpected {
-        url: String,
-        status: StatusCode,
-        text: String,
-    },
+    Unexpected { url: String, status: StatusCode, text: String },
 }
 
 pub struct Client {
@@ -94,26 +82,15 @@ impl Client {
     }
 
     /// A list of up to `limit` items that the receiver hands out in pages: `{"<items>": […], "next": …}`.
-    pub async fn list(
-        &self,
-        path: &str,
-        query: &str,
-        items: &str,
-        limit: u32,
-    ) -> Result<Value, ClientError> {
+    pub async fn list(&self, path: &str, query: &str, items: &str, limit: u32) -> Result<Value, ClientError> {
         const PAGE: usize = 500;
         let limit = limit as usize;
         let mut all = Vec::new();
         let mut next = Value::Null;
         loop {
             let page = PAGE.min(limit - all.len());
-            let cursor = next
-                .as_str()
-                .map(|cursor| format!("&cursor={}", encode(cursor)))
-                .unwrap_or_default();
-            let mut answer = self
-                .get(&format!("{path}?limit={page}{query}{cursor}"))
-                .await?;
+            let cursor = next.as_str().map(|cursor| format!("&cursor={}", encode(cursor))).unwrap_or_default();
+            let mut answer = self.get(&format!("{path}?limit={page}{query}{cursor}")).await?;
             let last = next;
             next = answer["next"].take();
             match answer[items].take() {
@@ -127,18 +104,12 @@ impl Client {
         }
     }
 
-    async fn json(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, ClientError> {
+    async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let (status, body) = self.request(method, path, body).await?;
         if !status.is_success() {
             return Err(self.refusal(status, &body));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| self.not_ours(status, format!("not JSON: {error}")))
+        serde_json::from_slice(&body).map_err(|error| self.not_ours(status, format!("not JSON: {error}")))
     }
 
     async fn request(
@@ -173,33 +144,17 @@ impl Client {
             message: String,
         }
         match serde_json::from_slice::<Body>(body) {
-            Ok(Body {
-                error: Reason { code, message },
-            }) => ClientError::Refused {
-                status,
-                code,
-                message,
-            },
+            Ok(Body { error: Reason { code, message } }) => ClientError::Refused { status, code, message },
             Err(_) => {
                 let text = String::from_utf8_lossy(body);
-                let line = text
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .chars()
-                    .take(200)
-                    .collect();
+                let line = text.lines().next().unwrap_or_default().chars().take(200).collect();
                 self.not_ours(status, line)
             }
         }
     }
 
     fn not_ours(&self, status: StatusCode, text: String) -> ClientError {
-        ClientError::Unexpected {
-            url: self.http.base().to_string(),
-            status,
-            text,
-        }
+        ClientError::Unexpected { url: self.http.base().to_string(), status, text }
     }
 }
 

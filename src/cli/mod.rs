@@ -97,6 +97,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
         if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
         probes.extend(check::probe_http(&config).await);
+        probes.extend(probe::probe_slack(&config).await);
     }
     match format {
         Output::Json => print_json(&check::json(&probes, &without_target))?,
@@ -109,10 +110,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
     }
     match probes.iter().filter(|probe| !probe.ok).count() {
         0 => Ok(()),
-        failed => Err(Failure::Failed(format!(
-            "{failed} of {} checks failed",
-            probes.len()
-        ))),
+        failed => Err(Failure::Failed(format!("{failed} of {} checks failed", probes.len()))),
     }
 }
 
@@ -120,15 +118,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
 async fn ask(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
-        Command::Register {
-            prompt,
-            version,
-            content_file,
-            contact,
-            staged_at,
-            known_good,
-            receiver,
-        } => {
+        Command::Register { prompt, version, content_file, contact, staged_at, known_good, receiver } => {
             let content = content_file.as_deref().map(read_content).transpose()?;
             let body = body([
                 ("version", version.into()),
@@ -139,35 +129,16 @@ async fn ask(command: Command) -> Result<(), Failure> {
             ]);
             let path = format!("/api/prompts/{}/versions", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |registered| {
-                output::registered(&registered)
-            })
+            show(&receiver, answer, |registered| output::registered(&registered))
         }
-        Command::Activate {
-            prompt,
-            version,
-            force,
-            operator,
-            receiver,
-        } => {
-            let body = body([
-                ("version", version.into()),
-                ("force", flag(force)),
-                ("operator", operator.operator.into()),
-            ]);
+        Command::Activate { prompt, version, force, operator, receiver } => {
+            let body =
+                body([("version", version.into()), ("force", flag(force)), ("operator", operator.operator.into())]);
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
         }
-        Command::Rollback {
-            prompt,
-            to,
-            from,
-            reason,
-            force,
-            operator,
-            receiver,
-        } => {
+        Command::Rollback { prompt, to, from, reason, force, operator, receiver } => {
             let body = body([
                 ("prompt", prompt.into()),
                 ("target_version", to.into()),
@@ -179,65 +150,27 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
             show(&receiver, answer, |flipped| output::rolled_back(&flipped))
         }
-        Command::Status {
-            prompt: Some(prompt),
-            receiver,
-            ..
-        } => {
-            let answer = connect(&receiver)?
-                .get(&format!("/api/prompts/{}", encode(&prompt)))
-                .await?;
+        Command::Status { prompt: Some(prompt), receiver, .. } => {
+            let answer = connect(&receiver)?.get(&format!("/api/prompts/{}", encode(&prompt))).await?;
             show(&receiver, answer, |prompt| output::prompt(&prompt, color()))
         }
-        Command::Status {
-            prompt: None,
-            without_target,
-            limit,
-            receiver,
-        } => {
-            let query = if without_target {
-                "&without_target=true"
-            } else {
-                ""
-            };
-            let answer = connect(&receiver)?
-                .list("/api/prompts", query, "prompts", limit)
-                .await?;
+        Command::Status { prompt: None, without_target, limit, receiver } => {
+            let query = if without_target { "&without_target=true" } else { "" };
+            let answer = connect(&receiver)?.list("/api/prompts", query, "prompts", limit).await?;
             show(&receiver, answer, |list| output::prompts(&list, color()))
         }
-        Command::Log {
-            prompt,
-            limit,
-            receiver,
-        } => {
+        Command::Log { prompt, limit, receiver } => {
             let path = format!("/api/prompts/{}/log", encode(&prompt));
-            let answer = connect(&receiver)?
-                .list(&path, "", "entries", limit)
-                .await?;
+            let answer = connect(&receiver)?.list(&path, "", "entries", limit).await?;
             show(&receiver, answer, |log| output::log(&log, color()))
         }
-        Command::Incidents {
-            id: Some(id),
-            receiver,
-            ..
-        } => {
-            let answer = connect(&receiver)?
-                .get(&format!("/api/incidents/{}", encode(&id)))
-                .await?;
-            show(&receiver, answer, |incident| {
-                output::incident(&incident, color())
-            })
+        Command::Incidents { id: Some(id), receiver, .. } => {
+            let answer = connect(&receiver)?.get(&format!("/api/incidents/{}", encode(&id))).await?;
+            show(&receiver, answer, |incident| output::incident(&incident, color()))
         }
-        Command::Incidents {
-            id: None,
-            open,
-            limit,
-            receiver,
-        } => {
+        Command::Incidents { id: None, open, limit, receiver } => {
             let query = if open { "&open=true" } else { "" };
-            let answer = connect(&receiver)?
-                .list("/api/incidents", query, "incidents", limit)
-                .await?;
+            let answer = connect(&receiver)?.list("/api/incidents", query, "incidents", limit).await?;
             show(&receiver, answer, |list| output::incidents(&list, color()))
         }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
@@ -257,29 +190,14 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
         }
-        Command::Pause {
-            prompt,
-            reason,
-            operator,
-            receiver,
-        } => {
-            let body = body([
-                ("prompt", prompt.into()),
-                ("reason", reason.into()),
-                ("operator", operator.operator.into()),
-            ]);
+        Command::Pause { prompt, reason, operator, receiver } => {
+            let body =
+                body([("prompt", prompt.into()), ("reason", reason.into()), ("operator", operator.operator.into())]);
             let answer = connect(&receiver)?.post("/api/pause", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
-        Command::Resume {
-            prompt,
-            operator,
-            receiver,
-        } => {
-            let body = body([
-                ("prompt", prompt.into()),
-                ("operator", operator.operator.into()),
-            ]);
+        Command::Resume { prompt, operator, receiver } => {
+            let body = body([("prompt", prompt.into()), ("operator", operator.operator.into())]);
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
@@ -299,14 +217,8 @@ fn connect(receiver: &Receiver) -> Result<Client, Failure> {
 
 /// A JSON object of what was given; what was not is left to the receiver.
 fn body<const N: usize>(fields: [(&str, Value); N]) -> Value {
-    let given = fields
-        .into_iter()
-        .filter(|(_, value)| !value.is_null() && value != "");
-    Value::Object(
-        given
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-    )
+    let given = fields.into_iter().filter(|(_, value)| !value.is_null() && value != "");
+    Value::Object(given.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn flag(set: bool) -> Value {
@@ -333,10 +245,7 @@ fn show<T: DeserializeOwned>(
         Output::Json => print_json(&answer),
         Output::Text => {
             let view = serde_json::from_value(answer).map_err(|error| {
-                Failure::Failed(format!(
-                    "cannot understand the answer of {}: {error}",
-                    receiver.url
-                ))
+                Failure::Failed(format!("cannot understand the answer of {}: {error}", receiver.url))
             })?;
             print(&text(view))
         }
@@ -359,6 +268,5 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn color() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,10 +1,24 @@
-//! `check --connect`: is Redis there and fit, and which prompts could not be rolled back?
+//! `check --connect`: are Redis and Slack there and fit, and which prompts could not be rolled back?
 
 use super::check::{Probe, StoreReport};
 use super::views::Prompt;
 use crate::config::Config;
 use crate::decision::Policy;
+use crate::slack::client::Slack;
 use crate::store::{Clock, Store, StoreError, Wanted, rfc3339};
+
+/// Looks at Slack, where it is configured: token, scopes, channels and user groups.
+pub async fn probe_slack(config: &Config) -> Vec<Probe> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Slack::new(&config.slack) {
+        Ok(None) => Vec::new(),
+        Ok(Some(slack)) => {
+            let probed = slack.probe(config).await.into_iter();
+            probed.map(|(name, ok, detail)| Probe { name, ok, detail }).collect()
+        }
+        Err(error) => vec![Probe { name: "slack".to_owned(), ok: false, detail: error.to_string() }],
+    }
+}
 
 /// Looks at Redis the way a receiver would: for `check --connect`.
 pub async fn probe(config: &Config) -> StoreReport {

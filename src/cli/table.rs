@@ -8,16 +8,12 @@ const RESET: &str = "\x1b[0m";
 /// Text made fit for a terminal: names, reasons and summaries come from others, and a control
 /// character among them could redraw the screen.
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// An RFC 3339 time in UTC to the second: `2026-11-21 00:38:12Z`.
 pub fn time(rfc3339: &str) -> String {
-    let seconds = rfc3339
-        .split_once('.')
-        .map_or(rfc3339.trim_end_matches('Z'), |(seconds, _)| seconds);
+    let seconds = rfc3339.split_once('.').map_or(rfc3339.trim_end_matches('Z'), |(seconds, _)| seconds);
     clean(&format!("{}Z", seconds.replacen('T', " ", 1)))
 }
 
@@ -29,10 +25,7 @@ pub struct Cell {
 
 impl Cell {
     pub fn new(text: &str) -> Self {
-        Self {
-            text: clean(text),
-            warn: false,
-        }
+        Self { text: clean(text), warn: false }
     }
 
     pub fn maybe(text: Option<&str>) -> Self {
@@ -45,10 +38,7 @@ impl Cell {
 
     /// Something a reader should not miss.
     pub fn warning(text: &str) -> Self {
-        Self {
-            warn: true,
-            ..Self::new(text)
-        }
+        Self { warn: true, ..Self::new(text) }
     }
 }
 
@@ -64,16 +54,8 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[Cell; N]], color: boo
     let mut out = String::new();
     for row in std::iter::once(&headings).chain(rows) {
         for (at, (cell, widest)) in row.iter().zip(widths).enumerate() {
-            let (on, off) = if color && cell.warn {
-                (BOLD_YELLOW, RESET)
-            } else {
-                ("", "")
-            };
-            let gap = if at + 1 < N {
-                widest - width(&cell.text) + 2
-            } else {
-                0
-            };
+            let (on, off) = if color && cell.warn { (BOLD_YELLOW, RESET) } else { ("", "") };
+            let gap = if at + 1 < N { widest - width(&cell.text) + 2 } else { 0 };
             out.push_str(&format!("{on}{}{off}{:gap$}", cell.text, ""));
         }
         out.truncate(out.trim_end_matches(' ').len());
@@ -97,10 +79,7 @@ mod tests {
             [Cell::new("a"), Cell::warning("none"), Cell::new("x")],
             [Cell::new("longer"), Cell::maybe(None), Cell::new("")],
         ];
-        assert_eq!(
-            table(["P", "Q", "R"], &rows, false),
-            "P       Q     R\na       none  x\nlonger  -\n"
-        );
+        assert_eq!(table(["P", "Q", "R"], &rows, false), "P       Q     R\na       none  x\nlonger  -\n");
         assert_eq!(
             table(["P", "Q", "R"], &rows, true),
             "P       Q     R\na       \x1b[1;33mnone\x1b[0m  x\nlonger  -\n"
@@ -109,10 +88,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
-        assert_eq!(
-            clean("a\x1b[2Jb\nc\u{9b}d"),
-            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d"
-        );
+        assert_eq!(clean("a\x1b[2Jb\nc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
     }
 
     #[test]

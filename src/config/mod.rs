@@ -217,25 +217,13 @@ impl Config {
     ///
     /// All that is wrong is reported together: unknown keys, wrong types, values that make no sense,
     /// secret files that cannot be read.
-    pub fn load(
-        path: Option<&Path>,
-        env: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = match path.map(std::fs::read_to_string).transpose() {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => {
-                let origin = Origin::File {
-                    path: path.unwrap_or(Path::new("")).to_owned(),
-                    line: None,
-                };
+                let origin = Origin::File { path: path.unwrap_or(Path::new("")).to_owned(), line: None };
                 let message = format!("cannot read the config file: {error}");
-                return Err(ConfigError {
-                    problems: vec![Problem {
-                        origin,
-                        key: String::new(),
-                        message,
-                    }],
-                });
+                return Err(ConfigError { problems: vec![Problem { origin, key: String::new(), message }] });
             }
         };
         let mut reader = Reader::new(path, &text, env);
@@ -296,21 +284,14 @@ impl Config {
                 min_replicas_acked: r.get("redis.min_replicas_acked", "0"),
                 wait_timeout: r.get("redis.wait_timeout", "1s"),
             },
-            prometheus: Prometheus {
-                url: some(base_url(r.get("prometheus.url", ""))),
-            },
+            prometheus: Prometheus { url: some(base_url(r.get("prometheus.url", ""))) },
             alertmanager: Alertmanager {
-                urls: r
-                    .get::<Vec<String>>("alertmanager.urls", "")
-                    .into_iter()
-                    .map(base_url)
-                    .collect(),
+                urls: r.get::<Vec<String>>("alertmanager.urls", "").into_iter().map(base_url).collect(),
             },
             labels: Labels {
                 prompt: r.get("labels.prompt", "prompt"),
                 version: r.get("labels.version", "version"),
-                severity_aliases: r
-                    .get_table("labels.severity_aliases", "warning=high,info=medium"),
+                severity_aliases: r.get_table("labels.severity_aliases", "warning=high,info=medium"),
             },
             slack: Slack {
                 bot_token: r.secret("slack.bot_token"),
@@ -331,9 +312,7 @@ impl Config {
                     (name, decider)
                 })
                 .collect(),
-            registry: Registry {
-                soak: r.get("registry.soak", "1h"),
-            },
+            registry: Registry { soak: r.get("registry.soak", "1h") },
             guards: Guards {
                 mode: r.get("guards.mode", "armed"),
                 confirm: r.get("guards.confirm", "alert"),
@@ -357,21 +336,13 @@ impl Config {
                 stage_hold: r.get("gradual.stage_hold", "10m"),
                 abort_query: some(r.get("gradual.abort_query", "")),
             },
-            canary: Canary {
-                stages: r.get("canary.stages", "1,5,25,100"),
-                hold: r.get("canary.hold", "10m"),
-            },
+            canary: Canary { stages: r.get("canary.stages", "1,5,25,100"), hold: r.get("canary.hold", "10m") },
             retention: Retention {
                 hot_versions: r.get("retention.hot_versions", "3"),
                 archive: some(r.get("retention.archive", "")),
             },
-            metrics: Metrics {
-                max_prompts: r.get("metrics.max_prompts", "20000"),
-            },
-            log: Log {
-                format: r.get("log.format", "text"),
-                level: r.get("log.level", "info"),
-            },
+            metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
+            log: Log { format: r.get("log.format", "text"), level: r.get("log.level", "info") },
         }
     }
 }
@@ -380,12 +351,7 @@ impl Config {
 /// that it is reported for its key.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
-        .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(ENV_PREFIX))
 }
 

@@ -31,33 +31,17 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(
-        path: Option<&'a Path>,
-        text: &'a str,
-        env: impl Iterator<Item = (String, String)>,
-    ) -> Self {
+    pub fn new(path: Option<&'a Path>, text: &'a str, env: impl Iterator<Item = (String, String)>) -> Self {
         // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the
         // command line has variables of its own: only names with a section are ours.
-        let env = env.filter(|(name, _)| {
-            name.strip_prefix(ENV_PREFIX)
-                .is_some_and(|rest| rest.contains("__"))
-        });
-        let mut reader = Self {
-            path,
-            file: BTreeMap::new(),
-            env: env.collect(),
-            known: BTreeMap::new(),
-            problems: Vec::new(),
-        };
+        let env = env.filter(|(name, _)| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__")));
+        let mut reader =
+            Self { path, file: BTreeMap::new(), env: env.collect(), known: BTreeMap::new(), problems: Vec::new() };
         let line_of = |offset: usize| 1 + text[..offset].matches('\n').count();
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let origin = reader.in_file(error.span().map(|span| line_of(span.start)));
-            reader.problems.push(Problem {
-                origin,
-                key: String::new(),
-                message: error.message().to_owned(),
-            });
+            reader.problems.push(Problem { origin, key: String::new(), message: error.message().to_owned() });
         }
         if errors.is_empty() {
             flatten(table.into_inner(), "", &line_of, &mut reader.file);
@@ -74,26 +58,14 @@ impl<'a> Reader<'a> {
     pub fn get<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let or_default = || T::from_text(default).expect("defaults are valid");
         let hide = |shown: String| {
-            if T::SECRET && shown != "\"\"" {
-                "a value that is not shown here".into()
-            } else {
-                shown
-            }
+            if T::SECRET && shown != "\"\"" { "a value that is not shown here".into() } else { shown }
         };
         let (origin, shown, value) = if let Some((origin, text)) = self.take_env(key) {
             (origin, hide(show_text(&text)), T::from_text(&text))
         } else if let Some(leaf) = self.file.remove(key) {
-            (
-                self.in_file(Some(leaf.line)),
-                hide(show(&leaf.value)),
-                T::from_toml(&leaf.value),
-            )
+            (self.in_file(Some(leaf.line)), hide(show(&leaf.value)), T::from_toml(&leaf.value))
         } else {
-            let shown = if default.is_empty() {
-                "nothing".into()
-            } else {
-                format!("the default {default:?}")
-            };
+            let shown = if default.is_empty() { "nothing".into() } else { format!("the default {default:?}") };
             (self.in_file(None), shown, Some(or_default()))
         };
         self.known.insert(key.to_owned(), (origin, shown));
@@ -112,19 +84,8 @@ impl<'a> Reader<'a> {
     /// A table whose names the user chooses, `default` if there is none of them.
     pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
         let prefix = format!("{key}.");
-        let names: Vec<String> = self
-            .file
-            .keys()
-            .filter_map(|k| k.strip_prefix(&prefix))
-            .map(str::to_owned)
-            .collect();
-        let emptied = matches!(
-            self.file.get(key),
-            Some(Leaf {
-                value: DeValue::Table(_),
-                ..
-            })
-        );
+        let names: Vec<String> = self.file.keys().filter_map(|k| k.strip_prefix(&prefix)).map(str::to_owned).collect();
+        let emptied = matches!(self.file.get(key), Some(Leaf { value: DeValue::Table(_), .. }));
         if emptied {
             self.file.remove(key);
         }
@@ -134,26 +95,17 @@ impl<'a> Reader<'a> {
         }
         let mut table = BTreeMap::new();
         for name in names {
-            let leaf = self
-                .file
-                .remove(&format!("{prefix}{name}"))
-                .expect("listed above");
+            let leaf = self.file.remove(&format!("{prefix}{name}")).expect("listed above");
             match T::from_toml(&leaf.value) {
                 Some(value) => drop(table.insert(unquote(&name), value)),
                 None => {
-                    let message =
-                        format!("found {}, expected {}", show(&leaf.value), T::expected());
+                    let message = format!("found {}, expected {}", show(&leaf.value), T::expected());
                     let origin = self.in_file(Some(leaf.line));
-                    self.problems.push(Problem {
-                        origin,
-                        key: format!("{prefix}{name}"),
-                        message,
-                    });
+                    self.problems.push(Problem { origin, key: format!("{prefix}{name}"), message });
                 }
             }
         }
-        self.known
-            .insert(key.to_owned(), (self.in_file(None), "a table".into()));
+        self.known.insert(key.to_owned(), (self.in_file(None), "a table".into()));
         table
     }
 
@@ -194,10 +146,7 @@ impl<'a> Reader<'a> {
             Some(path) => match std::fs::read_to_string(&path) {
                 Ok(text) => (file_key, text.trim_end_matches(['\r', '\n']).to_owned()),
                 Err(error) => {
-                    self.problem(
-                        &file_key,
-                        format!("cannot read {}: {error}", path.display()),
-                    );
+                    self.problem(&file_key, format!("cannot read {}: {error}", path.display()));
                     return None;
                 }
             },
@@ -205,10 +154,7 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             self.reject(&key, "a file that holds the secret, but that file is empty");
         } else if text.chars().any(char::is_control) {
-            self.problem(
-                &key,
-                "found a line break or control character, expected one line of text".into(),
-            );
+            self.problem(&key, "found a line break or control character, expected one line of text".into());
         }
         Some((key, text))
     }
@@ -231,15 +177,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn problem(&mut self, key: &str, message: String) {
-        let origin = self
-            .known
-            .get(key)
-            .map_or(Origin::Default, |(origin, _)| origin.clone());
-        self.problems.push(Problem {
-            origin,
-            key: key.to_owned(),
-            message,
-        });
+        let origin = self.known.get(key).map_or(Origin::Default, |(origin, _)| origin.clone());
+        self.problems.push(Problem { origin, key: key.to_owned(), message });
     }
 
     /// The names below `section`, which the user chooses, as `section.NAME.key`.
@@ -247,10 +186,7 @@ impl<'a> Reader<'a> {
         let mut names: Vec<String> = built_in.iter().map(|name| name.to_string()).collect();
         let prefix = format!("{section}.");
         for key in self.file.keys() {
-            if let Some((name, _)) = key
-                .strip_prefix(&prefix)
-                .and_then(|rest| rest.split_once('.'))
-            {
+            if let Some((name, _)) = key.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')) {
                 names.push(name.to_owned());
             } else if let Some(name) = key.strip_prefix(&prefix)
                 && matches!(self.file[key].value, DeValue::Table(_))
@@ -260,9 +196,7 @@ impl<'a> Reader<'a> {
         }
         let env_prefix = format!("{}__", env_name(section));
         for variable in self.env.keys() {
-            if let Some((name, _)) = variable
-                .strip_prefix(&env_prefix)
-                .and_then(|rest| rest.split_once("__"))
+            if let Some((name, _)) = variable.strip_prefix(&env_prefix).and_then(|rest| rest.split_once("__"))
                 && !names.iter().any(|known| env_word(known) == name)
             {
                 names.push(name.to_lowercase().replace('_', "-"));
@@ -281,21 +215,14 @@ impl<'a> Reader<'a> {
     /// What nobody asked for is unknown to us.
     pub fn finish(mut self) -> Result<(), ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
-            let is_section = self
-                .known
-                .keys()
-                .any(|known| known.starts_with(&format!("{key}.")));
+            let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
                 (DeValue::Table(_), true) => continue,
                 (value, true) => format!("found {}, expected a table", show(value)),
                 (_, false) => self.siblings(&key),
             };
             let origin = self.in_file(Some(leaf.line));
-            self.problems.push(Problem {
-                origin,
-                key,
-                message,
-            });
+            self.problems.push(Problem { origin, key, message });
         }
         if self.known.is_empty() {
             self.env.clear(); // the file could not be parsed, so no key was asked for
@@ -303,19 +230,9 @@ impl<'a> Reader<'a> {
         for name in std::mem::take(&mut self.env).into_keys() {
             let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
             let message = self.siblings(&key);
-            self.problems.push(Problem {
-                origin: Origin::Env(name),
-                key,
-                message,
-            });
+            self.problems.push(Problem { origin: Origin::Env(name), key, message });
         }
-        if self.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError {
-                problems: self.problems,
-            })
-        }
+        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
     }
 
     fn siblings(&self, key: &str) -> String {
@@ -333,11 +250,7 @@ impl<'a> Reader<'a> {
                 return format!("unknown key, [{section}] has {}", keys.join(", "));
             }
         }
-        let mut sections: Vec<&str> = self
-            .known
-            .keys()
-            .filter_map(|known| Some(known.split_once('.')?.0))
-            .collect();
+        let mut sections: Vec<&str> = self.known.keys().filter_map(|known| Some(known.split_once('.')?.0)).collect();
         sections.dedup();
         format!("unknown section, expected one of {}", sections.join(", "))
     }
@@ -350,10 +263,7 @@ impl<'a> Reader<'a> {
     }
 
     fn in_file(&self, line: Option<usize>) -> Origin {
-        self.path.map_or(Origin::Default, |path| Origin::File {
-            path: path.to_owned(),
-            line,
-        })
+        self.path.map_or(Origin::Default, |path| Origin::File { path: path.to_owned(), line })
     }
 
     /// A relative path in the file is meant from the file's own directory.
@@ -390,9 +300,7 @@ fn flatten<'a>(
         let line = line_of(name.span().start);
         let key = format!("{prefix}{}", quote(name.get_ref()));
         match value.into_inner() {
-            DeValue::Table(inner) if !inner.is_empty() => {
-                flatten(inner, &format!("{key}."), line_of, into)
-            }
+            DeValue::Table(inner) if !inner.is_empty() => flatten(inner, &format!("{key}."), line_of, into),
             value => drop(into.insert(key, Leaf { value, line })),
         }
     }
@@ -400,22 +308,12 @@ fn flatten<'a>(
 
 /// As TOML writes a key; so a dot inside a name never looks like a level.
 fn quote(name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare {
-        name.to_owned()
-    } else {
-        format!("{name:?}")
-    }
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_owned() } else { format!("{name:?}") }
 }
 
 fn unquote(name: &str) -> String {
-    name.strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(name)
-        .to_owned()
+    name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(name).to_owned()
 }
 
 fn env_word(word: &str) -> String {
@@ -423,10 +321,7 @@ fn env_word(word: &str) -> String {
 }
 
 fn env_name(key: &str) -> String {
-    format!(
-        "{ENV_PREFIX}{}",
-        key.split('.').map(env_word).collect::<Vec<_>>().join("__")
-    )
+    format!("{ENV_PREFIX}{}", key.split('.').map(env_word).collect::<Vec<_>>().join("__"))
 }
 
 fn show(value: &DeValue<'_>) -> String {
@@ -436,11 +331,7 @@ fn show(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Array(items) => {
-            let items: Vec<String> = items
-                .iter()
-                .take(20)
-                .map(|item| show(item.get_ref()))
-                .collect();
+            let items: Vec<String> = items.iter().take(20).map(|item| show(item.get_ref())).collect();
             format!("[{}]", items.join(", "))
         }
         DeValue::Table(_) => "a table".into(),

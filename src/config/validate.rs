@@ -11,10 +11,7 @@ impl Config {
     pub fn validate_supported(&self) -> Result<(), String> {
         match self.redis.mode {
             RedisMode::Standalone => Ok(()),
-            mode => Err(format!(
-                "redis.mode = \"{}\" is not supported yet",
-                mode.as_str()
-            )),
+            mode => Err(format!("redis.mode = \"{}\" is not supported yet", mode.as_str())),
         }
     }
 
@@ -30,58 +27,28 @@ impl Config {
     fn validate_server(&self, r: &mut Reader<'_>) {
         let server = &self.server;
         if !server.listen.ip().is_loopback() {
-            for (key, token) in [
-                ("webhook_token", &server.webhook_token),
-                ("api_token", &server.api_token),
-            ] {
+            for (key, token) in [("webhook_token", &server.webhook_token), ("api_token", &server.api_token)] {
                 let key = format!("server.{key}");
-                let why = format!(
-                    "a token, because server.listen {} is not a loopback address",
-                    server.listen
-                );
-                r.check(
-                    &key,
-                    token.is_some() || r.has_problem(&format!("{key}_file")),
-                    &why,
-                );
+                let why = format!("a token, because server.listen {} is not a loopback address", server.listen);
+                r.check(&key, token.is_some() || r.has_problem(&format!("{key}_file")), &why);
             }
         }
-        r.check(
-            "server.max_body_bytes",
-            server.max_body_bytes > 0,
-            "at least 1 byte",
-        );
-        r.check(
-            "server.max_connections",
-            server.max_connections > 0,
-            "at least 1",
-        );
-        let fits =
-            !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
-        r.check(
-            "server.request_timeout",
-            fits,
-            "more than 0 and less than 5s",
-        );
+        r.check("server.max_body_bytes", server.max_body_bytes > 0, "at least 1 byte");
+        r.check("server.max_connections", server.max_connections > 0, "at least 1");
+        let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
+        r.check("server.request_timeout", fits, "more than 0 and less than 5s");
     }
 
     fn validate_redis(&self, r: &mut Reader<'_>) {
         let redis = &self.redis;
         let one_password = redis.password.is_none() || !redis.url.has_password();
-        r.check(
-            "redis.url",
-            one_password,
-            "a URL without a password, because redis.password is set as well",
-        );
+        r.check("redis.url", one_password, "a URL without a password, because redis.password is set as well");
         let encrypted = redis.tls_ca_file.is_none() || redis.url.is_tls();
         r.check("redis.tls_ca_file", encrypted, "redis.url to be rediss://…");
         if let Some(path) = &redis.tls_ca_file
             && let Err(error) = std::fs::read(path)
         {
-            r.problem(
-                "redis.tls_ca_file",
-                format!("cannot read {}: {error}", path.display()),
-            );
+            r.problem("redis.tls_ca_file", format!("cannot read {}: {error}", path.display()));
         }
         r.check(
             "redis.namespace",
@@ -96,93 +63,44 @@ impl Config {
         );
         let wants_nodes = redis.mode != RedisMode::Standalone;
         let good_nodes = redis.nodes.iter().all(|node| is_host_and_port(node));
-        r.check(
-            "redis.nodes",
-            good_nodes && !(wants_nodes && redis.nodes.is_empty()),
-            "a list of \"host:port\"",
-        );
-        let fits =
-            !redis.wait_timeout.is_zero() && redis.wait_timeout < self.server.request_timeout;
-        r.check(
-            "redis.wait_timeout",
-            fits,
-            "more than 0 and less than server.request_timeout",
-        );
+        r.check("redis.nodes", good_nodes && !(wants_nodes && redis.nodes.is_empty()), "a list of \"host:port\"");
+        let fits = !redis.wait_timeout.is_zero() && redis.wait_timeout < self.server.request_timeout;
+        r.check("redis.wait_timeout", fits, "more than 0 and less than server.request_timeout");
     }
 
     fn validate_urls(&self, r: &mut Reader<'_>) {
         const EXPECTED: &str = "http://host:port or https://…, without credentials and query";
-        r.check(
-            "prometheus.url",
-            self.prometheus.url.as_deref().is_none_or(is_base_url),
-            EXPECTED,
-        );
-        r.check(
-            "alertmanager.urls",
-            self.alertmanager.urls.iter().all(|url| is_base_url(url)),
-            EXPECTED,
-        );
+        r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
+        r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();
-        r.check(
-            "guards.confirm",
-            can_ask,
-            "\"alert\", or prometheus.url to be set for \"requery\"",
-        );
+        r.check("guards.confirm", can_ask, "\"alert\", or prometheus.url to be set for \"requery\"");
     }
 
     fn validate_names(&self, r: &mut Reader<'_>) {
         let labels = &self.labels;
-        for (key, name) in [
-            ("labels.prompt", &labels.prompt),
-            ("labels.version", &labels.version),
-        ] {
-            r.check(
-                key,
-                is_label_name(name),
-                "a label name: letters, digits and _, not beginning with a digit",
-            );
+        for (key, name) in [("labels.prompt", &labels.prompt), ("labels.version", &labels.version)] {
+            r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
         }
-        r.check(
-            "labels.version",
-            labels.version != labels.prompt,
-            "another label than labels.prompt",
-        );
-        r.check(
-            "slack.incident_channel",
-            !self.slack.incident_channel.is_empty(),
-            "a channel such as \"#incidents\"",
-        );
+        r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
+        r.check("slack.incident_channel", !self.slack.incident_channel.is_empty(), "a channel such as \"#incidents\"");
         for name in self.deciders.keys() {
             let key = format!("deciders.{name}");
             if name == "system" {
-                r.problem(
-                    &key,
-                    "\"system\" is the receiver itself and cannot be configured".into(),
-                );
+                r.problem(&key, "\"system\" is the receiver itself and cannot be configured".into());
             } else if !is_decider_name(name) {
-                r.problem(
-                    &key,
-                    format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"),
-                );
+                r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
             }
         }
         let known = self.deciders.contains_key(&self.guards.fallback_decider);
         let names: Vec<&str> = self.deciders.keys().map(String::as_str).collect();
-        r.check(
-            "guards.fallback_decider",
-            known,
-            &format!("one of {}", names.join(", ")),
-        );
+        r.check("guards.fallback_decider", known, &format!("one of {}", names.join(", ")));
     }
 
     fn validate_times(&self, r: &mut Reader<'_>) {
         for (key, value) in [
             ("registry.soak", self.registry.soak),
-            (
-                "guards.max_auto_rollbacks_within",
-                self.guards.max_auto_rollbacks_within,
-            ),
+            ("guards.max_auto_rollbacks_within", self.guards.max_auto_rollbacks_within),
             ("incidents.forget_after", self.incidents.forget_after),
             ("verification.every", self.verification.every),
             ("gradual.stage_hold", self.gradual.stage_hold),
@@ -191,35 +109,19 @@ impl Config {
             r.check(key, !value.is_zero(), "a duration longer than 0");
         }
         let verification = &self.verification;
-        r.check(
-            "verification.deadline",
-            verification.deadline >= verification.every,
-            "at least verification.every",
-        );
+        r.check("verification.deadline", verification.deadline >= verification.every, "at least verification.every");
         r.check("verification.checks", verification.checks > 0, "at least 1");
         let possible = (1..=verification.checks).contains(&verification.healthy_in_a_row);
-        r.check(
-            "verification.healthy_in_a_row",
-            possible,
-            "from 1 to verification.checks",
-        );
+        r.check("verification.healthy_in_a_row", possible, "from 1 to verification.checks");
     }
 
     fn validate_steps(&self, r: &mut Reader<'_>) {
         let falling = self.gradual.stages.is_sorted_by(|a, b| a > b);
         let ends = self.gradual.stages.last() == Some(&0) && self.gradual.stages[0] < 100;
-        r.check(
-            "gradual.stages",
-            falling && ends,
-            "falling percentages below 100 that end with 0",
-        );
+        r.check("gradual.stages", falling && ends, "falling percentages below 100 that end with 0");
         let rising = self.canary.stages.is_sorted_by(|a, b| a < b);
         let ends = self.canary.stages.last() == Some(&100) && self.canary.stages[0] > 0;
-        r.check(
-            "canary.stages",
-            rising && ends,
-            "rising percentages above 0 that end with 100",
-        );
+        r.check("canary.stages", rising && ends, "rising percentages above 0 that end with 100");
         r.check(
             "retention.hot_versions",
             self.retention.hot_versions >= 2,
@@ -239,18 +141,14 @@ fn is_host_and_port(node: &str) -> bool {
     let Some((host, port)) = node.rsplit_once(':') else {
         return false;
     };
-    !host.is_empty()
-        && !host.contains(['/', '@', ' '])
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
+    !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn is_base_url(url: &str) -> bool {
     url.parse::<hyper::Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
-            && uri
-                .authority()
-                .is_some_and(|authority| !authority.as_str().contains('@'))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
             && uri.query().is_none()
     })
 }
@@ -263,7 +161,5 @@ fn is_label_name(name: &str) -> bool {
 fn is_decider_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }

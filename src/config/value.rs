@@ -93,10 +93,7 @@ impl Setting for u8 {
     }
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
-        integer(value)?
-            .try_into()
-            .ok()
-            .filter(|percent| *percent <= 100)
+        integer(value)?.try_into().ok().filter(|percent| *percent <= 100)
     }
 }
 
@@ -114,9 +111,7 @@ impl Setting for Bytes {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (count, unit) = text.split_at(digits);
         let scale: usize = match unit.trim_start() {
             "" | "B" => 1,
@@ -145,19 +140,11 @@ impl<T: Setting> Setting for Vec<T> {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(T::from_text)
-            .collect()
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::from_text).collect()
     }
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
-        value
-            .as_array()?
-            .iter()
-            .map(|item| T::from_toml(item.get_ref()))
-            .collect()
+        value.as_array()?.iter().map(|item| T::from_toml(item.get_ref())).collect()
     }
 }
 
@@ -190,9 +177,7 @@ impl RedisUrl {
     }
 
     pub(super) fn has_password(&self) -> bool {
-        self.expose()
-            .into_connection_info()
-            .is_ok_and(|info| info.redis_settings().password().is_some())
+        self.expose().into_connection_info().is_ok_and(|info| info.redis_settings().password().is_some())
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -203,9 +188,7 @@ impl RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let (rest, query) = rest
-            .split_once('?')
-            .map_or((rest, ""), |(rest, _)| (rest, "?***"));
+        let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
         match rest.rsplit_once('@') {
             Some((_, host)) => write!(f, "{scheme}://***@{host}{query}"),
             None => write!(f, "{scheme}://{rest}{query}"),
@@ -225,9 +208,7 @@ impl Setting for RedisUrl {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let known = ["redis://", "rediss://", "redis+unix://"]
-            .iter()
-            .any(|scheme| text.starts_with(scheme));
+        let known = ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme));
         (known && text.into_connection_info().is_ok()).then(|| Self(text.to_owned()))
     }
 }
@@ -317,26 +298,12 @@ mod tests {
 
     #[test]
     fn byte_sizes_in_both_spellings() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("1024", 1024),
-            ("1kB", 1000),
-            ("512KiB", 524_288),
-            ("16MiB", 16 << 20),
-            ("2 GiB", 2 << 30),
-        ] {
+        for (text, bytes) in
+            [("0", 0), ("1024", 1024), ("1kB", 1000), ("512KiB", 524_288), ("16MiB", 16 << 20), ("2 GiB", 2 << 30)]
+        {
             assert_eq!(Bytes::from_text(text).map(|b| b.0), Some(bytes), "{text}");
         }
-        for text in [
-            "",
-            "MiB",
-            "-1",
-            "1.5MiB",
-            "1mb",
-            "1 MiBs",
-            "99999999999999999999",
-            "18446744073709551615GiB",
-        ] {
+        for text in ["", "MiB", "-1", "1.5MiB", "1mb", "1 MiBs", "99999999999999999999", "18446744073709551615GiB"] {
             assert!(Bytes::from_text(text).is_none(), "{text}");
         }
     }
@@ -345,14 +312,8 @@ mod tests {
     fn a_redis_url_shows_itself_without_password() {
         for (url, shown) in [
             ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
-            (
-                "rediss://user:p%40ss@redis.example:6380/2",
-                "rediss://***@redis.example:6380/2",
-            ),
-            (
-                "redis+unix:///run/redis.sock?db=1&pass=hunter2",
-                "redis+unix:///run/redis.sock?***",
-            ),
+            ("rediss://user:p%40ss@redis.example:6380/2", "rediss://***@redis.example:6380/2"),
+            ("redis+unix:///run/redis.sock?db=1&pass=hunter2", "redis+unix:///run/redis.sock?***"),
         ] {
             let parsed = RedisUrl::from_text(url).expect(url);
             assert_eq!(parsed.to_string(), shown);
@@ -360,13 +321,7 @@ mod tests {
             assert_eq!(parsed.expose(), url);
             assert_eq!(parsed.has_password(), url != shown, "{url}");
         }
-        for url in [
-            "",
-            "127.0.0.1:6379",
-            "http://127.0.0.1",
-            "redis://",
-            "redis://host:port",
-        ] {
+        for url in ["", "127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis://host:port"] {
             assert!(RedisUrl::from_text(url).is_none(), "{url}");
         }
     }

@@ -20,13 +20,7 @@ pub enum Event {
         force: bool,
     },
     /// A person answers an incident's question.
-    Decide {
-        incident: IncidentId,
-        choice: Choice,
-        operator: String,
-        target: Option<VersionName>,
-        force: bool,
-    },
+    Decide(Decide),
     /// A wake-up of an incident came due.
     Timer {
         incident: IncidentId,
@@ -63,6 +57,7 @@ pub struct Alert {
     pub runbook_url: String,
     pub dashboard_url: String,
     pub generator_url: String,
+    pub alertmanager_url: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +76,20 @@ pub struct Register {
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     pub known_good: bool,
+}
+
+/// A person's answer to an incident's question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decide {
+    pub incident: IncidentId,
+    pub choice: Choice,
+    /// Their name, for the log and for people.
+    pub operator: String,
+    /// Approve: the version to go back to.
+    pub target: Option<VersionName>,
+    pub force: bool,
+    /// The question that was answered, where it is known: an answer to an earlier one is stale.
+    pub ask: Option<u32>,
 }
 
 /// What a person may answer to an incident.

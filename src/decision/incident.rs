@@ -167,6 +167,8 @@ pub struct AlertRecord {
     pub runbook_url: String,
     pub dashboard_url: String,
     pub generator_url: String,
+    /// Where the Alertmanager that sent it is reached by people.
+    pub alertmanager_url: String,
 }
 
 impl AlertRecord {
@@ -191,6 +193,7 @@ impl AlertRecord {
             runbook_url: alert.runbook_url.clone(),
             dashboard_url: alert.dashboard_url.clone(),
             generator_url: alert.generator_url.clone(),
+            alertmanager_url: alert.alertmanager_url.clone(),
         }
     }
 
@@ -265,6 +268,8 @@ pub struct Incident {
     pub version: VersionName,
     /// Where a rollback would go, or went.
     pub target: Option<VersionName>,
+    /// All versions that a rollback could go to without force, the target first.
+    pub choices: Vec<VersionName>,
     pub phase: Phase,
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,

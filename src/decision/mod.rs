@@ -16,7 +16,7 @@ pub use decide::{
     AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
     Routing, Served, Snapshot, Wake, decide,
 };
-pub use event::{Alert, AlertStatus, Choice, Event, Register, Rollback};
+pub use event::{Alert, AlertStatus, Choice, Decide, Event, Register, Rollback};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;

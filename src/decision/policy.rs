@@ -43,6 +43,8 @@ impl Policy {
     pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
     /// Versions kept in a prompt's state; beyond, the ones longest out of use are forgotten.
     pub const MAX_VERSIONS: usize = 64;
+    /// Versions offered to go back to.
+    pub const MAX_CHOICES: usize = 10;
     /// Alerts kept in one incident; a version with more firing is bad enough.
     pub const MAX_ALERTS: usize = 64;
     /// Notes kept in one incident; beyond, the oldest but the first are dropped.

@@ -12,7 +12,7 @@ use super::Context;
 use super::reply::{Failure, Reply, json};
 use super::views;
 use crate::decision::{
-    Answer, Choice, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
+    Answer, Choice, Decide, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::{Wanted, rfc3339};
@@ -75,11 +75,12 @@ pub struct Query(HashMap<String, String>);
 
 impl Query {
     pub fn parse(text: Option<&str>) -> Self {
-        let decode = |text: &str| {
-            percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
-        };
+        let decode =
+            |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
         let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
+        )
     }
 
     fn limit(&self) -> Result<usize> {
@@ -269,7 +270,8 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
     }
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else { return Err(no_incident(&id)) };
-    let event = Event::Decide { incident: id.clone(), choice, operator, target, force: request.force };
+    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };
+    let event = Event::Decide(click);
     let handled = context.engine.handle(&incident.prompt, &event).await?;
     match &handled.answer {
         Answer::Decided(phase) => {

@@ -1,7 +1,7 @@
 //! Bearer tokens.
 
-use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::StatusCode;
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
@@ -19,7 +19,8 @@ pub fn check(headers: &HeaderMap, token: Option<&SecretString>) -> Result<(), Fa
     if right {
         return Ok(());
     }
-    let message = if given.is_some() { "wrong bearer token" } else { "expected the header Authorization: Bearer TOKEN" };
+    let message =
+        if given.is_some() { "wrong bearer token" } else { "expected the header Authorization: Bearer TOKEN" };
     Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
 }
 
@@ -37,7 +38,9 @@ mod tests {
         };
         assert!(with("Bearer s3cret"));
         assert!(with("bearer s3cret"));
-        for wrong in ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "Bearer S3CRET"] {
+        for wrong in
+            ["", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "Bearer S3CRET"]
+        {
             assert!(!with(wrong), "{wrong:?}");
         }
         assert!(check(&HeaderMap::new(), Some(&token)).is_err());

@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod reply;
 mod route;
+mod slack;
 mod views;
 mod webhook;
 
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::clicks::Clicks;
 use crate::config::{Config, Labels};
 use crate::engine::{Engine, Readiness};
 
@@ -45,10 +47,24 @@ pub struct Context {
     request_timeout: Duration,
     max_prompts: usize,
     readiness: watch::Receiver<Readiness>,
+    slack: Option<SlackClicks>,
+}
+
+/// Interactions by HTTP: where `slack.signing_secret` is configured.
+#[derive(Debug)]
+struct SlackClicks {
+    signing_secret: SecretString,
+    clicks: Arc<Clicks>,
 }
 
 impl Context {
-    pub fn new(config: &Config, engine: Arc<Engine>, readiness: watch::Receiver<Readiness>) -> Self {
+    pub fn new(
+        config: &Config,
+        engine: Arc<Engine>,
+        readiness: watch::Receiver<Readiness>,
+        clicks: Option<Arc<Clicks>>,
+    ) -> Self {
+        let slack = config.slack.signing_secret.clone().zip(clicks);
         Self {
             engine,
             routes: route::Routes::new(),
@@ -59,6 +75,7 @@ impl Context {
             request_timeout: config.server.request_timeout,
             max_prompts: config.metrics.max_prompts as usize,
             readiness,
+            slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
     }
 }
@@ -121,7 +138,12 @@ impl Connections {
 }
 
 /// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, context: Context, max_connections: usize, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    context: Context,
+    max_connections: usize,
+    shutdown: impl Future<Output = ()>,
+) {
     let context = Arc::new(context);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Connections {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, webhook};
+use super::{Context, auth, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -32,6 +32,7 @@ enum Route {
     Decide,
     Pause,
     Resume,
+    Slack,
     Metrics,
     Healthy,
     Ready,
@@ -57,6 +58,7 @@ impl Routes {
             ("/api/incidents/{id}/decide", Route::Decide),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
+            ("/slack/interactions", Route::Slack),
             ("/metrics", Route::Metrics),
             ("/-/healthy", Route::Healthy),
             ("/-/ready", Route::Ready),
@@ -107,8 +109,14 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     let expected = match route {
-        Route::Webhook | Route::Rollback | Route::Versions | Route::Activate | Route::Decide | Route::Pause
-        | Route::Resume => Method::POST,
+        Route::Webhook
+        | Route::Rollback
+        | Route::Versions
+        | Route::Activate
+        | Route::Decide
+        | Route::Pause
+        | Route::Resume
+        | Route::Slack => Method::POST,
         _ => Method::GET,
     };
     if head.method != expected {
@@ -117,7 +125,8 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
     }
     match route {
         Route::Webhook => auth::check(&head.headers, context.webhook_token.as_ref())?,
-        Route::Metrics | Route::Healthy | Route::Ready => {}
+        // Slack signs its body
+        Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => {}
         _ => auth::check(&head.headers, context.api_token.as_ref())?,
     }
     let query = Query::parse(head.uri.query());
@@ -126,7 +135,8 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         return get(context, route, &parameter, &query).await;
     }
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    let bytes = read(incoming, declared, context.max_body_bytes).await?;
+    let max = if route == Route::Slack { slack::MAX_BODY } else { context.max_body_bytes };
+    let bytes = read(incoming, declared, max).await?;
     whole();
     match route {
         Route::Webhook => {
@@ -135,6 +145,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
             context.engine.metrics.webhook(start.elapsed());
             answer
         }
+        Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
         Route::Rollback => api::rollback(context, &bytes).await,
         Route::Versions => api::register(context, &parameter, &bytes).await,
         Route::Activate => api::activate(context, &parameter, &bytes).await,
@@ -170,7 +181,8 @@ async fn metrics(context: &Context) -> Result<Reply, Failure> {
             None
         }
     };
-    let body = context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
+    let body =
+        context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
     Ok(reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body))
 }
 
@@ -185,7 +197,7 @@ async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
 /// Reads the whole body, which may be at most `max` bytes.
 async fn read(incoming: Incoming, declared: Option<u64>, max: usize) -> Result<Bytes, Failure> {
     let too_large = || {
-        let message = format!("the body is larger than server.max_body_bytes ({max})");
+        let message = format!("the body is larger than {max} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     };
     // said to be too large: not worth reading

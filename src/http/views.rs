@@ -57,8 +57,11 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
             })
         })
         .collect();
-    let routing: serde_json::Map<String, Value> =
-        snapshot.routing.iter().map(|(v, percent)| (v.clone(), percent.parse::<u8>().map_or(Value::Null, Value::from))).collect();
+    let routing: serde_json::Map<String, Value> = snapshot
+        .routing
+        .iter()
+        .map(|(v, percent)| (v.clone(), percent.parse::<u8>().map_or(Value::Null, Value::from)))
+        .collect();
     json!({
         "prompt": snapshot.prompt.as_str(),
         "active": name(active),
@@ -118,9 +121,10 @@ pub fn incident_row(incident: &Incident) -> Value {
 /// An incident with all that happened to it.
 pub fn incident(incident: &Incident) -> Value {
     let mut view = incident_row(incident);
-    let events = incident.notes.iter().map(|note| {
-        json!({ "at": rfc3339(note.at), "kind": note.kind.as_str(), "text": note.text })
-    });
+    let events = incident
+        .notes
+        .iter()
+        .map(|note| json!({ "at": rfc3339(note.at), "kind": note.kind.as_str(), "text": note.text }));
     view["events"] = events.collect();
     view["alerts"] = incident.alerts.iter().map(alert).collect();
     view

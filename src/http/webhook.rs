@@ -43,7 +43,8 @@ struct Group {
 
 pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
-    let delivered = payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
+    let delivered =
+        payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
     let mut outcomes: Vec<Option<AlertOutcome>> = delivered.iter().map(ignored).collect();
 
     // criticals first: a rollback does not wait for a thousand observations
@@ -82,7 +83,8 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let results = delivered.iter().zip(&outcomes).map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
+    let results =
+        delivered.iter().zip(&outcomes).map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
     Ok(json(StatusCode::OK, &Results { results }))
 }
 

@@ -4,3 +4,4 @@ pub mod act;
 pub mod health;
 pub mod look;
 mod page;
+pub mod slack;

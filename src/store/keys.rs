@@ -125,6 +125,26 @@ impl Keys {
         self.key("parked", "")
     }
 
+    /// Hash: what the outside world knows of an incident.
+    pub fn sync(&self, incident: &IncidentId) -> String {
+        self.key("sync", &incident.0)
+    }
+
+    /// Exists while a channel must not be posted to.
+    pub fn pace(&self, channel: &str) -> String {
+        self.key("pace", channel)
+    }
+
+    /// Exists while something must not be done again.
+    pub fn once(&self, what: &str) -> String {
+        self.key("once", what)
+    }
+
+    /// The members of a user group, for a short while.
+    pub fn group(&self, group: &str) -> String {
+        self.key("group", group)
+    }
+
     /// Written where only the writing matters: before WAIT when there is nothing else to wait for, and to learn
     /// whether writing is possible.
     pub fn fence(&self) -> String {

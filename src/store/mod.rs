@@ -7,10 +7,11 @@ pub mod record;
 pub mod schedule;
 mod script;
 mod selftest;
+pub mod sync;
 pub mod watch;
 
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -54,8 +55,20 @@ pub enum StoreError {
 impl StoreError {
     /// What [`StoreError::Unavailable`] may be, as metric label.
     pub const KINDS: [&'static str; 14] = [
-        "timeout", "connection", "auth", "loading", "readonly", "masterdown", "noperm", "oom", "misconf", "noreplicas",
-        "maxclients", "protocol", "not_replicated", "error",
+        "timeout",
+        "connection",
+        "auth",
+        "loading",
+        "readonly",
+        "masterdown",
+        "noperm",
+        "oom",
+        "misconf",
+        "noreplicas",
+        "maxclients",
+        "protocol",
+        "not_replicated",
+        "error",
     ];
 
     /// The metric label of a fault of Redis; `None` for what is no fault of Redis.
@@ -74,6 +87,9 @@ impl StoreError {
 
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
+        if error.code() == Some("WRONGTYPE") {
+            return Self::Broken { key: "a key".to_owned(), detail: "holds the wrong type".to_owned() };
+        }
         let kind = match error.kind() {
             _ if error.is_timeout() => "timeout",
             ErrorKind::Io => "connection",
@@ -135,6 +151,8 @@ pub struct Store {
     scripts: Scripts,
     waiters: Option<Waiters>,
     clock: Clock,
+    /// Each commit that touches an incident wakes whoever tells Slack.
+    announces: bool,
 }
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
@@ -173,7 +191,14 @@ impl Store {
             scripts: Scripts::new(),
             waiters,
             clock,
+            announces: false,
         })
+    }
+
+    /// Slack is configured: wake its worker, too.
+    #[must_use]
+    pub fn announcing(self, announces: bool) -> Self {
+        Self { announces, ..self }
     }
 
     pub fn keys(&self) -> &Keys {
@@ -190,12 +215,7 @@ impl Store {
     }
 
     /// Reads all of one prompt in one round trip. `window` is that of the budget.
-    pub async fn load(
-        &self,
-        prompt: &PromptName,
-        window: Duration,
-        wanted: Wanted<'_>,
-    ) -> Result<Loaded, StoreError> {
+    pub async fn load(&self, prompt: &PromptName, window: Duration, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
         let keys = &self.keys;
         let mut names =
             vec![keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.paused(), keys.automatic()];
@@ -372,9 +392,13 @@ impl Store {
             });
             cmd.arg(message.to_string());
         }
-        cmd.arg(commit.wakes.len());
+        let told = if self.announces { commit.incidents.as_slice() } else { &[] };
+        cmd.arg(commit.wakes.len() + told.len());
         for wake in &commit.wakes {
             cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
+        }
+        for write in told {
+            cmd.arg(schedule::Work::Slack.member(&write.incident.id)).arg(schedule::slack_turn(&write.incident).0);
         }
         cmd.arg(commit.content.len());
         for (_, content) in &commit.content {
@@ -474,7 +498,9 @@ impl Fields {
     }
 
     fn text(&mut self) -> Option<String> {
-        self.bytes().map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        self.bytes().map(|bytes| {
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Option<T> {

@@ -215,11 +215,9 @@ impl Store {
             Some(cursor) => command.arg(format!("({cursor}")),
         };
         command.arg("-").arg("COUNT").arg(limit + 1);
-        let entries: Vec<(String, Vec<(String, String)>)> =
-            self.link.read(&command).await?;
+        let entries: Vec<(String, Vec<(String, String)>)> = self.link.read(&command).await?;
         let more = entries.len() > limit;
-        let items: Vec<_> =
-            entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
+        let items: Vec<_> = entries.into_iter().take(limit).map(|(id, fields)| LoggedChange { id, fields }).collect();
         let next = if more { items.last().map(|entry| entry.id.clone()) } else { None };
         Ok(Page { items, next })
     }
@@ -307,7 +305,8 @@ impl Store {
     /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan.
     pub async fn scan_active(&self, cursor: u64) -> Result<(u64, Vec<PromptName>), StoreError> {
         let prefix = self.keys.active_prefix();
-        let pattern: String = prefix.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+        let pattern: String =
+            prefix.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(format!("{pattern}*")).arg("COUNT").arg(500);
         let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;

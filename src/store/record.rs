@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::decision::incident::{AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase};
+use crate::decision::incident::{
+    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
+};
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
@@ -103,18 +105,54 @@ fn keep_unknown(new: &mut Value, old: &Value) {
 
 /// Items of lists are told apart by what names them.
 fn same_item(new: &Value, old: &Value) -> bool {
-    ["id", "fingerprint", "version", "seq"].iter().find_map(|key| Some((new.get(key)?, old.get(key)?))).is_some_and(
-        |(new, old)| new == old,
-    )
+    ["id", "fingerprint", "version", "seq"]
+        .iter()
+        .find_map(|key| Some((new.get(key)?, old.get(key)?)))
+        .is_some_and(|(new, old)| new == old)
 }
 
 /// Optional fields of this schema: absent means empty, not "unknown to the writer".
 const KNOWN: &[&str] = &[
-    "serving", "versions", "incidents", "strays", "suppressed", "last_rollback", "registered", "first_active",
-    "last_active", "soak_from", "known_good", "quarantine", "contact", "staged_at", "has_content", "marked", "incident",
-    "target", "closed_at", "deadline", "quiet_since", "held", "flip", "decided_by", "ask", "escalations", "alerts",
-    "notes", "starts_at", "summary", "description", "value", "verify", "runbook_url", "dashboard_url", "generator_url",
-    "listed", "absent_since",
+    "serving",
+    "versions",
+    "incidents",
+    "strays",
+    "suppressed",
+    "last_rollback",
+    "registered",
+    "first_active",
+    "last_active",
+    "soak_from",
+    "known_good",
+    "quarantine",
+    "contact",
+    "staged_at",
+    "has_content",
+    "marked",
+    "incident",
+    "target",
+    "closed_at",
+    "deadline",
+    "quiet_since",
+    "held",
+    "flip",
+    "decided_by",
+    "ask",
+    "escalations",
+    "alerts",
+    "notes",
+    "starts_at",
+    "summary",
+    "description",
+    "value",
+    "verify",
+    "runbook_url",
+    "dashboard_url",
+    "generator_url",
+    "listed",
+    "absent_since",
+    "choices",
+    "alertmanager_url",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -370,6 +408,8 @@ struct IncidentRecord {
     version: VersionName,
     #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
     target: Option<VersionName>,
+    #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<VersionName>,
     #[serde(with = "phase")]
     phase: Phase,
     #[serde(with = "at")]
@@ -464,6 +504,8 @@ struct Alert {
     dashboard_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     generator_url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    alertmanager_url: String,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,19 +6,22 @@ use std::time::Duration;
 use redis::FromRedisValue;
 
 use super::{Store, StoreError, array, millis};
-use crate::decision::{IncidentId, PromptName, Timestamp};
+use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 
 /// Kinds of work, done by separate workers: one that hangs never delays another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Deadlines, observations, queries.
     Act,
+    /// Telling people in Slack.
+    Slack,
 }
 
 impl Work {
     fn suffix(self) -> &'static str {
         match self {
             Work::Act => "|act",
+            Work::Slack => "|slack",
         }
     }
 
@@ -28,12 +31,23 @@ impl Work {
     }
 }
 
+/// When Slack is to be told of an incident: at once, but the backlog of an outage goes by severity, then by time.
+pub fn slack_turn(incident: &Incident) -> Timestamp {
+    const RANK: Duration = Duration::from_secs(365 * 24 * 3_600);
+    let ranks = match incident.severity {
+        Severity::Critical => 2,
+        Severity::High => 1,
+        Severity::Medium => 0,
+    };
+    incident.opened_at.minus(RANK * ranks)
+}
+
 /// A wake-up that is ours until the lease expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub incident: IncidentId,
-    member: String,
-    token: String,
+    pub(super) member: String,
+    pub(super) token: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub struct Scripts {
     pub claim: Source,
     pub finish: Source,
     pub selftest: Source,
+    pub sync: Source,
 }
 
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Scripts {
             claim: Source::new(include_str!("claim.lua")),
             finish: Source::new(include_str!("finish.lua")),
             selftest: Source::new(include_str!("selftest.lua")),
+            sync: Source::new(include_str!("sync.lua")),
         }
     }
 }

@@ -8,6 +8,7 @@ local tries = {
   { 'TIME' },
   { 'TYPE', KEYS[1] },
   { 'SET', KEYS[1], '1', 'PX', '60000' },
+  { 'PEXPIRE', KEYS[1], '60000' },
   { 'GET', KEYS[1] },
   { 'HSET', KEYS[2], 'a', '1' },
   { 'HGET', KEYS[2], 'a' },

@@ -63,13 +63,15 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let mut denied: Vec<String> = scripted.chunks(2).filter_map(|pair| Some(pair.first()?.to_lowercase())).collect();
+        let mut denied: Vec<String> =
+            scripted.chunks(2).filter_map(|pair| Some(pair.first()?.to_lowercase())).collect();
 
         // what is not sent from scripts; one at a time, so that each is named
         let [string, hash, zset, stream] = scratch;
-        let plain: [(&str, Vec<&str>); 14] = [
+        let plain: [(&str, Vec<&str>); 15] = [
             ("get", vec![&string]),
             ("set", vec![&string, "1", "PX", "1"]),
+            ("pttl", vec![&string]),
             ("hget", vec![&hash, "a"]),
             ("hset", vec![&hash, "a", "1"]),
             ("hdel", vec![&hash, "a"]),

@@ -8,13 +8,7 @@ use crate::stub::{Stub, fails, free_address, program, stdout, succeeds};
 fn check_reads_the_config() {
     succeeds(&program(&["check"]).output().unwrap(), "config: ok\n");
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prompt-rollback.toml");
-    succeeds(
-        &program(&["check"])
-            .env("PROMPT_ROLLBACK_CONFIG", shipped)
-            .output()
-            .unwrap(),
-        "config: ok\n",
-    );
+    succeeds(&program(&["check"]).env("PROMPT_ROLLBACK_CONFIG", shipped).output().unwrap(), "config: ok\n");
     for command in ["check", "serve"] {
         let output = program(&[command, "--config", shipped])
             .env("PROMPT_ROLLBACK_SERVER__LISTEN", "0.0.0.0:8000")
@@ -30,9 +24,7 @@ fn check_reads_the_config() {
              error: {shipped}: server.api_token: found nothing, expected a token, because server.listen 0.0.0.0:8000 is not a loopback address\n"
             ),
         );
-        let output = program(&[command, "--config", "/nonexistent.toml"])
-            .output()
-            .unwrap();
+        let output = program(&[command, "--config", "/nonexistent.toml"]).output().unwrap();
         fails(
             &output,
             2,
@@ -43,11 +35,7 @@ fn check_reads_the_config() {
             .env("PROMPT_ROLLBACK_REDIS__NODES", "a:1")
             .output()
             .unwrap();
-        fails(
-            &output,
-            2,
-            "error: redis.mode = \"cluster\" is not supported yet\n",
-        );
+        fails(&output, 2, "error: redis.mode = \"cluster\" is not supported yet\n");
     }
 }
 
@@ -55,74 +43,27 @@ fn check_reads_the_config() {
 fn check_connects_to_prometheus_and_each_alertmanager() {
     let good = Stub::start(&[
         ("GET /-/ready", 200, json!("Prometheus Server is Ready.")),
-        (
-            "GET /api/v1/status/buildinfo",
-            200,
-            json!({"status": "success", "data": {"version": "2.42.0"}}),
-        ),
-        (
-            "GET /api/v2/status",
-            200,
-            json!({"versionInfo": {"version": "0.25.0"}}),
-        ),
+        ("GET /api/v1/status/buildinfo", 200, json!({"status": "success", "data": {"version": "2.42.0"}})),
+        ("GET /api/v2/status", 200, json!({"versionInfo": {"version": "0.25.0"}})),
     ]);
-    let other = Stub::start(&[
-        ("GET /-/ready", 200, json!("ok")),
-        ("GET /api/v2/status", 200, json!({"status": "up"})),
-    ]);
+    let other =
+        Stub::start(&[("GET /-/ready", 200, json!("ok")), ("GET /api/v2/status", 200, json!({"status": "up"}))]);
     let gone = free_address();
     let output = program(&["check", "--connect"])
         .env("PROMPT_ROLLBACK_PROMETHEUS__URL", good.url())
-        .env(
-            "PROMPT_ROLLBACK_ALERTMANAGER__URLS",
-            format!("{},{},http://{gone}", good.url(), other.url()),
-        )
-        .env(
-            "PROMPT_ROLLBACK_REDIS__URL",
-            format!("redis://{}", free_address()),
-        )
+        .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", format!("{},{},http://{gone}", good.url(), other.url()))
+        .env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{}", free_address()))
         .output()
         .unwrap();
     let text = stdout(&output);
     let line = |name: &str, detail: &str| {
-        let found = text
-            .lines()
-            .find(|line| line.starts_with(name) && line.contains(detail));
-        found
-            .unwrap_or_else(|| panic!("{name} {detail} in {text}"))
-            .split_whitespace()
-            .nth(1)
-            .unwrap()
-            .to_owned()
+        let found = text.lines().find(|line| line.starts_with(name) && line.contains(detail));
+        found.unwrap_or_else(|| panic!("{name} {detail} in {text}")).split_whitespace().nth(1).unwrap().to_owned()
     };
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("config: ok\n"), "{text}");
-    assert_eq!(
-        line(
-            "prometheus",
-            &format!("{} is ready, version 2.42.0", good.url())
-        ),
-        "ok"
-    );
-    assert_eq!(
-        line(
-            "alertmanager",
-            &format!("{} is ready, version 0.25.0", good.url())
-        ),
-        "ok"
-    );
-    assert_eq!(
-        line(
-            "alertmanager",
-            &format!("{} answers, but not as alertmanager does", other.url())
-        ),
-        "FAIL"
-    );
-    assert_eq!(
-        line(
-            "alertmanager",
-            &format!("cannot reach http://{gone}: Connection refused (os error 111)")
-        ),
-        "FAIL"
-    );
+    assert_eq!(line("prometheus", &format!("{} is ready, version 2.42.0", good.url())), "ok");
+    assert_eq!(line("alertmanager", &format!("{} is ready, version 0.25.0", good.url())), "ok");
+    assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
+    assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");
 }

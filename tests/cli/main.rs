@@ -22,30 +22,18 @@ fn every_command_teaches_by_example() {
         "resume",
         "healthcheck",
     ] {
-        assert!(
-            help.contains(&format!("\n  {command} ")),
-            "{command} in {help}"
-        );
+        assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");
         let output = program(&[command, "--help"]).output().unwrap();
         let text = stdout(&output);
         assert_eq!(output.status.code(), Some(0));
-        assert!(
-            text.contains(&format!("Examples:\n  prompt-rollback {command}")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("Examples:\n  prompt-rollback {command}")), "{text}");
     }
-    assert!(
-        help.contains("Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."),
-        "{help}"
-    );
+    assert!(help.contains("Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."), "{help}");
 }
 
 #[test]
 fn help_never_shows_the_token() {
-    let output = program(&["status", "--help"])
-        .env("PROMPT_ROLLBACK_TOKEN", "hunter2")
-        .output()
-        .unwrap();
+    let output = program(&["status", "--help"]).env("PROMPT_ROLLBACK_TOKEN", "hunter2").output().unwrap();
     assert!(
         !stdout(&output).contains("hunter2") && stdout(&output).contains("PROMPT_ROLLBACK_TOKEN"),
         "{}",
@@ -69,11 +57,6 @@ fn wrong_usage_exits_2() {
         &["register", "p", "v1", "--content-file", "/nonexistent"],
     ] {
         let output = program(args).output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?} {}",
-            stderr(&output)
-        );
+        assert_eq!(output.status.code(), Some(2), "{args:?} {}", stderr(&output));
     }
 }

@@ -11,8 +11,7 @@ use crate::stub::{Stub, fails, free_address, program, stdout, succeeds};
 #[test]
 fn register_sends_what_was_given_and_nothing_else() {
     let path = "/api/prompts/team%2Fgreeting/versions";
-    let answer =
-        json!({"prompt": "team/greeting", "version": "v1", "created": true, "known_good": true});
+    let answer = json!({"prompt": "team/greeting", "version": "v1", "created": true, "known_good": true});
     let stub = Stub::start(&[(&format!("POST {path}"), 201, answer)]);
     let mut child = program(&[
         "register",
@@ -32,16 +31,8 @@ fn register_sends_what_was_given_and_nothing_else() {
     .stdout(Stdio::piped())
     .spawn()
     .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all("Say \"hello\".\n".as_bytes())
-        .unwrap();
-    succeeds(
-        &child.wait_with_output().unwrap(),
-        "team/greeting v1 is registered, known-good\n",
-    );
+    child.stdin.take().unwrap().write_all("Say \"hello\".\n".as_bytes()).unwrap();
+    succeeds(&child.wait_with_output().unwrap(), "team/greeting v1 is registered, known-good\n");
     let seen = &stub.seen()[0];
     assert_eq!(seen.line, format!("POST {path}"));
     assert_eq!(seen.authorization.as_deref(), Some("Bearer t0ken"));
@@ -53,10 +44,7 @@ fn register_sends_what_was_given_and_nothing_else() {
 
     stub.run(&["register", "team/greeting", "v1"]);
     let seen = &stub.seen()[1];
-    assert_eq!(
-        (seen.authorization.as_deref(), seen.body.as_str()),
-        (None, r#"{"version":"v1"}"#)
-    );
+    assert_eq!((seen.authorization.as_deref(), seen.body.as_str()), (None, r#"{"version":"v1"}"#));
 }
 
 #[test]
@@ -66,34 +54,13 @@ fn activate_and_rollback_name_their_operator() {
         ("POST /api/prompts/p/activate", 200, flipped("v1", "v2")),
         ("POST /api/rollback", 200, flipped("v2", "v1")),
     ]);
+    succeeds(&stub.run(&["activate", "p", "v2", "--force"]), "p: active is now v2, it was v1\n");
     succeeds(
-        &stub.run(&["activate", "p", "v2", "--force"]),
-        "p: active is now v2, it was v1\n",
-    );
-    succeeds(
-        &stub.run(&[
-            "rollback",
-            "p",
-            "--to",
-            "v1",
-            "--from",
-            "v2",
-            "--reason",
-            "tone",
-            "--operator",
-            "bo",
-        ]),
+        &stub.run(&["rollback", "p", "--to", "v1", "--from", "v2", "--reason", "tone", "--operator", "bo"]),
         "p: rolled back v2 → v1 at 2026-11-21 00:38:12Z\n",
     );
-    let bodies: Vec<Value> = stub
-        .seen()
-        .iter()
-        .map(|seen| serde_json::from_str(&seen.body).unwrap())
-        .collect();
-    assert_eq!(
-        bodies[0],
-        json!({"version": "v2", "force": true, "operator": "ana"})
-    );
+    let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
+    assert_eq!(bodies[0], json!({"version": "v2", "force": true, "operator": "ana"}));
     assert_eq!(
         bodies[1],
         json!({"prompt": "p", "target_version": "v1", "from_version": "v2", "reason": "tone", "operator": "bo"})
@@ -105,63 +72,26 @@ fn activate_and_rollback_name_their_operator() {
 #[test]
 fn pause_and_resume_one_or_all() {
     let stub = Stub::start(&[
-        (
-            "POST /api/pause",
-            200,
-            json!({"paused": true, "prompt": null, "changed": true}),
-        ),
-        (
-            "POST /api/resume",
-            200,
-            json!({"paused": false, "prompt": "p", "changed": true}),
-        ),
+        ("POST /api/pause", 200, json!({"paused": true, "prompt": null, "changed": true})),
+        ("POST /api/resume", 200, json!({"paused": false, "prompt": "p", "changed": true})),
     ]);
     succeeds(
         &stub.run(&["pause", "--reason", "outage"]),
         "automatic rollbacks are paused for all prompts; people still can roll back\n",
     );
-    succeeds(
-        &stub.run(&["resume", "p"]),
-        "automatic rollbacks are on again for p\n",
-    );
-    let bodies: Vec<Value> = stub
-        .seen()
-        .iter()
-        .map(|seen| serde_json::from_str(&seen.body).unwrap())
-        .collect();
-    assert_eq!(
-        bodies,
-        [
-            json!({"reason": "outage", "operator": "ana"}),
-            json!({"prompt": "p", "operator": "ana"})
-        ]
-    );
+    succeeds(&stub.run(&["resume", "p"]), "automatic rollbacks are on again for p\n");
+    let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
+    assert_eq!(bodies, [json!({"reason": "outage", "operator": "ana"}), json!({"prompt": "p", "operator": "ana"})]);
 }
 
 #[test]
 fn status_follows_the_pages() {
     let prompt = |name: &str| json!({"prompt": name, "active": "v2", "rollback_target": "v1", "known_good": true, "open_incidents": []});
     let stub = Stub::start(&[
-        (
-            "GET /api/prompts?limit=500",
-            200,
-            json!({"prompts": [prompt("a")], "next": "c&1"}),
-        ),
-        (
-            "GET /api/prompts?limit=499&cursor=c%261",
-            200,
-            json!({"prompts": [prompt("b")], "next": null}),
-        ),
-        (
-            "GET /api/prompts?limit=2",
-            200,
-            json!({"prompts": [prompt("a"), prompt("b")], "next": "x"}),
-        ),
-        (
-            "GET /api/prompts?limit=500&without_target=true",
-            200,
-            json!({"prompts": [], "next": null}),
-        ),
+        ("GET /api/prompts?limit=500", 200, json!({"prompts": [prompt("a")], "next": "c&1"})),
+        ("GET /api/prompts?limit=499&cursor=c%261", 200, json!({"prompts": [prompt("b")], "next": null})),
+        ("GET /api/prompts?limit=2", 200, json!({"prompts": [prompt("a"), prompt("b")], "next": "x"})),
+        ("GET /api/prompts?limit=500&without_target=true", 200, json!({"prompts": [], "next": null})),
     ]);
     let table = "\
 PROMPT  ACTIVE  ROLLBACK TARGET  SOAK ENDS   PAUSED  OPEN INCIDENTS
@@ -169,22 +99,17 @@ a       v2      v1               known-good  no      -
 b       v2      v1               known-good  no      -
 ";
     succeeds(&stub.run(&["status", "--limit", "500"]), table);
-    succeeds(
-        &stub.run(&["status", "--limit", "2"]),
-        &format!("{table}… there are more; show them with --limit\n"),
-    );
+    succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; show them with --limit\n"));
     succeeds(&stub.run(&["status", "--without-target"]), "no prompts\n");
     let output = stub.run(&["status", "--limit", "500", "--output", "json"]);
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(
-        value,
-        json!({"prompts": [prompt("a"), prompt("b")], "next": null})
-    );
+    assert_eq!(value, json!({"prompts": [prompt("a"), prompt("b")], "next": null}));
 }
 
 #[test]
 fn a_cursor_that_stands_still_ends_the_list() {
-    let page = json!({"entries": [{"event": "activate", "to": "v1", "at": "2026-11-21T00:38:12.689Z"}], "next": "same"});
+    let page =
+        json!({"entries": [{"event": "activate", "to": "v1", "at": "2026-11-21T00:38:12.689Z"}], "next": "same"});
     let stub = Stub::start(&[
         ("GET /api/prompts/p/log?limit=20", 200, page.clone()),
         ("GET /api/prompts/p/log?limit=19&cursor=same", 200, page),
@@ -201,11 +126,7 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
             200,
             json!({"prompt": "a/b", "active": "v2", "rollback_target": "v1", "extra": {"later": true}}),
         ),
-        (
-            "GET /api/incidents?limit=50&open=true",
-            200,
-            json!({"incidents": [], "next": null}),
-        ),
+        ("GET /api/incidents?limit=50&open=true", 200, json!({"incidents": [], "next": null})),
         (
             "GET /api/incidents/01KA",
             200,
@@ -217,10 +138,7 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
         "a/b\n  active           v2\n  rollback target  v1\n  automation       on\n",
     );
     let json = stub.run(&["status", "a/b", "--output", "json"]);
-    assert_eq!(
-        serde_json::from_str::<Value>(&stdout(&json)).unwrap()["extra"],
-        json!({"later": true})
-    );
+    assert_eq!(serde_json::from_str::<Value>(&stdout(&json)).unwrap()["extra"], json!({"later": true}));
     succeeds(&stub.run(&["incidents", "--open"]), "no incidents\n");
     assert!(stdout(&stub.run(&["incidents", "01KA"])).starts_with("01KA\n  prompt           p\n"));
 }
@@ -229,68 +147,34 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
 fn refusals_are_told_in_the_receivers_words() {
     let error = |code: &str, message: &str| json!({"error": {"code": code, "message": message}});
     let stub = Stub::with(vec![
-        (
-            "POST /api/rollback".into(),
-            409,
-            error("needs_force", "v1.8.0 never soaked").to_string(),
-        ),
-        (
-            "GET /api/prompts/p".into(),
-            401,
-            error("unauthorized", "wrong bearer token").to_string(),
-        ),
-        (
-            "GET /api/prompts/html".into(),
-            502,
-            "<html>\n<b>bad gateway</b>".into(),
-        ),
+        ("POST /api/rollback".into(), 409, error("needs_force", "v1.8.0 never soaked").to_string()),
+        ("GET /api/prompts/p".into(), 401, error("unauthorized", "wrong bearer token").to_string()),
+        ("GET /api/prompts/html".into(), 502, "<html>\n<b>bad gateway</b>".into()),
         ("GET /api/prompts/text".into(), 200, "hello".into()),
         ("GET /api/prompts/moved".into(), 302, String::new()),
-        (
-            "GET /api/prompts/evil".into(),
-            404,
-            error("x", "a\u{1b}[2Jb").to_string(),
-        ),
+        ("GET /api/prompts/evil".into(), 404, error("x", "a\u{1b}[2Jb").to_string()),
     ]);
-    fails(
-        &stub.run(&["rollback", "p", "--to", "v1.8.0"]),
-        1,
-        "error: v1.8.0 never soaked (needs_force)\n",
-    );
+    fails(&stub.run(&["rollback", "p", "--to", "v1.8.0"]), 1, "error: v1.8.0 never soaked (needs_force)\n");
     fails(
         &stub.run(&["status", "p"]),
         1,
         "error: wrong bearer token (unauthorized)\nhint: set --token or PROMPT_ROLLBACK_TOKEN to the receiver's server.api_token\n",
     );
     let url = stub.url();
-    fails(
-        &stub.run(&["status", "html"]),
-        1,
-        &format!("error: {url} answered 502 Bad Gateway: <html>\n"),
-    );
+    fails(&stub.run(&["status", "html"]), 1, &format!("error: {url} answered 502 Bad Gateway: <html>\n"));
     fails(
         &stub.run(&["status", "text"]),
         1,
         &format!("error: {url} answered 200 OK: not JSON: expected value at line 1 column 1\n"),
     );
-    fails(
-        &stub.run(&["status", "moved"]),
-        1,
-        &format!("error: {url} answered 302 Found: \n"),
-    );
-    fails(
-        &stub.run(&["status", "evil"]),
-        1,
-        "error: a\u{fffd}[2Jb (x)\n",
-    );
+    fails(&stub.run(&["status", "moved"]), 1, &format!("error: {url} answered 302 Found: \n"));
+    fails(&stub.run(&["status", "evil"]), 1, "error: a\u{fffd}[2Jb (x)\n");
 }
 
 #[test]
 fn a_receiver_that_is_not_there_is_named() {
     let address = free_address();
-    let output = program(&["status", "--url", &format!("http://{address}")])
-        .output()
-        .unwrap();
+    let output = program(&["status", "--url", &format!("http://{address}")]).output().unwrap();
     fails(
         &output,
         1,
@@ -307,11 +191,7 @@ fn a_receiver_that_never_answers_is_given_up() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     let started = std::time::Instant::now();
     let output = program(&["healthcheck", "--url", &url]).output().unwrap();
-    fails(
-        &output,
-        1,
-        &format!("error: no answer from {url} within 10 s\n"),
-    );
+    fails(&output, 1, &format!("error: no answer from {url} within 10 s\n"));
     assert!(started.elapsed() < Duration::from_secs(15));
 }
 
@@ -319,28 +199,16 @@ fn a_receiver_that_never_answers_is_given_up() {
 fn healthcheck_is_ready_or_says_why_not() {
     let ready = Stub::with(vec![("GET /-/ready".into(), 200, "ready\n".into())]);
     succeeds(&ready.run(&["healthcheck"]), "ready\n");
-    let waiting = Stub::with(vec![(
-        "GET /-/ready".into(),
-        503,
-        "redis: connection refused\n".into(),
-    )]);
-    let message = format!(
-        "error: {} answered 503 Service Unavailable: redis: connection refused\n",
-        waiting.url()
-    );
+    let waiting = Stub::with(vec![("GET /-/ready".into(), 503, "redis: connection refused\n".into())]);
+    let message = format!("error: {} answered 503 Service Unavailable: redis: connection refused\n", waiting.url());
     fails(&waiting.run(&["healthcheck"]), 1, &message);
 }
 
 #[test]
 fn output_that_nobody_reads_to_the_end_is_no_failure() {
-    let many: Vec<Value> = (0..5000)
-        .map(|n| json!({"prompt": format!("prompt-{n}"), "rollback_target": "v1"}))
-        .collect();
-    let stub = Stub::start(&[(
-        "GET /api/prompts?limit=500",
-        200,
-        json!({"prompts": many, "next": null}),
-    )]);
+    let many: Vec<Value> =
+        (0..5000).map(|n| json!({"prompt": format!("prompt-{n}"), "rollback_target": "v1"})).collect();
+    let stub = Stub::start(&[("GET /api/prompts?limit=500", 200, json!({"prompts": many, "next": null}))]);
     let mut child = program(&["status"])
         .env("PROMPT_ROLLBACK_URL", stub.url())
         .stdout(Stdio::piped())

@@ -29,22 +29,14 @@ pub struct Stub {
 
 impl Stub {
     pub fn start(routes: &[(&str, u16, Value)]) -> Self {
-        let routes = routes
-            .iter()
-            .map(|(line, status, body)| (line.to_string(), *status, body.to_string()));
+        let routes = routes.iter().map(|(line, status, body)| (line.to_string(), *status, body.to_string()));
         Self::with(routes.collect())
     }
 
     pub fn with(routes: Vec<(String, u16, String)>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (routes, seen_by_server) = (Arc::new(routes), seen.clone());
         runtime.spawn(async move {
@@ -52,19 +44,14 @@ impl Stub {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (routes, seen) = (routes.clone(), seen_by_server.clone());
                 tokio::spawn(async move {
-                    let service =
-                        service_fn(move |request| answer(request, routes.clone(), seen.clone()));
+                    let service = service_fn(move |request| answer(request, routes.clone(), seen.clone()));
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
                 });
             }
         });
-        Self {
-            address,
-            seen,
-            _runtime: runtime,
-        }
+        Self { address, seen, _runtime: runtime }
     }
 
     pub fn url(&self) -> String {
@@ -76,10 +63,7 @@ impl Stub {
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
-        program(args)
-            .env("PROMPT_ROLLBACK_URL", self.url())
-            .output()
-            .unwrap()
+        program(args).env("PROMPT_ROLLBACK_URL", self.url()).output().unwrap()
     }
 }
 
@@ -89,38 +73,19 @@ async fn answer(
     seen: Arc<Mutex<Vec<Seen>>>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let line = format!("{} {}", request.method(), request.uri());
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap().to_owned())
-    };
+    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (authorization, content_type) = (header("authorization"), header("content-type"));
     let body = String::from_utf8(request.into_body().collect().await?.to_bytes().to_vec()).unwrap();
-    seen.lock().unwrap().push(Seen {
-        line: line.clone(),
-        authorization,
-        content_type,
-        body,
-    });
+    seen.lock().unwrap().push(Seen { line: line.clone(), authorization, content_type, body });
     let route = routes.iter().find(|(route, ..)| *route == line);
-    let (status, body) = route.map_or((404, format!("no route {line}")), |(_, status, body)| {
-        (*status, body.clone())
-    });
-    Ok(Response::builder()
-        .status(status)
-        .body(Full::from(body))
-        .unwrap())
+    let (status, body) = route.map_or((404, format!("no route {line}")), |(_, status, body)| (*status, body.clone()));
+    Ok(Response::builder().status(status).body(Full::from(body)).unwrap())
 }
 
 /// The program without anything of this test's own environment.
 pub fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
-    command
-        .args(args)
-        .env_clear()
-        .env("USER", "ana")
-        .stdin(Stdio::null());
+    command.args(args).env_clear().env("USER", "ana").stdin(Stdio::null());
     command
 }
 
@@ -134,28 +99,15 @@ pub fn stderr(output: &Output) -> String {
 
 #[track_caller]
 pub fn succeeds(output: &Output, text: &str) {
-    assert_eq!(
-        (output.status.code(), stdout(output).as_str()),
-        (Some(0), text),
-        "{}",
-        stderr(output)
-    );
+    assert_eq!((output.status.code(), stdout(output).as_str()), (Some(0), text), "{}", stderr(output));
 }
 
 #[track_caller]
 pub fn fails(output: &Output, code: i32, message: &str) {
-    assert_eq!(
-        (output.status.code(), stderr(output).as_str()),
-        (Some(code), message),
-        "{}",
-        stdout(output)
-    );
+    assert_eq!((output.status.code(), stderr(output).as_str()), (Some(code), message), "{}", stdout(output));
 }
 
 /// An address at which nobody listens.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -56,7 +56,7 @@ impl Kit {
     pub async fn prepare(&self, name: &str, event: &Event) -> Result<(Loaded, Commit)> {
         let wanted = Wanted {
             incident: match event {
-                Event::Decide { incident, .. } => Some(incident),
+                Event::Decide(click) => Some(&click.incident),
                 _ => None,
             },
             content: match event {
@@ -143,6 +143,7 @@ pub fn alert(name: &str, severity: Severity, action: Action, status: AlertStatus
         runbook_url: String::new(),
         dashboard_url: String::new(),
         generator_url: String::new(),
+        alertmanager_url: String::new(),
     }])
 }
 

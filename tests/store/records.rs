@@ -70,13 +70,14 @@ async fn the_index_forgets_expired_incidents_a_few_at_a_time() -> Result<()> {
     kit.cmd::<()>(&["ZADD", &key("incidents"), "0", "young"]).await?;
     for left in [10, 0] {
         let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
-        let dismiss = Event::Decide {
+        let dismiss = Event::Decide(prompt_rollback::decision::Decide {
             incident: id,
             choice: prompt_rollback::decision::Choice::Dismiss,
             operator: "mia".to_owned(),
             target: None,
             force: false,
-        };
+            ask: None,
+        });
         kit.does("p", dismiss).await?;
         kit.does("p", ended("p")).await?; // ends the suppression
         for set in ["incidents", "incidents:closed"] {
@@ -126,13 +127,14 @@ async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided(
     incident["thread"] = "1.2".into();
     kit.cmd::<()>(&["SET", &record, &incident.to_string(), "KEEPTTL"]).await?;
 
-    let undo = Event::Decide {
+    let undo = Event::Decide(prompt_rollback::decision::Decide {
         incident: id.clone(),
         choice: prompt_rollback::decision::Choice::Undo,
         operator: "mia".to_owned(),
         target: None,
         force: false,
-    };
+        ask: None,
+    });
     kit.does("p", undo).await?;
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v2");
     let incident: Value = serde_json::from_str(&kit.cmd::<String>(&["GET", &record]).await?)?;

@@ -10,8 +10,7 @@ const USERS: &str = include_str!("../../config/users.acl");
 /// Permitted for what is optional: without them the receiver works, and says less.
 const OPTIONAL: [&str; 3] = ["config|get", "info", "role"];
 /// Permitted for clients and later versions; this receiver does not send them, or Redis permits them to all.
-const UNUSED: [&str; 9] =
-    ["auth", "client|id", "client|setname", "eval", "exists", "expire", "hello", "pexpire", "subscribe"];
+const UNUSED: [&str; 8] = ["auth", "client|id", "client|setname", "eval", "exists", "expire", "hello", "subscribe"];
 
 /// The rules of the shipped receiver user, without its name and password.
 fn shipped_rules() -> Vec<&'static str> {

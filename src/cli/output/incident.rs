@@ -22,11 +22,7 @@ pub(super) fn incident_table(incidents: &[Incident], color: bool) -> String {
             [
                 Cell::new(&i.id),
                 Cell::time(Some(&i.opened_at)),
-                if i.closed_at.is_none() {
-                    Cell::warning(&i.phase)
-                } else {
-                    Cell::new(&i.phase)
-                },
+                if i.closed_at.is_none() { Cell::warning(&i.phase) } else { Cell::new(&i.phase) },
                 Cell::new(&i.severity),
                 Cell::new(&i.prompt),
                 Cell::new(&i.version),
@@ -35,28 +31,16 @@ pub(super) fn incident_table(incidents: &[Incident], color: bool) -> String {
             ]
         })
         .collect();
-    table(
-        [
-            "INCIDENT", "OPENED", "PHASE", "SEVERITY", "PROMPT", "VERSION", "TARGET", "SUMMARY",
-        ],
-        &rows,
-        color,
-    )
+    table(["INCIDENT", "OPENED", "PHASE", "SEVERITY", "PROMPT", "VERSION", "TARGET", "SUMMARY"], &rows, color)
 }
 
 pub fn incident(i: &Incident, color: bool) -> String {
     let mut out = format!("{}\n", clean(&i.id));
     out.push_str(&line("prompt", &i.prompt));
     out.push_str(&line("version", &i.version));
-    out.push_str(&line(
-        "rollback target",
-        i.target.as_deref().unwrap_or("none"),
-    ));
+    out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
     out.push_str(&line("phase", &i.phase));
-    out.push_str(&line(
-        "asked for",
-        &format!("{} ({})", i.action, i.severity),
-    ));
+    out.push_str(&line("asked for", &format!("{} ({})", i.action, i.severity)));
     let facts = [
         ("decider", i.decider.clone()),
         ("opened", Some(time(&i.opened_at))),
@@ -68,25 +52,13 @@ pub fn incident(i: &Incident, color: bool) -> String {
         out.push_str(&value.map(|value| line(name, &value)).unwrap_or_default());
     }
     if let Some(guard) = &i.guard {
-        let detail = guard
-            .detail
-            .as_deref()
-            .map(|detail| format!(": {detail}"))
-            .unwrap_or_default();
+        let detail = guard.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         out.push_str(&line("held by", &format!("{}{detail}", guard.reason)));
     }
     if let Some(flip) = &i.flip {
         let versions = arrow(flip.from.as_deref(), flip.to.as_deref());
-        let by = flip
-            .operator
-            .as_deref()
-            .or(flip.mode.as_deref())
-            .map(|by| format!(" by {by}"))
-            .unwrap_or_default();
-        out.push_str(&line(
-            "rolled back",
-            &format!("{versions} at {}{by}", time(&flip.at)),
-        ));
+        let by = flip.operator.as_deref().or(flip.mode.as_deref()).map(|by| format!(" by {by}")).unwrap_or_default();
+        out.push_str(&line("rolled back", &format!("{versions} at {}{by}", time(&flip.at))));
     }
     if !i.alerts.is_empty() {
         out.push_str("\nalerts\n");
@@ -95,17 +67,8 @@ pub fn incident(i: &Incident, color: bool) -> String {
         }
     }
     if !i.events.is_empty() {
-        let rows: Vec<_> = i
-            .events
-            .iter()
-            .map(|e| {
-                [
-                    Cell::time(Some(&e.at)),
-                    Cell::new(&e.kind),
-                    Cell::new(&e.text),
-                ]
-            })
-            .collect();
+        let rows: Vec<_> =
+            i.events.iter().map(|e| [Cell::time(Some(&e.at)), Cell::new(&e.kind), Cell::new(&e.text)]).collect();
         out.push('\n');
         out.push_str(&table(["AT", "EVENT", "WHAT HAPPENED"], &rows, color));
     }
@@ -118,14 +81,5 @@ fn alert_line(alert: &serde_json::Value) -> String {
     let Some(name) = text("alertname").or_else(|| text("name")) else {
         return alert.to_string();
     };
-    [
-        Some(name),
-        text("status"),
-        text("severity"),
-        text("summary"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect::<Vec<_>>()
-    .join("  ")
+    [Some(name), text("status"), text("severity"), text("summary")].into_iter().flatten().collect::<Vec<_>>().join("  ")
 }

@@ -24,19 +24,9 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
             [
                 Cell::new(&p.prompt),
                 Cell::maybe(p.active.as_deref()),
-                p.rollback_target
-                    .as_deref()
-                    .map_or(Cell::warning("none"), Cell::new),
-                if p.known_good {
-                    Cell::new("known-good")
-                } else {
-                    Cell::time(p.soak_ends_at.as_deref())
-                },
-                if p.paused {
-                    Cell::warning("yes")
-                } else {
-                    Cell::new("no")
-                },
+                p.rollback_target.as_deref().map_or(Cell::warning("none"), Cell::new),
+                if p.known_good { Cell::new("known-good") } else { Cell::time(p.soak_ends_at.as_deref()) },
+                if p.paused { Cell::warning("yes") } else { Cell::new("no") },
                 if p.open_incidents.is_empty() {
                     Cell::maybe(None)
                 } else {
@@ -45,26 +35,11 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
             ]
         })
         .collect();
-    let mut out = table(
-        [
-            "PROMPT",
-            "ACTIVE",
-            "ROLLBACK TARGET",
-            "SOAK ENDS",
-            "PAUSED",
-            "OPEN INCIDENTS",
-        ],
-        &rows,
-        color,
-    );
+    let mut out = table(["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "OPEN INCIDENTS"], &rows, color);
     if list.next.is_some() {
         out.push_str("… there are more; show them with --limit\n");
     }
-    let without: Vec<&Prompt> = list
-        .prompts
-        .iter()
-        .filter(|p| p.rollback_target.is_none())
-        .collect();
+    let without: Vec<&Prompt> = list.prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
         out.push('\n');
         out.push_str(&without_target(&without));
@@ -83,18 +58,15 @@ pub fn without_target(prompts: &[&Prompt]) -> String {
     }
     if prompts.len() > MAX_HINTS {
         let more = prompts.len() - MAX_HINTS;
-        out.push_str(&format!(
-            "  … and {more} more: prompt-rollback status --without-target\n"
-        ));
+        out.push_str(&format!("  … and {more} more: prompt-rollback status --without-target\n"));
     }
     out
 }
 
 fn hint(prompt: &Prompt) -> String {
     let name = clean(&prompt.prompt);
-    let mark = format!(
-        "mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`"
-    );
+    let mark =
+        format!("mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`");
     let Some(active) = prompt.active.as_deref().map(clean) else {
         return format!("nothing is active, start with `prompt-rollback activate {name} VERSION`");
     };
@@ -103,30 +75,18 @@ fn hint(prompt: &Prompt) -> String {
             "{active} is known-good and will be the target once another version is active; to have one now, {mark}"
         );
     }
-    let until = prompt
-        .soak_ends_at
-        .as_deref()
-        .map(|at| format!(" ({})", time(at)))
-        .unwrap_or_default();
-    format!(
-        "{mark}, or wait until {active} has soaked{until} and serves as the target of the next version"
-    )
+    let until = prompt.soak_ends_at.as_deref().map(|at| format!(" ({})", time(at))).unwrap_or_default();
+    format!("{mark}, or wait until {active} has soaked{until} and serves as the target of the next version")
 }
 
 pub fn prompt(p: &PromptDetail, color: bool) -> String {
     let mut out = format!("{}\n", clean(&p.prompt));
     out.push_str(&line("active", p.active.as_deref().unwrap_or("nothing")));
     if let Some(routing) = &p.routing {
-        let shares: Vec<String> = routing
-            .iter()
-            .map(|(version, percent)| format!("{version} {percent} %"))
-            .collect();
+        let shares: Vec<String> = routing.iter().map(|(version, percent)| format!("{version} {percent} %")).collect();
         out.push_str(&line("traffic", &shares.join(", ")));
     }
-    out.push_str(&line(
-        "rollback target",
-        p.rollback_target.as_deref().unwrap_or("none"),
-    ));
+    out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
     out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
     if !p.versions.is_empty() {
         let rows: Vec<_> = p
@@ -136,11 +96,7 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
                 let state = state(v);
                 [
                     Cell::new(&v.version),
-                    if v.quarantined_at.is_some() {
-                        Cell::warning(&state)
-                    } else {
-                        Cell::new(&state)
-                    },
+                    if v.quarantined_at.is_some() { Cell::warning(&state) } else { Cell::new(&state) },
                     Cell::time(v.first_activated_at.as_deref()),
                     Cell::time(v.last_active_at.as_deref()),
                     Cell::new(if v.has_content { "yes" } else { "no" }),
@@ -149,18 +105,7 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
             })
             .collect();
         out.push('\n');
-        out.push_str(&table(
-            [
-                "VERSION",
-                "STATE",
-                "FIRST ACTIVE",
-                "LAST ACTIVE",
-                "TEXT",
-                "CONTACT",
-            ],
-            &rows,
-            color,
-        ));
+        out.push_str(&table(["VERSION", "STATE", "FIRST ACTIVE", "LAST ACTIVE", "TEXT", "CONTACT"], &rows, color));
     }
     if !p.incidents.is_empty() {
         out.push_str("\nopen incidents\n");
@@ -192,17 +137,9 @@ fn state(v: &Version) -> String {
     match (&v.known_good_by, v.known_good) {
         (Some(by), true) => words.push(format!("known-good ({by})")),
         (None, true) => words.push("known-good".to_owned()),
-        (_, false) => words.extend(
-            v.soak_ends_at
-                .as_deref()
-                .map(|at| format!("soaks until {}", time(at))),
-        ),
+        (_, false) => words.extend(v.soak_ends_at.as_deref().map(|at| format!("soaks until {}", time(at)))),
     }
-    if words.is_empty() {
-        "registered".into()
-    } else {
-        words.join(", ")
-    }
+    if words.is_empty() { "registered".into() } else { words.join(", ") }
 }
 
 pub fn log(log: &Log, color: bool) -> String {
@@ -215,11 +152,7 @@ pub fn log(log: &Log, color: bool) -> String {
         .map(|e| {
             [
                 Cell::time(Some(&e.at)),
-                if e.event == "rollback" {
-                    Cell::warning(&e.event)
-                } else {
-                    Cell::new(&e.event)
-                },
+                if e.event == "rollback" { Cell::warning(&e.event) } else { Cell::new(&e.event) },
                 Cell::maybe(e.from.as_deref()),
                 Cell::maybe(e.to.as_deref()),
                 Cell::maybe(e.operator.as_deref()),
@@ -228,13 +161,7 @@ pub fn log(log: &Log, color: bool) -> String {
             ]
         })
         .collect();
-    let mut out = table(
-        [
-            "AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON",
-        ],
-        &rows,
-        color,
-    );
+    let mut out = table(["AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color);
     if log.next.is_some() {
         out.push_str("… there are more; show them with --limit\n");
     }
@@ -242,70 +169,40 @@ pub fn log(log: &Log, color: bool) -> String {
 }
 
 pub fn registered(r: &Registered) -> String {
-    let what = if r.created {
-        "is registered"
-    } else {
-        "was registered already"
-    };
+    let what = if r.created { "is registered" } else { "was registered already" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
 }
 
 pub fn activated(f: &Flipped) -> String {
     if f.unchanged {
-        return format!(
-            "{}: {} is active already\n",
-            clean(&f.prompt),
-            version(f.to_version.as_deref())
-        );
+        return format!("{}: {} is active already\n", clean(&f.prompt), version(f.to_version.as_deref()));
     }
-    format!(
-        "{}: active is now {}{}\n",
-        clean(&f.prompt),
-        version(f.to_version.as_deref()),
-        before(f)
-    )
+    format!("{}: active is now {}{}\n", clean(&f.prompt), version(f.to_version.as_deref()), before(f))
 }
 
 pub fn rolled_back(f: &Flipped) -> String {
     let name = clean(&f.prompt);
-    let incident = f
-        .incident
-        .as_deref()
-        .map(|id| format!(", incident {}", clean(id)))
-        .unwrap_or_default();
+    let incident = f.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
     if f.unchanged {
-        return format!(
-            "{name}: {} is active already, nothing to do\n",
-            version(f.to_version.as_deref())
-        );
+        return format!("{name}: {} is active already, nothing to do\n", version(f.to_version.as_deref()));
     }
     if !f.success {
-        return format!(
-            "{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n"
-        );
+        return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n");
     }
-    let at = f
-        .timestamp
-        .as_deref()
-        .map(|at| format!(" at {}", time(at)))
-        .unwrap_or_default();
-    format!(
-        "{name}: rolled back {}{at}{incident}\n",
-        arrow(f.from_version.as_deref(), f.to_version.as_deref())
-    )
+    let at = f.timestamp.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
+    format!("{name}: rolled back {}{at}{incident}\n", arrow(f.from_version.as_deref(), f.to_version.as_deref()))
 }
 
 fn before(f: &Flipped) -> String {
-    f.from_version
-        .as_deref()
-        .map(|from| format!(", it was {}", clean(from)))
-        .unwrap_or_default()
+    f.from_version.as_deref().map(|from| format!(", it was {}", clean(from))).unwrap_or_default()
 }
 
 pub fn decided(d: &Decided) -> String {
     match (&d.phase, &d.to_version) {
-        (_, Some(to)) => format!("{}: active is now {}\n", d.prompt.as_deref().map_or("the prompt".into(), clean), clean(to)),
+        (_, Some(to)) => {
+            format!("{}: active is now {}\n", d.prompt.as_deref().map_or("the prompt".into(), clean), clean(to))
+        }
         (Some(phase), None) => format!("the incident is now: {}\n", clean(phase)),
         (None, None) => "decided\n".to_owned(),
     }

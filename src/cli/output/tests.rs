@@ -41,19 +41,10 @@ idle              -       none             -                     no      -
 
 #[test]
 fn many_hints_are_cut() {
-    let many = vec![
-        Prompt {
-            prompt: "p".into(),
-            ..Prompt::default()
-        };
-        MAX_HINTS + 3
-    ];
+    let many = vec![Prompt { prompt: "p".into(), ..Prompt::default() }; MAX_HINTS + 3];
     let shown = without_target(&many.iter().collect::<Vec<_>>());
     assert_eq!(shown.lines().count(), 1 + MAX_HINTS + 1);
-    assert!(
-        shown.ends_with("… and 3 more: prompt-rollback status --without-target\n"),
-        "{shown}"
-    );
+    assert!(shown.ends_with("… and 3 more: prompt-rollback status --without-target\n"), "{shown}");
 }
 
 #[test]
@@ -166,30 +157,15 @@ fn answers_to_changes() {
         assert_eq!(rolled_back(&read(json)), text);
     }
     for (json, text) in [
-        (
-            r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v2"}"#,
-            "p: active is now v2, it was v1\n",
-        ),
-        (
-            r#"{"success":true,"prompt":"p","from_version":null,"to_version":"v1"}"#,
-            "p: active is now v1\n",
-        ),
-        (
-            r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#,
-            "p: v2 is active already\n",
-        ),
+        (r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v2"}"#, "p: active is now v2, it was v1\n"),
+        (r#"{"success":true,"prompt":"p","from_version":null,"to_version":"v1"}"#, "p: active is now v1\n"),
+        (r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#, "p: v2 is active already\n"),
     ] {
         assert_eq!(activated(&read(json)), text);
     }
     for (json, text) in [
-        (
-            r#"{"prompt":"p","version":"v1","created":true,"known_good":true}"#,
-            "p v1 is registered, known-good\n",
-        ),
-        (
-            r#"{"prompt":"p","version":"v1","created":false,"known_good":false}"#,
-            "p v1 was registered already\n",
-        ),
+        (r#"{"prompt":"p","version":"v1","created":true,"known_good":true}"#, "p v1 is registered, known-good\n"),
+        (r#"{"prompt":"p","version":"v1","created":false,"known_good":false}"#, "p v1 was registered already\n"),
     ] {
         assert_eq!(registered(&read(json)), text);
     }
@@ -198,18 +174,9 @@ fn answers_to_changes() {
             r#"{"paused":true,"prompt":null,"changed":true}"#,
             "automatic rollbacks are paused for all prompts; people still can roll back\n",
         ),
-        (
-            r#"{"paused":true,"prompt":"p","changed":false}"#,
-            "automatic rollbacks were paused already for p\n",
-        ),
-        (
-            r#"{"paused":false,"prompt":"p","changed":true}"#,
-            "automatic rollbacks are on again for p\n",
-        ),
-        (
-            r#"{"paused":false,"prompt":null,"changed":false}"#,
-            "automatic rollbacks were not paused for all prompts\n",
-        ),
+        (r#"{"paused":true,"prompt":"p","changed":false}"#, "automatic rollbacks were paused already for p\n"),
+        (r#"{"paused":false,"prompt":"p","changed":true}"#, "automatic rollbacks are on again for p\n"),
+        (r#"{"paused":false,"prompt":null,"changed":false}"#, "automatic rollbacks were not paused for all prompts\n"),
     ] {
         assert_eq!(paused(&read(json)), text);
     }

@@ -224,6 +224,7 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         prompt: draft.snapshot.prompt.clone(),
         version: alert.version.clone(),
         target,
+        choices: Vec::new(),
         phase: Phase::Observing,
         opened_at: now,
         updated_at: now,
@@ -262,7 +263,9 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
 fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (draft.now, draft.policy);
-    let target = draft.state.target(Some(version), policy, now).cloned();
+    let choices: Vec<_> =
+        draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
+    let target = choices.first().cloned();
     let held = draft.guard(version);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
@@ -274,6 +277,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     incident.decider =
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
     incident.target = target.clone();
+    incident.choices = choices;
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }

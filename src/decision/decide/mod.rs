@@ -2,6 +2,8 @@
 //! moves that change what is served.
 
 mod alerts;
+mod answer;
+mod commit;
 mod listed;
 mod person;
 mod timer;
@@ -9,7 +11,8 @@ mod timer;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+pub use answer::{AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
+pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Routing, Served, Wake};
 
 use super::event::Event;
 use super::incident::{Flip, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
@@ -63,198 +66,6 @@ pub struct Decision {
     pub commit: Option<Commit>,
 }
 
-/// All that one script writes, at once or not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    pub state: PromptState,
-    /// The new value of `active`.
-    pub active: Option<VersionName>,
-    pub routing: Routing,
-    pub incidents: Vec<IncidentWrite>,
-    pub log: Vec<LogEntry>,
-    pub changes: Vec<Change>,
-    pub wakes: Vec<Wake>,
-    /// Set if this flips without a person: refused if automation is paused or the budget spent in the meantime.
-    pub automatic: Option<Automatic>,
-    /// Content to keep (`Some`) or to drop (`None`).
-    pub content: Vec<(VersionName, Option<String>)>,
-    /// What serves after this commit, for the metrics.
-    pub served: Option<Served>,
-}
-
-/// A version with traffic, and where a rollback of it would go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
-    pub version: VersionName,
-    /// The rollback target; never a quarantined version.
-    pub previous: Option<VersionName>,
-    /// The version's first activation, which a rollback to it does not reset.
-    pub first_active: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Routing {
-    Keep,
-    Drop,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IncidentWrite {
-    pub incident: Incident,
-    /// Its phase before; `None` for a new one.
-    pub was: Option<Phase>,
-}
-
-/// An entry of the deployment log: what was served changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
-    pub event: LogEvent,
-    pub from: Option<String>,
-    pub to: Option<String>,
-    pub reason: String,
-    pub operator: String,
-    pub incident: Option<IncidentId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogEvent {
-    Rollback,
-    Activate,
-    External,
-}
-
-impl LogEvent {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogEvent::Rollback => "rollback",
-            LogEvent::Activate => "activate",
-            LogEvent::External => "external",
-        }
-    }
-}
-
-/// What is told to prompt servers on the channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub from: Option<String>,
-    pub to: Option<String>,
-    pub reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wake {
-    pub incident: IncidentId,
-    pub at: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Automatic {
-    pub max: u32,
-    pub window: Duration,
-}
-
-/// What is said to whoever sent the event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// One for each alert, in the order of the event.
-    Alerts(Vec<AlertOutcome>),
-    Changed {
-        from: Option<String>,
-        to: VersionName,
-        incident: Option<IncidentId>,
-        /// The target was active already.
-        unchanged: bool,
-        mode: Option<FlipMode>,
-    },
-    Registered {
-        created: bool,
-        known_good: bool,
-    },
-    Decided(Phase),
-    Refused(Refusal),
-    Noted,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlertOutcome {
-    pub outcome: Outcome,
-    /// snake_case, also a metric label.
-    pub reason: &'static str,
-    pub incident: Option<IncidentId>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    RolledBack,
-    IncidentOpened,
-    IncidentUpdated,
-    Duplicate,
-    Held,
-    Resolved,
-    Ignored,
-}
-
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::RolledBack => "rolled_back",
-            Outcome::IncidentOpened => "incident_opened",
-            Outcome::IncidentUpdated => "incident_updated",
-            Outcome::Duplicate => "duplicate",
-            Outcome::Held => "held",
-            Outcome::Resolved => "resolved",
-            Outcome::Ignored => "ignored",
-        }
-    }
-}
-
-/// Why a person's request changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: RefusalCode,
-    pub message: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefusalCode {
-    UnknownPrompt,
-    UnknownIncident,
-    UnknownVersion,
-    Moved,
-    RecentlyRolledBack,
-    NeedsForce,
-    NoKnownGood,
-    AlreadyDecided,
-    Differs,
-}
-
-impl RefusalCode {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RefusalCode::UnknownPrompt => "unknown_prompt",
-            RefusalCode::UnknownIncident => "unknown_incident",
-            RefusalCode::UnknownVersion => "unknown_version",
-            RefusalCode::Moved => "moved",
-            RefusalCode::RecentlyRolledBack => "recently_rolled_back",
-            RefusalCode::NeedsForce => "needs_force",
-            RefusalCode::NoKnownGood => "no_known_good",
-            RefusalCode::AlreadyDecided => "already_decided",
-            RefusalCode::Differs => "differs",
-        }
-    }
-
-    /// The thing asked about does not exist (404); otherwise its state forbids the request (409).
-    pub fn is_not_found(self) -> bool {
-        matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)
-    }
-}
-
-impl Refusal {
-    fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
-
 /// Decides what to do about `event`. Pure: the same arguments always give the same decision.
 pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
     let mut draft = Draft::new(policy, snapshot, now);
@@ -266,10 +77,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Activate { version, operator, force } => {
             draft.refused_or(person::activate, &person::Activation { version, operator, force: *force })
         }
-        Event::Decide { incident, choice, operator, target, force } => draft.refused_or(
-            person::choose,
-            &person::Click { incident, choice: *choice, operator, target: target.as_ref(), force: *force },
-        ),
+        Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Look => Answer::Noted,

@@ -1,6 +1,6 @@
 //! What people ask for, through API, CLI and buttons.
 
-use super::super::event::{Choice, Register, Rollback};
+use super::super::event::{Choice, Decide, Register, Rollback};
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
@@ -12,14 +12,6 @@ use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing};
 pub(super) struct Activation<'a> {
     pub version: &'a VersionName,
     pub operator: &'a str,
-    pub force: bool,
-}
-
-pub(super) struct Click<'a> {
-    pub incident: &'a IncidentId,
-    pub choice: Choice,
-    pub operator: &'a str,
-    pub target: Option<&'a VersionName>,
     pub force: bool,
 }
 
@@ -105,6 +97,7 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
         prompt: draft.snapshot.prompt.clone(),
         version: bad.clone(),
         target: None,
+        choices: Vec::new(),
         phase: Phase::AwaitingDecision,
         opened_at: now,
         updated_at: now,
@@ -148,7 +141,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
     }
     if unchanged {
         // a person stands behind it now: no cooldown
-        if let Some(serving) = draft.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback && request.force) {
+        if let Some(serving) = draft.state.serving.as_mut().filter(|s| s.by == ActivatedBy::Rollback) {
             serving.by = ActivatedBy::Person;
         }
     }
@@ -212,8 +205,8 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
 }
 
 /// A person answers an incident's question.
-pub(super) fn choose(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
-    let known = draft.incident(click.incident).is_some();
+pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
+    let known = draft.incident(&click.incident).is_some();
     let snapshot = draft.snapshot;
     match (&snapshot.incident, known) {
         (_, true) => {}
@@ -233,17 +226,25 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer>
 }
 
 /// The incident, if `still` says that it may be decided that way.
-fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Click<'_>, still: fn(Phase) -> bool) -> Result<&'d mut Incident> {
+fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> bool) -> Result<&'d mut Incident> {
     let now = draft.now;
-    let Some(incident) = draft.incident(click.incident) else {
+    let Some(incident) = draft.incident(&click.incident) else {
         return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
     };
     if still(incident.phase) {
+        if click.ask.is_some_and(|ask| ask != incident.ask) {
+            let message = "the question has changed since: look at the message again".to_owned();
+            return Err(Refusal::new(RefusalCode::Stale, message));
+        }
         return Ok(incident);
     }
     let message = match (&incident.flip, &incident.decided_by) {
         (Some(flip), _) if incident.phase != Phase::Dismissed => {
             format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+        }
+        _ if incident.phase == Phase::Investigating => {
+            let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
+            format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
         }
         (_, Some(who)) => format!("{who} decided this already: {}", incident.phase),
         (_, None) => format!("this is closed already: {}", incident.phase),
@@ -251,7 +252,7 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Click<'_>, still: fn(Phase) -
     Err(Refusal::new(RefusalCode::AlreadyDecided, message))
 }
 
-fn approve(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+fn approve(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let (policy, now) = (draft.policy, draft.now);
     let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
     let version = incident.version.clone();
@@ -261,7 +262,7 @@ fn approve(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
     if !draft.has_traffic(&subject) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is not active any more")));
     }
-    let target = match click.target {
+    let target = match &click.target {
         Some(target) => {
             must_be_allowed(draft, target, click.force)?;
             target.clone()
@@ -271,16 +272,16 @@ fn approve(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is active already")));
     }
-    if let Some(incident) = draft.incident(click.incident) {
-        incident.decided_by = Some(click.operator.to_owned());
+    if let Some(incident) = draft.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
     }
     let from = draft.served_text();
-    draft.flip(&target, FlipMode::Approved, click.operator, &reason, Some(click.incident));
+    draft.flip(&target, FlipMode::Approved, &click.operator, &reason, Some(&click.incident));
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Approved) })
 }
 
-fn investigate(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+fn investigate(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| matches!(phase, Phase::Observing | Phase::AwaitingDecision))?;
     incident.phase = Phase::Investigating;
@@ -290,13 +291,13 @@ fn investigate(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
     Ok(Answer::Decided(Phase::Investigating))
 }
 
-fn dismiss(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+fn dismiss(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
-    incident.decided_by = Some(click.operator.to_owned());
+    incident.decided_by = Some(click.operator.clone());
     incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
     let version = incident.version.clone();
-    suppress(draft, click.incident);
+    suppress(draft, &click.incident);
     draft.restart_soak(&version);
     Ok(Answer::Decided(Phase::Dismissed))
 }
@@ -322,7 +323,7 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
 }
 
 /// The rollback was a mistake: serve the version again and trust it as before.
-fn undo(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
+fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| !matches!(phase, Phase::Dismissed | Phase::Superseded))?;
     let Some(flip) = incident.flip.clone() else {
@@ -337,14 +338,14 @@ fn undo(draft: &mut Draft<'_>, click: &Click<'_>) -> Result<Answer> {
     if let Some(quarantine) = record.quarantine.take() {
         record.known_good = record.known_good.or(quarantine.known_good);
     }
-    suppress(draft, click.incident);
-    if let Some(incident) = draft.incident(click.incident) {
-        incident.decided_by = Some(click.operator.to_owned());
+    suppress(draft, &click.incident);
+    if let Some(incident) = draft.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
         let text = format!("{} undid the rollback: {} is served again", click.operator, flip.from);
         incident.close(Phase::Dismissed, now, text);
     }
     let from = draft.served_text();
     let incident = Some(click.incident.clone());
-    put_in_service(draft, &flip.from, from.clone(), "rollback undone", click.operator, incident.clone());
+    put_in_service(draft, &flip.from, from.clone(), "rollback undone", &click.operator, incident.clone());
     Ok(Answer::Changed { from, to: flip.from, incident, unchanged: false, mode: None })
 }

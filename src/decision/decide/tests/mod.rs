@@ -15,7 +15,7 @@ mod world;
 
 use std::time::Duration;
 
-use super::super::event::{Alert, AlertStatus, Choice, Event, Register, Rollback};
+use super::super::event::{Alert, AlertStatus, Choice, Decide, Event, Register, Rollback};
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;

@@ -23,7 +23,7 @@ fn approving_can_name_another_target_under_the_rules_of_any_rollback() {
     let approve = |world: &mut World, target: &str, force| {
         let incident = world.latest().id.clone();
         let (choice, operator, target) = (Choice::Approve, "dana".to_owned(), Some(v(target)));
-        world.happens(&Event::Decide { incident, choice, operator, target, force })
+        world.happens(&Event::Decide(Decide { incident, choice, operator, target, force, ask: None }))
     };
     for (target, force, code) in [
         ("v99", true, RefusalCode::UnknownVersion),
@@ -60,8 +60,14 @@ fn a_click_on_an_incident_overtaken_by_ci_is_refused_and_the_change_is_noticed()
 fn an_unknown_incident_is_not_found() {
     let mut world = World::with_a_fresh_release();
     let incident = IncidentId("gone".to_owned());
-    let click =
-        Event::Decide { incident, choice: Choice::Undo, operator: "dana".to_owned(), target: None, force: true };
+    let click = Event::Decide(Decide {
+        incident,
+        choice: Choice::Undo,
+        operator: "dana".to_owned(),
+        target: None,
+        force: true,
+        ask: None,
+    });
     let decision = world.happens(&click);
     assert_eq!((refusal(&decision.answer), decision.commit), (RefusalCode::UnknownIncident, None));
 }

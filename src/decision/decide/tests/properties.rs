@@ -137,7 +137,14 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Choose { latest, choice, target, force } => {
             let mut ids = world.incidents.keys();
             let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
-            Event::Decide { incident, choice: *choice, operator, target: target.as_ref().map(named), force: *force }
+            Event::Decide(Decide {
+                incident,
+                choice: *choice,
+                operator,
+                target: target.as_ref().map(named),
+                force: *force,
+                ask: None,
+            })
         }
     };
     Some(world.happens(&event))

@@ -64,7 +64,7 @@ impl World {
             paused: self.paused.clone(),
             recent_auto: self.recent_auto,
             incident: match event {
-                Event::Decide { incident, .. } => self.incidents.get(incident).cloned(),
+                Event::Decide(click) => self.incidents.get(&click.incident).cloned(),
                 _ => None,
             },
             content: match event {
@@ -178,7 +178,14 @@ impl World {
     /// dana answers the latest incident.
     pub fn choose(&mut self, choice: Choice) -> Answer {
         let incident = self.latest().id.clone();
-        let click = Event::Decide { incident, choice, operator: "dana".to_owned(), target: None, force: false };
+        let click = Event::Decide(Decide {
+            incident,
+            choice,
+            operator: "dana".to_owned(),
+            target: None,
+            force: false,
+            ask: None,
+        });
         self.happens(&click).answer
     }
 
@@ -253,6 +260,7 @@ pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Acti
         runbook_url: String::new(),
         dashboard_url: String::new(),
         generator_url: String::new(),
+        alertmanager_url: String::new(),
     }
 }
 

@@ -1,0 +1,166 @@
+//! A click in Slack becomes a decision, if the clicker may decide. Both ways in, HTTP and Socket Mode, end here.
+//!
+//! Fail-closed: who is not known to be an approver is none. Touches Redis only; user groups are resolved beforehand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::Decider;
+use crate::decision::{Answer, Choice, Decide, Event, Incident, Refusal, RefusalCode, VersionName};
+use crate::engine::{Engine, EngineError};
+use crate::slack::payload::Click;
+use crate::slack::render::{Button, action};
+use crate::store::StoreError;
+
+/// The same click may come again: Slack delivers twice, signatures stay valid for five minutes.
+const SAME_CLICK: Duration = Duration::from_secs(15 * 60);
+/// The same button pressed again this soon is a double click.
+const DOUBLE_CLICK: Duration = Duration::from_secs(3);
+/// A refusal is told once to a person about a question.
+const TOLD: Duration = Duration::from_secs(24 * 3_600);
+
+/// Something to say to the clicker alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tell {
+    pub channel: String,
+    pub thread: Option<String>,
+    pub user: String,
+    pub text: String,
+}
+
+/// What clicks need.
+#[derive(Debug)]
+pub struct Clicks {
+    engine: Arc<Engine>,
+    deciders: BTreeMap<String, Decider>,
+    /// To the worker that talks to Slack. Full: the clicker sees the thread change, or nothing.
+    tells: mpsc::Sender<Tell>,
+}
+
+impl Clicks {
+    pub fn new(engine: Arc<Engine>, deciders: BTreeMap<String, Decider>, tells: mpsc::Sender<Tell>) -> Self {
+        Self { engine, deciders, tells }
+    }
+
+    /// Handles one click; fails only if it may succeed later.
+    pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
+        let Some(choice) = choice(&click.action_id) else {
+            tracing::info!(action = ?short(&click.action_id), "a click on an unknown button");
+            return Ok(());
+        };
+        let (Some(button), true) = (Button::decode(&click.value), is_plain(&click.user) && is_plain(&click.action_ts))
+        else {
+            tracing::warn!(action = ?short(&click.action_id), "a click that is none of ours");
+            return Ok(());
+        };
+        let store = &self.engine.store;
+        let same = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
+        let to = button.to.as_ref().map_or("", VersionName::as_str);
+        let double = format!("double:{}:{}:{}:{}:{to}", button.incident, button.ask, click.user, click.action_id);
+        if !store.once(&same, SAME_CLICK).await? || !store.once(&double, DOUBLE_CLICK).await? {
+            return Ok(());
+        }
+        let result = self.decide(click, choice, &button).await;
+        if result.is_err() {
+            // it was not handled: the same click may be tried again
+            let _ = store.forget_once(&same).await;
+            let _ = store.forget_once(&double).await;
+        }
+        let refusal = result?;
+        if let Some(refusal) = refusal {
+            self.refuse(click, &button, &refusal).await?;
+        }
+        Ok(())
+    }
+
+    /// `Some`: why nothing was done.
+    async fn decide(&self, click: &Click, choice: Choice, button: &Button) -> Result<Option<String>, EngineError> {
+        let Some(incident) = self.engine.store.incident(&button.incident).await? else {
+            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+        };
+        if !self.may_decide(&incident, &click.user).await? {
+            tracing::warn!(incident = %incident.id, user = click.user, action = ?choice, "a click by someone who may not decide");
+            let decider = &incident.decider;
+            return Ok(Some(format!(
+                "Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers."
+            )));
+        }
+        let target: Option<VersionName> = match choice {
+            Choice::Approve => button.to.clone(),
+            _ => None,
+        };
+        let event = Event::Decide(Decide {
+            incident: button.incident.clone(),
+            choice,
+            operator: click.name.clone(),
+            target,
+            force: false,
+            ask: (choice != Choice::Undo).then_some(button.ask),
+        });
+        let answer = self.engine.handle(&incident.prompt, &event).await?.answer;
+        Ok(match answer {
+            // the second click of a double click: the first one did it
+            Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. })
+                if incident.decided_by.as_deref() == Some(&click.name) =>
+            {
+                None
+            }
+            Answer::Refused(refusal) => Some(refusal.message),
+            _ => None,
+        })
+    }
+
+    async fn may_decide(&self, incident: &Incident, user: &str) -> Result<bool, StoreError> {
+        let Some(decider) = self.deciders.get(&incident.decider) else { return Ok(false) };
+        if decider.approvers.iter().any(|approver| approver == user) {
+            return Ok(true);
+        }
+        for group in decider.approvers.iter().filter(|approver| is_group(approver)) {
+            let members = self.engine.store.group(group).await?;
+            if members.is_some_and(|members| members.iter().any(|member| member == user)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells the clicker, once per question.
+    async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
+        let Some(channel) = click.channel.clone() else { return Ok(()) };
+        let told = format!("told:{}:{}:{}:{}", button.incident, button.ask, click.user, text.len());
+        if self.engine.store.once(&told, TOLD).await? {
+            let tell = Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text: text.to_owned() };
+            if self.tells.try_send(tell).is_err() {
+                tracing::warn!(incident = %button.incident, "too many refusals at once: one was not told");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A Slack id of a user group (`S…`), not of a user.
+pub fn is_group(approver: &str) -> bool {
+    approver.starts_with('S')
+}
+
+fn choice(action_id: &str) -> Option<Choice> {
+    match action_id {
+        action::APPROVE | action::OTHER_VERSION => Some(Choice::Approve),
+        action::INVESTIGATE => Some(Choice::Investigate),
+        action::DISMISS => Some(Choice::Dismiss),
+        action::UNDO => Some(Choice::Undo),
+        _ => None,
+    }
+}
+
+/// May become part of a key.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,108 @@
+//! What a decision says.
+
+use super::super::incident::{FlipMode, IncidentId, Phase};
+use super::super::names::VersionName;
+
+/// What is said to whoever sent the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One for each alert, in the order of the event.
+    Alerts(Vec<AlertOutcome>),
+    Changed {
+        from: Option<String>,
+        to: VersionName,
+        incident: Option<IncidentId>,
+        /// The target was active already.
+        unchanged: bool,
+        mode: Option<FlipMode>,
+    },
+    Registered {
+        created: bool,
+        known_good: bool,
+    },
+    Decided(Phase),
+    Refused(Refusal),
+    Noted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertOutcome {
+    pub outcome: Outcome,
+    /// snake_case, also a metric label.
+    pub reason: &'static str,
+    pub incident: Option<IncidentId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    RolledBack,
+    IncidentOpened,
+    IncidentUpdated,
+    Duplicate,
+    Held,
+    Resolved,
+    Ignored,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::RolledBack => "rolled_back",
+            Outcome::IncidentOpened => "incident_opened",
+            Outcome::IncidentUpdated => "incident_updated",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Held => "held",
+            Outcome::Resolved => "resolved",
+            Outcome::Ignored => "ignored",
+        }
+    }
+}
+
+/// Why a person's request changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    UnknownPrompt,
+    UnknownIncident,
+    UnknownVersion,
+    Moved,
+    RecentlyRolledBack,
+    NeedsForce,
+    NoKnownGood,
+    AlreadyDecided,
+    Stale,
+    Differs,
+}
+
+impl RefusalCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::UnknownPrompt => "unknown_prompt",
+            RefusalCode::UnknownIncident => "unknown_incident",
+            RefusalCode::UnknownVersion => "unknown_version",
+            RefusalCode::Moved => "moved",
+            RefusalCode::RecentlyRolledBack => "recently_rolled_back",
+            RefusalCode::NeedsForce => "needs_force",
+            RefusalCode::NoKnownGood => "no_known_good",
+            RefusalCode::AlreadyDecided => "already_decided",
+            RefusalCode::Stale => "stale",
+            RefusalCode::Differs => "differs",
+        }
+    }
+
+    /// The thing asked about does not exist (404); otherwise its state forbids the request (409).
+    pub fn is_not_found(self) -> bool {
+        matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a decision writes.
+
+use std::time::Duration;
+
+use super::super::incident::{Incident, IncidentId, Phase};
+use super::super::names::VersionName;
+use super::super::state::PromptState;
+use super::super::time::Timestamp;
+
+/// All that one script writes, at once or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub state: PromptState,
+    /// The new value of `active`.
+    pub active: Option<VersionName>,
+    pub routing: Routing,
+    pub incidents: Vec<IncidentWrite>,
+    pub log: Vec<LogEntry>,
+    pub changes: Vec<Change>,
+    pub wakes: Vec<Wake>,
+    /// Set if this flips without a person: refused if automation is paused or the budget spent in the meantime.
+    pub automatic: Option<Automatic>,
+    /// Content to keep (`Some`) or to drop (`None`).
+    pub content: Vec<(VersionName, Option<String>)>,
+    /// What serves after this commit, for the metrics.
+    pub served: Option<Served>,
+}
+
+/// A version with traffic, and where a rollback of it would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub version: VersionName,
+    /// The rollback target; never a quarantined version.
+    pub previous: Option<VersionName>,
+    /// The version's first activation, which a rollback to it does not reset.
+    pub first_active: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routing {
+    Keep,
+    Drop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncidentWrite {
+    pub incident: Incident,
+    /// Its phase before; `None` for a new one.
+    pub was: Option<Phase>,
+}
+
+/// An entry of the deployment log: what was served changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    pub event: LogEvent,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: String,
+    pub operator: String,
+    pub incident: Option<IncidentId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogEvent {
+    Rollback,
+    Activate,
+    External,
+}
+
+impl LogEvent {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogEvent::Rollback => "rollback",
+            LogEvent::Activate => "activate",
+            LogEvent::External => "external",
+        }
+    }
+}
+
+/// What is told to prompt servers on the channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wake {
+    pub incident: IncidentId,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Automatic {
+    pub max: u32,
+    pub window: Duration,
+}

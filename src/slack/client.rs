@@ -1,0 +1,420 @@
+//! Slack's Web API: one operation, one typed outcome. When to call, how fast and how often is the caller's business.
+//!
+//! Requests are the library's own types. Answers are read into the few fields that are needed: the library's answers
+//! hold whole messages and fail on blocks that they do not know, and a message that was posted must not look as if
+//! it was not.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use slack_morphism::errors::SlackClientError;
+use slack_morphism::prelude::{
+    SlackApiChatPostEphemeralRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest, SlackApiToken,
+    SlackBlock, SlackClient, SlackClientHyperConnector, SlackHyperClient, SlackHyperHttpsConnector,
+    SlackMessageContent, SlackMessageMetadata,
+};
+
+use super::render::Message;
+use crate::config;
+
+mod error;
+mod probe;
+#[cfg(test)]
+mod tests;
+
+pub use error::SlackError;
+
+/// For one operation in all: two of them stay below a lease. The library itself would wait for ever.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Our messages among those of other apps.
+const EVENT_TYPE: &str = "prompt_rollback";
+/// Slack's clock and ours may differ by this much.
+const SKEW_MS: i64 = 120_000;
+/// How much is read in search of a message or a channel.
+const PAGES: usize = 20;
+const MESSAGES_PER_PAGE: &str = "200";
+const CHANNELS_PER_PAGE: &str = "999";
+
+/// The bot's side of a workspace.
+pub struct Slack {
+    bot: Api,
+    app: Option<Api>,
+    /// Ids of channels by name, as far as they were seen. A post looks the name up itself, so this is for searches.
+    ids: Mutex<HashMap<String, String>>,
+}
+
+impl fmt::Debug for Slack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slack").field("api_url", &self.bot.url).finish_non_exhaustive()
+    }
+}
+
+/// Where Slack put a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// Id of the channel.
+    pub channel: String,
+    pub ts: String,
+}
+
+/// Metadata by which a message of ours is found again. People do not see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub incident: String,
+    /// `root`, `overview`, `reply-3`.
+    pub what: String,
+}
+
+impl Mark {
+    fn metadata(&self) -> SlackMessageMetadata {
+        let payload = [("incident", &self.incident), ("what", &self.what)];
+        let payload = payload.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        SlackMessageMetadata::new(EVENT_TYPE.to_owned()).with_event_payload(payload)
+    }
+
+    fn is_on(&self, message: &Listed) -> bool {
+        let Some(metadata) = &message.metadata else { return false };
+        let payload = &metadata["event_payload"];
+        metadata["event_type"] == EVENT_TYPE && payload["incident"] == *self.incident && payload["what"] == *self.what
+    }
+}
+
+impl Slack {
+    /// `None` without `slack.bot_token`.
+    pub fn new(config: &config::Slack) -> Result<Option<Self>, SlackError> {
+        let Some(token) = &config.bot_token else { return Ok(None) };
+        let bot = Api::new(&config.api_url, token)?;
+        Ok(Some(Self { bot, app: Api::of_app(config)?, ids: Mutex::default() }))
+    }
+
+    /// Posts to a channel (id or `#name`), or to the thread of the message `thread` in it.
+    ///
+    /// After [`SlackError::Retry`] the message may have arrived all the same: [`find`](Self::find) tells.
+    pub async fn post(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        message: &Message,
+        mark: &Mark,
+    ) -> Result<Posted, SlackError> {
+        let blocks = (!message.blocks.is_empty()).then(|| message.blocks.clone());
+        self.post_content(channel, thread, content(&message.text, blocks), mark).await
+    }
+
+    /// As [`post`](Self::post), but without blocks. The text is mrkdwn: what comes from outside must be escaped.
+    pub async fn post_plain(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        text: &str,
+        mark: &Mark,
+    ) -> Result<Posted, SlackError> {
+        self.post_content(channel, thread, content(text, None), mark).await
+    }
+
+    async fn post_content(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        content: SlackMessageContent,
+        mark: &Mark,
+    ) -> Result<Posted, SlackError> {
+        let request = SlackApiChatPostMessageRequest::new(channel.into(), content.with_metadata(mark.metadata()))
+            .opt_thread_ts(thread.map(Into::into))
+            .with_unfurl_links(false)
+            .with_unfurl_media(false);
+        let posted: Address = self.bot.post("chat.postMessage", &request).await?;
+        self.ids().insert(name_of(channel).to_owned(), posted.channel.clone());
+        Ok(Posted { channel: posted.channel, ts: posted.ts })
+    }
+
+    /// Replaces text and blocks of a message. Its metadata stays.
+    pub async fn update(&self, channel_id: &str, ts: &str, message: &Message) -> Result<(), SlackError> {
+        // an empty list takes the old blocks away; without one they would stay
+        let content = content(&message.text, Some(message.blocks.clone()));
+        let request = SlackApiChatUpdateRequest::new(channel_id.into(), content, ts.into());
+        self.bot.post("chat.update", &request).await.map(|Nothing {}| ())
+    }
+
+    /// Says something to one person, who sees it if they are in the channel just now. The text is mrkdwn.
+    pub async fn tell(&self, channel_id: &str, thread: Option<&str>, user: &str, text: &str) -> Result<(), SlackError> {
+        let request = SlackApiChatPostEphemeralRequest::new(channel_id.into(), user.into(), content(text, None))
+            .opt_thread_ts(thread.map(Into::into));
+        self.bot.post("chat.postEphemeral", &request).await.map(|Nothing {}| ())
+    }
+
+    /// The address of a message for people.
+    pub async fn permalink(&self, channel_id: &str, ts: &str) -> Result<String, SlackError> {
+        let params = [("channel", Some(channel_id)), ("message_ts", Some(ts))];
+        let link: Permalink = self.bot.get("chat.getPermalink", &params).await?;
+        Ok(link.permalink)
+    }
+
+    /// Looks for our message with this mark among those posted since `oldest_ms` (Unix time), newest first.
+    pub async fn find(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        mark: &Mark,
+        oldest_ms: i64,
+    ) -> Result<Option<Posted>, SlackError> {
+        let method = if thread.is_some() { "conversations.replies" } else { "conversations.history" };
+        within(method, async {
+            let channel = self.channel_id(channel).await?;
+            let oldest = slack_time(oldest_ms.saturating_sub(SKEW_MS));
+            let mut cursor = None;
+            for _ in 0..PAGES {
+                // the library's request for replies can't ask for metadata, so both are spelled out here
+                let page: Messages = self
+                    .bot
+                    .get(
+                        method,
+                        &[
+                            ("channel", Some(&channel)),
+                            ("ts", thread),
+                            ("oldest", Some(&oldest)),
+                            ("include_all_metadata", Some("true")),
+                            ("limit", Some(MESSAGES_PER_PAGE)),
+                            ("cursor", cursor.as_deref()),
+                        ],
+                    )
+                    .await?;
+                if let Some(found) = page.messages.into_iter().find(|message| mark.is_on(message)) {
+                    return Ok(Some(Posted { channel, ts: found.ts }));
+                }
+                cursor = page.more.next();
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// The ids of a user group's members.
+    pub async fn group_members(&self, group: &str) -> Result<Vec<String>, SlackError> {
+        let members: Members = self.bot.get("usergroups.users.list", &[("usergroup", Some(group))]).await?;
+        Ok(members.users)
+    }
+
+    /// The channel's id if it was seen already, or else what was given.
+    pub fn known_id(&self, channel: &str) -> String {
+        self.ids().get(name_of(channel)).cloned().unwrap_or_else(|| channel.to_owned())
+    }
+
+    async fn channel_id(&self, channel: &str) -> Result<String, SlackError> {
+        if is_id(channel) {
+            return Ok(channel.to_owned());
+        }
+        let name = name_of(channel);
+        let known = self.ids().get(name).cloned();
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let unknown = || SlackError::Channel { code: "channel_not_found".to_owned() };
+        let id = self.list_channels(&[name]).await?.pop().ok_or_else(unknown)?.id;
+        self.ids().insert(name.to_owned(), id.clone());
+        Ok(id)
+    }
+
+    /// The channels that have one of these names. Private ones only if the bot is in them.
+    async fn list_channels(&self, names: &[&str]) -> Result<Vec<Channel>, SlackError> {
+        let mut found: Vec<Channel> = Vec::new();
+        let mut cursor = None;
+        for _ in 0..PAGES {
+            let params = [
+                ("types", Some("public_channel,private_channel")),
+                ("limit", Some(CHANNELS_PER_PAGE)),
+                ("cursor", cursor.as_deref()),
+            ];
+            let page: Channels = self.bot.get("conversations.list", &params).await?;
+            found.extend(page.channels.into_iter().filter(|channel| names.contains(&channel.name.as_str())));
+            cursor = page.more.next();
+            if cursor.is_none() || names.iter().all(|name| found.iter().any(|channel| channel.name == *name)) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls with one token.
+pub(super) struct Api {
+    client: SlackHyperClient,
+    token: SlackApiToken,
+    url: String,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+}
+
+impl Api {
+    pub(super) fn new(url: &str, token: &SecretString) -> Result<Self, SlackError> {
+        let tls = Arc::new(tls(url)?);
+        let connector = SlackClientHyperConnector::with_connector(https(&tls)).with_slack_api_url(url);
+        let token = SlackApiToken::new(token.expose_secret().into());
+        Ok(Self { client: SlackClient::new(connector), token, url: url.to_owned(), tls })
+    }
+
+    /// With the token for Socket Mode; `None` without one.
+    pub(super) fn of_app(config: &config::Slack) -> Result<Option<Self>, SlackError> {
+        config.app_token.as_ref().map(|token| Self::new(&config.api_url, token)).transpose()
+    }
+
+    pub(super) async fn post<A>(&self, method: &'static str, request: &(impl Serialize + Sync)) -> Result<A, SlackError>
+    where
+        A: DeserializeOwned + Send,
+    {
+        let session = self.client.open_session(&self.token);
+        let call = session.http_session_api.http_post(method, &request, None);
+        self.checked(method, call).await
+    }
+
+    pub(super) async fn get<A>(&self, method: &'static str, params: &[(&str, Option<&str>)]) -> Result<A, SlackError>
+    where
+        A: DeserializeOwned + Send,
+    {
+        let session = self.client.open_session(&self.token);
+        let params = params.to_vec();
+        let call = session.http_session_api.http_get(method, &params, None);
+        self.checked(method, call).await
+    }
+
+    async fn checked<A>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<Checked<A>, SlackClientError>>,
+    ) -> Result<A, SlackError> {
+        let call = async { call.await.map_err(|error| SlackError::from_library(method, error)) };
+        let Checked { ok, answer } = within(method, call).await?;
+        // the library goes by `error` alone, and reads a web page as {}
+        if ok { Ok(answer) } else { Err(SlackError::retry(method, "neither ok nor an error")) }
+    }
+}
+
+/// `work`, but not for longer than [`TIMEOUT`].
+pub(super) async fn within<T>(
+    method: &'static str,
+    work: impl Future<Output = Result<T, SlackError>>,
+) -> Result<T, SlackError> {
+    tokio::time::timeout(TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_| Err(SlackError::retry(method, format!("no answer within {} s", TIMEOUT.as_secs()))))
+}
+
+#[allow(clippy::expect_used, reason = "a fact about the library")]
+fn tls(url: &str) -> Result<rustls::ClientConfig, SlackError> {
+    let provider = rustls::crypto::ring::default_provider();
+    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the default TLS versions");
+    let tls = if url.starts_with("https:") {
+        let none = |error| SlackError::Config(format!("no certificate authorities on this system: {error}"));
+        tls.with_native_roots().map_err(none)?
+    } else {
+        tls.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(tls.with_no_client_auth())
+}
+
+fn https(tls: &Arc<rustls::ClientConfig>) -> SlackHyperHttpsConnector {
+    HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1().build()
+}
+
+fn content(text: &str, blocks: Option<Vec<SlackBlock>>) -> SlackMessageContent {
+    SlackMessageContent::new().with_text(text.to_owned()).opt_blocks(blocks)
+}
+
+/// An id of Slack's, such as `C012AB3CD`; names of channels are lower case.
+fn is_id(channel: &str) -> bool {
+    channel.starts_with(['C', 'D', 'G']) && channel.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+fn name_of(channel: &str) -> &str {
+    channel.strip_prefix('#').unwrap_or(channel)
+}
+
+/// Slack writes times as seconds with six decimals.
+fn slack_time(ms: i64) -> String {
+    let ms = ms.max(0);
+    format!("{}.{:03}000", ms / 1000, ms % 1000)
+}
+
+#[derive(Deserialize)]
+struct Checked<A> {
+    ok: bool,
+    #[serde(flatten)]
+    answer: A,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+struct Address {
+    channel: String,
+    ts: String,
+}
+
+#[derive(Deserialize)]
+struct Permalink {
+    permalink: String,
+}
+
+#[derive(Deserialize)]
+struct Members {
+    users: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Messages {
+    messages: Vec<Listed>,
+    #[serde(default, rename = "response_metadata")]
+    more: More,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    ts: String,
+    metadata: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Channels {
+    channels: Vec<Channel>,
+    #[serde(default, rename = "response_metadata")]
+    more: More,
+}
+
+#[derive(Clone, Deserialize)]
+struct Channel {
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    is_member: bool,
+    #[serde(default)]
+    is_archived: bool,
+}
+
+/// Where the next page begins.
+#[derive(Default, Deserialize)]
+struct More {
+    next_cursor: Option<String>,
+}
+
+impl More {
+    fn next(self) -> Option<String> {
+        self.next_cursor.filter(|cursor| !cursor.is_empty())
+    }
+}

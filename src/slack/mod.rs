@@ -1,0 +1,6 @@
+//! Slack's side of the wire.
+
+pub mod client;
+pub mod payload;
+pub mod render;
+pub mod socket;

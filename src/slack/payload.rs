@@ -1,0 +1,118 @@
+//! Interactions, as Slack sends them over HTTP or in an envelope of Socket Mode. Pure.
+//!
+//! Only the few fields that are needed are read, and leniently: the library's types refuse whole clicks over fields
+//! that are absent, null or new.
+
+use percent_encoding::percent_decode;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use slack_morphism::signature_verifier::SlackEventSignatureVerifier;
+
+/// Slack allows 80 characters for a name.
+const MAX_NAME: usize = 80;
+
+/// Someone pressed a button or chose from a menu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Click {
+    /// Id of the user.
+    pub user: String,
+    /// What people call them, as far as Slack said; else the id.
+    pub name: String,
+    /// Id of the channel.
+    pub channel: Option<String>,
+    /// `ts` of the thread's root.
+    pub thread: Option<String>,
+    pub action_id: String,
+    /// Of the button, or of the option that was chosen; empty if it has none, such as a link.
+    pub value: String,
+    /// When it was clicked, in Slack's words. The same in a click that is delivered again.
+    pub action_ts: String,
+    pub response_url: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interaction {
+    Clicks(Vec<Click>),
+    /// Of this type; to be acknowledged, and that is all.
+    Other(String),
+}
+
+/// What arrived is no interaction. Says nothing of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadInteraction {
+    #[error("the form has no payload")]
+    NoPayload,
+    #[error("the payload is no JSON")]
+    NotJson,
+    #[error("the payload has no {0}")]
+    Lacks(&'static str),
+}
+
+/// Reads the form that Slack posts.
+pub fn parse_form(body: &[u8]) -> Result<Interaction, BadInteraction> {
+    let payload = body.split(|&b| b == b'&').find_map(|field| field.strip_prefix(b"payload="));
+    let spaced: Vec<u8> =
+        payload.ok_or(BadInteraction::NoPayload)?.iter().map(|&b| if b == b'+' { b' ' } else { b }).collect();
+    parse(&percent_decode(&spaced).collect::<Vec<u8>>())
+}
+
+/// Reads the payload itself.
+pub fn parse(json: &[u8]) -> Result<Interaction, BadInteraction> {
+    read(&serde_json::from_slice(json).map_err(|_| BadInteraction::NotJson)?)
+}
+
+pub(super) fn read(payload: &Value) -> Result<Interaction, BadInteraction> {
+    let kind = text(payload, &["type"]).ok_or(BadInteraction::Lacks("type"))?;
+    if kind != "block_actions" {
+        return Ok(Interaction::Other(kind));
+    }
+    let actions = payload["actions"].as_array().ok_or(BadInteraction::Lacks("actions"))?;
+    actions.iter().map(|action| click(payload, action)).collect::<Result<_, _>>().map(Interaction::Clicks)
+}
+
+fn click(payload: &Value, action: &Value) -> Result<Click, BadInteraction> {
+    let first = |paths: &[&[&str]]| paths.iter().find_map(|path| text(payload, path));
+    let user = first(&[&["user", "id"]]).ok_or(BadInteraction::Lacks("user"))?;
+    let name = first(&[&["user", "name"], &["user", "username"]]);
+    Ok(Click {
+        name: name.as_deref().and_then(plain).unwrap_or_else(|| user.clone()),
+        user,
+        channel: first(&[&["channel", "id"], &["container", "channel_id"]]),
+        // a reply names its root; what does not is the root itself
+        thread: first(&[
+            &["message", "thread_ts"],
+            &["container", "thread_ts"],
+            &["message", "ts"],
+            &["container", "message_ts"],
+        ]),
+        action_id: text(action, &["action_id"]).ok_or(BadInteraction::Lacks("action_id"))?,
+        value: text(action, &["value"]).or_else(|| text(action, &["selected_option", "value"])).unwrap_or_default(),
+        action_ts: text(action, &["action_ts"]).ok_or(BadInteraction::Lacks("action_ts"))?,
+        response_url: first(&[&["response_url"]]),
+    })
+}
+
+/// The text at this path, unless it is empty.
+fn text(value: &Value, path: &[&str]) -> Option<String> {
+    let found = path.iter().try_fold(value, |value, key| value.get(key))?;
+    found.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A name that fits on a line.
+fn plain(name: &str) -> Option<String> {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Whether Slack signed this body with our secret in the last five minutes. The same body stays valid that long:
+/// replays are for the caller to recognise.
+pub fn verify(secret: &SecretString, signature: Option<&str>, timestamp: Option<&str>, body: &[u8]) -> bool {
+    let (Some(signature), Some(timestamp), Ok(body)) = (signature, timestamp, std::str::from_utf8(body)) else {
+        return false;
+    };
+    let verifier = SlackEventSignatureVerifier::new(&secret.expose_secret().into());
+    verifier.verify(signature, body, timestamp).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What we say in Slack: pure functions of the incident, so that an outage of Slack collapses into one update.
+//!
+//! Nothing here knows the time: moments are written so that Slack shows them in each reader's own time zone. All of
+//! Slack's limits hold for any incident, however long or hostile the texts in it. How texts from elsewhere are kept
+//! from being read as mentions, links or formatting: see [`text`].
+
+mod button;
+mod reply;
+mod root;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use slack_morphism::prelude::{
+    SlackBlock, SlackBlockText, SlackContextBlock, SlackContextBlockElement, SlackHeaderBlock, SlackSectionBlock,
+};
+
+pub use button::{Button, action};
+pub use reply::{LogLine, reply};
+pub use root::{overview, root};
+
+use crate::decision::incident::AlertRecord;
+use crate::decision::{Incident, Phase, Timestamp};
+use text::{Address, Markup, code_span, escape, fit, literal};
+
+/// Slack's advice for a message's text; from 40,000 on it refuses.
+const MAX_PLAIN: usize = 4_000;
+/// All links of a message together.
+const MAX_LINKS: usize = 2_500;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// For notifications and screen readers.
+    pub text: String,
+    pub blocks: Vec<SlackBlock>,
+}
+
+/// An incident and what the config says about who is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub incident: &'a Incident,
+    /// How the decider is called, from the config: the only text that is trusted to call someone.
+    pub mention: Option<&'a str>,
+}
+
+/// A sentence for one person, such as why a click changed nothing, as mrkdwn: it may hold names from elsewhere.
+pub fn told(sentence: &str) -> String {
+    escape(&fit(sentence, 1_000))
+}
+
+/// All that `message` says as one text, for when Slack refuses its blocks for good.
+pub fn plain(message: &Message) -> String {
+    let mut said = String::new();
+    let mut say = |piece: String| {
+        // whole pieces only: half a link or code span would be read as something else
+        if length(&said) + length(&piece) < MAX_PLAIN {
+            said.push_str(if said.is_empty() { "" } else { "\n" });
+            said.push_str(&piece);
+        }
+    };
+    for block in &message.blocks {
+        match block {
+            SlackBlock::Header(header) => say(as_mrkdwn(&header.text.clone().into())),
+            SlackBlock::Section(section) => {
+                section.text.iter().chain(section.fields.iter().flatten()).for_each(|text| say(as_mrkdwn(text)));
+            }
+            SlackBlock::Context(context) => context.elements.iter().for_each(|element| match element {
+                SlackContextBlockElement::Plain(text) => say(as_mrkdwn(&text.as_block_text())),
+                SlackContextBlockElement::MarkDown(text) => say(as_mrkdwn(&text.as_block_text())),
+                SlackContextBlockElement::Image(_) => {}
+            }),
+            SlackBlock::Actions(_) => {
+                say("The buttons can't be shown: decide with `prompt-rollback decide INCIDENT …`".to_owned());
+            }
+            _ => {}
+        }
+    }
+    said
+}
+
+/// As Slack counts at worst.
+fn length(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+fn as_mrkdwn(text: &SlackBlockText) -> String {
+    match text {
+        SlackBlockText::Plain(text) => code_span(&text.text),
+        SlackBlockText::MarkDown(text) => text.text.clone(),
+    }
+}
+
+fn header(text: &str) -> SlackBlock {
+    SlackHeaderBlock::new(literal(fit(text, 150)).into()).into()
+}
+
+fn ours(text: Markup) -> SlackBlock {
+    SlackSectionBlock::new().with_text(text.object().into()).into()
+}
+
+/// A section of text from elsewhere; Slack takes no empty one.
+fn others(text: String) -> Option<SlackBlock> {
+    (!text.is_empty()).then(|| SlackSectionBlock::new().with_text(literal(text).into()).into())
+}
+
+/// Small print.
+fn aside(texts: Vec<Markup>) -> Option<SlackBlock> {
+    let elements: Vec<_> = texts.into_iter().map(|text| text.object().into()).collect();
+    (!elements.is_empty()).then(|| SlackContextBlock::new(elements).into())
+}
+
+/// What is to be looked at first: firing before ended, then the strongest action and the most severe.
+fn ranked(incident: &Incident) -> Vec<&AlertRecord> {
+    let mut alerts: Vec<_> = incident.alerts.iter().collect();
+    alerts.sort_by_key(|alert| std::cmp::Reverse((alert.firing, alert.rank())));
+    alerts
+}
+
+/// The worst alert's links, as many as fit.
+fn links(incident: &Incident) -> Vec<Markup> {
+    let alerts = ranked(incident);
+    let Some(alert) = alerts.first() else { return Vec::new() };
+    let mut room = MAX_LINKS;
+    [
+        ("Runbook", &alert.runbook_url),
+        ("Dashboard", &alert.dashboard_url),
+        ("Alertmanager", &alert.alertmanager_url),
+        ("Query", &alert.generator_url),
+    ]
+    .into_iter()
+    .filter_map(|(label, url)| {
+        let address = Address::parse(url)?;
+        room = room.checked_sub(address.len())?;
+        Some(Markup::default().link(label, &address))
+    })
+    .collect()
+}
+
+/// When the trouble began, as far as alerts tell; never after `by`.
+fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
+    incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0 && *at <= by).min()
+}
+
+/// Someone must decide or act now.
+fn waits(incident: &Incident) -> bool {
+    matches!(incident.phase, Phase::AwaitingDecision | Phase::Escalated) || incident.pages()
+}

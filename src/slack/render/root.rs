@@ -1,0 +1,185 @@
+//! The root of a thread: the present state.
+
+use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
+
+use super::button::buttons;
+use super::text::{Address, Markup, escape, fit, took};
+use super::{Message, View, aside, began, header, links, others, ours, ranked, waits};
+use crate::decision::incident::{AlertRecord, NoteKind};
+use crate::decision::{Flip, FlipMode, Incident, Phase, Severity};
+
+/// Alerts told in full; the thread has all of them.
+const ALERTS_SHOWN: usize = 3;
+
+/// The thread's root in the decider's channel, with the buttons that the phase allows.
+pub fn root(view: &View<'_>) -> Message {
+    let incident = view.incident;
+    let mut blocks = state(incident, view.mention.filter(|_| waits(incident)));
+    blocks.extend(buttons(incident));
+    blocks.extend(aside(links(incident)));
+    blocks.extend(small_print(incident));
+    Message { text: summary(incident), blocks }
+}
+
+/// The root in the channel for all incidents: no buttons, but the way to them. It calls only for a page.
+pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
+    let incident = view.incident;
+    let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
+    if let Some(address) = thread.and_then(Address::parse) {
+        let way = if incident.phase.is_undecided() { "Decide in the thread" } else { "Go to the thread" };
+        blocks.push(ours(Markup::default().link(way, &address)));
+    }
+    blocks.extend(aside(links(incident)));
+    blocks.extend(small_print(incident));
+    Message { text: summary(incident), blocks }
+}
+
+fn summary(incident: &Incident) -> String {
+    let Incident { prompt, version, severity, .. } = incident;
+    let what = fit(incident.summary(), 1_000);
+    escape(&format!("{}: {prompt} {version} ({severity}). {what}", title(incident)))
+}
+
+fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
+    let Incident { prompt, version, .. } = incident;
+    let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
+    blocks.extend(incident.flip.as_ref().and_then(|flip| others(what_was_done(incident, flip))));
+    blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
+    blocks.extend(others(what_is_wrong(incident)));
+    blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
+    if let Some(held) = incident.held.as_ref().filter(|_| incident.phase.is_undecided()) {
+        let text = format!("Not rolled back automatically ({}): {}", held.guard.as_str(), held.detail);
+        blocks.extend(others(fit(&text, 600)));
+    }
+    blocks
+}
+
+fn title(incident: &Incident) -> &'static str {
+    match incident.phase {
+        Phase::Observing => "Observing",
+        Phase::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
+        Phase::AwaitingDecision => "Decision needed",
+        Phase::Investigating => "Under investigation",
+        Phase::Verifying => "Rolled back",
+        Phase::Escalated => "Rollback did not help",
+        Phase::Recovered => "Recovered",
+        Phase::Unverified => "Rolled back, not verified",
+        Phase::Dismissed => "Dismissed",
+        Phase::Resolved => "Resolved",
+        Phase::Superseded => "Superseded",
+    }
+}
+
+fn sign(incident: &Incident) -> &'static str {
+    match (incident.phase, incident.severity) {
+        (Phase::Observing | Phase::Investigating, _) => "🔎",
+        (Phase::AwaitingDecision | Phase::Escalated, Severity::Critical) => "🔴",
+        (Phase::AwaitingDecision | Phase::Escalated, Severity::High) => "🟠",
+        (Phase::AwaitingDecision | Phase::Escalated, Severity::Medium) => "🟡",
+        (Phase::Verifying | Phase::Unverified, _) => "↩",
+        (Phase::Recovered | Phase::Resolved, _) => "✅",
+        (Phase::Dismissed | Phase::Superseded, _) => "⚪",
+    }
+}
+
+fn what_was_done(incident: &Incident, flip: &Flip) -> String {
+    let who = fit(&flip.operator, 100);
+    let mut text = match flip.mode {
+        FlipMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
+        FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
+        FlipMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
+    };
+    if let Some(began) = began(incident, flip.at) {
+        text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));
+    }
+    text
+}
+
+/// What happened last, where the phase alone doesn't tell by whom and why.
+fn last_word(incident: &Incident) -> Option<&str> {
+    let kind = match incident.phase {
+        Phase::Observing | Phase::AwaitingDecision | Phase::Verifying => return None,
+        Phase::Investigating => NoteKind::Decided,
+        Phase::Escalated => NoteKind::Escalated,
+        _ => NoteKind::Closed,
+    };
+    incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
+}
+
+/// What was measured against which threshold, as the alerts say it.
+fn what_is_wrong(incident: &Incident) -> String {
+    let alerts = ranked(incident);
+    if alerts.is_empty() {
+        return fit(incident.summary(), 600);
+    }
+    let mut lines: Vec<String> = alerts.iter().take(ALERTS_SHOWN).map(|alert| describe(alert)).collect();
+    match alerts.len() - lines.len() {
+        0 => {}
+        1 => lines.push("and 1 more alert".to_owned()),
+        more => lines.push(format!("and {more} more alerts")),
+    }
+    lines.join("\n")
+}
+
+fn describe(alert: &AlertRecord) -> String {
+    let (summary, value) = (fit(&alert.summary, 240), fit(&alert.value, 60));
+    let mut line = fit(&alert.alertname, 80);
+    if !summary.is_empty() {
+        line.push_str(&format!(": {summary}"));
+    }
+    if !value.is_empty() && !summary.contains(&value) {
+        line.push_str(&format!(" (measured: {value})"));
+    }
+    if !alert.firing {
+        line.push_str(" (ended)");
+    }
+    let threshold = fit(&alert.description, 180);
+    if threshold.is_empty() { line } else { format!("{line}\n{threshold}") }
+}
+
+fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
+    let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
+    let change = match (&incident.flip, &incident.target) {
+        (Some(flip), _) => field("Rolled back").code(flip.from.as_str()).and(" → ").code(flip.to.as_str()),
+        (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
+        (None, None) => {
+            field("Rollback").code(incident.version.as_str()).and(" → no other known-good version is known")
+        }
+    };
+    let mut fields = vec![
+        field("Prompt").code(incident.prompt.as_str()),
+        change,
+        field("Severity").and(incident.severity.as_str()),
+        field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),
+    ];
+    if incident.phase.is_undecided() || incident.phase == Phase::Escalated {
+        let decides = field("Who decides").code(&incident.decider);
+        fields.push(if mention.is_some() { decides.and(" ").mention(mention) } else { decides });
+    }
+    fields.extend(until(incident).map(|(label, at)| field(label).date(at)));
+    fields.into_iter().map(|field| field.object().into()).collect()
+}
+
+/// When the present phase ends or did end.
+fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
+    let label = match incident.phase {
+        Phase::Observing => "Observed until",
+        Phase::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
+        Phase::AwaitingDecision => "Decide by",
+        Phase::Investigating => "Asked again",
+        Phase::Verifying => "Outcome known by",
+        Phase::Escalated => "Next escalation",
+        _ => return incident.closed_at.map(|at| ("Closed", at)),
+    };
+    incident.deadline.map(|at| (label, at))
+}
+
+fn small_print(incident: &Incident) -> Option<SlackBlock> {
+    let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
+    if incident.phase == Phase::AwaitingDecision && incident.escalations > 0 {
+        let times =
+            if incident.deadline.is_some() { "nobody decided in time" } else { "no further escalation follows" };
+        texts.push(Markup::words(times));
+    }
+    aside(texts)
+}

@@ -1,0 +1,345 @@
+//! Every message that we can send, as a snapshot, and what holds for all of them.
+
+mod hostile;
+mod valid;
+
+use std::time::Duration;
+
+use super::*;
+use crate::decision::incident::{AlertRecord, Held, Note, NoteKind};
+use crate::decision::{
+    Action, Flip, FlipMode, Guard, Incident, IncidentId, Phase, Policy, PromptName, Severity, Timestamp, VersionName,
+};
+
+const MENTION: &str = "<!subteam^S012AB3CD>";
+/// 2026-11-21T00:38:12.689Z
+const NOW: Timestamp = Timestamp(1_795_221_492_689);
+
+fn after(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+fn version(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version")
+}
+
+fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
+    AlertRecord {
+        fingerprint: format!("{name}-1"),
+        alertname: name.to_owned(),
+        severity,
+        action,
+        decider: "on-call".to_owned(),
+        time_limit: Duration::from_secs(300),
+        firing: true,
+        starts_at: Some(NOW.minus(Duration::from_millis(2_400))),
+        first_seen: NOW,
+        last_seen: NOW,
+        listed: false,
+        absent_since: None,
+        summary: "Error rate of customer-support v2.1.0 is 7.3%".to_owned(),
+        description: "More than 5 % of requests failed, over five minutes or, beyond doubt, over the last one."
+            .to_owned(),
+        value: "7.3%".to_owned(),
+        verify: String::new(),
+        runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
+        dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
+        generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
+        alertmanager_url: "http://alertmanager.example:9093".to_owned(),
+    }
+}
+
+/// Waits for on-call to decide about v2.1.0, which v2.0.9 would replace.
+fn waiting() -> Incident {
+    let mut incident = Incident {
+        id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),
+        prompt: PromptName::parse("customer-support").expect("a name"),
+        version: version("v2.1.0"),
+        target: Some(version("v2.0.9")),
+        choices: vec![version("v2.0.9")],
+        phase: Phase::AwaitingDecision,
+        opened_at: NOW,
+        updated_at: NOW,
+        closed_at: None,
+        severity: Severity::High,
+        action: Action::Page,
+        decider: "on-call".to_owned(),
+        time_limit: Duration::from_secs(300),
+        deadline: Some(after(300)),
+        quiet_since: None,
+        held: None,
+        flip: None,
+        decided_by: None,
+        ask: 1,
+        escalations: 0,
+        alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
+        notes: Vec::new(),
+    };
+    let opened = "PromptErrorRateHigh (high): Error rate of customer-support v2.1.0 is 7.3%";
+    incident.note(NOW, NoteKind::Opened, opened);
+    incident
+}
+
+fn critical() -> Incident {
+    let alert = alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback);
+    Incident { severity: Severity::Critical, action: Action::Rollback, alerts: vec![alert], ..waiting() }
+}
+
+fn flipped(mode: FlipMode, operator: &str) -> Incident {
+    let (from, to) = (version("v2.1.0"), version("v2.0.9"));
+    let mut incident = if mode == FlipMode::Auto { critical() } else { waiting() };
+    incident.note(NOW, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
+    Incident {
+        phase: Phase::Verifying,
+        deadline: Some(after(300)),
+        flip: Some(Flip { at: NOW, from, to, mode, operator: operator.to_owned() }),
+        ..incident
+    }
+}
+
+fn closed(mut incident: Incident, phase: Phase, text: &str) -> Incident {
+    incident.close(phase, after(240), text);
+    incident
+}
+
+/// Each state that an incident can be in.
+fn states() -> Vec<(&'static str, Incident)> {
+    let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
+    let mut investigating = Incident { phase: Phase::Investigating, ..waiting() };
+    investigating.note(after(20), NoteKind::Decided, "Maya investigates");
+    let mut escalated =
+        Incident { phase: Phase::Escalated, choices: choices.clone(), ..flipped(FlipMode::Auto, "system") };
+    escalated.note(after(240), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1% after the rollback");
+    let held = Held { guard: Guard::Paused, detail: "automation is paused (Maya: provider outage)".to_owned() };
+    let several = ["PromptErrorRateHigh", "PromptQualityDrop", "PromptLatencyP99Elevated", "PromptErrorRateNewVersion"];
+    let mut several = several.map(|name| alert(name, Severity::Medium, Action::Observe)).to_vec();
+    several[0].firing = false;
+    several[1].value = "11.2%".to_owned();
+    let overdue = Incident { escalations: 1, deadline: Some(after(600)), ..waiting() };
+    let auto = || flipped(FlipMode::Auto, "system");
+    vec![
+        ("observing", Incident { phase: Phase::Observing, severity: Severity::Medium, alerts: several, ..waiting() }),
+        ("awaiting", waiting()),
+        ("awaiting_with_choices", Incident { choices, decider: "product-pm".to_owned(), ..waiting() }),
+        ("awaiting_held", Incident { held: Some(held), ..critical() }),
+        ("awaiting_without_target", Incident { target: None, choices: Vec::new(), ..waiting() }),
+        ("overdue_for_good", Incident { escalations: Policy::ESCALATIONS, deadline: None, ..overdue.clone() }),
+        ("overdue", overdue),
+        ("investigating", investigating),
+        ("verifying_auto", auto()),
+        ("verifying_approved", flipped(FlipMode::Approved, "Maya")),
+        ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(FlipMode::Manual, "deploy-bot") }),
+        ("escalated", escalated),
+        ("recovered", closed(auto(), Phase::Recovered, "3 checks in a row were healthy")),
+        ("unverified", closed(auto(), Phase::Unverified, "no metrics said by the deadline whether it helped")),
+        ("undone", closed(auto(), Phase::Dismissed, "Maya undid the rollback: v2.1.0 is served again")),
+        ("dismissed", closed(waiting(), Phase::Dismissed, "Maya dismissed this")),
+        ("resolved", closed(waiting(), Phase::Resolved, "all alerts ended before anyone decided")),
+        ("superseded", closed(waiting(), Phase::Superseded, "v2.1.0 is not served any more")),
+    ]
+}
+
+fn note(kind: NoteKind) -> Note {
+    let text = match kind {
+        NoteKind::Opened => "PromptErrorRateHigh (high): Error rate of customer-support v2.1.0 is 7.3%",
+        NoteKind::Alert => "got worse: PromptErrorRateCritical (critical): Error rate is 12.1%",
+        NoteKind::Held => "held (paused): automation is paused (Maya: provider outage)",
+        NoteKind::Flipped => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
+        NoteKind::Decided => "Maya investigates",
+        NoteKind::Asked => "still firing after the observation: a person decides",
+        NoteKind::Escalated => "nobody decided in time (escalation 1 of 4)",
+        NoteKind::Reopened => "fires again: the incident is open again",
+        NoteKind::Closed => "Maya dismissed this",
+    };
+    Note { seq: 1, at: NOW, kind, text: text.to_owned() }
+}
+
+const LOG: [LogLine<'static>; 6] = [LogLine {
+    at: "2026-11-20T23:55:01.004Z",
+    event: "activate",
+    from: "v2.0.9",
+    to: "v2.1.0",
+    operator: "deploy-bot",
+    reason: "activated",
+}; 6];
+
+/// What a reader sees, then each block in a line.
+fn shown(message: &Message) -> String {
+    let blocks: Vec<_> = message.blocks.iter().map(|block| serde_json::to_string(block).unwrap()).collect();
+    format!("{}\n\n{}\n\n{}", message.text, plain(message), blocks.join("\n"))
+}
+
+fn snapshot(name: &str, message: &Message) {
+    assert_eq!(valid::problems(message, Some(MENTION)), Vec::<String>::new(), "{name}");
+    insta::assert_snapshot!(name, shown(message));
+}
+
+fn said(message: &Message) -> String {
+    serde_json::to_string(&message.blocks).unwrap()
+}
+
+fn view(incident: &Incident) -> View<'_> {
+    View { incident, mention: Some(MENTION) }
+}
+
+#[test]
+fn roots() {
+    for (state, incident) in states() {
+        snapshot(&format!("root_{state}"), &root(&view(&incident)));
+    }
+}
+
+#[test]
+fn overviews() {
+    let thread = "https://example.slack.com/archives/C024BE91L/p1795221492689000";
+    for (state, incident) in states() {
+        let message = overview(&view(&incident), Some(thread));
+        snapshot(&format!("overview_{state}"), &message);
+        assert!(!said(&message).contains(r#""type":"actions""#), "{state}");
+    }
+}
+
+#[test]
+fn replies() {
+    let incidents = [("", waiting()), ("_late", flipped(FlipMode::Approved, "Maya"))];
+    for (when, incident) in &incidents {
+        for kind in NoteKind::ALL {
+            snapshot(&format!("reply_{}{when}", kind.as_str()), &reply(&view(incident), &note(kind), &LOG));
+        }
+    }
+}
+
+#[test]
+fn every_phase_has_a_snapshot() {
+    for phase in Phase::ALL {
+        assert!(states().iter().any(|(_, incident)| incident.phase == phase), "{phase}");
+    }
+}
+
+#[test]
+fn buttons_go_once_decided_and_undo_stays_for_what_was_done() {
+    let ids = |incident: &Incident| {
+        let blocks = serde_json::to_value(root(&view(incident)).blocks).unwrap();
+        let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").cloned().unwrap_or_default();
+        let elements = actions["elements"].as_array().cloned().unwrap_or_default();
+        elements.iter().map(|e| e["action_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    for (state, incident) in states() {
+        let expected = match state {
+            "observing" | "awaiting" | "awaiting_held" | "overdue" | "overdue_for_good" => {
+                "approve investigate dismiss"
+            }
+            "awaiting_with_choices" => "approve investigate dismiss other_version",
+            "awaiting_without_target" => "investigate dismiss",
+            "investigating" => "approve dismiss",
+            "verifying_auto" | "verifying_approved" | "verifying_manual" | "recovered" | "unverified" => "undo",
+            "escalated" => "approve dismiss other_version undo",
+            "undone" | "dismissed" | "resolved" | "superseded" => "",
+            other => panic!("{other}"),
+        };
+        assert_eq!(ids(&incident), expected, "{state}");
+    }
+}
+
+#[test]
+fn after_a_rollback_that_failed_the_way_leads_from_what_serves_to_another_version() {
+    let (_, incident) = states().into_iter().find(|(state, _)| *state == "escalated").unwrap();
+    let blocks = serde_json::to_value(root(&view(&incident)).blocks).unwrap();
+    let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").unwrap();
+    let button = |i: usize| Button::decode(actions["elements"][i]["value"].as_str().unwrap()).unwrap();
+    assert_eq!((button(0).from, button(0).to), (Some(version("v2.0.9")), Some(version("v2.0.8"))));
+    assert_eq!((button(3).from, button(3).to), (Some(version("v2.0.9")), Some(version("v2.1.0"))));
+    let text = actions["elements"][0]["confirm"]["text"]["text"].as_str().unwrap();
+    assert!(text.contains("v2.0.9") && text.contains("v2.0.8"), "{text}");
+}
+
+#[test]
+fn people_are_called_only_while_they_have_to_decide() {
+    let calls = |message: &Message| said(message).contains(MENTION);
+    for (state, incident) in states() {
+        let waits = ["awaiting", "overdue", "escalated"].iter().any(|waiting| state.starts_with(waiting));
+        assert_eq!(calls(&root(&view(&incident))), waits, "{state}");
+        assert_eq!(calls(&overview(&view(&incident), None)), incident.pages(), "{state}");
+        assert_eq!(calls(&reply(&view(&incident), &note(NoteKind::Escalated), &[])), waits, "{state}");
+        assert!(!calls(&reply(&view(&incident), &note(NoteKind::Alert), &[])), "{state}");
+    }
+}
+
+#[test]
+fn an_investigation_starts_with_links_and_the_last_five_changes() {
+    let message = said(&reply(&view(&waiting()), &note(NoteKind::Decided), &LOG));
+    assert_eq!(message.matches("by deploy-bot").count(), 5);
+    assert!(message.contains("<https://runbooks.example/prompt-errors|Runbook>"), "{message}");
+    assert!(message.contains("&amp;from=now-1h|Dashboard>"), "{message}");
+}
+
+#[test]
+fn a_button_comes_back_as_it_went() {
+    let long = |c: char| version(&c.to_string().repeat(VersionName::MAX));
+    for (from, to) in [(None, None), (Some(version("v1:a+b")), Some(version("2"))), (Some(long('a')), None)] {
+        let button = Button { incident: waiting().id, from, to, ask: u32::MAX };
+        assert_eq!(Button::decode(&button.encode()), Some(button));
+    }
+    // an option's value holds one long name
+    let button = Button { incident: waiting().id, from: Some(long('a')), to: Some(long('b')), ask: u32::MAX };
+    assert!(button.encode().len() <= 150);
+    assert_eq!(Button::decode(&button.encode()), Some(Button { from: None, ..button }));
+}
+
+#[test]
+fn what_no_button_of_ours_holds_is_no_button() {
+    let good = Button { incident: waiting().id, from: Some(version("v2")), to: Some(version("v1")), ask: 7 }.encode();
+    assert!(Button::decode(&good).is_some());
+    for (old, new) in [
+        ("|7|", "|07|"),
+        ("|7|", "|+7|"),
+        ("|7|", "|99999999999|"),
+        ("|v2", "|v2|"),
+        ("v1", "v 1"),
+        ("01K", "01k"),
+        ("01K", "*"),
+    ] {
+        assert_eq!(Button::decode(&good.replacen(old, new, 1)), None, "{old} as {new}");
+    }
+    for text in ["", "|", "|||", "||||", "01KAJ4B8N4GZQ6V9C2M7T5R3XW"] {
+        assert_eq!(Button::decode(text), None, "{text}");
+    }
+}
+
+#[test]
+fn only_what_leads_to_the_web_becomes_a_link() {
+    for good in ["http://a", "HTTPS://a.example/b?c=d&e=%22#f", "http://[::1]:9090/", "https://a.example/ä b|c>"] {
+        assert!(text::Address::parse(good).is_some(), "{good}");
+    }
+    let long = format!("https://a.example/{}", "x".repeat(2_000));
+    for bad in [
+        "",
+        "javascript:alert(1)",
+        "//a.example",
+        "/runbook",
+        "https://",
+        "https:///x",
+        "see http://a",
+        "https://a.example/…",
+        "ftp://a",
+        &long,
+    ] {
+        assert!(text::Address::parse(bad).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn durations_are_told_to_the_second_where_seconds_count() {
+    let told: Vec<_> =
+        [0, 2_449, 9_999, 42_900, 72_000, 3_599_000, 7_260_000].map(|ms| text::took(Duration::from_millis(ms))).into();
+    assert_eq!(told, ["0.0 s", "2.4 s", "10.0 s", "42 s", "1 min 12 s", "59 min 59 s", "2 h"]);
+}
+
+#[test]
+fn a_line_keeps_to_its_length_and_loses_only_what_nobody_sees() {
+    assert_eq!(text::fit("  a\r\n\tb \u{0}c\u{202e}d  ", 50), "a b cd");
+    assert_eq!(text::fit("abcdef", 4), "abc…");
+    assert_eq!(text::fit("&&&&", 12), "&&…"); // each is &amp; to Slack
+    assert_eq!(text::fit("🙂🙂", 4), "🙂…");
+    assert_eq!(text::fit("\u{200b}\n", 4), "");
+}

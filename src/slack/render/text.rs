@@ -1,0 +1,169 @@
+//! The two kinds of text that a message is made of.
+//!
+//! [`Markup`] is ours: fixed words, and pieces that can't be anything else than what they are. Text from elsewhere
+//! (annotations, reasons, people's names) goes into [`literal`], whose objects Slack shows as they are: no mention, no
+//! link, no formatting, no emoji. So there is nothing to escape and no way to forget it.
+
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use slack_morphism::prelude::{SlackBlockMarkDownText, SlackBlockPlainText};
+
+use crate::decision::Timestamp;
+use crate::decision::time::spoken;
+
+/// Longest address that becomes a link.
+const MAX_URL: usize = 2_000;
+/// Longest name in a code span.
+const MAX_CODE: usize = 200;
+/// Some thirty people; no more fits beside the rest.
+const MAX_MENTION: usize = 500;
+/// What would end a link's address before its end.
+const IN_URL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'|').add(b'`');
+
+/// mrkdwn made of our own words and of pieces that can't contain any.
+#[derive(Debug, Default)]
+pub struct Markup(String);
+
+impl Markup {
+    pub fn words(words: &'static str) -> Self {
+        Self::default().and(words)
+    }
+
+    pub fn and(mut self, words: &'static str) -> Self {
+        self.0.push_str(words);
+        self
+    }
+
+    /// A name, shown literally.
+    pub fn code(mut self, name: &str) -> Self {
+        self.0.push_str(&code_span(&fit(name, MAX_CODE)));
+        self
+    }
+
+    /// A moment, in the reader's own time zone.
+    pub fn date(mut self, at: Timestamp) -> Self {
+        let seconds = at.0.div_euclid(1_000);
+        match jiff::Timestamp::from_second(seconds) {
+            Ok(moment) => {
+                let fallback = moment.strftime("%Y-%m-%d %H:%M UTC");
+                self.0.push_str(&format!("<!date^{seconds}^{{date_short_pretty}} {{time_secs}}|{fallback}>"));
+            }
+            Err(_) => self.0.push_str("some day"),
+        }
+        self
+    }
+
+    pub fn took(mut self, duration: Duration) -> Self {
+        self.0.push_str(&took(duration));
+        self
+    }
+
+    /// Calls someone. The only way to do so; `mention` comes from the config.
+    pub fn mention(mut self, mention: Option<&str>) -> Self {
+        if let Some(mention) = mention.filter(|mention| mention.len() <= MAX_MENTION) {
+            self.0.push_str(mention);
+        }
+        self
+    }
+
+    pub fn link(mut self, label: &'static str, address: &Address) -> Self {
+        self.0.push_str(&format!("<{}|{label}>", address.0));
+        self
+    }
+
+    /// `verbatim`: Slack makes no links and mentions of its own.
+    pub fn object(self) -> SlackBlockMarkDownText {
+        SlackBlockMarkDownText::new(self.0).with_verbatim(true)
+    }
+}
+
+/// An address that may become a link: http or https, of bounded length, and encoded so that it can't end early.
+#[derive(Debug)]
+pub struct Address(String);
+
+impl Address {
+    pub fn parse(url: &str) -> Option<Self> {
+        let url = url.trim();
+        let rest = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]))?;
+        let has_host = rest.starts_with(|c: char| c.is_alphanumeric() || c == '[');
+        // an ellipsis: someone shortened it, so it leads nowhere
+        if !has_host || url.len() > MAX_URL || url.ends_with('…') {
+            return None;
+        }
+        let encoded = utf8_percent_encode(url, IN_URL).to_string().replace('&', "&amp;");
+        (encoded.len() <= MAX_URL).then_some(Self(encoded))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Text from elsewhere, shown as it is. The caller bounds it, with [`fit`].
+pub fn literal(text: impl Into<String>) -> SlackBlockPlainText {
+    SlackBlockPlainText::new(text.into()).with_emoji(false)
+}
+
+/// One line of at most `most` characters, as Slack counts at worst: UTF-16 units after its escaping. White space and
+/// control characters become single spaces; what is invisible or turns the direction of writing goes.
+pub fn fit(text: &str, most: usize) -> String {
+    let (mut line, mut room, mut gap) = (String::new(), most.saturating_sub(1), false);
+    for c in text.chars().filter(|c| !is_invisible(*c)) {
+        if c.is_whitespace() || c.is_control() {
+            gap = !line.is_empty();
+            continue;
+        }
+        let needed = cost(c) + usize::from(gap);
+        if needed > room {
+            line.push('…');
+            break;
+        }
+        if std::mem::take(&mut gap) {
+            line.push(' ');
+        }
+        line.push(c);
+        room -= needed;
+    }
+    line
+}
+
+fn cost(c: char) -> usize {
+    match c {
+        '&' => "&amp;".len(),
+        '<' | '>' => "&lt;".len(),
+        c => c.len_utf16(),
+    }
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The three characters that Slack reads as control characters, wherever it reads mrkdwn.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Literal text within mrkdwn. A backtick can't be escaped there: a look-alike stands for it.
+pub fn code_span(text: &str) -> String {
+    let text = escape(text).replace('`', "ˋ");
+    match text.contains('\n') {
+        true => format!("```\n{text}\n```"),
+        false if text.is_empty() => "–".to_owned(),
+        false => format!("`{text}`"),
+    }
+}
+
+/// How long something took, finer than [`spoken`]: seconds are what this product is about.
+pub fn took(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => spoken(duration),
+    }
+}

@@ -1,0 +1,262 @@
+//! Socket Mode: clicks come over a connection that we open, so no address of ours needs to be public.
+//!
+//! The library's client is not used here: it waits for ever while connecting, does not notice every end of a
+//! connection, tries again at a fixed pace, and logs the address with the ticket in it.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use slack_morphism::prelude::SlackApiAppsConnectionOpenRequest;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message as Frame, protocol::WebSocketConfig};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use ulid::Ulid;
+
+use super::client::{Api, SlackError, within};
+use super::payload::{self, Interaction};
+use crate::config;
+
+#[cfg(test)]
+mod tests;
+
+/// Interactions are a few kB.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Slack pings less often; we want to know sooner that a connection is dead.
+const PING: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(15);
+/// A frame that can't be written within this time says that the connection is dead.
+const SEND: Duration = Duration::from_secs(5);
+/// How long a connection is kept that Slack said it would close.
+const FAREWELL: Duration = Duration::from_secs(60);
+/// After a connection that lived this long, failures count from the start.
+const HEALTHY: Duration = Duration::from_secs(30);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a connection is to be replaced.
+#[derive(Debug)]
+enum Ending {
+    /// Slack is about to close it; it works until then.
+    Replace,
+    /// Socket Mode is switched off for the app.
+    Disabled,
+    Lost(String),
+    /// Nobody takes the clicks any more.
+    Stopped,
+}
+
+/// Connects for ever, and queues the clicks that come. Returns at once without `slack.app_token`, and when nobody
+/// takes the clicks any more.
+///
+/// Each envelope is acknowledged at once, whatever it holds, but for clicks that the queue has no room for: Slack
+/// delivers those again. A click may come twice.
+pub async fn run(config: config::Slack, clicks: mpsc::Sender<Interaction>) {
+    let app = match Api::of_app(&config) {
+        Ok(Some(app)) => app,
+        Ok(None) => return,
+        Err(error) => return tracing::error!(%error, "no clicks over Socket Mode"),
+    };
+    // the present connection, and those that Slack is about to close; all end with this future
+    let mut connections = JoinSet::new();
+    let mut failures = 0;
+    loop {
+        let started = Instant::now();
+        let mut wait = Duration::ZERO;
+        let ending = match connect(&app).await {
+            Ok(socket) => {
+                tracing::info!("socket mode: connected");
+                let (leave, left) = oneshot::channel();
+                let connection = Connection { socket, clicks: clicks.clone(), leave: Some(leave) };
+                connections.spawn(connection.serve());
+                left.await.unwrap_or_else(|_| Ending::Lost("its task ended".to_owned()))
+            }
+            Err(error) => {
+                if let SlackError::RateLimited { retry_after } = error {
+                    wait = retry_after;
+                }
+                Ending::Lost(error.to_string())
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        if started.elapsed() >= HEALTHY {
+            failures = 0;
+        }
+        match ending {
+            Ending::Stopped => return,
+            Ending::Replace => {
+                tracing::debug!("socket mode: slack asks for a new connection");
+                wait = if failures == 0 { Duration::ZERO } else { backoff(failures) };
+            }
+            Ending::Disabled => {
+                tracing::error!("socket mode is switched off for the app: clicks do not arrive");
+                wait = LONGEST_WAIT;
+            }
+            Ending::Lost(reason) => {
+                tracing::warn!(reason, "socket mode: not connected");
+                wait = wait.max(backoff(failures));
+            }
+        }
+        failures += 1;
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = clicks.closed() => return,
+        }
+    }
+}
+
+/// Doubles up to a limit; the random half keeps replicas from coming back in step.
+fn backoff(failures: u32) -> Duration {
+    let most = LONGEST_WAIT.min(FIRST_WAIT * 2_u32.pow(failures.min(10)));
+    let share = (Ulid::generate().random() % 1_000) as u32;
+    most / 2 + most / 2 * share / 1_000
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    /// Holds a ticket, so it is never shown.
+    url: String,
+}
+
+async fn connect(app: &Api) -> Result<Socket, SlackError> {
+    let Opened { url } = app.post("apps.connections.open", &SlackApiAppsConnectionOpenRequest::new()).await?;
+    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE));
+    let tls = Connector::Rustls(app.tls.clone());
+    within("socket mode", async {
+        match connect_async_tls_with_config(url, Some(limits), true, Some(tls)).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(error) => Err(SlackError::retry("socket mode", reason(&error))),
+        }
+    })
+    .await
+}
+
+/// The library's own words may hold addresses and bodies.
+fn reason(error: &SocketError) -> String {
+    match error {
+        SocketError::Io(error) => error.kind().to_string(),
+        SocketError::Tls(_) => "TLS failed".to_owned(),
+        SocketError::Http(response) => format!("HTTP status {}", response.status().as_u16()),
+        SocketError::Capacity(_) => "a message is too large".to_owned(),
+        SocketError::ConnectionClosed | SocketError::AlreadyClosed => "the connection was closed".to_owned(),
+        _ => "not the WebSocket protocol".to_owned(),
+    }
+}
+
+struct Connection {
+    socket: Socket,
+    clicks: mpsc::Sender<Interaction>,
+    /// Says why a new connection is needed, once.
+    leave: Option<oneshot::Sender<Ending>>,
+}
+
+impl Connection {
+    async fn serve(mut self) {
+        let ending = self.listen().await;
+        self.leave(ending);
+    }
+
+    fn leave(&mut self, ending: Ending) {
+        if let Some(leave) = self.leave.take() {
+            let _ = leave.send(ending); // gone only if the whole is being dropped
+        }
+    }
+
+    /// Handles frames until the connection ends.
+    async fn listen(&mut self) -> Ending {
+        let mut pings = interval(PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let mut until = None;
+        loop {
+            tokio::select! {
+                frame = self.socket.next() => {
+                    heard = Instant::now();
+                    let text = match frame {
+                        None | Some(Ok(Frame::Close(_))) => return Ending::Lost("slack closed the connection".to_owned()),
+                        Some(Err(error)) => return Ending::Lost(reason(&error)),
+                        Some(Ok(Frame::Text(text))) => text,
+                        Some(Ok(_)) => continue,
+                    };
+                    match self.handle(&text).await {
+                        Ok(None) => {}
+                        Ok(Some(goodbye)) => {
+                            // what Slack still sends here is handled here, while the new connection is opened
+                            self.leave(goodbye);
+                            until = Some(Instant::now() + FAREWELL);
+                        }
+                        Err(ending) => return ending,
+                    }
+                }
+                now = pings.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Ending::Lost("slack is silent".to_owned());
+                    }
+                    if until.is_some_and(|until| now > until) {
+                        let _ = timeout(SEND, self.socket.close(None)).await; // it was to be closed anyway
+                        return Ending::Replace;
+                    }
+                    if let Err(ending) = self.send(Frame::Ping(Vec::new().into())).await {
+                        return ending;
+                    }
+                }
+                () = self.clicks.closed() => return Ending::Stopped,
+            }
+        }
+    }
+
+    /// `Some`: Slack says that the connection is about to end.
+    async fn handle(&mut self, text: &str) -> Result<Option<Ending>, Ending> {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
+            tracing::warn!("socket mode: a message that is no JSON");
+            return Ok(None);
+        };
+        if message["type"] == "disconnect" {
+            let disabled = message["reason"] == "link_disabled";
+            return Ok(Some(if disabled { Ending::Disabled } else { Ending::Replace }));
+        }
+        let Some(envelope) = message["envelope_id"].as_str() else { return Ok(None) };
+        if message["type"] == "interactive" && !self.queue(&message["payload"])? {
+            return Ok(None);
+        }
+        self.send(Frame::text(json!({ "envelope_id": envelope }).to_string())).await?;
+        Ok(None)
+    }
+
+    /// Whether the envelope is to be acknowledged.
+    fn queue(&self, payload: &Value) -> Result<bool, Ending> {
+        match payload::read(payload) {
+            Ok(interaction @ Interaction::Clicks(_)) => match self.clicks.try_send(interaction) {
+                Ok(()) => Ok(true),
+                Err(TrySendError::Full(_)) => {
+                    tracing::warn!("socket mode: too many clicks at once; slack will deliver this one again");
+                    Ok(false)
+                }
+                Err(TrySendError::Closed(_)) => Err(Ending::Stopped),
+            },
+            Ok(Interaction::Other(kind)) => {
+                tracing::debug!(kind, "an interaction that asks for nothing");
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "socket mode: an interaction that can't be read");
+                Ok(true) // it never reads better
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: Frame) -> Result<(), Ending> {
+        match timeout(SEND, self.socket.send(frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Ending::Lost(reason(&error))),
+            Err(_) => Err(Ending::Lost("slack reads nothing".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+#!lua
+-- Notes progress in the outside world, if the lease is still ours.
+-- KEYS  1 tokens  2 sync record of the incident
+-- ARGV  1 member  2 token  3 retention (ms)  then field, value, … ("" removes the field)
+-- Returns 1 noted · 0 refused: the lease was lost to another worker
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
+  return 0
+end
+for i = 4, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[i])
+  else
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  end
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1

@@ -1,0 +1,267 @@
+//! Slack answers badly: everything is told all the same, once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prompt_rollback_testkit::slack::{Fault, Message, Slack};
+
+use crate::common::{SOON, alert};
+use crate::kit::{INCIDENTS, MAYA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const POST: &str = "chat.postMessage";
+const UPDATE: &str = "chat.update";
+
+/// Strikes posts to the decider's channel once.
+fn once(fault: Fault) -> Fault {
+    fault.on(POST).in_channel(ON_CALL).times(1)
+}
+
+fn posts_to(slack: &Slack, channel: &str) -> usize {
+    let here = |arg: &serde_json::Value| arg == channel || arg == "#on-call";
+    slack.calls_of(POST).iter().filter(|call| here(&call.args["channel"])).count()
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_told_once() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    for fault in [
+        Fault::status(500),
+        Fault::html(502),
+        Fault::html(200),
+        Fault::error("internal_error"),
+        Fault::drop_connection(),
+    ] {
+        workspace.slack.inject(once(fault));
+    }
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    assert_eq!(posts_to(&workspace.slack, ON_CALL), 6);
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.titled("maya approved").await?;
+    workspace.replies(&root, 1).await?;
+    workspace.quiet().await?;
+    assert_eq!((workspace.slack.roots(ON_CALL).len(), workspace.slack.replies(&root).len()), (1, 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_is_rate_limited_is_left_alone_for_as_long_as_slack_says() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::rate_limited(4)));
+    workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    let calls: Vec<_> =
+        workspace.slack.calls_of(POST).into_iter().filter(|call| call.args["channel"] == "#on-call").collect();
+    assert_eq!(calls.iter().map(|call| call.status).collect::<Vec<_>>(), [429, 200]);
+    let waited = calls[1].at.duration_since(calls[0].at)?;
+    assert!(waited >= Duration::from_secs(4), "{waited:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_root_whose_blocks_are_refused_goes_as_plain_text() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::error("invalid_blocks")));
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    assert!(root.blocks.is_empty() && root.text.contains("Decision needed"), "{root:?}");
+    // updates are refused too, yet the present state is told
+    workspace.slack.inject(Fault::error("invalid_blocks").on(UPDATE).in_channel(ON_CALL).times(1));
+    workspace.decide("approve", "maya").await?;
+    let after = workspace.titled("maya approved").await?;
+    assert_eq!((after.ts, after.blocks.len()), (root.ts, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_later_ones_go_on() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.slack.inject(once(Fault::error("invalid_blocks")));
+    workspace.click(MAYA, &root, "investigate").await?;
+    workspace.replies(&root, 1).await?;
+    let plain = workspace.slack.replies(&root).pop().context("a reply")?;
+    assert!(plain.blocks.is_empty() && plain.text.contains("maya investigates"), "{plain:?}");
+    // the next one is refused even as plain text
+    workspace.slack.inject(once(Fault::error("invalid_blocks")));
+    workspace.slack.inject(once(Fault::error("msg_too_long")));
+    workspace.receiver.clock.advance(5 * MINUTE);
+    workspace.titled("Decision needed").await?;
+    workspace.quiet().await?;
+    workspace.decide("dismiss", "maya").await?;
+    let replies = workspace.replies(&root, 2).await?;
+    assert!(replies.len() == 2 && replies[1].contains("maya dismissed this"), "{replies:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_is_not_there_or_archived_falls_back_to_the_one_of_all_incidents() -> Result<()> {
+    for channel in ["#nowhere", "#old"] {
+        let workspace = Workspace::with(slack()?, &[("DECIDERS__ON_CALL__CHANNEL", channel)]).await?;
+        workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+        let root = workspace.root_in(INCIDENTS, "a root in the fallback", |root| !root.action_ids().is_empty()).await?;
+        workspace.click(MAYA, &root, "approve").await?;
+        workspace.serves("v1").await?;
+        workspace.replies(&root, 1).await?;
+        workspace.quiet().await?;
+        assert_eq!(workspace.slack.roots(INCIDENTS).len(), 1, "{channel}");
+        let tries = workspace.slack.calls_of(POST).iter().filter(|call| call.args["channel"] == channel).count();
+        assert_eq!(tries, 1, "{channel}: no retry loop");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    workspace.slack.inject(Fault::error("channel_not_found").in_channel(ON_CALL));
+    workspace.decide("investigate", "omar").await?;
+    let moved = workspace.root_in(INCIDENTS, "a root in the fallback", |root| {
+        root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar investigates")
+    });
+    let moved = moved.await?;
+    workspace.click(MAYA, &moved, "approve").await?;
+    workspace.serves("v1").await?;
+    workspace.quiet().await
+}
+
+#[tokio::test]
+async fn a_root_that_someone_deleted_is_posted_again() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "medium")).await?;
+    workspace.quiet().await?;
+    workspace.slack.delete(&root);
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    let again = workspace.titled("Decision needed").await?;
+    assert_ne!(again.ts, root.ts);
+    workspace.click(MAYA, &again, "approve").await?;
+    workspace.serves("v1").await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_does_not_double_a_message() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::lose_reply()));
+    workspace.slack.inject(Fault::lose_reply().on(POST).in_channel(INCIDENTS).times(1));
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
+    workspace.quiet().await?;
+    workspace.slack.inject(once(Fault::lose_reply()));
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.titled("maya approved").await?;
+    workspace.replies(&root, 1).await?;
+    workspace.quiet().await?;
+    let counts = (
+        workspace.slack.roots(ON_CALL).len(),
+        workspace.slack.roots(INCIDENTS).len(),
+        workspace.slack.replies(&root).len(),
+    );
+    assert_eq!(counts, (1, 1, 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_found_after_a_lost_answer_is_brought_up_to_date() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::lose_reply()));
+    workspace.slack.inject(Fault::error("internal_error").on("conversations.history"));
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    // decided while nobody knows yet that the question arrived
+    workspace.decide("approve", "omar").await?;
+    workspace.slack.heal();
+    let after = workspace.titled("omar approved").await?;
+    assert_eq!((buttons(&after), after.ts), (vec!["undo".to_owned()], root.ts));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crash_between_an_answer_and_its_record_does_not_double_a_message() -> Result<()> {
+    let mut workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::slow_reply(MINUTE)));
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.crash().await?;
+    workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 1, "the root is found again");
+    workspace.slack.inject(once(Fault::slow_reply(MINUTE)));
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.replies(&root, 1).await?;
+    workspace.crash().await?;
+    workspace.titled("maya approved").await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.replies(&root).len(), 1, "the reply is found again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn slack_hanging_delays_neither_deadlines_nor_observations_nor_clicks() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.ship("q").await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.receiver.outcomes(&[alert("q", "v2", "medium")]).await?;
+    workspace.root("both roots", |root| root.visible_text().contains('q')).await?;
+    workspace.quiet().await?;
+    workspace.slack.inject(Fault::hang(Duration::from_secs(10)));
+    let phase_of = async |prompt: &str| -> Result<serde_json::Value> {
+        let incidents = workspace.get("/api/incidents").await?;
+        let all = incidents["incidents"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|incident| incident["prompt"] == prompt).context("an incident")
+    };
+    // something to hang on
+    workspace.receiver.outcomes(&[alert("p", "v2", "medium")]).await?;
+    let hangs =
+        |slack: &Slack| slack.calls().into_iter().find(|call| call.status == 0 && call.method.starts_with("chat."));
+    workspace.slack.wait_for("a call that hangs", SOON, hangs).await?;
+
+    workspace.receiver.clock.advance(60 * MINUTE);
+    prompt_rollback_testkit::eventually("both happen on time", Duration::from_secs(4), async || {
+        let observed = phase_of("q").await.ok()?["phase"] == "awaiting_decision";
+        let id = phase_of("p").await.ok()?["id"].as_str()?.to_owned();
+        let events = workspace.get(&format!("/api/incidents/{id}")).await.ok()?["events"].clone();
+        let escalated = events.as_array()?.iter().any(|event| event["kind"] == "escalated");
+        (observed && escalated).then_some(())
+    })
+    .await?;
+    // a refusal has to be told through Slack, an approval has to be told too: neither click waits for it
+    workspace.click(PETE, &root, "approve").await?;
+    workspace.serves("v2").await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_is_given_up_and_made_again() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.inject(once(Fault::hang(MINUTE)));
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.titled("maya approved").await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
+    let slack = slack()?;
+    let more = [("DECIDERS__PRODUCT_PM__CHANNEL", "#incidents"), ("DECIDERS__PRODUCT_PM__APPROVERS", "U2")];
+    let workspace = Workspace::with(slack, &more).await?;
+    let prompts = ["a", "b", "c", "d", "e", "f"];
+    for prompt in prompts {
+        workspace.ship(prompt).await?;
+    }
+    workspace.slack.inject(Fault::rate_limited(30).on(POST).in_channel(ON_CALL));
+    let alerts: Vec<_> = prompts.iter().map(|prompt| alert(prompt, "v2", "high")).collect();
+    workspace.receiver.outcomes(&alerts).await?;
+    workspace
+        .slack
+        .wait_for("a refusal", SLACK_SOON, |slack| slack.calls_of(POST).iter().find(|call| call.status == 429).cloned())
+        .await?;
+    let mut product = alert("p", "v2", "high");
+    product["labels"]["decider"] = "product-pm".into();
+    workspace.receiver.outcomes(&[product]).await?;
+    let is_asked = |slack: &Slack| slack.roots(INCIDENTS).into_iter().find(|root: &Message| !buttons(root).is_empty());
+    let asked = workspace.slack.wait_for("product is asked meanwhile", Duration::from_secs(15), is_asked).await?;
+    assert!(asked.visible_text().contains("product-pm"));
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Slack is away for long: nothing is lost, and afterwards it reads as if it had been there.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prompt_rollback_testkit::slack::{Fault, Message, Slack};
+
+use crate::common::{SOON, alert, critical};
+use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons};
+
+fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
+    let mut all = slack.roots(channel).into_iter().filter(|root| root.visible_text().contains(&format!("`{prompt}`")));
+    let only = all.next();
+    assert!(all.next().is_none(), "two roots for {prompt}");
+    only
+}
+
+#[tokio::test]
+async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    for prompt in ["first", "second", "worst"] {
+        workspace.ship(prompt).await?;
+    }
+    workspace.slack.inject(Fault::status(503));
+    workspace.receiver.outcomes(&[alert("first", "v2", "medium")]).await?;
+    workspace.receiver.outcomes(&[alert("first", "v2", "high")]).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(300));
+    workspace.phase("awaiting_decision", SOON).await?;
+    prompt_rollback_testkit::eventually("escalated", SOON, async || {
+        let id = workspace.incident().await.ok()?["id"].as_str()?.to_owned();
+        let events = workspace.get(&format!("/api/incidents/{id}")).await.ok()?["events"].clone();
+        events.as_array()?.iter().any(|event| event["kind"] == "escalated").then_some(())
+    })
+    .await?;
+    workspace.decide("investigate", "maya").await?;
+    workspace.decide("approve", "maya").await?;
+    workspace.receiver.outcomes(&[alert("second", "v2", "high")]).await?;
+    workspace.receiver.outcomes(&[critical("worst")]).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(workspace.slack.roots(ON_CALL).is_empty());
+    let tries = workspace.slack.calls().len();
+    assert!(tries < 30, "{tries} calls into an outage of seconds");
+
+    workspace.slack.heal();
+    let told = |slack: &Slack| {
+        let all = ["first", "second", "worst"].map(|prompt| root_of(slack, ON_CALL, prompt));
+        let overviews = ["first", "second", "worst"].iter().all(|prompt| root_of(slack, INCIDENTS, prompt).is_some());
+        let [Some(first), Some(second), Some(worst)] = all else { return None };
+        (overviews && slack.replies(&first).len() == 4).then_some((first, second, worst))
+    };
+    let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
+    workspace.quiet().await?;
+    assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
+    assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
+    assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 3));
+    let replies = workspace.replies(&first, 4).await?;
+    for (reply, said) in
+        replies.iter().zip(["(high)", "nobody decided in time", "maya investigates", "maya rolled v2 back to v1"])
+    {
+        assert!(reply.contains(said), "{said} in {replies:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.revoke(true);
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    workspace
+        .slack
+        .wait_for("three tries", SLACK_SOON, |slack| (slack.calls_of("chat.postMessage").len() >= 3).then_some(()))
+        .await?;
+    let parked: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
+    assert_eq!(parked, Vec::<String>::new());
+    workspace.slack.revoke(false);
+    let root = workspace.root("told once the token is back", |_| true).await?;
+    assert_eq!(buttons(&root).len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_replicas_tell_each_thing_once() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let other = workspace.replica(&[]).await?;
+    let prompts: Vec<String> = (0..4).map(|n| format!("prompt-{n}")).collect();
+    for prompt in &prompts {
+        workspace.ship(prompt).await?;
+    }
+    let alerts: Vec<_> = prompts.iter().map(|prompt| critical(prompt)).collect();
+    workspace.receiver.outcomes(&alerts).await?;
+    workspace.slack.wait_for("all roots", SLACK_SOON, |slack| (slack.roots(ON_CALL).len() >= 4).then_some(())).await?;
+    workspace.quiet().await?;
+    for prompt in &prompts {
+        let root = root_of(&workspace.slack, ON_CALL, prompt).with_context(|| format!("{prompt} is told"))?;
+        assert_eq!(workspace.slack.replies(&root).len(), 1, "{prompt}");
+        assert!(root_of(&workspace.slack, INCIDENTS, prompt).is_some());
+    }
+    other.app.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_channel_gets_about_one_message_a_second() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let prompts: Vec<String> = (0..4).map(|n| format!("prompt-{n}")).collect();
+    for prompt in &prompts {
+        workspace.ship(prompt).await?;
+    }
+    let alerts: Vec<_> = prompts.iter().map(|prompt| critical(prompt)).collect();
+    workspace.receiver.outcomes(&alerts).await?;
+    workspace.slack.wait_for("all roots", SLACK_SOON, |slack| (slack.roots(ON_CALL).len() == 4).then_some(())).await?;
+    workspace.quiet().await?;
+    let ours = |channel: &serde_json::Value| channel == ON_CALL || channel == "#on-call";
+    let calls = workspace.slack.calls();
+    let posts = calls.iter().filter(|call| call.method.starts_with("chat.post") && ours(&call.args["channel"]));
+    let at: Vec<_> = posts.map(|call| call.at).collect();
+    assert_eq!(at.len(), 8, "a root and a reply each");
+    // the first one went by name, before the channel's id was known
+    for pair in at.windows(2).skip(1) {
+        let gap = pair[1].duration_since(pair[0])?;
+        assert!(gap > Duration::from_millis(800), "{gap:?} between two messages");
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Interactions that are none, or odd.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use prompt_rollback_testkit::http::encode;
+use prompt_rollback_testkit::slack::Signature;
+use serde_json::{Value, json};
+
+use crate::common::{alert, assert_same, dump};
+use crate::kit::{MAYA, Workspace, acknowledged};
+
+/// All keys but those that come and go by themselves: the pace of channels, the members of groups.
+async fn kept(workspace: &Workspace) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut dump = dump(&workspace.redis).await?;
+    dump.retain(|key, _| !key.contains(":pace:") && !key.contains("group:"));
+    Ok(dump)
+}
+
+#[tokio::test]
+async fn what_slack_did_not_sign_just_now_changes_nothing() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    let now = workspace.slack.clock().now();
+    let before = kept(&workspace).await?;
+    for signature in [
+        Signature::Missing,
+        Signature::Wrong,
+        Signature::At(now - Duration::from_secs(330)),
+        Signature::At(now + Duration::from_secs(330)),
+    ] {
+        let delivery = workspace.slack.click(MAYA, &root, "approve").signature(signature.clone()).send().await?;
+        assert_eq!(delivery.status, 401, "{signature:?}: {}", delivery.body);
+    }
+    let large = format!("payload={}", "a".repeat(1 << 20));
+    assert_eq!(workspace.slack.post_interaction(large, Signature::Valid).await?.status, 413);
+    assert_same(&before, &kept(&workspace).await?, "unsigned clicks");
+    workspace.serves("v2").await
+}
+
+#[tokio::test]
+async fn odd_interactions_are_answered_and_never_fatal() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    let click = workspace.slack.click(MAYA, &root, "approve").payload()?;
+    let with = |pointer: &str, value: Value| {
+        let mut payload = click.clone();
+        if let Some(place) = payload.pointer_mut(pointer) {
+            *place = value;
+        }
+        format!("payload={}", encode(&payload.to_string()))
+    };
+    for (what, body, status) in [
+        ("nothing", String::new(), 400),
+        ("another form", "command=%2Frollback".to_owned(), 400),
+        ("no JSON", "payload=%7B".to_owned(), 400),
+        ("JSON of another shape", "payload=%5B1%5D".to_owned(), 400),
+        ("no user", with("/user", Value::Null), 400),
+        ("no actions", with("/actions", Value::Null), 400),
+        ("an unknown action", with("/actions/0/action_id", json!("explode")), 200),
+        ("a value that is none of ours", with("/actions/0/value", json!("' OR 1=1")), 200),
+        ("an empty value", with("/actions/0/value", json!("")), 200),
+        ("a user that is no id", with("/user/id", json!("U1:{prompts}\r\n")), 200),
+        ("another type", with("/type", json!("view_closed")), 200),
+        ("no actions at all", with("/actions", json!([])), 200),
+        ("bytes that are no text", "payload=%ff%fe".to_owned(), 400),
+    ] {
+        let delivery = workspace.slack.post_interaction(body, Signature::Valid).await?;
+        assert_eq!(delivery.status, status, "{what}: {}", delivery.body);
+        assert!(delivery.latency < Duration::from_secs(3), "{what}");
+        workspace.serves("v2").await?;
+    }
+    assert_eq!(workspace.http().get("/-/healthy").await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_organisation_wide_app_and_absent_or_unknown_fields_are_fine() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    let click = workspace
+        .slack
+        .click(MAYA, &root, "approve")
+        .org_wide()
+        .without_message()
+        .field("channel", Value::Null)
+        .field("something_new", json!({"deep": [1, null]}));
+    acknowledged(click).await?;
+    workspace.serves("v1").await
+}
