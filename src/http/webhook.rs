@@ -51,7 +51,8 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     let (urgent, other): (Vec<Group>, Vec<Group>) = groups(&delivered).into_iter().partition(|g| g.urgent);
     let mut failed: Option<EngineError> = None;
     for groups in [urgent, other] {
-        let handling = groups.into_iter().map(|group| handle_group(engine, group));
+        // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
+        let handling = groups.into_iter().map(|group| Box::pin(handle_group(engine, group)));
         let mut handled = futures_util::stream::iter(handling).buffer_unordered(AT_ONCE);
         while let Some((places, result)) = handled.next().await {
             match result {

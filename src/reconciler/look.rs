@@ -18,8 +18,8 @@ const RESCAN: Duration = Duration::from_secs(3_600);
 const BREATH: Duration = Duration::from_millis(2);
 const RECONNECT: Duration = Duration::from_secs(1);
 const ASK_ALIVE: Duration = Duration::from_secs(5);
-/// Prompts compared by one call: it holds up all other commands for about as long as a commit does.
-const BATCH: usize = 50;
+/// Prompts compared by one call, which holds up all other commands: for less than a commit does.
+const BATCH: usize = 10;
 
 /// Looks at `prompts` and follows those that were changed outside.
 pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreError> {

@@ -69,7 +69,12 @@ fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Damage
 #[allow(clippy::expect_used, reason = "our records hold strings, numbers and lists: these always serialize")]
 fn write<T: Serialize>(record: T, unknown: &Unknown) -> String {
     match &unknown.0 {
-        None => serde_json::to_string(&record).expect("a record serializes"),
+        None => {
+            // room for most records, which would else be moved with each doubling
+            let mut text = Vec::with_capacity(4 << 10);
+            serde_json::to_writer(&mut text, &record).expect("a record serializes");
+            String::from_utf8(text).expect("JSON is UTF-8")
+        }
         Some(old) => {
             let mut new = serde_json::to_value(&record).expect("a record serializes");
             keep_unknown(&mut new, old);
