@@ -8,13 +8,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
+use crate::baseline::Baseline;
 use crate::clicks::Clicks;
 use crate::config::{Config, LogFormat};
 use crate::engine::Engine;
 use crate::http;
+use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::Actor;
 use crate::reconciler::health::Health;
 use crate::reconciler::look;
+use crate::reconciler::prove::Prover;
 use crate::reconciler::slack::Announcer;
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
@@ -38,6 +41,10 @@ pub enum AppError {
     Slack(#[from] SlackError),
     #[error(transparent)]
     Alertmanager(#[from] AlertmanagerError),
+    #[error(transparent)]
+    Prometheus(#[from] PrometheusError),
+    #[error("registry.baseline_url: {0}")]
+    Baseline(String),
     #[error("{0}")]
     Unsupported(String),
     #[error("can't listen for signals: {0}")]
@@ -74,6 +81,18 @@ impl App {
         let actor = Actor {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
+            prover: Prover {
+                engine: Arc::clone(&engine),
+                prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
+                baseline: config
+                    .registry
+                    .baseline_url
+                    .as_deref()
+                    .map(Baseline::new)
+                    .transpose()
+                    .map_err(AppError::Baseline)?,
+                labels: config.labels.clone(),
+            },
             prompt_label: config.labels.prompt.clone(),
         };
         let (stop, stopped) = oneshot::channel::<()>();

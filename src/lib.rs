@@ -15,11 +15,12 @@
 //! | [`http`], [`reconciler`] | what comes in, what is due |
 //! | [`engine`], [`clicks`] | load → decide → commit; who may click |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`slack`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
 
 pub mod alertmanager;
 pub mod app;
+pub mod baseline;
 pub mod cli;
 pub mod clicks;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod engine;
 pub mod http;
 pub mod metrics;
 pub mod outgoing;
+pub mod prometheus;
 pub mod reconciler;
 pub mod slack;
 pub mod store;

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, FlipMode, Phase, Severity};
+use crate::decision::{AlertOutcome, FlipMode, Incident, Phase, Severity};
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -21,6 +21,11 @@ struct AlertLabels {
     severity: &'static str,
     outcome: &'static str,
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +78,9 @@ pub struct Metrics {
     detection_seconds: Histogram,
     redis_errors: Family<KindLabel, Counter>,
     ready: Gauge,
+    verifications: Family<ResultLabel, Counter>,
+    propagation_seconds: Histogram,
+    stale_servers: Counter,
     slack_requests: Family<SlackLabels, Counter>,
     slack_lag: Gauge<f64, AtomicU64>,
     /// Since when Slack takes nothing.
@@ -121,6 +129,23 @@ impl Metrics {
         );
         registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
         registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
+        let verifications = Family::<ResultLabel, Counter>::default();
+        for result in ["recovered", "escalated", "unverified"] {
+            let _born = verifications.get_or_create(&ResultLabel { result });
+        }
+        let propagation_seconds = Histogram::new([1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0]);
+        let stale_servers = Counter::default();
+        registry.register("verifications", "Rollbacks, by whether they were found to help", verifications.clone());
+        registry.register(
+            "propagation_seconds",
+            "Time from a flip until the bad version was last seen to serve, for rollbacks that recovered",
+            propagation_seconds.clone(),
+        );
+        registry.register(
+            "stale_prompt_servers",
+            "Prompt servers that were found to serve the bad version long after its rollback",
+            stale_servers.clone(),
+        );
         let slack_requests = Family::<SlackLabels, Counter>::default();
         let slack_lag = Gauge::<f64, AtomicU64>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
@@ -148,6 +173,9 @@ impl Metrics {
             detection_seconds,
             redis_errors,
             ready,
+            verifications,
+            propagation_seconds,
+            stale_servers,
             slack_requests,
             slack_lag,
             slack_down: Mutex::new(None),
@@ -171,6 +199,27 @@ impl Metrics {
 
     pub fn detection(&self, took: Duration) {
         self.detection_seconds.observe(took.as_secs_f64());
+    }
+
+    /// What came of checking a rollback.
+    pub fn verified(&self, before: &Incident, after: &Incident) {
+        let stale = |incident: &Incident| incident.verification.as_ref().is_some_and(|v| v.stale);
+        let (Some(flip), Some(verification)) = (&after.flip, &after.verification) else { return };
+        if stale(after) && !stale(before) {
+            let still = verification.traffic.as_ref().map_or(0, |traffic| traffic.still.len());
+            self.stale_servers.inc_by(still as u64);
+        }
+        let result = match (before.phase, after.phase) {
+            (Phase::Verifying, Phase::Recovered) => "recovered",
+            (Phase::Verifying, Phase::Escalated) => "escalated",
+            (Phase::Verifying, Phase::Unverified) => "unverified",
+            _ => return,
+        };
+        self.verifications.get_or_create(&ResultLabel { result }).inc();
+        if let (Phase::Recovered, Some(traffic)) = (after.phase, &verification.traffic) {
+            let took = traffic.bad_last_seen.map_or(0.0, |at| at.since(flip.at).as_secs_f64());
+            self.propagation_seconds.observe(took);
+        }
     }
 
     pub fn redis_error(&self, error: &StoreError) {

@@ -40,7 +40,7 @@ const LAYERS: &[Layer] = &[
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(
         "clients",
-        &["alertmanager::client", "prometheus", "slack::client", "slack::socket", "slack::payload::tests"],
+        &["alertmanager::client", "prometheus", "baseline", "slack::client", "slack::socket", "slack::payload::tests"],
         &[],
         &["redis", "prometheus_client"],
     ),

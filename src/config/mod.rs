@@ -133,6 +133,8 @@ pub struct Decider {
 pub struct Registry {
     /// Time in use without an incident after which a version is known-good.
     pub soak: Duration,
+    /// The team's own test of a version, before people roll back to it.
+    pub baseline_url: Option<String>,
 }
 
 /// What may hold an automatic rollback.
@@ -251,6 +253,12 @@ impl Config {
             reopen_within: self.incidents.reopen_within,
             forget_after: self.incidents.forget_after,
             verification_deadline: self.verification.deadline,
+            confirm: self.prometheus.url.is_some() || self.registry.baseline_url.is_some(),
+            requery: self.guards.confirm == Confirm::Requery,
+            verify: self.prometheus.url.is_some(),
+            verify_every: self.verification.every,
+            verify_checks: self.verification.checks,
+            verify_healthy: self.verification.healthy_in_a_row,
         }
     }
 
@@ -312,7 +320,10 @@ impl Config {
                     (name, decider)
                 })
                 .collect(),
-            registry: Registry { soak: r.get("registry.soak", "1h") },
+            registry: Registry {
+                soak: r.get("registry.soak", "1h"),
+                baseline_url: some(r.get("registry.baseline_url", "")),
+            },
             guards: Guards {
                 mode: r.get("guards.mode", "armed"),
                 confirm: r.get("guards.confirm", "alert"),

@@ -72,6 +72,7 @@ impl Config {
         const EXPECTED: &str = "http://host:port or https://…, without credentials and query";
         r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
+        r.check("registry.baseline_url", self.registry.baseline_url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();
         r.check("guards.confirm", can_ask, "\"alert\", or prometheus.url to be set for \"requery\"");

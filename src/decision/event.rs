@@ -6,6 +6,7 @@ use super::incident::IncidentId;
 use super::names::{PromptName, VersionName};
 use super::time::Timestamp;
 use super::trigger::Trigger;
+use super::verification::{Finding, Traffic};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -30,6 +31,10 @@ pub enum Event {
         incident: IncidentId,
         fingerprints: BTreeSet<String>,
     },
+    /// Prometheus and the team's baseline test have been asked about a rollback that waits.
+    Confirmed(Confirmed),
+    /// A rollback has been looked at.
+    Checked(Checked),
     /// `active` may have been SET by someone else.
     Look,
 }
@@ -76,6 +81,33 @@ pub struct Register {
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     pub known_good: bool,
+}
+
+/// What was found out about a rollback that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    pub incident: IncidentId,
+    /// [`super::verification::Pending::at`] of what was asked about.
+    pub at: Timestamp,
+    /// About the version to be left.
+    pub finding: Finding,
+    /// Why rolling back would not help.
+    pub blame: Option<String>,
+    /// Why the target fails the team's own test, if it does.
+    pub baseline: Option<String>,
+}
+
+/// One look at a rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    pub incident: IncidentId,
+    /// When the flip was that was looked at.
+    pub flip: Timestamp,
+    /// About the version rolled back to.
+    pub finding: Finding,
+    pub traffic: Option<Traffic>,
+    /// Why the prompt is not to blame.
+    pub blame: Option<String>,
 }
 
 /// A person's answer to an incident's question.

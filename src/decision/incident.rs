@@ -8,6 +8,7 @@ use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::time::Timestamp;
 use super::trigger::{Action, Severity};
+use super::verification::{Objection, Pending, Verification};
 
 /// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +22,8 @@ impl fmt::Display for IncidentId {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// A rollback waits until Prometheus has been asked.
+    Confirming,
     Observing,
     AwaitingDecision,
     Investigating,
@@ -35,7 +38,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 10] = [
+    pub const ALL: [Phase; 11] = [
+        Phase::Confirming,
         Phase::Observing,
         Phase::AwaitingDecision,
         Phase::Investigating,
@@ -50,6 +54,7 @@ impl Phase {
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Phase::Confirming => "confirming",
             Phase::Observing => "observing",
             Phase::AwaitingDecision => "awaiting_decision",
             Phase::Investigating => "investigating",
@@ -88,11 +93,20 @@ pub enum Guard {
     TargetUnhealthy,
     Cooldown,
     Budget,
+    /// Prometheus, asked again, did not confirm the alert.
+    Unconfirmed,
 }
 
 impl Guard {
-    pub const ALL: [Guard; 6] =
-        [Guard::Paused, Guard::DryRun, Guard::NoKnownGood, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget];
+    pub const ALL: [Guard; 7] = [
+        Guard::Paused,
+        Guard::DryRun,
+        Guard::NoKnownGood,
+        Guard::TargetUnhealthy,
+        Guard::Cooldown,
+        Guard::Budget,
+        Guard::Unconfirmed,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,6 +116,7 @@ impl Guard {
             Guard::TargetUnhealthy => "target_unhealthy",
             Guard::Cooldown => "cooldown",
             Guard::Budget => "budget",
+            Guard::Unconfirmed => "unconfirmed",
         }
     }
 }
@@ -227,19 +242,22 @@ pub enum NoteKind {
     Flipped,
     Decided,
     Asked,
+    /// What Prometheus was asked, or said.
+    Checked,
     Escalated,
     Reopened,
     Closed,
 }
 
 impl NoteKind {
-    pub const ALL: [NoteKind; 9] = [
+    pub const ALL: [NoteKind; 10] = [
         NoteKind::Opened,
         NoteKind::Alert,
         NoteKind::Held,
         NoteKind::Flipped,
         NoteKind::Decided,
         NoteKind::Asked,
+        NoteKind::Checked,
         NoteKind::Escalated,
         NoteKind::Reopened,
         NoteKind::Closed,
@@ -253,6 +271,7 @@ impl NoteKind {
             NoteKind::Flipped => "flipped",
             NoteKind::Decided => "decided",
             NoteKind::Asked => "asked",
+            NoteKind::Checked => "checked",
             NoteKind::Escalated => "escalated",
             NoteKind::Reopened => "reopened",
             NoteKind::Closed => "closed",
@@ -284,6 +303,11 @@ pub struct Incident {
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
     pub flip: Option<Flip>,
+    /// In [`Phase::Confirming`]: what will be done.
+    pub pending: Option<Pending>,
+    /// What speaks against the rollback that a person asked for; a second approval overrules it.
+    pub objection: Option<Objection>,
+    pub verification: Option<Verification>,
     /// Who ended the question, and how.
     pub decided_by: Option<String>,
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
@@ -335,12 +359,13 @@ impl Incident {
         self.phase = phase;
         self.closed_at = Some(now);
         self.deadline = None;
+        self.pending = None;
         self.note(now, NoteKind::Closed, text);
     }
 
     /// Someone must be paged: nobody decided in time, or the rollback failed.
     pub fn pages(&self) -> bool {
-        let waits = matches!(self.phase, Phase::Observing | Phase::AwaitingDecision);
+        let waits = matches!(self.phase, Phase::Observing | Phase::AwaitingDecision | Phase::Confirming);
         (waits && self.escalations > 0) || self.phase == Phase::Escalated
     }
 
@@ -349,11 +374,15 @@ impl Incident {
         if !self.phase.is_open() {
             return None;
         }
+        if let Some(pending) = self.pending.as_ref().filter(|_| self.phase == Phase::Confirming) {
+            return Some(pending.at); // asked at once
+        }
         let undecided = self.phase.is_undecided();
         let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));
         let forget = (undecided && self.is_firing())
             .then(|| self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.forget_after)).min())
             .flatten();
-        [self.deadline, quiet, forget].into_iter().flatten().min()
+        let check = self.verification.as_ref().filter(|_| self.phase == Phase::Verifying).map(|v| v.next);
+        [self.deadline, quiet, forget, check].into_iter().flatten().min()
     }
 }

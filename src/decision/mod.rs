@@ -11,12 +11,13 @@ pub mod policy;
 pub mod state;
 pub mod time;
 pub mod trigger;
+pub mod verification;
 
 pub use decide::{
     AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
     Routing, Served, Snapshot, Wake, decide,
 };
-pub use event::{Alert, AlertStatus, Choice, Decide, Event, Register, Rollback};
+pub use event::{Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Register, Rollback};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;

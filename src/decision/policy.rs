@@ -28,6 +28,17 @@ pub struct Policy {
     pub forget_after: Duration,
     /// How long after a flip its outcome must be known.
     pub verification_deadline: Duration,
+    /// A rollback that a person asks for waits until Prometheus (or the baseline test) was asked.
+    pub confirm: bool,
+    /// So does an automatic one: `guards.confirm = "requery"`.
+    pub requery: bool,
+    /// Rollbacks are checked: there is a Prometheus to ask.
+    pub verify: bool,
+    pub verify_every: Duration,
+    /// After so many checks they come at [`Policy::VERIFY_SLOWLY`].
+    pub verify_checks: u32,
+    /// So many healthy checks in a row prove recovery.
+    pub verify_healthy: u32,
 }
 
 impl Policy {
@@ -41,6 +52,13 @@ impl Policy {
     pub const ESCALATIONS: u32 = 4;
     /// At least this long between two escalations of one incident.
     pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
+    /// How long a rollback waits for Prometheus. A worker that died meanwhile is noticed by it.
+    pub const CONFIRM: Duration = Duration::from_secs(10);
+    pub const VERIFY_SLOWLY: Duration = Duration::from_secs(30);
+    /// A prompt server that follows the key at all has done so by then, and its counters have been scraped since.
+    pub const PROPAGATED: Duration = Duration::from_secs(45);
+    /// A version whose counters have not grown for this long, two scrapes, is not served any more.
+    pub const GONE: Duration = Duration::from_secs(10);
     /// Versions kept in a prompt's state; beyond, the ones longest out of use are forgotten.
     pub const MAX_VERSIONS: usize = 64;
     /// Versions offered to go back to.
@@ -80,6 +98,12 @@ impl Default for Policy {
             reopen_within: Duration::from_secs(3_600),
             forget_after: Duration::from_secs(6 * 3_600),
             verification_deadline: Duration::from_secs(300),
+            confirm: false,
+            requery: false,
+            verify: false,
+            verify_every: Duration::from_secs(5),
+            verify_checks: 12,
+            verify_healthy: 2,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `/api`: what people and scripts ask for.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -12,7 +13,8 @@ use super::Context;
 use super::reply::{Failure, Reply, json};
 use super::views;
 use crate::decision::{
-    Answer, Choice, Decide, Event, IncidentId, PromptName, Register, Rollback, Snapshot, Timestamp, VersionName,
+    Answer, Choice, Decide, Event, Incident, IncidentId, Phase, PromptName, Register, Rollback, Snapshot, Timestamp,
+    VersionName,
 };
 use crate::engine::Handled;
 use crate::store::{Wanted, rfc3339};
@@ -140,7 +142,58 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
         force: request.force,
     });
     let handled = context.engine.handle(&prompt, &event).await?;
-    changed(&prompt, handled)
+    changed_or_confirming(context, &prompt, handled).await
+}
+
+/// How long a request waits for a rollback that is being confirmed. Prometheus has 2 s.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> Result<Reply> {
+    let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
+    let patience = tokio::time::Instant::now() + CONFIRMED_WITHIN;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
+        if incident.phase != Phase::Confirming {
+            return confirmed(prompt, &incident, handled.now);
+        }
+        if tokio::time::Instant::now() >= patience {
+            let answer = json!({
+                "success": false,
+                "confirming": true,
+                "prompt": prompt.as_str(),
+                "from_version": incident.pending.as_ref().map(|pending| pending.from.as_str()),
+                "to_version": to.as_str(),
+                "timestamp": rfc3339(handled.now),
+                "incident": id.0,
+            });
+            return Ok(json(StatusCode::ACCEPTED, &answer));
+        }
+    }
+}
+
+/// What became of a rollback that waited since `asked`.
+fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Result<Reply> {
+    if let Some(flip) = incident.flip.as_ref().filter(|flip| flip.at >= asked) {
+        let answer = json!({
+            "success": true,
+            "prompt": prompt.as_str(),
+            "from_version": flip.from.as_str(),
+            "to_version": flip.to.as_str(),
+            "timestamp": rfc3339(flip.at),
+            "incident": incident.id.0,
+        });
+        return Ok(json(StatusCode::OK, &answer));
+    }
+    let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
+    match &incident.objection {
+        Some(objection) => {
+            let code = if objection.baseline { "baseline_failed" } else { "healthy" };
+            conflict(code, format!("{}: ask once more, or with force, to roll back all the same", objection.text))
+        }
+        None => conflict("already_decided", format!("decided by someone else meanwhile: {}", incident.phase)),
+    }
 }
 
 fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
@@ -283,7 +336,7 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
             });
             Ok(json(StatusCode::OK, &answer))
         }
-        _ => changed(&incident.prompt, handled),
+        _ => changed_or_confirming(context, &incident.prompt, handled).await,
     }
 }
 

@@ -105,6 +105,19 @@ pub fn incident_row(incident: &Incident) -> Value {
         "updated_at": rfc3339(incident.updated_at),
         "closed_at": time(incident.closed_at),
         "deadline": time(incident.deadline),
+        "objection": incident.objection.as_ref().map(|objection| objection.text.as_str()),
+        "verification": incident.verification.as_ref().map(|v| json!({
+            "checks": v.checks,
+            "last": v.last.as_ref().map(|check| json!({
+                "at": rfc3339(check.at), "verdict": check.finding.verdict.as_str(), "text": check.finding.text,
+            })),
+            "traffic": v.traffic.as_ref().map(|traffic| json!({
+                "target_requests": traffic.target,
+                "bad_requests": traffic.bad,
+                "bad_last_seen_at": time(traffic.bad_last_seen),
+                "still_serving": traffic.still,
+            })),
+        })),
         "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),
         "summary": incident.summary(),
         "decided_by": incident.decided_by,

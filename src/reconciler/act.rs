@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ulid::Ulid;
 
 use super::page;
+use super::prove::{Prover, Seen};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
@@ -22,6 +24,7 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 pub struct Actor {
     pub engine: Arc<Engine>,
     pub alertmanagers: Alertmanagers,
+    pub prover: Prover,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }
@@ -32,16 +35,23 @@ impl Actor {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Act, BATCH, LEASE, token).await?;
         let full = claimed.claims.len() == BATCH;
+        if claimed.claims.is_empty() {
+            return Ok(claimed.next);
+        }
+        let load = claimed.claims.iter().map(|claim| store.incident(&claim.incident));
+        let incidents = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect::<Vec<_>>();
+        let now = store.now().await?;
+        let seen = self.prover.look(&incidents, now).await?;
         // side by side: an Alertmanager that hangs delays only what it hangs on
-        let acts = claimed.claims.iter().map(|claim| self.act_on(claim));
-        for result in futures_util::future::join_all(acts).await {
+        let acts = claimed.claims.iter().map(|claim| self.act_on(claim, seen.as_ref(), now));
+        for result in join_all(acts).await {
             result?;
         }
         Ok(if full { Some(Duration::ZERO) } else { claimed.next })
     }
 
-    async fn act_on(&self, claim: &Claim) -> Result<(), StoreError> {
-        let (prompt, end) = match self.act(&claim.incident).await {
+    async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
+        let (prompt, end) = match self.act(&claim.incident, seen, now).await {
             Ok(end) => end,
             Err(error) => {
                 tracing::warn!(incident = %claim.incident, %error, "a wake-up failed");
@@ -55,13 +65,21 @@ impl Actor {
         Ok(())
     }
 
-    async fn act(&self, id: &IncidentId) -> Result<(Option<PromptName>, End), EngineError> {
+    async fn act(
+        &self,
+        id: &IncidentId,
+        seen: Option<&Seen>,
+        now: Timestamp,
+    ) -> Result<(Option<PromptName>, End), EngineError> {
         let gone = End::Done { rev: None, next: None };
         let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
+        self.prover.prove(&incident, seen, now).await?;
         let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+        let before = incident;
         let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
+        self.engine.metrics.verified(&before, &incident);
         let next = [
             incident.next_wake(&self.engine.policy),
             page::keep(&self.alertmanagers, &incident, handled.now).await,

@@ -4,4 +4,5 @@ pub mod act;
 pub mod health;
 pub mod look;
 mod page;
+pub mod prove;
 pub mod slack;

@@ -20,11 +20,13 @@ const RETRY: Duration = Duration::from_secs(15);
 /// given up: it must not take the incident's deadlines with it.
 pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
     let pages = incident.pages();
-    let paged = pages || incident.escalations > 0;
+    // one page, which ends by itself: nobody is expected to decide anything
+    let unverified = incident.phase == Phase::Unverified;
+    let paged = pages || unverified || incident.escalations > 0;
     if !paged || alertmanagers.is_empty() {
         return None;
     }
-    let ends_at = if pages { now.plus(LASTS) } else { now };
+    let ends_at = if pages || unverified { now.plus(LASTS) } else { now };
     match alertmanagers.post(&alert(incident, ends_at)).await {
         Ok(()) => pages.then(|| now.plus(AGAIN)),
         // an alert that could not be ended ends by itself soon
@@ -37,6 +39,7 @@ fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase {
         Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
+        Phase::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
         _ => format!("{decider} has not decided about {prompt} {version} in time"),
     };
     let mut description = incident.summary().to_owned();

@@ -16,6 +16,7 @@ use crate::decision::incident::{
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
+use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, PromptName, Severity, Timestamp, VersionName};
 
 /// The record schema that this receiver writes. It reads this one and older ones.
@@ -158,6 +159,19 @@ const KNOWN: &[&str] = &[
     "absent_since",
     "choices",
     "alertmanager_url",
+    "pending",
+    "objection",
+    "baseline",
+    "verification",
+    "checks",
+    "healthy",
+    "measured",
+    "last",
+    "traffic",
+    "stale",
+    "blamed",
+    "bad_last_seen",
+    "still",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -248,6 +262,7 @@ as_text! {
     phase: Phase, |p| p.as_str(), |t| Phase::ALL.into_iter().find(|p| p.as_str() == t);
     guard: Guard, |g| g.as_str(), |t| Guard::ALL.into_iter().find(|g| g.as_str() == t);
     flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
+    verdict: Verdict, |v| v.as_str(), |t| Verdict::ALL.into_iter().find(|v| v.as_str() == t);
     note_kind: NoteKind, |k| k.as_str(), |t| NoteKind::ALL.into_iter().find(|k| k.as_str() == t);
     activated_by: ActivatedBy, |b| b.as_str(), |t| ActivatedBy::ALL.into_iter().find(|b| b.as_str() == t);
 }
@@ -264,6 +279,11 @@ containers! {
     flip: Flip, FlipRecord;
     alert: AlertRecord, Alert;
     note: Note, NoteRecord;
+    pending: Pending, PendingRecord;
+    verification: Verification, VerificationRecord;
+    check: Check, CheckRecord;
+    objection: Objection, ObjectionRecord;
+    traffic: Traffic, TrafficRecord;
 }
 
 /// Milliseconds since the Unix epoch.
@@ -438,6 +458,12 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
+    pending: Option<Pending>,
+    #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
+    objection: Option<Objection>,
+    #[serde(with = "verification::option", default, skip_serializing_if = "Option::is_none")]
+    verification: Option<Verification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_by: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -470,6 +496,78 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Pending")]
+struct PendingRecord {
+    #[serde(with = "flip_mode")]
+    by: FlipMode,
+    #[serde(with = "version_name")]
+    from: VersionName,
+    #[serde(with = "version_name")]
+    to: VersionName,
+    operator: String,
+    reason: String,
+    #[serde(with = "at")]
+    at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Objection")]
+struct ObjectionRecord {
+    #[serde(default, skip_serializing_if = "is_false")]
+    baseline: bool,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Verification")]
+struct VerificationRecord {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    checks: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    healthy: u32,
+    #[serde(default, skip_serializing_if = "is_false")]
+    measured: bool,
+    #[serde(with = "at")]
+    next: Timestamp,
+    #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
+    last: Option<Check>,
+    #[serde(with = "traffic::option", default, skip_serializing_if = "Option::is_none")]
+    traffic: Option<Traffic>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    stale: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    blamed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Check")]
+struct CheckRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "FindingRecord")]
+    finding: Finding,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Finding")]
+struct FindingRecord {
+    #[serde(with = "verdict")]
+    verdict: Verdict,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Traffic")]
+struct TrafficRecord {
+    target: u64,
+    bad: u64,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    bad_last_seen: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    still: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]

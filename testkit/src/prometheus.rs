@@ -5,6 +5,7 @@ use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Result, ensure};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a [`Prometheus`] is to be.
@@ -13,12 +14,19 @@ pub struct PrometheusBuilder {
     config: String,
     files: Vec<(String, String)>,
     flags: Vec<String>,
+    port: Option<Arc<Port>>,
 }
 
 impl PrometheusBuilder {
     /// A file beside prometheus.yml, such as `rules/alerts.yml` or `token`; the config names it by that relative path.
     pub fn file(mut self, relative: impl Into<String>, text: impl Into<String>) -> Self {
         self.files.push((relative.into(), text.into()));
+        self
+    }
+
+    /// On this port: whoever is told its address before it starts.
+    pub fn on(mut self, port: Arc<Port>) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -35,7 +43,7 @@ impl PrometheusBuilder {
 
     fn try_start(&self) -> Result<Prometheus> {
         let dir = Dir::new("prometheus")?;
-        let port = Port::claim();
+        let port = self.port.clone().unwrap_or_else(|| Arc::new(Port::claim()));
         for (name, text) in &self.files {
             dir.write(name, text)?;
         }
@@ -56,7 +64,7 @@ impl PrometheusBuilder {
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
-    port: Port,
+    port: Arc<Port>,
     dir: Dir,
 }
 

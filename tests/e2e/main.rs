@@ -36,6 +36,15 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let seen = r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} == 1"#;
     stack.until("Prometheus sees the rollback", 10, async || (stack.count(seen).await? == 1).then_some(())).await?;
 
+    // The target serves well, and nobody is served the bad version any more.
+    let recovered = async || {
+        let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
+        (incident["phase"] == "recovered").then_some(incident)
+    };
+    let incident = stack.until("the rollback is proved", 60, recovered).await?;
+    let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
+    ensure!(said.contains("error ratio 0.00 %") && said.contains("v2.0.0 was last seen"), "{incident:#}");
+
     // A minute without requests ends the alert of the version that was rolled back.
     stack
         .until("the alert resolves", 110, async || {

@@ -4,8 +4,9 @@ use crate::server::PromptServer;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
-use prompt_rollback_testkit::{Alertmanager, Prometheus, Receiver, Redis, eventually};
+use prompt_rollback_testkit::{Alertmanager, Port, Prometheus, Receiver, Redis, eventually};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const GOOD: &str = "v1.9.0";
@@ -42,6 +43,7 @@ impl Stack {
     pub async fn start(plan: Plan<'_>) -> Result<Self> {
         let redis = shipped::redis("receiver-password", "server-password")?.start()?;
         let url = |user: &str, password: &str| format!("redis://{user}:{password}@{}", redis.addr());
+        let port = Arc::new(Port::claim());
         let (mut receivers, mut alertmanagers) = (Vec::new(), Vec::<Alertmanager>::new());
         for _ in 0..plan.replicas {
             let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
@@ -49,6 +51,7 @@ impl Stack {
                 .file("webhook_token", format!("{TOKEN}\n"))
                 .env("PROMPT_ROLLBACK_SERVER__WEBHOOK_TOKEN_FILE", "webhook_token")
                 .env("PROMPT_ROLLBACK_REDIS__URL", url("receiver", "receiver-password"))
+                .env("PROMPT_ROLLBACK_PROMETHEUS__URL", format!("http://{}", port.addr()))
                 .start()?;
             let mut config = shipped::alertmanager(&receiver.addr())?;
             if plan.repeat_soon {
@@ -71,7 +74,7 @@ impl Stack {
             alertmanagers: alertmanagers.iter().map(Alertmanager::addr).collect(),
             prompt_servers: vec![server.addr.clone()],
         };
-        let prometheus = shipped::prometheus(&targets, plan.source, Duration::from_secs(1))?.start()?;
+        let prometheus = shipped::prometheus(&targets, plan.source, Duration::from_secs(1))?.on(port).start()?;
         let stack = Self { prometheus, alertmanagers, receivers, server, redis };
         // All receivers and Alertmanagers, the prompt server, and Prometheus itself.
         let targets = 2 * plan.replicas + 2;
@@ -194,7 +197,7 @@ impl Stack {
         Ok(incidents)
     }
 
-    /// One automatic rollback has happened and nothing else: one entry in the log, one incident, which waits for proof.
+    /// One automatic rollback has happened and nothing else: one entry in the log, one incident, proved or waiting for proof.
     pub async fn rolled_back_once(&self, prompt: &str) -> Result<Value> {
         ensure!(self.active(prompt).await? == GOOD, "{} is active", self.active(prompt).await?);
         let rollbacks = self.rollbacks(prompt).await?;
@@ -203,8 +206,9 @@ impl Stack {
         let mut incidents = self.incidents(prompt).await?;
         ensure!(incidents.len() == 1, "incidents: {incidents:#?}");
         let incident = incidents.remove(0);
-        let as_told = ["version", "target", "phase", "severity"].map(|key| incident[key].as_str().unwrap_or_default());
-        ensure!(as_told == [BAD, GOOD, "verifying", "critical"], "{incident:#}");
+        let as_told = ["version", "target", "severity"].map(|key| incident[key].as_str().unwrap_or_default());
+        ensure!(as_told == [BAD, GOOD, "critical"], "{incident:#}");
+        ensure!(incident["phase"] == "verifying" || incident["phase"] == "recovered", "{incident:#}");
         ensure!(incident["flip"]["mode"] == "auto" && rollbacks[0]["incident"] == incident["id"], "{incident:#}");
         Ok(incident)
     }

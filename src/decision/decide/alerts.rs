@@ -1,12 +1,13 @@
 //! What alerts do.
 
 use super::super::event::{Alert, AlertStatus};
-use super::super::incident::{AlertRecord, FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
 use super::super::trigger::{Action, Severity, Trigger};
-use super::{AlertOutcome, Draft, Outcome};
+use super::super::verification::Pending;
+use super::{AlertOutcome, Draft, Outcome, confirm};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ enum Joined {
 enum Acted {
     Flipped,
     Held(Guard),
+    /// Prometheus is asked again before it is done.
+    Confirming,
     Asked,
 }
 
@@ -82,6 +85,7 @@ fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec
             (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
                 (Outcome::Held, guard.as_str())
             }
+            (Some(Acted::Confirming), Joined::Opened | Joined::Updated(_)) if rollback => (Outcome::Held, "confirming"),
             (_, Joined::Again) => (Outcome::Duplicate, "duplicate"),
             (_, Joined::Opened) => (Outcome::IncidentOpened, alert.trigger.action.as_str()),
             (_, Joined::Updated(reason)) => (Outcome::IncidentUpdated, reason),
@@ -237,6 +241,9 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         quiet_since: None,
         held: None,
         flip: None,
+        pending: None,
+        objection: None,
+        verification: None,
         decided_by: None,
         ask: 0,
         escalations: 0,
@@ -281,23 +288,33 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }
+    if let Some(pending) = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming) {
+        // the answer decides; only a rollback that needs none goes first
+        if pending.by == FlipMode::Auto {
+            return Some(Acted::Confirming);
+        }
+        if policy.requery || strongest.action != Action::Rollback {
+            return Some(Acted::Asked);
+        }
+    }
     let limit = now.plus(strongest.time_limit);
     match strongest.action {
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
                 let reason = why(&strongest);
+                if policy.requery {
+                    let (from, operator) = (version.clone(), Trigger::SYSTEM.to_owned());
+                    let pending = Pending { by: FlipMode::Auto, from, to: target, operator, reason, at: now };
+                    confirm::begin(draft, id, pending);
+                    return Some(Acted::Confirming);
+                }
                 draft.flip(&target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
             (held, _) => {
                 let held = held?; // no target is a guard of its own
                 let guard = held.guard;
-                let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
-                if other_guard {
-                    incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
-                }
-                incident.held = Some(held);
-                ask(incident, limit, other || other_guard);
+                hold_until(incident, held, limit, other, now);
                 return Some(Acted::Held(guard));
             }
         },
@@ -312,6 +329,24 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     Some(Acted::Asked)
 }
 
+fn hold_until(incident: &mut Incident, held: Held, limit: super::Timestamp, other: bool, now: super::Timestamp) {
+    let guard = held.guard;
+    let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
+    if other_guard {
+        incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
+    }
+    incident.held = Some(held);
+    ask(incident, limit, other || other_guard);
+}
+
+/// Asks a person instead of rolling back.
+pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    let limit = now.plus(incident.time_limit);
+    hold_until(incident, held, limit, true, now);
+}
+
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
 fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
@@ -321,7 +356,11 @@ fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) 
             && incident.held.is_some()
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
-    if waits && draft.has_traffic(version) && draft.guard(version).is_none() {
+    // what Prometheus did not confirm is not asked about with each repeat
+    let unconfirmed = |draft: &mut Draft<'_>| {
+        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard == Guard::Unconfirmed)
+    };
+    if waits && !unconfirmed(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
         return act(draft, id, version, true);
     }
     None

@@ -16,6 +16,11 @@ pub enum Answer {
         unchanged: bool,
         mode: Option<FlipMode>,
     },
+    /// The rollback waits until Prometheus has been asked.
+    Confirming {
+        incident: IncidentId,
+        to: VersionName,
+    },
     Registered {
         created: bool,
         known_good: bool,

@@ -4,9 +4,11 @@
 mod alerts;
 mod answer;
 mod commit;
+mod confirm;
 mod listed;
 mod person;
 mod timer;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::state::{ActivatedBy, PromptState, Quarantine, Serving, Stray};
 use super::time::{Timestamp, spoken};
+use super::verification::Verification;
 
 /// One prompt as it was loaded, in one round trip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
+        Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
+        Event::Checked(check) => verify::checked(&mut draft, check),
         Event::Look => Answer::Noted,
     };
     draft.finish(answer)
@@ -331,6 +336,7 @@ impl<'a> Draft<'a> {
         let from = self.served_text();
         let bad = self.serving().cloned();
         let deadline = now.plus(self.policy.verification_deadline);
+        let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
         if let (Some(id), Some(bad)) = (incident, &bad)
             && let Some(incident) = self.incident(id)
         {
@@ -340,6 +346,9 @@ impl<'a> Draft<'a> {
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;
+            incident.pending = None;
+            incident.objection = None;
+            incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
         self.serve(to, ActivatedBy::Rollback);
@@ -393,8 +402,11 @@ impl<'a> Draft<'a> {
         let wakes = incidents
             .iter()
             .filter_map(|w| {
-                // the page ends at once, not when it would have been repeated
-                let ended = before(&w.incident.id).is_some_and(Incident::pages) && !w.incident.pages();
+                // a page ends at once, not when it would have been repeated; the one page of an unverified rollback
+                // must not be lost with the worker that closes it
+                let paged = before(&w.incident.id).is_some_and(Incident::pages);
+                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(Phase::Unverified);
+                let ended = (paged && !w.incident.pages()) || unverified;
                 let at = if ended { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })

@@ -7,7 +7,8 @@ use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, KnownGood, Suppressed};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing};
+use super::super::verification::Pending;
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, confirm};
 
 pub(super) struct Activation<'a> {
     pub version: &'a VersionName,
@@ -79,16 +80,49 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
         }
     };
     let from = draft.served_text();
-    let incident = served.map(|bad| incident_on(draft, &bad, &request.operator, &request.reason));
+    let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
+    if let (Some(bad), Some(id)) = (served, &incident) {
+        let pending = Pending {
+            by: FlipMode::Manual,
+            from: bad,
+            to: target.clone(),
+            operator: request.operator.clone(),
+            reason: request.reason.clone(),
+            at: now,
+        };
+        if let Some(answer) = confirm_first(draft, id, pending, request.force)? {
+            return Ok(answer);
+        }
+        if let Some(incident) = draft.incident(id) {
+            incident.decided_by = Some(request.operator.clone());
+        }
+    }
     draft.flip(&target, FlipMode::Manual, &request.operator, &request.reason, incident.as_ref());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Manual) })
+}
+
+/// Puts a person's rollback off until Prometheus has been asked, unless that is pointless or was overruled.
+fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending, force: bool) -> Result<Option<Answer>> {
+    let policy = draft.policy;
+    let Some(incident) = draft.incident(id) else { return Ok(None) };
+    if let Some(other) = incident.pending.as_ref().filter(|other| other.by != FlipMode::Auto && !force) {
+        let message = format!("{} asked for this just now: Prometheus is being asked first", other.operator);
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
+    }
+    // after a rollback that failed, the checks have said how bad it is
+    let overruled = force || incident.objection.is_some() || incident.phase == Phase::Escalated;
+    if !policy.confirm || overruled {
+        return Ok(None);
+    }
+    let to = pending.to.clone();
+    confirm::begin(draft, id, pending);
+    Ok(Some(Answer::Confirming { incident: id.clone(), to }))
 }
 
 /// The open incident on `bad`, or a new one that says who asked.
 fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason: &str) -> IncidentId {
     let now = draft.now;
     if let Some(incident) = draft.state.open_incident_on(bad) {
-        incident.decided_by = Some(operator.to_owned());
         return incident.id.clone();
     }
     let id = draft.next_id();
@@ -110,7 +144,10 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
         quiet_since: None,
         held: None,
         flip: None,
-        decided_by: Some(operator.to_owned()),
+        pending: None,
+        objection: None,
+        verification: None,
+        decided_by: None,
         ask: 0,
         escalations: 0,
         alerts: Vec::new(),
@@ -272,6 +309,17 @@ fn approve(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is active already")));
     }
+    let pending = Pending {
+        by: FlipMode::Approved,
+        from: subject,
+        to: target.clone(),
+        operator: click.operator.clone(),
+        reason: reason.clone(),
+        at: now,
+    };
+    if let Some(answer) = confirm_first(draft, &click.incident, pending, click.force)? {
+        return Ok(answer);
+    }
     if let Some(incident) = draft.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());
     }
@@ -283,8 +331,11 @@ fn approve(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
 
 fn investigate(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
-    let incident = undecided(draft, click, |phase| matches!(phase, Phase::Observing | Phase::AwaitingDecision))?;
+    let incident = undecided(draft, click, |phase| {
+        matches!(phase, Phase::Confirming | Phase::Observing | Phase::AwaitingDecision)
+    })?;
     incident.phase = Phase::Investigating;
+    incident.pending = None;
     incident.deadline = Some(now.plus(incident.time_limit)); // asked again then; nothing escalates before
     incident.ask += 1;
     incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));

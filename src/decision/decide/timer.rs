@@ -2,14 +2,14 @@
 
 use super::super::incident::{Incident, IncidentId, NoteKind, Phase};
 use super::super::policy::Policy;
-use super::{Answer, Draft};
+use super::{Answer, Draft, confirm, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
     let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
     let version = incident.version.clone();
-    if incident.phase.is_undecided() {
+    if incident.phase.is_undecided() && incident.phase != Phase::Confirming {
         forget_silent_alerts(incident, policy, now);
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
             incident.close(Phase::Resolved, now, "all alerts ended before anyone decided");
@@ -18,7 +18,11 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
         }
     }
     if incident.deadline.is_some_and(|deadline| deadline <= now) {
-        deadline_passed(incident, now);
+        match incident.phase {
+            Phase::Confirming => confirm::overdue(draft, id),
+            Phase::Verifying => verify::overdue(draft, id),
+            _ => deadline_passed(incident, now),
+        }
     }
     Answer::Noted
 }
@@ -63,11 +67,6 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.deadline = Some(now.plus(incident.time_limit));
             incident.note(now, NoteKind::Asked, "still under investigation: asked again");
         }
-        Phase::Verifying => incident.close(
-            Phase::Unverified,
-            now,
-            "no metrics said by the deadline whether users are served well again: have a look",
-        ),
         _ => incident.deadline = None,
     }
 }

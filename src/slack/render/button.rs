@@ -65,7 +65,7 @@ impl Button {
 pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     let undecided = incident.phase.is_undecided();
     let mut elements = Vec::new();
-    if undecided || incident.phase == Phase::Escalated {
+    if (undecided && incident.phase != Phase::Confirming) || incident.phase == Phase::Escalated {
         let (way, others) = ways(incident);
         elements.extend(way.map(|to| approve(incident, to)));
         if undecided && incident.phase != Phase::Investigating {

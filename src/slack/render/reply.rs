@@ -49,6 +49,7 @@ fn sign(kind: NoteKind) -> &'static str {
         NoteKind::Flipped => "↩",
         NoteKind::Decided => "🔎",
         NoteKind::Asked => "❓",
+        NoteKind::Checked => "🔬",
         NoteKind::Escalated => "🚨",
         NoteKind::Reopened => "🔁",
         NoteKind::Closed => "🏁",

@@ -44,9 +44,14 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     let Incident { prompt, version, .. } = incident;
     let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
     blocks.extend(incident.flip.as_ref().and_then(|flip| others(what_was_done(incident, flip))));
+    blocks.extend(verification(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
+    if let Some(objection) = incident.objection.as_ref().filter(|_| incident.phase.is_undecided()) {
+        let text = format!("Not rolled back yet: {}. Approve once more to do it all the same.", objection.text);
+        blocks.extend(others(fit(&text, 600)));
+    }
     if let Some(held) = incident.held.as_ref().filter(|_| incident.phase.is_undecided()) {
         let text = format!("Not rolled back automatically ({}): {}", held.guard.as_str(), held.detail);
         blocks.extend(others(fit(&text, 600)));
@@ -56,6 +61,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
 
 fn title(incident: &Incident) -> &'static str {
     match incident.phase {
+        Phase::Confirming => "Asking Prometheus",
         Phase::Observing => "Observing",
         Phase::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
         Phase::AwaitingDecision => "Decision needed",
@@ -72,7 +78,7 @@ fn title(incident: &Incident) -> &'static str {
 
 fn sign(incident: &Incident) -> &'static str {
     match (incident.phase, incident.severity) {
-        (Phase::Observing | Phase::Investigating, _) => "🔎",
+        (Phase::Confirming | Phase::Observing | Phase::Investigating, _) => "🔎",
         (Phase::AwaitingDecision | Phase::Escalated, Severity::Critical) => "🔴",
         (Phase::AwaitingDecision | Phase::Escalated, Severity::High) => "🟠",
         (Phase::AwaitingDecision | Phase::Escalated, Severity::Medium) => "🟡",
@@ -95,11 +101,22 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
     text
 }
 
+/// The checks of the rollback, as one line that is edited.
+fn verification(incident: &Incident) -> Option<String> {
+    let verification = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying)?;
+    let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
+    let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
+    if let Some(traffic) = &verification.traffic {
+        text.push_str(&format!("; {} % of the requests since by the bad version", traffic.bad_percent()));
+    }
+    Some(text)
+}
+
 /// What happened last, where the phase alone doesn't tell by whom and why.
 fn last_word(incident: &Incident) -> Option<&str> {
     let kind = match incident.phase {
         Phase::Observing | Phase::AwaitingDecision | Phase::Verifying => return None,
-        Phase::Investigating => NoteKind::Decided,
+        Phase::Confirming | Phase::Investigating => NoteKind::Decided,
         Phase::Escalated => NoteKind::Escalated,
         _ => NoteKind::Closed,
     };
@@ -163,6 +180,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
 /// When the present phase ends or did end.
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
     let label = match incident.phase {
+        Phase::Confirming => "Answer expected by",
         Phase::Observing => "Observed until",
         Phase::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
         Phase::AwaitingDecision => "Decide by",

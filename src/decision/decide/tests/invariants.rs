@@ -56,9 +56,18 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     if !system {
         return;
     }
-    let Event::Alerts(alerts) = event else { panic!("flipped without an alert: {event:?}") };
     let bad = before.active.version().expect("only what is served can be rolled back");
-    assert!(alerts.iter().any(|a| a.status == AlertStatus::Firing && a.version == *bad), "no alert names {bad}");
+    match event {
+        Event::Alerts(alerts) => {
+            assert!(!policy.requery, "Prometheus was not asked");
+            let named = alerts.iter().any(|a| a.status == AlertStatus::Firing && a.version == *bad);
+            assert!(named, "no alert names {bad}");
+        }
+        Event::Confirmed(confirmed) => {
+            assert_eq!((confirmed.finding.verdict, &confirmed.blame), (Verdict::Unhealthy, &None));
+        }
+        other => panic!("flipped without an alert: {other:?}"),
+    }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
     let target = commit.active.as_ref().expect("a rollback changes active");
     assert_ne!(target, bad);

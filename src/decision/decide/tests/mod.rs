@@ -1,6 +1,7 @@
 //! Stories about one prompt: each test drives a [`World`] and reads what came out.
 
 mod alerts;
+mod confirm;
 mod folded;
 mod guards;
 mod invariants;
@@ -11,17 +12,19 @@ mod people;
 mod properties;
 mod requests;
 mod timer;
+mod verify;
 mod world;
 
 use std::time::Duration;
 
-use super::super::event::{Alert, AlertStatus, Choice, Decide, Event, Register, Rollback};
+use super::super::event::{Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Register, Rollback};
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, PromptState};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
+use super::super::verification::{Finding, Traffic, Verdict};
 use super::{Active, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide};
 use world::{World, critical, high, medium, recommend};
 

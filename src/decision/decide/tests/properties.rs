@@ -23,6 +23,8 @@ enum Step {
     Pause(bool),
     DryRun(bool),
     Spent(u32),
+    Ask { confirm: bool, requery: bool },
+    Says(Option<Verdict>, bool),
 }
 
 fn version() -> impl Strategy<Value = usize> {
@@ -77,6 +79,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
+        2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
+        3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
+            .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
 }
 
@@ -112,6 +117,15 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::DryRun(on) => {
             world.policy.dry_run = *on;
+            return None;
+        }
+        Step::Ask { confirm, requery } => {
+            (world.policy.confirm, world.policy.verify, world.policy.requery) = (*confirm, *confirm, *requery);
+            return None;
+        }
+        Step::Says(verdict, blame) => {
+            world.says = verdict.map(|verdict| Finding::new(verdict, "figures"));
+            world.blame = blame.then(|| "all fail".to_owned());
             return None;
         }
         Step::Spent(n) => {

@@ -17,6 +17,11 @@ pub(super) struct World {
     pub log: Vec<LogEntry>,
     pub wakes: BTreeMap<IncidentId, Timestamp>,
     pub contents: BTreeMap<VersionName, String>,
+    /// What Prometheus says whenever it is asked; `None`: the worker that asks is dead.
+    pub says: Option<Finding>,
+    pub blame: Option<String>,
+    pub baseline: Option<String>,
+    pub traffic: Option<Traffic>,
     ids: u64,
 }
 
@@ -35,6 +40,10 @@ impl World {
             log: Vec::new(),
             wakes: BTreeMap::new(),
             contents: BTreeMap::new(),
+            says: Some(Finding::new(Verdict::NoData, "no data yet")),
+            blame: None,
+            baseline: None,
+            traffic: None,
             ids: 0,
         }
     }
@@ -121,14 +130,41 @@ impl World {
             }
             self.now = self.now.max(at);
             self.wakes.remove(&id);
+            self.ask_prometheus(&id);
             self.happens(&Event::Timer { incident: id.clone() });
-            let next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
+            let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
+            if self.says.is_none() {
+                next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
+            }
             assert!(next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
             if let Some(next) = next {
                 self.wakes.insert(id, next);
             }
         }
         self.now = end;
+    }
+
+    /// What the worker does before it runs a wake-up.
+    fn ask_prometheus(&mut self, id: &IncidentId) {
+        let Some(finding) = self.says.clone() else { return };
+        let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
+        let event = match (&incident.pending, &incident.flip, &incident.verification) {
+            (Some(pending), ..) if incident.phase == Phase::Confirming => Event::Confirmed(Confirmed {
+                incident: id.clone(),
+                at: pending.at,
+                finding,
+                blame: self.blame.clone(),
+                baseline: self.baseline.clone(),
+            }),
+            (_, Some(flip), Some(verification))
+                if incident.phase == Phase::Verifying && verification.next <= self.now =>
+            {
+                let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
+                Event::Checked(Checked { incident: id.clone(), flip: flip.at, finding, traffic, blame })
+            }
+            _ => return,
+        };
+        self.happens(&event);
     }
 
     /// Delivers `alerts` together; says for each its outcome and reason.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::decision::incident::{AlertRecord, Held, Note, NoteKind};
+use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{
     Action, Flip, FlipMode, Guard, Incident, IncidentId, Phase, Policy, PromptName, Severity, Timestamp, VersionName,
 };
@@ -69,6 +70,9 @@ fn waiting() -> Incident {
         quiet_since: None,
         held: None,
         flip: None,
+        pending: None,
+        objection: None,
+        verification: None,
         decided_by: None,
         ask: 1,
         escalations: 0,
@@ -135,8 +139,47 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("undone", closed(auto(), Phase::Dismissed, "Maya undid the rollback: v2.1.0 is served again")),
         ("dismissed", closed(waiting(), Phase::Dismissed, "Maya dismissed this")),
         ("resolved", closed(waiting(), Phase::Resolved, "all alerts ended before anyone decided")),
+        ("confirming", confirming()),
+        ("awaiting_objected", objected()),
+        ("verifying_checked", checked()),
         ("superseded", closed(waiting(), Phase::Superseded, "v2.1.0 is not served any more")),
     ]
+}
+
+/// Maya approved; Prometheus is being asked.
+fn confirming() -> Incident {
+    let (from, to) = (version("v2.1.0"), version("v2.0.9"));
+    let pending = Pending {
+        by: FlipMode::Approved,
+        from,
+        to,
+        operator: "Maya".to_owned(),
+        reason: "Error rate".to_owned(),
+        at: NOW,
+    };
+    Incident { phase: Phase::Confirming, deadline: Some(after(10)), pending: Some(pending), ..waiting() }
+}
+
+fn objected() -> Incident {
+    let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
+    Incident { objection: Some(Objection { baseline: false, text }), ..waiting() }
+}
+
+fn checked() -> Incident {
+    let mut incident = flipped(FlipMode::Auto, "system");
+    let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
+    let traffic = Traffic { target: 75, bad: 3, bad_last_seen: Some(after(4)), still: Vec::new() };
+    incident.verification = Some(Verification {
+        checks: 1,
+        healthy: 1,
+        measured: true,
+        next: after(10),
+        last: Some(Check { at: after(5), finding }),
+        traffic: Some(traffic),
+        stale: false,
+        blamed: false,
+    });
+    incident
 }
 
 fn note(kind: NoteKind) -> Note {
@@ -147,6 +190,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Flipped => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
         NoteKind::Decided => "Maya investigates",
         NoteKind::Asked => "still firing after the observation: a person decides",
+        NoteKind::Checked => "Maya wants v2.1.0 rolled back to v2.0.9: asking first",
         NoteKind::Escalated => "nobody decided in time (escalation 1 of 4)",
         NoteKind::Reopened => "fires again: the incident is open again",
         NoteKind::Closed => "Maya dismissed this",
@@ -226,15 +270,16 @@ fn buttons_go_once_decided_and_undo_stays_for_what_was_done() {
     };
     for (state, incident) in states() {
         let expected = match state {
-            "observing" | "awaiting" | "awaiting_held" | "overdue" | "overdue_for_good" => {
+            "observing" | "awaiting" | "awaiting_objected" | "awaiting_held" | "overdue" | "overdue_for_good" => {
                 "approve investigate dismiss"
             }
             "awaiting_with_choices" => "approve investigate dismiss other_version",
             "awaiting_without_target" => "investigate dismiss",
             "investigating" => "approve dismiss",
-            "verifying_auto" | "verifying_approved" | "verifying_manual" | "recovered" | "unverified" => "undo",
+            "verifying_auto" | "verifying_checked" | "verifying_approved" | "verifying_manual" | "recovered"
+            | "unverified" => "undo",
             "escalated" => "approve dismiss other_version undo",
-            "undone" | "dismissed" | "resolved" | "superseded" => "",
+            "undone" | "dismissed" | "resolved" | "superseded" | "confirming" => "",
             other => panic!("{other}"),
         };
         assert_eq!(ids(&incident), expected, "{state}");

@@ -1,0 +1,109 @@
+//! A rollback that waits for Prometheus: whether the version is still bad, and whether its target would do better.
+
+use super::super::event::Confirmed;
+use super::super::incident::{FlipMode, Guard, Held, IncidentId, NoteKind, Phase};
+use super::super::policy::Policy;
+use super::super::trigger::Trigger;
+use super::super::verification::{Finding, Objection, Pending, Verdict};
+use super::{Answer, Draft, alerts};
+
+/// Puts `pending` off until the answer is there, or the patience with it ends.
+pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    incident.phase = Phase::Confirming;
+    incident.deadline = Some(now.plus(Policy::CONFIRM));
+    let text = match pending.by {
+        FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
+        FlipMode::Approved | FlipMode::Manual => {
+            format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
+        }
+    };
+    incident.note(now, NoteKind::Checked, text);
+    incident.pending = Some(pending);
+}
+
+/// Prometheus did not answer in time: as good as an answer that says nothing.
+pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
+    let Some(at) = draft.incident(id).and_then(|incident| incident.pending.as_ref()).map(|pending| pending.at) else {
+        return;
+    };
+    let finding = Finding::new(Verdict::Unknown, "no answer from Prometheus in time");
+    confirmed(draft, &Confirmed { incident: id.clone(), at, finding, blame: None, baseline: None });
+}
+
+pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
+    let now = draft.now;
+    let id = &answer.incident;
+    let Some(incident) = draft.incident(id).filter(|incident| incident.phase == Phase::Confirming) else {
+        return Answer::Noted;
+    };
+    let Some(pending) = incident.pending.take_if(|pending| pending.at == answer.at) else { return Answer::Noted };
+    if !draft.has_traffic(&pending.from) {
+        return Answer::Noted;
+    }
+    let Finding { verdict, text } = &answer.finding;
+    if pending.by == FlipMode::Auto {
+        let held = match (&answer.blame, verdict) {
+            (Some(blame), _) => Some(Held { guard: Guard::TargetUnhealthy, detail: blame.clone() }),
+            (None, Verdict::Unhealthy) => draft.guard(&pending.from),
+            (None, Verdict::Healthy) => unconfirmed(format!("{} looks healthy again: {text}", pending.from)),
+            (None, _) => unconfirmed(format!("can't tell whether {} is still bad: {text}", pending.from)),
+        };
+        match held {
+            Some(held) => alerts::hold(draft, id, held),
+            None => {
+                let reason = format!("{} (asked again: {text})", pending.reason);
+                // the target may have changed since
+                let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned().unwrap_or(pending.to);
+                draft.flip(&target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+            }
+        }
+        return Answer::Noted;
+    }
+    let objection = match (&answer.baseline, verdict) {
+        (Some(failure), _) => {
+            Some(Objection { baseline: true, text: format!("{} fails its baseline test: {failure}", pending.to) })
+        }
+        (None, Verdict::Healthy) => {
+            Some(Objection { baseline: false, text: format!("{} looks healthy again: {text}", pending.from) })
+        }
+        // whoever asked for it has decided; nothing speaks against it
+        (None, Verdict::Unhealthy | Verdict::NoData | Verdict::Unknown) => None,
+    };
+    match objection {
+        None => {
+            if let Some(incident) = draft.incident(id) {
+                incident.decided_by = Some(pending.operator.clone());
+                incident.note(now, NoteKind::Checked, format!("asked Prometheus: {text}"));
+            }
+            draft.flip(&pending.to, pending.by, &pending.operator, &pending.reason, Some(id));
+        }
+        Some(objection) => object(draft, id, &pending, objection),
+    }
+    Answer::Noted
+}
+
+fn unconfirmed(detail: String) -> Option<Held> {
+    Some(Held { guard: Guard::Unconfirmed, detail })
+}
+
+/// Says why not, and asks once more: a second approval goes on.
+fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    incident.phase = Phase::AwaitingDecision;
+    incident.ask += 1;
+    incident.escalations = 0;
+    incident.deadline = Some(now.plus(incident.time_limit));
+    if !incident.is_firing() {
+        // nothing but the request kept it open
+        incident.quiet_since = Some(now);
+    }
+    let text = format!(
+        "not rolled back yet: {}. {} may approve once more to do it all the same",
+        objection.text, pending.operator
+    );
+    incident.note(now, NoteKind::Asked, text);
+    incident.objection = Some(objection);
+}

@@ -1,0 +1,162 @@
+//! Rollbacks that wait for Prometheus.
+
+use super::world::refusal;
+use super::*;
+
+fn asking() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.policy.confirm = true;
+    world.policy.verify = true;
+    world
+}
+
+fn finding(verdict: Verdict) -> Option<Finding> {
+    Some(Finding::new(verdict, "error ratio 7.00 %"))
+}
+
+fn request() -> Rollback {
+    Rollback { target: None, from: None, reason: "looks bad".to_owned(), operator: "dana".to_owned(), force: false }
+}
+
+#[test]
+fn a_persons_rollback_is_confirmed_first() {
+    for verdict in [Verdict::Unhealthy, Verdict::NoData, Verdict::Unknown] {
+        let mut world = asking();
+        world.says = finding(verdict);
+        world.alert(high("v2"));
+        assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));
+        assert_eq!((world.phase(), world.served()), (Phase::Confirming, "v2"));
+        world.pass(seconds(0));
+        assert_eq!((world.phase(), world.served()), (Phase::Verifying, "v1"), "{verdict:?}");
+        assert_eq!(world.latest().decided_by.as_deref(), Some("dana"));
+        assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Approved));
+    }
+}
+
+#[test]
+fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
+    let mut world = asking();
+    world.says = finding(Verdict::Healthy);
+    world.alert(high("v2"));
+    let ask = world.latest().ask;
+    world.choose(Choice::Approve);
+    world.pass(seconds(0));
+    assert_eq!((world.phase(), world.served()), (Phase::AwaitingDecision, "v2"));
+    assert_eq!(world.latest().ask, ask + 1, "an earlier button is stale");
+    assert!(world.latest().objection.as_ref().is_some_and(|o| !o.baseline && o.text.contains("error ratio 7.00 %")));
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval goes on");
+    assert_eq!(world.served(), "v1");
+    assert_eq!(world.latest().objection, None);
+}
+
+#[test]
+fn force_is_not_confirmed() {
+    let mut world = asking();
+    world.says = finding(Verdict::Healthy);
+    assert!(matches!(world.roll_back(Rollback { force: true, ..request() }), Answer::Changed { .. }));
+}
+
+#[test]
+fn a_rollback_without_an_alert_is_confirmed_too_and_its_incident_ends_by_itself() {
+    let mut world = asking();
+    world.says = finding(Verdict::Healthy);
+    assert!(matches!(world.roll_back(request()), Answer::Confirming { .. }));
+    assert_eq!(refusal(&world.roll_back(request())), RefusalCode::AlreadyDecided, "while it is being asked");
+    world.pass(seconds(1));
+    assert_eq!((world.phase(), world.served()), (Phase::AwaitingDecision, "v2"));
+    world.pass(Policy::QUIET);
+    assert_eq!(world.phase(), Phase::Resolved);
+
+    world.roll_back(request());
+    world.pass(seconds(1));
+    assert!(matches!(world.roll_back(request()), Answer::Changed { .. }), "the second time goes on");
+}
+
+#[test]
+fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
+    let mut world = asking();
+    world.says = finding(Verdict::Unhealthy);
+    world.baseline = Some("answered 500".to_owned());
+    world.alert(high("v2"));
+    world.choose(Choice::Approve);
+    world.pass(seconds(0));
+    assert_eq!(world.served(), "v2");
+    assert!(world.latest().objection.as_ref().is_some_and(|o| o.baseline && o.text.contains("answered 500")));
+}
+
+#[test]
+fn a_critical_alert_does_not_wait_for_an_approval_that_is_being_confirmed() {
+    let mut world = asking();
+    world.alert(high("v2"));
+    world.choose(Choice::Approve);
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    world.pass(seconds(1));
+    assert_eq!(world.rollbacks(), ["v2>v1"]);
+}
+
+#[test]
+fn a_dead_worker_delays_a_rollback_but_does_not_lose_it() {
+    let mut world = asking();
+    world.says = None;
+    world.alert(high("v2"));
+    world.choose(Choice::Approve);
+    world.pass(Policy::CONFIRM);
+    assert_eq!((world.phase(), world.served()), (Phase::Verifying, "v1"));
+}
+
+#[test]
+fn a_late_answer_changes_nothing() {
+    let mut world = asking();
+    world.alert(high("v2"));
+    world.choose(Choice::Approve);
+    let at = world.now;
+    world.choose(Choice::Dismiss);
+    let incident = world.latest().id.clone();
+    let late = Confirmed { incident, at, finding: Finding::new(Verdict::Unhealthy, ""), blame: None, baseline: None };
+    assert_eq!(world.happens(&Event::Confirmed(late)).commit, None);
+    assert_eq!((world.phase(), world.served()), (Phase::Dismissed, "v2"));
+}
+
+#[test]
+fn requery_asks_before_an_automatic_rollback() {
+    let mut world = asking();
+    world.policy.requery = true;
+    world.says = finding(Verdict::Unhealthy);
+    assert_eq!(world.alert(critical("v2")), "held confirming");
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    assert_eq!(world.served(), "v2");
+    world.pass(seconds(0));
+    assert_eq!((world.phase(), world.served()), (Phase::Verifying, "v1"));
+    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Auto));
+}
+
+#[test]
+fn what_requery_does_not_confirm_is_for_a_person() {
+    for (verdict, blame, guard) in [
+        (Verdict::Healthy, None, Guard::Unconfirmed),
+        (Verdict::NoData, None, Guard::Unconfirmed),
+        (Verdict::Unknown, None, Guard::Unconfirmed),
+        (Verdict::Unhealthy, Some("v1 fails too"), Guard::TargetUnhealthy),
+    ] {
+        let mut world = asking();
+        world.policy.requery = true;
+        world.says = finding(verdict);
+        world.blame = blame.map(str::to_owned);
+        world.alert(critical("v2"));
+        world.pass(seconds(0));
+        assert_eq!((world.phase(), world.served()), (Phase::AwaitingDecision, "v2"), "{verdict:?}");
+        assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(guard));
+    }
+}
+
+#[test]
+fn pause_stops_an_automatic_rollback_that_is_being_confirmed() {
+    let mut world = asking();
+    world.policy.requery = true;
+    world.says = finding(Verdict::Unhealthy);
+    world.alert(critical("v2"));
+    world.paused = Some("dana".to_owned());
+    world.pass(seconds(1));
+    assert_eq!(world.served(), "v2");
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Paused));
+}

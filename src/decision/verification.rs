@@ -1,0 +1,127 @@
+//! What Prometheus says about a version, and what came of checking a rollback.
+
+use super::incident::FlipMode;
+use super::names::VersionName;
+use super::policy::Policy;
+use super::time::Timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    Healthy,
+    Unhealthy,
+    /// Nothing was measured.
+    NoData,
+    /// Prometheus can't say: it is away, or the expression is wrong.
+    Unknown,
+}
+
+impl Verdict {
+    pub const ALL: [Verdict; 4] = [Verdict::Healthy, Verdict::Unhealthy, Verdict::NoData, Verdict::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Healthy => "healthy",
+            Verdict::Unhealthy => "unhealthy",
+            Verdict::NoData => "no_data",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// A verdict with its figures, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub verdict: Verdict,
+    pub text: String,
+}
+
+impl Finding {
+    pub fn new(verdict: Verdict, text: impl Into<String>) -> Self {
+        Self { verdict, text: text.into() }
+    }
+}
+
+/// A rollback that waits until Prometheus has been asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// `Auto`: nobody asked for it but the alert.
+    pub by: FlipMode,
+    /// The version that serves and is to be left.
+    pub from: VersionName,
+    pub to: VersionName,
+    pub operator: String,
+    pub reason: String,
+    /// When it was asked for; an answer to an earlier question does not count.
+    pub at: Timestamp,
+}
+
+/// What speaks against a rollback that a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    /// The target fails the team's own test; otherwise the version looks healthy again.
+    pub baseline: bool,
+    pub text: String,
+}
+
+/// Requests since the flip, by the counters of the prompt servers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Served by the version rolled back to.
+    pub target: u64,
+    /// Served by the bad version.
+    pub bad: u64,
+    /// When the bad version was last seen to serve.
+    pub bad_last_seen: Option<Timestamp>,
+    /// Instances that serve the bad version still. Sorted, at most [`Traffic::MAX_INSTANCES`].
+    pub still: Vec<String>,
+}
+
+impl Traffic {
+    pub const MAX_INSTANCES: usize = 10;
+
+    /// Percent of the requests since the flip that the bad version served.
+    pub fn bad_percent(&self) -> u64 {
+        let all = self.target + self.bad;
+        if all == 0 { 0 } else { (self.bad * 100).div_ceil(all) }
+    }
+}
+
+/// One look at a rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub at: Timestamp,
+    pub finding: Finding,
+}
+
+/// How far the check of a rollback is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Checks made.
+    pub checks: u32,
+    /// The last so many found it healthy.
+    pub healthy: u32,
+    /// A check has measured something.
+    pub measured: bool,
+    pub next: Timestamp,
+    pub last: Option<Check>,
+    pub traffic: Option<Traffic>,
+    /// It was said that servers keep serving the bad version.
+    pub stale: bool,
+    /// It was said that the target, or most prompts, fail too.
+    pub blamed: bool,
+}
+
+impl Verification {
+    pub fn starting(now: Timestamp, policy: &Policy) -> Self {
+        Self {
+            checks: 0,
+            healthy: 0,
+            measured: false,
+            next: now.plus(policy.verify_every),
+            last: None,
+            traffic: None,
+            stale: false,
+            blamed: false,
+        }
+    }
+}

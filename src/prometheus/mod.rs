@@ -1,0 +1,4 @@
+//! Prometheus: what is asked, and how its answers are read.
+
+pub mod client;
+pub mod question;

@@ -1,0 +1,182 @@
+//! The questions, and what an answer means. Pure.
+//!
+//! All but `verify` read the recording rules that ship in `alert-rules/`, whatever the source of the metrics.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::client::{PrometheusError, Series};
+use crate::config::Labels;
+use crate::decision::policy::Policy;
+use crate::decision::verification::{Finding, Traffic, Verdict};
+use crate::decision::{Incident, PromptName, Timestamp, VersionName};
+
+/// Without a `verify` of its own a version is healthy below this share of failed requests.
+const HEALTHY_BELOW: f64 = 0.01;
+/// A prompt that fails more than this fails.
+const FAILS_ABOVE: f64 = 0.05;
+/// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
+pub const EVIDENCE: u64 = 20;
+/// Counters are looked at from so long before the flip: a sample from then is what they are counted from.
+const BEFORE: Duration = Duration::from_secs(60);
+
+/// What is asked about one version: the alert's own expression, or the default one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verify {
+    Default,
+    Custom(String),
+}
+
+impl Verify {
+    /// The expression of the strongest alert that has one, for `version`.
+    pub fn of(incident: &Incident, version: &VersionName) -> Self {
+        let with = incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty());
+        match with.max_by_key(|alert| (alert.firing, alert.rank())) {
+            // names hold nothing that PromQL strings escape
+            Some(alert) => Self::Custom(
+                alert.verify.replace("$prompt", incident.prompt.as_str()).replace("$version", version.as_str()),
+            ),
+            None => Self::Default,
+        }
+    }
+}
+
+/// A selector's matcher for these prompts. Of their alphabet only `.` means something in a regular expression.
+fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
+    let names: BTreeSet<String> = prompts.into_iter().map(|prompt| prompt.as_str().replace('.', "[.]")).collect();
+    format!("{}=~\"{}\"", labels.prompt, names.into_iter().collect::<Vec<_>>().join("|"))
+}
+
+/// The error ratio of each version of these prompts, over the last minute where there is enough of it. In [0, 1].
+pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
+    let these = any_of(labels, prompts);
+    format!(
+        "(prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} >= {EVIDENCE})) \
+         or prompt_version:request_errors:ratio_rate5m{{{these}}}"
+    )
+}
+
+/// The counters of requests of these prompts by version and instance, since `oldest`.
+pub fn counters<'a>(
+    labels: &Labels,
+    prompts: impl IntoIterator<Item = &'a PromptName>,
+    oldest: Timestamp,
+    now: Timestamp,
+) -> String {
+    let seconds = (now.since(oldest) + BEFORE).as_secs();
+    format!("prompt_version_instance:requests:sum{{{}}}[{seconds}s]", any_of(labels, prompts))
+}
+
+/// How many prompts have figures, how many of them fail, and the figures of these.
+pub fn all_prompts<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> [String; 3] {
+    let name = &labels.prompt;
+    let worst = |these: &str| format!("max by ({name}) (prompt_version:request_errors:ratio_rate5m{{{these}}})");
+    let all = worst("");
+    [format!("count({all})"), format!("count({all} > {FAILS_ABOVE})"), worst(&any_of(labels, prompts))]
+}
+
+/// Most other prompts fail too, by the answers to [`all_prompts`].
+pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&[Series]; 3]) -> Option<String> {
+    let own = own.iter().find(|one| one.label(&labels.prompt) == prompt.as_str()).map(Series::value);
+    let count = |series: &[Series], own: bool| series.first().map_or(0.0, Series::value) - f64::from(u8::from(own));
+    let others = count(all, own.is_some());
+    let failing = count(failing, own.is_some_and(|ratio| ratio > FAILS_ABOVE));
+    (others >= 2.0 && failing * 2.0 > others)
+        .then(|| format!("{failing} of {others} other prompts fail too: this looks like the provider, not the prompt"))
+}
+
+/// The verdict of a `verify` expression: 1, 0 or nothing.
+pub fn read_verify(answer: &Result<Vec<Series>, PrometheusError>, ratio: Option<f64>) -> Finding {
+    let figures = ratio.map_or_else(String::new, |ratio| format!(" ({})", spoken_ratio(ratio)));
+    let series = match answer {
+        Ok(series) => series,
+        Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
+    };
+    match series.as_slice() {
+        [] => Finding::new(Verdict::NoData, format!("no data yet{figures}")),
+        [one] => match one.value() {
+            1.0 => Finding::new(Verdict::Healthy, format!("its verify expression says healthy{figures}")),
+            0.0 => Finding::new(Verdict::Unhealthy, format!("its verify expression says not healthy{figures}")),
+            other => {
+                Finding::new(Verdict::Unknown, format!("its verify expression gives {other}: expected 1, 0 or nothing"))
+            }
+        },
+        many => Finding::new(
+            Verdict::Unknown,
+            format!("its verify expression gives {} series: expected one, or nothing", many.len()),
+        ),
+    }
+}
+
+/// The verdict of the default expression.
+pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
+    match answer {
+        Ok(Some(ratio)) if ratio.is_finite() => {
+            let verdict = if *ratio < HEALTHY_BELOW { Verdict::Healthy } else { Verdict::Unhealthy };
+            Finding::new(verdict, spoken_ratio(*ratio))
+        }
+        Ok(Some(other)) => Finding::new(Verdict::Unknown, format!("the error ratio is {other}")),
+        Ok(None) => Finding::new(Verdict::NoData, format!("no data yet: fewer than {EVIDENCE} requests")),
+        Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
+    }
+}
+
+fn spoken_ratio(ratio: f64) -> String {
+    format!("error ratio {:.2} %", ratio * 100.0)
+}
+
+/// The ratio of one version among the answers to [`ratios`].
+pub fn ratio_of(labels: &Labels, series: &[Series], prompt: &PromptName, version: &VersionName) -> Option<f64> {
+    series.iter().find(|one| is_about(labels, one, prompt, version)).map(Series::value)
+}
+
+fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &VersionName) -> bool {
+    series.label(&labels.prompt) == prompt.as_str() && series.label(&labels.version) == version.as_str()
+}
+
+/// Who served what since the flip, from the answers to [`counters`]. `None`: nobody counts this prompt's requests.
+pub fn read_traffic(labels: &Labels, series: &[Series], incident: &Incident) -> Option<Traffic> {
+    let flip = incident.flip.as_ref()?;
+    let of = |version: &VersionName| -> Vec<&Series> {
+        series.iter().filter(|one| is_about(labels, one, &incident.prompt, version)).collect()
+    };
+    let (bad, target) = (of(&flip.from), of(&flip.to));
+    if bad.is_empty() && target.is_empty() {
+        return None;
+    }
+    let mut traffic = Traffic { target: target.iter().map(|one| since(one, flip.at).0).sum(), ..Traffic::default() };
+    let mut still = BTreeSet::new();
+    for one in bad {
+        let (requests, last_seen) = since(one, flip.at);
+        traffic.bad += requests;
+        traffic.bad_last_seen = traffic.bad_last_seen.max(last_seen);
+        if last_seen.is_some_and(|at| at.since(flip.at) > Policy::PROPAGATED) {
+            still.insert(one.label("instance").chars().filter(|c| !c.is_control()).take(100).collect::<String>());
+        }
+    }
+    traffic.still = still.into_iter().take(Traffic::MAX_INSTANCES).collect();
+    Some(traffic)
+}
+
+/// Requests counted after `flip`, and when a sample last grew. A counter that falls was reset and counts from 0.
+fn since(series: &Series, flip: Timestamp) -> (u64, Option<Timestamp>) {
+    let mut requests = 0.0;
+    let mut last_seen = None;
+    let mut before: Option<f64> = None;
+    for (at, value) in series.points.iter().filter(|(_, value)| value.is_finite()) {
+        if *at > flip {
+            // a series that begins after the flip began at 0, a little before
+            let grown = match before {
+                Some(before) if *value >= before => value - before,
+                _ => *value,
+            };
+            if grown > 0.0 {
+                requests += grown;
+                last_seen = Some(*at);
+            }
+        }
+        before = Some(*value);
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+    (requests as u64, last_seen)
+}

@@ -1,0 +1,207 @@
+//! Asks Prometheus about rollbacks: those that wait for it, and those whose outcome is to be known.
+//!
+//! However many incidents are open, Prometheus is asked less than twenty times a second by all replicas together: what
+//! every check needs is asked for all incidents of a tick at once, and each `verify` expression waits for its turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{OptionFuture, join, join3, join4};
+
+use crate::baseline::Baseline;
+use crate::config::Labels;
+use crate::decision::verification::{Finding, Verdict};
+use crate::decision::{Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Timestamp, VersionName};
+use crate::engine::{Engine, EngineError};
+use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::question::{self, Verify};
+use crate::store::StoreError;
+
+/// Between two queries.
+const PACE: Duration = Duration::from_millis(60);
+/// Longest wait for a turn, well below a lease; then the check is made a little later.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+type Answer = Result<Vec<Series>, PrometheusError>;
+
+/// What asking takes.
+#[derive(Debug)]
+pub struct Prover {
+    pub engine: Arc<Engine>,
+    pub prometheus: Option<Prometheus>,
+    pub baseline: Option<Baseline>,
+    pub labels: Labels,
+}
+
+/// What Prometheus says about all incidents that are checked together.
+#[derive(Debug)]
+pub struct Seen {
+    ratios: Answer,
+    counters: Answer,
+    /// Asked only soon after a flip.
+    all_prompts: Option<[Vec<Series>; 3]>,
+}
+
+impl Prover {
+    /// Asks what all checks that are due need.
+    pub async fn look(&self, incidents: &[Option<Incident>], now: Timestamp) -> Result<Option<Seen>, StoreError> {
+        let due: Vec<&Incident> = incidents.iter().flatten().filter(|incident| is_due(incident, now)).collect();
+        let oldest = due.iter().filter_map(|incident| incident.flip.as_ref()).map(|flip| flip.at).min();
+        let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
+        let prompts = || due.iter().map(|incident| &incident.prompt);
+        let ratios = question::ratios(&self.labels, prompts());
+        let counters = question::counters(&self.labels, prompts(), oldest, now);
+        if !self.turn().await? || !self.turn().await? {
+            return Ok(None);
+        }
+        let (ratios, counters) = join(prometheus.instant(&ratios), prometheus.instant(&counters)).await;
+        let is_new = |incident: &&Incident| is_new(incident, now);
+        let all_prompts = if due.iter().any(is_new) && self.turn().await? && self.turn().await? && self.turn().await? {
+            self.all_prompts(prometheus, prompts()).await
+        } else {
+            None
+        };
+        Ok(Some(Seen { ratios, counters, all_prompts }))
+    }
+
+    /// Does for `incident` what only an answer from outside can.
+    pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
+        let event = match incident.phase {
+            Phase::Confirming => self.confirm(incident).await.map(Event::Confirmed),
+            Phase::Verifying if is_due(incident, now) => match seen {
+                Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
+                None => None,
+            },
+            _ => None,
+        };
+        if let Some(event) = event {
+            self.engine.handle(&incident.prompt, &event).await?;
+        }
+        Ok(())
+    }
+
+    /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
+    async fn confirm(&self, incident: &Incident) -> Option<Confirmed> {
+        let pending = incident.pending.as_ref()?;
+        let baseline = self.baseline.as_ref().filter(|_| pending.by != FlipMode::Auto);
+        let baseline = OptionFuture::from(baseline.map(|b| b.test(&incident.prompt, &pending.to)));
+        let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident)));
+        let (baseline, asked) = join(baseline, asked).await;
+        let (finding, blame) =
+            asked.flatten().unwrap_or_else(|| (Finding::new(Verdict::NoData, "prometheus.url is not set"), None));
+        let baseline = baseline.and_then(Result::err);
+        Some(Confirmed { incident: incident.id.clone(), at: pending.at, finding, blame, baseline })
+    }
+
+    async fn confirm_with(&self, prometheus: &Prometheus, incident: &Incident) -> Option<(Finding, Option<String>)> {
+        let pending = incident.pending.as_ref()?;
+        let automatic = pending.by == FlipMode::Auto;
+        let ratios = question::ratios(&self.labels, [&incident.prompt]);
+        let (bad, target) = (Verify::of(incident, &pending.from), Verify::of(incident, &pending.to));
+        let all_prompts = OptionFuture::from(automatic.then(|| self.all_prompts(prometheus, [&incident.prompt])));
+        let (ratios, bad_answer, target_answer, all_prompts) = join4(
+            prometheus.instant(&ratios),
+            ask(prometheus, &bad),
+            OptionFuture::from(automatic.then(|| ask(prometheus, &target))),
+            all_prompts,
+        )
+        .await;
+        let finding = self.finding(incident, &pending.from, bad_answer.as_ref(), &ratios);
+        let target_fails = target_answer
+            .map(|answer| self.finding(incident, &pending.to, answer.as_ref(), &ratios))
+            .filter(|finding| finding.verdict == Verdict::Unhealthy);
+        let blame = match target_fails {
+            Some(finding) => Some(provider(&pending.to.to_string(), &finding.text)),
+            None => self.others(incident, all_prompts.flatten().as_ref()),
+        };
+        Some((finding, blame))
+    }
+
+    /// One look at a rollback. `None`: Prometheus had no turn for it.
+    async fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Result<Option<Checked>, StoreError> {
+        let (Some(prometheus), Some(flip)) = (&self.prometheus, &incident.flip) else { return Ok(None) };
+        let verify = Verify::of(incident, &flip.to);
+        if matches!(verify, Verify::Custom(_)) && !self.turn().await? {
+            return Ok(None);
+        }
+        let answer = ask(prometheus, &verify).await;
+        let mut finding = self.finding(incident, &flip.to, answer.as_ref(), &seen.ratios);
+        let traffic =
+            seen.counters.as_ref().ok().and_then(|series| question::read_traffic(&self.labels, series, incident));
+        // what the windows of an expression hold may be older than the flip
+        let needed = if verify == Verify::Default { question::EVIDENCE } else { 1 };
+        if let Some(requests) = traffic.as_ref().map(|t| t.target).filter(|requests| *requests < needed)
+            && finding.verdict == Verdict::Healthy
+        {
+            let text = format!("no data yet: {} has served {requests} requests since the flip", flip.to);
+            finding = Finding::new(Verdict::NoData, text);
+        }
+        let blame = match finding.verdict {
+            _ if !is_new(incident, now) => None,
+            Verdict::Unhealthy => Some(provider(&flip.to.to_string(), &finding.text)),
+            _ => self.others(incident, seen.all_prompts.as_ref()),
+        };
+        Ok(Some(Checked { incident: incident.id.clone(), flip: flip.at, finding, traffic, blame }))
+    }
+
+    fn finding(&self, incident: &Incident, version: &VersionName, custom: Option<&Answer>, ratios: &Answer) -> Finding {
+        let ratio = |series: &Vec<Series>| question::ratio_of(&self.labels, series, &incident.prompt, version);
+        match custom {
+            Some(answer) => question::read_verify(answer, ratios.as_ref().ok().and_then(ratio)),
+            None => question::read_ratio(&ratios.as_ref().map(ratio).map_err(Clone::clone)),
+        }
+    }
+
+    /// Answers to [`question::all_prompts`]; `None` if Prometheus does not say.
+    async fn all_prompts<'a>(
+        &self,
+        prometheus: &Prometheus,
+        prompts: impl IntoIterator<Item = &'a PromptName>,
+    ) -> Option<[Vec<Series>; 3]> {
+        let [all, failing, own] = question::all_prompts(&self.labels, prompts);
+        let answers = join3(prometheus.instant(&all), prometheus.instant(&failing), prometheus.instant(&own)).await;
+        Some([answers.0.ok()?, answers.1.ok()?, answers.2.ok()?])
+    }
+
+    fn others(&self, incident: &Incident, all_prompts: Option<&[Vec<Series>; 3]>) -> Option<String> {
+        let answers = all_prompts?.each_ref().map(Vec::as_slice);
+        question::read_others(&self.labels, &incident.prompt, answers)
+    }
+
+    /// Waits for the next turn that all replicas share; false if it takes too long.
+    async fn turn(&self) -> Result<bool, StoreError> {
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while let Some(wait) = self.engine.store.pace("prometheus", PACE).await? {
+            if tokio::time::Instant::now() + wait > patience {
+                return Ok(false);
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(true)
+    }
+}
+
+/// Later, more may have happened than the rollback.
+const FIRST: Duration = Duration::from_secs(30);
+
+fn provider(version: &str, text: &str) -> String {
+    format!("{version} fails too ({text}): this looks like the provider, not the prompt")
+}
+
+fn is_due(incident: &Incident, now: Timestamp) -> bool {
+    incident.phase == Phase::Verifying && incident.verification.as_ref().is_some_and(|v| v.next <= now)
+}
+
+/// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
+fn is_new(incident: &Incident, now: Timestamp) -> bool {
+    let young = incident.flip.as_ref().is_some_and(|flip| now.since(flip.at) <= FIRST);
+    young && incident.verification.as_ref().is_some_and(|v| !v.blamed && !v.measured)
+}
+
+async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Answer> {
+    match verify {
+        Verify::Custom(expression) => Some(prometheus.instant(expression).await),
+        // the ratios are asked for anyway
+        Verify::Default => None,
+    }
+}

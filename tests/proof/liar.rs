@@ -1,0 +1,84 @@
+//! An HTTP server that says whatever a test wants.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+pub struct Liar {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Liar {
+    /// `answer` gets the whole request, and gives status and body.
+    pub fn start(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
+        let answer = Arc::new(answer);
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        let address = listen(move |mut stream| {
+            let Some(request) = read(&mut stream) else { return };
+            let (status, body) = answer(&request);
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close");
+            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        })?;
+        Ok(Self { address, requests })
+    }
+
+    /// Takes requests and never answers.
+    pub fn hanging() -> Result<Self> {
+        let address = listen(|mut stream| while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {})?;
+        Ok(Self { address, requests: Arc::default() })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    Ok(address)
+}
+
+/// Head and body of one request.
+fn read(stream: &mut TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let n = stream.read(&mut chunk).ok().filter(|n| *n > 0)?;
+        text.extend_from_slice(&chunk[..n]);
+        let request = String::from_utf8_lossy(&text);
+        let Some((head, body)) = request.split_once("\r\n\r\n") else { continue };
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        if body.len() >= length.unwrap_or(0) {
+            return Some(request.into_owned());
+        }
+    }
+}
+
+/// An instant vector: labels as JSON, and values.
+pub fn vector(series: &[(&str, &str)]) -> String {
+    let items: Vec<String> =
+        series.iter().map(|(labels, value)| format!(r#"{{"metric":{labels},"value":[1,"{value}"]}}"#)).collect();
+    format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, items.join(","))
+}

@@ -1,0 +1,259 @@
+//! Rollbacks that are confirmed, verified and proved by a real Prometheus, with the rules that ship; and by one that
+//! lies, hangs or is away.
+
+mod liar;
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use liar::Liar;
+use prompt_rollback_testkit::shipped::{self, Source, Targets};
+use prompt_rollback_testkit::{Port, Prometheus, Receiver, Redis, eventually};
+use serde_json::{Value, json};
+use servers::PromptServers;
+
+const PROMPT: &str = "customer-support";
+const VERIFY: &str = r#"prompt_version:request_errors:ratio_rate5m{prompt="$prompt",version="$version"} < bool 0.01"#;
+
+struct World {
+    receiver: Receiver,
+    _redis: Redis,
+}
+
+impl World {
+    /// v1 is known-good, v2 serves.
+    async fn start(prometheus: &str, more: &[(&str, &str)]) -> Result<Self> {
+        let redis = Redis::start()?;
+        let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+            .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
+        for (key, value) in more {
+            receiver = receiver.env(*key, *value);
+        }
+        let world = Self { receiver: receiver.start()?, _redis: redis };
+        let path = format!("/api/prompts/{PROMPT}");
+        for body in [json!({ "version": "v1", "known_good": true }), json!({ "version": "v2", "contact": "@maya" })] {
+            world.post(&format!("{path}/versions"), &body).await?;
+        }
+        for version in ["v1", "v2"] {
+            world.post(&format!("{path}/activate"), &json!({ "version": version })).await?;
+        }
+        Ok(world)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let answer = self.receiver.http().post_json(path, body).await?;
+        Ok((answer.status, answer.json()?))
+    }
+
+    async fn roll_back(&self) -> Result<(u16, Value)> {
+        self.post("/api/rollback", &json!({ "prompt": PROMPT, "operator": "maya" })).await
+    }
+
+    /// A critical alert on v2, as Alertmanager sends it; its outcome and reason.
+    async fn critical(&self, verify: &str) -> Result<String> {
+        let alert = json!({
+            "status": "firing",
+            "labels": {
+                "alertname": "PromptErrorRateCritical", "prompt": PROMPT, "version": "v2",
+                "severity": "critical", "action": "rollback", "decider": "system",
+            },
+            "annotations": { "summary": "errors", "verify": verify },
+            "startsAt": "2026-01-01T00:00:00Z",
+            "fingerprint": "0123456789abcdef",
+        });
+        let (status, answer) = self
+            .post("/webhooks/alertmanager", &json!({ "version": "4", "status": "firing", "alerts": [alert] }))
+            .await?;
+        ensure!(status == 200, "{status} {answer}");
+        let result = &answer["results"][0];
+        Ok(format!(
+            "{} {}",
+            result["outcome"].as_str().unwrap_or_default(),
+            result["reason"].as_str().unwrap_or_default()
+        ))
+    }
+
+    async fn incident(&self) -> Result<Value> {
+        let list = self.receiver.http().get("/api/incidents").await?.json()?;
+        let id = list["incidents"][0]["id"].as_str().context("no incident")?.to_owned();
+        self.receiver.http().get(&format!("/api/incidents/{id}")).await?.json()
+    }
+
+    /// The incident, once it is in `phase`.
+    async fn until(&self, phase: &str, seconds: u64) -> Result<Value> {
+        let result = eventually(phase, Duration::from_secs(seconds), async || {
+            let incident = self.incident().await.ok()?;
+            (incident["phase"] == phase).then_some(incident)
+        })
+        .await;
+        match result {
+            Ok(incident) => Ok(incident),
+            Err(error) => Err(error.context(format!("{:#}\n{}", self.incident().await?, self.receiver.log()))),
+        }
+    }
+}
+
+fn said(incident: &Value) -> String {
+    let events = incident["events"].as_array().cloned().unwrap_or_default();
+    events.iter().map(|event| format!("{}\n", event["text"].as_str().unwrap_or_default())).collect()
+}
+
+/// Prometheus that scrapes these servers each second.
+fn prometheus(servers: &PromptServers) -> Result<(Prometheus, String)> {
+    let port = Arc::new(Port::claim());
+    let targets = Targets { prompt_servers: servers.addresses(), ..Targets::default() };
+    let prometheus =
+        shipped::prometheus(&targets, Source::Native, Duration::from_secs(1))?.on(Arc::clone(&port)).start()?;
+    let url = prometheus.url();
+    Ok((prometheus, url))
+}
+
+/// Blocks until Prometheus has figures of this version.
+async fn measured(prometheus: &Prometheus, version: &str) -> Result<()> {
+    let query = format!(r#"prompt_version:request_errors:ratio_rate5m{{prompt="{PROMPT}",version="{version}"}}"#);
+    eventually(&query, Duration::from_secs(40), async || {
+        let found = prometheus.query(&query).await.ok()?;
+        (!found.is_empty()).then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
+    let servers = PromptServers::start(2)?;
+    servers.serve(0, "v2", 50, 50);
+    servers.serve(1, "v2", 50, 50);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::start(&url, &[]).await?;
+    measured(&prometheus, "v2").await?;
+    ensure!(world.critical(VERIFY).await? == "rolled_back alert");
+    // the first server follows at once, the second one never does
+    servers.serve(0, "v1", 50, 0);
+    let incident = world.until("recovered", 120).await?;
+    let addresses = servers.addresses();
+    let said = said(&incident);
+    ensure!(said.contains(&format!("v2 is still served by {}", addresses[1])), "{said}");
+    ensure!(!said.contains(&addresses[0]), "{said}");
+    let traffic = &incident["verification"]["traffic"];
+    ensure!(traffic["still_serving"] == json!([addresses[1]]), "{incident:#}");
+    let text = world.receiver.http().get("/metrics").await?.text().to_owned();
+    ensure!(text.contains("prompt_rollback_stale_prompt_servers_total 1"), "{text}");
+    ensure!(text.contains(r#"prompt_rollback_verifications_total{result="recovered"} 1"#), "{text}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", 50, 50);
+    let (prometheus, url) = prometheus(&servers)?;
+    let deadline = ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "30s");
+    let world = World::start(&url, &[deadline, ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s")]).await?;
+    measured(&prometheus, "v2").await?;
+    ensure!(world.critical("").await? == "rolled_back alert");
+    servers.serve(0, "v1", 50, 50);
+    let incident = world.until("escalated", 60).await?;
+    let said = said(&incident);
+    ensure!(said.contains("v1 does not serve well") && said.contains("error ratio 5"), "{said}");
+    ensure!(said.contains("@maya") && said.contains("looks like the provider"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", 50, 0);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::start(&url, &[("PROMPT_ROLLBACK_GUARDS__CONFIRM", "requery")]).await?;
+    measured(&prometheus, "v2").await?;
+    let (status, answer) = world.roll_back().await?;
+    ensure!(status == 409 && answer["error"]["code"] == "healthy", "{status} {answer}");
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("error ratio 0.00 %"), "{message}");
+    // the automatic path asks too, and leaves it to people
+    ensure!(world.critical(VERIFY).await? == "held confirming");
+    let incident = world.until("awaiting_decision", 10).await?;
+    ensure!(incident["guard"]["reason"] == "unconfirmed", "{incident:#}");
+    let (status, answer) = world.roll_back().await?;
+    ensure!(status == 200 && answer["to_version"] == "v1", "the second time goes on: {status} {answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requery_confirms_and_flips() -> Result<()> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", 50, 50);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::start(&url, &[("PROMPT_ROLLBACK_GUARDS__CONFIRM", "requery")]).await?;
+    measured(&prometheus, "v2").await?;
+    ensure!(world.critical(VERIFY).await? == "held confirming");
+    let incident = world.until("verifying", 10).await?;
+    ensure!(incident["flip"]["mode"] == "auto", "{incident:#}");
+    ensure!(said(&incident).contains("asked again"), "{}", said(&incident));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
+    let liar = Liar::start(|request| match request {
+        request if request.contains("/baseline") => (500, "two of nine cases failed".to_owned()),
+        _ => (200, liar::vector(&[])),
+    })?;
+    let baseline = format!("{}/baseline", liar.url());
+    let world = World::start(&liar.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &baseline)]).await?;
+    let (status, answer) = world.roll_back().await?;
+    ensure!(status == 409 && answer["error"]["code"] == "baseline_failed", "{status} {answer}");
+    ensure!(answer.to_string().contains("two of nine cases failed"), "{answer}");
+    let asked = liar.requests().into_iter().find(|request| request.contains("/baseline")).context("not asked")?;
+    ensure!(asked.contains(r#"{"prompt":"customer-support","version":"v1"}"#), "{asked}");
+    let (status, _) = world.roll_back().await?;
+    ensure!(status == 200, "the second time goes on");
+    Ok(())
+}
+
+/// Whatever it answers, nothing is called recovered on its word, and the rollback itself is not held up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
+    let several = liar::vector(&[(r#"{"a":"1"}"#, "1"), (r#"{"a":"2"}"#, "1")]);
+    let answers: [(&str, u16, String); 8] = [
+        ("NaN", 200, liar::vector(&[("{}", "NaN")])),
+        ("infinity", 200, liar::vector(&[("{}", "+Inf")])),
+        ("two", 200, liar::vector(&[("{}", "2")])),
+        ("nothing", 200, liar::vector(&[])),
+        ("several series", 200, several),
+        (
+            "a parse error",
+            400,
+            r#"{"status":"error","errorType":"bad_data","error":"parse error: unexpected <"}"#.to_owned(),
+        ),
+        ("HTML", 200, "<html>a proxy</html>".to_owned()),
+        ("a string", 200, r#"{"status":"success","data":{"resultType":"string","result":[1,"x"]}}"#.to_owned()),
+    ];
+    for (what, status, body) in answers {
+        let liar = Liar::start(move |_| (status, body.clone()))?;
+        let world = World::start(
+            &liar.url(),
+            &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "3s"), ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s")],
+        )
+        .await?;
+        ensure!(world.critical("whatever").await? == "rolled_back alert", "{what}");
+        let incident = world.until("unverified", 30).await.with_context(|| what.to_owned())?;
+        let last = incident["verification"]["last"]["text"].as_str().unwrap_or_default().to_owned();
+        ensure!(!last.is_empty() && said(&incident).contains(&last), "{what}: {incident:#}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_seconds() -> Result<()> {
+    let liar = Liar::hanging()?;
+    let world = World::start(&liar.url(), &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s")]).await?;
+    let (status, answer) = world.roll_back().await?;
+    ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
+    let incident = world.until("unverified", 40).await?;
+    ensure!(said(&incident).contains("no answer from"), "{}", said(&incident));
+    Ok(())
+}
