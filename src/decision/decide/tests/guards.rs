@@ -53,7 +53,7 @@ fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
 fn the_first_guard_in_the_list_is_the_one_that_is_named() {
     for first in at_once() {
         let mut world = World::with_a_fresh_release();
-        for guard in at_once().into_iter().rev().filter(|g| *g >= first) {
+        for guard in at_once().rev().filter(|g| *g >= first) {
             put(&mut world, guard);
         }
         assert_eq!(world.alert(critical("v2")), format!("held {}", first.as_str()));
