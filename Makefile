@@ -9,7 +9,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export KEEP PROFILE
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
-SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password)
+SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
 .PHONY: help demo test bench fmt lint up down
 
@@ -42,6 +42,7 @@ secrets: $(SECRETS) ## make the tokens and passwords of docker-compose.yml, wher
 up: $(SECRETS) ## everything in containers
 	$(COMPOSE) up --build --detach
 	@echo 'Receiver http://localhost:8000, Prometheus http://localhost:9090, Alertmanager http://localhost:9093'
+	@echo 'Grafana http://localhost:3000/d/prompt-rollback: admin, with the password in secrets/grafana_admin_password'
 	@echo 'Command line: $(COMPOSE) exec -e PROMPT_ROLLBACK_TOKEN=$$(cat secrets/api_token) receiver prompt-rollback --help'
 
 down: ## stop the containers, keep the data
