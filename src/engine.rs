@@ -108,6 +108,11 @@ impl Engine {
                             "what is served has changed"
                         );
                     }
+                    for write in &commit.incidents {
+                        let id = &write.incident.id;
+                        let before = loaded.snapshot.state.incidents.iter().find(|before| before.id == *id);
+                        self.metrics.time_limit(before, &write.incident);
+                    }
                     self.account(event, &decision.answer, flip, loaded.now);
                     return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev) });
                 }

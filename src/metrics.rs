@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, FlipMode, Incident, Phase, Severity};
+use crate::decision::{AlertOutcome, Flip, FlipMode, Incident, Phase, Severity};
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -26,6 +26,12 @@ struct AlertLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    result: &'static str,
+    severity: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,6 +86,7 @@ pub struct Metrics {
     ready: Gauge,
     verifications: Family<ResultLabel, Counter>,
     propagation_seconds: Histogram,
+    time_limits: Family<LimitLabels, Counter>,
     stale_servers: Counter,
     slack_requests: Family<SlackLabels, Counter>,
     slack_lag: Gauge<f64, AtomicU64>,
@@ -135,6 +142,17 @@ impl Metrics {
         }
         let propagation_seconds = Histogram::new([1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0]);
         let stale_servers = Counter::default();
+        let time_limits = Family::<LimitLabels, Counter>::default();
+        for severity in Severity::ALL.map(Severity::as_str) {
+            for result in ["met", "missed"] {
+                let _born = time_limits.get_or_create(&LimitLabels { result, severity });
+            }
+        }
+        registry.register(
+            "time_limits",
+            "Incidents that were decided within the time limit of their trigger, and those that were not",
+            time_limits.clone(),
+        );
         registry.register("verifications", "Rollbacks, by whether they were found to help", verifications.clone());
         registry.register(
             "propagation_seconds",
@@ -176,6 +194,7 @@ impl Metrics {
             verifications,
             propagation_seconds,
             stale_servers,
+            time_limits,
             slack_requests,
             slack_lag,
             slack_down: Mutex::new(None),
@@ -199,6 +218,35 @@ impl Metrics {
 
     pub fn detection(&self, took: Duration) {
         self.detection_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Whether a decision came in time; nothing where none was made or missed.
+    pub fn time_limit(&self, before: Option<&Incident>, after: &Incident) {
+        let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
+        let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
+        let in_time = |flip: &Flip| {
+            flip.mode != FlipMode::Auto
+                || after
+                    .alerts
+                    .iter()
+                    .filter_map(|alert| alert.starts_at)
+                    .min()
+                    .is_none_or(|began| flip.at.since(began) <= after.time_limit)
+        };
+        let result = match (&after.flip, after.phase) {
+            _ if !undecided => return,
+            (Some(flip), Phase::Verifying) => {
+                if in_time(flip) {
+                    "met"
+                } else {
+                    "missed"
+                }
+            }
+            (None, Phase::Dismissed) => "met",
+            _ if escalated(after) => "missed",
+            _ => return,
+        };
+        self.time_limits.get_or_create(&LimitLabels { result, severity: after.severity.as_str() }).inc();
     }
 
     /// What came of checking a rollback.
