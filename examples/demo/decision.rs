@@ -19,6 +19,8 @@ const DULL: &str = "v2.1.0";
 const RULE: &str = "PromptQualityDropHigh";
 const QUALITY: f64 = 0.5;
 const APPROVE: &str = "approve";
+/// What leads to a rollback: the button and the menu.
+const DECISIVE: [&str; 2] = [APPROVE, "other_version"];
 
 /// So long somebody may take to click.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -104,10 +106,7 @@ async fn decided(
     let mut own_click = false;
     loop {
         if let Some(committed) = committed_at(stack, DULL).await {
-            // Somebody may also have used the command line.
-            let click = slack.clicks().into_iter().rfind(|click| click.ts == question.ts);
-            let clicked = click.map(|Click { at, .. }| Timestamp::try_from(at)).transpose()?;
-            return Ok(Some((clicked.unwrap_or(committed), committed)));
+            return Ok(Some((clicked_before(committed, slack, question).unwrap_or(committed), committed)));
         }
         let incident = incident(stack, DULL).await?.context("the incident is gone")?;
         let phase = incident["phase"].as_str().unwrap_or_default();
@@ -125,6 +124,15 @@ async fn decided(
         ensure!(asked.elapsed() < left + Duration::from_secs(15), "the click did nothing:\n{}", explain(stack));
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The click that led to the rollback; none if somebody used the command line.
+fn clicked_before(committed: Timestamp, slack: &Slack, question: &Message) -> Option<Timestamp> {
+    // Redis tells whole milliseconds.
+    let by = committed + Duration::from_millis(1);
+    let decides = |click: &Click| click.ts == question.ts && DECISIVE.contains(&click.action_id.as_str());
+    let clicks = slack.clicks().into_iter().filter(decides);
+    clicks.filter_map(|click| Timestamp::try_from(click.at).ok()).filter(|at| *at <= by).max()
 }
 
 /// Clicks as the page does.

@@ -112,7 +112,7 @@ async fn tell(args: &Args, stack: &Stack, traffic: &Traffic, report: &Report) ->
     report.heading("A critical regression is rolled back by itself");
     let hops = scenario::ship_bad_version(args, stack, traffic, report).await?;
     let told = scenario::told(stack).await?;
-    report.event(hops.first_bad, told, &format!("Slack: #{} is told, and may undo it", people::ON_CALL));
+    report.event(hops.first_bad, told, &format!("Slack: #{} is told", people::ON_CALL));
     report.table("since bad", &hops.rows());
     report.harm(&hops);
 

@@ -18,6 +18,8 @@ async fn the_page_and_its_state_are_served() -> Result<()> {
         assert!(!page.contains(unsafe_way), "{unsafe_way} lets messages inject markup");
     }
     let question = post_question(&slack).await?;
+    let posted = question.posted_at().duration_since(std::time::UNIX_EPOCH)?;
+    assert_eq!(format!("{}.{:06}", posted.as_secs(), posted.subsec_micros()), question.ts);
     let reply = json!({"channel": "C1", "text": "a reply", "thread_ts": question.ts});
     call(&slack, "chat.postMessage", reply).await?.ok();
     call(&slack, "chat.postEphemeral", json!({"channel": "C1", "user": "U2", "text": "psst"})).await?.ok();
