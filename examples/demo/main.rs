@@ -1,22 +1,27 @@
-//! Ships a bad prompt version on real parts and watches it being rolled back: `make demo`.
+//! Ships bad prompt versions on real parts and watches them being rolled back: `make demo`.
 //!
 //! Redis, Prometheus, Alertmanager and the receiver run with the files of `config/` and `alert-rules/`; two prompt
-//! servers, one in Rust and one in Python, answer requests. All of it listens on loopback, lives in temporary
+//! servers, one in Rust and one in Python, answer requests. Slack alone is a double, with a web page on which the
+//! newcomer decides. All of it listens on loopback, lives in temporary
 //! directories, and is gone when this program ends, however it ends.
 
+mod decision;
+mod people;
 mod report;
 mod scenario;
 mod stack;
 mod traffic;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Parser, ValueEnum, builder::FalseyValueParser};
 use report::Report;
+use stack::Stack;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use traffic::Traffic;
 
-/// Ships a bad prompt version on real parts and watches it being rolled back.
+/// Ships bad prompt versions on real parts: one is rolled back by itself, one by you, in a double of Slack.
 #[derive(Parser)]
 struct Args {
     /// Scrape and evaluation interval: 5 s as shipped, or 1 s.
@@ -25,9 +30,12 @@ struct Args {
     /// Leave it running at the end, with the addresses printed, until Ctrl-C.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
-    /// Do it so many times, each from scratch, and print percentiles.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    /// Nobody is there: click by itself, at once. So it does without a terminal and in CI.
+    #[arg(long, short)]
+    yes: bool,
+    /// Only the automatic rollback, so many times, each from scratch, and print percentiles.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
     /// Requests a second to each prompt server.
     #[arg(long, default_value_t = 20)]
     rps: u32,
@@ -84,32 +92,70 @@ async fn main() -> ExitCode {
 
 async fn demo(args: &Args) -> Result<()> {
     let report = Report::new();
-    let mut runs = Vec::new();
-    for run in 1..=args.runs {
-        if args.runs > 1 {
-            report.heading(&format!("run {run} of {}", args.runs));
-        }
-        let (mut stack, traffic) = scenario::start(args, &report).await?;
-        let hops = scenario::ship_bad_version(args, &stack, &traffic, &report).await;
-        let hops = hops.map_err(|error| match stack.ended() {
-            Some(part) => error.context(part),
-            None => error,
-        })?;
-        report.table(&hops);
-        runs.push(hops);
-        if args.keep && run == args.runs {
+    if let Some(runs) = args.runs {
+        return measure(args, runs, &report).await;
+    }
+    let slack = people::workspace()?;
+    report.invite(&format!("open {} in a browser: a double of Slack, in which you are Maya", slack.url()));
+    let (mut stack, traffic) = scenario::start(args, slack, &report).await?;
+    let told = tell(args, &stack, &traffic, &report).await;
+    told.map_err(|error| explain(error, &mut stack))?;
+    if args.keep {
+        report.addresses(&stack);
+        stopped().await;
+    }
+    Ok(())
+}
+
+/// Both scenes.
+async fn tell(args: &Args, stack: &Stack, traffic: &Traffic, report: &Report) -> Result<()> {
+    report.heading("A critical regression is rolled back by itself");
+    let hops = scenario::ship_bad_version(args, stack, traffic, report).await?;
+    let told = scenario::told(stack).await?;
+    report.event(hops.first_bad, told, &format!("Slack: #{} is told", people::ON_CALL));
+    report.table("since bad", &hops.rows());
+    report.harm(&hops);
+
+    report.heading("A lesser one is decided by a person");
+    if let Some(decision) = decision::ask(args, stack, traffic, report).await? {
+        report.table("since click", &decision.rows());
+    }
+    if people::somebody(args) && !args.keep {
+        report.invite("\nLook around in Slack; Enter ends the demo. (KEEP=1 makes it stay.)");
+        people::enter(Duration::from_secs(120)).await;
+    }
+    Ok(())
+}
+
+/// The automatic rollback alone, `runs` times.
+async fn measure(args: &Args, runs: u32, report: &Report) -> Result<()> {
+    let mut all = Vec::new();
+    for run in 1..=runs {
+        report.heading(&format!("run {run} of {runs}"));
+        let (mut stack, traffic) = scenario::start(args, people::workspace()?, report).await?;
+        let hops = scenario::ship_bad_version(args, &stack, &traffic, report).await;
+        let hops = hops.map_err(|error| explain(error, &mut stack))?;
+        report.table("since bad", &hops.rows());
+        all.push(hops);
+        if args.keep && run == runs {
             report.addresses(&stack);
             stopped().await;
         }
     }
-    if args.runs > 1 {
-        report.percentiles(&runs);
-        let p90 = report::percentile(runs.iter().map(scenario::Hops::total).collect(), 90);
-        if p90 > args.profile.promise() {
-            bail!("p90 of {p90:.1?} is above the promised {:?}", args.profile.promise());
-        }
+    report.percentiles(&all);
+    let p90 = report::percentile(all.iter().map(scenario::Hops::total).collect(), 90);
+    if p90 > args.profile.promise() {
+        bail!("p90 of {p90:.1?} is above the promised {:?}", args.profile.promise());
     }
     Ok(())
+}
+
+/// With the part that has ended, if one has.
+fn explain(error: Error, stack: &mut Stack) -> Error {
+    match stack.ended() {
+        Some(part) => error.context(part),
+        None => error,
+    }
 }
 
 /// Waits for a signal that ends the demo.

@@ -6,6 +6,28 @@ use jiff::Timestamp;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+/// One row of a table: what happened, when, and after what.
+pub struct Row {
+    name: String,
+    at: Timestamp,
+    after: Timestamp,
+}
+
+impl Row {
+    pub fn first(name: &str, at: Timestamp) -> Self {
+        Self::new(name, at, at)
+    }
+
+    pub fn new(name: &str, at: Timestamp, after: Timestamp) -> Self {
+        Self { name: name.to_owned(), at, after }
+    }
+
+    /// Each server's last response: Redis tells each one, not the server in the row above.
+    pub fn of_servers(servers: &[(&'static str, Timestamp)], committed: Timestamp) -> impl Iterator<Item = Self> {
+        servers.iter().map(move |(name, last)| Self::new(&format!("last bad response, {name}"), *last, committed))
+    }
+}
+
 /// Prints to stdout, in colour on a terminal.
 pub struct Report {
     colours: bool,
@@ -31,26 +53,23 @@ impl Report {
         println!("{} {text}", self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at))));
     }
 
-    /// Every hop, with the time since the first bad response and since the hop before it.
-    pub fn table(&self, hops: &Hops) {
-        println!("\n{}", self.paint("1", &format!("{:<42} {:>10} {:>10}", "", "since bad", "hop took")));
-        let mut before = hops.first_bad;
-        let mut row = |name: &str, at: Timestamp| {
-            let (since, hop) = (seconds(hops.first_bad, at), seconds(before, at));
+    /// Something for the reader to do.
+    pub fn invite(&self, text: &str) {
+        println!("{}", self.paint("1;36", text));
+    }
+
+    /// Every hop, with the time since the first row and since the hop before it.
+    pub fn table(&self, since: &str, rows: &[Row]) {
+        println!("\n{}", self.paint("1", &format!("{:<42} {since:>10} {:>10}", "", "hop took")));
+        for Row { name, at, after } in rows {
+            // A server's last bad response may have been given just before the commit.
+            let (since, hop) = (seconds(rows[0].at, *at).max(0.0), seconds(*after, *at).max(0.0));
             println!("{name:<42} {since:>8.3} s {hop:>8.3} s");
-            before = at;
-        };
-        row("first bad response", hops.first_bad);
-        row("rule fired", hops.rule_fired);
-        row("webhook received", hops.webhook);
-        row("committed", hops.committed);
-        for (name, last) in &hops.servers {
-            // Each server is told by Redis, not by the server in the line above. Its last bad response may have
-            // been given just before the commit.
-            let since = seconds(hops.first_bad, *last);
-            let hop = seconds(hops.committed, *last).max(0.0);
-            println!("{:<42} {since:>8.3} s {hop:>8.3} s", format!("last bad response, {name}"));
         }
+    }
+
+    /// What users got of the bad version.
+    pub fn harm(&self, hops: &Hops) {
         let total = self.paint("1", &format!("{:.1} s", hops.total().as_secs_f64()));
         println!(
             "\nThe bad version was served for {total}: {} responses, {} of them failed.",
@@ -74,22 +93,25 @@ impl Report {
         }
     }
 
-    /// Where everything listens, for a demo that stays.
+    /// Where everything listens, for a demo that stays, and what to try.
     pub fn addresses(&self, stack: &Stack) {
         self.heading("It stays until Ctrl-C");
+        println!("Slack          {}", stack.slack.url());
         println!("receiver       {}", stack.receiver.url());
         println!("Prometheus     {}", stack.prometheus.url());
         println!("Alertmanager   {}", stack.alertmanager.url());
         println!("Redis          {}", stack.redis.addr());
-        for server in &stack.servers {
-            println!(
-                "{:<14} http://{}/?prompt={PROMPT}",
-                server.name.split(' ').next().unwrap_or_default(),
-                server.addr()
-            );
+        let servers: Vec<_> = stack.servers.iter().map(|server| format!("http://{}", server.addr())).collect();
+        for (server, url) in stack.servers.iter().zip(&servers) {
+            println!("{:<14} {url}/?prompt={PROMPT}", server.name.split(' ').next().unwrap_or_default());
         }
-        println!("\nTry:  curl {}/api/prompts/{PROMPT}", stack.receiver.url());
-        println!("      target/release/prompt-rollback log {PROMPT} --url {}", stack.receiver.url());
+        let (api, servers) = (format!("{}/api/prompts/{PROMPT}", stack.receiver.url()), servers.join(" "));
+        println!("\nShip another one that answers badly, and decide in Slack. With \"error_ratio\": 0.3 instead of");
+        println!("\"quality\": 0.5 nobody is asked, and on the page the rollback can be undone.");
+        println!("  for s in {servers}; do curl $s/misbehave -d '{{\"version\": \"v2.2.0\", \"quality\": 0.5}}'; done");
+        println!("  curl {api}/versions -d '{{\"version\": \"v2.2.0\"}}'");
+        println!("  curl {api}/activate -d '{{\"version\": \"v2.2.0\"}}'");
+        println!("What happened so far:  curl {api}/log");
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {

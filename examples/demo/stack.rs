@@ -1,8 +1,10 @@
 //! Everything the demo runs, with the files that ship.
 
-use crate::{Args, Profile};
+use crate::{Args, people};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::shipped::{self, Source, Targets};
+use prompt_rollback_testkit::slack::Slack;
 use prompt_rollback_testkit::{
     Alertmanager, Dir, Port, Process, ProcessBuilder, Prometheus, Receiver, Redis, eventually,
 };
@@ -23,6 +25,7 @@ pub struct Stack {
     pub servers: Vec<PromptServer>,
     pub receiver: Receiver,
     pub redis: Redis,
+    pub slack: Slack,
 }
 
 /// A prompt server and what it is called in the report.
@@ -44,22 +47,34 @@ impl PromptServer {
 }
 
 impl Stack {
-    /// Starts all parts and waits until Prometheus scrapes them.
-    pub async fn start(args: &Args) -> Result<Self> {
-        let redis = start_redis()?;
-        let receiver = Receiver::builder(binary("prompt-rollback")?)
-            .config(shipped("config/prompt-rollback.toml")?)
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis_url(&redis, "receiver", RECEIVER_PASSWORD))
-            .env("PROMPT_ROLLBACK_SERVER__WEBHOOK_TOKEN", WEBHOOK_TOKEN)
-            .start()?;
-        let servers = start_servers(&redis).await?;
-        let alertmanager = {
-            let config = shipped("config/alertmanager.yml")?;
-            let config = replace(config, "receiver:8000", &receiver.addr())?;
-            Alertmanager::builder(config).file("webhook_token", WEBHOOK_TOKEN).start()?
+    /// Starts all parts around this workspace and waits until Prometheus scrapes them.
+    pub async fn start(args: &Args, slack: Slack) -> Result<Self> {
+        let redis = shipped::redis(RECEIVER_PASSWORD, SERVER_PASSWORD)?.start()?;
+        let url = |user: &str, password: &str| format!("redis://{user}:{password}@{}", redis.addr());
+        let servers = start_servers(&url("prompt-server", SERVER_PASSWORD)).await?;
+        // Receiver, Alertmanager and Prometheus are told each other's addresses.
+        let port = Port::claim();
+        let alertmanager = Alertmanager::builder(shipped::alertmanager(&port.addr())?);
+        let alertmanager = alertmanager.file("webhook_token", WEBHOOK_TOKEN).start()?;
+        let targets = Targets {
+            receivers: vec![port.addr()],
+            alertmanagers: vec![alertmanager.addr()],
+            prompt_servers: servers.iter().map(PromptServer::addr).collect(),
         };
-        let prometheus = start_prometheus(args.profile, &receiver, &servers, &alertmanager)?;
-        let stack = Self { prometheus, alertmanager, servers, receiver, redis };
+        let prometheus = start_prometheus(&targets, args.profile.interval())?;
+        let receiver = Receiver::builder(binary("prompt-rollback")?)
+            .port(port)
+            .config(shipped::text("config/prompt-rollback.toml")?)
+            .env("PROMPT_ROLLBACK_REDIS__URL", url("receiver", RECEIVER_PASSWORD))
+            .env("PROMPT_ROLLBACK_SERVER__WEBHOOK_TOKEN", WEBHOOK_TOKEN)
+            .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus.url())
+            .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", alertmanager.url());
+        let receiver = people::config(&slack)
+            .into_iter()
+            .fold(receiver, |receiver, (key, value)| receiver.env(format!("PROMPT_ROLLBACK_{key}"), value));
+        let receiver = receiver.start()?;
+        slack.set_request_url(format!("{}/slack/interactions", receiver.url()));
+        let stack = Self { prometheus, alertmanager, servers, receiver, redis, slack };
         let targets = stack.servers.len() + 1;
         // Prometheus takes up to 5 s to look at its targets at all.
         let within = Duration::from_secs(10) + args.profile.interval();
@@ -87,31 +102,15 @@ impl Stack {
     }
 }
 
-fn start_redis() -> Result<Redis> {
-    let acl = shipped("config/users.acl")?;
-    let acl = replace(acl, "#RECEIVER_PASSWORD_SHA256", &format!(">{RECEIVER_PASSWORD}"))?;
-    let acl = replace(acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{SERVER_PASSWORD}"))?;
-    // The testkit says where it listens and where the users are.
-    let elsewhere = ["bind ", "port ", "aclfile "];
-    let conf = shipped("config/redis.conf")?;
-    let conf: Vec<_> = conf.lines().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key))).collect();
-    Redis::builder().acl(acl).conf(conf.join("\n")).start()
-}
-
-fn redis_url(redis: &Redis, user: &str, password: &str) -> String {
-    format!("redis://{user}:{password}@{}", redis.addr())
-}
-
-async fn start_servers(redis: &Redis) -> Result<Vec<PromptServer>> {
-    let url = redis_url(redis, "prompt-server", SERVER_PASSWORD);
+async fn start_servers(redis_url: &str) -> Result<Vec<PromptServer>> {
     let rust = |dir: &Dir| Ok(ProcessBuilder::new(binary("examples/prompt_server")?, dir.path()));
     let python = |dir: &Dir| {
-        let script = root().join("examples/python/prompt_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/prompt_server.py");
         Ok(ProcessBuilder::new(python()?, dir.path()).arg(script))
     };
     Ok(vec![
-        start_server("Rust server (push)", &url, rust).await?,
-        start_server("Python server (GET)", &url, python).await?,
+        start_server("Rust server (push)", redis_url, rust).await?,
+        start_server("Python server (GET)", redis_url, python).await?,
     ])
 }
 
@@ -130,44 +129,19 @@ async fn start_server(
     Ok(PromptServer { name, port, process, _dir: dir })
 }
 
-fn start_prometheus(
-    profile: Profile,
-    receiver: &Receiver,
-    servers: &[PromptServer],
-    alertmanager: &Alertmanager,
-) -> Result<Prometheus> {
-    let targets: Vec<_> = servers.iter().map(PromptServer::addr).collect();
-    let mut config = shipped("config/prometheus.yml")?;
-    config = replace(config, "receiver:8000", &receiver.addr())?;
-    config = replace(config, "alertmanager:9093", &alertmanager.addr())?;
-    config = replace(config, "localhost:9090", "$ADDR")?;
-    config = replace(config, "prompt-server:9100", &targets.join(", "))?;
-    if profile == Profile::Fast {
-        config = replace(config, "scrape_interval: 5s", "scrape_interval: 1s")?;
-        config = replace(config, "evaluation_interval: 5s", "evaluation_interval: 1s")?;
-    }
-    let mut prometheus = Prometheus::builder(config);
-    for entry in std::fs::read_dir(root().join("alert-rules")).context("read alert-rules")? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".yml") {
-            prometheus = prometheus.file(format!("rules/{name}"), shipped(&format!("alert-rules/{name}"))?);
-        }
-    }
-    prometheus.start()
-}
-
-/// Replaces what must be there: a shipped file that has changed is to be noticed, not run half adapted.
-fn replace(text: String, from: &str, to: &str) -> Result<String> {
-    ensure!(text.contains(from), "a shipped file no longer holds {from:?}; adapt the demo");
-    Ok(text.replace(from, to))
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn shipped(name: &str) -> Result<String> {
-    std::fs::read_to_string(root().join(name)).with_context(|| format!("read {name}"))
+/// With the shipped rules, but for two numbers that a demo can't wait for: what quality is compared with is known after
+/// one interval instead of five minutes, and a drop has to last one instead of 30 s. The critical row stays as it is.
+fn start_prometheus(targets: &Targets, interval: Duration) -> Result<Prometheus> {
+    let interval_ms = format!("{}ms", interval.as_millis());
+    let baselines = shipped::text("alert-rules/baselines.yml")?;
+    let baselines = shipped::replace(&baselines, "interval: 5m", &format!("interval: {interval_ms}"))?;
+    let row = "(prompt_version:quality_score:drop_ratio > 0.2)\n        for: ";
+    let alerts = shipped::text("alert-rules/alerts.yml")?;
+    let alerts = shipped::replace(&alerts, &format!("{row}30s"), &format!("{row}{interval_ms}"))?;
+    shipped::prometheus(targets, Source::Native, interval)?
+        .file("rules/baselines.yml", baselines)
+        .file("rules/alerts.yml", alerts)
+        .start()
 }
 
 /// A binary of the same build as this one: this is `target/<profile>/examples/demo`.

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub struct Served {
     pub answers: u64,
     pub failed: u64,
+    pub first: Option<Timestamp>,
     pub first_failed: Option<Timestamp>,
     pub last: Option<Timestamp>,
 }
@@ -58,6 +59,7 @@ impl Watched {
         let mut versions = self.lock();
         let served = versions.entry(version.to_owned()).or_default();
         served.answers += 1;
+        served.first.get_or_insert(now);
         served.last = Some(now);
         if !ok {
             served.failed += 1;

@@ -60,6 +60,8 @@ impl AlertmanagerBuilder {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
+            // By default its links name the machine, and it listens on loopback.
+            .arg(format!("--web.external-url=http://{}", port.addr()))
             .arg(format!("--cluster.listen-address={cluster_addr}"))
             .args(&self.flags);
         if self.clustered {

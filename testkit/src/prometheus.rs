@@ -52,6 +52,8 @@ impl PrometheusBuilder {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={}", port.addr()))
+            // By default its links name the machine, and it listens on loopback.
+            .arg(format!("--web.external-url=http://{}", port.addr()))
             // An alert that Alertmanager missed is sent again in seconds and not in a minute.
             .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
             .args(&self.flags)

@@ -6,6 +6,7 @@ use crate::{Dir, Port};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What `start` waits for.
@@ -28,6 +29,7 @@ pub struct ReceiverBuilder {
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
     wait: Wait,
+    port: Option<Arc<Port>>,
 }
 
 impl ReceiverBuilder {
@@ -55,6 +57,12 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Listens on this port instead of a free one: others may be told its address before it starts.
+    pub fn port(mut self, port: Port) -> Self {
+        self.port = Some(Arc::new(port));
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<Receiver> {
         retry(|| self.try_start())
@@ -62,7 +70,7 @@ impl ReceiverBuilder {
 
     fn try_start(&self) -> Result<Receiver> {
         let dir = Dir::new("receiver")?;
-        let port = Port::claim();
+        let port = self.port.clone().unwrap_or_else(|| Arc::new(Port::claim()));
         for (name, text) in &self.files {
             dir.write(name, text)?;
         }
@@ -97,7 +105,7 @@ pub struct Receiver {
     process: Process,
     command: ProcessBuilder,
     wait: Wait,
-    port: Port,
+    port: Arc<Port>,
     dir: Dir,
 }
 

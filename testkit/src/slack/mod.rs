@@ -38,7 +38,7 @@ pub use clock::Clock;
 pub use faults::Fault;
 pub use interact::{Delivery, Interaction, Signature, Via};
 pub use pace::Pace;
-pub use records::{Ack, Call, Channel, File, Group, Message, User};
+pub use records::{Ack, Call, Channel, Click, File, Group, Message, User};
 pub use setup::SlackBuilder;
 
 use crate::Port;
@@ -310,6 +310,11 @@ impl Slack {
     /// The acknowledgements of envelopes, oldest first.
     pub fn acks(&self) -> Vec<Ack> {
         self.shared.lock().acks.clone()
+    }
+
+    /// The clicks on the web page, oldest first.
+    pub fn clicks(&self) -> Vec<Click> {
+        self.shared.lock().clicks.clone()
     }
 
     /// Looks every 20 ms until `probe` finds something; fails with `what` after `within`.

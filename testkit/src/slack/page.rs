@@ -1,7 +1,7 @@
 //! The web page that shows the workspace, and the two requests that it makes.
 
 use super::interact;
-use super::records::Message;
+use super::records::{Click, Message};
 use super::server::Answer;
 use super::state::{Shared, State, show_file};
 use hyper::{HeaderMap, header};
@@ -88,7 +88,10 @@ pub(super) async fn click(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> 
         return Answer::of_json(200, &json!({"acknowledged": false, "error": "this message is gone"}));
     };
     let option = click["option"].as_str().map(str::to_owned);
-    match interact::click(shared, &text("user"), &message, &text("action_id"), &option).await {
+    let (user, action_id) = (text("user"), text("action_id"));
+    let click = Click { at: shared.clock.now(), user: user.clone(), channel, ts, action_id: action_id.clone() };
+    shared.lock().clicks.push(click);
+    match interact::click(shared, &user, &message, &action_id, &option).await {
         Ok(delivery) => Answer::of_json(
             200,
             &json!({

@@ -88,6 +88,13 @@ impl Message {
         }
     }
 
+    /// When it was posted, by the double's clock: `ts` as a time.
+    pub fn posted_at(&self) -> SystemTime {
+        let (seconds, micros) = self.ts.split_once('.').unwrap_or((&self.ts, "0"));
+        let number = |text: &str| text.parse().unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(number(seconds)) + Duration::from_micros(number(micros))
+    }
+
     /// The interactive elements, with the id of the block each one is in.
     pub fn elements(&self) -> Vec<(String, Value)> {
         let mut found = Vec::new();
@@ -169,6 +176,21 @@ pub struct Call {
     pub result: Value,
     /// Whether the call took effect.
     pub applied: bool,
+}
+
+/// A click on the web page.
+#[derive(Debug, Clone)]
+pub struct Click {
+    /// When, by the double's clock.
+    pub at: SystemTime,
+    /// Who.
+    pub user: String,
+    /// Id of the message's channel.
+    pub channel: String,
+    /// The message.
+    pub ts: String,
+    /// What was clicked.
+    pub action_id: String,
 }
 
 /// The app's acknowledgement of a Socket Mode envelope.

@@ -3,7 +3,7 @@
 use super::clock::Clock;
 use super::faults::Fault;
 use super::pace::Buckets;
-use super::records::{Ack, Call, Channel, File, Group, Message, User};
+use super::records::{Ack, Call, Channel, Click, File, Group, Message, User};
 use super::socket::Sockets;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -86,6 +86,7 @@ pub(super) struct State {
     pub responses: HashMap<String, ResponseUrl>,
     pub sockets: Sockets,
     pub acks: Vec<Ack>,
+    pub clicks: Vec<Click>,
     /// Grows with every change that the web page shows.
     pub version: u64,
     last_ts: u128,

@@ -1,6 +1,6 @@
 //! The web page: it shows what is there, and its clicks are interactions.
 
-use crate::{App, SOON, actions, button, call, plain, post_question, request, workspace};
+use crate::{App, actions, button, call, plain, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::Dir;
 use prompt_rollback_testkit::http::Http;
@@ -18,6 +18,8 @@ async fn the_page_and_its_state_are_served() -> Result<()> {
         assert!(!page.contains(unsafe_way), "{unsafe_way} lets messages inject markup");
     }
     let question = post_question(&slack).await?;
+    let posted = question.posted_at().duration_since(std::time::UNIX_EPOCH)?;
+    assert_eq!(format!("{}.{:06}", posted.as_secs(), posted.subsec_micros()), question.ts);
     let reply = json!({"channel": "C1", "text": "a reply", "thread_ts": question.ts});
     call(&slack, "chat.postMessage", reply).await?.ok();
     call(&slack, "chat.postEphemeral", json!({"channel": "C1", "user": "U2", "text": "psst"})).await?.ok();
@@ -50,15 +52,19 @@ async fn a_click_on_the_page_reaches_the_app() -> Result<()> {
     let late = request(&url, &[("content-type", "application/json")], click.to_string()).await?;
     assert_eq!(late.body["acknowledged"], false);
     assert_eq!(app.received().len(), 1);
+    let clicks: Vec<_> = slack.clicks().into_iter().map(|click| (click.user, click.action_id)).collect();
+    assert_eq!(clicks, [("U2".to_owned(), "other".to_owned())]);
     Ok(())
 }
+
+/// For what a browser on a busy machine does.
+const BROWSER_SOON: Duration = Duration::from_secs(30);
 
 /// What a malicious annotation may try; each must come out as text.
 const NASTY: &str = "&lt;script&gt;document.title='owned'&lt;/script&gt; <img src=x onerror=document.title='owned'> \
     <javascript:document.title='owned'|click> *bold* `code` &lt;!channel&gt; <@U1>";
 
 #[tokio::test]
-#[ignore = "needs Debian's chromium"]
 async fn a_person_decides_in_the_browser() -> Result<()> {
     let app = App::start(200, Duration::ZERO).await?;
     let slack = workspace().request_url(&app.url).start()?;
@@ -78,7 +84,7 @@ async fn a_person_decides_in_the_browser() -> Result<()> {
     let mut browser = Browser::open(&format!("{}/?me=U2#C1/{ts}", slack.url())).await?;
     let body = format!("#messages article[data-ts='{ts}'] .section");
     let read = format!("document.querySelector(\"{body}\")?.innerText");
-    let shown = browser.until("the message", SOON, &read).await?;
+    let shown = browser.until("the message", BROWSER_SOON, &read).await?;
     let shown = shown.as_str().unwrap();
     for part in ["<script>document.title='owned'</script>", "<!channel>", "bold", "@Maya Lind", "click"] {
         assert!(shown.contains(part), "{part} in {shown}");
@@ -91,18 +97,22 @@ async fn a_person_decides_in_the_browser() -> Result<()> {
     browser.click(approve).await?;
     assert_eq!(browser.eval("document.querySelector('#confirm-text').innerText").await?, "From v2 to v1.");
     browser.click("#confirm-no").await?;
-    browser.until("the dialog to close", SOON, "!document.querySelector('#confirm').open").await?;
+    browser.until("the dialog to close", BROWSER_SOON, "!document.querySelector('#confirm').open").await?;
     assert!(app.received().is_empty());
 
     browser.click(approve).await?;
     browser.click("#confirm-yes").await?;
     browser
-        .until("the acknowledgement", SOON, "document.querySelector('#toast').innerText.includes('acknowledged')")
+        .until(
+            "the acknowledgement",
+            BROWSER_SOON,
+            "document.querySelector('#toast').innerText.includes('acknowledged')",
+        )
         .await?;
     let payload = app.received()[0].payload();
     assert_eq!((&payload["user"]["id"], &payload["actions"][0]["action_id"]), (&json!("U2"), &json!("approve")));
     browser.choose("#messages [data-action-id=other]", "v1").await?;
-    slack.wait_for("the choice", SOON, |_| (app.received().len() == 2).then_some(())).await?;
+    slack.wait_for("the choice", BROWSER_SOON, |_| (app.received().len() == 2).then_some(())).await?;
     assert_eq!(app.received()[1].payload()["actions"][0]["selected_option"]["value"], "v1");
 
     // What the app does next appears without a reload.
@@ -113,9 +123,9 @@ async fn a_person_decides_in_the_browser() -> Result<()> {
     call(&slack, "chat.postEphemeral", json!({"channel": "C1", "user": "U1", "text": "for Maya only"})).await?.ok();
     call(&slack, "chat.postEphemeral", json!({"channel": "C1", "user": "U2", "text": "for Omar only"})).await?.ok();
     let thread = "document.querySelector('#thread-messages').innerText.includes('Rolled back by @Omar Haddad.')";
-    browser.until("the reply in the thread", SOON, thread).await?;
+    browser.until("the reply in the thread", BROWSER_SOON, thread).await?;
     browser
-        .until("the whisper", SOON, "document.querySelector('#messages').innerText.includes('for Omar only')")
+        .until("the whisper", BROWSER_SOON, "document.querySelector('#messages').innerText.includes('for Omar only')")
         .await?;
     let page = browser.eval("document.body.innerText").await?;
     assert!(!page.as_str().unwrap().contains("for Maya only"));

@@ -1,0 +1,62 @@
+//! The Slack workspace: who is in it, who may decide, and whether anybody sits in front of it.
+
+use crate::Args;
+use anyhow::Result;
+use prompt_rollback_testkit::slack::Slack;
+use std::io::IsTerminal;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// May decide everything, and is who the page shows at first.
+pub const MAYA: &str = "U0MAYA";
+/// Where questions about quality are asked.
+pub const PRODUCT: &str = "product";
+/// Where the rest is told.
+pub const ON_CALL: &str = "on-call";
+
+/// A double of Slack, at Slack's pace.
+pub fn workspace() -> Result<Slack> {
+    Slack::builder()
+        .user(MAYA, "maya", "Maya Lind")
+        .user("U0OMAR", "omar", "Omar Haddad")
+        .user("U0PETRA", "petra", "Petra Novak")
+        .group("S0ONCALL", "on-call", &[MAYA, "U0OMAR"])
+        .group("S0PRODUCT", "product-pm", &[MAYA, "U0PETRA"])
+        .channel("C0INCIDENTS", "incidents")
+        .channel("C0ONCALL", ON_CALL)
+        .channel("C0PRODUCT", PRODUCT)
+        .paced(true)
+        .start()
+}
+
+/// The receiver's settings for this workspace.
+pub fn config(slack: &Slack) -> Vec<(&'static str, String)> {
+    vec![
+        ("SLACK__API_URL", slack.api_url()),
+        ("SLACK__BOT_TOKEN", slack.bot_token().to_owned()),
+        ("SLACK__SIGNING_SECRET", slack.signing_secret().to_owned()),
+        ("DECIDERS__ON_CALL__CHANNEL", format!("#{ON_CALL}")),
+        ("DECIDERS__ON_CALL__MENTION", "<!subteam^S0ONCALL>".to_owned()),
+        ("DECIDERS__ON_CALL__APPROVERS", "S0ONCALL".to_owned()),
+        ("DECIDERS__PRODUCT_PM__CHANNEL", format!("#{PRODUCT}")),
+        ("DECIDERS__PRODUCT_PM__MENTION", "<!subteam^S0PRODUCT>".to_owned()),
+        ("DECIDERS__PRODUCT_PM__APPROVERS", "S0PRODUCT".to_owned()),
+    ]
+}
+
+/// Whether somebody is there to click.
+pub fn somebody(args: &Args) -> bool {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    !args.yes && !in_ci && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Waits for Enter, but not for ever.
+pub async fn enter(at_most: Duration) {
+    let (pressed, enter) = oneshot::channel();
+    // A thread of its own, which nobody waits for: a runtime would not end before the read does.
+    std::thread::spawn(move || {
+        std::io::stdin().read_line(&mut String::new()).ok();
+        pressed.send(()).ok();
+    });
+    tokio::time::timeout(at_most, enter).await.ok();
+}
