@@ -30,6 +30,11 @@ pub enum Event {
         incident: IncidentId,
         fingerprints: BTreeSet<String>,
     },
+    /// The incident's question is not taken by Slack, so that its people can't see it.
+    Unheard {
+        incident: IncidentId,
+        why: String,
+    },
     /// `active` may have been SET by someone else.
     Look,
 }

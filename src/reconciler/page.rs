@@ -20,8 +20,7 @@ const RETRY: Duration = Duration::from_secs(15);
 /// given up: it must not take the incident's deadlines with it.
 pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
     let pages = incident.pages();
-    let paged = pages || incident.escalations > 0;
-    if !paged || alertmanagers.is_empty() {
+    if !incident.may_have_paged() || alertmanagers.is_empty() {
         return None;
     }
     let ends_at = if pages { now.plus(LASTS) } else { now };
@@ -37,6 +36,7 @@ fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase {
         Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
+        _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),
         _ => format!("{decider} has not decided about {prompt} {version} in time"),
     };
     let mut description = incident.summary().to_owned();

@@ -240,6 +240,7 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         decided_by: None,
         ask: 0,
         escalations: 0,
+        unheard: false,
         alerts: vec![AlertRecord::new(alert, now)],
         notes: Vec::new(),
     };
@@ -267,6 +268,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
     let held = draft.guard(version);
+    let heard = draft.heard_of(id);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
@@ -281,7 +283,6 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }
-    let limit = now.plus(strongest.time_limit);
     match strongest.action {
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
@@ -297,11 +298,11 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                     incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
                 }
                 incident.held = Some(held);
-                ask(incident, limit, other || other_guard);
+                ask(incident, now, other || other_guard, heard);
                 return Some(Acted::Held(guard));
             }
         },
-        Action::Page | Action::Recommend => ask(incident, limit, other),
+        Action::Page | Action::Recommend => ask(incident, now, other, heard),
         Action::Observe => {
             if incident.phase == Phase::Observing && incident.deadline.is_none() {
                 // reopened: the clock of the observation goes on
@@ -327,12 +328,16 @@ fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) 
     None
 }
 
-/// Asks the decider, by `limit` at the latest; a deadline that runs already only moves earlier.
-fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
+/// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
+/// people have had of this incident, if they had any.
+fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
     let waiting = incident.phase == Phase::AwaitingDecision;
+    let limit = now.plus(incident.time_limit);
     if changed || !waiting {
         incident.ask += 1;
-        incident.escalations = 0;
+        // a page goes on until someone decides, also when it gets worse
+        incident.escalations = if waiting { incident.escalations.min(1) } else { 0 };
+        call(incident, now, heard);
     }
     incident.deadline = match incident.deadline {
         Some(deadline) if waiting => Some(deadline.min(limit)),
@@ -341,6 +346,21 @@ fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
         _ => Some(limit),
     };
     incident.phase = Phase::AwaitingDecision;
+}
+
+/// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
+fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
+    let Some(heard) = heard else { return };
+    let calls = |kind| matches!(kind, NoteKind::Held | NoteKind::Reopened);
+    if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
+        return;
+    }
+    let text = match incident.phase {
+        Phase::AwaitingDecision => "the question has changed: please look again",
+        Phase::Investigating => "worse than what is under investigation: asked again",
+        _ => "no longer just observed: a person decides",
+    };
+    incident.note(now, NoteKind::Asked, text);
 }
 
 fn why(alert: &AlertRecord) -> String {

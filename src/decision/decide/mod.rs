@@ -7,6 +7,7 @@ mod commit;
 mod listed;
 mod person;
 mod timer;
+mod unheard;
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
+        Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
         Event::Look => Answer::Noted,
     };
     draft.finish(answer)
@@ -283,6 +285,12 @@ impl<'a> Draft<'a> {
         self.state.incidents.iter_mut().find(|i| i.id == *id)
     }
 
+    /// The last note of an incident before this event; `None` if the event opens it.
+    fn heard_of(&self, id: &IncidentId) -> Option<u32> {
+        let before = self.snapshot.state.incidents.iter().find(|i| i.id == *id)?;
+        before.notes.last().map(|note| note.seq)
+    }
+
     /// What speaks against rolling `from` back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
         let (policy, now) = (self.policy, self.now);
@@ -393,9 +401,9 @@ impl<'a> Draft<'a> {
         let wakes = incidents
             .iter()
             .filter_map(|w| {
-                // the page ends at once, not when it would have been repeated
-                let ended = before(&w.incident.id).is_some_and(Incident::pages) && !w.incident.pages();
-                let at = if ended { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
+                // a page begins and ends at once, not when the next thing is due
+                let turned = before(&w.incident.id).is_some_and(Incident::pages) != w.incident.pages();
+                let at = if turned { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
             .collect();

@@ -72,6 +72,7 @@ fn waiting() -> Incident {
         decided_by: None,
         ask: 1,
         escalations: 0,
+        unheard: false,
         alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
         notes: Vec::new(),
     };
