@@ -18,7 +18,7 @@ use crate::reconciler::act::Actor;
 use crate::reconciler::health::Health;
 use crate::reconciler::look;
 use crate::reconciler::prove::Prover;
-use crate::reconciler::slack::Announcer;
+use crate::reconciler::slack::{Announcer, PACE};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -108,6 +108,7 @@ impl App {
                 slack,
                 deciders: config.deciders.clone(),
                 incident_channel: config.slack.incident_channel.clone(),
+                pace: PACE,
             };
             workers.push(tokio::spawn(Arc::new(announcer).run(told)));
             if config.slack.app_token.is_some() {

@@ -82,7 +82,7 @@ impl Engine {
             loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
             let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
             let Some(commit) = decision.commit else {
-                if !matches!(event, Event::Look | Event::Timer { .. } | Event::Listed { .. }) {
+                if !matches!(event, Event::Look | Event::Timer { .. } | Event::Listed { .. } | Event::Unheard { .. }) {
                     self.store.fence().await?;
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });

@@ -158,6 +158,14 @@ fn deciders_come_from_file_and_environment() {
 }
 
 #[test]
+fn a_mention_that_fits_no_message_is_refused() {
+    let mention = |length: usize| format!("[deciders.on-call]\nmention = \"{}\"\n", "@".repeat(length));
+    assert!(load("mention", &mention(500), &[]).is_ok());
+    let problem = "deciders.on-call.mention: found 501 bytes, expected at most 500: a user group calls many at once";
+    assert_eq!(problems("long-mention", &mention(501), &[]), [format!("test.toml:2: {problem}")]);
+}
+
+#[test]
 fn severity_aliases_of_the_file_replace_the_default_ones() {
     let config = load("aliases", "[labels.severity_aliases]\n\"sev 1\" = \"critical\"", &[]).unwrap();
     assert_eq!(

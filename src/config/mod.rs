@@ -129,6 +129,11 @@ pub struct Decider {
     pub approvers: Vec<String>,
 }
 
+impl Decider {
+    /// Bytes of a mention: no more fits beside the rest of a message.
+    pub const MAX_MENTION: usize = 500;
+}
+
 #[derive(Debug, Clone)]
 pub struct Registry {
     /// Time in use without an incident after which a version is known-good.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{Config, Confirm, RedisMode};
+use super::{Config, Confirm, Decider, RedisMode};
 
 impl Config {
     /// Settings that later versions will serve. Not part of `load`, so that a config can be read and
@@ -85,8 +85,14 @@ impl Config {
         }
         r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
         r.check("slack.incident_channel", !self.slack.incident_channel.is_empty(), "a channel such as \"#incidents\"");
-        for name in self.deciders.keys() {
+        for (name, decider) in &self.deciders {
             let key = format!("deciders.{name}");
+            let length = decider.mention.as_ref().map_or(0, String::len);
+            if length > Decider::MAX_MENTION {
+                let most = Decider::MAX_MENTION;
+                let text = format!("found {length} bytes, expected at most {most}: a user group calls many at once");
+                r.problem(&format!("{key}.mention"), text);
+            }
             if name == "system" {
                 r.problem(&key, "\"system\" is the receiver itself and cannot be configured".into());
             } else if !is_decider_name(name) {

@@ -35,6 +35,11 @@ pub enum Event {
     Confirmed(Confirmed),
     /// A rollback has been looked at.
     Checked(Checked),
+    /// The incident's question is not taken by Slack, so that its people can't see it.
+    Unheard {
+        incident: IncidentId,
+        why: String,
+    },
     /// `active` may have been SET by someone else.
     Look,
 }

@@ -313,6 +313,8 @@ pub struct Incident {
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
     pub ask: u32,
     pub escalations: u32,
+    /// Slack can't show the question to the people who decide, so they are paged.
+    pub unheard: bool,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
 }
@@ -363,10 +365,15 @@ impl Incident {
         self.note(now, NoteKind::Closed, text);
     }
 
-    /// Someone must be paged: nobody decided in time, or the rollback failed.
+    /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
-        let waits = matches!(self.phase, Phase::Observing | Phase::AwaitingDecision | Phase::Confirming);
-        (waits && self.escalations > 0) || self.phase == Phase::Escalated
+        let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
+        (waits && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated
+    }
+
+    /// A page may have been raised, and so may have to be ended.
+    pub fn may_have_paged(&self) -> bool {
+        self.notes.iter().any(|note| note.kind == NoteKind::Escalated)
     }
 
     /// When something must happen by itself, if nothing happens before.

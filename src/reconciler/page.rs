@@ -22,8 +22,7 @@ pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Times
     let pages = incident.pages();
     // one page, which ends by itself: nobody is expected to decide anything
     let unverified = incident.phase == Phase::Unverified;
-    let paged = pages || unverified || incident.escalations > 0;
-    if !paged || alertmanagers.is_empty() {
+    if !(unverified || incident.may_have_paged()) || alertmanagers.is_empty() {
         return None;
     }
     let ends_at = if pages || unverified { now.plus(LASTS) } else { now };
@@ -40,6 +39,7 @@ fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
     let summary = match incident.phase {
         Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
         Phase::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
+        _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),
         _ => format!("{decider} has not decided about {prompt} {version} in time"),
     };
     let mut description = incident.summary().to_owned();

@@ -1,35 +1,37 @@
 //! Makes Slack match the incident records: one thread for each, its root the present state, each note one reply.
 //!
 //! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
-//! whoever holds the lease can go on where another one died. Between Slack's answer and our record of it a message
-//! may double; before posting, a marker says what is about to be posted, and after a crash it is looked for first.
+//! whoever holds the lease can go on where another one died.
+
+mod posting;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
 use ulid::Ulid;
 
 use crate::clicks::{Tell, is_group};
 use crate::config::Decider;
-use crate::decision::Incident;
 use crate::decision::incident::Note;
-use crate::engine::Engine;
-use crate::slack::client::{Mark, Posted, Slack, SlackError};
-use crate::slack::render::{self, LogLine, Message, View};
+use crate::decision::{Event, Incident};
+use crate::engine::{Engine, EngineError};
+use crate::slack::client::{Place, Posted, Slack, SlackError};
+use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
 use crate::store::sync::Sync;
 use crate::store::{LoggedChange, StoreError};
+use posting::{Kept, Taken};
 
 /// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
 const BATCH: usize = 4;
 const IDLE: Duration = Duration::from_secs(1);
+/// Replies told under one claim: a long backlog lets worse incidents go first.
+const REPLIES: usize = 8;
 /// Slack's limit for messages to a channel.
-const PACE: Duration = Duration::from_secs(1);
+pub const PACE: Duration = Duration::from_secs(1);
 /// Longest wait for a channel's turn, well below a lease; then the incident goes back into the queue.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Between attempts while Slack does not answer; doubles up to the second.
@@ -46,6 +48,8 @@ enum Halt {
     Lost,
     /// The channel must wait.
     Later(Duration),
+    /// There is more to tell, after what is more urgent.
+    GiveWay,
     /// Slack as a whole does not take anything.
     Down,
     Store(StoreError),
@@ -64,18 +68,13 @@ pub struct Announcer {
     pub slack: Slack,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
+    /// Between two messages to a channel.
+    pub pace: Duration,
 }
 
 /// The incidents of a batch that ask the same decider post their roots one after the other, the worst first. Holds
 /// whether Slack was found to be down meanwhile.
 type Queue = Mutex<bool>;
-
-/// One message that is kept up to date.
-struct Kept<'a> {
-    /// `root` or `overview`: prefix of its fields in the sync record.
-    what: &'a str,
-    channel: &'a str,
-}
 
 impl Announcer {
     /// Tells what is due once. Returns how long to wait, `None` if Slack is down.
@@ -112,6 +111,9 @@ impl Announcer {
             Err(error) => Err(Halt::Store(error.clone())),
         };
         let again = incident.ok().flatten().map(|incident| slack_turn(&incident));
+        if matches!(told, Ok(()) | Err(Halt::GiveWay)) {
+            self.engine.metrics.slack_told();
+        }
         let (end, wait) = match told {
             Ok(()) => (End::Done { rev: None, next: None }, Some(Duration::ZERO)),
             Err(Halt::Lost) => return Ok(Some(Duration::ZERO)),
@@ -120,6 +122,7 @@ impl Announcer {
                 let next = Some(store.now().await?.plus(wait));
                 (End::Done { rev: None, next }, Some(Duration::ZERO))
             }
+            Err(Halt::GiveWay) => (End::Done { rev: None, next: again }, Some(Duration::ZERO)),
             // back to its place in the queue, however long this lasts: it is never parked for Slack's sake
             Err(Halt::Down) => (End::Done { rev: None, next: again }, None),
             Err(Halt::Store(StoreError::Unavailable { kind, message })) => {
@@ -145,113 +148,72 @@ impl Announcer {
             return Err(Halt::Down);
         }
         let mut sync = self.engine.store.sync(&incident.id).await?;
+        self.note(claim, &mut sync, &[]).await?; // still ours, however long the queue was
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
-        let own = own.filter(|_| sync.get("fallback").is_none());
-        let home = own.map(|own| sync.get("root_channel").unwrap_or(own).to_owned());
-        let home = home.unwrap_or_else(|| self.incident_channel.clone());
-        let message = render::root(&view);
-        let root = self.keep_root(claim, &mut sync, &home, own.is_some(), &message).await;
+        let root = self.keep_root(claim, &mut sync, &view, own).await;
         if let (Err(Halt::Down), Some(down)) = (&root, &mut down) {
             **down = true;
         }
         drop(down); // the next one's turn
-        let root = root?;
-        let Some(root) = root else {
-            return Ok(()); // no channel takes it; said in the log and counted
+        let Some(root) = root? else {
+            return Ok(()); // no channel takes it: its people are paged
         };
-        if own.is_some() && sync.get("fallback").is_none() && !self.is_incident_channel(&root.channel) {
-            let link = self.permalink(claim, &mut sync, &root).await?;
-            let overview = Kept { what: "overview", channel: &self.incident_channel };
-            self.keep(claim, &mut sync, &overview, &render::overview(&view, link.as_deref())).await?;
+        let at_home = own.filter(|_| sync.get("fallback").is_none() && !self.is_incident_channel(&root.channel));
+        if at_home.is_some() {
+            self.keep_overview(claim, &mut sync, &view, &root).await?;
         }
         let next: u32 = sync.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is the root itself
-        for note in incident.notes.iter().filter(|note| note.seq >= next) {
-            self.reply(claim, &mut sync, &view, &root, note).await?;
+        for (sent, note) in incident.notes.iter().filter(|note| note.seq >= next).enumerate() {
+            if sent == REPLIES {
+                return Err(Halt::GiveWay);
+            }
+            let Err(error) = self.reply(claim, &mut sync, &view, &root, note).await? else { continue };
+            if let (SlackError::Channel { .. }, Some(own)) = (&error, at_home) {
+                self.unheard(incident, own, &error).await?;
+                self.fall_back(claim, &mut sync).await?;
+                return Err(Halt::GiveWay); // told anew, from the beginning
+            }
+            tracing::error!(incident = %claim.incident, note = note.seq, "a reply is given up; later ones go on");
         }
-        self.engine.metrics.slack_told();
         Ok(())
     }
 
+    /// The root of the thread, in the decider's `own` channel as long as that takes it. `None`: no channel does.
     async fn keep_root(
         &self,
         claim: &Claim,
         sync: &mut Sync,
-        home: &str,
-        may_fall_back: bool,
-        message: &Message,
+        view: &View<'_>,
+        own: Option<&str>,
     ) -> Result<Option<Posted>, Halt> {
-        let root = self.keep(claim, sync, &Kept { what: "root", channel: home }, message).await?;
-        if root.is_some() || !may_fall_back {
-            return Ok(root);
+        let message = render::root(view);
+        if let Some(own) = own.filter(|_| sync.get("fallback").is_none()) {
+            let home = sync.get("root_channel").unwrap_or(own).to_owned();
+            match self.keep(claim, sync, &Kept { what: "root", channel: &home }, &message).await? {
+                Ok(root) => return Ok(Some(root)),
+                Err(error) => self.unheard(view.incident, own, &error).await?,
+            }
+            self.fall_back(claim, sync).await?;
         }
-        self.fall_back(claim, sync).await?;
-        self.keep(claim, sync, &Kept { what: "root", channel: &self.incident_channel }, message).await
+        match self.keep(claim, sync, &Kept { what: "root", channel: &self.incident_channel }, &message).await? {
+            Ok(root) => Ok(Some(root)),
+            Err(error) => {
+                self.unheard(view.incident, &self.incident_channel, &error).await?;
+                Ok(None)
+            }
+        }
     }
 
-    /// Posts `message`, or updates it if it was posted and reads differently. `None`: refused for good.
-    async fn keep(
-        &self,
-        claim: &Claim,
-        sync: &mut Sync,
-        kept: &Kept<'_>,
-        message: &Message,
-    ) -> Result<Option<Posted>, Halt> {
-        let Kept { what, channel } = *kept;
-        let [channel_field, ts_field, hash_field] = ["channel", "ts", "hash"].map(|part| format!("{what}_{part}"));
-        let hash = digest(message);
-        if let (Some(id), Some(ts)) = (sync.get(&channel_field), sync.get(&ts_field)) {
-            let posted = Posted { channel: id.to_owned(), ts: ts.to_owned() };
-            if sync.get(&hash_field) == Some(&hash) {
-                return Ok(Some(posted));
-            }
-            match self.update(claim, &posted, message).await? {
-                Ok(()) => {
-                    self.note(claim, sync, &[(&hash_field, &hash)]).await?;
-                    return Ok(Some(posted));
-                }
-                // someone deleted it: what is to be decided must be seen all the same
-                Err(SlackError::Missing) => self.note(claim, sync, &[(&ts_field, "")]).await?,
-                Err(error) => {
-                    tracing::error!(incident = %claim.incident, what, %error, "slack refuses an update for good");
-                    return Ok(None);
-                }
-            }
-        }
-        let Some((posted, is_new)) = self.post(claim, sync, what, channel, None, message).await? else {
-            return Ok(None);
-        };
-        // one that is found may say what was so then: without a hash it is updated next
-        let fields = [
-            (channel_field.as_str(), posted.channel.as_str()),
-            (&ts_field, &posted.ts),
-            (&hash_field, if is_new { &hash } else { "" }),
-            ("posting", ""),
-        ];
-        self.note(claim, sync, &fields).await?;
-        if !is_new && self.update(claim, &posted, message).await?.is_ok() {
-            self.note(claim, sync, &[(&hash_field, &hash)]).await?;
-        }
-        Ok(Some(posted))
-    }
-
-    /// Brings a message up to date, as plain text if Slack refuses its blocks. An error is one for good.
-    async fn update(&self, claim: &Claim, posted: &Posted, message: &Message) -> Result<Result<(), SlackError>, Halt> {
-        self.turn(&posted.channel).await?;
-        let mut result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, message).await);
-        if let Err(SlackError::Message { code }) = &result {
-            tracing::error!(incident = %claim.incident, code, "slack refuses the blocks for good: updated as plain text");
-            self.turn(&posted.channel).await?;
-            let plain = Message { text: render::plain(message), blocks: Vec::new() };
-            result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, &plain).await);
-        }
-        match result {
-            Ok(()) => Ok(Ok(())),
-            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => {
-                Ok(Err(error))
-            }
-            Err(error) => Err(self.halt(&posted.channel, error).await?),
+    /// The people who decide can't see it where they look: they are paged, which goes through a decision as all does.
+    async fn unheard(&self, incident: &Incident, channel: &str, error: &SlackError) -> Result<(), Halt> {
+        let why = format!("Slack does not show this in {channel} ({error})");
+        let event = Event::Unheard { incident: incident.id.clone(), why };
+        match self.engine.handle(&incident.prompt, &event).await {
+            Ok(_) => Ok(()),
+            Err(EngineError::Store(error)) => Err(error.into()),
+            Err(EngineError::Contended) => Err(Halt::GiveWay),
         }
     }
 
@@ -259,80 +221,50 @@ impl Announcer {
     async fn fall_back(&self, claim: &Claim, sync: &mut Sync) -> Result<(), Halt> {
         let [channel, ts] =
             ["overview_channel", "overview_ts"].map(|field| sync.get(field).unwrap_or_default().to_owned());
-        let fields =
-            [("fallback", "1"), ("root_channel", &channel), ("root_ts", &ts), ("root_hash", ""), ("posting", "")];
+        let fields = [
+            ("fallback", "1"),
+            ("root_channel", &channel),
+            ("root_ts", &ts),
+            ("root_hash", ""),
+            ("replied", ""), // a new thread gets all replies: who comes to it knows none
+            ("posting", ""),
+        ];
         self.note(claim, sync, &fields).await
+    }
+
+    /// What the channel of all incidents shows: where the thread is and how it stands. An edit is noticed by nobody, so an
+    /// escalation is a reply to it that the whole channel sees.
+    async fn keep_overview(&self, claim: &Claim, sync: &mut Sync, view: &View<'_>, root: &Posted) -> Result<(), Halt> {
+        let link = self.permalink(claim, sync, root).await?;
+        let kept = Kept { what: "overview", channel: &self.incident_channel };
+        let Ok(overview) = self.keep(claim, sync, &kept, &render::overview(view, link.as_deref())).await? else {
+            return Ok(()); // said in the log and counted; the thread is where it should be
+        };
+        let called: u32 = sync.get("called").and_then(|n| n.parse().ok()).unwrap_or_default();
+        let to_all = |note: &&Note| note.seq > called && render::calls_channel(view.incident, note);
+        let Some(note) = view.incident.notes.iter().rfind(to_all) else { return Ok(()) };
+        let message = render::call(view, note, link.as_deref());
+        let place = Place { broadcast: true, ..Place::thread(&overview.channel, &overview.ts) };
+        // refused for good: as above
+        let _ = self.post(claim, sync, &format!("call-{}", note.seq), place, &message).await?;
+        self.note(claim, sync, &[("called", &note.seq.to_string()), ("posting", "")]).await
+    }
+
+    /// One note as a reply; what Slack refuses for good is not tried again.
+    async fn reply(&self, claim: &Claim, sync: &mut Sync, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
+        let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
+        let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
+        let message = render::reply(view, note, &lines);
+        let broadcast = render::calls_channel(view.incident, note);
+        let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
+        let sent = self.post(claim, sync, &format!("reply-{}", note.seq), place, &message).await?;
+        self.note(claim, sync, &[("replied", &(note.seq + 1).to_string()), ("posting", "")]).await?;
+        Ok(sent.map(drop))
     }
 
     /// By its name or, once it is known, by its id.
     fn is_incident_channel(&self, channel: &str) -> bool {
         self.slack.known_id(channel) == self.slack.known_id(&self.incident_channel)
-    }
-
-    /// Posts once, whatever happens in between; tells whether it was posted just now or found. `None`: refused for good.
-    async fn post(
-        &self,
-        claim: &Claim,
-        sync: &mut Sync,
-        what: &str,
-        channel: &str,
-        thread: Option<&str>,
-        message: &Message,
-    ) -> Result<Option<(Posted, bool)>, Halt> {
-        let mark = Mark { incident: claim.incident.0.clone(), what: what.to_owned() };
-        if let Some(oldest) = sync.get("posting").and_then(|p| p.strip_prefix(&format!("{what}@"))) {
-            // a worker died around a post: it may have arrived
-            let oldest = oldest.parse().unwrap_or_default();
-            match self.count("conversations.history", self.slack.find(channel, thread, &mark, oldest).await) {
-                Ok(Some(posted)) => return Ok(Some((posted, false))),
-                Ok(None) => {}
-                Err(error @ (SlackError::RateLimited { .. } | SlackError::Retry { .. })) => {
-                    return Err(self.halt(channel, error).await?);
-                }
-                // can't look (a missing scope, say): a doubled message is better than none
-                Err(error) => tracing::warn!(incident = %claim.incident, %error, "can't look for an earlier message"),
-            }
-        }
-        self.turn(channel).await?;
-        let now = self.engine.store.now().await?;
-        self.note(claim, sync, &[("posting", &format!("{what}@{}", now.0))]).await?;
-        let result = self.count("chat.postMessage", self.slack.post(channel, thread, message, &mark).await);
-        let result = match result {
-            Err(SlackError::Message { code }) => {
-                tracing::error!(incident = %claim.incident, what, code, "slack refuses the blocks for good: sent as plain text");
-                self.turn(channel).await?;
-                let text = render::plain(message);
-                self.count("chat.postMessage", self.slack.post_plain(channel, thread, &text, &mark).await)
-            }
-            other => other,
-        };
-        match result {
-            Ok(posted) => Ok(Some((posted, true))),
-            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => {
-                tracing::error!(incident = %claim.incident, what, channel, %error, "slack refuses a message for good");
-                Ok(None)
-            }
-            Err(error) => Err(self.halt(channel, error).await?),
-        }
-    }
-
-    async fn reply(
-        &self,
-        claim: &Claim,
-        sync: &mut Sync,
-        view: &View<'_>,
-        root: &Posted,
-        note: &Note,
-    ) -> Result<(), Halt> {
-        let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
-        let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
-        let message = render::reply(view, note, &lines);
-        let what = format!("reply-{}", note.seq);
-        let sent = self.post(claim, sync, &what, &root.channel, Some(&root.ts), &message).await?;
-        if sent.is_none() {
-            tracing::error!(incident = %claim.incident, note = note.seq, "a reply is given up; later ones go on");
-        }
-        self.note(claim, sync, &[("replied", &(note.seq + 1).to_string()), ("posting", "")]).await
     }
 
     /// The link to the thread, asked for once.
@@ -351,50 +283,6 @@ impl Announcer {
             }
             Err(_) => Ok(None), // the overview does without
         }
-    }
-
-    /// Waits for the channel's turn.
-    async fn turn(&self, channel: &str) -> Result<(), Halt> {
-        let start = Instant::now();
-        while let Some(wait) = self.engine.store.pace(&self.slack.known_id(channel), PACE).await? {
-            if start.elapsed() + wait > PATIENCE {
-                return Err(Halt::Later(wait));
-            }
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
-    }
-
-    /// What an error that may pass means for the rest.
-    async fn halt(&self, channel: &str, error: SlackError) -> Result<Halt, StoreError> {
-        match error {
-            SlackError::RateLimited { retry_after } => {
-                self.engine.store.hold_channel(&self.slack.known_id(channel), retry_after).await?;
-                Ok(Halt::Later(retry_after))
-            }
-            error => {
-                tracing::warn!(%error, "slack does not take messages; they wait");
-                Ok(Halt::Down)
-            }
-        }
-    }
-
-    async fn note(&self, claim: &Claim, sync: &mut Sync, fields: &[(&str, &str)]) -> Result<(), Halt> {
-        if !self.engine.store.note(claim, fields).await? {
-            return Err(Halt::Lost);
-        }
-        for (field, value) in fields {
-            sync.0.insert((*field).to_owned(), (*value).to_owned());
-            if value.is_empty() {
-                sync.0.remove(*field);
-            }
-        }
-        Ok(())
-    }
-
-    fn count<T>(&self, method: &'static str, result: Result<T, SlackError>) -> Result<T, SlackError> {
-        self.engine.metrics.slack_request(method, result.as_ref().err().map_or("ok", SlackError::kind));
-        result
     }
 
     /// Resolves the user groups that may decide, so that a click need not wait for Slack.
@@ -463,14 +351,6 @@ impl Announcer {
             }
         }
     }
-}
-
-/// Tells whether a message reads differently from what was sent.
-fn digest(message: &Message) -> String {
-    let mut hasher = DefaultHasher::new();
-    message.text.hash(&mut hasher);
-    serde_json::to_string(&message.blocks).unwrap_or_default().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }
 
 fn log_line(entry: &LoggedChange) -> LogLine<'_> {

@@ -64,6 +64,27 @@ pub struct Posted {
     pub ts: String,
 }
 
+/// Where a message is to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its id, or `#name`.
+    pub channel: &'a str,
+    /// The root of the thread in it.
+    pub thread: Option<&'a str>,
+    /// A reply that the channel shows as well.
+    pub broadcast: bool,
+}
+
+impl<'a> Place<'a> {
+    pub fn channel(channel: &'a str) -> Self {
+        Self { channel, thread: None, broadcast: false }
+    }
+
+    pub fn thread(channel: &'a str, root: &'a str) -> Self {
+        Self { thread: Some(root), ..Self::channel(channel) }
+    }
+}
+
 /// Metadata by which a message of ours is found again. People do not see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -94,40 +115,27 @@ impl Slack {
         Ok(Some(Self { bot, app: Api::of_app(config)?, ids: Mutex::default() }))
     }
 
-    /// Posts to a channel (id or `#name`), or to the thread of the message `thread` in it.
-    ///
     /// After [`SlackError::Retry`] the message may have arrived all the same: [`find`](Self::find) tells.
-    pub async fn post(
-        &self,
-        channel: &str,
-        thread: Option<&str>,
-        message: &Message,
-        mark: &Mark,
-    ) -> Result<Posted, SlackError> {
+    pub async fn post(&self, place: Place<'_>, message: &Message, mark: &Mark) -> Result<Posted, SlackError> {
         let blocks = (!message.blocks.is_empty()).then(|| message.blocks.clone());
-        self.post_content(channel, thread, content(&message.text, blocks), mark).await
+        self.post_content(place, content(&message.text, blocks), mark).await
     }
 
     /// As [`post`](Self::post), but without blocks. The text is mrkdwn: what comes from outside must be escaped.
-    pub async fn post_plain(
-        &self,
-        channel: &str,
-        thread: Option<&str>,
-        text: &str,
-        mark: &Mark,
-    ) -> Result<Posted, SlackError> {
-        self.post_content(channel, thread, content(text, None), mark).await
+    pub async fn post_plain(&self, place: Place<'_>, text: &str, mark: &Mark) -> Result<Posted, SlackError> {
+        self.post_content(place, content(text, None), mark).await
     }
 
     async fn post_content(
         &self,
-        channel: &str,
-        thread: Option<&str>,
+        place: Place<'_>,
         content: SlackMessageContent,
         mark: &Mark,
     ) -> Result<Posted, SlackError> {
+        let Place { channel, thread, broadcast } = place;
         let request = SlackApiChatPostMessageRequest::new(channel.into(), content.with_metadata(mark.metadata()))
             .opt_thread_ts(thread.map(Into::into))
+            .opt_reply_broadcast(broadcast.then_some(true))
             .with_unfurl_links(false)
             .with_unfurl_media(false);
         let posted: Address = self.bot.post("chat.postMessage", &request).await?;

@@ -145,6 +145,7 @@ const KNOWN: &[&str] = &[
     "decided_by",
     "ask",
     "escalations",
+    "unheard",
     "alerts",
     "notes",
     "starts_at",
@@ -470,6 +471,8 @@ struct IncidentRecord {
     ask: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     escalations: u32,
+    #[serde(default, skip_serializing_if = "is_false")]
+    unheard: bool,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]

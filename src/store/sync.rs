@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Pipeline;
 
-use super::schedule::Claim;
+use super::schedule::{Claim, LEASE};
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{IncidentId, Timestamp};
 
@@ -27,10 +27,12 @@ impl Store {
         Ok(Sync(self.link.read(&command).await?))
     }
 
-    /// Notes `fields` (empty text removes one); false if the claim was lost and another worker goes on.
+    /// Notes `fields` (empty text removes one) and renews the lease; false if it was lost and another worker goes on.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
-        let mut call = self.scripts.sync.call(&[self.keys.tokens(), self.keys.sync(&claim.incident)]);
+        let mut call =
+            self.scripts.sync.call(&[self.keys.tokens(), self.keys.sync(&claim.incident), self.keys.leased()]);
         call.cmd.arg(&claim.member).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
+        call.cmd.arg(millis(LEASE)).arg(self.clock.ahead());
         for (field, value) in fields {
             call.cmd.arg(field).arg(value);
         }

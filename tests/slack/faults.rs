@@ -113,7 +113,9 @@ async fn a_channel_that_is_not_there_or_archived_falls_back_to_the_one_of_all_in
 #[tokio::test]
 async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Result<()> {
     let workspace = Workspace::start().await?;
-    workspace.thread(alert("p", "v2", "high")).await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "medium")]).await?;
+    workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     workspace.slack.inject(Fault::error("channel_not_found").in_channel(ON_CALL));
     workspace.decide("investigate", "omar").await?;
@@ -121,6 +123,10 @@ async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Re
         root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar investigates")
     });
     let moved = moved.await?;
+    let replies = workspace.replies(&moved, 3).await?;
+    for (reply, said) in replies.iter().zip(["(medium)", "omar investigates", "does not show this in #on-call"]) {
+        assert!(reply.contains(said), "who comes here knows nothing yet: {replies:#?}");
+    }
     workspace.click(MAYA, &moved, "approve").await?;
     workspace.serves("v1").await?;
     workspace.quiet().await

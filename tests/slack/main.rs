@@ -5,10 +5,15 @@ mod common;
 mod kit;
 
 mod approvers;
+mod backlog;
+mod calls;
 mod decide;
 mod faults;
+mod figures;
+mod killed;
 mod late;
 mod outage;
+mod pages;
 mod refused;
 mod sockets;
 mod time;

@@ -46,18 +46,102 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
         let all = ["first", "second", "worst"].map(|prompt| root_of(slack, ON_CALL, prompt));
         let overviews = ["first", "second", "worst"].iter().all(|prompt| root_of(slack, INCIDENTS, prompt).is_some());
         let [Some(first), Some(second), Some(worst)] = all else { return None };
-        (overviews && slack.replies(&first).len() == 4).then_some((first, second, worst))
+        (overviews && slack.replies(&first).len() == 5).then_some((first, second, worst))
     };
     let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
     assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 3));
-    let replies = workspace.replies(&first, 4).await?;
-    for (reply, said) in
-        replies.iter().zip(["(high)", "nobody decided in time", "maya investigates", "maya rolled v2 back to v1"])
-    {
+    let replies = workspace.replies(&first, 5).await?;
+    for (reply, said) in replies.iter().zip([
+        "(high)",
+        "a person decides",
+        "nobody decided in time",
+        "maya investigates",
+        "maya rolled v2 back to v1",
+    ]) {
         assert!(reply.contains(said), "{said} in {replies:#?}");
+    }
+    Ok(())
+}
+
+/// Waits until all that is due by now has happened.
+async fn settled(workspace: &Workspace) -> Result<()> {
+    prompt_rollback_testkit::eventually("nothing is due", SOON, async || {
+        let now = workspace.receiver.app.engine.store.now().await.ok()?.0.to_string();
+        let mut left: Vec<String> =
+            workspace.redis.cmd(&["ZRANGEBYSCORE", "{prompts}:due", "-inf", &now]).await.ok()?;
+        left.extend(workspace.redis.cmd::<Vec<String>>(&["ZRANGE", "{prompts}:leased", "0", "-1"]).await.ok()?);
+        left.iter().all(|member| !member.ends_with("|act")).then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_been_there() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let prompts = ["watched", "asked", "worst", "over"];
+    for prompt in prompts {
+        workspace.ship(prompt).await?;
+    }
+    let incident = async |prompt: &str| -> Result<serde_json::Value> {
+        let all = workspace.get("/api/incidents").await?["incidents"].as_array().cloned().unwrap_or_default();
+        let id = all.iter().find(|one| one["prompt"] == prompt).context("an incident")?["id"].clone();
+        workspace.get(&format!("/api/incidents/{}", id.as_str().unwrap_or_default())).await
+    };
+    let decide = async |prompt: &str, decision: &str| -> Result<()> {
+        let path = format!("/api/incidents/{}/decide", incident(prompt).await?["id"].as_str().unwrap_or_default());
+        let (status, answer) =
+            workspace.post(&path, serde_json::json!({"decision": decision, "operator": "maya"})).await?;
+        anyhow::ensure!(status == 200, "{answer}");
+        Ok(())
+    };
+    workspace.slack.inject(Fault::status(503));
+    workspace.receiver.outcomes(&[alert("watched", "v2", "medium"), alert("asked", "v2", "high")]).await?;
+    for step in 1..=12 {
+        workspace.receiver.clock.advance(Duration::from_secs(300));
+        settled(&workspace).await?;
+        match step {
+            2 => workspace.receiver.outcomes(&[alert("watched", "v2", "high")]).await.map(drop)?,
+            3 => workspace.receiver.outcomes(&[alert("over", "v2", "high")]).await.map(drop)?,
+            5 => decide("over", "investigate").await?,
+            7 => decide("over", "dismiss").await?,
+            8 => workspace.receiver.outcomes(&[critical("worst")]).await.map(drop)?,
+            10 => decide("asked", "approve").await?,
+            _ => {}
+        }
+    }
+    assert!(workspace.slack.roots(ON_CALL).is_empty());
+    workspace.slack.heal();
+    let all =
+        |slack: &Slack| prompts.into_iter().map(|prompt| root_of(slack, ON_CALL, prompt)).collect::<Option<Vec<_>>>();
+    let roots = workspace.slack.wait_for("all roots", SLACK_SOON * 2, all).await?;
+    workspace.quiet().await?;
+    for (prompt, root) in prompts.iter().zip(&roots) {
+        let incident = incident(prompt).await?;
+        let events = incident["events"].as_array().context("events")?;
+        let replies: Vec<_> = workspace.slack.replies(root).iter().map(Message::visible_text).collect();
+        assert_eq!(replies.len(), events.len() - 1, "{prompt}: {replies:#?}");
+        for (reply, event) in replies.iter().zip(&events[1..]) {
+            assert!(reply.contains(event["text"].as_str().context("text")?), "{prompt}: {event} in {reply}");
+        }
+        assert_eq!(
+            workspace.slack.message(ON_CALL, &root.ts).context("a root")?.edited,
+            None,
+            "{prompt}: right at once"
+        );
+        assert!(root_of(&workspace.slack, INCIDENTS, prompt).is_some(), "{prompt}");
+    }
+    let [watched, asked, worst, over] = &roots[..] else { anyhow::bail!("four roots") };
+    assert!([watched, asked, over].iter().all(|root| worst.ts < root.ts), "the worst one first");
+    for (root, says) in [
+        (watched, "Decision overdue"),
+        (asked, "maya approved"),
+        (worst, "Rolled back automatically"),
+        (over, "maya dismissed this"),
+    ] {
+        assert!(root.visible_text().contains(says), "{says}: {}", root.visible_text());
     }
     Ok(())
 }

@@ -76,6 +76,23 @@ async fn a_wake_up_that_comes_during_the_work_waits_for_its_end() -> Result<()> 
 }
 
 #[tokio::test]
+async fn whoever_notes_progress_keeps_the_lease() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    let claim = kit.claim("a").await?.expect("due");
+    for _ in 0..3 {
+        kit.clock.advance(LEASE - Duration::from_secs(1));
+        assert!(kit.store.note(&claim, &[("replied", "1")]).await?);
+        assert_eq!(kit.claim("b").await?, None);
+    }
+    kit.clock.advance(LEASE);
+    let other = kit.claim("b").await?.expect("it expired");
+    assert!(!kit.store.note(&claim, &[]).await?, "lost");
+    assert_eq!(kit.store.finish(&other, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
 async fn an_expired_lease_goes_to_another_worker_and_the_first_can_do_no_harm() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, -10).await?;

@@ -247,6 +247,7 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         decided_by: None,
         ask: 0,
         escalations: 0,
+        unheard: false,
         alerts: vec![AlertRecord::new(alert, now)],
         notes: Vec::new(),
     };
@@ -274,6 +275,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
     let held = draft.guard(version);
+    let heard = draft.heard_of(id);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
@@ -297,7 +299,6 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
             return Some(Acted::Asked);
         }
     }
-    let limit = now.plus(strongest.time_limit);
     match strongest.action {
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
@@ -314,11 +315,11 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
             (held, _) => {
                 let held = held?; // no target is a guard of its own
                 let guard = held.guard;
-                hold_until(incident, held, limit, other, now);
+                hold_by(incident, now, held, other, heard);
                 return Some(Acted::Held(guard));
             }
         },
-        Action::Page | Action::Recommend => ask(incident, limit, other),
+        Action::Page | Action::Recommend => ask(incident, now, other, heard),
         Action::Observe => {
             if incident.phase == Phase::Observing && incident.deadline.is_none() {
                 // reopened: the clock of the observation goes on
@@ -329,22 +330,23 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     Some(Acted::Asked)
 }
 
-fn hold_until(incident: &mut Incident, held: Held, limit: super::Timestamp, other: bool, now: super::Timestamp) {
+fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
     let guard = held.guard;
     let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
     if other_guard {
         incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
     }
     incident.held = Some(held);
-    ask(incident, limit, other || other_guard);
+    ask(incident, now, changed || other_guard, heard);
 }
 
 /// Asks a person instead of rolling back.
 pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
     let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
-    let limit = now.plus(incident.time_limit);
-    hold_until(incident, held, limit, true, now);
+    let heard = draft.heard_of(id);
+    if let Some(incident) = draft.incident(id) {
+        hold_by(incident, now, held, true, heard);
+    }
 }
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
@@ -366,12 +368,16 @@ fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) 
     None
 }
 
-/// Asks the decider, by `limit` at the latest; a deadline that runs already only moves earlier.
-fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
+/// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
+/// people have had of this incident, if they had any.
+fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
     let waiting = incident.phase == Phase::AwaitingDecision;
+    let limit = now.plus(incident.time_limit);
     if changed || !waiting {
         incident.ask += 1;
-        incident.escalations = 0;
+        // a page goes on until someone decides, also when it gets worse
+        incident.escalations = if waiting { incident.escalations.min(1) } else { 0 };
+        call(incident, now, heard);
     }
     incident.deadline = match incident.deadline {
         Some(deadline) if waiting => Some(deadline.min(limit)),
@@ -380,6 +386,21 @@ fn ask(incident: &mut Incident, limit: super::Timestamp, changed: bool) {
         _ => Some(limit),
     };
     incident.phase = Phase::AwaitingDecision;
+}
+
+/// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
+fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
+    let Some(heard) = heard else { return };
+    let calls = |kind| matches!(kind, NoteKind::Held | NoteKind::Reopened);
+    if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
+        return;
+    }
+    let text = match incident.phase {
+        Phase::AwaitingDecision => "the question has changed: please look again",
+        Phase::Investigating => "worse than what is under investigation: asked again",
+        _ => "no longer just observed: a person decides",
+    };
+    incident.note(now, NoteKind::Asked, text);
 }
 
 fn why(alert: &AlertRecord) -> String {

@@ -8,6 +8,7 @@ mod confirm;
 mod listed;
 mod person;
 mod timer;
+mod unheard;
 mod verify;
 
 #[cfg(test)]
@@ -85,6 +86,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
         Event::Checked(check) => verify::checked(&mut draft, check),
+        Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
         Event::Look => Answer::Noted,
     };
     draft.finish(answer)
@@ -288,6 +290,12 @@ impl<'a> Draft<'a> {
         self.state.incidents.iter_mut().find(|i| i.id == *id)
     }
 
+    /// The last note of an incident before this event; `None` if the event opens it.
+    fn heard_of(&self, id: &IncidentId) -> Option<u32> {
+        let before = self.snapshot.state.incidents.iter().find(|i| i.id == *id)?;
+        before.notes.last().map(|note| note.seq)
+    }
+
     /// What speaks against rolling `from` back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
         let (policy, now) = (self.policy, self.now);
@@ -402,12 +410,11 @@ impl<'a> Draft<'a> {
         let wakes = incidents
             .iter()
             .filter_map(|w| {
-                // a page ends at once, not when it would have been repeated; the one page of an unverified rollback
-                // must not be lost with the worker that closes it
-                let paged = before(&w.incident.id).is_some_and(Incident::pages);
+                // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
+                // be lost with the worker that closes it
+                let turned = before(&w.incident.id).is_some_and(Incident::pages) != w.incident.pages();
                 let unverified = w.incident.phase == Phase::Unverified && w.was != Some(Phase::Unverified);
-                let ended = (paged && !w.incident.pages()) || unverified;
-                let at = if ended { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
+                let at = if turned || unverified { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
             .collect();

@@ -150,6 +150,7 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
         decided_by: None,
         ask: 0,
         escalations: 0,
+        unheard: false,
         alerts: Vec::new(),
         notes: Vec::new(),
     };

@@ -25,6 +25,7 @@ const OF_CHANNEL: &[&str] = &[
     "channel_not_found",
     "channel_type_not_supported",
     "is_archived",
+    "is_inactive",
     "messages_tab_disabled",
     "method_not_supported_for_channel_type",
     "not_in_channel",

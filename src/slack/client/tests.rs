@@ -43,10 +43,10 @@ fn mark(what: &str) -> Mark {
 async fn a_message_is_posted_answered_and_edited() {
     let workspace = workspace();
     let slack = client(&workspace);
-    let root = slack.post("#on-call", None, &message("v2 fails"), &mark("root")).await.expect("posted");
+    let root = slack.post(Place::channel("#on-call"), &message("v2 fails"), &mark("root")).await.expect("posted");
     assert_eq!(root.channel, "C1", "the id, though a name was given");
-    slack.post("C1", Some(&root.ts), &message("worse"), &mark("reply-1")).await.expect("posted");
-    slack.post_plain("on-call", Some(&root.ts), "plain", &mark("reply-2")).await.expect("posted");
+    slack.post(Place::thread("C1", &root.ts), &message("worse"), &mark("reply-1")).await.expect("posted");
+    slack.post_plain(Place::thread("on-call", &root.ts), "plain", &mark("reply-2")).await.expect("posted");
     slack.update(&root.channel, &root.ts, &message("v2 was rolled back")).await.expect("updated");
 
     let shown = workspace.roots("C1").remove(0);
@@ -66,10 +66,23 @@ async fn a_message_is_posted_answered_and_edited() {
 }
 
 #[tokio::test]
+async fn a_reply_is_shown_in_the_channel_only_if_asked_for() {
+    let workspace = workspace();
+    let (slack, before) = (client(&workspace), jiff::Timestamp::now().as_millisecond());
+    let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
+    for (broadcast, what) in [(false, "reply-1"), (true, "reply-2")] {
+        let place = Place { broadcast, ..Place::thread("C1", &root.ts) };
+        let reply = slack.post(place, &message("overdue"), &mark(what)).await.expect("posted");
+        assert_eq!(workspace.message("C1", &reply.ts).expect("kept").broadcast, broadcast);
+        assert_eq!(slack.find("C1", Some(&root.ts), &mark(what), before).await, Ok(Some(reply)));
+    }
+}
+
+#[tokio::test]
 async fn one_person_is_told() {
     let workspace = workspace();
     let slack = client(&workspace);
-    let root = slack.post("C1", None, &message("v2 fails"), &mark("root")).await.expect("posted");
+    let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
     slack.tell("C1", Some(&root.ts), "U1", "only approvers may").await.expect("told");
     let whisper = workspace.ephemeral("U1").remove(0);
     assert_eq!((whisper.text.as_str(), whisper.thread_ts), ("only approvers may", Some(root.ts)));
@@ -80,11 +93,11 @@ async fn a_message_is_found_by_its_mark() {
     let workspace = workspace();
     let slack = client(&workspace);
     let now = jiff::Timestamp::now().as_millisecond();
-    let root = slack.post("#on-call", None, &message("v2 fails"), &mark("root")).await.expect("posted");
-    let reply = slack.post("C1", Some(&root.ts), &message("worse"), &mark("reply-1")).await.expect("posted");
+    let root = slack.post(Place::channel("#on-call"), &message("v2 fails"), &mark("root")).await.expect("posted");
+    let reply = slack.post(Place::thread("C1", &root.ts), &message("worse"), &mark("reply-1")).await.expect("posted");
     // more than fit on a page, so that the older ones are on a later one
     for n in 0..210 {
-        slack.post_plain("C1", None, "chatter", &mark(&format!("other-{n}"))).await.expect("posted");
+        slack.post_plain(Place::channel("C1"), "chatter", &mark(&format!("other-{n}"))).await.expect("posted");
     }
     let fresh = client(&workspace); // as after a crash: knows no ids
     assert_eq!(fresh.find("#on-call", None, &mark("root"), now).await, Ok(Some(root.clone())));
@@ -123,7 +136,7 @@ async fn each_fault_has_one_meaning() {
     ] {
         workspace.heal();
         workspace.inject(fault.clone());
-        let post = slack.post("C1", None, &message("v2 fails"), &mark("root")).await.expect_err("a fault");
+        let post = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect_err("a fault");
         assert_eq!(post.kind(), kind, "{fault:?}");
         let update = slack.update("C1", "1700000000.000100", &message("x")).await.expect_err("a fault");
         assert_eq!(update.kind(), kind, "{fault:?}");
@@ -141,7 +154,7 @@ async fn each_fault_has_one_meaning() {
         drop(workspace);
         url
     };
-    let error = slack.post("C1", None, &message("x"), &mark("root")).await.expect_err("nobody listens");
+    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("nobody listens");
     assert!(matches!(error, SlackError::Retry { .. }), "{error:?} at {workspace_gone}");
 }
 
@@ -151,7 +164,7 @@ async fn a_lost_answer_leaves_a_message_that_is_found() {
     let slack = client(&workspace);
     workspace.inject(Fault::lose_reply().on("chat.postMessage").times(1));
     let before = jiff::Timestamp::now().as_millisecond();
-    let error = slack.post("#on-call", None, &message("v2 fails"), &mark("root")).await.expect_err("lost");
+    let error = slack.post(Place::channel("#on-call"), &message("v2 fails"), &mark("root")).await.expect_err("lost");
     assert_eq!(error.kind(), "retry");
     let found = slack.find("#on-call", None, &mark("root"), before).await.expect("looked").expect("found");
     let roots = workspace.roots("C1");
@@ -164,7 +177,7 @@ async fn a_hanging_slack_is_given_up() {
     let slack = client(&workspace);
     workspace.inject(Fault::hang(Duration::from_secs(60)));
     let start = Instant::now();
-    let error = slack.post("C1", None, &message("x"), &mark("root")).await.expect_err("it hangs");
+    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("it hangs");
     assert_eq!(error, SlackError::retry("chat.postMessage", "no answer within 10 s"));
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
@@ -174,7 +187,10 @@ async fn the_doubles_own_checks() {
     let workspace = workspace();
     workspace.change_channel("C2", |channel| channel.bot_is_member = false).expect("changed");
     let slack = client(&workspace);
-    let kind = async |channel: &str, message: &Message| match slack.post(channel, None, message, &mark("root")).await {
+    let kind = async |channel: &str, message: &Message| match slack
+        .post(Place::channel(channel), message, &mark("root"))
+        .await
+    {
         Ok(_) => "ok",
         Err(error) => error.kind(),
     };

@@ -16,7 +16,7 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, action};
-pub use reply::{LogLine, reply};
+pub use reply::{LogLine, call, calls_channel, reply};
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;

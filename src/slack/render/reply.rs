@@ -2,7 +2,7 @@
 
 use slack_morphism::prelude::SlackBlock;
 
-use super::text::{Markup, escape, fit};
+use super::text::{Address, Markup, escape, fit};
 use super::{Message, View, aside, began, links, others, ours, ranked, waits};
 use crate::decision::Incident;
 use crate::decision::incident::{Note, NoteKind};
@@ -25,20 +25,45 @@ pub struct LogLine<'a> {
 /// `note` as a reply. `log` holds the newest entries first and is told with the note of an investigation only.
 pub fn reply(view: &View<'_>, note: &Note, log: &[LogLine<'_>]) -> Message {
     let incident = view.incident;
-    let said = Some(fit(&note.text, 2_000)).filter(|text| !text.is_empty());
-    let said = said.unwrap_or_else(|| note.kind.as_str().to_owned());
-    let mut blocks: Vec<SlackBlock> = others(format!("{} {said}", sign(note.kind))).into_iter().collect();
-    if let Some(mention) = view.mention.filter(|_| calls(incident, note)) {
-        let Incident { prompt, version, .. } = incident;
-        let asks = Markup::default().mention(Some(mention)).and(" please decide about ");
-        blocks.push(ours(asks.code(prompt.as_str()).and(" ").code(version.as_str())));
+    let mut blocks = said(note);
+    if view.mention.is_some() && calls(incident, note) {
+        blocks.push(asks(view));
     }
     if note.kind == NoteKind::Decided {
         blocks.extend(where_to_look(incident, log));
     }
-    blocks.extend(aside(vec![when(incident, note)]));
-    let text = escape(&fit(&format!("{} {}: {said}", incident.prompt, incident.version), 3_000));
-    Message { text, blocks }
+    finished(view, note, blocks)
+}
+
+/// An escalation, as the channel where the thread is not hears of it: no buttons, but the way to them.
+pub fn call(view: &View<'_>, note: &Note, thread: Option<&str>) -> Message {
+    let mut blocks = said(note);
+    blocks.push(asks(view));
+    if let Some(address) = thread.and_then(Address::parse) {
+        blocks.push(ours(Markup::default().link("Decide in the thread", &address)));
+    }
+    finished(view, note, blocks)
+}
+
+fn text_of(note: &Note) -> String {
+    let text = Some(fit(&note.text, 2_000)).filter(|text| !text.is_empty());
+    text.unwrap_or_else(|| note.kind.as_str().to_owned())
+}
+
+fn said(note: &Note) -> Vec<SlackBlock> {
+    others(format!("{} {}", sign(note.kind), text_of(note))).into_iter().collect()
+}
+
+fn asks(view: &View<'_>) -> SlackBlock {
+    let Incident { prompt, version, .. } = view.incident;
+    let asks = Markup::default().mention(view.mention).and(" please decide about ");
+    ours(asks.code(prompt.as_str()).and(" ").code(version.as_str()))
+}
+
+fn finished(view: &View<'_>, note: &Note, mut blocks: Vec<SlackBlock>) -> Message {
+    let Incident { prompt, version, .. } = view.incident;
+    blocks.extend(aside(vec![when(view.incident, note)]));
+    Message { text: escape(&fit(&format!("{prompt} {version}: {}", text_of(note)), 3_000)), blocks }
 }
 
 fn sign(kind: NoteKind) -> &'static str {
@@ -56,11 +81,16 @@ fn sign(kind: NoteKind) -> &'static str {
     }
 }
 
-/// A changed root calls nobody, so the reply does. Only while there is something to decide: after an outage of Slack
-/// old notes are told late.
+/// A changed root calls nobody, so the reply does. Only while there is something to decide, and only the last one: after
+/// an outage of Slack old notes are told late.
 fn calls(incident: &Incident, note: &Note) -> bool {
-    let asks = matches!(note.kind, NoteKind::Held | NoteKind::Asked | NoteKind::Escalated | NoteKind::Reopened);
-    asks && waits(incident)
+    let asks = |kind| matches!(kind, NoteKind::Held | NoteKind::Asked | NoteKind::Escalated | NoteKind::Reopened);
+    asks(note.kind) && waits(incident) && !incident.notes.iter().any(|later| later.seq > note.seq && asks(later.kind))
+}
+
+/// Those who do not follow the thread must notice as well.
+pub fn calls_channel(incident: &Incident, note: &Note) -> bool {
+    note.kind == NoteKind::Escalated && calls(incident, note)
 }
 
 fn when(incident: &Incident, note: &Note) -> Markup {

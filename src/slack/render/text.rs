@@ -9,6 +9,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use slack_morphism::prelude::{SlackBlockMarkDownText, SlackBlockPlainText};
 
+use crate::config::Decider;
 use crate::decision::Timestamp;
 use crate::decision::time::spoken;
 
@@ -16,8 +17,6 @@ use crate::decision::time::spoken;
 const MAX_URL: usize = 2_000;
 /// Longest name in a code span.
 const MAX_CODE: usize = 200;
-/// Some thirty people; no more fits beside the rest.
-const MAX_MENTION: usize = 500;
 /// What would end a link's address before its end.
 const IN_URL: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'|').add(b'`');
 
@@ -61,7 +60,7 @@ impl Markup {
 
     /// Calls someone. The only way to do so; `mention` comes from the config.
     pub fn mention(mut self, mention: Option<&str>) -> Self {
-        if let Some(mention) = mention.filter(|mention| mention.len() <= MAX_MENTION) {
+        if let Some(mention) = mention.filter(|mention| mention.len() <= Decider::MAX_MENTION) {
             self.0.push_str(mention);
         }
         self

@@ -1,7 +1,7 @@
 //! The double's own time, which a test may move.
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What the double takes for "now": timestamps, rate limits, signatures, the life of triggers and response URLs.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ enum Kind {
     Running(Duration),
     /// Stands still unless moved.
     Frozen(Duration),
+    /// Went by `from` at `since`, and goes so many times as fast as the machine's since then.
+    Fast { since: Instant, from: Duration, times: u32 },
 }
 
 impl Clock {
@@ -29,7 +31,14 @@ impl Clock {
         match &mut *self.lock() {
             Kind::Running(added) => *added += by,
             Kind::Frozen(at) => *at += by,
+            Kind::Fast { from, .. } => *from += by,
         }
+    }
+
+    /// From now on a second lasts so many times less: all limits hold as they are, and a test with many messages ends.
+    pub fn run_faster(&self, times: u32) {
+        let from = self.since_epoch();
+        *self.lock() = Kind::Fast { since: Instant::now(), from, times };
     }
 
     /// Now.
@@ -41,6 +50,7 @@ impl Clock {
         match &*self.lock() {
             Kind::Running(added) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + *added,
             Kind::Frozen(at) => *at,
+            Kind::Fast { since, from, times } => *from + since.elapsed() * *times,
         }
     }
 

@@ -202,6 +202,12 @@ impl Slack {
         self.runtime.spawn(async move { interact::over_http(&shared, body, &signature, at).await }).await?
     }
 
+    /// `X-Slack-Request-Timestamp` and `X-Slack-Signature` for a body that is sent now, by whatever means.
+    pub fn sign(&self, body: &str) -> (String, String) {
+        let seconds = self.shared.clock.since_epoch().as_secs();
+        (seconds.to_string(), interact::sign(self.signing_secret(), seconds, body))
+    }
+
     /// Sends any payload in an envelope over one of the sockets.
     pub async fn send_envelope(&self, payload: Value) -> Result<Delivery> {
         let shared = self.shared.clone();

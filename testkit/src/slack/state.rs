@@ -190,6 +190,9 @@ impl State {
                 shown["latest_reply"] = latest.clone().into();
             }
         }
+        if message.broadcast {
+            shown["subtype"] = "thread_broadcast".into();
+        }
         if !message.files.is_empty() {
             let files = message.files.iter().filter_map(|id| self.files.get(id));
             shown["files"] = files.map(|file| show_file(file, setup)).collect();

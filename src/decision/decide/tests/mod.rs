@@ -1,6 +1,7 @@
 //! Stories about one prompt: each test drives a [`World`] and reads what came out.
 
 mod alerts;
+mod calls;
 mod confirm;
 mod folded;
 mod guards;

@@ -76,6 +76,7 @@ fn waiting() -> Incident {
         decided_by: None,
         ask: 1,
         escalations: 0,
+        unheard: false,
         alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
         notes: Vec::new(),
     };
@@ -305,9 +306,40 @@ fn people_are_called_only_while_they_have_to_decide() {
         let waits = ["awaiting", "overdue", "escalated"].iter().any(|waiting| state.starts_with(waiting));
         assert_eq!(calls(&root(&view(&incident))), waits, "{state}");
         assert_eq!(calls(&overview(&view(&incident), None)), incident.pages(), "{state}");
-        assert_eq!(calls(&reply(&view(&incident), &note(NoteKind::Escalated), &[])), waits, "{state}");
-        assert!(!calls(&reply(&view(&incident), &note(NoteKind::Alert), &[])), "{state}");
+        let last = |kind| Note { seq: 9, ..note(kind) };
+        assert_eq!(calls(&reply(&view(&incident), &last(NoteKind::Escalated), &[])), waits, "{state}");
+        assert_eq!(calls_channel(&incident, &last(NoteKind::Escalated)), waits, "{state}");
+        assert!(!calls(&reply(&view(&incident), &last(NoteKind::Alert), &[])), "{state}");
+        assert!(!calls_channel(&incident, &last(NoteKind::Asked)), "{state}");
     }
+}
+
+#[test]
+fn of_several_calls_that_are_told_late_only_the_last_one_calls() {
+    let mut incident = Incident { escalations: 2, ..waiting() };
+    for times in 1..=2 {
+        incident.note(after(300 * times), NoteKind::Escalated, format!("escalation {times} of 4"));
+    }
+    incident.note(after(601), NoteKind::Alert, "PromptErrorRateHigh has ended");
+    let calling: Vec<_> = incident.notes.iter().filter(|note| calls_channel(&incident, note)).map(|n| n.seq).collect();
+    assert_eq!(calling, [2]);
+    let replies: Vec<_> = incident.notes.iter().map(|note| reply(&view(&incident), note, &[])).collect();
+    assert_eq!(
+        replies.iter().map(|reply| said(reply).contains(MENTION)).collect::<Vec<_>>(),
+        [false, false, true, false]
+    );
+}
+
+#[test]
+fn a_call_leads_to_the_thread_and_has_no_buttons() {
+    let incident = Incident { escalations: 1, ..waiting() };
+    let thread = "https://example.slack.com/archives/C024BE91L/p1795221492689000";
+    let message = call(&view(&incident), &note(NoteKind::Escalated), Some(thread));
+    snapshot("call", &message);
+    assert!(!said(&message).contains(r#""type":"actions""#));
+    let nobody = View { mention: None, ..view(&incident) };
+    let message = said(&call(&nobody, &note(NoteKind::Escalated), None));
+    assert!(message.contains("customer-support") && !message.contains("<!subteam"), "{message}");
 }
 
 #[test]

@@ -1,0 +1,14 @@
+//! What is asked can't be seen where people look.
+
+use super::super::incident::{IncidentId, NoteKind};
+use super::{Answer, Draft};
+
+/// Slack takes the question of `id` for good nowhere, or not in its decider's channel: whoever decides is paged instead.
+pub(super) fn page_instead(draft: &mut Draft<'_>, id: &IncidentId, why: &str) -> Answer {
+    let now = draft.now;
+    if let Some(incident) = draft.incident(id).filter(|i| i.phase.is_undecided() && !i.unheard) {
+        incident.unheard = true;
+        incident.note(now, NoteKind::Escalated, format!("{why}: paged instead"));
+    }
+    Answer::Noted
+}

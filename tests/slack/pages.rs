@@ -1,0 +1,104 @@
+//! Pages, in a real Alertmanager: raised when nobody decides or can see the question, and ended when it is decided.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::{Alertmanager, eventually};
+use serde_json::Value;
+
+use crate::common::{SOON, alert};
+use crate::kit::{INCIDENTS, MAYA, Workspace, slack};
+
+const QUIET_CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+
+/// The alert that pages, if it fires.
+async fn page(alertmanager: &Alertmanager) -> Option<Value> {
+    let path = "/api/v2/alerts?filter=alertname%3DPromptRollbackEscalation";
+    let answer = alertmanager.http().get(path).await.ok()?;
+    answer.json().ok()?.get(0).cloned()
+}
+
+async fn raised(alertmanager: &Alertmanager) -> Result<Value> {
+    eventually("a page", SOON, async || page(alertmanager).await).await
+}
+
+async fn ended(alertmanager: &Alertmanager) -> Result<()> {
+    let none = async || page(alertmanager).await.is_none().then_some(());
+    eventually("the page ends", SOON, none).await
+}
+
+async fn start(more: &[(&str, &str)]) -> Result<(Workspace, Alertmanager)> {
+    let alertmanager = Alertmanager::builder(QUIET_CONFIG).start()?;
+    let url = alertmanager.url();
+    let mut env = vec![("ALERTMANAGER__URLS", url.as_str())];
+    env.extend(more);
+    Ok((Workspace::with(slack()?, &env).await?, alertmanager))
+}
+
+#[tokio::test]
+async fn a_missed_deadline_pages_until_someone_decides() -> Result<()> {
+    let (workspace, alertmanager) = start(&[]).await?;
+    // Alertmanager's clock can't be moved with ours, so this one passes by itself
+    let mut soon = alert("p", "v2", "high");
+    soon["labels"]["time_limit"] = "1s".into();
+    let root = workspace.thread(soon).await?;
+    let fired = raised(&alertmanager).await?;
+    let labels = fired["labels"].as_object().context("labels")?;
+    let id = workspace.incident().await?["id"].clone();
+    for (name, value) in [("prompt", "p"), ("bad_version", "v2"), ("severity", "high"), ("decider", "on-call")] {
+        assert_eq!(labels[name], value, "{labels:?}");
+    }
+    assert_eq!((&labels["incident"], labels.get("version")), (&id, None), "no rule about a version inhibits it");
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await?;
+    ended(&alertmanager).await
+}
+
+#[tokio::test]
+async fn a_page_is_posted_again_before_it_would_end() -> Result<()> {
+    let (workspace, alertmanager) = start(&[]).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(300));
+    let ends = |page: &Value| page["endsAt"].as_str().unwrap_or_default().to_owned();
+    let mut before = ends(&raised(&alertmanager).await?);
+    for _ in 0..3 {
+        workspace.receiver.clock.advance(Duration::from_secs(61));
+        before = eventually("it lasts longer", SOON, async || {
+            let now = ends(&page(&alertmanager).await?);
+            (now > before).then_some(now)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deciders_channel_that_takes_nothing_pages_at_once_and_the_fallback_says_why() -> Result<()> {
+    let (workspace, alertmanager) = start(&[("DECIDERS__ON_CALL__CHANNEL", "#old")]).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    raised(&alertmanager).await?;
+    let root = workspace.root_in(INCIDENTS, "a root in the fallback", |root| !root.action_ids().is_empty()).await?;
+    let replies = workspace.replies(&root, 1).await?;
+    assert!(replies[0].contains("Slack does not show this in #old (the channel takes no messages: is_archived)"));
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.replies(&root).len(), 1, "said once");
+    workspace.click(MAYA, &root, "dismiss").await?;
+    ended(&alertmanager).await
+}
+
+#[tokio::test]
+async fn where_no_channel_takes_the_question_people_are_paged_and_nothing_is_tried_for_ever() -> Result<()> {
+    let more = [("DECIDERS__ON_CALL__CHANNEL", "#old"), ("SLACK__INCIDENT_CHANNEL", "#nowhere")];
+    let (workspace, alertmanager) = start(&more).await?;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    let page = raised(&alertmanager).await?;
+    let summary = page["annotations"]["summary"].as_str().unwrap_or_default();
+    ensure!(summary.contains("p v2 waits for on-call"), "{summary}");
+    workspace.quiet().await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let tries = workspace.slack.calls_of("chat.postMessage").len();
+    assert!(tries <= 3, "{tries} tries");
+    workspace.decide("approve", "maya").await?;
+    workspace.serves("v1").await?;
+    ended(&alertmanager).await
+}
