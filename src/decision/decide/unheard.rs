@@ -8,7 +8,7 @@ pub(super) fn page_instead(draft: &mut Draft<'_>, id: &IncidentId, why: &str) ->
     let now = draft.now;
     if let Some(incident) = draft.incident(id).filter(|i| i.phase.is_undecided() && !i.unheard) {
         incident.unheard = true;
-        incident.note(now, NoteKind::Escalated, format!("{why}: paged instead"));
+        incident.note(now, NoteKind::Escalated, format!("{why}, so this is an escalation"));
     }
     Answer::Noted
 }
