@@ -15,7 +15,7 @@
 //! | [`http`], [`reconciler`] | what comes in, what is due |
 //! | [`engine`], [`clicks`] | load → decide → commit; who may click |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
 
 pub mod alertmanager;
@@ -29,6 +29,7 @@ pub mod engine;
 pub mod http;
 pub mod metrics;
 pub mod outgoing;
+pub mod postmortem;
 pub mod prometheus;
 pub mod reconciler;
 pub mod slack;

@@ -197,6 +197,20 @@ Examples:
         receiver: Receiver,
     },
 
+    /// Draft an incident's post-mortem, as Markdown.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback postmortem 01KAJ4B8N4GZQ6V9C2M7T5R3XW > postmortem.md
+
+Timeline, durations, impact and what changed in the prompt are filled in as far as they are known;
+four questions are left for people.")]
+    Postmortem {
+        /// The incident, as `prompt-rollback incidents` shows it.
+        incident: String,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Answer an incident's question: roll back, look into it, dismiss it, or undo a rollback.
     #[command(after_help = "\
 Examples:

@@ -173,6 +173,13 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.list("/api/incidents", query, "incidents", limit).await?;
             show(&receiver, answer, |list| output::incidents(&list, color()))
         }
+        Command::Postmortem { incident, receiver } => {
+            let draft = connect(&receiver)?.text(&format!("/api/incidents/{}/postmortem", encode(&incident))).await?;
+            match receiver.format.output {
+                Output::Json => print_json(&json!({ "incident": incident, "markdown": draft })),
+                Output::Text => print(&draft.lines().map(|line| format!("{}\n", clean_line(line))).collect::<String>()),
+            }
+        }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
                 Decision::Approve => "approve",
@@ -209,6 +216,11 @@ async fn ask(command: Command) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// The text of a prompt may hold tabs.
+fn clean_line(line: &str) -> String {
+    line.split('\t').map(table::clean).collect::<Vec<_>>().join("\t")
 }
 
 fn connect(receiver: &Receiver) -> Result<Client, Failure> {

@@ -340,7 +340,7 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
     }
 }
 
-fn incident_id(text: &str) -> Result<IncidentId> {
+pub fn incident_id(text: &str) -> Result<IncidentId> {
     // a ULID; anything else can't name an incident and must not become part of a key
     if text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
         Ok(IncidentId(text.to_ascii_uppercase()))
@@ -349,7 +349,7 @@ fn incident_id(text: &str) -> Result<IncidentId> {
     }
 }
 
-fn no_incident(id: &IncidentId) -> Failure {
+pub fn no_incident(id: &IncidentId) -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, slack, webhook};
+use super::{Context, auth, postmortem, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -29,6 +29,7 @@ enum Route {
     Activate,
     Incidents,
     Incident,
+    Postmortem,
     Decide,
     Pause,
     Resume,
@@ -55,6 +56,7 @@ impl Routes {
             ("/api/prompts/{prompt}/activate", Route::Activate),
             ("/api/incidents", Route::Incidents),
             ("/api/incidents/{id}", Route::Incident),
+            ("/api/incidents/{id}/postmortem", Route::Postmortem),
             ("/api/incidents/{id}/decide", Route::Decide),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
@@ -162,6 +164,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Log => api::log(context, parameter, query).await,
         Route::Incidents => api::incidents(context, query).await,
         Route::Incident => api::incident(context, parameter).await,
+        Route::Postmortem => postmortem::postmortem(context, parameter).await,
         Route::Metrics => metrics(context).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

@@ -130,6 +130,11 @@ impl Keys {
         self.key("sync", &incident.0)
     }
 
+    /// What Prometheus said about an incident, as JSON.
+    pub fn samples(&self, incident: &IncidentId) -> String {
+        self.key("samples", &incident.0)
+    }
+
     /// Exists while a channel must not be posted to.
     pub fn pace(&self, channel: &str) -> String {
         self.key("pace", channel)

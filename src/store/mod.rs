@@ -4,6 +4,7 @@ pub mod keys;
 pub mod link;
 mod query;
 pub mod record;
+mod samples;
 pub mod schedule;
 mod script;
 mod selftest;

@@ -6,6 +6,7 @@ mod common;
 mod incidents;
 mod metrics;
 mod outside;
+mod postmortem;
 mod prompts;
 mod rollback;
 mod shutdown;

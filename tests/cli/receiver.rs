@@ -144,6 +144,16 @@ fn single_prompts_and_incidents_are_asked_for_by_name() {
 }
 
 #[test]
+fn a_postmortem_is_printed_as_it_is_but_for_what_moves_the_cursor() {
+    let markdown = "# Post-mortem\n\n```diff\n+\ttab\u{1b}[2J\n```\n";
+    let stub = Stub::with(vec![("GET /api/incidents/01KA/postmortem".into(), 200, markdown.into())]);
+    succeeds(&stub.run(&["postmortem", "01KA"]), "# Post-mortem\n\n```diff\n+\ttab\u{fffd}[2J\n```\n");
+    let json: Value = serde_json::from_str(&stdout(&stub.run(&["postmortem", "01KA", "--output", "json"]))).unwrap();
+    assert_eq!(json, json!({"incident": "01KA", "markdown": markdown.trim_end()}));
+    assert_eq!(stub.run(&["postmortem", "01KB"]).status.code(), Some(1));
+}
+
+#[test]
 fn refusals_are_told_in_the_receivers_words() {
     let error = |code: &str, message: &str| json!({"error": {"code": code, "message": message}});
     let stub = Stub::with(vec![

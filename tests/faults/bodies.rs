@@ -119,6 +119,7 @@ async fn a_body_far_over_the_limit_is_answered_before_it_breaks_off() -> Result<
 
 #[tokio::test]
 async fn without_the_right_token_nobody_gets_past() -> Result<()> {
+    const DRAFT: &str = "/api/incidents/01KAHJ3Y3W8Q0000000000000A/postmortem";
     let redis = crate::common::Redis::start()?;
     let env = [("SERVER__WEBHOOK_TOKEN", "hook-s3cret"), ("SERVER__API_TOKEN", "api-s3cret")];
     let receiver = crate::common::Receiver::ready(&redis.url(), &env).await?;
@@ -130,7 +131,9 @@ async fn without_the_right_token_nobody_gets_past() -> Result<()> {
         let answer = receiver.http.clone().token(wrong).post(WEBHOOK, body.clone()).await?;
         assert_eq!((answer.status, &answer.json()?["error"]["code"]), (401, &json!("unauthorized")), "{wrong}");
     }
-    for (path, token) in [("/api/prompts", "hook-s3cret"), ("/api/prompts/p", "x"), ("/api/incidents", "x")] {
+    for (path, token) in
+        [("/api/prompts", "hook-s3cret"), ("/api/prompts/p", "x"), ("/api/incidents", "x"), (DRAFT, "x")]
+    {
         assert_eq!(receiver.http.clone().token(token).get(path).await?.status, 401, "{path}");
         assert_eq!(receiver.http.get(path).await?.status, 401, "{path}");
     }

@@ -1,0 +1,253 @@
+//! The draft of a post-mortem, in Markdown.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::diff::diff;
+use super::samples::{Samples, Series};
+use super::text::{code, count, escaped, link, moment, took};
+use super::timeline::{deployment, timeline};
+use super::{Facts, chart, steps};
+use crate::decision::incident::{AlertRecord, Flip, NoteKind};
+use crate::decision::{FlipMode, Guard, Incident, Phase};
+
+const MAX_ALERTS: usize = 10;
+/// What would end an address in Markdown before its end, or be read as a part of it.
+const IN_DATA: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#').add(b'%').add(b'&').add(b'(').add(b')').add(b'\'');
+
+/// Deterministic: the same facts make the same text.
+pub fn draft(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let mut text =
+        format!("# Post-mortem: {} {}\n\n", escaped(incident.prompt.as_str()), escaped(incident.version.as_str()));
+    text.push_str(&format!("Draft for incident `{}`, severity {}. ", incident.id, incident.severity));
+    text.push_str("Measured facts are filled in; the questions at the end are for people.\n");
+    let picture = facts.samples.and_then(|samples| chart::svg(samples, incident.flip.as_ref().map(|f| f.at)).ok());
+    let mut section = |title: &str, body: String| text.push_str(&format!("\n## {title}\n\n{body}"));
+    section("Summary", summary(facts));
+    section("Impact", impact(facts, picture.is_some()));
+    section("Durations", steps::table(facts));
+    section("Decision", decision(incident));
+    section("After the rollback", after(facts));
+    section("Timeline", timeline(facts));
+    section("Alerts", alerts(incident));
+    section("What changed in the prompt", changes(facts));
+    section("Questions", questions(incident));
+    // last, for it is long; a reference keeps it out of the text
+    if let Some(svg) = picture {
+        let data = utf8_percent_encode(svg.trim_end(), IN_DATA);
+        text.push_str(&format!("\n[picture]: data:image/svg+xml;charset=utf-8,{data}\n"));
+    }
+    text
+}
+
+fn summary(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let mut text = match &incident.flip {
+        Some(flip) => rolled_back(incident, flip),
+        None => format!("`{}` of `{}` was not rolled back.", incident.version, incident.prompt),
+    };
+    text.push_str(&format!(" {}\n", outcome(facts)));
+    let trouble = escaped(incident.summary());
+    if !trouble.is_empty() {
+        text.push_str(&format!("\nReason: {trouble}\n"));
+    }
+    text
+}
+
+fn rolled_back(incident: &Incident, flip: &Flip) -> String {
+    let Flip { at, from, to, mode, operator } = flip;
+    let how = match mode {
+        FlipMode::Auto => "automatically".to_owned(),
+        FlipMode::Approved => format!("after {} approved it", escaped(operator)),
+        FlipMode::Manual => format!("by {}", escaped(operator)),
+    };
+    format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
+}
+
+fn outcome(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let by = incident.decided_by.as_deref().map_or("someone".to_owned(), escaped);
+    match (incident.phase, facts.recovered_at()) {
+        (Phase::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
+        (Phase::Recovered, None) => "It recovered.".to_owned(),
+        (Phase::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
+        (Phase::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
+        (Phase::Dismissed, _) => format!("It was dismissed by {by}."),
+        (Phase::Resolved, _) => "The alerts ended by themselves.".to_owned(),
+        (Phase::Superseded, _) => "Another version was put in service.".to_owned(),
+        (phase, _) => format!("The incident is still open ({phase}): this draft will change."),
+    }
+}
+
+fn impact(facts: &Facts<'_>, has_picture: bool) -> String {
+    let incident = facts.incident;
+    let Some(samples) = facts.samples else {
+        return format!("{}- Not measured: no samples of this incident were kept.\n", exposure(facts));
+    };
+    let mut text = exposure(facts);
+    let end = if facts.recovered_at().is_some() { "recovery" } else { "the end of what was measured" };
+    let span = format!("between the first bad sample and {end}");
+    match samples.bad_responses.and_then(count) {
+        Some(number) => text.push_str(&format!("- Bad responses of `{}` {span}: {number}.\n", incident.version)),
+        None => text.push_str(&format!("- The number of bad responses {span} could not be measured.\n")),
+    }
+    text.push_str(&extremes(samples));
+    if has_picture {
+        text.push_str(&format!("\n![{} of both versions around the rollback][picture]\n", escaped(&samples.label)));
+    }
+    text
+}
+
+/// How long the version was in service.
+fn exposure(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let (Some(entry), Some(flip)) = (deployment(facts), &incident.flip) else { return String::new() };
+    format!("- `{}` was in service for {} before the rollback.\n", incident.version, took(flip.at.since(entry.at)))
+}
+
+fn extremes(samples: &Samples) -> String {
+    let Samples { label, unit, threshold, .. } = samples;
+    let range = |series: &Series| {
+        let values = series.points().iter().filter_map(|(_, value)| *value);
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        match low <= high {
+            true => format!("from {} to {}", unit.format(low), unit.format(high)),
+            false => "no data".to_owned(),
+        }
+    };
+    let said: Vec<_> = samples.series().map(|s| format!("{}: {}", escaped(&s.version), range(s))).collect();
+    let mut text = format!("- Measured {}, {}", escaped(label), said.join("; "));
+    if let Some(threshold) = threshold.filter(|value| value.is_finite()) {
+        text.push_str(&format!(" (threshold {})", unit.format(threshold)));
+    }
+    format!("{text}.\n- Expression: {}\n", code(&samples.expression))
+}
+
+fn decision(incident: &Incident) -> String {
+    let text = match (&incident.flip, incident.decided_by.as_deref().map(escaped)) {
+        (Some(flip), _) if flip.mode == FlipMode::Auto => "The system decided, as the alert asked for.".to_owned(),
+        (Some(flip), _) if flip.mode == FlipMode::Manual => {
+            format!("{} started the rollback by hand.", escaped(&flip.operator))
+        }
+        (Some(flip), _) => format!("{} approved; asked was `{}`.", escaped(&flip.operator), escaped(&incident.decider)),
+        (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),
+        (None, None) if incident.phase.is_open() => {
+            format!("Nobody has decided yet; asked is `{}`.", escaped(&incident.decider))
+        }
+        (None, None) => "Nobody decided.".to_owned(),
+    };
+    let escalated = match incident.escalations {
+        0 => String::new(),
+        1 => " It was escalated once.".to_owned(),
+        times => format!(" It was escalated {times} times."),
+    };
+    format!("{text}{escalated}\n\n{}", guards(incident))
+}
+
+fn guards(incident: &Incident) -> String {
+    let told = incident.notes.iter().filter(|note| note.kind == NoteKind::Held);
+    let mut held: Vec<_> = told.map(|note| format!("- {} {}\n", moment(note.at), escaped(&note.text))).collect();
+    if let (true, Some(now)) = (held.is_empty(), &incident.held) {
+        held.push(format!("- held ({}): {}\n", now.guard.as_str(), escaped(&now.detail)));
+    }
+    let automatic = incident.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Auto);
+    match (held.is_empty(), automatic) {
+        (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
+        (true, true) => {
+            let all: Vec<_> = Guard::ALL.iter().map(|guard| format!("`{}`", guard.as_str())).collect();
+            format!("All guards let it pass: {}.\n", all.join(", "))
+        }
+        (true, false) => "Guards were not asked: no alert called for an automatic rollback.\n".to_owned(),
+    }
+}
+
+fn after(facts: &Facts<'_>) -> String {
+    if facts.incident.flip.is_none() {
+        return "Nothing was rolled back.\n".to_owned();
+    }
+    let Some(verified) = &facts.verification else {
+        return "No measurements after the rollback were kept.\n".to_owned();
+    };
+    let mut text = format!(
+        "{} checks were made, the last {} of them healthy. Last finding: {}\n",
+        verified.checks,
+        verified.healthy_in_a_row,
+        if verified.finding.is_empty() { "none".to_owned() } else { escaped(&verified.finding) }
+    );
+    if !verified.still_served_by.is_empty() {
+        let instances: Vec<_> = verified.still_served_by.iter().take(20).map(|instance| escaped(instance)).collect();
+        text.push_str(&format!("Instances that kept serving the bad version: {}\n", instances.join(", ")));
+    }
+    text
+}
+
+fn alerts(incident: &Incident) -> String {
+    if incident.alerts.is_empty() {
+        return "None: a person started this rollback.\n".to_owned();
+    }
+    let mut alerts: Vec<_> = incident.alerts.iter().collect();
+    alerts.sort_by_key(|alert| std::cmp::Reverse(alert.rank()));
+    let mut text: String = alerts.iter().take(MAX_ALERTS).map(|alert| describe(alert)).collect();
+    if alerts.len() > MAX_ALERTS {
+        text.push_str(&format!("- and {} more\n", alerts.len() - MAX_ALERTS));
+    }
+    text
+}
+
+fn describe(alert: &AlertRecord) -> String {
+    let AlertRecord { alertname, severity, action, decider, .. } = alert;
+    let limit = took(alert.time_limit);
+    let mut text =
+        format!("- {} ({severity}): {action}, decided by {}, time limit {limit}", escaped(alertname), escaped(decider));
+    for (name, value) in [("", &alert.summary), ("measured ", &alert.value), ("", &alert.description)] {
+        if !value.is_empty() {
+            text.push_str(&format!("\n  - {name}{}", escaped(value)));
+        }
+    }
+    for (name, url) in [("runbook", &alert.runbook_url), ("dashboard", &alert.dashboard_url)] {
+        if let Some(link) = link(url) {
+            text.push_str(&format!("\n  - {name}: {link}"));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn changes(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let bad = incident.version.as_str();
+    let flip = incident.flip.as_ref();
+    let Some(good) = flip.map(|flip| &flip.to).or(incident.target.as_ref()) else {
+        return format!("No version to compare `{bad}` with is known.\n");
+    };
+    match (facts.good_content, facts.bad_content) {
+        (Some(old), Some(new)) => diff((good.as_str(), old), (bad, new)),
+        (old, _) => {
+            let missing = match old {
+                None if facts.bad_content.is_none() => format!("`{good}` and of `{bad}`"),
+                None => format!("`{good}`"),
+                Some(_) => format!("`{bad}`"),
+            };
+            format!("Not known: the text of {missing} is not registered.\n")
+        }
+    }
+}
+
+fn questions(incident: &Incident) -> String {
+    let version = &incident.version;
+    let questions = [
+        format!("What changed in `{version}`, and why?"),
+        format!("Did `{version}` pass its A/B test, and on what traffic?"),
+        "Why was it not caught before it was in service?".to_owned(),
+        "How do we prevent this from happening again?".to_owned(),
+    ];
+    questions
+        .iter()
+        .enumerate()
+        .map(|(at, question)| format!("{}. **{question}**\n\n   _To be answered._\n\n", at + 1))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
+        + "\n"
+}

@@ -1,0 +1,78 @@
+//! What is left of an incident for people: a picture, and a draft to learn from.
+//!
+//! Pure: functions of the incident, the deployment log and the samples that were kept. The same facts make the same
+//! bytes. Texts from elsewhere are shown as they are, never read as markup: see [`text`].
+
+pub mod chart;
+mod diff;
+mod draft;
+pub mod samples;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod text;
+mod timeline;
+
+use std::time::Duration;
+
+pub use draft::draft;
+pub use samples::{Samples, Series, Unit};
+
+use crate::decision::incident::Incident;
+use crate::decision::{Phase, Timestamp};
+
+/// All that a draft is made of.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    pub incident: &'a Incident,
+    /// The prompt's deployment log around the incident, in any order.
+    pub log: &'a [Entry],
+    /// What Prometheus said, if it was asked.
+    pub samples: Option<&'a Samples>,
+    pub verification: Option<Verified>,
+    /// How long after a flip its outcome must be known.
+    pub verification_deadline: Duration,
+    /// The text of the version in trouble.
+    pub bad_content: Option<&'a str>,
+    /// The text of the version that was, or would be, rolled back to.
+    pub good_content: Option<&'a str>,
+}
+
+/// An entry of the deployment log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    /// `rollback`, `activate` or `external`.
+    pub event: String,
+    pub from: String,
+    pub to: String,
+    pub operator: String,
+    pub reason: String,
+    /// The id of the incident that it belongs to, perhaps none.
+    pub incident: String,
+}
+
+/// What was measured after the flip.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub checks: u32,
+    /// Healthy ones in a row at the end.
+    pub healthy_in_a_row: u32,
+    /// What the last one found.
+    pub finding: String,
+    /// Instances that kept serving the bad version.
+    pub still_served_by: Vec<String>,
+    pub recovered_at: Option<Timestamp>,
+}
+
+impl Facts<'_> {
+    fn recovered_at(&self) -> Option<Timestamp> {
+        let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);
+        measured.or(self.incident.closed_at.filter(|_| self.incident.phase == Phase::Recovered))
+    }
+
+    /// When the trouble began, as the alerts say.
+    fn alert_began(&self) -> Option<Timestamp> {
+        self.incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0).min()
+    }
+}

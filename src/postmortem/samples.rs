@@ -1,0 +1,175 @@
+//! What Prometheus said about an incident: asked once, when it closes, and kept beside it.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::decision::Timestamp;
+
+/// One metric of two versions around a rollback.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// The expression that was asked, for people.
+    pub expression: String,
+    /// What the values are, such as "error ratio".
+    pub label: String,
+    #[serde(default)]
+    pub unit: Unit,
+    #[serde(default, with = "number")]
+    pub threshold: Option<f64>,
+    pub step_ms: i64,
+    /// The version that was rolled back.
+    pub bad: Series,
+    /// The version that was rolled back to.
+    #[serde(default)]
+    pub good: Option<Series>,
+    /// The first sample beyond the threshold, in milliseconds since the Unix epoch by Prometheus' clock.
+    #[serde(default)]
+    pub first_bad_at: Option<i64>,
+    /// How many responses of the bad version were bad from then until recovery: a counter's increase.
+    #[serde(default, with = "number")]
+    pub bad_responses: Option<f64>,
+}
+
+/// What a value counts, so that it is written as people say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Shares of one, shown in percent.
+    Ratio,
+    Seconds,
+    /// A bare number; also what a later receiver may call otherwise.
+    #[default]
+    #[serde(other)]
+    Number,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    pub version: String,
+    #[serde(deserialize_with = "read_points")]
+    points: Vec<(i64, Option<f64>)>,
+}
+
+impl Series {
+    /// As many as a picture has room for.
+    pub const MAX_POINTS: usize = 600;
+
+    /// Points are milliseconds since the Unix epoch and a value; one that is no finite number is a gap in the line.
+    /// Of more than [`Series::MAX_POINTS`] every n-th is kept.
+    pub fn new(version: impl Into<String>, points: impl IntoIterator<Item = (i64, f64)>) -> Self {
+        let points = points.into_iter().map(|(at, value)| (at, value.is_finite().then_some(value))).collect();
+        Self { version: version.into(), points: bounded(points) }
+    }
+
+    /// In the order of time.
+    pub fn points(&self) -> &[(i64, Option<f64>)] {
+        &self.points
+    }
+}
+
+impl Samples {
+    pub fn series(&self) -> impl Iterator<Item = &Series> {
+        std::iter::once(&self.bad).chain(&self.good)
+    }
+
+    pub fn first_bad(&self) -> Option<Timestamp> {
+        self.first_bad_at.map(Timestamp)
+    }
+}
+
+impl Unit {
+    /// A value as people say it: `7.3 %`, `1.25 s`, `0.81`.
+    pub fn format(self, value: f64) -> String {
+        match self {
+            Unit::Ratio => format!("{} %", short(value * 100.0)),
+            Unit::Seconds => format!("{} s", short(value)),
+            Unit::Number => short(value),
+        }
+    }
+}
+
+/// Three significant digits or so; what is very large or small in scientific notation.
+fn short(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-4..1e7).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let digits = match size {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        0.1.. => 3,
+        0.01.. => 4,
+        _ => 6,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+fn bounded(mut points: Vec<(i64, Option<f64>)>) -> Vec<(i64, Option<f64>)> {
+    points.sort_by_key(|(at, _)| *at);
+    let every = points.len().div_ceil(Series::MAX_POINTS).max(1);
+    if every > 1 { points.into_iter().step_by(every).collect() } else { points }
+}
+
+fn read_points<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(i64, Option<f64>)>, D::Error> {
+    Vec::deserialize(deserializer).map(bounded)
+}
+
+/// JSON has no NaN and no infinity: they are written as null, and read as none.
+mod number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.filter(|value| value.is_finite()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Option::deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_survive_json_and_what_is_no_number_is_a_gap() {
+        let bad = Series::new("v2", [(3_000, 0.07), (1_000, f64::NAN), (2_000, f64::INFINITY)]);
+        assert_eq!(bad.points(), [(1_000, None), (2_000, None), (3_000, Some(0.07))]);
+        let samples = Samples {
+            expression: "errors / all".to_owned(),
+            unit: Unit::Ratio,
+            bad,
+            good: Some(Series::new("v1", [(1_000, 0.0)])),
+            threshold: Some(f64::NAN),
+            bad_responses: Some(41.5),
+            first_bad_at: Some(3_000),
+            ..Samples::default()
+        };
+        let json = serde_json::to_string(&samples).unwrap();
+        let read: Samples = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, Samples { threshold: None, ..samples });
+    }
+
+    #[test]
+    fn a_series_is_bounded_however_it_comes() {
+        let many: Vec<(i64, f64)> = (0..6_001).map(|i| (i, 1.0)).collect();
+        assert_eq!(Series::new("v2", many.clone()).points().len(), 546, "every eleventh");
+        let json = format!(r#"{{"version":"v2","points":{}}}"#, serde_json::to_string(&many).unwrap());
+        assert_eq!(serde_json::from_str::<Series>(&json).unwrap().points().len(), 546);
+        let full = Series::new("v2", many.into_iter().take(Series::MAX_POINTS));
+        assert_eq!(full.points().len(), Series::MAX_POINTS, "what fits is kept whole");
+    }
+
+    #[test]
+    fn a_later_unit_is_a_bare_number() {
+        assert_eq!(serde_json::from_str::<Unit>(r#""bytes""#).unwrap(), Unit::Number);
+    }
+
+    #[test]
+    fn values_are_written_as_people_say_them() {
+        let said = [(Unit::Ratio, 0.0731), (Unit::Ratio, 1.0), (Unit::Seconds, 1.25), (Unit::Number, 0.0)];
+        assert_eq!(said.map(|(unit, value)| unit.format(value)), ["7.31 %", "100 %", "1.25 s", "0"]);
+        assert_eq!([1e300, -2.5e-7, 123_456.7].map(short), ["1.00e300", "-2.50e-7", "123457"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! From the first bad response to recovery: when, how long it took, and whether that was soon enough.
+
+use std::time::Duration;
+
+use super::Facts;
+use super::text::{moment, took};
+use crate::decision::incident::NoteKind;
+use crate::decision::{Action, Phase, Policy, Timestamp};
+
+/// A limit of the trigger table or the config, and what became of it.
+struct Limit {
+    within: Duration,
+    /// What the time is counted from.
+    since: &'static str,
+    taken: Option<Duration>,
+    /// What to say if it never happened.
+    otherwise: &'static str,
+}
+
+struct Step {
+    name: &'static str,
+    at: Option<Timestamp>,
+    limit: Option<Limit>,
+}
+
+/// A table of the steps. Only our own words and figures are in it.
+pub fn table(facts: &Facts<'_>) -> String {
+    let steps = steps(facts);
+    let mut table = String::from("| step | at | after the step before | limit |\n|---|---|---|---|\n");
+    let mut before: Option<Timestamp> = None;
+    for Step { name, at, limit } in &steps {
+        let gap = match (*at, before) {
+            (Some(at), Some(before)) if at < before => format!("{} before it", took(before.since(at))),
+            (Some(at), Some(before)) => took(at.since(before)),
+            _ => "–".to_owned(),
+        };
+        let at_text = at.map_or("–".to_owned(), moment);
+        let limit = limit.as_ref().map_or("–".to_owned(), Limit::describe);
+        table.push_str(&format!("| {name} | {at_text} | {gap} | {limit} |\n"));
+        before = at.or(before);
+    }
+    let first = steps.iter().find_map(|step| step.at);
+    if let (Some(first), Some(last)) = (first, before)
+        && last > first
+    {
+        table.push_str(&format!("\nFrom the first of these to the last: {}.\n", took(last.since(first))));
+    }
+    table.push_str(
+        "\nClocks: the first bad sample and the alert are in Prometheus' time, all else is in Redis' time.\n",
+    );
+    table
+}
+
+impl Limit {
+    fn describe(&self) -> String {
+        let Self { within, since, taken, otherwise } = self;
+        match taken {
+            Some(taken) if taken <= within => format!("{} of {} since {since}: met", took(*taken), took(*within)),
+            Some(taken) => format!("{} of {} since {since}: missed", took(*taken), took(*within)),
+            None => format!("{} since {since}: {otherwise}", took(*within)),
+        }
+    }
+}
+
+fn steps(facts: &Facts<'_>) -> Vec<Step> {
+    let incident = facts.incident;
+    let step = |name, at| Step { name, at, limit: None };
+    let decided = decided_at(facts);
+    let in_hand = facts.incident.notes.iter().find(|note| note.kind == NoteKind::Decided).map(|note| note.at);
+    let in_hand = in_hand.filter(|at| decided.is_none_or(|decided| *at < decided));
+    let flipped = incident.flip.as_ref().map(|flip| flip.at);
+
+    let mut steps = vec![step("first bad sample", facts.samples.and_then(|samples| samples.first_bad()))];
+    if !incident.alerts.is_empty() {
+        steps.push(step("detected (the alert began)", facts.alert_began()));
+    }
+    steps.push(step("known to the receiver", Some(incident.opened_at)));
+    if in_hand.is_some() {
+        steps.push(step("taken in hand", in_hand));
+    }
+    let answered = in_hand.or(decided);
+    steps.push(Step { name: "decided", at: decided, limit: decision_limit(facts, answered) });
+    steps.push(step("flipped", flipped));
+    let recovered = facts.recovered_at();
+    let limit = flipped.map(|flipped| Limit {
+        within: facts.verification_deadline,
+        since: "the flip",
+        taken: recovered.map(|at| at.since(flipped)),
+        otherwise: match incident.phase {
+            Phase::Escalated => "missed",
+            Phase::Unverified => "missed, nothing could be measured",
+            phase if phase.is_open() => "still running",
+            _ => "ended by people",
+        },
+    });
+    steps.push(Step { name: "recovered", at: recovered, limit });
+    steps
+}
+
+/// When someone or something ended the question.
+pub fn decided_at(facts: &Facts<'_>) -> Option<Timestamp> {
+    let incident = facts.incident;
+    match (&incident.flip, incident.phase) {
+        (Some(flip), _) => Some(flip.at),
+        (None, Phase::Dismissed) => incident.closed_at,
+        (None, _) => None,
+    }
+}
+
+/// The time limit of the alert that asked the most. `answered`: decided, or taken in hand, which stops the clock.
+fn decision_limit(facts: &Facts<'_>, answered: Option<Timestamp>) -> Option<Limit> {
+    let incident = facts.incident;
+    if incident.alerts.is_empty() {
+        return None; // nobody asked for a decision: a person made one
+    }
+    let asked = |alert: &&crate::decision::incident::AlertRecord| alert.rank() == (incident.action, incident.severity);
+    let first = incident.alerts.iter().filter(asked).map(|alert| alert.first_seen).min().unwrap_or(incident.opened_at);
+    let by = answered.unwrap_or(incident.updated_at);
+    let again = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Reopened && note.at <= by);
+    let since = again.map_or(first, |note| first.max(note.at));
+    let within = match incident.action {
+        // observed first, then asked
+        Action::Observe => incident.time_limit + Policy::AFTER_OBSERVING,
+        _ => incident.time_limit,
+    };
+    let otherwise = match incident.phase {
+        _ if incident.escalations > 0 => "missed",
+        phase if phase.is_open() => "still running",
+        _ => "ended before",
+    };
+    let taken = answered.map(|at| at.since(since));
+    Some(Limit { within, since: "it was asked", taken, otherwise })
+}

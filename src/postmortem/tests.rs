@@ -1,0 +1,340 @@
+//! Drafts of every kind of end that an incident can have.
+
+use std::time::Duration;
+
+use pulldown_cmark::{Event, Options, Parser, Tag};
+
+use super::*;
+use crate::decision::incident::NoteKind;
+use crate::decision::incident::{AlertRecord, Held};
+use crate::decision::{Action, Flip, FlipMode, Guard, IncidentId, PromptName, Severity, VersionName};
+
+/// 2026-11-21T00:38:12.689Z
+const NOW: Timestamp = Timestamp(1_795_221_492_689);
+const ID: &str = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
+
+fn after(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+fn before(seconds: u64) -> Timestamp {
+    NOW.minus(Duration::from_secs(seconds))
+}
+
+fn version(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version")
+}
+
+fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
+    AlertRecord {
+        fingerprint: format!("{name}-1"),
+        alertname: name.to_owned(),
+        severity,
+        action,
+        decider: if action == Action::Rollback { "system" } else { "on-call" }.to_owned(),
+        time_limit: action.default_time_limit(),
+        firing: false,
+        starts_at: Some(NOW.minus(Duration::from_millis(2_400))),
+        first_seen: NOW,
+        last_seen: NOW,
+        listed: false,
+        absent_since: None,
+        summary: "Error rate of customer-support v2.1.0 is 7.3%".to_owned(),
+        description: "More than 5 % of requests failed.".to_owned(),
+        value: "7.3%".to_owned(),
+        verify: String::new(),
+        runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
+        dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
+        generator_url: String::new(),
+        alertmanager_url: String::new(),
+    }
+}
+
+/// Opened by `alert`, nothing decided.
+fn opened(alert: AlertRecord) -> Incident {
+    let mut incident = Incident {
+        id: IncidentId(ID.to_owned()),
+        prompt: PromptName::parse("customer-support").expect("a name"),
+        version: version("v2.1.0"),
+        target: Some(version("v2.0.9")),
+        choices: vec![version("v2.0.9")],
+        phase: Phase::AwaitingDecision,
+        opened_at: NOW,
+        updated_at: NOW,
+        closed_at: None,
+        severity: alert.severity,
+        action: alert.action,
+        decider: "on-call".to_owned(),
+        time_limit: alert.time_limit,
+        deadline: Some(NOW.plus(alert.time_limit)),
+        quiet_since: None,
+        held: None,
+        flip: None,
+        pending: None,
+        objection: None,
+        verification: None,
+        unheard: false,
+        decided_by: None,
+        ask: 1,
+        escalations: 0,
+        alerts: vec![alert],
+        notes: Vec::new(),
+    };
+    let text = format!("{} ({}): {}", incident.alerts[0].alertname, incident.severity, incident.alerts[0].summary);
+    incident.note(NOW, NoteKind::Opened, text);
+    incident
+}
+
+fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) {
+    let (from, to) = (version("v2.1.0"), version("v2.0.9"));
+    incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
+    incident.flip = Some(Flip { at, from, to, mode, operator: operator.to_owned() });
+    incident.phase = Phase::Verifying;
+}
+
+fn recovered() -> Incident {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    flip(&mut incident, NOW, FlipMode::Auto, "system");
+    incident.close(Phase::Recovered, after(40), "v2.0.9 is healthy");
+    incident
+}
+
+fn log() -> Vec<Entry> {
+    let entry = |at, event: &str, from: &str, to: &str, operator: &str, reason: &str| Entry {
+        at,
+        event: event.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        operator: operator.to_owned(),
+        reason: reason.to_owned(),
+        incident: String::new(),
+    };
+    vec![
+        Entry { incident: ID.to_owned(), ..entry(NOW, "rollback", "v2.1.0", "v2.0.9", "system", "PromptErrorRate") },
+        entry(before(1_800), "activate", "v2.0.9", "v2.1.0", "maya", "new refund policy"),
+        entry(before(86_400), "activate", "v2.0.8", "v2.0.9", "maya", ""),
+    ]
+}
+
+fn samples() -> Samples {
+    let at = |i: i64| NOW.0 - 60_000 + i * 5_000;
+    Samples {
+        expression: "prompt_version:error_ratio:rate1m{prompt=\"customer-support\"}".to_owned(),
+        label: "error ratio".to_owned(),
+        unit: Unit::Ratio,
+        threshold: Some(0.05),
+        step_ms: 5_000,
+        bad: Series::new("v2.1.0", (0..13).map(|i| (at(i), if i < 10 { 0.003 } else { 0.0731 }))),
+        good: Some(Series::new("v2.0.9", (13..24).map(|i| (at(i), 0.002)))),
+        first_bad_at: Some(NOW.0 - 9_500),
+        bad_responses: Some(1_234.0),
+    }
+}
+
+fn facts<'a>(incident: &'a Incident, log: &'a [Entry]) -> Facts<'a> {
+    Facts {
+        incident,
+        log,
+        samples: None,
+        verification: None,
+        verification_deadline: Duration::from_secs(300),
+        bad_content: None,
+        good_content: None,
+    }
+}
+
+/// The draft with the beginning of its picture only.
+fn drafted(facts: &Facts<'_>) -> String {
+    let text = draft(facts);
+    assert_eq!(text, draft(facts), "the same facts make the same text");
+    match text.split_once("\n[picture]: ") {
+        Some((text, picture)) => {
+            let start = "data:image/svg+xml;charset=utf-8,%3Csvg%20width=%22800%22%20";
+            assert!(picture.starts_with(start) && picture.ends_with("%3C/svg%3E\n"), "{picture}");
+            format!("{text}\n[picture]: …\n")
+        }
+        None => text,
+    }
+}
+
+#[test]
+fn an_automatic_rollback_that_helped() {
+    let (incident, log, samples) = (recovered(), log(), samples());
+    let facts = Facts {
+        samples: Some(&samples),
+        verification: Some(Verified {
+            checks: 4,
+            healthy_in_a_row: 2,
+            finding: "v2.0.9: 0.2 % of 412 requests failed".to_owned(),
+            still_served_by: vec!["prompt-server-3:9000".to_owned()],
+            recovered_at: Some(after(38)),
+        }),
+        bad_content: Some("You help customers.\nRefund everything.\n"),
+        good_content: Some("You help customers.\nRefund what the policy allows.\n"),
+        ..facts(&incident, &log)
+    };
+    insta::assert_snapshot!(drafted(&facts));
+}
+
+#[test]
+fn a_person_who_approved_late() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    incident.note(after(300), NoteKind::Escalated, "nobody decided within 5 min");
+    incident.escalations = 1;
+    flip(&mut incident, after(422), FlipMode::Approved, "Maya");
+    incident.decided_by = Some("Maya".to_owned());
+    incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
+    let log = log();
+    let facts = Facts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
+    insta::assert_snapshot!(drafted(&facts));
+}
+
+#[test]
+fn a_rollback_that_did_not_help_and_was_held_first() {
+    let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
+    let held = Held { guard: Guard::Paused, detail: "automation is paused (by Bo: provider outage)".to_owned() };
+    incident.note(NOW, NoteKind::Held, format!("held (paused): {}", held.detail));
+    incident.held = Some(held);
+    incident.note(after(30), NoteKind::Decided, "Maya investigates");
+    flip(&mut incident, after(90), FlipMode::Approved, "Maya");
+    incident.phase = Phase::Escalated;
+    incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
+    incident.escalations = 1;
+    let mut log = log();
+    log.insert(0, Entry { at: after(200), event: "external".to_owned(), to: "v2.0.9".to_owned(), ..Entry::default() });
+    let samples = samples();
+    insta::assert_snapshot!(drafted(&Facts { samples: Some(&samples), ..facts(&incident, &log[..1]) }));
+}
+
+#[test]
+fn a_rollback_by_hand_without_alerts_and_samples() {
+    let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
+    incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
+    incident.phase = Phase::Verifying;
+    incident.closed_at = None;
+    flip(&mut incident, NOW, FlipMode::Manual, "bo");
+    incident.decided_by = Some("bo".to_owned());
+    insta::assert_snapshot!(drafted(&facts(&incident, &[])));
+}
+
+#[test]
+fn an_incident_that_was_dismissed() {
+    let mut incident = opened(alert("PromptQualityDrop", Severity::Medium, Action::Observe));
+    incident.target = None;
+    incident.decided_by = Some("Maya".to_owned());
+    incident.close(Phase::Dismissed, after(100), "Maya dismissed this");
+    insta::assert_snapshot!(drafted(&facts(&incident, &[])));
+}
+
+const HOSTILE: &str = "</code><script>alert(1)</script> `x` | # [a](javascript:b) ![c](d)\n\n# A heading\n```\n- item\n$x$ ~~y~~ <https://a.example> | b\n";
+
+#[test]
+fn texts_from_elsewhere_stay_texts() {
+    let mut incident = recovered();
+    incident.decider = HOSTILE.to_owned();
+    let alert = &mut incident.alerts[0];
+    for text in [&mut alert.alertname, &mut alert.summary, &mut alert.runbook_url] {
+        *text = HOSTILE.to_owned();
+    }
+    if let Some(flip) = &mut incident.flip {
+        flip.operator = HOSTILE.to_owned();
+        flip.mode = FlipMode::Manual;
+    }
+    incident.note(after(50), NoteKind::Held, HOSTILE);
+    let log = [Entry {
+        at: after(1),
+        event: HOSTILE.to_owned(),
+        from: HOSTILE.to_owned(),
+        to: HOSTILE.to_owned(),
+        operator: HOSTILE.to_owned(),
+        reason: HOSTILE.to_owned(),
+        incident: HOSTILE.to_owned(),
+    }];
+    let samples = Samples {
+        expression: HOSTILE.to_owned(),
+        label: HOSTILE.to_owned(),
+        bad: Series::new(HOSTILE, [(NOW.0, f64::NAN)]),
+        ..samples()
+    };
+    let facts = Facts {
+        samples: Some(&samples),
+        verification: Some(Verified {
+            finding: HOSTILE.to_owned(),
+            still_served_by: vec![HOSTILE.to_owned()],
+            ..Verified::default()
+        }),
+        bad_content: Some(HOSTILE),
+        good_content: Some(""),
+        ..facts(&incident, &log)
+    };
+    let text = drafted(&facts);
+    insta::assert_snapshot!(text);
+    let (mut headings, mut rows, mut links, mut images, mut blocks) = (0, 0, Vec::new(), 0, 0);
+    for event in Parser::new_ext(&text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_MATH) {
+        match event {
+            Event::Start(Tag::Heading { .. }) => headings += 1,
+            Event::Start(Tag::TableRow) => rows += 1,
+            Event::Start(Tag::Link { dest_url, .. }) => links.push(dest_url),
+            Event::Start(Tag::Image { .. }) => images += 1,
+            Event::Start(Tag::CodeBlock(_)) => blocks += 1,
+            Event::Html(_) | Event::InlineHtml(_) | Event::InlineMath(_) => panic!("{event:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!((headings, rows, images, blocks), (10, 6, 1, 1));
+    assert_eq!(links.len(), 1, "{links:?}");
+    assert!(links[0].starts_with("https://grafana.example/"));
+}
+
+#[test]
+fn however_much_there_is_the_draft_is_bounded() {
+    let long = HOSTILE.repeat(1_000);
+    let mut incident = recovered();
+    incident.alerts = vec![
+        AlertRecord {
+            summary: long.clone(),
+            description: long.clone(),
+            value: long.clone(),
+            ..incident.alerts[0].clone()
+        };
+        64
+    ];
+    for second in 0..200 {
+        incident.note(after(second), NoteKind::Alert, long.clone());
+    }
+    let entry = Entry {
+        at: after(10),
+        event: long.clone(),
+        from: long.clone(),
+        to: long.clone(),
+        operator: long.clone(),
+        reason: long.clone(),
+        ..Entry::default()
+    };
+    let log = vec![entry; 1_000];
+    let text = draft(&Facts { bad_content: Some(&long), good_content: Some("x"), ..facts(&incident, &log) });
+    assert!(text.len() < 600_000, "{} bytes", text.len());
+}
+
+#[test]
+fn moments_out_of_order_make_no_nonsense() {
+    let mut incident = recovered();
+    incident.alerts[0].starts_at = Some(after(9)); // Prometheus' clock is ahead
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| known to the receiver | 2026-11-21 00:38:12.689Z | 9.0 s before it |"), "{table}");
+    incident.alerts[0].starts_at = Some(Timestamp(i64::MIN));
+    incident.opened_at = Timestamp(i64::MAX);
+    draft(&facts(&incident, &log()));
+}
+
+#[test]
+fn a_limit_is_met_to_the_millisecond() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    flip(&mut incident, after(300), FlipMode::Approved, "Maya");
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: met |"));
+    flip(&mut incident, after(300).plus(Duration::from_millis(1)), FlipMode::Approved, "Maya");
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
+    // whoever takes it in hand has answered
+    incident.note(after(20), NoteKind::Decided, "Maya investigates");
+    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since it was asked: met |"));
+}

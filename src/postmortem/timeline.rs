@@ -1,0 +1,69 @@
+//! What happened, in the order of time.
+
+use std::time::Duration;
+
+use super::text::{escaped, moment};
+use super::{Entry, Facts};
+use crate::decision::Timestamp;
+use crate::decision::incident::NoteKind;
+
+/// Entries of the log shown at most; an incident has a hundred notes at most, too.
+const MAX_ENTRIES: usize = 100;
+/// A log entry and a note this close together that are of one incident tell of the same thing.
+const SAME: Duration = Duration::from_secs(1);
+
+/// One line for each thing that happened.
+pub fn timeline(facts: &Facts<'_>) -> String {
+    let incident = facts.incident;
+    let mut lines: Vec<(Timestamp, String)> = Vec::new();
+    lines.extend(deployment(facts).map(|entry| (entry.at, told(entry))));
+    lines.extend(facts.samples.and_then(|s| s.first_bad()).map(|at| (at, "first bad sample".to_owned())));
+    let began = facts.alert_began();
+    lines.extend(began.map(|at| (at, "the alert began, as Prometheus evaluated it".to_owned())));
+    lines.extend(
+        incident.notes.iter().map(|note| (note.at, format!("{}: {}", note.kind.as_str(), escaped(&note.text)))),
+    );
+    if let Some(flip) = &incident.flip
+        && !incident.notes.iter().any(|note| note.kind == NoteKind::Flipped && note.at == flip.at)
+    {
+        let text = format!("flipped: {} rolled `{}` back to `{}`", escaped(&flip.operator), flip.from, flip.to);
+        lines.push((flip.at, text));
+    }
+    lines.extend(meanwhile(facts).map(|entry| (entry.at, told(entry))));
+    let recovered = facts.recovered_at().filter(|at| incident.closed_at != Some(*at));
+    lines.extend(recovered.map(|at| (at, "recovered: measured healthy".to_owned())));
+    lines.sort_by_key(|(at, _)| *at);
+    lines.iter().map(|(at, text)| format!("- {} {text}\n", moment(*at))).collect()
+}
+
+/// How the version in trouble came into service.
+pub fn deployment<'a>(facts: &'a Facts<'_>) -> Option<&'a Entry> {
+    let incident = facts.incident;
+    let into_service = |entry: &&Entry| entry.to == incident.version.as_str() && entry.at <= incident.opened_at;
+    facts.log.iter().filter(into_service).max_by_key(|entry| entry.at)
+}
+
+/// What else was deployed during the incident, and is not told by a note of it.
+fn meanwhile<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Entry> {
+    let incident = facts.incident;
+    let end = incident.closed_at.unwrap_or(incident.updated_at);
+    let near = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a)) < SAME;
+    let noted = move |entry: &Entry| {
+        entry.incident == incident.id.0 && incident.notes.iter().any(|note| near(note.at, entry.at))
+    };
+    let during = facts.log.iter().filter(move |entry| entry.at > incident.opened_at && entry.at <= end);
+    during.filter(move |entry| !noted(entry)).take(MAX_ENTRIES)
+}
+
+fn told(entry: &Entry) -> String {
+    let name = |text: &str| if text.is_empty() { "nothing".to_owned() } else { escaped(text) };
+    let Entry { event, from, to, operator, reason, .. } = entry;
+    let mut line = format!("deployment log: {} {} → {}", escaped(event), name(from), name(to));
+    if !operator.is_empty() {
+        line.push_str(&format!(" by {}", escaped(operator)));
+    }
+    if !reason.is_empty() {
+        line.push_str(&format!(" ({})", escaped(reason)));
+    }
+    line
+}

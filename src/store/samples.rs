@@ -1,0 +1,44 @@
+//! What a post-mortem is made of, besides the incident and the log.
+
+use redis::Pipeline;
+
+use super::{INCIDENT_RETENTION, Store, StoreError, millis};
+use crate::decision::{IncidentId, PromptName, VersionName};
+use crate::postmortem::Samples;
+
+impl Store {
+    /// Keeps what Prometheus said about an incident for as long as a closed incident is kept.
+    pub async fn put_samples(&self, incident: &IncidentId, samples: &Samples) -> Result<(), StoreError> {
+        let json = serde_json::to_string(samples).map_err(|_| StoreError::unexpected("samples"))?;
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys.samples(incident)).arg(json).arg("PX").arg(millis(INCIDENT_RETENTION));
+        self.link.run::<redis::Value>(&command).await.map(drop)
+    }
+
+    /// The samples, if there are any that can be read: without them a post-mortem is still worth having.
+    pub async fn samples(&self, incident: &IncidentId) -> Result<Option<Samples>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.samples(incident));
+        let json: Option<Vec<u8>> = self.link.read(&command).await?;
+        Ok(json.and_then(|json| {
+            serde_json::from_slice(&json).inspect_err(|error| tracing::warn!(%incident, %error, "samples")).ok()
+        }))
+    }
+
+    /// The texts of these versions, as far as they were registered with one.
+    pub async fn contents(
+        &self,
+        prompt: &PromptName,
+        versions: &[&VersionName],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        if versions.is_empty() {
+            return Ok(Vec::new()); // an empty pipeline is an error
+        }
+        let mut pipeline = Pipeline::new();
+        for version in versions {
+            pipeline.cmd("GET").arg(self.keys.content(prompt, version));
+        }
+        let texts: Vec<Option<Vec<u8>>> = self.link.read(&pipeline).await?;
+        Ok(texts.into_iter().map(|text| text.map(|text| String::from_utf8_lossy(&text).into_owned())).collect())
+    }
+}
