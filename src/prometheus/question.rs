@@ -10,6 +10,7 @@ use crate::config::Labels;
 use crate::decision::policy::Policy;
 use crate::decision::verification::{Finding, Traffic, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
+use crate::postmortem::Unit;
 
 /// Without a `verify` of its own a version is healthy below this share of failed requests.
 const HEALTHY_BELOW: f64 = 0.01;
@@ -179,4 +180,74 @@ fn since(series: &Series, flip: Timestamp) -> (u64, Option<Timestamp>) {
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
     (requests as u64, last_seen)
+}
+
+/// What is drawn of an incident.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    pub label: &'static str,
+    pub unit: Unit,
+    pub threshold: Option<f64>,
+    /// The recording rule; `None`: the error ratio of a minute.
+    rule: Option<&'static str>,
+}
+
+const ERRORS: Metric = Metric { label: "error ratio", unit: Unit::Ratio, threshold: None, rule: None };
+const QUALITY: Metric = Metric {
+    label: "quality drop",
+    unit: Unit::Ratio,
+    threshold: None,
+    rule: Some("prompt_version:quality_score:drop_ratio"),
+};
+const LATENCY: Metric = Metric {
+    label: "p99 latency, times the baseline",
+    unit: Unit::Number,
+    threshold: None,
+    rule: Some("prompt_version:request_duration_seconds:p99_growth_ratio"),
+};
+
+impl Metric {
+    /// The rows that ship, with their thresholds; for a row of a team's own the error ratio, without one.
+    pub fn of(alertname: &str) -> Self {
+        let (metric, threshold) = match alertname {
+            "PromptErrorRateCritical" => (ERRORS, 0.05),
+            "PromptErrorRateHigh" => (ERRORS, 0.02),
+            "PromptErrorRateNewVersion" => (ERRORS, 0.005),
+            "PromptQualityDropHigh" => (QUALITY, 0.2),
+            "PromptQualityDrop" => (QUALITY, 0.1),
+            "PromptQualityDropNewVersion" => (QUALITY, 0.05),
+            "PromptLatencyP99Doubled" => (LATENCY, 2.0),
+            "PromptLatencyP99Elevated" => (LATENCY, 1.2),
+            "PromptLatencyP99NewVersion" => (LATENCY, 1.1),
+            _ => return ERRORS,
+        };
+        Self { threshold: Some(threshold), ..metric }
+    }
+
+    pub fn is_errors(&self) -> bool {
+        self.rule.is_none()
+    }
+
+    pub fn expression(&self, labels: &Labels, prompt: &PromptName) -> String {
+        let these = any_of(labels, [prompt]);
+        match self.rule {
+            Some(rule) => format!("{rule}{{{these}}}"),
+            // the shortest window there is: a flip shows at once
+            None => format!(
+                "prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} > 0)"
+            ),
+        }
+    }
+}
+
+/// The metric of the alert that weighs most.
+pub fn metric(incident: &Incident) -> Metric {
+    let worst = incident.alerts.iter().max_by_key(|alert| alert.rank());
+    worst.map_or(ERRORS, |alert| Metric::of(&alert.alertname))
+}
+
+/// Failed requests of one version in the last minute.
+pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &VersionName) -> String {
+    let Labels { prompt: p, version: v, .. } = labels;
+    format!("prompt_version:request_errors:increase1m{{{p}=\"{prompt}\",{v}=\"{version}\"}}")
 }

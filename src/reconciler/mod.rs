@@ -5,4 +5,5 @@ pub mod health;
 pub mod look;
 mod page;
 pub mod prove;
+mod sample;
 pub mod slack;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{OptionFuture, join, join3, join4};
 
+use super::sample;
 use crate::baseline::Baseline;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
@@ -74,10 +75,39 @@ impl Prover {
             },
             _ => None,
         };
+        if self.ends_with(incident, event.as_ref(), now) {
+            self.keep_samples(incident, now).await?;
+        }
         if let Some(event) = event {
             self.engine.handle(&incident.prompt, &event).await?;
         }
         Ok(())
+    }
+
+    /// Whether the checks of this incident end now, proved or not.
+    fn ends_with(&self, incident: &Incident, event: Option<&Event>, now: Timestamp) -> bool {
+        let Some(verification) = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying) else {
+            return false;
+        };
+        let proved = matches!(event, Some(Event::Checked(check)) if check.finding.verdict == Verdict::Healthy)
+            && verification.healthy + 1 >= self.engine.policy.verify_healthy;
+        proved || incident.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Before the commit that ends the checks: whoever tells of the end finds them.
+    async fn keep_samples(&self, incident: &Incident, now: Timestamp) -> Result<(), StoreError> {
+        let Some(prometheus) = &self.prometheus else { return Ok(()) };
+        if !self.turn().await? {
+            return Ok(());
+        }
+        match sample::samples(prometheus, &self.labels, incident, now).await {
+            Ok(Some(samples)) => self.engine.store.put_samples(&incident.id, &samples).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(incident = %incident.id, %error, "no picture of this incident");
+                Ok(())
+            }
+        }
     }
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.

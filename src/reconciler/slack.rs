@@ -16,9 +16,11 @@ use ulid::Ulid;
 use crate::clicks::{Tell, is_group};
 use crate::config::Decider;
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident};
+use crate::decision::{Event, Incident, Phase};
+use crate::drafts;
 use crate::engine::{Engine, EngineError};
-use crate::slack::client::{Place, Posted, Slack, SlackError};
+use crate::postmortem::chart;
+use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
 use crate::store::sync::Sync;
@@ -177,7 +179,50 @@ impl Announcer {
             }
             tracing::error!(incident = %claim.incident, note = note.seq, "a reply is given up; later ones go on");
         }
-        Ok(())
+        self.keep_picture(claim, &mut sync, incident, &root).await
+    }
+
+    /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
+    async fn keep_picture(
+        &self,
+        claim: &Claim,
+        sync: &mut Sync,
+        incident: &Incident,
+        root: &Posted,
+    ) -> Result<(), Halt> {
+        let known = matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified);
+        let Some(flip) = incident.flip.as_ref().filter(|_| known) else { return Ok(()) };
+        let of_this_flip = flip.at.0.to_string();
+        if sync.get("picture") == Some(&of_this_flip) {
+            return Ok(());
+        }
+        let draft = drafts::postmortem(&self.engine, incident.clone()).await?;
+        let mut files = vec![Upload {
+            name: format!("postmortem-{}.md", incident.id),
+            title: "Draft of the post-mortem".to_owned(),
+            content: draft.into_bytes(),
+        }];
+        if let Some(samples) = self.engine.store.samples(&incident.id).await? {
+            let (label, at) = (samples.label.clone(), flip.at);
+            let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
+            match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {
+                Ok(content) => files.insert(0, Upload { name: format!("{}.png", incident.id), title: label, content }),
+                Err(error) => tracing::error!(incident = %incident.id, error, "the picture can't be drawn"),
+            }
+        }
+        self.turn(&root.channel).await?;
+        self.note(claim, sync, &[]).await?;
+        let text = "What was measured, and the draft of a post-mortem: please fill in its questions.";
+        match self.count("files.completeUploadExternal", self.slack.upload(&root.channel, &root.ts, text, files).await)
+        {
+            Ok(()) => {}
+            Err(error @ (SlackError::RateLimited { .. } | SlackError::Retry { .. })) => {
+                return Err(self.halt(&root.channel, error).await?);
+            }
+            // a missing scope, say: the thread is complete without it
+            Err(error) => tracing::error!(incident = %incident.id, %error, "the picture is given up"),
+        }
+        self.note(claim, sync, &[("picture", &of_this_flip)]).await
     }
 
     /// The root of the thread, in the decider's `own` channel as long as that takes it. `None`: no channel does.

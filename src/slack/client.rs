@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::{Request, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -23,6 +25,7 @@ use slack_morphism::prelude::{
 
 use super::render::Message;
 use crate::config;
+use crate::outgoing::{BaseUrl, Outgoing};
 
 mod error;
 mod probe;
@@ -85,6 +88,36 @@ impl<'a> Place<'a> {
     }
 }
 
+/// A file for people.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    pub name: String,
+    pub title: String,
+    pub content: Vec<u8>,
+}
+
+/// Where Slack takes a file's bytes.
+#[derive(Deserialize)]
+struct UploadPlace {
+    upload_url: String,
+    file_id: String,
+}
+
+impl UploadPlace {
+    fn uri(&self) -> Uri {
+        self.upload_url.parse().unwrap_or_default()
+    }
+
+    fn base(&self) -> Option<BaseUrl> {
+        let uri = self.uri();
+        format!("{}://{}", uri.scheme_str()?, uri.authority()?).parse().ok()
+    }
+
+    fn path(&self) -> String {
+        self.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string)
+    }
+}
+
 /// Metadata by which a message of ours is found again. People do not see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -141,6 +174,37 @@ impl Slack {
         let posted: Address = self.bot.post("chat.postMessage", &request).await?;
         self.ids().insert(name_of(channel).to_owned(), posted.channel.clone());
         Ok(Posted { channel: posted.channel, ts: posted.ts })
+    }
+
+    /// Uploads files and shares them in a thread, as one message. Three steps, of which only the last is seen.
+    pub async fn upload(
+        &self,
+        channel_id: &str,
+        thread: &str,
+        text: &str,
+        files: Vec<Upload>,
+    ) -> Result<(), SlackError> {
+        const METHOD: &str = "files.getUploadURLExternal";
+        let mut shared = Vec::new();
+        for Upload { name, title, content } in files {
+            let length = content.len().to_string();
+            let place: UploadPlace =
+                self.bot.get(METHOD, &[("filename", Some(&name)), ("length", Some(&length))]).await?;
+            let request = Request::post(&place.path()).body(Full::from(content));
+            let request = request.map_err(|_| SlackError::retry(METHOD, "an upload address that is none"))?;
+            let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an upload address that is none"))?;
+            let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
+            let (status, _) =
+                http.send(request).await.map_err(|_| SlackError::retry(METHOD, "no answer to an upload"))?;
+            if !status.is_success() {
+                return Err(SlackError::retry(METHOD, format!("an upload was answered {status}")));
+            }
+            shared.push(serde_json::json!({ "id": place.file_id, "title": title }));
+        }
+        let request = serde_json::json!({
+            "files": shared, "channel_id": channel_id, "thread_ts": thread, "initial_comment": text,
+        });
+        self.bot.post("files.completeUploadExternal", &request).await.map(|Nothing {}| ())
     }
 
     /// Replaces text and blocks of a message. Its metadata stays.

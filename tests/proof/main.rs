@@ -142,6 +142,13 @@ async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
     let text = world.receiver.http().get("/metrics").await?.text().to_owned();
     ensure!(text.contains("prompt_rollback_stale_prompt_servers_total 1"), "{text}");
     ensure!(text.contains(r#"prompt_rollback_verifications_total{result="recovered"} 1"#), "{text}");
+    // what Prometheus measured is kept for people
+    let id = incident["id"].as_str().context("id")?;
+    let draft = world.receiver.http().get(&format!("/api/incidents/{id}/postmortem")).await?.text().to_owned();
+    for expected in ["data:image/svg+xml", "error ratio", "first bad sample", &addresses[1]] {
+        ensure!(draft.contains(expected), "{expected} in\n{draft}");
+    }
+    ensure!(!draft.contains("Not measured"), "{draft}");
     Ok(())
 }
 

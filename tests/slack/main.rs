@@ -10,6 +10,7 @@ mod calls;
 mod decide;
 mod faults;
 mod figures;
+mod files;
 mod killed;
 mod late;
 mod outage;

@@ -143,7 +143,7 @@ impl Announcer {
     }
 
     /// Waits for the channel's turn.
-    async fn turn(&self, channel: &str) -> Result<(), Halt> {
+    pub(super) async fn turn(&self, channel: &str) -> Result<(), Halt> {
         let start = Instant::now();
         while let Some(wait) = self.engine.store.pace(&self.slack.known_id(channel), self.pace).await? {
             if start.elapsed() + wait > PATIENCE {

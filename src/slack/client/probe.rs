@@ -16,8 +16,15 @@ use super::{Channel, Nothing, Slack, SlackError, https, is_id, name_of, within};
 use crate::config::Config;
 
 /// What `config/slack-manifest.yaml` asks for; a test compares.
-pub(super) const SCOPES: [&str; 6] =
-    ["channels:history", "channels:read", "chat:write", "groups:history", "groups:read", "usergroups:read"];
+pub(super) const SCOPES: [&str; 7] = [
+    "channels:history",
+    "channels:read",
+    "chat:write",
+    "files:write",
+    "groups:history",
+    "groups:read",
+    "usergroups:read",
+];
 
 /// An answer to `auth.test` is short.
 const MAX_BODY: usize = 1 << 20;

@@ -1,0 +1,69 @@
+//! The draft of a post-mortem, from what is kept of an incident.
+
+use crate::decision::{Incident, Timestamp};
+use crate::engine::Engine;
+use crate::postmortem::{Entry, Facts, Verified, draft};
+use crate::store::{LoggedChange, StoreError};
+
+/// Entries of the deployment log that are looked through, from the end of the incident backwards.
+const MAX_LOG: usize = 200;
+/// The log has Redis' own time: entries of a commit may be a little younger than what it decided.
+const LATER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Markdown. Drawing and comparing take milliseconds of a thread of their own.
+pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, StoreError> {
+    let store = &engine.store;
+    let good = incident.flip.as_ref().map(|flip| &flip.to).or(incident.target.as_ref());
+    let versions: Vec<_> = std::iter::once(&incident.version).chain(good).collect();
+    let mut contents = store.contents(&incident.prompt, &versions).await?.into_iter();
+    let (bad, good) = (contents.next().flatten(), contents.next().flatten());
+    let end = incident.closed_at.unwrap_or(incident.updated_at).plus(LATER);
+    let log = store.log(&incident.prompt, Some(&end.0.to_string()), MAX_LOG).await?;
+    let log: Vec<_> = log.items.iter().filter_map(entry).collect();
+    let samples = store.samples(&incident.id).await?;
+    let verification_deadline = engine.policy.verification_deadline;
+    let drafted = tokio::task::spawn_blocking(move || {
+        draft(&Facts {
+            incident: &incident,
+            log: &log,
+            samples: samples.as_ref(),
+            verification: verified(&incident),
+            verification_deadline,
+            bad_content: bad.as_deref(),
+            good_content: good.as_deref(),
+        })
+    });
+    drafted.await.map_err(|_| StoreError::Broken {
+        key: "the post-mortem".to_owned(),
+        detail: "can't be written: please report it".to_owned(),
+    })
+}
+
+fn verified(incident: &Incident) -> Option<Verified> {
+    let verification = incident.verification.as_ref()?;
+    Some(Verified {
+        checks: verification.checks,
+        healthy_in_a_row: verification.healthy,
+        finding: verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default(),
+        still_served_by: verification.traffic.as_ref().map(|traffic| traffic.still.clone()).unwrap_or_default(),
+        recovered_at: None, // when it was closed
+    })
+}
+
+/// An entry without a time can't be put in order.
+fn entry(change: &LoggedChange) -> Option<Entry> {
+    let field = |name: &str| {
+        let found = change.fields.iter().find(|(field, _)| field == name);
+        found.map(|(_, text)| text.clone()).unwrap_or_default()
+    };
+    let at: jiff::Timestamp = field("at").parse().ok()?;
+    Some(Entry {
+        at: Timestamp(at.as_millisecond()),
+        event: field("event"),
+        from: field("from"),
+        to: field("to"),
+        operator: field("operator"),
+        reason: field("reason"),
+        incident: field("incident"),
+    })
+}

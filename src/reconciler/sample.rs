@@ -1,0 +1,93 @@
+//! What is kept of an incident's metric for its picture and its post-mortem: asked once, as its rollback is about to be
+//! proved or given up.
+
+use std::time::Duration;
+
+use crate::config::Labels;
+use crate::decision::{Incident, Timestamp, VersionName};
+use crate::postmortem::{Samples, Series};
+use crate::prometheus::client::{self, Prometheus, PrometheusError};
+use crate::prometheus::question;
+
+/// Seen before the first alert.
+const BEFORE: Duration = Duration::from_secs(5 * 60);
+/// An alert may have begun long ago; a picture of days shows nothing.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// Points of one line at most.
+const POINTS: u64 = 300;
+
+pub async fn samples(
+    prometheus: &Prometheus,
+    labels: &Labels,
+    incident: &Incident,
+    now: Timestamp,
+) -> Result<Option<Samples>, PrometheusError> {
+    let Some(flip) = &incident.flip else { return Ok(None) };
+    let metric = question::metric(incident);
+    let began = incident.alerts.iter().filter_map(|alert| alert.starts_at).min().unwrap_or(incident.opened_at);
+    let from = began.min(incident.opened_at).minus(BEFORE).max(now.minus(LONGEST));
+    let step = Duration::from_secs((now.since(from).as_secs() / POINTS).max(1));
+    let expression = metric.expression(labels, &incident.prompt);
+    let answer = prometheus.range(&expression, from, now, step).await?;
+    let series = |version: &VersionName| -> Option<&client::Series> {
+        answer.iter().find(|one| one.label(&labels.version) == version.as_str())
+    };
+    let line = |version: &VersionName| series(version).map(|one| drawn(version, one));
+    let Some(bad) = line(&flip.from) else { return Ok(None) };
+    let beyond = |(_, value): &&(Timestamp, f64)| metric.threshold.is_some_and(|threshold| *value > threshold);
+    let first_bad = series(&flip.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
+    let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
+        Some(first) => errors(prometheus, labels, incident, first, now).await?,
+        None => None,
+    };
+    Ok(Some(Samples {
+        expression,
+        label: metric.label.to_owned(),
+        unit: metric.unit,
+        threshold: metric.threshold,
+        step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
+        bad,
+        good: line(&flip.to),
+        first_bad_at: first_bad.map(|at| at.0),
+        bad_responses,
+    }))
+}
+
+fn drawn(version: &VersionName, series: &client::Series) -> Series {
+    Series::new(version.as_str(), series.points.iter().map(|(at, value)| (at.0, *value)))
+}
+
+/// Failed requests of the bad version since `first`: the sum of what each minute counted.
+async fn errors(
+    prometheus: &Prometheus,
+    labels: &Labels,
+    incident: &Incident,
+    first: Timestamp,
+    now: Timestamp,
+) -> Result<Option<f64>, PrometheusError> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let Some(flip) = &incident.flip else { return Ok(None) };
+    let query = question::errors_per_minute(labels, &incident.prompt, &flip.from);
+    // the first minute holds what came before the first bad sample, and the last one ends now
+    let minutes = now.since(first).as_secs().div_ceil(60).clamp(1, 60);
+    let from = now.minus(MINUTE * u32::try_from(minutes).unwrap_or(1));
+    let answer = prometheus.range(&query, from.plus(MINUTE), now, MINUTE).await?;
+    Ok(answer
+        .first()
+        .map(|one| one.points.iter().map(|(_, value)| value).filter(|v| v.is_finite()).sum::<f64>().round()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::question::Metric;
+
+    #[test]
+    fn every_row_of_the_shipped_rules_has_its_metric() {
+        let rules = include_str!("../../alert-rules/alerts.yml");
+        let names = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        for name in names {
+            assert!(Metric::of(name).threshold.is_some(), "{name}");
+        }
+        assert_eq!(Metric::of("TheirOwn").threshold, None);
+    }
+}

@@ -1,0 +1,60 @@
+//! The picture and the draft of the post-mortem, in the thread.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback::decision::IncidentId;
+use prompt_rollback::postmortem::{Samples, Series, Unit};
+use prompt_rollback::store::{Clock, Store};
+
+use crate::common::{config, critical};
+use crate::kit::{SLACK_SOON, Workspace};
+
+#[tokio::test]
+async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(critical("p")).await?;
+    let id = workspace.incident().await?["id"].as_str().context("id")?.to_owned();
+    let store = Store::new(&config(&workspace.redis.url(), &[]).redis, Clock::default())?;
+    let points = (0..20).map(|i| (1_795_221_492_000 + i * 5_000, 0.07));
+    let samples = Samples {
+        label: "error ratio".to_owned(),
+        unit: Unit::Ratio,
+        threshold: Some(0.05),
+        bad: Series::new("v2", points),
+        ..Samples::default()
+    };
+    store.put_samples(&IncidentId(id.clone()), &samples).await?;
+    ensure!(workspace.slack.files().is_empty(), "before the outcome is known");
+    workspace.receiver.clock.advance(Duration::from_secs(301));
+    let shared = workspace
+        .slack
+        .wait_for("the files", SLACK_SOON, |slack| {
+            slack.replies(&root).into_iter().find(|reply| reply.files.len() == 2)
+        })
+        .await?;
+    let files: Vec<_> = workspace.slack.files().into_iter().filter(|file| shared.files.contains(&file.id)).collect();
+    let content = |end: &str| {
+        let file = files.iter().find(|file| file.name.ends_with(end));
+        file.and_then(|file| file.content.clone()).with_context(|| format!("a file {end}"))
+    };
+    ensure!(content(".png")?.starts_with(b"\x89PNG\r\n"), "no picture");
+    let draft = String::from_utf8(content(".md")?.to_vec())?;
+    ensure!(draft.starts_with("# Post-mortem: p v2\n") && draft.contains("How do we prevent"), "{draft}");
+    // told once, whatever else changes
+    workspace.quiet().await?;
+    ensure!(workspace.slack.calls_of("files.completeUploadExternal").len() == 1, "shared again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_scope_the_thread_is_complete_all_the_same() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.slack.remove_scope("files:write");
+    workspace.thread(critical("p")).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(301));
+    workspace.titled("Rolled back, not verified").await?;
+    workspace.quiet().await?;
+    ensure!(workspace.slack.files().is_empty());
+    Ok(())
+}
