@@ -190,7 +190,7 @@ impl Slack {
             let length = content.len().to_string();
             let place: UploadPlace =
                 self.bot.get(METHOD, &[("filename", Some(&name)), ("length", Some(&length))]).await?;
-            let request = Request::post(&place.path()).body(Full::from(content));
+            let request = Request::post(place.path()).body(Full::from(content));
             let request = request.map_err(|_| SlackError::retry(METHOD, "an upload address that is none"))?;
             let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an upload address that is none"))?;
             let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
