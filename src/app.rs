@@ -27,6 +27,8 @@ use crate::store::{Clock, Store, StoreError};
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
 const TELLS: usize = 256;
 const CLICKS: usize = 256;
+/// Workers for what is due.
+const ACTORS: usize = 2;
 /// A click that can't be committed is tried for half a minute.
 const CLICK_TRIES: u32 = 15;
 const CLICK_RETRY: Duration = Duration::from_secs(2);
@@ -78,7 +80,7 @@ impl App {
         let clicks =
             slack.is_some().then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), tells)));
         let context = http::Context::new(config, Arc::clone(&engine), readiness, clicks.clone());
-        let actor = Actor {
+        let actor = Arc::new(Actor {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
             prover: Prover {
@@ -94,14 +96,14 @@ impl App {
                 labels: config.labels.clone(),
             },
             prompt_label: config.labels.prompt.clone(),
-        };
+        });
         let (stop, stopped) = oneshot::channel::<()>();
         let max_connections = config.server.max_connections as usize;
         let server = tokio::spawn(http::serve(listener, context, max_connections, async {
             let _ = stopped.await;
         }));
-        let mut workers =
-            vec![tokio::spawn(health.run()), tokio::spawn(actor.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
+        let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
+        workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
         if let (Some(slack), Some(clicks)) = (slack, clicks) {
             let announcer = Announcer {
                 engine: Arc::clone(&engine),

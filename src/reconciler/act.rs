@@ -110,8 +110,8 @@ impl Actor {
         asks.then(|| now.plus(LIST_EVERY))
     }
 
-    /// Runs for as long as the process does.
-    pub async fn run(self) {
+    /// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
+    pub async fn run(self: Arc<Self>) {
         let token = Ulid::generate().to_string();
         loop {
             let wait = match self.tick(&token).await {
