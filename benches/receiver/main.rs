@@ -141,7 +141,8 @@ impl Bench {
         let ratio = p50 / script;
         let found = format!("{ratio:.2} ({} of {})", ms(p50), ms(script));
         self.report("one webhook at a time, p50 / the script's p50", found, "<= 5", ratio <= 5.0);
-        self.report("one webhook at a time, p99", ms(p99), "< 0.5 ms", p99 < 0.000_5);
+        let found = format!("{} (the script's {})", ms(p99), ms(scripts.quantile(0.99)));
+        self.report("one webhook at a time, p99", found, "< 0.5 ms", p99 < 0.000_5);
         let duplicate = duplicates.quantile(0.5);
         let ratio = duplicate / p50;
         let found = format!("{ratio:.2} ({} of {})", ms(duplicate), ms(p50));

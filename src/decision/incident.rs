@@ -320,6 +320,38 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// Nothing has happened yet: it is observed, and nobody is asked.
+    pub fn new(id: IncidentId, prompt: PromptName, version: VersionName, decider: String, now: Timestamp) -> Self {
+        Self {
+            id,
+            prompt,
+            version,
+            target: None,
+            choices: Vec::new(),
+            phase: Phase::Observing,
+            opened_at: now,
+            updated_at: now,
+            closed_at: None,
+            severity: Severity::Medium,
+            action: Action::Observe,
+            decider,
+            time_limit: Action::Observe.default_time_limit(),
+            deadline: None,
+            quiet_since: None,
+            held: None,
+            flip: None,
+            pending: None,
+            objection: None,
+            verification: None,
+            decided_by: None,
+            ask: 0,
+            escalations: 0,
+            unheard: false,
+            alerts: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// The firing alert with the strongest action, the most severe of these.
     pub fn strongest(&self) -> Option<&AlertRecord> {
         self.alerts.iter().filter(|a| a.firing).max_by_key(|a| a.rank())

@@ -155,7 +155,9 @@ fn guards(incident: &Incident) -> String {
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
         (true, true) => {
-            let all: Vec<_> = Guard::ALL.iter().map(|guard| format!("`{}`", guard.as_str())).collect();
+            // whether Prometheus was asked again is told with the flip
+            let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);
+            let all: Vec<_> = all.map(|guard| format!("`{}`", guard.as_str())).collect();
             format!("All guards let it pass: {}.\n", all.join(", "))
         }
         (true, false) => "Guards were not asked: no alert called for an automatic rollback.\n".to_owned(),

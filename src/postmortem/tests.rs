@@ -52,33 +52,18 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
 
 /// Opened by `alert`, nothing decided.
 fn opened(alert: AlertRecord) -> Incident {
+    let prompt = PromptName::parse("customer-support").expect("a name");
     let mut incident = Incident {
-        id: IncidentId(ID.to_owned()),
-        prompt: PromptName::parse("customer-support").expect("a name"),
-        version: version("v2.1.0"),
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
         phase: Phase::AwaitingDecision,
-        opened_at: NOW,
-        updated_at: NOW,
-        closed_at: None,
         severity: alert.severity,
         action: alert.action,
-        decider: "on-call".to_owned(),
         time_limit: alert.time_limit,
         deadline: Some(NOW.plus(alert.time_limit)),
-        quiet_since: None,
-        held: None,
-        flip: None,
-        pending: None,
-        objection: None,
-        verification: None,
-        unheard: false,
-        decided_by: None,
         ask: 1,
-        escalations: 0,
         alerts: vec![alert],
-        notes: Vec::new(),
+        ..Incident::new(IncidentId(ID.to_owned()), prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
     };
     let text = format!("{} ({}): {}", incident.alerts[0].alertname, incident.severity, incident.alerts[0].summary);
     incident.note(NOW, NoteKind::Opened, text);

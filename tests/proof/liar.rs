@@ -4,25 +4,25 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 pub struct Liar {
     address: String,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 impl Liar {
     /// `answer` gets the whole request, and gives status and body.
     pub fn start(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
         let answer = Arc::new(answer);
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let requests: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
         let seen = Arc::clone(&requests);
         let address = listen(move |mut stream| {
             let Some(request) = read(&mut stream) else { return };
             let (status, body) = answer(&request);
-            seen.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            seen.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), request));
             let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close");
             let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         })?;
@@ -39,7 +39,8 @@ impl Liar {
         format!("http://{}", self.address)
     }
 
-    pub fn requests(&self) -> Vec<String> {
+    /// When, and what.
+    pub fn requests(&self) -> Vec<(Instant, String)> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -19,20 +19,14 @@ const VERIFY: &str = r#"prompt_version:request_errors:ratio_rate5m{prompt="$prom
 
 struct World {
     receiver: Receiver,
-    _redis: Redis,
+    redis: Redis,
 }
 
 impl World {
     /// v1 is known-good, v2 serves.
     async fn start(prometheus: &str, more: &[(&str, &str)]) -> Result<Self> {
         let redis = Redis::start()?;
-        let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
-            .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
-        for (key, value) in more {
-            receiver = receiver.env(*key, *value);
-        }
-        let world = Self { receiver: receiver.start()?, _redis: redis };
+        let world = Self { receiver: receiver(&redis, prometheus, more)?, redis };
         let path = format!("/api/prompts/{PROMPT}");
         for body in [json!({ "version": "v1", "known_good": true }), json!({ "version": "v2", "contact": "@maya" })] {
             world.post(&format!("{path}/versions"), &body).await?;
@@ -41,6 +35,11 @@ impl World {
             world.post(&format!("{path}/activate"), &json!({ "version": version })).await?;
         }
         Ok(world)
+    }
+
+    /// One more receiver on the same Redis.
+    fn replica(&self, prometheus: &str, more: &[(&str, &str)]) -> Result<Receiver> {
+        receiver(&self.redis, prometheus, more)
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
@@ -94,6 +93,13 @@ impl World {
             Err(error) => Err(error.context(format!("{:#}\n{}", self.incident().await?, self.receiver.log()))),
         }
     }
+}
+
+fn receiver(redis: &Redis, prometheus: &str, more: &[(&str, &str)]) -> Result<Receiver> {
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
+    more.iter().fold(receiver, |receiver, (key, value)| receiver.env(*key, *value)).start()
 }
 
 fn said(incident: &Value) -> String {
@@ -214,7 +220,7 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 409 && answer["error"]["code"] == "baseline_failed", "{status} {answer}");
     ensure!(answer.to_string().contains("two of nine cases failed"), "{answer}");
-    let asked = liar.requests().into_iter().find(|request| request.contains("/baseline")).context("not asked")?;
+    let asked = liar.requests().into_iter().find(|(_, request)| request.contains("/baseline")).context("not asked")?.1;
     ensure!(asked.contains(r#"{"prompt":"customer-support","version":"v1"}"#), "{asked}");
     let (status, _) = world.roll_back().await?;
     ensure!(status == 200, "the second time goes on");
@@ -262,5 +268,51 @@ async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_second
     ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
     let incident = world.until("unverified", 40).await?;
     ensure!(said(&incident).contains("no answer from"), "{}", said(&incident));
+    Ok(())
+}
+
+/// Two replicas check many rollbacks at once: Prometheus is asked less than twenty times a second, and no check is left out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
+    const MANY: usize = 120;
+    let liar = Liar::start(|request| match request {
+        request if request.contains("expression%20of%20a%20team") => (200, liar::vector(&[("{}", "1")])),
+        _ => (200, liar::vector(&[])),
+    })?;
+    let env = [("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")];
+    let world = World::start(&liar.url(), &env).await?;
+    let _replica = world.replica(&liar.url(), &env)?;
+    let mut alerts = Vec::new();
+    for number in 0..MANY {
+        let path = format!("/api/prompts/p{number}");
+        world.post(&format!("{path}/versions"), &json!({ "version": "v1", "known_good": true })).await?;
+        world.post(&format!("{path}/versions"), &json!({ "version": "v2" })).await?;
+        for version in ["v1", "v2"] {
+            world.post(&format!("{path}/activate"), &json!({ "version": version })).await?;
+        }
+        alerts.push(json!({
+            "status": "firing",
+            "labels": { "alertname": "TheirOwn", "prompt": format!("p{number}"), "version": "v2", "severity": "critical" },
+            "annotations": { "verify": "expression of a team" },
+            "startsAt": "2026-01-01T00:00:00Z",
+            "fingerprint": format!("{number:016x}"),
+        }));
+    }
+    let body = json!({ "version": "4", "status": "firing", "alerts": alerts });
+    let (status, answer) = world.post("/webhooks/alertmanager", &body).await?;
+    ensure!(status == 200 && answer.to_string().matches("rolled_back").count() == MANY, "{status} {answer}");
+    let recovered = async || {
+        let list = world.receiver.http().get("/api/incidents?limit=1000").await.ok()?.json().ok()?;
+        let incidents = list["incidents"].as_array()?.clone();
+        (incidents.len() == MANY && incidents.iter().all(|one| one["phase"] == "recovered")).then_some(incidents)
+    };
+    let incidents = eventually("all have recovered", Duration::from_secs(120), recovered).await?;
+    ensure!(incidents.iter().all(|one| one["verification"]["checks"] == 2), "two checks each, none left out");
+    let asked: Vec<_> = liar.requests().into_iter().map(|(at, _)| at).collect();
+    let within_a_second = |from: &std::time::Instant| {
+        asked.iter().filter(|at| *at >= from && at.duration_since(*from) < Duration::from_secs(1)).count()
+    };
+    let most = asked.iter().map(within_a_second).max().unwrap_or_default();
+    ensure!(most < 20, "{most} queries within a second");
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, Incid
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
-use super::super::trigger::{Action, Severity, Trigger};
+use super::super::trigger::{Action, Trigger};
 use super::super::verification::Pending;
 use super::{AlertOutcome, Draft, Outcome, confirm};
 
@@ -223,33 +223,12 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
     let now = draft.now;
     let id = draft.next_id();
     let target = draft.state.target(Some(&alert.version), draft.policy, now).cloned();
+    let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
     let mut incident = Incident {
-        id: id.clone(),
-        prompt: draft.snapshot.prompt.clone(),
-        version: alert.version.clone(),
         target,
-        choices: Vec::new(),
-        phase: Phase::Observing,
-        opened_at: now,
-        updated_at: now,
-        closed_at: None,
-        severity: Severity::Medium,
-        action: Action::Observe,
-        decider: draft.policy.fallback_decider.clone(),
         time_limit: alert.trigger.time_limit,
-        deadline: None,
-        quiet_since: None,
-        held: None,
-        flip: None,
-        pending: None,
-        objection: None,
-        verification: None,
-        decided_by: None,
-        ask: 0,
-        escalations: 0,
-        unheard: false,
         alerts: vec![AlertRecord::new(alert, now)],
-        notes: Vec::new(),
+        ..Incident::new(id.clone(), prompt, alert.version.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, describe(alert));
     draft.state.incidents.push(incident);
@@ -263,6 +242,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.closed_at = None;
     incident.escalations = 0;
     incident.held = None;
+    incident.objection = None;
     incident.deadline = None;
     incident.phase = Phase::Observing;
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");

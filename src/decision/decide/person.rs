@@ -126,33 +126,13 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
         return incident.id.clone();
     }
     let id = draft.next_id();
+    let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
     let mut incident = Incident {
-        id: id.clone(),
-        prompt: draft.snapshot.prompt.clone(),
-        version: bad.clone(),
-        target: None,
-        choices: Vec::new(),
         phase: Phase::AwaitingDecision,
-        opened_at: now,
-        updated_at: now,
-        closed_at: None,
         severity: Severity::High,
         action: Action::Rollback,
-        decider: draft.policy.fallback_decider.clone(),
         time_limit: Action::Rollback.default_time_limit(),
-        deadline: None,
-        quiet_since: None,
-        held: None,
-        flip: None,
-        pending: None,
-        objection: None,
-        verification: None,
-        decided_by: None,
-        ask: 0,
-        escalations: 0,
-        unheard: false,
-        alerts: Vec::new(),
-        notes: Vec::new(),
+        ..Incident::new(id.clone(), prompt, bad.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, format!("{operator} asked for a rollback: {reason}"));
     draft.state.incidents.push(incident);

@@ -52,33 +52,19 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
 
 /// Waits for on-call to decide about v2.1.0, which v2.0.9 would replace.
 fn waiting() -> Incident {
+    let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
+    let prompt = PromptName::parse("customer-support").expect("a name");
     let mut incident = Incident {
-        id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),
-        prompt: PromptName::parse("customer-support").expect("a name"),
-        version: version("v2.1.0"),
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
         phase: Phase::AwaitingDecision,
-        opened_at: NOW,
-        updated_at: NOW,
-        closed_at: None,
         severity: Severity::High,
         action: Action::Page,
-        decider: "on-call".to_owned(),
         time_limit: Duration::from_secs(300),
         deadline: Some(after(300)),
-        quiet_since: None,
-        held: None,
-        flip: None,
-        pending: None,
-        objection: None,
-        verification: None,
-        decided_by: None,
         ask: 1,
-        escalations: 0,
-        unheard: false,
         alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
-        notes: Vec::new(),
+        ..Incident::new(id, prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
     };
     let opened = "PromptErrorRateHigh (high): Error rate of customer-support v2.1.0 is 7.3%";
     incident.note(NOW, NoteKind::Opened, opened);
