@@ -196,13 +196,7 @@ impl<'a> Draft<'a> {
             if *subject != version {
                 continue;
             }
-            strays.extend(incident.alerts.iter().filter(|a| a.firing).map(|alert| Stray {
-                version: incident.version.clone(),
-                fingerprint: alert.fingerprint.clone(),
-                alertname: alert.alertname.clone(),
-                severity: alert.severity,
-                last_seen: alert.last_seen,
-            }));
+            strays.extend(strays_of(incident));
             incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
         }
         for stray in strays {
@@ -258,6 +252,17 @@ impl<'a> Draft<'a> {
     ) {
         self.changes.push(Change { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
         self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.to_owned(), incident });
+    }
+
+    /// Ends an incident whose version has no traffic any more. Its alerts go on firing for as long as their windows reach back.
+    fn close_without_traffic(&mut self, id: &IncidentId, phase: Phase, text: String) {
+        let now = self.now;
+        let Some(incident) = self.incident(id) else { return };
+        incident.close(phase, now, text);
+        let strays: Vec<Stray> = strays_of(incident).collect();
+        for stray in strays {
+            self.remember(stray);
+        }
     }
 
     fn remember(&mut self, stray: Stray) {
@@ -454,4 +459,15 @@ impl<'a> Draft<'a> {
         let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
         self.state.suppressed.drain(..excess);
     }
+}
+
+/// What still fires on the incident's version.
+fn strays_of(incident: &Incident) -> impl Iterator<Item = Stray> {
+    incident.alerts.iter().filter(|alert| alert.firing).map(|alert| Stray {
+        version: incident.version.clone(),
+        fingerprint: alert.fingerprint.clone(),
+        alertname: alert.alertname.clone(),
+        severity: alert.severity,
+        last_seen: alert.last_seen,
+    })
 }

@@ -48,7 +48,7 @@ pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
     if recovered {
         let after = spoken(now.since(flip.at));
         let text = format!("{} serves well {after} after the flip: {}{proof}", flip.to, finding.text);
-        incident.close(Phase::Recovered, now, text);
+        draft.close_without_traffic(&check.incident, Phase::Recovered, text);
     }
     Answer::Noted
 }
@@ -75,7 +75,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     if !incident.verification.as_ref().is_some_and(|v| v.measured) {
         let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
         let text = format!("nobody knows whether users are served well again: {why}. Have a look");
-        incident.close(Phase::Unverified, now, text);
+        draft.close_without_traffic(id, Phase::Unverified, text);
         return;
     }
     incident.phase = Phase::Escalated;

@@ -28,6 +28,10 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
     world.pass(seconds(5));
     assert_eq!(world.phase(), Phase::Recovered);
     assert!(world.latest().notes.last().is_some_and(|note| note.text.contains("10 s after the flip: it is healthy")));
+    // the alert fires on for as long as its window reaches back, and is known when it ends
+    assert_eq!(world.alert(critical("v2")), "ignored not_active");
+    assert_eq!(world.alert(critical("v2").resolved()), "resolved resolved");
+    assert_eq!(world.phase(), Phase::Recovered);
 }
 
 #[test]
