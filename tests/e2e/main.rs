@@ -56,8 +56,8 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
         })
         .await?;
     let incident = stack.rolled_back_once(PROMPT).await?;
-    let alerts = incident["alerts"].as_array().context("alerts")?;
-    ensure!(alerts.iter().all(|alert| alert["firing"] == false), "{incident:#}");
+    // closed before its alert ended: the record stays as it was
+    ensure!(incident["phase"] == "recovered", "{incident:#}");
     let flips = metric(receiver, "prompt_rollback_rollbacks_total", &[]).await?;
     ensure!(flips == 1.0, "{flips} rollbacks");
     Ok(())
