@@ -5,6 +5,9 @@
 //! Each ratio is between two things measured in turns in the same run, on the same two cores as the clients: a busy
 //! machine slows both. Fails where a target is missed.
 
+#[path = "../shared/figures.rs"]
+mod figures;
+#[path = "../shared/wire.rs"]
 mod wire;
 mod world;
 
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Receiver, Redis};
 
+use figures::{Figure, Times, ms, table};
 use wire::{Wire, http_length, monitored, script_length};
 use world::{
     COMMITTED, Model, connect, cpu_seconds, flood, flood_commits, outcomes, receiver, resident, settle, webhook,
@@ -31,13 +35,6 @@ struct Bench {
     next: u64,
     quick: bool,
     figures: Vec<Figure>,
-}
-
-struct Figure {
-    what: &'static str,
-    found: String,
-    target: &'static str,
-    met: bool,
 }
 
 impl Bench {
@@ -278,28 +275,6 @@ impl Bench {
     }
 }
 
-/// Durations in seconds.
-#[derive(Default)]
-struct Times(Vec<f64>);
-
-impl Times {
-    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let result = work();
-        self.0.push(start.elapsed().as_secs_f64());
-        result
-    }
-
-    fn quantile(&mut self, share: f64) -> f64 {
-        self.0.sort_by(f64::total_cmp);
-        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
-    }
-}
-
-fn ms(seconds: f64) -> String {
-    format!("{:.3} ms", seconds * 1e3)
-}
-
 fn run() -> Result<Vec<Figure>> {
     let flag = |name: &str| std::env::args().any(|arg| arg == name);
     let only = std::env::args().find_map(|arg| arg.strip_prefix("--only=").map(str::to_owned));
@@ -335,10 +310,5 @@ impl Bench {
 }
 
 fn main() -> Result<ExitCode> {
-    let figures = run()?;
-    println!("\n| figure | measured | target | |\n|---|---|---|---|");
-    for Figure { what, found, target, met } in &figures {
-        println!("| {what} | {found} | {target} | {} |", if *met { "met" } else { "MISSED" });
-    }
-    Ok(if figures.iter().all(|figure| figure.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(table(&run()?))
 }

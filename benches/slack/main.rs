@@ -4,12 +4,14 @@
 //!
 //! Ratios are between two things measured in turns in the same run. Fails where a target is missed.
 
+#[path = "../shared/figures.rs"]
+mod figures;
 #[allow(dead_code, reason = "shared with the other bench")]
-#[path = "../receiver/wire.rs"]
+#[path = "../shared/wire.rs"]
 mod wire;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::{IncidentId, VersionName};
@@ -19,16 +21,10 @@ use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 
+use figures::{Figure, Times, ms, table};
 use wire::{Wire, http_length};
 
 const APPROVER: &str = "U1";
-
-struct Figure {
-    what: &'static str,
-    found: String,
-    target: &'static str,
-    met: bool,
-}
 
 fn workspace() -> Result<Slack> {
     Slack::builder().user(APPROVER, "maya", "Maya Lind").channel("C1", "on-call").channel("C2", "incidents").start()
@@ -220,35 +216,9 @@ fn backlog(quick: bool) -> Result<Figure> {
     })
 }
 
-/// Durations in seconds.
-#[derive(Debug, Default)]
-struct Times(Vec<f64>);
-
-impl Times {
-    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let result = work();
-        self.0.push(start.elapsed().as_secs_f64());
-        result
-    }
-
-    fn quantile(&mut self, share: f64) -> f64 {
-        self.0.sort_by(f64::total_cmp);
-        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
-    }
-}
-
-fn ms(seconds: f64) -> String {
-    format!("{:.3} ms", seconds * 1e3)
-}
-
 fn main() -> Result<ExitCode> {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let mut figures = clicks(quick)?;
     figures.push(backlog(quick)?);
-    println!("| figure | measured | target | |\n|---|---|---|---|");
-    for Figure { what, found, target, met } in &figures {
-        println!("| {what} | {found} | {target} | {} |", if *met { "met" } else { "MISSED" });
-    }
-    Ok(if figures.iter().all(|figure| figure.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(table(&figures))
 }

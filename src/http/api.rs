@@ -176,15 +176,10 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
 /// What became of a rollback that waited since `asked`.
 fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Result<Reply> {
     if let Some(flip) = incident.flip.as_ref().filter(|flip| flip.at >= asked) {
-        let answer = json!({
-            "success": true,
-            "prompt": prompt.as_str(),
-            "from_version": flip.from.as_str(),
-            "to_version": flip.to.as_str(),
-            "timestamp": rfc3339(flip.at),
-            "incident": incident.id.0,
-        });
-        return Ok(json(StatusCode::OK, &answer));
+        return Ok(json(
+            StatusCode::OK,
+            &flipped(prompt, Some(flip.from.as_str()), &flip.to, flip.at, Some(&incident.id)),
+        ));
     }
     let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
     match &incident.objection {
@@ -199,14 +194,7 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
 fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
     match handled.answer {
         Answer::Changed { from, to, incident, unchanged, .. } => {
-            let mut answer = json!({
-                "success": true,
-                "prompt": prompt.as_str(),
-                "from_version": from,
-                "to_version": to.as_str(),
-                "timestamp": rfc3339(handled.now),
-                "incident": incident.map(|id| id.0),
-            });
+            let mut answer = flipped(prompt, from.as_deref(), &to, handled.now, incident.as_ref());
             if unchanged {
                 answer["unchanged"] = Value::Bool(true);
             }
@@ -215,6 +203,23 @@ fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
         Answer::Refused(refusal) => Err(refusal.into()),
         _ => Err(unexpected()),
     }
+}
+
+fn flipped(
+    prompt: &PromptName,
+    from: Option<&str>,
+    to: &VersionName,
+    at: Timestamp,
+    incident: Option<&IncidentId>,
+) -> Value {
+    json!({
+        "success": true,
+        "prompt": prompt.as_str(),
+        "from_version": from,
+        "to_version": to.as_str(),
+        "timestamp": rfc3339(at),
+        "incident": incident.map(|id| &id.0),
+    })
 }
 
 fn unexpected() -> Failure {

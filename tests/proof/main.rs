@@ -117,7 +117,17 @@ fn prometheus(servers: &PromptServers) -> Result<(Prometheus, String)> {
     Ok((prometheus, url))
 }
 
-/// Blocks until Prometheus has figures of this version.
+/// One server of `v2`, of whose answers this many fail; one receiver that asks before it flips.
+async fn asks_first(ok: u64, failed: u64) -> Result<(PromptServers, Prometheus, World)> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", ok, failed);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::start(&url, &[("PROMPT_ROLLBACK_GUARDS__CONFIRM", "requery")]).await?;
+    measured(&prometheus, "v2").await?;
+    Ok((servers, prometheus, world))
+}
+
+/// Waits until Prometheus has figures of this version.
 async fn measured(prometheus: &Prometheus, version: &str) -> Result<()> {
     let query = format!(r#"prompt_version:request_errors:ratio_rate5m{{prompt="{PROMPT}",version="{version}"}}"#);
     eventually(&query, Duration::from_secs(40), async || {
@@ -177,11 +187,7 @@ async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
-    let servers = PromptServers::start(1)?;
-    servers.serve(0, "v2", 50, 0);
-    let (prometheus, url) = prometheus(&servers)?;
-    let world = World::start(&url, &[("PROMPT_ROLLBACK_GUARDS__CONFIRM", "requery")]).await?;
-    measured(&prometheus, "v2").await?;
+    let (_servers, _prometheus, world) = asks_first(50, 0).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 409 && answer["error"]["code"] == "healthy", "{status} {answer}");
     let message = answer["error"]["message"].as_str().unwrap_or_default();
@@ -197,11 +203,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requery_confirms_and_flips() -> Result<()> {
-    let servers = PromptServers::start(1)?;
-    servers.serve(0, "v2", 50, 50);
-    let (prometheus, url) = prometheus(&servers)?;
-    let world = World::start(&url, &[("PROMPT_ROLLBACK_GUARDS__CONFIRM", "requery")]).await?;
-    measured(&prometheus, "v2").await?;
+    let (_servers, _prometheus, world) = asks_first(50, 50).await?;
     ensure!(world.critical(VERIFY).await? == "held confirming");
     let incident = world.until("verifying", 10).await?;
     ensure!(incident["flip"]["mode"] == "auto", "{incident:#}");

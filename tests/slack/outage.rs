@@ -121,7 +121,10 @@ async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_
     for (prompt, root) in prompts.iter().zip(&roots) {
         let incident = incident(prompt).await?;
         let events = incident["events"].as_array().context("events")?;
-        let replies: Vec<_> = workspace.slack.replies(root).iter().map(Message::visible_text).collect();
+        let (files, replies): (Vec<_>, Vec<_>) =
+            workspace.slack.replies(root).into_iter().partition(|reply| !reply.files.is_empty());
+        assert_eq!(files.len(), usize::from(!incident["flip"].is_null()), "{prompt}: the post-mortem of a rollback");
+        let replies: Vec<_> = replies.iter().map(Message::visible_text).collect();
         assert_eq!(replies.len(), events.len() - 1, "{prompt}: {replies:#?}");
         for (reply, event) in replies.iter().zip(&events[1..]) {
             assert!(reply.contains(event["text"].as_str().context("text")?), "{prompt}: {event} in {reply}");

@@ -98,15 +98,7 @@ fn the_page_ends_as_soon_as_someone_decides() {
         assert!(!world.latest().pages());
         world.pass(minutes(5));
         assert!(world.latest().pages(), "nobody decided in time");
-        let incident = world.latest().id.clone();
-        let click = Event::Decide(Decide {
-            incident,
-            choice,
-            operator: "dana".to_owned(),
-            target: None,
-            force: false,
-            ask: None,
-        });
+        let click = world.click(choice);
         let commit = world.happens(&click).commit.expect("a decision");
         assert!(!world.latest().pages(), "{choice:?}");
         assert_eq!(commit.wakes.iter().map(|w| w.at).collect::<Vec<_>>(), [world.now], "{choice:?}: told at once");

@@ -211,17 +211,14 @@ impl World {
         self.happens(&Event::Rollback(request)).answer
     }
 
-    /// dana answers the latest incident.
-    pub fn choose(&mut self, choice: Choice) -> Answer {
+    /// dana's answer to the latest incident.
+    pub fn click(&self, choice: Choice) -> Event {
         let incident = self.latest().id.clone();
-        let click = Event::Decide(Decide {
-            incident,
-            choice,
-            operator: "dana".to_owned(),
-            target: None,
-            force: false,
-            ask: None,
-        });
+        Event::Decide(Decide { incident, choice, operator: "dana".to_owned(), target: None, force: false, ask: None })
+    }
+
+    pub fn choose(&mut self, choice: Choice) -> Answer {
+        let click = self.click(choice);
         self.happens(&click).answer
     }
 
