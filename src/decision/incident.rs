@@ -151,6 +151,8 @@ impl FlipMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
     pub at: Timestamp,
+    /// When a person decided, if Prometheus was asked before it was done.
+    pub decided_at: Option<Timestamp>,
     pub from: VersionName,
     pub to: VersionName,
     pub mode: FlipMode,

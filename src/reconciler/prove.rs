@@ -14,6 +14,7 @@ use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Timestamp, VersionName};
 use crate::engine::{Engine, EngineError};
+use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
 use crate::store::StoreError;
@@ -76,7 +77,7 @@ impl Prover {
             _ => None,
         };
         if self.ends_with(incident, event.as_ref(), now) {
-            self.keep_samples(incident, now).await?;
+            self.keep_samples(incident, now).await?; // if not now, then later
         }
         if let Some(event) = event {
             self.engine.handle(&incident.prompt, &event).await?;
@@ -94,21 +95,57 @@ impl Prover {
         proved || incident.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Before the commit that ends the checks: whoever tells of the end finds them.
-    async fn keep_samples(&self, incident: &Incident, now: Timestamp) -> Result<(), StoreError> {
-        let Some(prometheus) = &self.prometheus else { return Ok(()) };
+    /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
+    async fn keep_samples(&self, incident: &Incident, until: Timestamp) -> Result<bool, StoreError> {
+        let Some(prometheus) = &self.prometheus else {
+            return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
+        };
         // two queries, which must not keep checks from their turns
-        if !self.turn_within(SPARE).await? || !self.turn_within(SPARE).await? {
-            return Ok(());
+        if !self.turn_within(SPARE).await? || !self.turn().await? {
+            return Ok(false);
         }
-        match sample::samples(prometheus, &self.labels, incident, now).await {
-            Ok(Some(samples)) => self.engine.store.put_samples(&incident.id, &samples).await,
-            Ok(None) => Ok(()),
+        match sample::samples(prometheus, &self.labels, incident, until).await {
+            Ok(Some(samples)) => {
+                self.engine.store.put_samples(&incident.id, &Measured::Samples(Box::new(samples))).await?;
+            }
+            Ok(None) => self.keep_missing(incident, "Prometheus has no figures of it").await?,
+            Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
+                // the same question would be refused again
+                self.keep_missing(incident, &format!("Prometheus refuses the query: {message}")).await?;
+            }
             Err(error) => {
-                tracing::warn!(incident = %incident.id, %error, "no picture of this incident");
-                Ok(())
+                tracing::warn!(incident = %incident.id, %error, "no picture of this incident yet");
+                return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    async fn keep_missing(&self, incident: &Incident, why: &str) -> Result<(), StoreError> {
+        let Some(flip) = &incident.flip else { return Ok(()) };
+        let missing = Measured::Missing(Missing { missing: why.to_owned(), flip_at: flip.at.0 });
+        self.engine.store.put_samples(&incident.id, &missing).await
+    }
+
+    /// Asks for what could not be asked when the checks ended. Tells when to do so again.
+    pub async fn measure_later(&self, incident: &Incident, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let ended = sample::ended(incident, self.engine.policy.verification_deadline);
+        let (Some(ended), Some(flip)) = (ended, &incident.flip) else { return Ok(None) };
+        let store = &self.engine.store;
+        if store.samples(&incident.id).await?.is_some_and(|measured| measured.is_of(flip.at)) {
+            return Ok(None);
+        }
+        if now < ended.plus(sample::AGAIN) {
+            return Ok(Some(ended.plus(sample::AGAIN)));
+        }
+        if !self.keep_samples(incident, ended).await? {
+            if now < ended.plus(sample::GIVE_UP) {
+                return Ok(Some(now.plus(sample::AGAIN)));
+            }
+            self.keep_missing(incident, "Prometheus was away").await?;
+        }
+        store.announce(incident).await?;
+        Ok(None)
     }
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.

@@ -19,7 +19,7 @@ use crate::decision::incident::Note;
 use crate::decision::{Event, Incident, Phase};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
-use crate::postmortem::chart;
+use crate::postmortem::{Measured, chart};
 use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
@@ -196,13 +196,17 @@ impl Announcer {
         if sync.get("picture") == Some(&of_this_flip) {
             return Ok(());
         }
+        let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(flip.at));
+        if measured.is_none() && drafts::is_awaited(incident) {
+            return Ok(()); // Prometheus is asked again; then this is told
+        }
         let draft = drafts::postmortem(&self.engine, incident.clone()).await?;
         let mut files = vec![Upload {
             name: format!("postmortem-{}.md", incident.id),
             title: "Draft of the post-mortem".to_owned(),
             content: draft.into_bytes(),
         }];
-        if let Some(samples) = self.engine.store.samples(&incident.id).await? {
+        if let Some(Measured::Samples(samples)) = measured {
             let (label, at) = (samples.label.clone(), flip.at);
             let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
             match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {

@@ -173,6 +173,8 @@ const KNOWN: &[&str] = &[
     "blamed",
     "bad_last_seen",
     "still",
+    "healthy_since",
+    "decided_at",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -492,6 +494,8 @@ struct HeldRecord {
 struct FlipRecord {
     #[serde(with = "at")]
     at: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    decided_at: Option<Timestamp>,
     #[serde(with = "version_name")]
     from: VersionName,
     #[serde(with = "version_name")]
@@ -531,6 +535,8 @@ struct VerificationRecord {
     checks: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     healthy: u32,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    healthy_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     measured: bool,
     #[serde(with = "at")]

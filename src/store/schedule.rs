@@ -107,6 +107,16 @@ impl Store {
         Ok(Claimed { claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
     }
 
+    /// Has people told of what came to be known of an incident besides its record.
+    pub async fn announce(&self, incident: &Incident) -> Result<(), StoreError> {
+        if !self.announces {
+            return Ok(());
+        }
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.keys.due()).arg("LT").arg(slack_turn(incident).0).arg(Work::Slack.member(&incident.id));
+        self.link.run::<redis::Value>(&command).await.map(drop)
+    }
+
     /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;

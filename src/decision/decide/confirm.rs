@@ -78,6 +78,9 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
                 incident.note(now, NoteKind::Checked, format!("asked Prometheus: {text}"));
             }
             draft.flip(&pending.to, pending.by, &pending.operator, &pending.reason, Some(id));
+            if let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.as_mut()) {
+                flip.decided_at = Some(pending.at);
+            }
         }
         Some(objection) => object(draft, id, &pending, objection),
     }

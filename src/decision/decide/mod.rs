@@ -354,8 +354,14 @@ impl<'a> Draft<'a> {
             && let Some(incident) = self.incident(id)
         {
             incident.target = Some(to.clone());
-            incident.flip =
-                Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
+            incident.flip = Some(Flip {
+                at: now,
+                decided_at: None,
+                from: bad.clone(),
+                to: to.clone(),
+                mode,
+                operator: operator.to_owned(),
+            });
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;

@@ -83,7 +83,7 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
     Incident {
         phase: Phase::Verifying,
         deadline: Some(after(300)),
-        flip: Some(Flip { at: NOW, from, to, mode, operator: operator.to_owned() }),
+        flip: Some(Flip { at: NOW, decided_at: None, from, to, mode, operator: operator.to_owned() }),
         ..incident
     }
 }
@@ -165,6 +165,7 @@ fn checked() -> Incident {
         traffic: Some(traffic),
         stale: false,
         blamed: false,
+        healthy_since: None,
     });
     incident
 }
