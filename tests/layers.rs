@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     // The request path touches Redis only.
     layer("http", &["http"], &["reconciler", "clients", "outgoing"], &["redis"]),
     layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
-    layer("engine", &["engine", "clicks", "drafts"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
+    layer("engine", &["engine", "clicks", "drafts", "reports"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(
@@ -45,7 +45,7 @@ const LAYERS: &[Layer] = &[
         &["redis", "prometheus_client"],
     ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
-    layer("payloads", &["alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
+    layer("payloads", &["alertmanager", "slack", "postmortem", "report"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
     Layer { name: "decision", modules: &["decision"], blind: &[], never: Never::Any },
 ];

@@ -121,7 +121,8 @@ async fn run(fails: bool) -> Result<Vec<Figure>> {
         let path = format!("/api/prompts/{}", name(number));
         post(&http, &format!("{path}/versions"), &json!({ "version": "v1", "known_good": true })).await?;
         post(&http, &format!("{path}/activate"), &json!({ "version": "v1" })).await?;
-        post(&http, &format!("{path}/activate"), &json!({ "version": "v2", "force": true })).await?;
+        post(&http, &format!("{path}/versions"), &json!({ "version": "v2" })).await?;
+        post(&http, &format!("{path}/activate"), &json!({ "version": "v2" })).await?;
     }
     let start = Instant::now();
     for numbers in (0..MANY).collect::<Vec<_>>().chunks(100) {

@@ -159,6 +159,16 @@ pub struct Flip {
     pub operator: String,
 }
 
+/// The rollback that only `guards.mode = "dry-run"` has kept from happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WouldFlip {
+    pub at: Timestamp,
+    pub from: VersionName,
+    pub to: VersionName,
+    /// The alert's name.
+    pub trigger: String,
+}
+
 /// One alert as the incident remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertRecord {
@@ -305,6 +315,10 @@ pub struct Incident {
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
     pub flip: Option<Flip>,
+    /// The first one, of which a report tells whether it would have been right.
+    pub would: Option<WouldFlip>,
+    /// In [`Phase::Superseded`]: what serves instead.
+    pub successor: Option<VersionName>,
     /// In [`Phase::Confirming`]: what will be done.
     pub pending: Option<Pending>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
@@ -342,6 +356,8 @@ impl Incident {
             quiet_since: None,
             held: None,
             flip: None,
+            would: None,
+            successor: None,
             pending: None,
             objection: None,
             verification: None,

@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod postmortem;
 mod reply;
+mod report;
 mod route;
 mod slack;
 mod views;

@@ -4,6 +4,7 @@
 //! whoever holds the lease can go on where another one died.
 
 mod posting;
+mod weekly;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
 use crate::clicks::{Tell, is_group};
-use crate::config::Decider;
+use crate::config::{Decider, Weekly};
 use crate::decision::incident::Note;
 use crate::decision::{Event, Incident, Phase};
 use crate::drafts;
@@ -70,6 +71,8 @@ pub struct Announcer {
     pub slack: Slack,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
+    /// When a dry run is reported.
+    pub weekly: Option<Weekly>,
     /// Between two messages to a channel.
     pub pace: Duration,
 }
@@ -373,7 +376,14 @@ impl Announcer {
                 tokio::time::sleep(GROUPS_EVERY).await;
             }
         };
-        tokio::join!(self.announce_for_ever(), telling, resolving);
+        let reporting = async {
+            let token = Ulid::generate().to_string();
+            loop {
+                let _ = self.tell_weekly(&token).await; // health reports Redis; it waits there
+                tokio::time::sleep(weekly::EVERY).await;
+            }
+        };
+        tokio::join!(self.announce_for_ever(), telling, resolving, reporting);
     }
 
     async fn announce_for_ever(&self) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::decision::incident::{
-    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
+    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
 };
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
@@ -174,6 +174,8 @@ const KNOWN: &[&str] = &[
     "bad_last_seen",
     "still",
     "healthy_since",
+    "would",
+    "successor",
     "decided_at",
 ];
 
@@ -286,6 +288,7 @@ containers! {
     verification: Verification, VerificationRecord;
     check: Check, CheckRecord;
     objection: Objection, ObjectionRecord;
+    would: WouldFlip, WouldFlipRecord;
     traffic: Traffic, TrafficRecord;
 }
 
@@ -461,6 +464,10 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
+    would: Option<WouldFlip>,
+    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    successor: Option<VersionName>,
     #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
     #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
@@ -503,6 +510,18 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WouldFlip")]
+struct WouldFlipRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "version_name")]
+    from: VersionName,
+    #[serde(with = "version_name")]
+    to: VersionName,
+    trigger: String,
 }
 
 #[derive(Serialize, Deserialize)]

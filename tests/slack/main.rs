@@ -18,3 +18,4 @@ mod pages;
 mod refused;
 mod sockets;
 mod time;
+mod weekly;

@@ -152,7 +152,7 @@ impl<'a> Draft<'a> {
             self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, "external", None);
             match actual {
                 Some(version) => self.serve(&version.clone(), ActivatedBy::External),
-                None => self.retire(),
+                None => self.retire(None),
             }
         }
         // a split counts only while `active` is one of its fields
@@ -180,8 +180,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The served version loses all traffic; what hung on its traffic ends.
-    fn retire(&mut self) {
+    /// The served version loses all traffic, to `successor`; what hung on its traffic ends.
+    fn retire(&mut self, successor: Option<&VersionName>) {
         let Some(serving) = self.state.serving.take() else { return };
         let (policy, now) = (self.policy, self.now);
         let version = serving.version;
@@ -197,6 +197,7 @@ impl<'a> Draft<'a> {
                 continue;
             }
             strays.extend(strays_of(incident));
+            incident.successor = successor.cloned();
             incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
         }
         for stray in strays {
@@ -206,7 +207,7 @@ impl<'a> Draft<'a> {
 
     /// `version` gets all traffic from now on.
     fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.retire();
+        self.retire(Some(version));
         let (policy, now) = (self.policy, self.now);
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
@@ -303,7 +304,7 @@ impl<'a> Draft<'a> {
 
     /// What speaks against rolling `from` back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        let (policy, now) = (self.policy, self.now);
+        let policy = self.policy;
         let held = |guard, detail: String| Some(Held { guard, detail });
         if let Some(who) = &self.snapshot.paused {
             return held(Guard::Paused, format!("automation is paused ({who})"));
@@ -311,6 +312,13 @@ impl<'a> Draft<'a> {
         if policy.dry_run {
             return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
         }
+        self.guard_if_armed(from)
+    }
+
+    /// What would hold it if automation were switched on.
+    fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
+        let (policy, now) = (self.policy, self.now);
+        let held = |guard, detail: String| Some(Held { guard, detail });
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
         };

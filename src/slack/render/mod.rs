@@ -6,6 +6,7 @@
 
 mod button;
 mod reply;
+mod report;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, action};
 pub use reply::{LogLine, call, calls_channel, reply};
+pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
