@@ -31,7 +31,7 @@ pub fn report(report: &Report, color: bool) -> String {
     out.push('\n');
     out.push_str(&table(["TRIGGER", "RIGHT", "WRONG", "UNCLEAR", "SAVED"], &rows, color));
     out.push('\n');
-    let rows: Vec<_> = report.cases.iter().map(|case| row(case)).collect();
+    let rows: Vec<_> = report.cases.iter().map(row).collect();
     let headings = ["WOULD ROLL BACK AT", "PROMPT", "FROM", "TO", "TRIGGER", "VERDICT", "INSTEAD", "INCIDENT"];
     out.push_str(&table(headings, &rows, color));
     if report.left_out > 0 {
