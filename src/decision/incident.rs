@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::event::Alert;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
+use super::split::Split;
 use super::time::Timestamp;
 use super::trigger::{Action, Severity};
 use super::verification::{Objection, Pending, Verification};
@@ -27,6 +28,8 @@ pub enum Phase {
     Observing,
     AwaitingDecision,
     Investigating,
+    /// Step by step.
+    RollingBack,
     Verifying,
     /// The rollback failed: open until a person closes it.
     Escalated,
@@ -38,11 +41,12 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Confirming,
         Phase::Observing,
         Phase::AwaitingDecision,
         Phase::Investigating,
+        Phase::RollingBack,
         Phase::Verifying,
         Phase::Escalated,
         Phase::Recovered,
@@ -58,6 +62,7 @@ impl Phase {
             Phase::Observing => "observing",
             Phase::AwaitingDecision => "awaiting_decision",
             Phase::Investigating => "investigating",
+            Phase::RollingBack => "rolling_back",
             Phase::Verifying => "verifying",
             Phase::Escalated => "escalated",
             Phase::Recovered => "recovered",
@@ -134,16 +139,19 @@ pub enum FlipMode {
     Auto,
     Approved,
     Manual,
+    /// Approved or manual, and finished step by step.
+    Gradual,
 }
 
 impl FlipMode {
-    pub const ALL: [FlipMode; 3] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual];
+    pub const ALL: [FlipMode; 4] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual];
 
     pub fn as_str(self) -> &'static str {
         match self {
             FlipMode::Auto => "auto",
             FlipMode::Approved => "approved",
             FlipMode::Manual => "manual",
+            FlipMode::Gradual => "gradual",
         }
     }
 }
@@ -319,6 +327,8 @@ pub struct Incident {
     pub would: Option<WouldFlip>,
     /// In [`Phase::Superseded`]: what serves instead.
     pub successor: Option<VersionName>,
+    /// In [`Phase::RollingBack`]: how far it is.
+    pub gradual: Option<Split>,
     /// In [`Phase::Confirming`]: what will be done.
     pub pending: Option<Pending>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
@@ -358,6 +368,7 @@ impl Incident {
             flip: None,
             would: None,
             successor: None,
+            gradual: None,
             pending: None,
             objection: None,
             verification: None,
@@ -412,13 +423,32 @@ impl Incident {
         self.closed_at = Some(now);
         self.deadline = None;
         self.pending = None;
+        self.gradual = None;
         self.note(now, NoteKind::Closed, text);
+    }
+
+    /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
+    pub fn rollback_decided_at(&self) -> Option<Timestamp> {
+        let gradual = self.phase == Phase::RollingBack;
+        let by = self.flip.as_ref().map(|flip| flip.at);
+        if gradual || self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Gradual) {
+            let decided = |note: &&Note| note.kind == NoteKind::Decided && by.is_none_or(|by| gradual || note.at <= by);
+            if let Some(note) = self.notes.iter().rfind(decided) {
+                return Some(note.at);
+            }
+        }
+        self.flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at))
     }
 
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
         let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
-        (waits && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated
+        (waits && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated || self.is_stuck()
+    }
+
+    /// Its gradual rollback waits for a person.
+    pub fn is_stuck(&self) -> bool {
+        self.phase == Phase::RollingBack && self.gradual.as_ref().is_some_and(|split| split.paused.is_some())
     }
 
     /// A page may have been raised, and so may have to be ended.
@@ -433,6 +463,9 @@ impl Incident {
         }
         if let Some(pending) = self.pending.as_ref().filter(|_| self.phase == Phase::Confirming) {
             return Some(pending.at); // asked at once
+        }
+        if let Some(split) = self.gradual.as_ref().filter(|_| self.phase == Phase::RollingBack) {
+            return split.wake();
         }
         let undecided = self.phase.is_undecided();
         let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));

@@ -137,9 +137,12 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
             (_, Phase::Dismissed) => Instead::Undone,
             _ => Instead::RolledBackByPerson,
         };
-        return (what, Some(flip.at));
+        return (what, incident.rollback_decided_at());
     }
     match incident.phase {
+        Phase::RollingBack if incident.target.as_ref() == Some(target) => {
+            (Instead::RolledBackByPerson, incident.rollback_decided_at())
+        }
         Phase::Resolved => (Instead::ResolvedByItself, incident.quiet_since.or(incident.closed_at)),
         Phase::Dismissed => (Instead::Dismissed, incident.closed_at),
         Phase::Superseded if incident.successor.as_ref() == Some(target) => {

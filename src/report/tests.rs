@@ -54,6 +54,7 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
         Some(Verification { measured: true, ..Verification::starting(after(12), &Policy::default()) });
     let table = [
         (flipped(FlipMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (flipped(FlipMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
         (flipped(FlipMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
         (flipped(FlipMode::Approved, "v1", Phase::Verifying), Instead::RolledBackByPerson, Some(12)),
         (flipped(FlipMode::Approved, "v1", Phase::Escalated), Instead::DidNotHelp, Some(12)),

@@ -11,4 +11,5 @@ mod prompts;
 mod report;
 mod rollback;
 mod shutdown;
+mod splits;
 mod timers;

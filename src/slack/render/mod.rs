@@ -5,6 +5,7 @@
 //! from being read as mentions, links or formatting: see [`text`].
 
 mod button;
+mod canary;
 mod reply;
 mod report;
 mod root;
@@ -17,6 +18,7 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, action};
+pub use canary::canary;
 pub use reply::{LogLine, call, calls_channel, reply};
 pub use report::report;
 pub use root::{overview, root};
