@@ -18,6 +18,7 @@
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
 
+pub mod ab_test;
 pub mod alertmanager;
 pub mod app;
 pub mod baseline;

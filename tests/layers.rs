@@ -45,7 +45,7 @@ const LAYERS: &[Layer] = &[
         &["redis", "prometheus_client"],
     ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
-    layer("payloads", &["alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
+    layer("payloads", &["ab_test", "alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
     Layer { name: "decision", modules: &["decision"], blind: &[], never: Never::Any },
 ];
