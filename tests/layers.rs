@@ -47,6 +47,8 @@ const LAYERS: &[Layer] = &[
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
     layer("payloads", &["alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
+    // For prompt servers: of no use to the receiver, and without a use for it.
+    layer("reader", &["reader"], &["decision"], &["hyper", "tower", "serde", "prometheus_client"]),
     Layer { name: "decision", modules: &["decision"], blind: &[], never: Never::Any },
 ];
 
