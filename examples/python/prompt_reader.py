@@ -7,10 +7,11 @@ One file to copy; it needs redis-py 4.3 or newer.
 
 A thread of the reader's own listens to the channel of changes, reads again what has changed, and everything every two
 seconds, because a plain SET announces nothing. While Redis is away, or holds what is no version, the last known version
-stays, `age()` grows and `error()` says why. Threads do not survive a fork: make the reader in the worker process.
+stays, `age()` grows and `error()` says why, as does a warning in the log. Threads do not survive a fork: make the reader in the worker process.
 """
 
 import json
+import logging
 import random
 import re
 import threading
@@ -19,6 +20,7 @@ from zlib import crc32
 
 import redis
 
+LOG = logging.getLogger(__name__)
 PATIENCE = 1.0  # longest wait for Redis, in seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # between attempts to connect
 READ_AT_ONCE = 100  # Redis does nothing else meanwhile
@@ -181,7 +183,7 @@ class Reader:
         elif not VERSION.fullmatch(active):
             problem = "the active version can't be used: not a version's name"
         if problem:
-            self._known[prompt] = _Known(before.split, before.asked, problem)
+            self._know(prompt, before.split, before.asked, problem)
             return
         unreadable = str(routing) if isinstance(routing, Exception) else None
         split = Split(active, None if unreadable else routing)
@@ -191,8 +193,13 @@ class Reader:
             if self._on_change and (before.split is None or before.split.versions() != split.versions()):
                 self._on_change(prompt, split.versions())
         finally:
-            self._known[prompt] = _Known(split, asked, problem)
+            self._know(prompt, split, asked, problem)
 
     def _failed(self, problem):
         for prompt, known in self._known.items():
-            self._known[prompt] = _Known(known.split, known.asked, problem)
+            self._know(prompt, known.split, known.asked, problem)
+
+    def _know(self, prompt, split, asked, problem):
+        if problem and problem != self._known[prompt].problem:
+            LOG.warning("%s: %s", prompt, problem)
+        self._known[prompt] = _Known(split, asked, problem)

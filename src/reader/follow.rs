@@ -75,7 +75,9 @@ impl Follower {
             let again_at = tokio::time::Instant::now() + self.refresh;
             self.read(&mut redis, &all).await?;
             *pause = FIRST_PAUSE;
-            while let Ok(changed) = tokio::time::timeout_at(again_at, self.changed(&mut pushes)).await {
+            // a prompt that changes without a pause is no reason to look at no other
+            while tokio::time::Instant::now() < again_at {
+                let Ok(changed) = tokio::time::timeout_at(again_at, self.changed(&mut pushes)).await else { break };
                 self.read(&mut redis, &changed?).await?;
             }
         }
@@ -131,6 +133,9 @@ impl Follower {
     }
 }
 
+/// Name and value.
+type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// What `active` and `routing` say, whatever someone may have put there.
 fn understand(active: &Value, routing: &Value) -> Result<(Split, Option<Problem>), Problem> {
     let active = match active {
@@ -145,13 +150,13 @@ fn understand(active: &Value, routing: &Value) -> Result<(Split, Option<Problem>
     })
 }
 
-fn fields(hash: &Value) -> Result<Vec<(&[u8], &[u8])>, String> {
+fn fields(hash: &Value) -> Result<Vec<Field<'_>>, String> {
     let Value::Map(pairs) = hash else { return Err(unexpected(hash)) };
-    let bytes = |value| match value {
-        &Value::BulkString(ref bytes) => Ok(bytes.as_slice()),
-        other => Err(unexpected(other)),
-    };
     pairs.iter().map(|(field, value)| Ok((bytes(field)?, bytes(value)?))).collect()
+}
+
+fn bytes(value: &Value) -> Result<&[u8], String> {
+    if let Value::BulkString(bytes) = value { Ok(bytes) } else { Err(unexpected(value)) }
 }
 
 fn unexpected(value: &Value) -> String {

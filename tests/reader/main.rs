@@ -2,4 +2,5 @@
 
 mod follow;
 mod python;
+mod servers;
 mod split;
