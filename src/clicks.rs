@@ -89,7 +89,7 @@ impl Clicks {
             )));
         }
         let target: Option<VersionName> = match choice {
-            Choice::Approve => button.to.clone(),
+            Choice::Approve | Choice::ApproveGradual => button.to.clone(),
             _ => None,
         };
         let event = Event::Decide(Decide {
@@ -149,6 +149,7 @@ pub fn is_group(approver: &str) -> bool {
 fn choice(action_id: &str) -> Option<Choice> {
     match action_id {
         action::APPROVE | action::OTHER_VERSION => Some(Choice::Approve),
+        action::APPROVE_GRADUAL => Some(Choice::ApproveGradual),
         action::INVESTIGATE => Some(Choice::Investigate),
         action::DISMISS => Some(Choice::Dismiss),
         action::UNDO => Some(Choice::Undo),

@@ -16,7 +16,7 @@ use ulid::Ulid;
 use crate::clicks::{Tell, is_group};
 use crate::config::Decider;
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase};
+use crate::decision::{Event, Incident, Phase, PromptName};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::chart;
@@ -24,7 +24,7 @@ use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
 use crate::store::sync::Sync;
-use crate::store::{LoggedChange, StoreError};
+use crate::store::{LoggedChange, StoreError, Wanted};
 use posting::{Kept, Taken};
 
 /// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
@@ -108,7 +108,10 @@ impl Announcer {
     ) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let told = match &incident {
-            Ok(None) => Ok(()),
+            Ok(None) => match claim.prompt() {
+                Some(prompt) => self.announce_canary(claim, &prompt).await,
+                None => Ok(()),
+            },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
@@ -139,6 +142,23 @@ impl Announcer {
             tracing::error!(incident = %claim.incident, "an incident could not be told too often and is parked");
         }
         Ok(wait)
+    }
+
+    /// The message of the prompt's last canary.
+    async fn announce_canary(&self, claim: &Claim, prompt: &PromptName) -> Result<(), Halt> {
+        let store = &self.engine.store;
+        let loaded = store.load(prompt, self.engine.policy.budget_window, Wanted::default()).await?;
+        let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
+        let mut sync = store.sync(&claim.incident).await?;
+        if sync.get("canary") != Some(&canary.id.0) {
+            let fresh = ["root_channel", "root_ts", "root_hash", "posting"].map(|field| (field, ""));
+            self.note(claim, &mut sync, &fresh).await?;
+            self.note(claim, &mut sync, &[("canary", &canary.id.0)]).await?;
+        }
+        let kept = Kept { what: "root", channel: &self.incident_channel };
+        // refused for good: said in the log and counted
+        let _ = self.keep(claim, &mut sync, &kept, &render::canary(prompt, canary)).await?;
+        Ok(())
     }
 
     async fn announce(&self, claim: &Claim, incident: &Incident, queue: Option<&Queue>) -> Result<(), Halt> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::decision::incident::{
     AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
 };
+use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
@@ -172,6 +173,16 @@ const KNOWN: &[&str] = &[
     "stale",
     "blamed",
     "bad_last_seen",
+    "canary",
+    "gradual",
+    "holds",
+    "stage",
+    "next",
+    "check",
+    "paused",
+    "tie_to_arriving",
+    "end",
+    "promoted",
     "still",
 ];
 
@@ -285,6 +296,10 @@ containers! {
     check: Check, CheckRecord;
     objection: Objection, ObjectionRecord;
     traffic: Traffic, TrafficRecord;
+    plan: Plan, PlanRecord;
+    split: Split, SplitRecord;
+    canary: Canary, CanaryRecord;
+    canary_end: CanaryEnd, CanaryEndRecord;
 }
 
 /// Milliseconds since the Unix epoch.
@@ -307,6 +322,16 @@ mod millis {
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod millis_list {
+    use super::*;
+    pub fn serialize<S: Serializer>(values: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| u64::try_from(value.as_millis()).unwrap_or(u64::MAX)))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+        Ok(Vec::<u64>::deserialize(deserializer)?.into_iter().map(Duration::from_millis).collect())
     }
 }
 
@@ -338,6 +363,8 @@ struct StateRecord {
     suppressed: Vec<Suppressed>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     last_rollback: Option<Timestamp>,
+    #[serde(with = "canary::option", default, skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -459,6 +486,8 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
+    gradual: Option<Split>,
     #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
     #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
@@ -512,6 +541,8 @@ struct PendingRecord {
     to: VersionName,
     operator: String,
     reason: String,
+    #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
+    gradual: Option<Plan>,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -521,6 +552,64 @@ struct PendingRecord {
 struct ObjectionRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     baseline: bool,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Plan")]
+struct PlanRecord {
+    stages: Vec<u8>,
+    #[serde(with = "millis_list", default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<Duration>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Split")]
+struct SplitRecord {
+    #[serde(with = "version_name")]
+    leaving: VersionName,
+    #[serde(with = "version_name")]
+    arriving: VersionName,
+    #[serde(with = "PlanRecord")]
+    plan: Plan,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    stage: u32,
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    next: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    check: Option<Timestamp>,
+    operator: String,
+    reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused: Option<String>,
+    #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
+    last: Option<Check>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    tie_to_arriving: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Canary")]
+struct CanaryRecord {
+    #[serde(with = "incident_id")]
+    id: IncidentId,
+    #[serde(with = "SplitRecord")]
+    split: Split,
+    #[serde(with = "at")]
+    started: Timestamp,
+    #[serde(with = "canary_end::option", default, skip_serializing_if = "Option::is_none")]
+    end: Option<CanaryEnd>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CanaryEnd")]
+struct CanaryEndRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    promoted: bool,
     text: String,
 }
 

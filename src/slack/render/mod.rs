@@ -5,6 +5,7 @@
 //! from being read as mentions, links or formatting: see [`text`].
 
 mod button;
+mod canary;
 mod reply;
 mod root;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, action};
+pub use canary::canary;
 pub use reply::{LogLine, call, calls_channel, reply};
 pub use root::{overview, root};
 
