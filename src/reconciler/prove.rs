@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{OptionFuture, join, join3, join4};
+use futures_util::future::{OptionFuture, join, join_all, join3, join4};
 
 use super::sample;
+use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{
-    Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Stepped, Timestamp, VersionName,
+    Checked, Confirmed, Event, Evidence, FlipMode, Incident, Phase, PromptName, PromptState, Stepped, Timestamp,
+    VersionName,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
@@ -21,8 +23,8 @@ use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
 use crate::store::StoreError;
 
-/// Between two queries.
-const PACE: Duration = Duration::from_millis(60);
+/// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
+const PACE: Duration = Duration::from_millis(70);
 /// Longest wait for a turn, well below a lease; then the check is made a little later.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -57,13 +59,16 @@ impl Prover {
         let prompts = || due.iter().map(|incident| &incident.prompt);
         let ratios = question::ratios(&self.labels, prompts());
         let counters = question::counters(&self.labels, prompts(), oldest, now);
-        if !self.turn().await? || !self.turn().await? {
-            return Ok(None);
-        }
-        let (ratios, counters) = join(prometheus.instant(&ratios), prometheus.instant(&counters)).await;
-        let is_new = |incident: &&Incident| is_new(incident, now);
-        let all_prompts = if due.iter().any(is_new) && self.turn().await? && self.turn().await? && self.turn().await? {
-            self.all_prompts(prometheus, prompts()).await
+        let (ratios, counters) = join(self.in_turn(prometheus, &ratios), self.in_turn(prometheus, &counters)).await;
+        let (Some(ratios), Some(counters)) = (ratios?, counters?) else { return Ok(None) };
+        let all_prompts = if due.iter().any(|incident| is_new(incident, now)) {
+            let [all, failing, own] = question::all_prompts(&self.labels, prompts());
+            let ask = |query| self.in_turn(prometheus, query);
+            let (all, failing, own) = join3(ask(&all), ask(&failing), ask(&own)).await;
+            match (all?, failing?, own?) {
+                (Some(Ok(all)), Some(Ok(failing)), Some(Ok(own))) => Some([all, failing, own]),
+                _ => None,
+            }
         } else {
             None
         };
@@ -106,10 +111,11 @@ impl Prover {
             return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
         };
         // two queries, which must not keep checks from their turns
-        if !self.turn_within(SPARE).await? || !self.turn().await? {
+        if !self.turn_within(SPARE).await? {
             return Ok(false);
         }
-        match sample::samples(prometheus, &self.labels, incident, until).await {
+        let turn = async || self.turn().await.unwrap_or(false);
+        match sample::samples(prometheus, &self.labels, incident, until, turn).await {
             Ok(Some(samples)) => {
                 self.engine.store.put_samples(&incident.id, &Measured::Samples(Box::new(samples))).await?;
             }
@@ -190,6 +196,39 @@ impl Prover {
         Some((finding, blame))
     }
 
+    /// What `version` did better than the one that it would replace, since it first had traffic.
+    pub async fn measure(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+    ) -> Evidence {
+        let (passed, text) = match self.compare(prompt, state, version, now).await {
+            Ok(verdict) => verdict,
+            Err(why) => (false, why),
+        };
+        Evidence { at: now, passed, text }
+    }
+
+    async fn compare(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+    ) -> Result<(bool, String), String> {
+        let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
+        let other = state.replaced_by(version).ok_or("there is no other version to compare it with")?;
+        let began = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
+        let queries = question::compared(&self.labels, prompt, [version, other], now.since(began).min(LONGEST));
+        let answers = join_all(queries.iter().map(|query| prometheus.instant(query))).await;
+        let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
+        let group = |version| question::read_group(&self.labels, &answers, prompt, version);
+        Ok(ab_test::verdict(&group(version), &group(other)))
+    }
+
     /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
     async fn may_go_on(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, &incident.gradual) else { return Ok(None) };
@@ -262,6 +301,11 @@ impl Prover {
         question::read_others(&self.labels, &incident.prompt, answers)
     }
 
+    /// Asks as soon as there is a turn, not several at once that saved theirs up. `None`: there was none in time.
+    async fn in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
+        Ok(if self.turn().await? { Some(prometheus.instant(query).await) } else { None })
+    }
+
     /// Waits for the next turn that all replicas share; false if it takes too long.
     async fn turn(&self) -> Result<bool, StoreError> {
         self.turn_within(PATIENCE).await
@@ -279,6 +323,8 @@ impl Prover {
     }
 }
 
+/// A comparison looks back no further.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.

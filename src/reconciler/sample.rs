@@ -19,11 +19,13 @@ pub const GIVE_UP: Duration = Duration::from_secs(600);
 /// Points of one line at most.
 const POINTS: u64 = 300;
 
+/// `turn` is waited for before the second question.
 pub async fn samples(
     prometheus: &Prometheus,
     labels: &Labels,
     incident: &Incident,
     until: Timestamp,
+    turn: impl AsyncFnOnce() -> bool,
 ) -> Result<Option<Samples>, PrometheusError> {
     let Some(flip) = &incident.flip else { return Ok(None) };
     let metric = question::metric(incident);
@@ -40,6 +42,9 @@ pub async fn samples(
     let beyond = |(_, value): &&(Timestamp, f64)| metric.threshold.is_some_and(|threshold| *value > threshold);
     let first_bad = series(&flip.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
     let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
+        Some(_) if !turn().await => {
+            return Err(PrometheusError::NoAnswer("it has other questions to answer".to_owned()));
+        }
         Some(first) => errors(prometheus, labels, incident, first, until).await?,
         None => None,
     };

@@ -7,6 +7,7 @@ mod common;
 mod killed;
 mod liar;
 mod servers;
+mod splits;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,5 +17,6 @@ mod outage;
 mod pages;
 mod refused;
 mod sockets;
+mod splits;
 mod time;
 mod weekly;
