@@ -13,7 +13,10 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         Some(end) if end.promoted => ("✅", "Canary finished"),
         Some(_) => ("↩", "Canary over"),
     };
-    let stages = stages(split, |percent| percent);
+    let mut stages = stages(split, |percent| percent);
+    if canary.end.is_some() {
+        stages = stages.replace("▶ ", "");
+    }
     let mut line = format!("On {} instead of {}: {stages}", split.arriving, split.leaving);
     if let Some(end) = &canary.end {
         line.push_str(&format!(". {}", end.text));
