@@ -171,7 +171,7 @@ fn a_report_tells_each_trigger_and_each_case() {
          Errors   1      0      1        12 min\n\n\
          WOULD ROLL BACK AT    PROMPT  FROM  TO  TRIGGER  VERDICT  INSTEAD                                          INCIDENT\n\
          2026-11-18 10:00:00Z  a       v2    v1  Errors   right    a person rolled back the same way, 12 min later  01KA\n\
-         2026-11-18 10:00:00Z  b\u{fffd}[2J  v2    v1  Errors   unclear  nobody has decided yet                           01KA\n\
+         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  nobody has decided yet                           01KA\n\
          … and 3 more, which are counted above\n",
     );
     let json: Value = serde_json::from_str(&stdout(&stub.run(&["report", "--output", "json"]))).unwrap();
