@@ -31,7 +31,7 @@ const MAX_TEXT: usize = 500;
 const MAX_CONTENT: usize = 4 << 20;
 
 /// Reads a JSON body; the error names the field.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -42,7 +42,7 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     Ok(value)
 }
 
-fn prompt_name(text: &str) -> Result<PromptName> {
+pub(super) fn prompt_name(text: &str) -> Result<PromptName> {
     PromptName::parse(text).map_err(|error| Failure::bad_request(format!("prompt: {error}")))
 }
 
@@ -55,7 +55,7 @@ fn optional_version(field: &str, text: Option<&String>) -> Result<Option<Version
 }
 
 /// A text for people: of bounded length, on one line.
-fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
+pub(super) fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
     let text = text.filter(|t| !t.trim().is_empty()).unwrap_or_else(|| default.to_owned());
     if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
         return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, postmortem, report, slack, webhook};
+use super::{Context, auth, drill, postmortem, report, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -33,6 +33,8 @@ enum Route {
     Postmortem,
     Decide,
     Report,
+    StartDrill,
+    Drill,
     Pause,
     Resume,
     Slack,
@@ -62,6 +64,8 @@ impl Routes {
             ("/api/incidents/{id}/postmortem", Route::Postmortem),
             ("/api/incidents/{id}/decide", Route::Decide),
             ("/api/report", Route::Report),
+            ("/api/drill", Route::StartDrill),
+            ("/api/drill/{id}", Route::Drill),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
@@ -120,6 +124,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         | Route::Versions
         | Route::Activate
         | Route::Decide
+        | Route::StartDrill
         | Route::Pause
         | Route::Resume
         | Route::Slack => Method::POST,
@@ -156,6 +161,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         Route::Versions => api::register(context, &parameter, &bytes).await,
         Route::Activate => api::activate(context, &parameter, &bytes).await,
         Route::Decide => api::decide(context, &parameter, &bytes).await,
+        Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,
         _ => api::pause(context, &bytes, false).await,
     }
@@ -171,6 +177,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,
         Route::Report => report::report(context, query).await,
+        Route::Drill => drill::drill(context, parameter).await,
         Route::Metrics => metrics(context).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

@@ -3,6 +3,7 @@
 //! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
 //! whoever holds the lease can go on where another one died.
 
+mod drill;
 mod posting;
 mod weekly;
 
@@ -111,9 +112,10 @@ impl Announcer {
     ) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let told = match &incident {
-            Ok(None) => match claim.prompt() {
-                Some(prompt) => self.announce_canary(claim, &prompt).await,
-                None => Ok(()),
+            Ok(None) => match (claim.prompt(), claim.drill()) {
+                (Some(prompt), _) => self.announce_canary(claim, &prompt).await,
+                (None, Some(drill)) => self.announce_drill(claim, &drill).await,
+                (None, None) => Ok(()),
             },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
@@ -132,7 +134,10 @@ impl Announcer {
             }
             Err(Halt::GiveWay) => (End::Done { rev: None, next: again }, Some(Duration::ZERO)),
             // back to its place in the queue, however long this lasts: it is never parked for Slack's sake
-            Err(Halt::Down) => (End::Done { rev: None, next: again }, None),
+            Err(Halt::Down) => {
+                let next = Some(again.unwrap_or(store.now().await?)); // what is no incident goes behind them
+                (End::Done { rev: None, next }, None)
+            }
             Err(Halt::Store(StoreError::Unavailable { kind, message })) => {
                 return Err(StoreError::Unavailable { kind, message });
             }

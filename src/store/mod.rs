@@ -1,5 +1,6 @@
 //! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
 
+pub mod drill;
 pub mod keys;
 pub mod link;
 mod query;

@@ -6,6 +6,7 @@
 
 mod button;
 mod canary;
+mod drill;
 mod reply;
 mod report;
 mod root;
@@ -21,6 +22,7 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, action};
 pub use canary::canary;
+pub use drill::{Drill, drill};
 pub use reply::{LogLine, call, calls_channel, reply};
 pub use report::report;
 pub use root::{overview, root};
