@@ -6,6 +6,7 @@
 pub mod decide;
 pub mod event;
 pub mod incident;
+pub mod mass;
 pub mod names;
 pub mod policy;
 pub mod state;

@@ -2,6 +2,7 @@
 
 pub mod keys;
 pub mod link;
+pub mod mass;
 mod query;
 pub mod record;
 mod samples;
@@ -27,7 +28,7 @@ use link::{Connector, Link};
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
-pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
+pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
 /// How long a closed incident is kept.
@@ -394,7 +395,11 @@ impl Store {
             cmd.arg(message.to_string());
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
-        cmd.arg(commit.wakes.len() + told.len());
+        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
+        cmd.arg(commit.wakes.len() + told.len() + coordinated().count());
+        for write in coordinated() {
+            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
         for wake in &commit.wakes {
             cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
         }

@@ -6,6 +6,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
+use super::mass::Coordinated;
 use super::record;
 use super::{Loaded, Store, StoreError, Wanted, millis};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Timestamp, VersionName};
@@ -30,6 +31,15 @@ pub struct LoggedChange {
     pub id: String,
     /// Field → text, as in the stream.
     pub fields: Vec<(String, String)>,
+}
+
+/// An incident in the list.
+#[derive(Debug)]
+pub enum Listed {
+    /// Of one prompt.
+    One(Box<Incident>),
+    /// One that coordinates many.
+    Mass(Box<Coordinated>),
 }
 
 /// The metric labels of one version with traffic.
@@ -166,13 +176,28 @@ impl Store {
         PromptRow { prompt, loaded }
     }
 
-    /// Incidents, the latest first.
+    /// Incidents of prompts, the latest first.
     pub async fn incidents(
         &self,
         cursor: Option<&str>,
         limit: usize,
         open_only: bool,
     ) -> Result<Page<Incident>, StoreError> {
+        let page = self.listed(cursor, limit, open_only).await?;
+        let of_prompt = |listed| match listed {
+            Listed::One(incident) => Some(*incident),
+            Listed::Mass(_) => None,
+        };
+        Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
+    }
+
+    /// Incidents of prompts and those that coordinate many, the latest first.
+    pub async fn listed(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        open_only: bool,
+    ) -> Result<Page<Listed>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
         let page = self.names(key, cursor, limit, true).await?;
         let mut items = Vec::with_capacity(page.items.len());
@@ -183,7 +208,14 @@ impl Store {
             }
             let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
             // an expired or damaged one must not hide the others
-            items.extend(records.iter().flatten().filter_map(|json| Some(record::read_incident(json).ok()?.0)));
+            for (id, json) in page.items.into_iter().zip(records) {
+                items.extend(match json {
+                    Some(json) => {
+                        record::read_incident(&json).ok().map(|(incident, _)| Listed::One(Box::new(incident)))
+                    }
+                    None => self.mass(&IncidentId(id)).await.ok().flatten().map(|found| Listed::Mass(Box::new(found))),
+                });
+            }
         }
         Ok(Page { items, next: page.next })
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::decision::incident::{
     AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
 };
+use crate::decision::mass::Shares;
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
@@ -173,6 +174,9 @@ const KNOWN: &[&str] = &[
     "blamed",
     "bad_last_seen",
     "still",
+    "mass",
+    "hold",
+    "shares",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -286,6 +290,8 @@ containers! {
     objection: Objection, ObjectionRecord;
     traffic: Traffic, TrafficRecord;
 }
+
+pub mod mass; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -473,6 +479,10 @@ struct IncidentRecord {
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    mass: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -612,6 +622,8 @@ struct Alert {
     generator_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     alertmanager_url: String,
+    #[serde(with = "mass::SharesRecord", default, skip_serializing_if = "Shares::is_empty")]
+    shares: Shares,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,8 @@ pub enum Work {
     Act,
     /// Telling people in Slack.
     Slack,
+    /// Coordinating many prompts that fail together.
+    Mass,
 }
 
 impl Work {
@@ -22,6 +24,7 @@ impl Work {
         match self {
             Work::Act => "|act",
             Work::Slack => "|slack",
+            Work::Mass => "|mass",
         }
     }
 

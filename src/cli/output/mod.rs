@@ -199,6 +199,9 @@ fn before(f: &Flipped) -> String {
 }
 
 pub fn decided(d: &Decided) -> String {
+    if let Some(prompts) = d.prompts {
+        return format!("decided about {prompts} prompts: carried out now, one after the other\n");
+    }
     match (&d.phase, &d.to_version) {
         (_, Some(to)) => {
             format!("{}: active is now {}\n", d.prompt.as_deref().map_or("the prompt".into(), clean), clean(to))

@@ -5,6 +5,7 @@
 //! from being read as mentions, links or formatting: see [`text`].
 
 mod button;
+mod mass;
 mod reply;
 mod root;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, action};
-pub use reply::{LogLine, call, calls_channel, reply};
+pub use mass::{MassView, mass_overview, mass_reply, mass_root};
+pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
