@@ -95,6 +95,7 @@ impl App {
                     .transpose()
                     .map_err(AppError::Baseline)?,
                 labels: config.labels.clone(),
+                abort_query: config.gradual.abort_query.clone(),
             },
             prompt_label: config.labels.prompt.clone(),
         });

@@ -98,7 +98,7 @@ impl Clicks {
             return Ok(Some(may_not(&incident.id, &incident.decider, click)));
         }
         let target: Option<VersionName> = match choice {
-            Choice::Approve => button.to.clone(),
+            Choice::Approve | Choice::ApproveGradual => button.to.clone(),
             _ => None,
         };
         let event = Event::Decide(Decide {
@@ -177,6 +177,7 @@ fn may_not(incident: &IncidentId, decider: &str, click: &Click) -> String {
 fn wish(action_id: &str) -> Option<Wish> {
     match action_id {
         action::APPROVE | action::OTHER_VERSION => Some(Wish::One(Choice::Approve)),
+        action::APPROVE_GRADUAL => Some(Wish::One(Choice::ApproveGradual)),
         action::INVESTIGATE => Some(Wish::One(Choice::Investigate)),
         action::DISMISS => Some(Wish::One(Choice::Dismiss)),
         action::UNDO => Some(Wish::One(Choice::Undo)),

@@ -87,14 +87,15 @@ impl Engine {
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
             };
-            let flip = flip_mode(&decision.answer);
+            let flip = flip_mode(&decision.answer).or_else(|| finished(&commit, loaded.now));
             match self.commit(&loaded, &commit).await {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
-                    if commit.wakes.iter().any(|wake| wake.at <= loaded.now.plus(IDLE)) {
+                    let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
+                    if commit.wakes.iter().any(|wake| soon(wake.at)) || commit.canary.wake.is_some_and(soon) {
                         self.scheduled.notify_one();
                     }
-                    if !commit.incidents.is_empty() {
+                    if !commit.incidents.is_empty() || commit.canary.changed {
                         self.announced.notify_one();
                     }
                     for entry in &commit.log {
@@ -166,11 +167,16 @@ fn flip_mode(answer: &Answer) -> Option<FlipMode> {
     }
 }
 
+/// A rollback that waited, or went step by step, and is done now.
+fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
+    commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref()).find(|flip| flip.at == now).map(|f| f.mode)
+}
+
 /// Ids for the incidents that `event` may open. They sort by the time of Redis, whatever this machine's clock says.
 fn fresh_ids(event: &Event, now: Timestamp) -> Vec<IncidentId> {
     let many = match event {
         Event::Alerts(alerts) => alerts.len(),
-        Event::Rollback(_) => 1,
+        Event::Rollback(_) | Event::Activate { .. } => 1,
         _ => 0,
     };
     let at = u64::try_from(now.0).unwrap_or_default();

@@ -96,6 +96,9 @@ Registering the same again changes nothing; another text for a known version is 
     #[command(after_help = "\
 Examples:
   prompt-rollback activate customer-support v2.0.0
+  prompt-rollback activate customer-support v2.0.0 --canary          # 1, 5, 25, 100 %; back at its first alert
+  prompt-rollback activate customer-support v2.0.0 --canary --stages 10,50,100 --hold 30m
+  prompt-rollback activate customer-support v2.0.0 --percent 20      # until you change it; 0 takes it back
   prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back
 
 A version that was rolled back is quarantined: --force says that you mean it.")]
@@ -104,6 +107,18 @@ A version that was rolled back is quarantined: --force says that you mean it.")]
         prompt: String,
         /// The version's name, such as v2.0.0.
         version: String,
+        /// Step by step, back to nothing at its first alert.
+        #[arg(long)]
+        canary: bool,
+        /// Percent on the new version in each step, ending with 100; the receiver's config by default.
+        #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "canary")]
+        stages: Option<Vec<u8>>,
+        /// How long each step lasts, such as 10m; several for several steps.
+        #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "canary")]
+        hold: Option<Vec<String>>,
+        /// Give it so much of the traffic until you change it.
+        #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
+        percent: Option<u8>,
         /// Even if the version is quarantined.
         #[arg(long)]
         force: bool,
@@ -119,6 +134,8 @@ Examples:
   prompt-rollback rollback customer-support
   prompt-rollback rollback customer-support --to v1.9.0 --reason 'wrong tone'
   prompt-rollback rollback customer-support --from v2.0.0            # only while v2.0.0 is active
+  prompt-rollback rollback customer-support --gradual                # 75, 50, 25, 0 % left on it
+  prompt-rollback rollback customer-support --gradual --stages 50,0 --hold 5m
 
 Naming --from makes a script safe against a rollback that someone else has just made.")]
     Rollback {
@@ -133,6 +150,15 @@ Naming --from makes a script safe against a rollback that someone else has just 
         /// Why, for the deployment log.
         #[arg(long)]
         reason: Option<String>,
+        /// Step by step, as long as the version gone back to serves well.
+        #[arg(long)]
+        gradual: bool,
+        /// Percent left on the bad version after each step, ending with 0; the receiver's config by default.
+        #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "gradual")]
+        stages: Option<Vec<u8>>,
+        /// How long each step lasts, such as 10m; several for several steps.
+        #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "gradual")]
+        hold: Option<Vec<String>>,
         /// Even to a version that never soaked or is quarantined.
         #[arg(long)]
         force: bool,
@@ -319,8 +345,10 @@ pub struct Format {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Decision {
-    /// Roll back now.
+    /// Roll back now; a gradual rollback: all the way.
     Approve,
+    /// Roll back step by step; a paused gradual rollback: go on.
+    ApproveGradual,
     /// Stop the deadline; asked again after the time limit.
     Investigate,
     Dismiss,

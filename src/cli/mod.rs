@@ -131,19 +131,29 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |registered| output::registered(&registered))
         }
-        Command::Activate { prompt, version, force, operator, receiver } => {
-            let body =
-                body([("version", version.into()), ("force", flag(force)), ("operator", operator.operator.into())]);
+        Command::Activate { prompt, version, canary, stages, hold, percent, force, operator, receiver } => {
+            let body = body([
+                ("version", version.into()),
+                ("canary", flag(canary)),
+                ("stages", stages.into()),
+                ("hold", hold.into()),
+                ("percent", percent.into()),
+                ("force", flag(force)),
+                ("operator", operator.operator.into()),
+            ]);
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
         }
-        Command::Rollback { prompt, to, from, reason, force, operator, receiver } => {
+        Command::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
             let body = body([
                 ("prompt", prompt.into()),
                 ("target_version", to.into()),
                 ("from_version", from.into()),
                 ("reason", reason.into()),
+                ("strategy", if gradual { "gradual".into() } else { Value::Null }),
+                ("stages", stages.into()),
+                ("hold", hold.into()),
                 ("force", flag(force)),
                 ("operator", operator.operator.into()),
             ]);
@@ -183,6 +193,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
                 Decision::Approve => "approve",
+                Decision::ApproveGradual => "approve_gradual",
                 Decision::Investigate => "investigate",
                 Decision::Dismiss => "dismiss",
                 Decision::Undo => "undo",

@@ -34,6 +34,8 @@ pub struct PromptDetail {
     pub routing: Option<std::collections::BTreeMap<String, u8>>,
     pub rollback_target: Option<String>,
     pub paused: bool,
+    /// The last canary.
+    pub canary: Option<Split>,
     pub versions: Vec<Version>,
     pub incidents: Vec<Incident>,
 }
@@ -99,6 +101,8 @@ pub struct Incident {
     pub guard: Option<Guard>,
     pub summary: Option<String>,
     pub flip: Option<Flip>,
+    /// How far a gradual rollback is.
+    pub gradual: Option<Split>,
     pub alerts: Vec<serde_json::Value>,
     pub events: Vec<IncidentEvent>,
     /// Of one that coordinates many prompts.
@@ -133,6 +137,30 @@ pub struct Member {
     pub began: String,
     pub flipped_before: bool,
     pub failed: Option<String>,
+}
+
+/// Traffic that two versions share.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Split {
+    pub from: String,
+    pub to: String,
+    /// On `to`, as all percents here.
+    pub percent: u8,
+    pub stages: Vec<u8>,
+    pub next_stage_at: Option<String>,
+    /// Why it does not go on.
+    pub waits: Option<String>,
+    pub operator: String,
+    pub end: Option<SplitEnd>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SplitEnd {
+    pub at: String,
+    pub promoted: bool,
+    pub text: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -180,6 +208,8 @@ pub struct Flipped {
     pub timestamp: Option<String>,
     pub incident: Option<String>,
     pub unchanged: bool,
+    /// Of the traffic, on `to_version`, while it is shared.
+    pub percent: Option<u8>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -187,9 +217,11 @@ pub struct Flipped {
 pub struct Decided {
     pub prompt: Option<String>,
     pub phase: Option<String>,
+    pub from_version: Option<String>,
     pub to_version: Option<String>,
     /// How many prompts a decision about all of them is carried out on.
     pub prompts: Option<u64>,
+    pub percent: Option<u8>,
 }
 
 #[derive(Debug, Default, Deserialize)]

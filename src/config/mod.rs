@@ -20,7 +20,7 @@ pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl};
 
-use crate::decision::{Policy, Severity};
+use crate::decision::{Plan, Policy, Severity};
 use reader::{ENV_PREFIX, Reader};
 use value::Bytes;
 
@@ -264,6 +264,11 @@ impl Config {
             verify_every: self.verification.every,
             verify_checks: self.verification.checks,
             verify_healthy: self.verification.healthy_in_a_row,
+            gradual: Plan {
+                stages: self.gradual.stages.iter().map(|left| 100u8.saturating_sub(*left)).collect(),
+                holds: vec![self.gradual.stage_hold],
+            },
+            canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold] },
         }
     }
 

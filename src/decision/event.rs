@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::incident::IncidentId;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
+use super::split::Plan;
 use super::time::Timestamp;
 use super::trigger::Trigger;
 use super::verification::{Finding, Traffic};
@@ -18,6 +19,7 @@ pub enum Event {
     Register(Register),
     Activate {
         version: VersionName,
+        share: Share,
         operator: String,
         force: bool,
     },
@@ -36,6 +38,10 @@ pub enum Event {
     Confirmed(Confirmed),
     /// A rollback has been looked at.
     Checked(Checked),
+    /// It was asked whether a gradual rollback may go on.
+    Stepped(Stepped),
+    /// The next stage of the prompt's canary is due.
+    Promotion(Promotion),
     /// The incident's question is not taken by Slack, so that its people can't see it.
     Unheard {
         incident: IncidentId,
@@ -88,6 +94,18 @@ pub struct Rollback {
     pub reason: String,
     pub operator: String,
     pub force: bool,
+    /// Step by step; `None`: at once.
+    pub gradual: Option<Plan>,
+}
+
+/// How much traffic an activation gives to its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Share {
+    All,
+    /// So many percent, until someone changes it; 0 ends its canary.
+    Percent(u8),
+    /// Step by step.
+    Canary(Plan),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +144,24 @@ pub struct Checked {
     pub blame: Option<String>,
 }
 
+/// What was found about the target of a gradual rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stepped {
+    pub incident: IncidentId,
+    /// [`super::Split::since`] of the stage that was asked about.
+    pub since: Timestamp,
+    pub finding: Finding,
+}
+
+/// Whether a canary may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// [`super::Split::since`] of the stage that was asked about.
+    pub since: Timestamp,
+    /// Why not.
+    pub objection: Option<String>,
+}
+
 /// A person's answer to an incident's question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decide {
@@ -144,6 +180,8 @@ pub struct Decide {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Approve,
+    /// Approve, step by step; go on with a gradual rollback that is paused.
+    ApproveGradual,
     Investigate,
     Dismiss,
     Undo,

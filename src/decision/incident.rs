@@ -7,6 +7,7 @@ use super::event::Alert;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
+use super::split::Split;
 use super::time::Timestamp;
 use super::trigger::{Action, Severity};
 use super::verification::{Objection, Pending, Verification};
@@ -28,6 +29,8 @@ pub enum Phase {
     Observing,
     AwaitingDecision,
     Investigating,
+    /// Step by step.
+    RollingBack,
     Verifying,
     /// The rollback failed: open until a person closes it.
     Escalated,
@@ -39,11 +42,12 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Confirming,
         Phase::Observing,
         Phase::AwaitingDecision,
         Phase::Investigating,
+        Phase::RollingBack,
         Phase::Verifying,
         Phase::Escalated,
         Phase::Recovered,
@@ -59,6 +63,7 @@ impl Phase {
             Phase::Observing => "observing",
             Phase::AwaitingDecision => "awaiting_decision",
             Phase::Investigating => "investigating",
+            Phase::RollingBack => "rolling_back",
             Phase::Verifying => "verifying",
             Phase::Escalated => "escalated",
             Phase::Recovered => "recovered",
@@ -135,16 +140,19 @@ pub enum FlipMode {
     Auto,
     Approved,
     Manual,
+    /// Approved or manual, and finished step by step.
+    Gradual,
 }
 
 impl FlipMode {
-    pub const ALL: [FlipMode; 3] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual];
+    pub const ALL: [FlipMode; 4] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual];
 
     pub fn as_str(self) -> &'static str {
         match self {
             FlipMode::Auto => "auto",
             FlipMode::Approved => "approved",
             FlipMode::Manual => "manual",
+            FlipMode::Gradual => "gradual",
         }
     }
 }
@@ -306,6 +314,8 @@ pub struct Incident {
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
     pub flip: Option<Flip>,
+    /// In [`Phase::RollingBack`]: how far it is.
+    pub gradual: Option<Split>,
     /// In [`Phase::Confirming`]: what will be done.
     pub pending: Option<Pending>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
@@ -347,6 +357,7 @@ impl Incident {
             quiet_since: None,
             held: None,
             flip: None,
+            gradual: None,
             pending: None,
             objection: None,
             verification: None,
@@ -403,13 +414,21 @@ impl Incident {
         self.closed_at = Some(now);
         self.deadline = None;
         self.pending = None;
+        self.gradual = None;
         self.note(now, NoteKind::Closed, text);
     }
 
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
         let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
-        (waits && self.hold.is_none() && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated
+        (waits && self.hold.is_none() && (self.escalations > 0 || self.unheard))
+            || self.phase == Phase::Escalated
+            || self.is_stuck()
+    }
+
+    /// Its gradual rollback waits for a person.
+    pub fn is_stuck(&self) -> bool {
+        self.phase == Phase::RollingBack && self.gradual.as_ref().is_some_and(|split| split.paused.is_some())
     }
 
     /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
@@ -429,6 +448,9 @@ impl Incident {
         }
         if let Some(pending) = self.pending.as_ref().filter(|_| self.phase == Phase::Confirming) {
             return Some(pending.at); // asked at once
+        }
+        if let Some(split) = self.gradual.as_ref().filter(|_| self.phase == Phase::RollingBack) {
+            return split.wake();
         }
         let undecided = self.phase.is_undecided();
         let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));

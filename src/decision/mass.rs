@@ -173,7 +173,7 @@ impl Member {
 
     /// The coordinating incident lasts as long as one of these does. A rollback that did not help is a matter of its own.
     pub fn is_open(&self) -> bool {
-        self.waits() || self.phase == Phase::Verifying
+        self.waits() || matches!(self.phase, Phase::RollingBack | Phase::Verifying)
     }
 
     fn can_be_undone(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod incident;
 pub mod mass;
 pub mod names;
 pub mod policy;
+pub mod split;
 pub mod state;
 pub mod time;
 pub mod trigger;
@@ -16,12 +17,15 @@ pub mod verification;
 
 pub use decide::{
     AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
-    Routing, Served, Snapshot, Wake, decide,
+    Rollout, Routing, Served, Snapshot, Wake, decide,
 };
-pub use event::{Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Register, Rollback};
+pub use event::{
+    Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share, Stepped,
+};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;
+pub use split::{Canary, Plan, Split};
 pub use state::{ActivatedBy, PromptState, Serving, VersionRecord};
 pub use time::Timestamp;
 pub use trigger::{Action, Severity, Trigger, TriggerLabels};

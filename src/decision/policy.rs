@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::split::Plan;
 use super::trigger::Severity;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub struct Policy {
     pub verify_checks: u32,
     /// So many healthy checks in a row prove recovery.
     pub verify_healthy: u32,
+    /// Gradual rollbacks, where the request names no stages.
+    pub gradual: Plan,
+    /// Canaries, likewise.
+    pub canary: Plan,
 }
 
 impl Policy {
@@ -104,6 +109,8 @@ impl Default for Policy {
             verify_every: Duration::from_secs(5),
             verify_checks: 12,
             verify_healthy: 2,
+            gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)] },
+            canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)] },
         }
     }
 }

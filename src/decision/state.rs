@@ -3,6 +3,7 @@
 use super::incident::{Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
+use super::split::{Canary, Split};
 use super::time::Timestamp;
 use super::trigger::Severity;
 
@@ -18,6 +19,8 @@ pub struct PromptState {
     /// Fingerprints that a person dismissed: silent until they resolve or get worse.
     pub suppressed: Vec<Suppressed>,
     pub last_rollback: Option<Timestamp>,
+    /// The last canary; over if it has an end.
+    pub canary: Option<Canary>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,10 +165,37 @@ impl PromptState {
 
     /// All versions that a rollback may go to without force, the first choice first.
     pub fn targets(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionName> {
-        let mut good: Vec<_> =
-            self.versions.iter().filter(|v| Some(&v.version) != from && v.is_target(policy, now)).collect();
+        // the version that traffic goes to already, or came from, is the first choice; the one under trial is none
+        let split = self.split();
+        let sure = split.and_then(|split| match self.running_canary() {
+            Some(_) => (from == Some(&split.arriving)).then_some(&split.leaving),
+            None => (from == Some(&split.leaving)).then_some(&split.arriving),
+        });
+        let other =
+            |v: &VersionName| split.is_none_or(|split| from.is_none_or(|from| !split.has(from)) || !split.has(v));
+        let good = |v: &&VersionRecord| Some(&v.version) != from && other(&v.version) && v.is_target(policy, now);
+        let mut good: Vec<_> = self.versions.iter().filter(good).collect();
         good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
-        good.into_iter().map(|v| &v.version).collect()
+        sure.into_iter().chain(good.into_iter().map(|v| &v.version)).collect()
+    }
+
+    pub fn running_canary(&self) -> Option<&Canary> {
+        self.canary.as_ref().filter(|canary| canary.end.is_none())
+    }
+
+    /// The split that is under way: of a canary, or of a gradual rollback.
+    pub fn split(&self) -> Option<&Split> {
+        let gradual = || self.incidents.iter().find_map(|i| i.gradual.as_ref());
+        self.running_canary().map(|canary| &canary.split).or_else(gradual)
+    }
+
+    /// All versions with traffic.
+    pub fn served(&self) -> Vec<VersionName> {
+        match (self.split(), &self.serving) {
+            (Some(split), _) => vec![split.leaving.clone(), split.arriving.clone()],
+            (None, Some(serving)) => vec![serving.version.clone()],
+            (None, None) => Vec::new(),
+        }
     }
 
     pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {

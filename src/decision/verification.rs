@@ -3,6 +3,7 @@
 use super::incident::FlipMode;
 use super::names::VersionName;
 use super::policy::Policy;
+use super::split::Plan;
 use super::time::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,8 @@ pub struct Pending {
     pub to: VersionName,
     pub operator: String,
     pub reason: String,
+    /// Step by step.
+    pub gradual: Option<Plan>,
     /// When it was asked for; an answer to an earlier question does not count.
     pub at: Timestamp,
 }

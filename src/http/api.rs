@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use super::Context;
 use super::reply::{Failure, Reply, json};
 use super::{mass, views};
+use crate::config::parse_prometheus_duration;
 use crate::decision::mass::Bulk;
 use crate::decision::{
-    Answer, Choice, Decide, Event, Incident, IncidentId, Phase, PromptName, Register, Rollback, Snapshot, Timestamp,
-    VersionName,
+    Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, Register, Rollback, Share, Snapshot,
+    Timestamp, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::{Listed, Wanted, rfc3339};
@@ -118,6 +119,8 @@ struct RollbackBody {
     reason: Option<String>,
     operator: Option<String>,
     strategy: Option<Strategy>,
+    stages: Option<Vec<u8>>,
+    hold: Option<Hold>,
     #[serde(default)]
     force: bool,
 }
@@ -132,18 +135,55 @@ enum Strategy {
 pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
     let request: RollbackBody = body(bytes)?;
     let prompt = prompt_name(&request.prompt)?;
-    if request.strategy == Some(Strategy::Gradual) {
-        return Err(Failure::bad_request("strategy: this version rolls back at once only; expected \"instant\""));
-    }
+    let gradual = match request.strategy {
+        Some(Strategy::Gradual) => {
+            Some(plan(request.stages, request.hold, &context.engine.policy.gradual, Plan::gradual)?)
+        }
+        Some(Strategy::Instant) | None if request.stages.is_some() || request.hold.is_some() => {
+            return Err(Failure::bad_request("stages, hold: only with strategy \"gradual\""));
+        }
+        Some(Strategy::Instant) | None => None,
+    };
     let event = Event::Rollback(Rollback {
         target: optional_version("target_version", request.target_version.as_ref())?,
         from: optional_version("from_version", request.from_version.as_ref())?,
         reason: line("reason", request.reason, "asked for")?,
         operator: line("operator", request.operator, "api")?,
         force: request.force,
+        gradual,
     });
     let handled = context.engine.handle(&prompt, &event).await?;
     changed_or_confirming(context, &prompt, handled).await
+}
+
+/// One duration for all stages, or one for each; the last one holds for the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Hold {
+    All(String),
+    Each(Vec<String>),
+}
+
+type Checked = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
+
+/// The plan of a request; what it leaves out is as in the config.
+fn plan(stages: Option<Vec<u8>>, hold: Option<Hold>, default: &Plan, checked: Checked) -> Result<Plan> {
+    let holds = match hold {
+        None => default.holds.clone(),
+        Some(hold) => {
+            let texts = match hold {
+                Hold::All(text) => vec![text],
+                Hold::Each(texts) => texts,
+            };
+            let read = |text: String| {
+                parse_prometheus_duration(&text)
+                    .map_err(|_| Failure::bad_request("hold: expected durations such as \"10m\" or \"1h30m\""))
+            };
+            texts.into_iter().map(read).collect::<Result<_>>()?
+        }
+    };
+    let Some(stages) = stages else { return Ok(Plan { holds, ..default.clone() }) };
+    checked(&stages, holds).map_err(|message| Failure::new(StatusCode::CONFLICT, "bad_stages", message))
 }
 
 /// How long a request waits for a rollback that is being confirmed. Prometheus has 2 s.
@@ -182,6 +222,12 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
             &flipped(prompt, Some(flip.from.as_str()), &flip.to, flip.at, Some(&incident.id)),
         ));
     }
+    if let Some(split) = &incident.gradual {
+        return Ok(json(
+            StatusCode::OK,
+            &shared(prompt, &split.leaving, &split.arriving, split.percent(), asked, Some(&incident.id)),
+        ));
+    }
     let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
     match &incident.objection {
         Some(objection) => {
@@ -201,9 +247,26 @@ fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
             }
             Ok(json(StatusCode::OK, &answer))
         }
+        Answer::Shared { from, to, percent, incident } => {
+            Ok(json(StatusCode::OK, &shared(prompt, &from, &to, percent, handled.now, incident.as_ref())))
+        }
         Answer::Refused(refusal) => Err(refusal.into()),
         _ => Err(unexpected()),
     }
+}
+
+/// As [`flipped`], with the percent that `to` has for now.
+fn shared(
+    prompt: &PromptName,
+    from: &VersionName,
+    to: &VersionName,
+    percent: u8,
+    at: Timestamp,
+    incident: Option<&IncidentId>,
+) -> Value {
+    let mut answer = flipped(prompt, Some(from.as_str()), to, at, incident);
+    answer["percent"] = percent.into();
+    answer
 }
 
 fn flipped(
@@ -271,6 +334,10 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
 struct ActivateBody {
     version: String,
     percent: Option<u8>,
+    #[serde(default)]
+    canary: bool,
+    stages: Option<Vec<u8>>,
+    hold: Option<Hold>,
     operator: Option<String>,
     #[serde(default)]
     force: bool,
@@ -279,11 +346,20 @@ struct ActivateBody {
 pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
     let request: ActivateBody = body(bytes)?;
-    if request.percent.is_some_and(|percent| percent != 100) {
-        return Err(Failure::bad_request("percent: this version gives a version all traffic or none; expected 100"));
-    }
+    let share = match request.percent {
+        Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
+        _ if !request.canary && (request.stages.is_some() || request.hold.is_some()) => {
+            return Err(Failure::bad_request("stages, hold: only with \"canary\": true"));
+        }
+        None if request.canary => {
+            Share::Canary(plan(request.stages, request.hold, &context.engine.policy.canary, Plan::canary)?)
+        }
+        None | Some(100) => Share::All,
+        Some(percent) => Share::Percent(percent),
+    };
     let event = Event::Activate {
         version: version("version", &request.version)?,
+        share,
         operator: line("operator", request.operator, "api")?,
         force: request.force,
     };
@@ -321,9 +397,7 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
         Decision::Dismiss => Some((Choice::Dismiss, Some(Bulk::Hold))),
         Decision::Undo => Some((Choice::Undo, Some(Bulk::Undo))),
         Decision::Release => None,
-        Decision::ApproveGradual => {
-            return Err(Failure::bad_request("decision: this version rolls back at once only; expected \"approve\""));
-        }
+        Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
     let operator = line("operator", Some(request.operator), "")?;
     if operator.is_empty() {

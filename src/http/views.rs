@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::decision::incident::{AlertRecord, Incident};
-use crate::decision::{Policy, Snapshot, Timestamp, VersionName};
+use crate::decision::{Canary, Policy, Snapshot, Split, Timestamp, VersionName};
 use crate::store::{LoggedChange, rfc3339};
 
 pub(super) fn time(at: Option<Timestamp>) -> Value {
@@ -28,6 +28,7 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value
         "known_good": record.is_some_and(|r| r.known_good(policy, now).is_some()),
         "soak_ends_at": time(record.and_then(|r| r.soaks_at(policy)).filter(|at| *at > now)),
         "paused": snapshot.paused.is_some(),
+        "canary": state.running_canary().map(canary),
         "open_incidents": open,
     })
 }
@@ -68,9 +69,39 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
         "routing": if routing.is_empty() { Value::Null } else { Value::Object(routing) },
         "rollback_target": name(state.target(active, policy, now)),
         "paused": snapshot.paused.is_some(),
+        "canary": state.canary.as_ref().map(canary),
         "versions": versions,
         "incidents": state.open_incidents().map(incident_row).collect::<Vec<_>>(),
     })
+}
+
+fn split(split: &Split) -> Value {
+    json!({
+        "from": split.leaving.as_str(),
+        "to": split.arriving.as_str(),
+        "percent": split.percent(),
+        "stages": split.plan.stages,
+        "hold_seconds": split.plan.holds.iter().map(std::time::Duration::as_secs).collect::<Vec<_>>(),
+        "stage": split.stage,
+        "stage_since": rfc3339(split.since),
+        "next_stage_at": time(split.next),
+        "waits": split.paused,
+        "last_check": split.last.as_ref().map(|check| json!({
+            "at": rfc3339(check.at), "verdict": check.finding.verdict.as_str(), "text": check.finding.text,
+        })),
+        "operator": split.operator,
+    })
+}
+
+/// `end` is null while it is under way.
+fn canary(canary: &Canary) -> Value {
+    let mut view = split(&canary.split);
+    view["started_at"] = rfc3339(canary.started).into();
+    view["end"] = canary
+        .end
+        .as_ref()
+        .map_or(Value::Null, |end| json!({ "at": rfc3339(end.at), "promoted": end.promoted, "text": end.text }));
+    view
 }
 
 pub fn log_entry(entry: &LoggedChange) -> Value {
@@ -119,6 +150,7 @@ pub fn incident_row(incident: &Incident) -> Value {
             })),
         })),
         "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),
+        "gradual": incident.gradual.as_ref().map(split),
         "summary": incident.summary(),
         "decided_by": incident.decided_by,
         "flip": incident.flip.as_ref().map(|flip| json!({

@@ -61,6 +61,7 @@ fn rolled_back(incident: &Incident, flip: &Flip) -> String {
         FlipMode::Auto => "automatically".to_owned(),
         FlipMode::Approved => format!("after {} approved it", escaped(operator)),
         FlipMode::Manual => format!("by {}", escaped(operator)),
+        FlipMode::Gradual => format!("step by step, as {} asked,", escaped(operator)),
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }

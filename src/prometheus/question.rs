@@ -14,6 +14,8 @@ use crate::postmortem::Unit;
 
 /// Without a `verify` of its own a version is healthy below this share of failed requests.
 const HEALTHY_BELOW: f64 = 0.01;
+/// A gradual rollback stops where its target fails more than this.
+const STOP_ABOVE: f64 = 0.02;
 /// A prompt that fails more than this fails.
 const FAILS_ABOVE: f64 = 0.05;
 /// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
@@ -33,10 +35,7 @@ impl Verify {
     pub fn of(incident: &Incident, version: &VersionName) -> Self {
         let with = incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty());
         match with.max_by_key(|alert| (alert.firing, alert.rank())) {
-            // names hold nothing that PromQL strings escape
-            Some(alert) => Self::Custom(
-                alert.verify.replace("$prompt", incident.prompt.as_str()).replace("$version", version.as_str()),
-            ),
+            Some(alert) => Self::Custom(about(&alert.verify, &incident.prompt, version)),
             None => Self::Default,
         }
     }
@@ -120,6 +119,36 @@ pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
         Ok(None) => Finding::new(Verdict::NoData, format!("no data yet: fewer than {EVIDENCE} requests")),
         Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
     }
+}
+
+/// Whether the target of a gradual rollback serves well enough to get more traffic, by its error ratio.
+pub fn read_target(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
+    match answer {
+        Ok(Some(ratio)) if ratio.is_finite() && *ratio <= STOP_ABOVE => {
+            Finding::new(Verdict::Healthy, spoken_ratio(*ratio))
+        }
+        other => read_ratio(other),
+    }
+}
+
+/// The same, by the config's own expression: 1 = stop.
+pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
+    let series = match answer {
+        Ok(series) => series,
+        Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
+    };
+    match series.as_slice() {
+        [] => Finding::new(Verdict::NoData, "no data yet"),
+        many if many.iter().any(|one| one.value() == 1.0) => {
+            Finding::new(Verdict::Unhealthy, "gradual.abort_query says stop")
+        }
+        _ => Finding::new(Verdict::Healthy, "gradual.abort_query says go on"),
+    }
+}
+
+/// `expression` for one version. Names hold nothing that PromQL strings escape.
+pub fn about(expression: &str, prompt: &PromptName, version: &VersionName) -> String {
+    expression.replace("$prompt", prompt.as_str()).replace("$version", version.as_str())
 }
 
 fn spoken_ratio(ratio: f64) -> String {

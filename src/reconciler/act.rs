@@ -9,10 +9,10 @@ use ulid::Ulid;
 use super::page;
 use super::prove::{Prover, Seen};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, IncidentId, PromptName, Timestamp};
+use crate::decision::{Event, Incident, IncidentId, Promotion, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
-use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
+use crate::store::{Loaded, StoreError, Wanted};
 
 /// Wake-ups claimed at once.
 const BATCH: usize = 32;
@@ -51,7 +51,11 @@ impl Actor {
     }
 
     async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
-        let (prompt, end) = match self.act(&claim.incident, seen, now).await {
+        let acted = match claim.prompt() {
+            Some(prompt) => self.act_on_prompt(prompt).await,
+            None => self.act(&claim.incident, seen, now).await,
+        };
+        let (prompt, end) = match acted {
             Ok(end) => end,
             Err(error) => {
                 tracing::warn!(incident = %claim.incident, %error, "a wake-up failed");
@@ -63,6 +67,21 @@ impl Actor {
             tracing::error!(incident = %claim.incident, "a wake-up failed too often and is parked");
         }
         Ok(())
+    }
+
+    /// What is due for a prompt itself: the next stage of its canary.
+    async fn act_on_prompt(&self, prompt: PromptName) -> Result<(Option<PromptName>, End), EngineError> {
+        let engine = &self.engine;
+        let load = || engine.store.load(&prompt, engine.policy.budget_window, Wanted::default());
+        let loaded = load().await?;
+        let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
+        let mut rev = None;
+        if let Some(split) = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now)) {
+            let event = Event::Promotion(Promotion { since: split.since, objection: None });
+            rev = engine.handle(&prompt, &event).await?.rev;
+        }
+        let next = running(&load().await?).and_then(|split| split.wake());
+        Ok((Some(prompt), End::Done { rev, next }))
     }
 
     async fn act(

@@ -12,7 +12,9 @@ use super::sample;
 use crate::baseline::Baseline;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
-use crate::decision::{Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Timestamp, VersionName};
+use crate::decision::{
+    Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Stepped, Timestamp, VersionName,
+};
 use crate::engine::{Engine, EngineError};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
@@ -32,6 +34,8 @@ pub struct Prover {
     pub prometheus: Option<Prometheus>,
     pub baseline: Option<Baseline>,
     pub labels: Labels,
+    /// `gradual.abort_query`.
+    pub abort_query: Option<String>,
 }
 
 /// What Prometheus says about all incidents that are checked together.
@@ -69,6 +73,7 @@ impl Prover {
     pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
         let event = match incident.phase {
             Phase::Confirming => self.confirm(incident).await.map(Event::Confirmed),
+            Phase::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
             Phase::Verifying if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
                 None => None,
@@ -146,6 +151,27 @@ impl Prover {
             None => self.others(incident, all_prompts.flatten().as_ref()),
         };
         Some((finding, blame))
+    }
+
+    /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
+    async fn may_go_on(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
+        let (Some(prometheus), Some(split)) = (&self.prometheus, &incident.gradual) else { return Ok(None) };
+        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.turn().await? {
+            return Ok(None);
+        }
+        let finding = match &self.abort_query {
+            Some(query) => {
+                let query = question::about(query, &incident.prompt, &split.arriving);
+                question::read_abort(&prometheus.instant(&query).await)
+            }
+            None => {
+                let answer = prometheus.instant(&question::ratios(&self.labels, [&incident.prompt])).await;
+                let ratio =
+                    |series: Vec<Series>| question::ratio_of(&self.labels, &series, &incident.prompt, &split.arriving);
+                question::read_target(&answer.map(ratio))
+            }
+        };
+        Ok(Some(Stepped { incident: incident.id.clone(), since: split.since, finding }))
     }
 
     /// One look at a rollback. `None`: Prometheus had no turn for it.

@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::clicks::{Tell, is_group};
 use crate::config::Decider;
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase, Timestamp};
+use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::chart;
@@ -25,7 +25,7 @@ use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
 use crate::store::sync::Sync;
-use crate::store::{LoggedChange, StoreError};
+use crate::store::{LoggedChange, StoreError, Wanted};
 use posting::{Kept, Taken};
 
 /// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
@@ -109,7 +109,10 @@ impl Announcer {
     ) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let told = match &incident {
-            Ok(None) => self.announce_mass(claim).await, // or it is gone
+            Ok(None) => match claim.prompt() {
+                Some(prompt) => self.announce_canary(claim, &prompt).await,
+                None => self.announce_mass(claim).await, // or it is gone
+            },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
@@ -141,6 +144,23 @@ impl Announcer {
             tracing::error!(incident = %claim.incident, "an incident could not be told too often and is parked");
         }
         Ok(wait)
+    }
+
+    /// The message of the prompt's last canary.
+    async fn announce_canary(&self, claim: &Claim, prompt: &PromptName) -> Result<(), Halt> {
+        let store = &self.engine.store;
+        let loaded = store.load(prompt, self.engine.policy.budget_window, Wanted::default()).await?;
+        let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
+        let mut sync = store.sync(&claim.incident).await?;
+        if sync.get("canary") != Some(&canary.id.0) {
+            let fresh = ["root_channel", "root_ts", "root_hash", "posting"].map(|field| (field, ""));
+            self.note(claim, &mut sync, &fresh).await?;
+            self.note(claim, &mut sync, &[("canary", &canary.id.0)]).await?;
+        }
+        let kept = Kept { what: "root", channel: &self.incident_channel };
+        // refused for good: said in the log and counted
+        let _ = self.keep(claim, &mut sync, &kept, &render::canary(prompt, canary)).await?;
+        Ok(())
     }
 
     async fn announce(&self, claim: &Claim, incident: &Incident, queue: Option<&Queue>) -> Result<(), Halt> {

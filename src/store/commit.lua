@@ -5,12 +5,13 @@
 --       then one key for each incident, then one for each content
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
---       9 new active ("" = keep)  10 "keep"/"drop" routing  11 state record  12 its schema  13 serving  14 metric info
+--       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
 --       15 channel  16 retention of closed incidents (ms)
 --       then counted lists, each as its length and its items:
 --         expected routing: field, percent · incidents: id, record, phase before ("" = new or closed),
 --         phase after ("" = closed) · log entries: event, from, to, reason, operator, at, incident
 --         · messages · wake-ups: member, score · contents: "keep"/"drop", text
+--         · new routing: field, percent
 -- Returns {1, rev} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
@@ -38,6 +39,7 @@ local entries = take_list(7)
 local messages = take_list(1)
 local wakes = take_list(2)
 local contents = take_list(2)
+local shares = take_list(2)
 
 -- a script is not rolled back: a wrong type found half-way would leave the first writes applied. Reading tells of the
 -- keys that are read below, at no cost
@@ -106,8 +108,11 @@ end
 if ARGV[9] ~= '' then
   call('SET', KEYS[1], ARGV[9])
 end
-if ARGV[10] == 'drop' and #routing > 0 then
+if ARGV[10] ~= 'keep' and #routing > 0 then
   call('DEL', KEYS[2])
+end
+for _, share in ipairs(shares) do
+  call('HSET', KEYS[2], share[1], share[2])
 end
 if ARGV[7] ~= '' then
   call('ZREMRANGEBYSCORE', KEYS[6], '-inf', since)

@@ -355,7 +355,11 @@ impl Store {
         };
         let serving = commit.state.serving.as_ref().map_or("", |s| s.version.as_str());
         cmd.arg(commit.active.as_ref().map_or("", VersionName::as_str))
-            .arg(if commit.routing == Routing::Drop { "drop" } else { "keep" })
+            .arg(match commit.routing {
+                Routing::Keep => "keep",
+                Routing::Drop => "drop",
+                Routing::Set(_) => "set",
+            })
             .arg(record::write_state(&commit.state, &loaded.unknown))
             .arg(SCHEMA)
             .arg(serving)
@@ -386,19 +390,33 @@ impl Store {
                 .arg(&at)
                 .arg(incident.as_ref().map_or("", |id| &id.0));
         }
+        let routing: Option<serde_json::Map<_, _>> = match &commit.routing {
+            Routing::Set(shares) => {
+                Some(shares.iter().map(|(version, percent)| (version.to_string(), (*percent).into())).collect())
+            }
+            Routing::Keep | Routing::Drop => None,
+        };
         cmd.arg(commit.changes.len());
         for change in &commit.changes {
             let message = serde_json::json!({
                 "prompt": prompt.as_str(), "from": change.from, "to": change.to,
-                "routing": null, "at": at, "reason": change.reason,
+                "routing": routing, "at": at, "reason": change.reason,
             });
             cmd.arg(message.to_string());
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
+        let canary_told = self.announces && commit.canary.changed;
         let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
-        cmd.arg(commit.wakes.len() + told.len() + coordinated().count());
+        let canary = usize::from(canary_told) + usize::from(commit.canary.wake.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
         for write in coordinated() {
             cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
+        if let Some(at) = commit.canary.wake {
+            cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
+        }
+        if canary_told {
+            cmd.arg(schedule::Work::Slack.member_of(prompt)).arg(now.0);
         }
         for wake in &commit.wakes {
             cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
@@ -412,6 +430,17 @@ impl Store {
                 Some(text) => cmd.arg("keep").arg(text),
                 None => cmd.arg("drop").arg(""),
             };
+        }
+        match &commit.routing {
+            Routing::Set(shares) => {
+                cmd.arg(shares.len());
+                for (version, percent) in shares {
+                    cmd.arg(version.as_str()).arg(*percent);
+                }
+            }
+            Routing::Keep | Routing::Drop => {
+                cmd.arg(0);
+            }
         }
         call
     }

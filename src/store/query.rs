@@ -9,7 +9,7 @@ use super::keys::Keys;
 use super::mass::Coordinated;
 use super::record;
 use super::{Loaded, Store, StoreError, Wanted, millis};
-use crate::decision::{Commit, Incident, IncidentId, PromptName, Timestamp, VersionName};
+use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
 
 /// One page of a list; `next` is the cursor of the one behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +75,11 @@ pub fn describe_pause(json: &str) -> String {
 
 /// The `info` field of a state: one line for each version with traffic.
 pub(super) fn info_line(commit: &Commit) -> String {
-    commit.served.as_ref().map_or_else(String::new, |served| {
+    let line = |served: &Served| {
         let previous = served.previous.as_ref().map_or("", VersionName::as_str);
         format!("{} {} {}", served.version, served.first_active.0, previous)
-    })
+    };
+    commit.served.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn read_info(prompt: &str, info: &str) -> Vec<Series> {

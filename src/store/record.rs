@@ -14,6 +14,7 @@ use crate::decision::incident::{
     AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
 };
 use crate::decision::mass::Shares;
+use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
@@ -173,6 +174,16 @@ const KNOWN: &[&str] = &[
     "stale",
     "blamed",
     "bad_last_seen",
+    "canary",
+    "gradual",
+    "holds",
+    "stage",
+    "next",
+    "check",
+    "paused",
+    "tie_to_arriving",
+    "end",
+    "promoted",
     "still",
     "mass",
     "hold",
@@ -289,6 +300,10 @@ containers! {
     check: Check, CheckRecord;
     objection: Objection, ObjectionRecord;
     traffic: Traffic, TrafficRecord;
+    plan: Plan, PlanRecord;
+    split: Split, SplitRecord;
+    canary: Canary, CanaryRecord;
+    canary_end: CanaryEnd, CanaryEndRecord;
 }
 
 pub mod mass; // below the macros that it uses
@@ -313,6 +328,16 @@ mod millis {
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod millis_list {
+    use super::*;
+    pub fn serialize<S: Serializer>(values: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| u64::try_from(value.as_millis()).unwrap_or(u64::MAX)))
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+        Ok(Vec::<u64>::deserialize(deserializer)?.into_iter().map(Duration::from_millis).collect())
     }
 }
 
@@ -344,6 +369,8 @@ struct StateRecord {
     suppressed: Vec<Suppressed>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     last_rollback: Option<Timestamp>,
+    #[serde(with = "canary::option", default, skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -465,6 +492,8 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
+    gradual: Option<Split>,
     #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
     #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
@@ -522,6 +551,8 @@ struct PendingRecord {
     to: VersionName,
     operator: String,
     reason: String,
+    #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
+    gradual: Option<Plan>,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -531,6 +562,64 @@ struct PendingRecord {
 struct ObjectionRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     baseline: bool,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Plan")]
+struct PlanRecord {
+    stages: Vec<u8>,
+    #[serde(with = "millis_list", default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<Duration>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Split")]
+struct SplitRecord {
+    #[serde(with = "version_name")]
+    leaving: VersionName,
+    #[serde(with = "version_name")]
+    arriving: VersionName,
+    #[serde(with = "PlanRecord")]
+    plan: Plan,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    stage: u32,
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    next: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    check: Option<Timestamp>,
+    operator: String,
+    reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused: Option<String>,
+    #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
+    last: Option<Check>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    tie_to_arriving: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Canary")]
+struct CanaryRecord {
+    #[serde(with = "incident_id")]
+    id: IncidentId,
+    #[serde(with = "SplitRecord")]
+    split: Split,
+    #[serde(with = "at")]
+    started: Timestamp,
+    #[serde(with = "canary_end::option", default, skip_serializing_if = "Option::is_none")]
+    end: Option<CanaryEnd>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CanaryEnd")]
+struct CanaryEndRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    promoted: bool,
     text: String,
 }
 

@@ -32,7 +32,14 @@ impl Work {
     pub fn member(self, incident: &IncidentId) -> String {
         format!("{incident}{}", self.suffix())
     }
+
+    /// Of what is due for a prompt itself. No incident's id begins like that.
+    pub fn member_of(self, prompt: &PromptName) -> String {
+        format!("{PROMPT}{prompt}{}", self.suffix())
+    }
 }
+
+const PROMPT: char = '@';
 
 /// When Slack is to be told of an incident: at once, but the backlog of an outage goes by severity, then by time.
 pub fn slack_turn(incident: &Incident) -> Timestamp {
@@ -51,6 +58,13 @@ pub struct Claim {
     pub incident: IncidentId,
     pub(super) member: String,
     pub(super) token: String,
+}
+
+impl Claim {
+    /// The prompt that this is about, if it is about no incident.
+    pub fn prompt(&self) -> Option<PromptName> {
+        PromptName::parse(self.incident.0.strip_prefix(PROMPT)?).ok()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

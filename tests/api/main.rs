@@ -10,4 +10,5 @@ mod postmortem;
 mod prompts;
 mod rollback;
 mod shutdown;
+mod splits;
 mod timers;

@@ -176,6 +176,7 @@ async fn a_person_needs_no_budget() -> Result<()> {
         reason: "tone".to_owned(),
         operator: "mia".to_owned(),
         force: false,
+        gradual: None,
     });
     kit.does("p", rollback).await?;
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");

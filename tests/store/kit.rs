@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use prompt_rollback::decision::event::{Alert, AlertStatus, Register};
 use prompt_rollback::decision::{
-    Action, Commit, Event, IncidentId, Policy, PromptName, Severity, Timestamp, Trigger, VersionName, decide,
+    Action, Commit, Event, IncidentId, Policy, PromptName, Severity, Share, Timestamp, Trigger, VersionName, decide,
 };
 use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError, Wanted};
 use ulid::Ulid;
@@ -117,7 +117,7 @@ pub fn register(name: &str, known_good: bool, content: Option<&str>) -> Event {
 }
 
 pub fn activate(name: &str) -> Event {
-    Event::Activate { version: version(name), operator: "mia".to_owned(), force: false }
+    Event::Activate { version: version(name), share: Share::All, operator: "mia".to_owned(), force: false }
 }
 
 /// One alert on `name`, version `v2`.

@@ -166,7 +166,7 @@ async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
 
 fn activate_forced(version: &str) -> Event {
     match activate(version) {
-        Event::Activate { version, operator, .. } => Event::Activate { version, operator, force: true },
+        Event::Activate { version, share, operator, .. } => Event::Activate { version, share, operator, force: true },
         other => other,
     }
 }

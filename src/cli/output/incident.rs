@@ -60,6 +60,9 @@ pub fn incident(i: &Incident, color: bool) -> String {
         let detail = guard.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         out.push_str(&line("held by", &format!("{}{detail}", guard.reason)));
     }
+    if let Some(split) = &i.gradual {
+        out.push_str(&line("step by step", &super::split(split)));
+    }
     if let Some(flip) = &i.flip {
         let versions = arrow(flip.from.as_deref(), flip.to.as_deref());
         let by = flip.operator.as_deref().or(flip.mode.as_deref()).map(|by| format!(" by {by}")).unwrap_or_default();

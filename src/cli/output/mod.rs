@@ -7,7 +7,7 @@ mod tests;
 pub use incident::{incident, incidents};
 
 use crate::cli::table::{Cell, clean, table, time};
-use crate::cli::views::{Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Version};
+use crate::cli::views::{Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Split, Version};
 use incident::incident_table;
 
 /// Hints beyond these would only scroll the table away.
@@ -85,6 +85,9 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
     if let Some(routing) = &p.routing {
         let shares: Vec<String> = routing.iter().map(|(version, percent)| format!("{version} {percent} %")).collect();
         out.push_str(&line("traffic", &shares.join(", ")));
+    }
+    if let Some(canary) = &p.canary {
+        out.push_str(&line("canary", &split(canary)));
     }
     out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
     out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
@@ -174,7 +177,32 @@ pub fn registered(r: &Registered) -> String {
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
 }
 
+/// `v1 → v2: 5 % on v2, next 25 % at …`
+pub fn split(s: &Split) -> String {
+    let mut text = format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to));
+    if let Some(end) = &s.end {
+        return format!("{text}, ended {}: {}", time(&end.at), clean(&end.text));
+    }
+    if let Some(at) = &s.next_stage_at {
+        let next = s.stages.iter().find(|percent| **percent > s.percent);
+        let next = next.map_or_else(|| "next".to_owned(), |percent| format!("{percent} %"));
+        text.push_str(&format!(", {next} at {}", time(at)));
+    }
+    if let Some(why) = &s.waits {
+        text.push_str(&format!(", waits: {}", clean(why)));
+    }
+    text
+}
+
+/// What a split that begins looks like in one line.
+fn shared(prompt: &str, from: Option<&str>, to: Option<&str>, percent: u8) -> String {
+    format!("{}: {} has {percent} % of the traffic, {} the rest\n", clean(prompt), version(to), version(from))
+}
+
 pub fn activated(f: &Flipped) -> String {
+    if let Some(percent) = f.percent {
+        return shared(&f.prompt, f.from_version.as_deref(), f.to_version.as_deref(), percent);
+    }
     if f.unchanged {
         return format!("{}: {} is active already\n", clean(&f.prompt), version(f.to_version.as_deref()));
     }
@@ -190,6 +218,10 @@ pub fn rolled_back(f: &Flipped) -> String {
     if !f.success {
         return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n");
     }
+    if let Some(percent) = f.percent {
+        let began = shared(&f.prompt, f.from_version.as_deref(), f.to_version.as_deref(), percent);
+        return format!("{}{incident}\n", began.trim_end());
+    }
     let at = f.timestamp.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
     format!("{name}: rolled back {}{at}{incident}\n", arrow(f.from_version.as_deref(), f.to_version.as_deref()))
 }
@@ -201,6 +233,10 @@ fn before(f: &Flipped) -> String {
 pub fn decided(d: &Decided) -> String {
     if let Some(prompts) = d.prompts {
         return format!("decided about {prompts} prompts: carried out now, one after the other\n");
+    }
+    if let Some(percent) = d.percent {
+        let prompt = d.prompt.as_deref().unwrap_or("the prompt");
+        return shared(prompt, d.from_version.as_deref(), d.to_version.as_deref(), percent);
     }
     match (&d.phase, &d.to_version) {
         (_, Some(to)) => {

@@ -7,7 +7,7 @@ use super::super::policy::Policy;
 use super::super::state::Stray;
 use super::super::trigger::{Action, Trigger};
 use super::super::verification::Pending;
-use super::{AlertOutcome, Draft, Outcome, confirm};
+use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,9 @@ fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>)
 }
 
 fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
+    if let Some(outcomes) = gradual::target_fails(draft, version, group) {
+        return outcomes;
+    }
     let joined: Vec<Result<(IncidentId, Joined), AlertOutcome>> =
         group.iter().map(|alert| join(draft, alert)).collect();
     let Some(id) = joined.iter().find_map(|j| j.as_ref().ok()).map(|(id, _)| id.clone()) else {
@@ -155,7 +158,7 @@ fn stop_soak(draft: &mut Draft<'_>, version: &VersionName) {
     }
 }
 
-fn stray(draft: &mut Draft<'_>, alert: &Alert) {
+pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
     let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
     let known = draft.state.strays.iter().any(|s| {
         s.fingerprint == alert.fingerprint && s.version == alert.version && now.since(s.last_seen) < refresh_after
@@ -267,6 +270,21 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
     incident.target = target.clone();
     incident.choices = choices;
+    if incident.phase == Phase::RollingBack {
+        let reason = (urgent && strongest.action == Action::Rollback).then(|| why(&strongest));
+        return gradual::react(draft, id, reason.as_deref());
+    }
+    match canary::fails(draft, id, version, strongest.severity, &why(&strongest)) {
+        Some(Ok(())) => return Some(Acted::Flipped),
+        Some(Err(held)) => {
+            let guard = held.guard;
+            let incident = draft.incident(id)?;
+            hold_by(incident, now, held, other, heard);
+            return Some(Acted::Held(guard));
+        }
+        None => {}
+    }
+    let incident = draft.incident(id)?;
     if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
         return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
     }
@@ -288,11 +306,12 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 let reason = why(&strongest);
                 if policy.requery {
                     let (from, operator) = (version.clone(), Trigger::SYSTEM.to_owned());
-                    let pending = Pending { by: FlipMode::Auto, from, to: target, operator, reason, at: now };
+                    let pending =
+                        Pending { by: FlipMode::Auto, from, to: target, operator, reason, gradual: None, at: now };
                     confirm::begin(draft, id, pending);
                     return Some(Acted::Confirming);
                 }
-                draft.flip(&target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+                draft.flip(Some(version), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
             (held, _) => {

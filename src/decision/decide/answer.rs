@@ -16,6 +16,14 @@ pub enum Answer {
         unchanged: bool,
         mode: Option<FlipMode>,
     },
+    /// Two versions share the traffic now.
+    Shared {
+        from: VersionName,
+        to: VersionName,
+        /// On `to`.
+        percent: u8,
+        incident: Option<IncidentId>,
+    },
     /// The rollback waits until Prometheus has been asked.
     Confirming {
         incident: IncidentId,
@@ -82,6 +90,9 @@ pub enum RefusalCode {
     AlreadyDecided,
     Stale,
     Differs,
+    /// Stages or percents that make no sense.
+    BadStages,
+    SplitUnderWay,
 }
 
 impl RefusalCode {
@@ -97,6 +108,8 @@ impl RefusalCode {
             RefusalCode::AlreadyDecided => "already_decided",
             RefusalCode::Stale => "stale",
             RefusalCode::Differs => "differs",
+            RefusalCode::BadStages => "bad_stages",
+            RefusalCode::SplitUnderWay => "split_under_way",
         }
     }
 

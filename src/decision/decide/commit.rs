@@ -22,8 +22,9 @@ pub struct Commit {
     pub automatic: Option<Automatic>,
     /// Content to keep (`Some`) or to drop (`None`).
     pub content: Vec<(VersionName, Option<String>)>,
-    /// What serves after this commit, for the metrics.
-    pub served: Option<Served>,
+    /// All that has traffic after this commit, for the metrics.
+    pub served: Vec<Served>,
+    pub canary: Rollout,
 }
 
 /// A version with traffic, and where a rollback of it would go.
@@ -36,10 +37,21 @@ pub struct Served {
     pub first_active: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the prompt's canary needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// When its next stage is due, if that is new.
+    pub wake: Option<Timestamp>,
+    /// People are to be told how it stands.
+    pub changed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routing {
     Keep,
     Drop,
+    /// Percent of each version, sorted by version; together 100.
+    Set(Vec<(VersionName, u8)>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +77,11 @@ pub struct LogEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogEvent {
     Rollback,
+    /// A stage of a gradual rollback.
+    Gradual,
     Activate,
+    /// A stage of a canary.
+    Canary,
     External,
 }
 
@@ -73,7 +89,9 @@ impl LogEvent {
     pub fn as_str(self) -> &'static str {
         match self {
             LogEvent::Rollback => "rollback",
+            LogEvent::Gradual => "gradual",
             LogEvent::Activate => "activate",
+            LogEvent::Canary => "canary",
             LogEvent::External => "external",
         }
     }

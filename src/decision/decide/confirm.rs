@@ -5,7 +5,7 @@ use super::super::incident::{FlipMode, Guard, Held, IncidentId, NoteKind, Phase}
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Objection, Pending, Verdict};
-use super::{Answer, Draft, alerts};
+use super::{Answer, Draft, alerts, gradual};
 
 /// Puts `pending` off until the answer is there, or the patience with it ends.
 pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
@@ -15,7 +15,7 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     incident.deadline = Some(now.plus(Policy::CONFIRM));
     let text = match pending.by {
         FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
-        FlipMode::Approved | FlipMode::Manual => {
+        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
             format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
         }
     };
@@ -56,7 +56,7 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
                 let reason = format!("{} (asked again: {text})", pending.reason);
                 // the target may have changed since
                 let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned().unwrap_or(pending.to);
-                draft.flip(&target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+                draft.flip(Some(&pending.from), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
             }
         }
         return Answer::Noted;
@@ -77,7 +77,7 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
                 incident.decided_by = Some(pending.operator.clone());
                 incident.note(now, NoteKind::Checked, format!("asked Prometheus: {text}"));
             }
-            draft.flip(&pending.to, pending.by, &pending.operator, &pending.reason, Some(id));
+            gradual::begin(draft, id, pending);
         }
         Some(objection) => object(draft, id, &pending, objection),
     }

@@ -3,11 +3,14 @@
 
 mod alerts;
 mod answer;
+mod canary;
 mod commit;
 mod confirm;
+mod gradual;
 mod listed;
 mod mass;
 mod person;
+mod shares;
 mod timer;
 mod unheard;
 mod verify;
@@ -16,13 +19,13 @@ mod verify;
 mod tests;
 
 pub use answer::{AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
-pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Routing, Served, Wake};
+pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
 use super::incident::{Flip, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
-use super::state::{ActivatedBy, PromptState, Quarantine, Serving, Stray};
+use super::state::{ActivatedBy, PromptState, Quarantine, Stray};
 use super::time::{Timestamp, spoken};
 use super::verification::Verification;
 
@@ -79,14 +82,16 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut draft, alerts)),
         Event::Rollback(request) => draft.refused_or(person::rollback, request),
         Event::Register(request) => draft.refused_or(person::register, request),
-        Event::Activate { version, operator, force } => {
-            draft.refused_or(person::activate, &person::Activation { version, operator, force: *force })
+        Event::Activate { version, share, operator, force } => {
+            draft.refused_or(person::activate, &person::Activation { version, share, operator, force: *force })
         }
         Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
         Event::Checked(check) => verify::checked(&mut draft, check),
+        Event::Stepped(step) => gradual::stepped(&mut draft, step),
+        Event::Promotion(promotion) => canary::due(&mut draft, promotion),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
         Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
         Event::Resume { incident } => mass::resume(&mut draft, incident),
@@ -141,6 +146,31 @@ impl<'a> Draft<'a> {
         let snapshot = self.snapshot;
         let actual = snapshot.active.version();
         let left = self.state.serving.as_ref().map(|s| s.version.clone());
+        let shares = self.state.split().map(|split| split.routing()).unwrap_or_default();
+        let as_left = |(at, (version, percent)): (usize, &(VersionName, u8))| {
+            let found = snapshot.routing.get(at);
+            found.is_some_and(|(field, text)| field == version.as_str() && text.parse() == Ok(*percent))
+        };
+        let tampered =
+            !shares.is_empty() && (shares.len() != snapshot.routing.len() || !shares.iter().enumerate().all(as_left));
+        if left.as_ref() == actual && tampered {
+            // whoever removed the split wants all traffic where `active` says
+            let text = actual.map(VersionName::to_string);
+            self.record(
+                LogEvent::External,
+                text.clone(),
+                text,
+                "routing was changed outside of prompt-rollback",
+                "external",
+                None,
+            );
+            if let Some(version) = actual.cloned() {
+                self.serve(&version, ActivatedBy::External);
+            }
+            if !snapshot.routing.is_empty() {
+                self.routing = Routing::Drop;
+            }
+        }
         if left.as_ref() != actual {
             let to = match &snapshot.active {
                 Active::Absent => None,
@@ -155,13 +185,13 @@ impl<'a> Draft<'a> {
             self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, "external", None);
             match actual {
                 Some(version) => self.serve(&version.clone(), ActivatedBy::External),
-                None => self.retire(),
+                None => self.retire(None),
             }
         }
-        // a split counts only while `active` is one of its fields
+        // a split counts only while `active` is one of its fields, and only the one that we know of goes on
         let stale = !snapshot.routing.is_empty()
             && !snapshot.routing.iter().any(|(field, _)| actual.is_some_and(|v| v.as_str() == field));
-        if stale {
+        if stale || (left.as_ref() != actual && !shares.is_empty() && !snapshot.routing.is_empty()) {
             self.routing = Routing::Drop;
         }
     }
@@ -171,7 +201,7 @@ impl<'a> Draft<'a> {
     }
 
     fn has_traffic(&self, version: &VersionName) -> bool {
-        self.serving() == Some(version)
+        self.serving() == Some(version) || self.state.split().is_some_and(|split| split.has(version))
     }
 
     /// What `active` holds, as text for people.
@@ -183,48 +213,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The served version loses all traffic; what hung on its traffic ends.
-    fn retire(&mut self) {
-        let Some(serving) = self.state.serving.take() else { return };
-        let (policy, now) = (self.policy, self.now);
-        let version = serving.version;
-        if let Some(record) = self.state.version_mut(&version) {
-            record.known_good = record.known_good(policy, now);
-            record.soak_from = None;
-            record.last_active = Some(now);
-        }
-        let mut strays = Vec::new();
-        for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
-            let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-            if *subject != version {
-                continue;
-            }
-            strays.extend(strays_of(incident));
-            incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
-        }
-        for stray in strays {
-            self.remember(stray);
-        }
-    }
-
-    /// `version` gets all traffic from now on.
-    fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.retire();
-        let (policy, now) = (self.policy, self.now);
-        let record = self.state.version_entry(version, now);
-        record.first_active.get_or_insert(now);
-        record.last_active = Some(now);
-        record.soak_from = record.known_good(policy, now).is_none().then_some(now);
-        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
-        // its alerts are news again
-        self.state.strays.retain(|s| s.version != *version);
-        self.limit_versions(version);
-    }
-
     /// Makes room for `new` by forgetting the version longest out of use that nobody could need.
     fn limit_versions(&mut self, new: &VersionName) {
         while self.state.versions.len() > Policy::MAX_VERSIONS {
-            let serving = self.serving().cloned();
+            let (serving, served) = (self.serving().cloned(), self.state.served());
             let protected: Vec<_> =
                 self.state.targets(serving.as_ref(), self.policy, self.now).into_iter().take(10).cloned().collect();
             let troubled = |v: &VersionName| self.state.open_incidents().any(|i| i.version == *v);
@@ -232,7 +224,7 @@ impl<'a> Draft<'a> {
                 .state
                 .versions
                 .iter()
-                .filter(|v| v.version != *new && Some(&v.version) != serving.as_ref())
+                .filter(|v| v.version != *new && !served.contains(&v.version))
                 .filter(|v| !protected.contains(&v.version) && !troubled(&v.version))
                 .min_by_key(|v| (v.last_active.unwrap_or(v.known_since), v.known_since))
                 .map(|v| (v.version.clone(), v.has_content));
@@ -308,11 +300,8 @@ impl<'a> Draft<'a> {
     fn guard(&self, from: &VersionName) -> Option<Held> {
         let (policy, now) = (self.policy, self.now);
         let held = |guard, detail: String| Some(Held { guard, detail });
-        if let Some(who) = &self.snapshot.paused {
-            return held(Guard::Paused, format!("automation is paused ({who})"));
-        }
-        if policy.dry_run {
-            return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
+        if let Some(off) = self.switched_off() {
+            return Some(off);
         }
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
@@ -321,7 +310,9 @@ impl<'a> Draft<'a> {
         if let Some(alert) = self.state.strays.iter().find(fresh) {
             return held(Guard::TargetUnhealthy, format!("{} fires on {target} too", alert.alertname));
         }
-        if let Some(serving) = self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback) {
+        if let Some(serving) =
+            self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback && s.version == *from)
+        {
             let age = now.since(serving.since);
             if age < policy.cooldown {
                 let detail = format!(
@@ -346,11 +337,20 @@ impl<'a> Draft<'a> {
         None
     }
 
-    /// Serves `to` instead of what is served, as a rollback. `incident` is the one on the version rolled back.
-    fn flip(&mut self, to: &VersionName, mode: FlipMode, operator: &str, reason: &str, incident: Option<&IncidentId>) {
+    /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
+    fn flip(
+        &mut self,
+        bad: Option<&VersionName>,
+        to: &VersionName,
+        mode: FlipMode,
+        operator: &str,
+        reason: &str,
+        incident: Option<&IncidentId>,
+    ) {
         let now = self.now;
-        let from = self.served_text();
-        let bad = self.serving().cloned();
+        let from = bad.map(VersionName::to_string).or_else(|| self.served_text());
+        let bad = bad.cloned();
+        let changes = self.snapshot.active.version() != Some(to);
         let deadline = now.plus(self.policy.verification_deadline);
         let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
         if let (Some(id), Some(bad)) = (incident, &bad)
@@ -376,7 +376,7 @@ impl<'a> Draft<'a> {
         if let Some(record) = self.state.version_mut(to) {
             record.quarantine = None; // a forced rollback to it says so; any other target has none
         }
-        self.active = Some(to.clone());
+        self.active = changes.then(|| to.clone());
         self.routing = Routing::Drop;
         self.state.last_rollback = Some(now);
         if mode == FlipMode::Auto {
@@ -432,8 +432,14 @@ impl<'a> Draft<'a> {
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
             .collect();
+        let rollout = |state: &PromptState| state.running_canary().and_then(|canary| canary.split.wake());
+        let canary = Rollout {
+            wake: rollout(&self.state).filter(|at| rollout(&self.snapshot.state) != Some(*at)),
+            changed: self.state.canary != self.snapshot.state.canary,
+        };
         let commit = Commit {
             served: self.served(),
+            canary,
             state: self.state,
             active: self.active,
             routing: self.routing,
@@ -447,13 +453,13 @@ impl<'a> Draft<'a> {
         Decision { answer, commit: Some(commit) }
     }
 
-    fn served(&self) -> Option<Served> {
-        let version = self.serving()?;
-        Some(Served {
-            version: version.clone(),
-            previous: self.state.target(Some(version), self.policy, self.now).cloned(),
-            first_active: self.state.version(version).and_then(|v| v.first_active).unwrap_or(self.now),
-        })
+    fn served(&self) -> Vec<Served> {
+        let served = |version: VersionName| Served {
+            previous: self.state.target(Some(&version), self.policy, self.now).cloned(),
+            first_active: self.state.version(&version).and_then(|v| v.first_active).unwrap_or(self.now),
+            version,
+        };
+        self.state.served().into_iter().map(served).collect()
     }
 
     /// Drops what can't matter any more; done only when something is written anyway.

@@ -1,17 +1,19 @@
 //! What people ask for, through API, CLI and buttons.
 
-use super::super::event::{Choice, Decide, Register, Rollback};
+use super::super::event::{Choice, Decide, Register, Rollback, Share};
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
+use super::super::split::{Plan, Split};
 use super::super::state::{ActivatedBy, KnownGood, Suppressed};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, confirm};
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual};
 
 pub(super) struct Activation<'a> {
     pub version: &'a VersionName,
+    pub share: &'a Share,
     pub operator: &'a str,
     pub force: bool,
 }
@@ -55,7 +57,12 @@ fn no_known_good(draft: &Draft<'_>) -> Refusal {
 pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answer> {
     must_be_known(draft)?;
     let (policy, now) = (draft.policy, draft.now);
-    let served = draft.serving().cloned();
+    // of two versions that share the traffic, the one under trial or on its way out
+    let split = draft.state.split();
+    let trial =
+        split.map(|split| if draft.state.running_canary().is_some() { &split.arriving } else { &split.leaving });
+    let named = request.from.as_ref().filter(|from| split.is_some_and(|split| split.has(from)));
+    let served = named.or(trial).or(draft.serving()).cloned();
     if let Some(target) = request.target.as_ref().filter(|t| Some(*t) == served.as_ref()) {
         let from = draft.served_text();
         return Ok(Answer::Changed { from, to: target.clone(), incident: None, unchanged: true, mode: None });
@@ -79,25 +86,33 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
             draft.state.target(served.as_ref(), policy, now).cloned().ok_or_else(|| no_known_good(draft))?
         }
     };
-    let from = draft.served_text();
+    if request.gradual.is_some() {
+        gradual::must_be_free(draft)?;
+    }
+    let from = served.as_ref().map(VersionName::to_string).or_else(|| draft.served_text());
     let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
-    if let (Some(bad), Some(id)) = (served, &incident) {
+    if let (Some(bad), Some(id)) = (&served, &incident) {
         let pending = Pending {
             by: FlipMode::Manual,
-            from: bad,
+            from: bad.clone(),
             to: target.clone(),
             operator: request.operator.clone(),
             reason: request.reason.clone(),
+            gradual: request.gradual.clone(),
             at: now,
         };
-        if let Some(answer) = confirm_first(draft, id, pending, request.force)? {
+        if let Some(answer) = confirm_first(draft, id, pending.clone(), request.force)? {
             return Ok(answer);
+        }
+        if request.gradual.is_some() {
+            gradual::begin(draft, id, pending);
+            return Ok(shared_or_changed(draft, id, from, target, FlipMode::Manual));
         }
         if let Some(incident) = draft.incident(id) {
             incident.decided_by = Some(request.operator.clone());
         }
     }
-    draft.flip(&target, FlipMode::Manual, &request.operator, &request.reason, incident.as_ref());
+    draft.flip(served.as_ref(), &target, FlipMode::Manual, &request.operator, &request.reason, incident.as_ref());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Manual) })
 }
 
@@ -150,7 +165,17 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
         return Err(Refusal::new(RefusalCode::NeedsForce, message));
     }
     let from = draft.served_text();
-    let unchanged = draft.has_traffic(version);
+    if *request.share != Share::All {
+        if let Some(record) = draft.state.version_mut(version) {
+            record.quarantine = None;
+        }
+        return canary::start(draft, request);
+    }
+    let from = match draft.state.split() {
+        Some(split) if split.has(version) => Some(split.other(version).to_string()),
+        _ => from,
+    };
+    let unchanged = draft.serving() == Some(version) && draft.state.split().is_none();
     if !unchanged {
         put_in_service(draft, version, from.clone(), "activated", request.operator, None);
     }
@@ -175,7 +200,7 @@ fn put_in_service(
     incident: Option<IncidentId>,
 ) {
     draft.serve(version, ActivatedBy::Person);
-    draft.active = Some(version.clone());
+    draft.active = (draft.snapshot.active.version() != Some(version)).then(|| version.clone());
     draft.routing = Routing::Drop;
     draft.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
 }
@@ -236,7 +261,16 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
         }
     }
     match click.choice {
-        Choice::Approve => approve(draft, click),
+        Choice::Approve => approve(draft, click, None),
+        Choice::ApproveGradual if draft.incident(&click.incident).is_some_and(|i| i.phase == Phase::RollingBack) => {
+            undecided(draft, click, |_| true)?;
+            gradual::go_on(draft, &click.incident, &click.operator)
+        }
+        Choice::ApproveGradual => {
+            gradual::must_be_free(draft)?;
+            let plan = draft.policy.gradual.clone();
+            approve(draft, click, Some(plan))
+        }
         Choice::Investigate => investigate(draft, click),
         Choice::Dismiss => dismiss(draft, click),
         Choice::Undo => undo(draft, click),
@@ -270,9 +304,27 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> b
     Err(Refusal::new(RefusalCode::AlreadyDecided, message))
 }
 
-fn approve(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
+/// What became of a gradual rollback that began just now.
+fn shared_or_changed(
+    draft: &mut Draft<'_>,
+    id: &IncidentId,
+    from: Option<String>,
+    to: VersionName,
+    mode: FlipMode,
+) -> Answer {
+    let incident = Some(id.clone());
+    match draft.incident(id).and_then(|incident| incident.gradual.as_ref()) {
+        Some(split) => Answer::Shared { from: split.leaving.clone(), to, percent: split.percent(), incident },
+        None => Answer::Changed { from, to, incident, unchanged: false, mode: Some(mode) },
+    }
+}
+
+fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<Answer> {
     let (policy, now) = (draft.policy, draft.now);
-    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
+    let incident = undecided(draft, click, |phase| {
+        phase.is_undecided() || matches!(phase, Phase::RollingBack | Phase::Escalated)
+    })?;
+    let rolling = incident.phase == Phase::RollingBack;
     let version = incident.version.clone();
     // after a rollback that failed, the version rolled back to is what serves
     let subject = incident.flip.as_ref().map_or(version, |flip| flip.to.clone());
@@ -296,16 +348,23 @@ fn approve(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
         to: target.clone(),
         operator: click.operator.clone(),
         reason: reason.clone(),
+        gradual: plan,
         at: now,
     };
-    if let Some(answer) = confirm_first(draft, &click.incident, pending, click.force)? {
+    // what is on its way was confirmed when it began
+    if let Some(answer) = confirm_first(draft, &click.incident, pending.clone(), click.force || rolling)? {
         return Ok(answer);
+    }
+    if pending.gradual.is_some() {
+        let from = Some(pending.from.to_string());
+        gradual::begin(draft, &click.incident, pending);
+        return Ok(shared_or_changed(draft, &click.incident, from, target, FlipMode::Approved));
     }
     if let Some(incident) = draft.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());
     }
-    let from = draft.served_text();
-    draft.flip(&target, FlipMode::Approved, &click.operator, &reason, Some(&click.incident));
+    let from = Some(pending.from.to_string());
+    draft.flip(Some(&pending.from), &target, FlipMode::Approved, &click.operator, &reason, Some(&click.incident));
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Approved) })
 }
@@ -358,6 +417,9 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
 fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| !matches!(phase, Phase::Dismissed | Phase::Superseded))?;
+    if let Some(split) = incident.gradual.clone() {
+        return Ok(back(draft, click, &split));
+    }
     let Some(flip) = incident.flip.clone() else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
@@ -380,4 +442,20 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let incident = Some(click.incident.clone());
     put_in_service(draft, &flip.from, from.clone(), "rollback undone", &click.operator, incident.clone());
     Ok(Answer::Changed { from, to: flip.from, incident, unchanged: false, mode: None })
+}
+
+/// All traffic back to the version that a gradual rollback was about to leave.
+fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
+    let now = draft.now;
+    suppress(draft, &click.incident);
+    if let Some(incident) = draft.incident(&click.incident) {
+        incident.decided_by = Some(click.operator.clone());
+        let text = format!("{} ended the gradual rollback: {} has all traffic again", click.operator, split.leaving);
+        incident.close(Phase::Dismissed, now, text);
+    }
+    let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
+    let reason = "gradual rollback undone";
+    put_in_service(draft, &split.leaving, from.clone(), reason, &click.operator, incident.clone());
+    draft.retire_one(&split.arriving);
+    Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

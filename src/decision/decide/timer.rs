@@ -2,7 +2,7 @@
 
 use super::super::incident::{Incident, IncidentId, NoteKind, Phase};
 use super::super::policy::Policy;
-use super::{Answer, Draft, confirm, verify};
+use super::{Answer, Draft, confirm, gradual, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
@@ -16,6 +16,10 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
             draft.restart_soak(&version);
             return Answer::Noted;
         }
+    }
+    if incident.phase == Phase::RollingBack {
+        gradual::due(draft, id);
+        return Answer::Noted;
     }
     if incident.deadline.is_some_and(|deadline| deadline <= now) {
         match incident.phase {

@@ -19,7 +19,7 @@ impl Announcer {
     /// keeps it; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, StoreError> {
         let begun = sync.get("root_ts").is_some() || sync.get("posting").is_some();
-        if !incident.mass || begun || incident.phase == Phase::Escalated {
+        if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
             return Ok(false);
         }
         Ok(!incident.phase.is_open() || self.engine.store.is_coordinated(&incident.id).await?)

@@ -11,6 +11,8 @@ use crate::decision::{Incident, IncidentId, Phase, PromptName, VersionName};
 /// Action ids.
 pub mod action {
     pub const APPROVE: &str = "approve";
+    /// Step by step; of a paused one: go on.
+    pub const APPROVE_GRADUAL: &str = "approve_gradual";
     pub const INVESTIGATE: &str = "investigate";
     pub const DISMISS: &str = "dismiss";
     pub const UNDO: &str = "undo";
@@ -79,11 +81,28 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     if (undecided && incident.phase != Phase::Confirming) || incident.phase == Phase::Escalated {
         let (way, others) = ways(incident);
         elements.extend(way.map(|to| approve(incident, to)));
+        if undecided {
+            elements.extend(way.map(|to| approve_gradual(incident, to)));
+        }
         if undecided && incident.phase != Phase::Investigating {
             elements.push(button(incident, action::INVESTIGATE, "Investigate", None, None).into());
         }
         elements.push(button(incident, action::DISMISS, "Dismiss", None, None).into());
         elements.extend(menu(incident, &others));
+    }
+    if let Some(split) = incident.gradual.as_ref().filter(|_| incident.phase == Phase::RollingBack) {
+        if split.paused.is_some() {
+            elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
+        }
+        let all = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
+        let all = confirm("Roll back", &incident.prompt, &all);
+        let now = button(incident, action::APPROVE, "All the way now", None, Some(&split.arriving));
+        elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
+        let back = fit(&format!("Back to {}", split.leaving), 75);
+        let text = format!("All traffic to {} again, although it is being rolled back.", split.leaving);
+        let sure = confirm("Stop the rollback of", &incident.prompt, &text);
+        let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
+        elements.push(back.with_confirm(sure).into());
     }
     if matches!(incident.phase, Phase::Verifying | Phase::Escalated | Phase::Recovered | Phase::Unverified) {
         elements.extend(undo(incident));
@@ -109,6 +128,12 @@ fn approve(incident: &Incident, to: &VersionName) -> SlackActionBlockElement {
         .with_style(SlackBlockButtonStyle::Primary)
         .with_confirm(confirm("Roll back", &incident.prompt, &format!("From {} back to {to}.", subject(incident))))
         .into()
+}
+
+fn approve_gradual(incident: &Incident, to: &VersionName) -> SlackActionBlockElement {
+    let text = format!("From {} back to {to}, step by step.", subject(incident));
+    let button = button(incident, action::APPROVE_GRADUAL, "Approve gradually", None, Some(to));
+    button.with_confirm(confirm("Roll back", &incident.prompt, &text)).into()
 }
 
 fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlockElement> {

@@ -5,6 +5,7 @@
 //! from being read as mentions, links or formatting: see [`text`].
 
 mod button;
+mod canary;
 mod mass;
 mod reply;
 mod root;
@@ -17,6 +18,7 @@ use slack_morphism::prelude::{
 };
 
 pub use button::{Button, action};
+pub use canary::canary;
 pub use mass::{MassView, mass_overview, mass_reply, mass_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use root::{overview, root};

@@ -44,6 +44,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     let Incident { prompt, version, .. } = incident;
     let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
     blocks.extend(incident.flip.as_ref().and_then(|flip| others(what_was_done(incident, flip))));
+    blocks.extend(progress(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(verification(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
     blocks.extend(others(what_is_wrong(incident)));
@@ -66,6 +67,8 @@ fn title(incident: &Incident) -> &'static str {
         Phase::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
         Phase::AwaitingDecision => "Decision needed",
         Phase::Investigating => "Under investigation",
+        Phase::RollingBack if incident.is_stuck() => "Gradual rollback paused",
+        Phase::RollingBack => "Rolling back step by step",
         Phase::Verifying => "Rolled back",
         Phase::Escalated => "Rollback did not help",
         Phase::Recovered => "Recovered",
@@ -82,7 +85,8 @@ fn sign(incident: &Incident) -> &'static str {
         (Phase::AwaitingDecision | Phase::Escalated, Severity::Critical) => "🔴",
         (Phase::AwaitingDecision | Phase::Escalated, Severity::High) => "🟠",
         (Phase::AwaitingDecision | Phase::Escalated, Severity::Medium) => "🟡",
-        (Phase::Verifying | Phase::Unverified, _) => "↩",
+        (Phase::RollingBack, _) if incident.is_stuck() => "🔴",
+        (Phase::RollingBack | Phase::Verifying | Phase::Unverified, _) => "↩",
         (Phase::Recovered | Phase::Resolved, _) => "✅",
         (Phase::Dismissed | Phase::Superseded, _) => "⚪",
     }
@@ -94,11 +98,31 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
         FlipMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
         FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
         FlipMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
+        FlipMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
     };
     if let Some(began) = began(incident, flip.at) {
         text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));
     }
     text
+}
+
+/// How far a gradual rollback is, as one line that is edited.
+fn progress(incident: &Incident) -> Option<String> {
+    let split = incident.gradual.as_ref()?;
+    let left = |percent: u8| format!("{} %", 100 - percent);
+    let stages = split.plan.stages.iter().enumerate().map(|(at, percent)| match at.cmp(&(split.stage as usize)) {
+        std::cmp::Ordering::Less => format!("✓ {}", left(*percent)),
+        std::cmp::Ordering::Equal => format!("▶ {}", left(*percent)),
+        std::cmp::Ordering::Greater => left(*percent),
+    });
+    let stages: Vec<_> = stages.collect();
+    let mut text = format!("Left on {}: {}", split.leaving, stages.join(" → "));
+    match (&split.paused, &split.last) {
+        (Some(why), _) => text.push_str(&format!(". Paused: {why}")),
+        (None, Some(check)) => text.push_str(&format!(". {}: {}", split.arriving, check.finding.text)),
+        (None, None) => {}
+    }
+    Some(text)
 }
 
 /// The checks of the rollback, as one line that is edited.
@@ -116,7 +140,7 @@ fn verification(incident: &Incident) -> Option<String> {
 fn last_word(incident: &Incident) -> Option<&str> {
     let kind = match incident.phase {
         Phase::Observing | Phase::AwaitingDecision | Phase::Verifying => return None,
-        Phase::Confirming | Phase::Investigating => NoteKind::Decided,
+        Phase::Confirming | Phase::Investigating | Phase::RollingBack => NoteKind::Decided,
         Phase::Escalated => NoteKind::Escalated,
         _ => NoteKind::Closed,
     };
@@ -169,7 +193,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         field("Severity").and(incident.severity.as_str()),
         field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),
     ];
-    if incident.phase.is_undecided() || incident.phase == Phase::Escalated {
+    if incident.phase.is_undecided() || incident.phase == Phase::Escalated || incident.is_stuck() {
         let decides = field("Who decides").code(&incident.decider);
         fields.push(if mention.is_some() { decides.and(" ").mention(mention) } else { decides });
     }
@@ -185,6 +209,9 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
         Phase::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
         Phase::AwaitingDecision => "Decide by",
         Phase::Investigating => "Asked again",
+        Phase::RollingBack => {
+            return incident.gradual.as_ref().and_then(|split| split.next).map(|at| ("Next step", at));
+        }
         Phase::Verifying => "Outcome known by",
         Phase::Escalated => "Next escalation",
         _ => return incident.closed_at.map(|at| ("Closed", at)),

@@ -31,8 +31,8 @@ fn a_flip_tells_what_it_did_to_everyone() {
     assert_eq!(incident.deadline, Some(world.now.plus(world.policy.verification_deadline)));
     assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
-    let served = commit.served.expect("v1");
-    assert_eq!((served.version, served.previous), (v("v1"), None), "the quarantined version is nobody's target");
+    let [served] = &commit.served[..] else { panic!("one version serves") };
+    assert_eq!((&served.version, &served.previous), (&v("v1"), &None), "the quarantined version is nobody's target");
     assert!(served.first_active < world.now.minus(hours(2)), "a rollback does not make v1 young again");
     assert_eq!(commit.automatic.map(|a| (a.max, a.window)), Some((5, minutes(5))));
 }

@@ -15,7 +15,14 @@ fn finding(verdict: Verdict) -> Option<Finding> {
 }
 
 fn request() -> Rollback {
-    Rollback { target: None, from: None, reason: "looks bad".to_owned(), operator: "dana".to_owned(), force: false }
+    Rollback {
+        target: None,
+        from: None,
+        reason: "looks bad".to_owned(),
+        operator: "dana".to_owned(),
+        force: false,
+        gradual: None,
+    }
 }
 
 #[test]

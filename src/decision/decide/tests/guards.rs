@@ -26,7 +26,14 @@ fn at_once() -> impl DoubleEndedIterator<Item = Guard> {
 }
 
 fn rollback() -> Rollback {
-    Rollback { target: None, from: None, reason: "test".to_owned(), operator: "dana".to_owned(), force: true }
+    Rollback {
+        target: None,
+        from: None,
+        reason: "test".to_owned(),
+        operator: "dana".to_owned(),
+        force: true,
+        gradual: None,
+    }
 }
 
 #[test]

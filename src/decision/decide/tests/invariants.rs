@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::decision::Split;
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
     let Some(commit) = &decision.commit else {
@@ -12,6 +13,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
         return;
     };
     changes_are_logged(before, commit);
+    traffic_is_as_the_state_says(before, commit);
     automatic_flips_are_allowed(policy, before, event, commit, now);
     incidents_are_consistent(commit);
     limits_hold(commit);
@@ -36,27 +38,62 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
     match &commit.active {
         Some(active) => {
             assert_eq!(own.len(), 1, "one flip, one log entry");
-            assert_eq!(own[0].to.as_deref(), Some(active.as_str()));
+            let shared = matches!(own[0].event, LogEvent::Gradual | LogEvent::Canary);
+            assert!(shared || own[0].to.as_deref() == Some(active.as_str()));
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(active));
             assert_ne!(before.active.version(), Some(active), "a flip to what is served already");
         }
         None => {
-            assert!(own.is_empty(), "a log entry without a flip");
+            let moved = commit.routing != Routing::Keep;
+            assert!(own.is_empty() || (own.len() == 1 && moved), "a log entry without a change");
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), before.active.version());
         }
     }
     assert_eq!(commit.log.len(), commit.changes.len(), "prompt servers hear of every change");
-    let served = commit.served.as_ref().map(|s| &s.version);
-    assert_eq!(served, commit.state.serving.as_ref().map(|s| &s.version));
+    let served: Vec<_> = commit.served.iter().map(|s| s.version.clone()).collect();
+    assert_eq!(served, commit.state.served());
+}
+
+/// What prompt servers read is what the state says.
+fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
+    let active = commit.active.as_ref().or(before.active.version());
+    let splits = commit.state.incidents.iter().filter_map(|i| i.gradual.as_ref());
+    let splits: Vec<_> = splits.chain(commit.state.running_canary().map(|canary| &canary.split)).collect();
+    assert!(splits.len() <= 1, "two splits at once");
+    let Some(split) = splits.first() else {
+        let shared = before.state.split().is_some() && !before.routing.is_empty();
+        assert!(!shared || commit.routing == Routing::Drop, "a split is left behind");
+        return;
+    };
+    assert_eq!(active, Some(split.major()));
+    assert_ne!(split.leaving, split.arriving);
+    assert!((1..100).contains(&split.percent()), "{split:?}");
+    match &commit.routing {
+        Routing::Set(shares) => {
+            assert_eq!(*shares, split.routing());
+            assert_eq!(shares.iter().map(|(_, percent)| u32::from(*percent)).sum::<u32>(), 100);
+        }
+        Routing::Keep => assert_eq!(before.state.split().map(Split::routing), Some(split.routing())),
+        Routing::Drop => panic!("a split without shares"),
+    }
 }
 
 fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
     let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Trigger::SYSTEM);
-    assert_eq!(system, commit.automatic.is_some(), "the budget counts exactly the automatic flips");
+    // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
+    let split = before.state.split().filter(|_| commit.automatic.is_none());
+    assert_eq!(system && split.is_none(), commit.automatic.is_some(), "the budget counts exactly the automatic flips");
     if !system {
         return;
     }
-    let bad = before.active.version().expect("only what is served can be rolled back");
+    let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
+    let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
+    assert!(before.paused.is_none(), "automation is paused");
+    if let Some(split) = split {
+        let target = entry.to.as_deref().map(v).expect("a target");
+        assert!(split.has(bad) && *split.other(bad) == target, "{entry:?}");
+        return;
+    }
     match event {
         Event::Alerts(alerts) => {
             assert!(!policy.requery, "Prometheus was not asked");
@@ -69,7 +106,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
         other => panic!("flipped without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
-    let target = commit.active.as_ref().expect("a rollback changes active");
+    let target = &v(entry.to.as_deref().expect("a rollback has a target"));
     assert_ne!(target, bad);
     let record = before.state.version(target).expect("a target is known before");
     assert!(record.quarantine.is_none(), "{target} is quarantined");
@@ -83,7 +120,7 @@ fn incidents_are_consistent(commit: &Commit) {
         assert!(troubled.insert(&incident.version), "two open incidents on {}", incident.version);
         // an incident lives as long as the traffic that it is about
         let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-        assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(subject), "{incident:?}");
+        assert!(commit.state.served().contains(subject), "{incident:?}");
         assert!(incident.closed_at.is_none());
     }
     for write in &commit.incidents {

@@ -2,8 +2,10 @@
 
 mod alerts;
 mod calls;
+mod canary;
 mod confirm;
 mod folded;
+mod gradual;
 mod guards;
 mod invariants;
 mod known_good;
@@ -18,7 +20,9 @@ mod world;
 
 use std::time::Duration;
 
-use super::super::event::{Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Register, Rollback};
+use super::super::event::{
+    Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share, Stepped,
+};
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;

@@ -73,7 +73,7 @@ fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
     world.alert(high("v2"));
     world.active = Active::Absent;
     let commit = world.look().commit.expect("noticed");
-    assert_eq!((commit.active, commit.served), (None, None));
+    assert_eq!((commit.active, commit.served), (None, vec![]));
     assert_eq!(external(&world), [(Some("v2"), None)]);
     assert_eq!(world.phase(), Phase::Superseded);
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
@@ -84,6 +84,7 @@ fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
         reason: "restore".to_owned(),
         operator: "dana".to_owned(),
         force: false,
+        gradual: None,
     });
     assert_eq!(world.served(), "v1", "a person can restore it");
 }
@@ -102,6 +103,7 @@ fn a_value_that_is_no_version_is_logged_and_can_be_rolled_back_by_a_person() {
         reason: "typo".to_owned(),
         operator: "dana".to_owned(),
         force: false,
+        gradual: None,
     });
     assert!(matches!(answer, Answer::Changed { from: Some(from), .. } if from == "{oops}"));
     assert_eq!((world.served(), world.rollbacks()), ("v1", vec!["{oops}>v1".to_owned()]));
@@ -137,6 +139,7 @@ fn a_refused_request_still_notices_the_outside_change() {
         reason: "bad".to_owned(),
         operator: "dana".to_owned(),
         force: false,
+        gradual: None,
     });
     assert_eq!(world::refusal(&answer), RefusalCode::Moved);
     assert_eq!(external(&world), [(Some("v2"), Some("v3"))]);

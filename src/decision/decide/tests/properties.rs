@@ -11,9 +11,9 @@ const VERSIONS: [&str; 5] = ["v0", "v1", "v2", "v3", "v4"];
 enum Step {
     Pass(u64),
     Deliver(Vec<Alert>),
-    Roll { target: Option<usize>, from: Option<usize>, force: bool },
+    Roll { target: Option<usize>, from: Option<usize>, gradual: bool, force: bool },
     Register { version: usize, known_good: bool },
-    Activate { version: usize, force: bool },
+    Activate { version: usize, share: Share, force: bool },
     Set(usize),
     Garble,
     Delete,
@@ -59,7 +59,21 @@ fn delivery() -> impl Strategy<Value = Vec<Alert>> {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    prop_oneof![Just(Choice::Approve), Just(Choice::Investigate), Just(Choice::Dismiss), Just(Choice::Undo)]
+    prop_oneof![
+        Just(Choice::Approve),
+        Just(Choice::ApproveGradual),
+        Just(Choice::Investigate),
+        Just(Choice::Dismiss),
+        Just(Choice::Undo)
+    ]
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop_oneof![
+        3 => Just(Share::All),
+        2 => Just(Share::Canary(Policy::default().canary)),
+        1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(Share::Percent),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,9 +81,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![0..120_u64, 0..8_000_u64, 0..90_000_u64].prop_map(Step::Pass),
         10 => delivery().prop_map(Step::Deliver),
-        2 => (some_version(), some_version(), any::<bool>()).prop_map(|(target, from, force)| Step::Roll { target, from, force }),
+        2 => (some_version(), some_version(), any::<bool>(), any::<bool>())
+            .prop_map(|(target, from, gradual, force)| Step::Roll { target, from, gradual, force }),
         2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
-        3 => (version(), any::<bool>()).prop_map(|(version, force)| Step::Activate { version, force }),
+        3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
         2 => version().prop_map(Step::Set),
         1 => Just(Step::Garble),
         1 => Just(Step::Delete),
@@ -142,17 +157,20 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             Event::Unheard { incident: world.incidents.keys().next_back()?.clone(), why: "archived".to_owned() }
         }
         Step::Deliver(alerts) => Event::Alerts(alerts.clone()),
-        Step::Roll { target, from, force } => Event::Rollback(Rollback {
+        Step::Roll { target, from, gradual, force } => Event::Rollback(Rollback {
             target: target.as_ref().map(named),
             from: from.as_ref().map(named),
             reason: "because".to_owned(),
             operator,
             force: *force,
+            gradual: gradual.then(|| world.policy.gradual.clone()),
         }),
         Step::Register { version, known_good } => {
             Event::Register(Register { known_good: *known_good, ..world::registration(VERSIONS[*version]) })
         }
-        Step::Activate { version, force } => Event::Activate { version: named(version), operator, force: *force },
+        Step::Activate { version, share, force } => {
+            Event::Activate { version: named(version), share: share.clone(), operator, force: *force }
+        }
         Step::Choose { latest, choice, target, force } => {
             let mut ids = world.incidents.keys();
             let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
@@ -247,7 +265,7 @@ proptest! {
             match wanted.map(|wanted| wanted.max(grace)) {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it
-                None if incident.phase == Phase::Escalated => {}
+                None if incident.phase == Phase::Escalated || incident.is_stuck() => {}
                 None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
             }
         }

@@ -4,7 +4,14 @@ use super::world::{refusal, registration};
 use super::*;
 
 fn rollback() -> Rollback {
-    Rollback { target: None, from: None, reason: "bad answers".to_owned(), operator: "dana".to_owned(), force: false }
+    Rollback {
+        target: None,
+        from: None,
+        reason: "bad answers".to_owned(),
+        operator: "dana".to_owned(),
+        force: false,
+        gradual: None,
+    }
 }
 
 fn to(version: &str) -> Rollback {
@@ -82,7 +89,7 @@ fn an_unknown_prompt_is_not_found_and_not_created() {
     let requests = [
         Event::Rollback(to("v1")),
         Event::Rollback(rollback()),
-        Event::Activate { version: v("v1"), operator: "dana".to_owned(), force: true },
+        Event::Activate { version: v("v1"), share: Share::All, operator: "dana".to_owned(), force: true },
     ];
     for event in requests {
         let decision = world.happens(&event);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+#[derive(Clone)]
 pub(super) struct World {
     pub policy: Policy,
     pub now: Timestamp,
@@ -22,6 +23,9 @@ pub(super) struct World {
     pub blame: Option<String>,
     pub baseline: Option<String>,
     pub traffic: Option<Traffic>,
+    /// Why a canary may not go on.
+    pub objection: Option<String>,
+    canary_wake: Option<Timestamp>,
     ids: u64,
 }
 
@@ -44,6 +48,8 @@ impl World {
             blame: None,
             baseline: None,
             traffic: None,
+            objection: None,
+            canary_wake: None,
             ids: 0,
         }
     }
@@ -61,7 +67,7 @@ impl World {
     pub fn snapshot(&self, event: &Event) -> Snapshot {
         let many = match event {
             Event::Alerts(alerts) => alerts.len(),
-            Event::Rollback(_) => 1,
+            Event::Rollback(_) | Event::Activate { .. } => 1,
             _ => 0,
         };
         let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
@@ -101,8 +107,13 @@ impl World {
         if let Some(active) = &commit.active {
             self.active = Active::Version(active.clone());
         }
-        if commit.routing == Routing::Drop {
-            self.routing.clear();
+        match &commit.routing {
+            Routing::Keep => {}
+            Routing::Drop => self.routing.clear(),
+            Routing::Set(shares) => self.routing = shares.iter().map(|(v, p)| (v.to_string(), p.to_string())).collect(),
+        }
+        if let Some(at) = commit.canary.wake {
+            self.canary_wake = Some(self.canary_wake.map_or(at, |before| before.min(at)));
         }
         for write in &commit.incidents {
             self.incidents.insert(write.incident.id.clone(), write.incident.clone());
@@ -124,6 +135,27 @@ impl World {
     /// Time passes; every wake-up that comes due is run at its moment.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
+        while let Some(at) = self.canary_wake.filter(|at| *at <= end) {
+            let before = self.wakes.values().min().is_some_and(|first| *first < at);
+            if before {
+                let until = *self.wakes.values().min().expect("a wake-up");
+                self.run_incidents(until);
+                continue;
+            }
+            self.now = self.now.max(at);
+            self.canary_wake = None;
+            if let Some(since) = self.state.running_canary().map(|canary| canary.split.since) {
+                self.happens(&Event::Promotion(Promotion { since, objection: self.objection.clone() }));
+            }
+            let next = self.state.running_canary().and_then(|canary| canary.split.wake());
+            assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
+            self.canary_wake = next;
+        }
+        self.run_incidents(end);
+        self.now = end;
+    }
+
+    fn run_incidents(&mut self, end: Timestamp) {
         while let Some((at, id)) = self.wakes.iter().map(|(id, at)| (*at, id.clone())).min() {
             if at > end {
                 break;
@@ -141,7 +173,6 @@ impl World {
                 self.wakes.insert(id, next);
             }
         }
-        self.now = end;
     }
 
     /// What the worker does before it runs a wake-up.
@@ -156,6 +187,12 @@ impl World {
                 blame: self.blame.clone(),
                 baseline: self.baseline.clone(),
             }),
+            _ if incident.phase == Phase::RollingBack => match &incident.gradual {
+                Some(split) if self.policy.verify && split.wake().is_some_and(|at| at <= self.now) => {
+                    Event::Stepped(Stepped { incident: id.clone(), since: split.since, finding })
+                }
+                _ => return,
+            },
             (_, Some(flip), Some(verification))
                 if incident.phase == Phase::Verifying && verification.next <= self.now =>
             {
@@ -204,7 +241,11 @@ impl World {
     }
 
     pub fn activate(&mut self, version: &str, force: bool) -> Answer {
-        self.happens(&Event::Activate { version: v(version), operator: "dana".to_owned(), force }).answer
+        self.share(version, Share::All, force)
+    }
+
+    pub fn share(&mut self, version: &str, share: Share, force: bool) -> Answer {
+        self.happens(&Event::Activate { version: v(version), share, operator: "dana".to_owned(), force }).answer
     }
 
     pub fn roll_back(&mut self, request: Rollback) -> Answer {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::decision::incident::{AlertRecord, Held, Note, NoteKind};
+use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Flip, FlipMode, Guard, Incident, IncidentId, Phase, Policy, PromptName, Severity, Timestamp, VersionName,
+    Action, Canary, Flip, FlipMode, Guard, Incident, IncidentId, Phase, Plan, Policy, PromptName, Severity, Split,
+    Timestamp, VersionName,
 };
 
 const MENTION: &str = "<!subteam^S012AB3CD>";
@@ -46,6 +48,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
+        shares: Default::default(),
         alertmanager_url: "http://alertmanager.example:9093".to_owned(),
     }
 }
@@ -117,6 +120,8 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("overdue_for_good", Incident { escalations: Policy::ESCALATIONS, deadline: None, ..overdue.clone() }),
         ("overdue", overdue),
         ("investigating", investigating),
+        ("rolling_back", rolling_back(None)),
+        ("rolling_back_paused", rolling_back(Some("v2.0.9 does not serve well: error ratio 4.00 %"))),
         ("verifying_auto", auto()),
         ("verifying_approved", flipped(FlipMode::Approved, "Maya")),
         ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(FlipMode::Manual, "deploy-bot") }),
@@ -133,10 +138,62 @@ fn states() -> Vec<(&'static str, Incident)> {
     ]
 }
 
+/// Maya approved it step by step; the second step is held.
+fn rolling_back(paused: Option<&str>) -> Incident {
+    let mut split = Split {
+        leaving: version("v2.1.0"),
+        arriving: version("v2.0.9"),
+        plan: Policy::default().gradual,
+        stage: 0,
+        since: NOW,
+        next: None,
+        check: None,
+        operator: "Maya".to_owned(),
+        reason: "Error rate".to_owned(),
+        paused: None,
+        last: Some(Check { at: after(60), finding: Finding::new(Verdict::Healthy, "error ratio 0.20 %") }),
+        tie_to_arriving: true,
+    };
+    split.enter(1, after(600));
+    if let Some(why) = paused {
+        (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
+    }
+    let mut incident = Incident { phase: Phase::RollingBack, deadline: None, gradual: Some(split), ..waiting() };
+    incident.note(NOW, NoteKind::Decided, "Maya rolls v2.1.0 back to v2.0.9 step by step: 75 %, 50 %, 25 %, 0 % left");
+    incident
+}
+
+#[test]
+fn canaries() {
+    let prompt = PromptName::parse("customer-support").expect("a prompt");
+    let running = |plan: Plan| {
+        let split = rolling_back(None).gradual.expect("a split");
+        let (leaving, arriving) = (version("v2.0.9"), version("v2.1.0"));
+        let mut split = Split { leaving, arriving, plan, tie_to_arriving: false, last: None, ..split };
+        split.enter(0, NOW);
+        Canary { id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, started: NOW, end: None }
+    };
+    let plan = Policy::default().canary;
+    let ended = |promoted: bool, text: &str| Some(CanaryEnd { at: after(900), promoted, text: text.to_owned() });
+    let mut waits = running(plan.clone());
+    waits.split.paused = Some("the A/B test is not significant".to_owned());
+    let hostile = "<!channel> <https://evil.example|ok> *bold*";
+    for (state, canary) in [
+        ("running", running(plan.clone())),
+        ("waits", waits),
+        ("fixed", running(Plan::fixed(30).expect("a share"))),
+        ("finished", Canary { end: ended(true, "v2.1.0 has all traffic"), ..running(plan.clone()) }),
+        ("stopped", Canary { end: ended(false, &format!("stopped at 1 %: {hostile}")), ..running(plan) }),
+    ] {
+        snapshot(&format!("canary_{state}"), &super::canary(&prompt, &canary));
+    }
+}
+
 /// Maya approved; Prometheus is being asked.
 fn confirming() -> Incident {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     let pending = Pending {
+        gradual: None,
         by: FlipMode::Approved,
         from,
         to,
@@ -258,11 +315,13 @@ fn buttons_go_once_decided_and_undo_stays_for_what_was_done() {
     for (state, incident) in states() {
         let expected = match state {
             "observing" | "awaiting" | "awaiting_objected" | "awaiting_held" | "overdue" | "overdue_for_good" => {
-                "approve investigate dismiss"
+                "approve approve_gradual investigate dismiss"
             }
-            "awaiting_with_choices" => "approve investigate dismiss other_version",
+            "awaiting_with_choices" => "approve approve_gradual investigate dismiss other_version",
             "awaiting_without_target" => "investigate dismiss",
-            "investigating" => "approve dismiss",
+            "investigating" => "approve approve_gradual dismiss",
+            "rolling_back" => "approve undo",
+            "rolling_back_paused" => "approve_gradual approve undo",
             "verifying_auto" | "verifying_checked" | "verifying_approved" | "verifying_manual" | "recovered"
             | "unverified" => "undo",
             "escalated" => "approve dismiss other_version undo",
@@ -289,7 +348,7 @@ fn after_a_rollback_that_failed_the_way_leads_from_what_serves_to_another_versio
 fn people_are_called_only_while_they_have_to_decide() {
     let calls = |message: &Message| said(message).contains(MENTION);
     for (state, incident) in states() {
-        let waits = ["awaiting", "overdue", "escalated"].iter().any(|waiting| state.starts_with(waiting));
+        let waits = ["awaiting", "overdue", "escalated", "rolling_back_paused"].iter().any(|w| state.starts_with(w));
         assert_eq!(calls(&root(&view(&incident))), waits, "{state}");
         assert_eq!(calls(&overview(&view(&incident), None)), incident.pages(), "{state}");
         let last = |kind| Note { seq: 9, ..note(kind) };

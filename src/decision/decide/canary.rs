@@ -1,0 +1,150 @@
+//! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
+
+use super::super::event::{Promotion, Share};
+use super::super::incident::{FlipMode, Guard, Held, IncidentId};
+use super::super::names::VersionName;
+use super::super::split::{Canary, CanaryEnd, Plan, Split};
+use super::super::state::ActivatedBy;
+use super::super::trigger::{Severity, Trigger};
+use super::person::Activation;
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, gradual};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Gives the version a share of the traffic.
+pub(super) fn start(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<Answer> {
+    let now = draft.now;
+    let version = request.version;
+    let running = draft.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
+    let plan = match (request.share, &running) {
+        (Share::Percent(0), Some(canary)) => return Ok(stop(draft, canary, request.operator)),
+        (Share::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
+        (Share::Canary(plan), _) => plan.clone(),
+        (Share::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
+    };
+    // a fixed share of the same version may be changed; anything else waits for the end of what is under way
+    let (id, base, started) = match running {
+        Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
+        _ => {
+            gradual::must_be_free(draft)?;
+            let Some(base) = draft.serving().cloned() else {
+                let message = format!("nothing is served yet that could share its traffic with {version}");
+                return Err(Refusal::new(RefusalCode::Moved, message));
+            };
+            if base == *version {
+                return Err(Refusal::new(RefusalCode::Moved, format!("{version} has all traffic already")));
+            }
+            (draft.next_id(), base, now)
+        }
+    };
+    let mut split = Split {
+        leaving: base,
+        arriving: version.clone(),
+        plan,
+        stage: 0,
+        since: now,
+        next: None,
+        check: None,
+        operator: request.operator.to_owned(),
+        reason: "canary".to_owned(),
+        paused: None,
+        last: None,
+        tie_to_arriving: false,
+    };
+    enter(&mut split, 0, now);
+    draft.state.strays.retain(|s| s.version != *version); // its alerts are news again
+    draft.state.canary = Some(Canary { id, split: split.clone(), started, end: None });
+    draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
+    Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
+}
+
+/// Asked when the stage ends, not each minute: alerts stop it before.
+fn enter(split: &mut Split, stage: u32, now: super::Timestamp) {
+    split.enter(stage, now);
+    split.check = None;
+}
+
+fn bad(message: String) -> Refusal {
+    Refusal::new(RefusalCode::BadStages, message)
+}
+
+/// A person takes the new version back; nothing is said against it.
+fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
+    let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
+    draft.end_canary(&to, "canary stopped", operator);
+    Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
+}
+
+/// The stage is over.
+pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
+    let now = draft.now;
+    let Some(canary) = draft.state.canary.as_mut().filter(|canary| canary.end.is_none()) else { return Answer::Noted };
+    let split = &mut canary.split;
+    if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
+        return Answer::Noted;
+    }
+    if let Some(objection) = &promotion.objection {
+        split.paused = Some(objection.clone());
+        split.next = Some(now.plus(Split::CHECK_EVERY));
+        return Answer::Noted;
+    }
+    if split.next_percent().is_some_and(|percent| percent < 100) {
+        enter(split, split.stage + 1, now);
+        let split = split.clone();
+        draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
+        return Answer::Noted;
+    }
+    let (version, operator) = (split.arriving.clone(), split.operator.clone());
+    draft.end_canary(&version, "canary finished", &operator);
+    Answer::Noted
+}
+
+/// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
+pub(super) fn fails(
+    draft: &mut Draft<'_>,
+    id: &IncidentId,
+    version: &VersionName,
+    severity: Severity,
+    reason: &str,
+) -> Option<std::result::Result<(), Held>> {
+    let split = &draft.state.running_canary()?.split;
+    if split.arriving != *version || severity < Severity::High {
+        return None;
+    }
+    let base = split.leaving.clone();
+    if let Some(held) = draft.switched_off() {
+        return Some(Err(held));
+    }
+    let percent = split.percent();
+    draft.flip(Some(version), &base, FlipMode::Auto, Trigger::SYSTEM, reason, Some(id));
+    draft.automatic = None; // a canary's end is no sign of an outage
+    if let Some(CanaryEnd { text, .. }) = draft.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
+        *text = format!("stopped at {percent} %: {reason}");
+    }
+    Some(Ok(()))
+}
+
+impl Draft<'_> {
+    /// `version`, one side of the canary, gets all traffic.
+    fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &str) {
+        let from = self.state.split().map(|split| split.other(version).to_string());
+        if self.serving() != Some(version) {
+            self.active = Some(version.clone());
+        }
+        self.serve(version, ActivatedBy::Person);
+        self.routing = Routing::Drop;
+        self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, None);
+    }
+
+    /// Automation is off: what a person has to do then.
+    pub(super) fn switched_off(&self) -> Option<Held> {
+        let held = |guard, detail: String| Some(Held { guard, detail });
+        if let Some(who) = &self.snapshot.paused {
+            return held(Guard::Paused, format!("automation is paused ({who})"));
+        }
+        if self.policy.dry_run {
+            return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
+        }
+        None
+    }
+}

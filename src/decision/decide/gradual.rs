@@ -1,0 +1,195 @@
+//! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target serves well.
+
+use super::super::event::{Alert, Stepped};
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
+use super::super::split::Split;
+use super::super::state::ActivatedBy;
+use super::super::time::spoken;
+use super::super::trigger::{Action, Trigger};
+use super::super::verification::{Check, Finding, Pending, Verdict};
+use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts};
+
+/// Only one split at a time.
+pub(super) fn must_be_free(draft: &Draft<'_>) -> Result<(), Refusal> {
+    let Some(split) = draft.state.split() else { return Ok(()) };
+    let what = if draft.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
+    let Split { leaving, arriving, operator, .. } = split;
+    let message = format!(
+        "{what} from {leaving} to {arriving} is under way ({} % on {arriving}, by {operator})",
+        split.percent()
+    );
+    Err(Refusal::new(RefusalCode::SplitUnderWay, message))
+}
+
+/// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
+pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
+    let now = draft.now;
+    let Pending { by, from, to, operator, reason, gradual, .. } = pending;
+    let Some(plan) = gradual.filter(|plan| plan.stages.first() != Some(&100)) else {
+        draft.flip(Some(&from), &to, by, &operator, &reason, Some(id));
+        return;
+    };
+    let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
+    let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
+    let mut split = Split {
+        leaving: from,
+        arriving: to.clone(),
+        plan,
+        stage: 0,
+        since: now,
+        next: None,
+        check: None,
+        operator: operator.clone(),
+        reason,
+        paused: None,
+        last: None,
+        tie_to_arriving: true,
+    };
+    split.enter(0, now);
+    let Some(incident) = draft.incident(id) else { return };
+    incident.phase = Phase::RollingBack;
+    incident.target = Some(to);
+    incident.decided_by = Some(operator);
+    incident.deadline = None;
+    incident.quiet_since = None;
+    incident.held = None;
+    incident.pending = None;
+    incident.objection = None;
+    incident.gradual = Some(split.clone());
+    incident.note(now, NoteKind::Decided, text);
+    draft.state.last_rollback = Some(now);
+    draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
+}
+
+/// Prometheus was asked whether it may go on.
+pub(super) fn stepped(draft: &mut Draft<'_>, step: &Stepped) -> Answer {
+    let now = draft.now;
+    let Some(split) = rolling(draft, &step.incident).filter(|split| split.since == step.since) else {
+        return Answer::Noted;
+    };
+    if split.paused.is_some() {
+        return Answer::Noted;
+    }
+    split.check = split.next.map(|_| now.plus(Split::CHECK_EVERY));
+    split.last = Some(Check { at: now, finding: step.finding.clone() });
+    let Finding { verdict, text } = &step.finding;
+    if *verdict == Verdict::Unhealthy {
+        let why = format!("{} does not serve well: {text}", split.arriving);
+        pause(draft, &step.incident, why);
+    } else if split.next.is_some_and(|next| next <= now) {
+        advance(draft, &step.incident);
+    }
+    Answer::Noted
+}
+
+/// A stage has ended. Where there is a Prometheus, its answer decides ([`stepped`]).
+pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
+    let (policy, now) = (draft.policy, draft.now);
+    let Some(split) = rolling(draft, id) else { return };
+    if policy.verify {
+        return;
+    }
+    split.check = split.next; // nobody to ask
+    if split.next.is_some_and(|next| next <= now) {
+        advance(draft, id);
+    }
+}
+
+fn rolling<'d>(draft: &'d mut Draft<'_>, id: &IncidentId) -> Option<&'d mut Split> {
+    draft.incident(id).filter(|incident| incident.phase == Phase::RollingBack)?.gradual.as_mut()
+}
+
+/// One stage on.
+pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
+    let now = draft.now;
+    let Some(split) = rolling(draft, id) else { return };
+    if split.next_percent().is_some_and(|percent| percent < 100) {
+        split.enter(split.stage + 1, now);
+        let split = split.clone();
+        if let Some(incident) = draft.incident(id) {
+            incident.escalations = 0;
+            incident.updated_at = now;
+        }
+        draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
+        return;
+    }
+    let split = split.clone();
+    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, &split.operator, &split.reason, Some(id));
+}
+
+/// Stays where it is and calls people.
+fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
+    let now = draft.now;
+    let Some(split) = rolling(draft, id).filter(|split| split.paused.is_none()) else { return };
+    let text = format!("gradual rollback paused with {} % on {}: {why}", split.percent(), split.arriving);
+    split.paused = Some(why);
+    split.next = None;
+    split.check = None;
+    let Some(incident) = draft.incident(id) else { return };
+    incident.ask += 1;
+    incident.escalations = 1;
+    incident.note(now, NoteKind::Escalated, text);
+}
+
+/// A person lets a paused one go on: with the next stage, at once.
+pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str) -> Result<Answer, Refusal> {
+    let now = draft.now;
+    let Some(split) = rolling(draft, id) else {
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
+    };
+    if split.paused.is_none() {
+        let when = split.next.map_or_else(String::new, |at| format!(", the next in {}", spoken(at.since(now))));
+        let message = format!("{} rolls back step by step already{when}", split.operator);
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
+    }
+    let (from, to) = (split.leaving.clone(), split.arriving.clone());
+    if let Some(incident) = draft.incident(id) {
+        incident.ask += 1;
+        incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
+    }
+    advance(draft, id);
+    let incident = Some(id.clone());
+    Ok(match rolling(draft, id) {
+        Some(split) => Answer::Shared { from, to, percent: split.percent(), incident },
+        None => {
+            let from = Some(from.to_string());
+            Answer::Changed { from, to, incident, unchanged: false, mode: Some(FlipMode::Gradual) }
+        }
+    })
+}
+
+/// What an alert on the bad version does to a gradual rollback: a critical one ends the patience.
+pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
+    let split = rolling(draft, id)?.clone();
+    // someone stopped automation: it goes on no faster than they were promised
+    if let Some(reason) = urgent.filter(|_| draft.snapshot.paused.is_none()) {
+        draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, Trigger::SYSTEM, reason, Some(id));
+        return Some(alerts::Acted::Flipped);
+    }
+    Some(alerts::Acted::Asked)
+}
+
+/// A critical alert on the target of a gradual rollback: it stays where it is, and people are called. `None`: no such thing.
+pub(super) fn target_fails(
+    draft: &mut Draft<'_>,
+    version: &VersionName,
+    group: &[&Alert],
+) -> Option<Vec<AlertOutcome>> {
+    let to_version = |i: &&Incident| i.gradual.as_ref().is_some_and(|split| split.arriving == *version);
+    let id = draft.state.open_incidents().find(to_version)?.id.clone();
+    let worst = group.iter().find(|alert| alert.trigger.action == Action::Rollback)?;
+    let why = format!("{} fires on {version}", worst.alertname);
+    let mut outcomes = Vec::with_capacity(group.len());
+    for alert in group {
+        let known = |s: &super::Stray| s.version == *version && s.fingerprint == alert.fingerprint;
+        let (what, reason) = match draft.state.strays.iter().any(known) {
+            true => (Outcome::Duplicate, "duplicate"),
+            false => (Outcome::IncidentUpdated, "target_unhealthy"),
+        };
+        alerts::stray(draft, alert);
+        outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
+    }
+    pause(draft, &id, why);
+    Some(outcomes)
+}

@@ -1,0 +1,94 @@
+//! What changes who gets how much traffic: all to one version, a share to each of two, or none.
+
+use super::super::incident::{IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
+use super::super::split::{CanaryEnd, Split};
+use super::super::state::{ActivatedBy, Serving};
+use super::{Draft, LogEvent, Routing, strays_of};
+
+impl Draft<'_> {
+    /// `version` gets all traffic from now on.
+    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
+        self.retire(Some(version));
+        let (policy, now) = (self.policy, self.now);
+        let record = self.state.version_entry(version, now);
+        record.first_active.get_or_insert(now);
+        record.last_active = Some(now);
+        record.soak_from = record.known_good(policy, now).is_none().then_some(now);
+        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        // its alerts are news again
+        self.state.strays.retain(|s| s.version != *version);
+        self.limit_versions(version);
+    }
+
+    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
+    pub(super) fn retire(&mut self, kept: Option<&VersionName>) {
+        let mut losing = self.state.served();
+        losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
+        losing.retain(|version| Some(version) != kept);
+        self.end_split(kept);
+        for version in losing {
+            self.retire_one(&version);
+        }
+    }
+
+    pub(super) fn retire_one(&mut self, version: &VersionName) {
+        let (policy, now) = (self.policy, self.now);
+        if let Some(record) = self.state.version_mut(version) {
+            record.known_good = record.known_good(policy, now);
+            record.soak_from = None;
+            record.last_active = Some(now);
+        }
+        let mut strays = Vec::new();
+        for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
+            let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
+            if subject == version {
+                strays.extend(strays_of(incident));
+                incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
+            }
+        }
+        for stray in strays {
+            self.remember(stray);
+        }
+    }
+
+    /// One version has all traffic, or none has any.
+    fn end_split(&mut self, kept: Option<&VersionName>) {
+        let now = self.now;
+        if let Some(canary) = self.state.canary.as_mut().filter(|canary| canary.end.is_none()) {
+            let promoted = kept == Some(&canary.split.arriving);
+            let text = match kept {
+                Some(kept) => format!("{kept} has all traffic"),
+                None => "nothing is served any more".to_owned(),
+            };
+            canary.end = Some(CanaryEnd { at: now, promoted, text });
+        }
+        for incident in &mut self.state.incidents {
+            let Some(split) = incident.gradual.take() else { continue };
+            if incident.phase == Phase::RollingBack && kept == Some(&split.leaving) {
+                incident.phase = Phase::AwaitingDecision;
+                incident.ask += 1;
+                incident.deadline = Some(now.plus(incident.time_limit));
+                let text = format!("the gradual rollback is over: {} has all traffic again", split.leaving);
+                incident.note(now, NoteKind::Asked, text);
+            }
+        }
+    }
+
+    /// Traffic is shared as the present stage of `split` says.
+    pub(super) fn share(&mut self, split: &Split, by: ActivatedBy, event: LogEvent, incident: Option<&IncidentId>) {
+        let now = self.now;
+        let record = self.state.version_entry(&split.arriving, now);
+        record.first_active.get_or_insert(now);
+        record.last_active = Some(now);
+        let major = split.major();
+        if self.serving() != Some(major) {
+            self.state.serving = Some(Serving { version: major.clone(), since: now, by });
+            self.active = Some(major.clone());
+        }
+        self.routing = Routing::Set(split.routing());
+        let (from, to) = (Some(split.leaving.to_string()), Some(split.arriving.to_string()));
+        let reason = format!("{} % on {}: {}", split.percent(), split.arriving, split.reason);
+        self.record(event, from, to, &reason, &split.operator, incident.cloned());
+    }
+}

@@ -1,0 +1,198 @@
+//! New versions step by step.
+
+use super::*;
+
+fn plan() -> Share {
+    Share::Canary(Policy::default().canary)
+}
+
+/// v1 is known-good and serves; v2 is registered.
+fn world() -> World {
+    let mut world = World::new();
+    world.release("v1");
+    world.pass(hours(2));
+    world.register("v2");
+    world
+}
+
+fn begun() -> World {
+    let mut world = world();
+    let answer = world.share("v2", plan(), false);
+    assert!(matches!(answer, Answer::Shared { percent: 1, .. }), "{answer:?}");
+    world
+}
+
+fn percent(world: &World) -> Option<u8> {
+    world.state.split().map(|split| split.percent())
+}
+
+fn active(world: &World) -> &str {
+    world.active.version().map_or("nothing", VersionName::as_str)
+}
+
+fn refused(answer: &Answer) -> RefusalCode {
+    match answer {
+        Answer::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn it_is_promoted_step_by_step() {
+    let mut world = begun();
+    assert_eq!((percent(&world), active(&world)), (Some(1), "v1"));
+    assert_eq!(world.state.served(), [v("v1"), v("v2")], "both have traffic");
+    for expected in [5, 25] {
+        world.pass(minutes(10));
+        assert_eq!((percent(&world), active(&world)), (Some(expected), "v1"));
+    }
+    world.pass(minutes(10));
+    assert_eq!((percent(&world), active(&world)), (None, "v2"));
+    assert!(world.routing.is_empty());
+    let end = world.state.canary.as_ref().and_then(|canary| canary.end.clone()).expect("an end");
+    assert!(end.promoted);
+    assert_eq!(world.state.target(Some(&v("v2")), &world.policy, world.now), Some(&v("v1")));
+    world.pass(hours(1));
+    let record = world.state.version(&v("v2")).expect("v2");
+    assert!(record.known_good(&world.policy, world.now).is_some(), "it soaks from its promotion on");
+}
+
+#[test]
+fn a_high_or_critical_alert_ends_it_at_once_whatever_the_guards_say() {
+    for alert in [critical("v2"), high("v2"), recommend("v2")] {
+        let mut world = begun();
+        world.pass(minutes(20));
+        world.recent_auto = 100; // no budget
+        world.state.version_mut(&v("v1")).expect("v1").known_good = None; // not known-good
+        world.state.version_mut(&v("v1")).expect("v1").soak_from = None;
+        let before = world.log.len();
+        assert_eq!(world.alert(alert), "rolled_back alert");
+        assert_eq!((percent(&world), active(&world)), (None, "v1"));
+        assert_eq!(world.log.len(), before + 1);
+        assert_eq!(world.phase(), Phase::Verifying);
+        let end = world.state.canary.as_ref().and_then(|canary| canary.end.clone()).expect("an end");
+        assert!(!end.promoted && end.text.starts_with("stopped at 25 %"), "{end:?}");
+        assert_eq!(refused(&world.share("v2", plan(), false)), RefusalCode::NeedsForce, "quarantined");
+        assert!(matches!(world.share("v2", plan(), true), Answer::Shared { .. }));
+    }
+}
+
+#[test]
+fn switched_off_automation_stops_no_canary() {
+    for (paused, dry_run, reason) in [(Some("by dana".to_owned()), false, "held paused"), (None, true, "held dry_run")]
+    {
+        let mut world = begun();
+        (world.paused, world.policy.dry_run) = (paused, dry_run);
+        assert_eq!(world.alert(critical("v2")), reason);
+        assert_eq!(percent(&world), Some(1));
+        assert_eq!(world.latest().target, Some(v("v1")));
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "a person may");
+        assert_eq!((percent(&world), active(&world)), (None, "v1"));
+    }
+}
+
+#[test]
+fn a_medium_alert_is_observed_and_does_not_stop_it() {
+    let mut world = begun();
+    assert_eq!(world.alert(medium("v2")), "incident_opened observe");
+    world.pass(minutes(10));
+    assert_eq!(percent(&world), Some(5));
+}
+
+#[test]
+fn an_alert_on_the_present_version_goes_back_to_another_one() {
+    let mut world = World::new();
+    world.release("v0");
+    world.pass(hours(2));
+    world.release("v1");
+    world.pass(hours(2));
+    world.register("v2");
+    world.share("v2", plan(), false);
+    assert_eq!(world.alert(high("v1")), "incident_opened page");
+    assert_eq!(percent(&world), Some(1), "a person decides");
+    assert_eq!(world.alert(critical("v1")), "rolled_back alert");
+    assert_eq!((percent(&world), active(&world)), (None, "v0"));
+    assert!(world.state.running_canary().is_none());
+}
+
+#[test]
+fn what_may_not_begin() {
+    let mut world = world();
+    assert_eq!(refused(&world.share("v9", plan(), false)), RefusalCode::UnknownVersion);
+    assert_eq!(refused(&world.share("v1", plan(), false)), RefusalCode::Moved, "all traffic already");
+    for percent in [0, 101, 255] {
+        assert_eq!(refused(&world.share("v2", Share::Percent(percent), false)), RefusalCode::BadStages);
+    }
+    world.share("v2", plan(), false);
+    world.register("v3");
+    let before = world.state.split().cloned();
+    assert_eq!(refused(&world.share("v3", plan(), false)), RefusalCode::SplitUnderWay);
+    assert_eq!(refused(&world.share("v2", plan(), false)), RefusalCode::SplitUnderWay, "the second operator");
+    assert_eq!(world.state.split().cloned(), before);
+    let mut empty = World::new();
+    empty.register("v1");
+    assert_eq!(refused(&empty.share("v1", plan(), false)), RefusalCode::Moved, "nothing shares with it");
+}
+
+#[test]
+fn people_may_end_it_either_way_or_hold_it() {
+    let mut world = begun();
+    assert!(matches!(world.share("v2", Share::Percent(60), false), Answer::Shared { percent: 60, .. }));
+    assert_eq!(active(&world), "v2", "the larger share");
+    world.pass(hours(24));
+    assert_eq!(percent(&world), Some(60), "until someone changes it");
+    let mut back = world.clone();
+    assert!(matches!(back.share("v2", Share::Percent(0), false), Answer::Changed { .. }));
+    assert_eq!((percent(&back), active(&back)), (None, "v1"));
+    assert!(back.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
+    let mut other = world.clone();
+    assert!(matches!(other.activate("v1", false), Answer::Changed { unchanged: false, .. }));
+    assert_eq!((percent(&other), active(&other)), (None, "v1"));
+    assert!(matches!(world.activate("v2", false), Answer::Changed { unchanged: false, .. }));
+    assert_eq!((percent(&world), active(&world)), (None, "v2"));
+    assert!(world.state.canary.as_ref().is_some_and(|canary| canary.end.as_ref().is_some_and(|end| end.promoted)));
+}
+
+#[test]
+fn a_rollback_that_names_nothing_takes_the_new_version_back() {
+    let mut world = begun();
+    let request = Rollback {
+        target: None,
+        from: None,
+        reason: "odd answers".to_owned(),
+        operator: "mia".to_owned(),
+        force: false,
+        gradual: None,
+    };
+    let answer = world.roll_back(request);
+    assert!(
+        matches!(&answer, Answer::Changed { from: Some(from), to, .. } if from == "v2" && *to == v("v1")),
+        "{answer:?}"
+    );
+    assert_eq!((percent(&world), active(&world)), (None, "v1"));
+}
+
+#[test]
+fn an_objection_holds_the_stage_until_it_is_gone() {
+    let mut world = begun();
+    world.objection = Some("the A/B test is not significant".to_owned());
+    world.pass(minutes(30));
+    assert_eq!(percent(&world), Some(1));
+    assert!(world.state.split().is_some_and(|split| split.paused.is_some()));
+    world.objection = None;
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(5));
+    assert!(world.state.split().is_some_and(|split| split.paused.is_none()));
+}
+
+#[test]
+fn what_someone_sets_outside_ends_it() {
+    let mut world = begun();
+    world.set_active("v2");
+    world.look();
+    assert_eq!((percent(&world), active(&world), world.routing.len()), (None, "v2", 0));
+    let mut world = begun();
+    world.routing = vec![("v1".to_owned(), "50".to_owned()), ("v2".to_owned(), "50".to_owned())];
+    world.look();
+    assert_eq!((percent(&world), active(&world), world.routing.len()), (None, "v1", 0), "not ours any more");
+}

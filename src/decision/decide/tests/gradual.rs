@@ -1,0 +1,207 @@
+//! Rollbacks step by step.
+
+use super::*;
+
+fn world() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
+    world
+}
+
+/// dana approves it, step by step.
+fn begun() -> World {
+    let mut world = world();
+    world.alert(high("v2"));
+    let answer = world.choose(Choice::ApproveGradual);
+    assert!(matches!(answer, Answer::Shared { percent: 25, .. }), "{answer:?}");
+    world
+}
+
+/// `v1 25, v2 75 > v2`: the shares and what `active` holds.
+fn traffic(world: &World) -> String {
+    let shares: Vec<_> = world.routing.iter().map(|(version, percent)| format!("{version} {percent}")).collect();
+    format!("{} > {}", shares.join(", "), world.active.version().map_or("nothing", VersionName::as_str))
+}
+
+#[test]
+fn it_goes_on_by_itself_and_is_verified_at_the_end() {
+    let mut world = begun();
+    assert_eq!((traffic(&world).as_str(), world.phase()), ("v1 25, v2 75 > v2", Phase::RollingBack));
+    world.pass(minutes(10));
+    assert_eq!(traffic(&world), "v1 50, v2 50 > v1", "a tie: the rollback target");
+    world.pass(minutes(10));
+    assert_eq!(traffic(&world), "v1 75, v2 25 > v1");
+    world.pass(minutes(9));
+    assert_eq!(traffic(&world), "v1 75, v2 25 > v1");
+    world.pass(minutes(1));
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", Phase::Verifying));
+    let incident = world.latest();
+    let flip = incident.flip.as_ref().expect("a flip");
+    assert_eq!((flip.mode, flip.from.as_str(), flip.to.as_str()), (FlipMode::Gradual, "v2", "v1"));
+    assert!(incident.gradual.is_none());
+    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_some()));
+    let events: Vec<_> = world.log.iter().map(|entry| entry.event).collect();
+    assert_eq!(
+        events[2..],
+        [LogEvent::Gradual, LogEvent::Gradual, LogEvent::Gradual, LogEvent::Rollback],
+        "each step is logged"
+    );
+    world.pass(minutes(2));
+    assert_eq!(world.phase(), Phase::Recovered);
+}
+
+#[test]
+fn progress_adds_no_replies() {
+    let mut world = begun();
+    let notes = world.latest().notes.len();
+    world.pass(minutes(25));
+    assert_eq!(world.latest().notes.len(), notes);
+}
+
+#[test]
+fn a_target_that_fails_pauses_it_and_calls_people() {
+    let mut world = begun();
+    world.pass(minutes(10));
+    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 4.00 %"));
+    world.pass(minutes(60));
+    assert_eq!(traffic(&world), "v1 50, v2 50 > v1", "stays where it is");
+    let incident = world.latest().clone();
+    assert!(incident.is_stuck() && incident.pages());
+    assert_eq!(incident.notes.last().map(|note| note.kind), Some(NoteKind::Escalated));
+    assert!(incident.notes.last().is_some_and(|note| note.text.contains("error ratio 4.00 %")));
+
+    let mut all = world.clone();
+    assert!(matches!(all.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!((traffic(&all).as_str(), all.phase()), (" > v1", Phase::Verifying), "all the way now");
+
+    let mut back = world.clone();
+    assert!(matches!(back.choose(Choice::Undo), Answer::Changed { .. }));
+    assert_eq!((traffic(&back).as_str(), back.phase()), (" > v2", Phase::Dismissed));
+    assert_eq!(back.alert(high("v2")), "ignored dismissed");
+
+    assert!(matches!(world.choose(Choice::ApproveGradual), Answer::Shared { percent: 75, .. }), "go on");
+    assert!(!world.latest().pages());
+    world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
+    world.pass(minutes(10));
+    assert_eq!(traffic(&world), " > v1");
+}
+
+#[test]
+fn without_an_answer_it_goes_on_towards_the_good_version() {
+    for verdict in [Verdict::NoData, Verdict::Unknown] {
+        let mut world = begun();
+        world.says = Some(Finding::new(verdict, "nothing"));
+        world.pass(minutes(31));
+        assert_eq!(traffic(&world), " > v1", "{verdict:?}");
+    }
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::ApproveGradual);
+    world.pass(minutes(31));
+    assert_eq!(traffic(&world), " > v1", "there is nobody to ask");
+}
+
+#[test]
+fn an_outage_delays_a_stage_and_none_is_skipped() {
+    let mut world = begun();
+    world.says = None; // the workers are away
+    world.pass(minutes(100));
+    assert_eq!(traffic(&world), "v1 25, v2 75 > v2");
+    world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
+    world.pass(seconds(2));
+    assert_eq!(traffic(&world), "v1 50, v2 50 > v1", "one stage, not all that were missed");
+    world.pass(minutes(9));
+    assert_eq!(traffic(&world), "v1 50, v2 50 > v1", "held in full from when it began");
+}
+
+#[test]
+fn a_critical_alert_on_the_bad_version_goes_all_the_way() {
+    let mut world = begun();
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", Phase::Verifying));
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+}
+
+#[test]
+fn other_alerts_on_the_bad_version_join_and_change_nothing() {
+    let mut world = begun();
+    assert_eq!(world.alert(medium("v2").named("Other")), "incident_updated joined");
+    assert_eq!((traffic(&world).as_str(), world.phase()), ("v1 25, v2 75 > v2", Phase::RollingBack));
+    let mut paused = begun();
+    paused.paused = Some("by dana".to_owned());
+    paused.alert(critical("v2"));
+    assert_eq!(traffic(&paused), "v1 25, v2 75 > v2", "the kill switch holds what nobody asked for");
+}
+
+#[test]
+fn a_critical_alert_on_the_target_stays_and_escalates() {
+    let mut world = begun();
+    assert_eq!(world.alert(critical("v1")), "incident_updated target_unhealthy");
+    assert!(world.latest().is_stuck() && world.latest().pages());
+    assert_eq!(world.alert(critical("v1")), "duplicate duplicate");
+    world.pass(minutes(60));
+    assert_eq!(traffic(&world), "v1 25, v2 75 > v2", "never forward");
+    assert_eq!(world.alert(critical("v1").resolved()), "resolved resolved");
+}
+
+#[test]
+fn one_at_a_time() {
+    let mut world = begun();
+    let refused = |answer: Answer, code: RefusalCode| {
+        assert!(matches!(&answer, Answer::Refused(refusal) if refusal.code == code), "{code:?}: {answer:?}");
+    };
+    let before = world.state.clone();
+    refused(world.choose(Choice::ApproveGradual), RefusalCode::AlreadyDecided);
+    refused(world.choose(Choice::Investigate), RefusalCode::AlreadyDecided);
+    refused(world.choose(Choice::Dismiss), RefusalCode::AlreadyDecided);
+    let plan = Policy::default().gradual;
+    let again = Rollback {
+        target: None,
+        from: Some(v("v2")),
+        reason: "slow".to_owned(),
+        operator: "mia".to_owned(),
+        force: false,
+        gradual: Some(plan),
+    };
+    refused(world.roll_back(again.clone()), RefusalCode::SplitUnderWay);
+    world.register("v3");
+    let canary = Share::Canary(Policy::default().canary);
+    refused(world.share("v3", canary, false), RefusalCode::SplitUnderWay);
+    assert_eq!(before.split(), world.state.split());
+    assert!(matches!(world.roll_back(Rollback { gradual: None, ..again }), Answer::Changed { .. }), "at once goes");
+    assert_eq!(traffic(&world), " > v1");
+}
+
+#[test]
+fn what_someone_sets_outside_ends_it() {
+    let mut world = begun();
+    world.set_active("v1");
+    world.look();
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", Phase::Superseded));
+    let mut world = begun();
+    world.routing.clear();
+    world.look();
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v2", Phase::AwaitingDecision), "asked anew");
+    let mut world = begun();
+    world.release("v3");
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v3", Phase::Superseded));
+}
+
+#[test]
+fn it_is_confirmed_first_like_any_other() {
+    let mut world = world();
+    world.policy.confirm = true;
+    world.alert(high("v2"));
+    assert!(matches!(world.choose(Choice::ApproveGradual), Answer::Confirming { .. }));
+    world.pass(seconds(1));
+    assert_eq!(world.phase(), Phase::AwaitingDecision, "v2 is healthy: asked once more");
+    assert!(matches!(world.choose(Choice::ApproveGradual), Answer::Shared { percent: 25, .. }));
+    let mut world = self::world();
+    world.policy.confirm = true;
+    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 4.00 %"));
+    world.alert(high("v2"));
+    world.choose(Choice::ApproveGradual);
+    world.pass(seconds(1));
+    assert_eq!((traffic(&world).as_str(), world.phase()), ("v1 25, v2 75 > v2", Phase::RollingBack));
+}

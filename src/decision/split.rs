@@ -1,0 +1,199 @@
+//! Traffic that two versions share for a while: a gradual rollback, or a canary.
+
+use std::time::Duration;
+
+use super::incident::IncidentId;
+use super::names::VersionName;
+use super::time::Timestamp;
+use super::verification::Check;
+
+/// The stages of a split, and how long each is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Percent on the version that traffic moves to: rises.
+    pub stages: Vec<u8>,
+    /// Of each stage; the last one holds for all that follow.
+    pub holds: Vec<Duration>,
+}
+
+impl Plan {
+    pub const MAX_STAGES: usize = 20;
+    /// Longest time that one stage is held.
+    pub const MAX_HOLD: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+    /// Of a gradual rollback. `left`: percent left on the bad version after each step, falling to 0.
+    pub fn gradual(left: &[u8], holds: Vec<Duration>) -> Result<Self, String> {
+        let falls = left.is_sorted_by(|a, b| a > b) && left.iter().all(|percent| *percent < 100);
+        if !falls || left.last() != Some(&0) {
+            return Err(format!(
+                "stages: expected percents left on the bad version that fall from below 100 to 0, got {}",
+                listed(left)
+            ));
+        }
+        Self { stages: left.iter().map(|left| 100 - left).collect(), holds }.checked()
+    }
+
+    /// Of a canary: percent on the new version in each step, rising to 100.
+    pub fn canary(stages: &[u8], holds: Vec<Duration>) -> Result<Self, String> {
+        let rises = stages.is_sorted_by(|a, b| a < b) && stages.iter().all(|percent| (1..=100).contains(percent));
+        if !rises || stages.last() != Some(&100) {
+            return Err(format!(
+                "stages: expected percents on the new version that rise from at least 1 to 100, got {}",
+                listed(stages)
+            ));
+        }
+        Self { stages: stages.to_vec(), holds }.checked()
+    }
+
+    /// One share that stays until someone changes it.
+    pub fn fixed(percent: u8) -> Result<Self, String> {
+        match percent {
+            1..=99 => Ok(Self { stages: vec![percent], holds: Vec::new() }),
+            _ => Err(format!("percent: expected 0 to 100, got {percent}")),
+        }
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        if self.stages.len() > Self::MAX_STAGES {
+            return Err(format!("stages: expected at most {}, got {}", Self::MAX_STAGES, self.stages.len()));
+        }
+        if self.holds.is_empty() || self.holds.len() > self.stages.len() {
+            return Err(format!("hold: expected 1 to {} durations, got {}", self.stages.len(), self.holds.len()));
+        }
+        if let Some(hold) = self.holds.iter().find(|hold| hold.is_zero() || **hold > Self::MAX_HOLD) {
+            return Err(format!("hold: expected more than 0 and at most 30 days, got {} s", hold.as_secs()));
+        }
+        Ok(self)
+    }
+
+    fn hold(&self, stage: usize) -> Option<Duration> {
+        self.holds.get(stage).or(self.holds.last()).copied()
+    }
+}
+
+fn listed(percents: &[u8]) -> String {
+    let texts: Vec<_> = percents.iter().take(Plan::MAX_STAGES).map(u8::to_string).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// Two versions share the traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Loses traffic with each stage.
+    pub leaving: VersionName,
+    pub arriving: VersionName,
+    pub plan: Plan,
+    /// The present stage of the plan.
+    pub stage: u32,
+    /// When it began.
+    pub since: Timestamp,
+    /// When the next one begins by itself.
+    pub next: Option<Timestamp>,
+    /// When it is asked next whether that may happen.
+    pub check: Option<Timestamp>,
+    pub operator: String,
+    pub reason: String,
+    /// Why it does not go on by itself.
+    pub paused: Option<String>,
+    /// What was found when it was last asked.
+    pub last: Option<Check>,
+    /// At the same share on both sides `active` holds the rollback target.
+    pub tie_to_arriving: bool,
+}
+
+impl Split {
+    /// How often it is asked whether the split may go on.
+    pub const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+    /// Percent on `arriving`.
+    pub fn percent(&self) -> u8 {
+        self.plan.stages.get(self.stage as usize).copied().unwrap_or(100)
+    }
+
+    /// Percent on `arriving` in the next stage, if there is one.
+    pub fn next_percent(&self) -> Option<u8> {
+        self.plan.stages.get(self.stage as usize + 1).copied()
+    }
+
+    /// Enters `stage` now: held from now on, however late this is.
+    pub fn enter(&mut self, stage: u32, now: Timestamp) {
+        self.stage = stage;
+        self.since = now;
+        self.paused = None;
+        self.next = self.next_percent().and_then(|_| self.plan.hold(stage as usize)).map(|hold| now.plus(hold));
+        self.check = self.next.map(|_| now.plus(Self::CHECK_EVERY));
+    }
+
+    /// What `active` holds: the version with the larger share.
+    pub fn major(&self) -> &VersionName {
+        let arriving = match self.percent() {
+            50 => self.tie_to_arriving,
+            percent => percent > 50,
+        };
+        if arriving { &self.arriving } else { &self.leaving }
+    }
+
+    /// What `routing` holds, sorted.
+    pub fn routing(&self) -> Vec<(VersionName, u8)> {
+        let percent = self.percent();
+        let mut shares = vec![(self.leaving.clone(), 100 - percent), (self.arriving.clone(), percent)];
+        shares.sort();
+        shares
+    }
+
+    pub fn has(&self, version: &VersionName) -> bool {
+        self.leaving == *version || self.arriving == *version
+    }
+
+    /// The other side.
+    pub fn other(&self, version: &VersionName) -> &VersionName {
+        if self.leaving == *version { &self.arriving } else { &self.leaving }
+    }
+
+    pub fn wake(&self) -> Option<Timestamp> {
+        [self.next, self.check].into_iter().flatten().min()
+    }
+}
+
+/// A new version that gets its traffic step by step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Names it for whoever tells of it.
+    pub id: IncidentId,
+    pub split: Split,
+    pub started: Timestamp,
+    pub end: Option<CanaryEnd>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryEnd {
+    pub at: Timestamp,
+    /// The new version has all traffic.
+    pub promoted: bool,
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn stages_move_one_way_to_their_end() {
+        let gradual = |left: &[u8]| Plan::gradual(left, vec![HOLD]).map(|plan| plan.stages);
+        assert_eq!(gradual(&[75, 50, 25, 0]), Ok(vec![25, 50, 75, 100]));
+        assert_eq!(gradual(&[0]), Ok(vec![100]));
+        for wrong in [&[][..], &[75, 80, 0], &[50, 50, 0], &[75, 50], &[100, 50, 0], &[255, 0]] {
+            assert!(gradual(wrong).unwrap_err().starts_with("stages: expected"), "{wrong:?}");
+        }
+        let canary = |stages: &[u8]| Plan::canary(stages, vec![HOLD]).map(|plan| plan.stages);
+        assert_eq!(canary(&[1, 5, 25, 100]), Ok(vec![1, 5, 25, 100]));
+        for wrong in [&[][..], &[5, 1, 100], &[0, 100], &[1, 101], &[1, 50]] {
+            assert!(canary(wrong).unwrap_err().starts_with("stages: expected"), "{wrong:?}");
+        }
+        assert!(Plan::canary(&[1, 100], vec![]).unwrap_err().starts_with("hold: expected"));
+        assert!(Plan::canary(&[1, 100], vec![Duration::ZERO]).unwrap_err().starts_with("hold: expected"));
+        assert!(Plan::fixed(30).is_ok() && Plan::fixed(0).is_err() && Plan::fixed(100).is_err());
+    }
+}

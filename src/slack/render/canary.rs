@@ -1,0 +1,47 @@
+//! How a canary stands: one message that is edited.
+
+use slack_morphism::prelude::SlackBlock;
+
+use super::text::{Markup, escape, fit};
+use super::{Message, aside, header, others};
+use crate::decision::{Canary, PromptName};
+
+pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
+    let split = &canary.split;
+    let (sign, title) = match &canary.end {
+        None => ("🐤", "Canary"),
+        Some(end) if end.promoted => ("✅", "Canary finished"),
+        Some(_) => ("↩", "Canary over"),
+    };
+    let stages: Vec<_> = split
+        .plan
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(at, percent)| {
+            let mark = match at.cmp(&(split.stage as usize)) {
+                std::cmp::Ordering::Less => "✓ ",
+                std::cmp::Ordering::Equal if canary.end.is_none() => "▶ ",
+                _ => "",
+            };
+            format!("{mark}{percent} %")
+        })
+        .collect();
+    let mut line = format!("On {} instead of {}: {}", split.arriving, split.leaving, stages.join(" → "));
+    if let Some(end) = &canary.end {
+        line.push_str(&format!(". {}", end.text));
+    } else if let Some(why) = &split.paused {
+        line.push_str(&format!(". Waits: {why}"));
+    }
+    let mut blocks: Vec<SlackBlock> = vec![header(&format!("{sign} {title}: {prompt} {}", split.arriving))];
+    blocks.extend(others(fit(&line, 1_000)));
+    let mut small = vec![Markup::words("By ").code(&fit(&split.operator, 100)).and(", since ").date(canary.started)];
+    match (&canary.end, split.next) {
+        (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
+        (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),
+        (None, None) => small.push(Markup::words("Stays so until someone changes it")),
+    }
+    blocks.extend(aside(small));
+    let text = escape(&format!("{title}: {prompt} {}. {}", split.arriving, fit(&line, 1_000)));
+    Message { text, blocks }
+}

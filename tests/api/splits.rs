@@ -1,0 +1,241 @@
+//! Canaries and gradual rollbacks: what prompt servers read, what people see, what is refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, alert, assert_same, critical, dump, eventually, ship};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// `active`, and `routing` as a prompt server reads it.
+async fn served(redis: &Redis) -> Result<(String, BTreeMap<String, u8>)> {
+    let active: String = redis.cmd(&["GET", "{prompts}:active:p"]).await?;
+    let routing: BTreeMap<String, u8> = redis.cmd(&["HGETALL", "{prompts}:routing:p"]).await?;
+    Ok((active, routing))
+}
+
+fn shares(pairs: &[(&str, u8)]) -> BTreeMap<String, u8> {
+    pairs.iter().map(|(version, percent)| ((*version).to_owned(), *percent)).collect()
+}
+
+async fn until_served(redis: &Redis, active: &str, pairs: &[(&str, u8)]) -> Result<()> {
+    let wanted = (active.to_owned(), shares(pairs));
+    let result =
+        eventually(&format!("{wanted:?}"), SOON, async || (served(redis).await.ok()? == wanted).then_some(())).await;
+    result.with_context(|| format!("{wanted:?}"))
+}
+
+/// v1 is known-good and serves; v2 is registered.
+async fn before_v2() -> Result<World> {
+    let world = World::start().await?;
+    for (version, known_good) in [("v1", true), ("v2", false)] {
+        let body = json!({"version": version, "known_good": known_good});
+        ensure!(world.post("/api/prompts/p/versions", body).await?.0 == 201);
+    }
+    ensure!(world.post("/api/prompts/p/activate", json!({"version": "v1"})).await?.0 == 200);
+    Ok(world)
+}
+
+#[tokio::test]
+async fn a_canary_is_promoted_and_everyone_can_follow() -> Result<()> {
+    let world = before_v2().await?;
+    let client = redis::Client::open(world.redis.url())?;
+    let mut changes = client.get_async_pubsub().await?;
+    changes.subscribe("{prompts}:changes").await?;
+    let (status, answer) =
+        world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true, "operator": "mia"})).await?;
+    ensure!(status == 200, "{answer}");
+    assert_eq!(
+        (&answer["from_version"], &answer["to_version"], &answer["percent"]),
+        (&json!("v1"), &json!("v2"), &json!(1))
+    );
+    assert_eq!(served(&world.redis).await?, ("v1".to_owned(), shares(&[("v1", 99), ("v2", 1)])));
+
+    let message = tokio::time::timeout(SOON, changes.on_message().next()).await?.context("a message")?;
+    let change: Value = serde_json::from_str(&message.get_payload::<String>()?)?;
+    assert_eq!((&change["from"], &change["to"]), (&json!("v1"), &json!("v2")));
+    assert_eq!(change["routing"], json!({"v1": 99, "v2": 1}));
+
+    let prompt = world.get("/api/prompts/p").await?;
+    assert_eq!(prompt["routing"], json!({"v1": 99, "v2": 1}));
+    assert_eq!((&prompt["canary"]["percent"], &prompt["canary"]["end"]), (&json!(1), &Value::Null));
+    ensure!(world.get("/api/prompts").await?["prompts"][0]["canary"]["to"] == "v2");
+    let entry = world.log("p").await?.into_iter().find(|entry| entry["event"] == "canary").context("an entry")?;
+    assert_eq!((entry["from"].as_str(), entry["to"].as_str(), entry["operator"].as_str()), ("v1", "v2", "mia"));
+    eventually("both versions are measured", SOON, async || {
+        let text = world.http().get("/metrics").await.ok()?.text().to_owned();
+        let info = |version, previous| {
+            format!(r#"active_version_info{{prompt="p",version="{version}",previous="{previous}"}} 1"#)
+        };
+        (text.contains(&info("v1", "")) && text.contains(&info("v2", "v1"))).then_some(())
+    })
+    .await?;
+
+    for (active, pairs) in [("v1", &[("v1", 95), ("v2", 5)][..]), ("v1", &[("v1", 75), ("v2", 25)]), ("v2", &[])] {
+        world.receiver.clock.advance(10 * MINUTE);
+        until_served(&world.redis, active, pairs).await?;
+    }
+    let end = &world.get("/api/prompts/p").await?["canary"]["end"];
+    ensure!(end["promoted"] == true, "{end}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_alert_takes_a_canary_back_at_once() -> Result<()> {
+    let world = before_v2().await?;
+    let body = json!({"version": "v2", "canary": true, "stages": [40, 100], "hold": "1h"});
+    ensure!(world.post("/api/prompts/p/activate", body).await?.0 == 200);
+    assert_eq!(world.receiver.outcomes(&[alert("p", "v2", "high")]).await?, [ROLLED_BACK]);
+    assert_eq!(served(&world.redis).await?, ("v1".to_owned(), shares(&[])));
+    let prompt = world.get("/api/prompts/p").await?;
+    ensure!(prompt["canary"]["end"]["promoted"] == false, "{prompt}");
+    let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("needs_force")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gradual_rollback_survives_a_restart_and_holds_each_stage_in_full() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let body =
+        json!({"prompt": "p", "strategy": "gradual", "stages": [60, 50, 0], "hold": ["20m", "5m"], "operator": "mia"});
+    let (status, answer) = world.post("/api/rollback", body).await?;
+    ensure!(status == 200 && answer["percent"] == 40, "{answer}");
+    assert_eq!(served(&world.redis).await?, ("v2".to_owned(), shares(&[("v1", 40), ("v2", 60)])));
+    let id = answer["incident"].as_str().context("an incident")?.to_owned();
+    let gradual = &world.get(&format!("/api/incidents/{id}")).await?["gradual"];
+    assert_eq!((&gradual["percent"], &gradual["hold_seconds"]), (&json!(40), &json!([1200, 300])));
+
+    let World { redis, receiver, .. } = world;
+    let clock = receiver.clock.clone();
+    receiver.app.shutdown().await;
+    clock.advance(60 * MINUTE); // away for much longer than a stage
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    receiver.clock.advance(60 * MINUTE);
+    until_served(&redis, "v1", &[("v1", 50), ("v2", 50)]).await?;
+    receiver.clock.advance(4 * MINUTE);
+    assert_eq!(served(&redis).await?.1, shares(&[("v1", 50), ("v2", 50)]), "held in full");
+    receiver.clock.advance(MINUTE);
+    until_served(&redis, "v1", &[]).await?;
+    let incident = receiver.http.get(&format!("/api/incidents/{id}")).await?.json()?;
+    assert_eq!((&incident["flip"]["mode"], &incident["flip"]["operator"]), (&json!("gradual"), &json!("mia")));
+    let text = receiver.http.get("/metrics").await?.text().to_owned();
+    ensure!(text.contains(r#"rollbacks_total{mode="gradual",result="ok"} 1"#), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gradual_rollback_is_approved_hurried_and_taken_back_by_people() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    let id = world.get("/api/incidents").await?["incidents"][0]["id"].as_str().context("id")?.to_owned();
+    let decide = async |decision: &str| {
+        world.post(&format!("/api/incidents/{id}/decide"), json!({"decision": decision, "operator": "mia"})).await
+    };
+    let (status, answer) = decide("approve_gradual").await?;
+    ensure!(status == 200 && answer["percent"] == 25, "{answer}");
+    let (status, answer) = decide("approve_gradual").await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("already_decided")));
+    let (status, answer) = decide("undo").await?;
+    ensure!(status == 200 && answer["to_version"] == "v2", "{answer}");
+    assert_eq!(served(&world.redis).await?, ("v2".to_owned(), shares(&[])));
+    ensure!(world.get(&format!("/api/incidents/{id}")).await?["phase"] == "dismissed");
+
+    let (status, answer) =
+        world.post("/api/rollback", json!({"prompt": "p", "from_version": "v2", "strategy": "gradual"})).await?;
+    ensure!(status == 200, "{answer}");
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK], "all the way at once");
+    assert_eq!(served(&world.redis).await?, ("v1".to_owned(), shares(&[])));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
+    let world = before_v2().await?;
+    ensure!(world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?.0 == 201);
+    let activate = "/api/prompts/p/activate";
+    let roll = |more: Value| {
+        let mut body = json!({"prompt": "p", "target_version": "v2", "force": true, "strategy": "gradual"});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        ("/api/rollback", body)
+    };
+    let before = dump(&world.redis).await?;
+    for ((path, body), status, code, says) in [
+        ((activate, json!({"version": "v2", "percent": 101})), 409, "bad_stages", "0 to 100"),
+        ((activate, json!({"version": "v2", "percent": 0})), 409, "bad_stages", "0 to 100"),
+        ((activate, json!({"version": "v2", "percent": 300})), 400, "bad_request", "percent"),
+        ((activate, json!({"version": "v9", "percent": 5})), 409, "unknown_version", "register it first"),
+        ((activate, json!({"version": "v1", "canary": true})), 409, "moved", "all traffic already"),
+        ((activate, json!({"version": "v2", "canary": true, "stages": [5, 1, 100]})), 409, "bad_stages", "rise"),
+        ((activate, json!({"version": "v2", "canary": true, "stages": [5, 50]})), 409, "bad_stages", "100"),
+        ((activate, json!({"version": "v2", "canary": true, "hold": "soon"})), 400, "bad_request", "hold"),
+        (
+            (activate, json!({"version": "v2", "canary": true, "stages": [1, 100], "hold": "0s"})),
+            409,
+            "bad_stages",
+            "hold",
+        ),
+        ((activate, json!({"version": "v2", "canary": true, "percent": 5})), 400, "bad_request", "percent"),
+        ((activate, json!({"version": "v2", "stages": [1, 100]})), 400, "bad_request", "canary"),
+        (roll(json!({"stages": [25, 50, 0]})), 409, "bad_stages", "fall"),
+        (roll(json!({"stages": [75, 50]})), 409, "bad_stages", "to 0"),
+        (roll(json!({"target_version": "v9"})), 409, "unknown_version", "register it first"),
+        (roll(json!({"strategy": "instant", "stages": [50, 0]})), 400, "bad_request", "gradual"),
+    ] {
+        let (found, answer) = world.post(path, body.clone()).await?;
+        assert_eq!((found, &answer["error"]["code"]), (status, &json!(code)), "{body}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        ensure!(message.contains(says), "{body}: {message}");
+    }
+    assert_same(&before, &dump(&world.redis).await?, "refusals");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_operators_at_once_one_is_refused() -> Result<()> {
+    let world = before_v2().await?;
+    ensure!(world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?.0 == 201);
+    let activate = |version: &str| world.post("/api/prompts/p/activate", json!({"version": version, "canary": true}));
+    let (one, other) = tokio::join!(activate("v2"), activate("v3"));
+    let mut answers = [one?, other?];
+    answers.sort_by_key(|(status, _)| *status);
+    assert_eq!(answers.each_ref().map(|(status, _)| *status), [200, 409]);
+    assert_eq!(answers[1].1["error"]["code"], "split_under_way");
+    assert_eq!(served(&world.redis).await?.1.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn redis_away_in_the_middle_of_a_stage_delays_it() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().start()?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    ship(&receiver.http, "p").await?;
+    let answer = receiver.http.post("/api/rollback", r#"{"prompt":"p","strategy":"gradual"}"#).await?;
+    ensure!(answer.status == 200);
+    redis.kill9();
+    receiver.clock.advance(25 * MINUTE);
+    receiver.wait_not_ready("connection", SOON).await?;
+    redis.restart()?;
+    until_served(&redis, "v1", &[("v1", 50), ("v2", 50)]).await?;
+    receiver.clock.advance(9 * MINUTE);
+    receiver.wait_ready(SOON).await?;
+    assert_eq!(served(&redis).await?.1, shares(&[("v1", 50), ("v2", 50)]), "one stage, held in full");
+    receiver.clock.advance(MINUTE);
+    until_served(&redis, "v1", &[("v1", 75), ("v2", 25)]).await
+}
+
+#[tokio::test]
+async fn what_someone_sets_by_hand_ends_a_split() -> Result<()> {
+    let world = before_v2().await?;
+    ensure!(world.post("/api/prompts/p/activate", json!({"version": "v2", "percent": 30})).await?.0 == 200);
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
+    until_served(&world.redis, "v2", &[]).await?;
+    ensure!(world.get("/api/prompts/p").await?["canary"]["end"]["promoted"] == true);
+    Ok(())
+}
