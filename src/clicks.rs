@@ -181,6 +181,7 @@ fn wish(action_id: &str) -> Option<Wish> {
         action::INVESTIGATE => Some(Wish::One(Choice::Investigate)),
         action::DISMISS => Some(Wish::One(Choice::Dismiss)),
         action::UNDO => Some(Wish::One(Choice::Undo)),
+        id if id.starts_with("approve.") => Some(Wish::One(Choice::Approve)), // [`action::approve_one_of`]
         _ => Bulk::ALL.into_iter().find(|bulk| action::all(*bulk) == action_id).map(Wish::All),
     }
 }

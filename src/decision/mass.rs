@@ -393,3 +393,6 @@ fn named(names: &[String], between: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,11 @@ pub mod action {
     /// The menu: approve, to the version of the chosen option.
     pub const OTHER_VERSION: &str = "other_version";
 
+    /// Approve, as one of many buttons of a message: their ids must differ.
+    pub fn approve_one_of(at: usize) -> String {
+        format!("{APPROVE}.{at}")
+    }
+
     /// Of a button about all prompts of a coordinating incident.
     pub const fn all(bulk: crate::decision::mass::Bulk) -> &'static str {
         use crate::decision::mass::Bulk;

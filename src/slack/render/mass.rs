@@ -42,7 +42,7 @@ pub fn mass_root(view: &MassView<'_>) -> Message {
     let mut blocks = state(view, view.mention.filter(|_| view.asks()));
     blocks.extend(buttons(view));
     if view.mass.is_open() {
-        blocks.extend(view.waiting().take(ROWS).map(row));
+        blocks.extend(view.waiting().take(ROWS).enumerate().map(|(at, member)| row(at, member)));
     }
     let rest = view.waiting().count().saturating_sub(ROWS);
     if rest > 0 {
@@ -166,7 +166,7 @@ fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
 }
 
 /// A prompt that waits, and the button that rolls it back alone.
-fn row(member: &Member) -> SlackBlock {
+fn row(at: usize, member: &Member) -> SlackBlock {
     let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
     text = match &member.target {
         Some(target) => text.and(" → ").code(target.as_str()),
@@ -194,7 +194,7 @@ fn row(member: &Member) -> SlackBlock {
         plain("Not now"),
     );
     let button = SlackBlockButtonElement::new(plain("Approve rollback"))
-        .with_action_id(action::APPROVE.into())
+        .with_action_id(action::approve_one_of(at).into())
         .with_value(value.encode())
         .with_confirm(confirm);
     section.with_accessory(SlackSectionBlockElement::Button(button)).into()

@@ -10,6 +10,7 @@ mod guards;
 mod invariants;
 mod known_good;
 mod listed;
+mod mass;
 mod outside;
 mod people;
 mod properties;
