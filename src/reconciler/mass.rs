@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use ulid::Ulid;
 
 use crate::coordinate::update;
@@ -23,7 +24,8 @@ use crate::store::{StoreError, Wanted};
 /// Reports taken in at once.
 const BATCH: usize = 200;
 /// Prompts acted upon at once, well within a lease.
-const ACTS: usize = 50;
+const ACTS: usize = 100;
+const AT_ONCE: usize = 16;
 /// The same where Prometheus is asked about each, per [`ASKING`].
 const ASKS: usize = 10;
 const ASKING: Duration = Duration::from_secs(1);
@@ -238,10 +240,11 @@ impl Coordinator {
         // which question is answered is written first: an answer that is repeated after a crash overrules no objection
         let due: Vec<_> = found.members.iter().filter(|m| m.is_due(order)).take(most).collect();
         let mut asked = HashMap::new();
-        for member in &due {
+        let incidents = join_all(due.iter().map(|member| self.engine.store.incident(&member.incident))).await;
+        for (member, incident) in due.iter().zip(incidents) {
             let ask = match member.asked {
                 Some((at, ask)) if at == order.at => ask,
-                _ => self.engine.store.incident(&member.incident).await?.map_or(member.ask, |incident| incident.ask),
+                _ => incident?.map_or(member.ask, |incident| incident.ask),
             };
             asked.insert(member.incident.clone(), ask);
         }
@@ -254,11 +257,21 @@ impl Coordinator {
             Ok::<_, Infallible>(())
         });
         write.await?;
-        let mut changes = Vec::new();
-        for member in due {
+        let asked = &asked;
+        let acts = due.into_iter().map(|member| async move {
             let done = self.decide(member, order, asked.get(&member.incident).copied()).await?;
             let now = self.engine.store.incident(&member.incident).await?;
-            changes.push(Change { done: Some(done), now, ..Change::of(member) });
+            Ok::<_, EngineError>(Change { done: Some(done), now, ..Change::of(member) })
+        });
+        // all of them, whatever happens to one: what is done is to be written down
+        let results: Vec<_> = stream::iter(acts).buffer_unordered(AT_ONCE).collect().await;
+        let mut changes = Vec::new();
+        for result in results {
+            match result {
+                Ok(change) => changes.push(change),
+                Err(error @ EngineError::Store(_)) => return Err(error),
+                Err(EngineError::Contended) => {} // next time
+            }
         }
         Ok(changes)
     }

@@ -87,7 +87,7 @@ impl Store {
             found.before.insert(member.incident.clone(), member.clone());
             found.members.push(member);
         }
-        found.members.sort_by(|a, b| (a.joined, &a.incident).cmp(&(b.joined, &b.incident)));
+        found.members.sort_by(|a, b| (a.joined, a.began, &a.prompt).cmp(&(b.joined, b.began, &b.prompt)));
         Ok(Some(found))
     }
 

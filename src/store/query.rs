@@ -192,7 +192,8 @@ impl Store {
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
 
-    /// Incidents of prompts and those that coordinate many, the latest first.
+    /// Incidents of prompts and those that coordinate many, the latest first; but before all others the one that
+    /// coordinates now, which is older than most that it speaks for.
     pub async fn listed(
         &self,
         cursor: Option<&str>,
@@ -200,8 +201,15 @@ impl Store {
         open_only: bool,
     ) -> Result<Page<Listed>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
-        let page = self.names(key, cursor, limit, true).await?;
-        let mut items = Vec::with_capacity(page.items.len());
+        let now = self.open_mass().await?;
+        let first = now.as_ref().filter(|_| cursor.is_none());
+        let room = if first.is_some() { limit.saturating_sub(1).max(1) } else { limit };
+        let mut page = self.names(key, cursor, room, true).await?;
+        page.items.retain(|id| now.as_ref().is_none_or(|now| now.0 != *id));
+        let mut items = Vec::with_capacity(page.items.len() + 1);
+        if let Some(id) = first {
+            items.extend(self.mass(id).await?.map(|found| Listed::Mass(Box::new(found))));
+        }
         if !page.items.is_empty() {
             let mut pipeline = Pipeline::new();
             for id in &page.items {

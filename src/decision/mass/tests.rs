@@ -98,7 +98,11 @@ fn an_order_means_who_was_there_and_each_once() {
         (member("a", Phase::AwaitingDecision), true, "waits"),
         (member("a", Phase::Investigating), true, "in hand, and the whole was decided"),
         (Member { joined: later(11), ..member("a", Phase::AwaitingDecision) }, false, "joined after the click"),
-        (Member { done: done.clone(), ..member("a", Phase::AwaitingDecision) }, false, "was asked for, and objected to"),
+        (
+            Member { done: done.clone(), ..member("a", Phase::AwaitingDecision) },
+            false,
+            "was asked for, and objected to",
+        ),
         (member("a", Phase::Verifying), false, "was decided before"),
         (Member { asked: Some((order.at, 1)), ..member("a", Phase::Verifying) }, true, "begun, outcome unknown"),
         (Member { asked: Some((later(5), 1)), ..member("a", Phase::Verifying) }, false, "of an earlier order"),
