@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
 use ulid::Ulid;
 
 use crate::coordinate::update;
@@ -257,23 +256,24 @@ impl Coordinator {
             Ok::<_, Infallible>(())
         });
         write.await?;
-        let asked = &asked;
-        let acts = due.into_iter().map(|member| async move {
-            let done = self.decide(member, order, asked.get(&member.incident).copied()).await?;
-            let now = self.engine.store.incident(&member.incident).await?;
-            Ok::<_, EngineError>(Change { done: Some(done), now, ..Change::of(member) })
-        });
-        // all of them, whatever happens to one: what is done is to be written down
-        let results: Vec<_> = stream::iter(acts).buffer_unordered(AT_ONCE).collect().await;
         let mut changes = Vec::new();
-        for result in results {
-            match result {
-                Ok(change) => changes.push(change),
-                Err(error @ EngineError::Store(_)) => return Err(error),
-                Err(EngineError::Contended) => {} // next time
+        for some in due.chunks(AT_ONCE) {
+            let acts = some.iter().map(|member| self.obey_one(member, order, asked.get(&member.incident).copied()));
+            for result in join_all(acts).await {
+                match result {
+                    Ok(change) => changes.push(change),
+                    Err(EngineError::Contended) => {} // next time
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(changes)
+    }
+
+    async fn obey_one(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Change, EngineError> {
+        let done = self.decide(member, order, ask).await?;
+        let now = self.engine.store.incident(&member.incident).await?;
+        Ok(Change { done: Some(done), now, ..Change::of(member) })
     }
 
     /// Decides about one prompt as its own incident's button would.
