@@ -122,7 +122,8 @@ async fn of_two_people_at_once_one_decides_and_the_other_is_told() -> Result<()>
     let (workspace, root) = outage().await?;
     let (maya, omar) =
         tokio::join!(workspace.click(MAYA, &root, "all_roll_back"), workspace.click(OMAR, &root, "all_hold"));
-    (maya?, omar?);
+    maya?;
+    omar?;
     let refused = |slack: &Slack| slack.ephemeral(MAYA).pop().or_else(|| slack.ephemeral(OMAR).pop());
     workspace.slack.wait_for("one of them is refused", SLACK_SOON, refused).await?;
     workspace.quiet().await?;

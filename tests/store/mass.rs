@@ -51,13 +51,13 @@ async fn a_commit_that_the_budget_holds_reports_itself_in_the_same_script() -> R
 #[tokio::test]
 async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() -> Result<()> {
     let (kit, incident) = held().await?;
-    let mut found = opened(&kit, &incident).await?;
+    opened(&kit, &incident).await?;
     let (record, members) = (key(&format!("mass:{ID}")), key(&format!("mass:members:{ID}")));
     for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
         let json: String = kit.cmd(&["HGET", key, field]).await?;
         kit.cmd::<()>(&["HSET", key, field, &json.replacen('{', r#"{"colour":"blue","#, 1)]).await?;
     }
-    found = kit.store.mass(&id()).await?.context("still there")?;
+    let mut found = kit.store.mass(&id()).await?.context("still there")?;
     let now = kit.now().await?;
     let members_before = found.members.clone();
     found.mass.decide(&found.members, Bulk::Hold, "maya", None, now).expect("decided");

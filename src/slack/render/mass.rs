@@ -14,6 +14,10 @@ use crate::decision::mass::{Bulk, Mass, Member, shared};
 
 /// Prompts with a row and a button of their own; a message takes 50 blocks.
 const ROWS: usize = 20;
+/// Text of all these rows: Slack refuses messages of much more than 10,000 characters in all.
+const ROOM: usize = 5_500;
+/// Longest reason why one was not rolled back.
+const WHY: usize = 120;
 /// Prompts that are named in one section.
 const NAMED: usize = 30;
 /// Values that are told of what prompts share.
@@ -41,10 +45,20 @@ impl MassView<'_> {
 pub fn mass_root(view: &MassView<'_>) -> Message {
     let mut blocks = state(view, view.mention.filter(|_| view.asks()));
     blocks.extend(buttons(view));
+    let mut rest = 0;
     if view.mass.is_open() {
-        blocks.extend(view.waiting().take(ROWS).enumerate().map(|(at, member)| row(at, member)));
+        let mut room = ROOM;
+        for (at, member) in view.waiting().enumerate() {
+            let left = room.checked_sub(cost(member)).filter(|_| at < ROWS);
+            match left.filter(|_| rest == 0) {
+                Some(left) => {
+                    room = left;
+                    blocks.push(row(at, member));
+                }
+                None => rest += 1,
+            }
+        }
     }
-    let rest = view.waiting().count().saturating_sub(ROWS);
     if rest > 0 {
         blocks.extend(others(format!("and {rest} more that wait")));
     }
@@ -123,12 +137,9 @@ fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
     let began = members.iter().map(|member| member.began).min().unwrap_or(mass.opened_at);
-    let mut fields = vec![field("Began").date(began), field("Who decides").code(&mass.decider)];
-    if let (Some(decides), Some(_)) = (fields.pop(), mention) {
-        fields.push(decides.and(" ").mention(mention));
-    } else {
-        fields.push(field("Who decides").code(&mass.decider));
-    }
+    let decides = field("Who decides").code(&mass.decider);
+    let decides = if mention.is_some() { decides.and(" ").mention(mention) } else { decides };
+    let mut fields = vec![field("Began").date(began), decides];
     fields.extend(mass.closed_at.map(|at| field("Closed").date(at)));
     let fields = fields.into_iter().map(|field| field.object().into()).collect();
     blocks.push(SlackSectionBlock::new().with_fields(fields).into());
@@ -165,6 +176,19 @@ fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
+/// Why a member still waits although someone wanted it rolled back.
+fn why(member: &Member) -> Option<String> {
+    let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
+    member.objection.as_ref().or(failed).map(|why| fit(why, WHY))
+}
+
+/// About how much text its row has, with the dialog of its button.
+fn cost(member: &Member) -> usize {
+    let version = member.version.as_str().len() + member.target.as_ref().map_or(0, |target| target.as_str().len());
+    // escaping can make five characters of one
+    250 + 2 * (member.prompt.as_str().len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
+}
+
 /// A prompt that waits, and the button that rolls it back alone.
 fn row(at: usize, member: &Member) -> SlackBlock {
     let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
@@ -173,9 +197,8 @@ fn row(at: usize, member: &Member) -> SlackBlock {
         None => text.and(" → no other known-good version is known"),
     };
     text = text.and(", began ").date(member.began);
-    let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
-    if let Some(why) = member.objection.as_ref().or(failed) {
-        text = text.and("\nnot rolled back: ").code(why);
+    if let Some(why) = why(member) {
+        text = text.and("\nnot rolled back, ").code(&why);
     }
     let section = SlackSectionBlock::new().with_text(text.object().into());
     let (Some(target), false) = (&member.target, member.phase == crate::decision::Phase::Confirming) else {
@@ -217,6 +240,6 @@ fn decided(view: &MassView<'_>) -> Option<SlackBlock> {
 
 fn small_print(view: &MassView<'_>) -> Option<SlackBlock> {
     let id = &view.mass.id;
-    let all = Markup::words("All of them: ").code(&format!("prompt-rollback incidents {id}"));
+    let all = Markup::words("All of them by ").code(&format!("prompt-rollback incidents {id}"));
     aside(vec![Markup::words("Incident ").code(&id.0), all])
 }

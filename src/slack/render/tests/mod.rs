@@ -1,6 +1,7 @@
 //! Every message that we can send, as a snapshot, and what holds for all of them.
 
 mod hostile;
+mod mass;
 mod valid;
 
 use std::time::Duration;
