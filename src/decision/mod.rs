@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod event;
+pub mod gates;
 pub mod incident;
 pub mod mass;
 pub mod names;
@@ -20,8 +21,10 @@ pub use decide::{
     Rollout, Routing, Served, Snapshot, Wake, decide,
 };
 pub use event::{
-    Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share, Stepped,
+    Activation, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share,
+    Stepped,
 };
+pub use gates::{Evidence, Gate, Gates};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;

@@ -107,31 +107,22 @@ impl Coordinator {
                 None if incidents.iter().any(|incident| calls_for_one(incident)) => Some(self.open(now).await?),
                 None => None,
             };
-            let Some(mut found) = open else { return self.speak_for_themselves(incidents).await };
+            let Some(mut found) = open else { return Ok(()) }; // each has its own thread
             let places: HashMap<_, _> =
                 found.members.iter().enumerate().map(|(at, m)| (m.incident.clone(), at)).collect();
-            let mut strangers = Vec::new();
             for incident in incidents {
                 match places.get(&incident.id) {
                     Some(at) => found.members[*at].follow(incident),
                     None if calls_for_one(incident) => found.members.push(Member::new(incident, false, now)),
-                    None => strangers.push(*incident),
+                    None => {}
                 }
             }
             if !found.members_changed() || store.write_mass(&found, now).await? == Written::Done {
                 self.engine.announced.notify_one();
-                return self.speak_for_themselves(&strangers).await;
+                return Ok(());
             }
         }
         Err(EngineError::Contended)
-    }
-
-    /// Nobody speaks for them: they were members of one that has closed.
-    async fn speak_for_themselves(&self, incidents: &[&Incident]) -> Result<(), EngineError> {
-        for incident in incidents.iter().filter(|incident| incident.phase.is_open()) {
-            self.engine.store.wake_now(Work::Slack, &incident.id).await?;
-        }
-        Ok(())
     }
 
     /// A new one, with what was rolled back before the guard tripped.
@@ -141,12 +132,16 @@ impl Coordinator {
         let id = IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string());
         let mut found = Coordinated::new(Mass::open(id, policy, now));
         for (prompt, _) in store.automatic_since(now.minus(policy.budget_window)).await? {
-            let state = store.load(&prompt, policy.budget_window, Wanted::default()).await?.snapshot.state;
+            let Some(loaded) = unless_broken(store.load(&prompt, policy.budget_window, Wanted::default()).await)?
+            else {
+                continue;
+            };
+            let state = loaded.snapshot.state;
             // the incident may be over, and so gone from the state
             let quarantined = state.versions.iter().filter_map(|version| version.quarantine.as_ref());
             let latest = quarantined.max_by_key(|quarantine| quarantine.at);
             let Some(id) = latest.and_then(|quarantine| quarantine.incident.clone()) else { continue };
-            let Some(incident) = store.incident(&id).await? else { continue };
+            let Some(incident) = self.incident(&id).await? else { continue };
             if flipped_before(&incident, now, policy) {
                 found.members.push(Member::new(&incident, true, now));
             }
@@ -167,7 +162,7 @@ impl Coordinator {
         let before = found.members.iter().filter(|member| member.before && member.phase.is_open());
         let mut changes = Vec::new();
         for member in before {
-            changes.push(Change { now: store.incident(&member.incident).await?, ..Change::of(member) });
+            changes.push(Change { now: self.incident(&member.incident).await?, ..Change::of(member) });
         }
         changes.extend(self.hold(&found).await?);
         if let Some(order) = &found.mass.order {
@@ -221,8 +216,8 @@ impl Coordinator {
         let mut changes = Vec::new();
         for member in found.members.iter().filter(follows).take(ACTS) {
             let event = Event::Hold { incident: member.incident.clone(), by: by.clone() };
-            self.engine.handle(&member.prompt, &event).await?;
-            let now = self.engine.store.incident(&member.incident).await?;
+            self.tell(member, &event).await?;
+            let now = self.incident(&member.incident).await?;
             changes.push(Change { now, ..Change::of(member) });
         }
         Ok(changes)
@@ -239,7 +234,7 @@ impl Coordinator {
         // which question is answered is written first: an answer that is repeated after a crash overrules no objection
         let due: Vec<_> = found.members.iter().filter(|m| m.is_due(order)).take(most).collect();
         let mut asked = HashMap::new();
-        let incidents = join_all(due.iter().map(|member| self.engine.store.incident(&member.incident))).await;
+        let incidents = join_all(due.iter().map(|member| self.incident(&member.incident))).await;
         for (member, incident) in due.iter().zip(incidents) {
             let ask = match member.asked {
                 Some((at, ask)) if at == order.at => ask,
@@ -272,7 +267,7 @@ impl Coordinator {
 
     async fn obey_one(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Change, EngineError> {
         let done = self.decide(member, order, ask).await?;
-        let now = self.engine.store.incident(&member.incident).await?;
+        let now = self.incident(&member.incident).await?;
         Ok(Change { done: Some(done), now, ..Change::of(member) })
     }
 
@@ -299,7 +294,7 @@ impl Coordinator {
             Answer::Changed { to, .. } => done(false, format!("{to} is served")),
             Answer::Confirming { .. } => done(false, "being confirmed".to_owned()),
             Answer::Refused(refusal) => {
-                let now = self.engine.store.incident(&member.incident).await?;
+                let now = self.incident(&member.incident).await?;
                 // done already, before a crash
                 let ours = refusal.code == RefusalCode::AlreadyDecided && now.is_some_and(|now| did(&now, order));
                 done(!ours, if ours { "done".to_owned() } else { refusal.message })
@@ -321,6 +316,9 @@ impl Coordinator {
         if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
             return Ok(None);
         }
+        if store.paused_for_all().await?.is_some() {
+            return Ok(None);
+        }
         let automatic = store.automatic_since(now.minus(policy.budget_window)).await?;
         let at: Vec<Timestamp> = automatic.iter().map(|(_, at)| *at).collect();
         let Some(room) = room_at(&at, policy, now) else { return Ok(None) };
@@ -337,13 +335,26 @@ impl Coordinator {
                 break;
             }
             let event = Event::Resume { incident: member.incident.clone() };
-            let answer = self.engine.handle(&member.prompt, &event).await?.answer;
-            let flipped = matches!(answer, Answer::Changed { mode: Some(FlipMode::Auto), .. });
+            let answer = self.tell(member, &event).await?;
+            let flipped = matches!(answer, Some(Answer::Changed { mode: Some(FlipMode::Auto), .. }));
             room -= usize::from(flipped);
-            let now = store.incident(&member.incident).await?;
+            let now = self.incident(&member.incident).await?;
             changes.push(Change { tried: !flipped, now, ..Change::of(member) });
         }
         Ok(Some(changes))
+    }
+
+    /// Has the engine handle `event`. What stays broken until someone repairs it must not hold up the others.
+    async fn tell(&self, member: &Member, event: &Event) -> Result<Option<Answer>, EngineError> {
+        match self.engine.handle(&member.prompt, event).await {
+            Ok(handled) => Ok(Some(handled.answer)),
+            Err(EngineError::Store(error)) => Ok(unless_broken(Err(error))?),
+            Err(EngineError::Contended) => Ok(None), // next time
+        }
+    }
+
+    async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        Ok(unless_broken(self.engine.store.incident(id).await)?.flatten())
     }
 
     /// Runs for as long as the process does.
@@ -357,6 +368,14 @@ impl Coordinator {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+fn unless_broken<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(StoreError::Broken { .. } | StoreError::NewerRecord { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

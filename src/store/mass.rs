@@ -57,6 +57,15 @@ pub enum Written {
     Moved,
 }
 
+/// Whether a coordinating incident tells of one prompt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Yes,
+    No,
+    /// Not known before its report has been taken in.
+    Soon,
+}
+
 impl Store {
     /// The coordinating incident that is open now.
     pub async fn open_mass(&self) -> Result<Option<IncidentId>, StoreError> {
@@ -138,20 +147,22 @@ impl Store {
         }
     }
 
-    /// Whether a coordinating incident speaks for `incident`, or will as soon as it has been looked at.
-    pub async fn is_coordinated(&self, incident: &IncidentId) -> Result<bool, StoreError> {
+    /// Whether a coordinating incident speaks for `incident`.
+    pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
         let wake = Work::Mass.member(incident);
         let mut pipeline = Pipeline::new();
-        // in this order: what is no longer to be looked at is a member already
+        // in this order: what is no longer to be looked at is a member already, or will be none
         pipeline.cmd("ZSCORE").arg(self.keys.due()).arg(&wake).cmd("ZSCORE").arg(self.keys.leased()).arg(&wake);
         pipeline.cmd("GET").arg(self.keys.mass());
         let (due, leased, open): (Option<f64>, Option<f64>, Option<String>) = self.link.read(&pipeline).await?;
-        let Some(open) = open.filter(|_| due.is_none() && leased.is_none()) else {
-            return Ok(due.is_some() || leased.is_some());
-        };
+        if due.is_some() || leased.is_some() {
+            return Ok(Speaks::Soon);
+        }
+        let Some(open) = open else { return Ok(Speaks::No) };
         let mut command = redis::cmd("HGET");
         command.arg(self.keys.mass_members(&IncidentId(open))).arg(&incident.0);
-        Ok(self.link.read::<Option<String>>(&command).await?.is_some())
+        let member: Option<String> = self.link.read(&command).await?;
+        Ok(if member.is_some() { Speaks::Yes } else { Speaks::No })
     }
 
     /// The automatic rollbacks that count against the budget since `since`, the first one first.

@@ -19,7 +19,7 @@ use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
-use crate::decision::{Action, PromptName, Severity, Timestamp, VersionName};
+use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 /// The record schema that this receiver writes. It reads this one and older ones.
 pub const SCHEMA: u32 = 1;
@@ -184,6 +184,9 @@ const KNOWN: &[&str] = &[
     "tie_to_arriving",
     "end",
     "promoted",
+    "evidence",
+    "evidence_asked",
+    "passed",
     "still",
     "mass",
     "hold",
@@ -304,6 +307,7 @@ containers! {
     split: Split, SplitRecord;
     canary: Canary, CanaryRecord;
     canary_end: CanaryEnd, CanaryEndRecord;
+    evidence: Evidence, EvidenceRecord;
 }
 
 pub mod mass; // below the macros that it uses
@@ -409,6 +413,20 @@ struct Version {
     staged_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     has_content: bool,
+    #[serde(with = "evidence::option", default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    evidence_asked: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Evidence")]
+struct EvidenceRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    passed: bool,
+    text: String,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -18,4 +18,5 @@ mod outage;
 mod pages;
 mod refused;
 mod sockets;
+mod splits;
 mod time;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use prompt_rollback::decision::mass::{Bulk, Mass, Member};
 use prompt_rollback::decision::{IncidentId, Policy};
 use prompt_rollback::store::StoreError;
-use prompt_rollback::store::mass::{Coordinated, Written};
+use prompt_rollback::store::mass::{Coordinated, Speaks, Written};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
 
 use crate::kit::{Kit, critical, key, prompt};
@@ -109,21 +109,21 @@ async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
 #[tokio::test]
 async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> Result<()> {
     let (kit, incident) = held().await?;
-    assert!(kit.store.is_coordinated(&incident).await?, "reported, not yet looked at");
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "reported, not yet looked at");
     let claims = kit.store.claim(Work::Mass, 10, LEASE, "me").await?.claims;
-    assert!(kit.store.is_coordinated(&incident).await?, "being looked at");
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "being looked at");
     let mut found = opened(&kit, &incident).await?;
     for claim in &claims {
         kit.store.finish(claim, None, End::Done { rev: None, next: None }).await?;
     }
-    assert!(kit.store.is_coordinated(&incident).await?, "a member");
-    assert!(!kit.store.is_coordinated(&IncidentId("other".to_owned())).await?);
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Yes, "a member");
+    assert_eq!(kit.store.speaks_for(&IncidentId("other".to_owned())).await?, Speaks::No);
     assert_eq!(kit.store.open_mass().await?, Some(id()));
     let now = kit.now().await?;
     found.mass.closed_at = Some(now);
     assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
     assert_eq!(kit.store.open_mass().await?, None);
-    assert!(!kit.store.is_coordinated(&incident).await?);
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::No);
     let open: Vec<String> = kit.cmd(&["ZRANGE", &key("incidents:open"), "0", "-1"]).await?;
     assert!(!open.contains(&ID.to_owned()), "{open:?}");
     for name in [format!("mass:{ID}"), format!("mass:members:{ID}")] {

@@ -93,6 +93,8 @@ pub enum RefusalCode {
     /// Stages or percents that make no sense.
     BadStages,
     SplitUnderWay,
+    /// A promotion gate refuses.
+    GateClosed,
 }
 
 impl RefusalCode {
@@ -110,6 +112,7 @@ impl RefusalCode {
             RefusalCode::Differs => "differs",
             RefusalCode::BadStages => "bad_stages",
             RefusalCode::SplitUnderWay => "split_under_way",
+            RefusalCode::GateClosed => "gate_closed",
         }
     }
 

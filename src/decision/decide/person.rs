@@ -1,6 +1,6 @@
 //! What people ask for, through API, CLI and buttons.
 
-use super::super::event::{Choice, Decide, Register, Rollback, Share};
+use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
@@ -9,18 +9,11 @@ use super::super::state::{ActivatedBy, KnownGood, Suppressed};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual};
-
-pub(super) struct Activation<'a> {
-    pub version: &'a VersionName,
-    pub share: &'a Share,
-    pub operator: &'a str,
-    pub force: bool,
-}
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-fn must_be_known(draft: &Draft<'_>) -> Result<()> {
+pub(super) fn must_be_known(draft: &Draft<'_>) -> Result<()> {
     if draft.state.versions.is_empty() && draft.served_text().is_none() {
         let prompt = &draft.snapshot.prompt;
         return Err(Refusal::new(RefusalCode::UnknownPrompt, format!("no prompt {prompt} is registered or active")));
@@ -40,7 +33,7 @@ fn must_be_allowed(draft: &Draft<'_>, target: &VersionName, force: bool) -> Resu
     Err(Refusal::new(RefusalCode::NeedsForce, format!("{target} {why}: say force to serve it all the same")))
 }
 
-fn unknown_version(draft: &Draft<'_>, version: &VersionName) -> Refusal {
+pub(super) fn unknown_version(draft: &Draft<'_>, version: &VersionName) -> Refusal {
     let prompt = &draft.snapshot.prompt;
     Refusal::new(
         RefusalCode::UnknownVersion,
@@ -154,9 +147,9 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
     id
 }
 
-pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<Answer> {
+pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<Answer> {
     must_be_known(draft)?;
-    let version = request.version;
+    let version = &request.version;
     let Some(record) = draft.state.version(version) else {
         return Err(unknown_version(draft, version));
     };
@@ -165,7 +158,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
         return Err(Refusal::new(RefusalCode::NeedsForce, message));
     }
     let from = draft.served_text();
-    if *request.share != Share::All {
+    if request.share != Share::All {
         if let Some(record) = draft.state.version_mut(version) {
             record.quarantine = None;
         }
@@ -177,7 +170,9 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
     };
     let unchanged = draft.serving() == Some(version) && draft.state.split().is_none();
     if !unchanged {
-        put_in_service(draft, version, from.clone(), "activated", request.operator, None);
+        let overridden = measure::must_be_open(draft, version, true, request.force, request.reason.as_deref())?;
+        let why = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "activated".to_owned());
+        put_in_service(draft, version, from.clone(), &why, &request.operator, None);
     }
     if let Some(record) = draft.state.version_mut(version) {
         record.quarantine = None;

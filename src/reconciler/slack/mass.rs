@@ -1,5 +1,7 @@
 //! Telling of many prompts at once, and of prompts that belong together.
 
+use std::time::Duration;
+
 use super::posting::Kept;
 use super::{Announcer, Halt};
 use crate::decision::incident::{Note, NoteKind};
@@ -7,22 +9,32 @@ use crate::decision::mass::Shares;
 use crate::decision::{Incident, Phase, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
+use crate::store::mass::Speaks;
 use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
 use crate::store::{StoreError, Wanted};
 
 /// Prompts of a group that are told of.
 const RELATED: usize = 10;
+/// When it is known whether a coordinating incident speaks for one.
+const SOON: Duration = Duration::from_secs(2);
 
 impl Announcer {
     /// Whether a coordinating incident tells of `incident`, so that it needs no thread of its own. One that has a thread
     /// keeps it; a rollback that did not help gets one.
-    pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, StoreError> {
+    pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
         let begun = sync.get("root_ts").is_some() || sync.get("posting").is_some();
         if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
             return Ok(false);
         }
-        Ok(!incident.phase.is_open() || self.engine.store.is_coordinated(&incident.id).await?)
+        if !incident.phase.is_open() {
+            return Ok(true);
+        }
+        match self.engine.store.speaks_for(&incident.id).await? {
+            Speaks::Yes => Ok(true),
+            Speaks::No => Ok(false),
+            Speaks::Soon => Err(Halt::Later(SOON)),
+        }
     }
 
     /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.

@@ -5,6 +5,7 @@ mod calls;
 mod canary;
 mod confirm;
 mod folded;
+mod gates;
 mod gradual;
 mod guards;
 mod invariants;
@@ -22,7 +23,8 @@ mod world;
 use std::time::Duration;
 
 use super::super::event::{
-    Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share, Stepped,
+    Activation, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share,
+    Stepped,
 };
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};

@@ -168,9 +168,13 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Register { version, known_good } => {
             Event::Register(Register { known_good: *known_good, ..world::registration(VERSIONS[*version]) })
         }
-        Step::Activate { version, share, force } => {
-            Event::Activate { version: named(version), share: share.clone(), operator, force: *force }
-        }
+        Step::Activate { version, share, force } => Event::Activate(Activation {
+            version: named(version),
+            share: share.clone(),
+            operator,
+            force: *force,
+            reason: None,
+        }),
         Step::Choose { latest, choice, target, force } => {
             let mut ids = world.incidents.keys();
             let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();
