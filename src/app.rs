@@ -113,6 +113,7 @@ impl App {
                 slack,
                 deciders: config.deciders.clone(),
                 incident_channel: config.slack.incident_channel.clone(),
+                weekly: config.report.weekly,
                 pace: PACE,
             };
             workers.push(tokio::spawn(Arc::new(announcer).run(told)));

@@ -257,6 +257,22 @@ four questions are left for people.")]
         receiver: Receiver,
     },
 
+    /// Tell what a dry run would have done, and whether that would have been right.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback report --since 7d
+  prompt-rollback report --since 2026-11-01T00:00:00Z --output json
+
+Right: a person did the same later. Wrong: the alerts ended by themselves, a person said no or undid it,
+or it did not help. All else is unclear. Saved is how much sooner the right ones would have been done.")]
+    Report {
+        /// A duration such as 7d, or a time as 2026-11-21T00:38:12Z.
+        #[arg(long, default_value = "7d", value_name = "DURATION|TIME")]
+        since: String,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Answer an incident's question: roll back, look into it, dismiss it, or undo a rollback.
     #[command(after_help = "\
 Examples:

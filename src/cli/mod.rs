@@ -198,6 +198,10 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 Output::Text => print(&draft.lines().map(|line| format!("{}\n", clean_line(line))).collect::<String>()),
             }
         }
+        Command::Report { since, receiver } => {
+            let answer = connect(&receiver)?.get(&format!("/api/report?since={}", encode(&since))).await?;
+            show(&receiver, answer, |report| output::report(&report, color()))
+        }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
                 Decision::Approve => "approve",

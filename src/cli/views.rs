@@ -250,3 +250,43 @@ pub struct Paused {
     pub prompt: Option<String>,
     pub changed: bool,
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    pub since: String,
+    pub until: String,
+    pub dry_run: bool,
+    pub total: Tally,
+    pub triggers: Vec<Tally>,
+    pub cases: Vec<Case>,
+    /// Counted, but not among `cases`.
+    pub left_out: u64,
+    /// There were more incidents than were looked at.
+    pub partial: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    pub trigger: String,
+    pub right: u32,
+    pub wrong: u32,
+    pub unclear: u32,
+    pub minutes_saved: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Case {
+    pub incident: String,
+    pub prompt: String,
+    pub from: String,
+    pub to: String,
+    pub at: String,
+    pub trigger: String,
+    pub verdict: String,
+    /// What happened instead.
+    pub text: String,
+    pub after_seconds: Option<u64>,
+}

@@ -18,11 +18,11 @@ mod value;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 
 use crate::decision::{Plan, Policy, Severity};
 use reader::{ENV_PREFIX, Reader};
-use value::Bytes;
+use value::{Bytes, MaybeWeekly};
 
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
@@ -43,6 +43,7 @@ pub struct Config {
     pub canary: Canary,
     pub gates: Gates,
     pub retention: Retention,
+    pub report: Report,
     pub metrics: Metrics,
     pub log: Log,
 }
@@ -211,6 +212,13 @@ pub struct Retention {
     pub hot_versions: u32,
     /// Where older texts go; `None`: nowhere.
     pub archive: Option<String>,
+}
+
+/// What a dry run tells.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When `slack.incident_channel` gets it; `None`: never.
+    pub weekly: Option<Weekly>,
 }
 
 #[derive(Debug, Clone)]
@@ -385,6 +393,7 @@ impl Config {
                 hot_versions: r.get("retention.hot_versions", "3"),
                 archive: some(r.get("retention.archive", "")),
             },
+            report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
             metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
             log: Log { format: r.get("log.format", "text"), level: r.get("log.level", "info") },
         }

@@ -160,10 +160,22 @@ impl FlipMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
     pub at: Timestamp,
+    /// When a person decided, if Prometheus was asked before it was done.
+    pub decided_at: Option<Timestamp>,
     pub from: VersionName,
     pub to: VersionName,
     pub mode: FlipMode,
     pub operator: String,
+}
+
+/// The rollback that only `guards.mode = "dry-run"` has kept from happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WouldFlip {
+    pub at: Timestamp,
+    pub from: VersionName,
+    pub to: VersionName,
+    /// The alert's name.
+    pub trigger: String,
 }
 
 /// One alert as the incident remembers it.
@@ -314,6 +326,10 @@ pub struct Incident {
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
     pub flip: Option<Flip>,
+    /// The first one, of which a report tells whether it would have been right.
+    pub would: Option<WouldFlip>,
+    /// In [`Phase::Superseded`]: what serves instead.
+    pub successor: Option<VersionName>,
     /// In [`Phase::RollingBack`]: how far it is.
     pub gradual: Option<Split>,
     /// In [`Phase::Confirming`]: what will be done.
@@ -357,6 +373,8 @@ impl Incident {
             quiet_since: None,
             held: None,
             flip: None,
+            would: None,
+            successor: None,
             gradual: None,
             pending: None,
             objection: None,
@@ -416,6 +434,19 @@ impl Incident {
         self.pending = None;
         self.gradual = None;
         self.note(now, NoteKind::Closed, text);
+    }
+
+    /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
+    pub fn rollback_decided_at(&self) -> Option<Timestamp> {
+        let gradual = self.phase == Phase::RollingBack;
+        let by = self.flip.as_ref().map(|flip| flip.at);
+        if gradual || self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Gradual) {
+            let decided = |note: &&Note| note.kind == NoteKind::Decided && by.is_none_or(|by| gradual || note.at <= by);
+            if let Some(note) = self.notes.iter().rfind(decided) {
+                return Some(note.at);
+            }
+        }
+        self.flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at))
     }
 
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.

@@ -87,6 +87,10 @@ impl Query {
         )
     }
 
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     fn limit(&self) -> Result<usize> {
         let Some(text) = self.0.get("limit") else { return Ok(PAGE) };
         let wrong = || Failure::bad_request(format!("limit: expected a number from 1 to {MAX_PAGE}"));

@@ -5,6 +5,7 @@ mod auth;
 mod mass;
 mod postmortem;
 mod reply;
+mod report;
 mod route;
 mod slack;
 mod views;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, postmortem, slack, webhook};
+use super::{Context, auth, postmortem, report, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -32,6 +32,7 @@ enum Route {
     Incident,
     Postmortem,
     Decide,
+    Report,
     Pause,
     Resume,
     Slack,
@@ -60,6 +61,7 @@ impl Routes {
             ("/api/incidents/{id}", Route::Incident),
             ("/api/incidents/{id}/postmortem", Route::Postmortem),
             ("/api/incidents/{id}/decide", Route::Decide),
+            ("/api/report", Route::Report),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
@@ -168,6 +170,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Incidents => api::incidents(context, query).await,
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,
+        Route::Report => report::report(context, query).await,
         Route::Metrics => metrics(context).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

@@ -5,6 +5,7 @@
 
 mod mass;
 mod posting;
+mod weekly;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
 use crate::clicks::{Tell, is_group};
-use crate::config::Decider;
+use crate::config::{Decider, Weekly};
 use crate::decision::incident::Note;
 use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
-use crate::postmortem::chart;
+use crate::postmortem::{Measured, chart};
 use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
@@ -71,6 +72,8 @@ pub struct Announcer {
     pub slack: Slack,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
+    /// When a dry run is reported.
+    pub weekly: Option<Weekly>,
     /// Between two messages to a channel.
     pub pace: Duration,
 }
@@ -222,13 +225,17 @@ impl Announcer {
         if sync.get("picture") == Some(&of_this_flip) {
             return Ok(());
         }
+        let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(flip.at));
+        if measured.is_none() && drafts::is_awaited(incident) {
+            return Ok(()); // Prometheus is asked again; then this is told
+        }
         let draft = drafts::postmortem(&self.engine, incident.clone()).await?;
         let mut files = vec![Upload {
             name: format!("postmortem-{}.md", incident.id),
             title: "Draft of the post-mortem".to_owned(),
             content: draft.into_bytes(),
         }];
-        if let Some(samples) = self.engine.store.samples(&incident.id).await? {
+        if let Some(Measured::Samples(samples)) = measured {
             let (label, at) = (samples.label.clone(), flip.at);
             let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
             match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {
@@ -395,7 +402,14 @@ impl Announcer {
                 tokio::time::sleep(GROUPS_EVERY).await;
             }
         };
-        tokio::join!(self.announce_for_ever(), telling, resolving);
+        let reporting = async {
+            let token = Ulid::generate().to_string();
+            loop {
+                let _ = self.tell_weekly(&token).await; // health reports Redis; it waits there
+                tokio::time::sleep(weekly::EVERY).await;
+            }
+        };
+        tokio::join!(self.announce_for_ever(), telling, resolving, reporting);
     }
 
     async fn announce_for_ever(&self) {

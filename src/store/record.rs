@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::decision::incident::{
-    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
+    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
 };
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
@@ -191,6 +191,10 @@ const KNOWN: &[&str] = &[
     "mass",
     "hold",
     "shares",
+    "healthy_since",
+    "would",
+    "successor",
+    "decided_at",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -302,6 +306,7 @@ containers! {
     verification: Verification, VerificationRecord;
     check: Check, CheckRecord;
     objection: Objection, ObjectionRecord;
+    would: WouldFlip, WouldFlipRecord;
     traffic: Traffic, TrafficRecord;
     plan: Plan, PlanRecord;
     split: Split, SplitRecord;
@@ -510,6 +515,10 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
+    would: Option<WouldFlip>,
+    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    successor: Option<VersionName>,
     #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Split>,
     #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
@@ -549,6 +558,8 @@ struct HeldRecord {
 struct FlipRecord {
     #[serde(with = "at")]
     at: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    decided_at: Option<Timestamp>,
     #[serde(with = "version_name")]
     from: VersionName,
     #[serde(with = "version_name")]
@@ -556,6 +567,18 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WouldFlip")]
+struct WouldFlipRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "version_name")]
+    from: VersionName,
+    #[serde(with = "version_name")]
+    to: VersionName,
+    trigger: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -648,6 +671,8 @@ struct VerificationRecord {
     checks: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     healthy: u32,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    healthy_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     measured: bool,
     #[serde(with = "at")]

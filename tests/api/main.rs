@@ -9,6 +9,7 @@ mod metrics;
 mod outside;
 mod postmortem;
 mod prompts;
+mod report;
 mod rollback;
 mod shutdown;
 mod splits;

@@ -48,6 +48,7 @@ impl Office {
             slack: client::Slack::new(&config.slack)?.context("a token")?,
             deciders: config.deciders.clone(),
             incident_channel: config.slack.incident_channel.clone(),
+            weekly: None,
             pace: PACE / times,
         };
         let (_, tells) = mpsc::channel(1);

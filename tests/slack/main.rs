@@ -20,3 +20,4 @@ mod refused;
 mod sockets;
 mod splits;
 mod time;
+mod weekly;

@@ -1,10 +1,12 @@
 //! What the commands print: values in, text out.
 
 mod incident;
+mod report;
 #[cfg(test)]
 mod tests;
 
 pub use incident::{incident, incidents};
+pub use report::report;
 
 use crate::cli::table::{Cell, clean, table, time};
 use crate::cli::views::{

@@ -1,7 +1,7 @@
 //! What alerts do.
 
 use super::super::event::{Alert, AlertStatus};
-use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase, WouldFlip};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
@@ -258,6 +258,8 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
     let held = draft.guard(version);
+    let rehearsed =
+        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
     let heard = draft.heard_of(id);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
@@ -314,8 +316,12 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 draft.flip(Some(version), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
-            (held, _) => {
+            (held, target) => {
                 let held = held?; // no target is a guard of its own
+                if let Some(to) = target.filter(|_| rehearsed && incident.would.is_none()) {
+                    let (from, trigger) = (version.clone(), strongest.alertname.clone());
+                    incident.would = Some(WouldFlip { at: now, from, to, trigger });
+                }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
                 return Some(Acted::Held(guard));

@@ -299,11 +299,16 @@ impl<'a> Draft<'a> {
 
     /// What speaks against rolling `from` back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        let (policy, now) = (self.policy, self.now);
-        let held = |guard, detail: String| Some(Held { guard, detail });
         if let Some(off) = self.switched_off() {
             return Some(off);
         }
+        self.guard_if_armed(from)
+    }
+
+    /// What would hold it if automation were switched on.
+    fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
+        let (policy, now) = (self.policy, self.now);
+        let held = |guard, detail: String| Some(Held { guard, detail });
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
         };
@@ -358,8 +363,14 @@ impl<'a> Draft<'a> {
             && let Some(incident) = self.incident(id)
         {
             incident.target = Some(to.clone());
-            incident.flip =
-                Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
+            incident.flip = Some(Flip {
+                at: now,
+                decided_at: None,
+                from: bad.clone(),
+                to: to.clone(),
+                mode,
+                operator: operator.to_owned(),
+            });
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;

@@ -237,7 +237,8 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
     let at = |mode, ago: u64| {
         let version = |name| VersionName::parse(name).expect("a version");
         let (from, to) = (version("v2"), version("v1"));
-        let flip = Flip { at: NOW.minus(Duration::from_secs(ago)), from, to, mode, operator: "x".to_owned() };
+        let (at, operator) = (NOW.minus(Duration::from_secs(ago)), "x".to_owned());
+        let flip = Flip { at, from, to, mode, operator, decided_at: None };
         flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying) }, NOW, &policy)
     };
     assert!(at(FlipMode::Auto, 0) && at(FlipMode::Auto, 299));

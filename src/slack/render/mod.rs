@@ -8,6 +8,7 @@ mod button;
 mod canary;
 mod mass;
 mod reply;
+mod report;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use button::{Button, action};
 pub use canary::canary;
 pub use mass::{MassView, mass_overview, mass_reply, mass_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
+pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;

@@ -32,7 +32,7 @@ use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, PromptState};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
-use super::super::verification::{Finding, Traffic, Verdict};
+use super::super::verification::{Finding, Traffic, Verdict, Verification};
 use super::{Active, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide};
 use world::{World, critical, high, medium, recommend};
 

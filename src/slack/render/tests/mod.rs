@@ -2,6 +2,7 @@
 
 mod hostile;
 mod mass;
+mod report;
 mod valid;
 
 use std::time::Duration;
@@ -87,7 +88,7 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
     Incident {
         phase: Phase::Verifying,
         deadline: Some(after(300)),
-        flip: Some(Flip { at: NOW, from, to, mode, operator: operator.to_owned() }),
+        flip: Some(Flip { at: NOW, decided_at: None, from, to, mode, operator: operator.to_owned() }),
         ..incident
     }
 }
@@ -223,6 +224,7 @@ fn checked() -> Incident {
         traffic: Some(traffic),
         stale: false,
         blamed: false,
+        healthy_since: None,
     });
     incident
 }
