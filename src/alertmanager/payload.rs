@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::{Labels, parse_prometheus_duration};
+use crate::decision::mass::Shares;
 use crate::decision::{
     Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
 };
@@ -19,6 +20,8 @@ const MAX_DEPTH: usize = 64;
 /// Longest texts that are kept; the rest of an annotation can be read in Alertmanager.
 const SHORT: usize = 500;
 const LONG: usize = 2_000;
+/// Longest label that tells what prompts share.
+const MAX_SHARED: usize = 100;
 
 /// What the alert of a drill is called. A receiver that knows no drills ignores it, as it does all alerts so called.
 pub const DRILL_ALERT: &str = "PromptRollbackDrill";
@@ -172,6 +175,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
     if status == AlertStatus::Firing && !was_measured(&raw, &alertname) {
         return ignored("not_measured");
     }
+    let shared = |name: &str| label(name).map(|text| shorten(text, MAX_SHARED)).unwrap_or_default();
     if drill.is_some() && status == AlertStatus::Resolved {
         return ignored("drill_over");
     }
@@ -195,6 +199,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         dashboard_url: annotation("dashboard_url", SHORT),
         alertmanager_url: alertmanager_url.to_owned(),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
+        shares: Shares { model: shared("model"), provider: shared("provider"), group: shared("group") },
         alertname,
     });
     match drill {

@@ -3,6 +3,7 @@
 mod api;
 mod auth;
 mod drill;
+mod mass;
 mod postmortem;
 mod reply;
 mod report;

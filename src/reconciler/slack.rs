@@ -4,6 +4,7 @@
 //! whoever holds the lease can go on where another one died.
 
 mod drill;
+mod mass;
 mod posting;
 mod weekly;
 
@@ -18,7 +19,7 @@ use ulid::Ulid;
 use crate::clicks::{Tell, is_group};
 use crate::config::{Decider, Weekly};
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase, PromptName};
+use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, chart};
@@ -115,12 +116,16 @@ impl Announcer {
             Ok(None) => match (claim.prompt(), claim.drill()) {
                 (Some(prompt), _) => self.announce_canary(claim, &prompt).await,
                 (None, Some(drill)) => self.announce_drill(claim, &drill).await,
-                (None, None) => Ok(()),
+                (None, None) => self.announce_mass(claim).await, // or it is gone
             },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
-        let again = incident.ok().flatten().map(|incident| slack_turn(&incident));
+        // one that coordinates goes before all others, a drill behind them
+        let again = match claim.drill() {
+            Some(_) => Some(store.now().await?),
+            None => incident.ok().map(|incident| incident.map_or(Timestamp(0), |incident| slack_turn(&incident))),
+        };
         if matches!(told, Ok(()) | Err(Halt::GiveWay)) {
             self.engine.metrics.slack_told();
         }
@@ -134,10 +139,7 @@ impl Announcer {
             }
             Err(Halt::GiveWay) => (End::Done { rev: None, next: again }, Some(Duration::ZERO)),
             // back to its place in the queue, however long this lasts: it is never parked for Slack's sake
-            Err(Halt::Down) => {
-                let next = Some(again.unwrap_or(store.now().await?)); // what is no incident goes behind them
-                (End::Done { rev: None, next }, None)
-            }
+            Err(Halt::Down) => (End::Done { rev: None, next: again }, None),
             Err(Halt::Store(StoreError::Unavailable { kind, message })) => {
                 return Err(StoreError::Unavailable { kind, message });
             }
@@ -179,6 +181,10 @@ impl Announcer {
         }
         let mut sync = self.engine.store.sync(&incident.id).await?;
         self.note(claim, &mut sync, &[]).await?; // still ours, however long the queue was
+        self.relate(incident).await?;
+        if self.is_spoken_for(incident, &sync).await? {
+            return Ok(());
+        }
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
@@ -331,7 +337,7 @@ impl Announcer {
     async fn reply(&self, claim: &Claim, sync: &mut Sync, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
-        let message = render::reply(view, note, &lines);
+        let message = self.with_related(view.incident, note, render::reply(view, note, &lines)).await?;
         let broadcast = render::calls_channel(view.incident, note);
         let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
         let sent = self.post(claim, sync, &format!("reply-{}", note.seq), place, &message).await?;

@@ -14,6 +14,7 @@ pub struct Scripts {
     pub selftest: Source,
     pub sync: Source,
     pub drill: Source,
+    pub mass: Source,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl Scripts {
             selftest: Source::new(include_str!("selftest.lua")),
             sync: Source::new(include_str!("sync.lua")),
             drill: Source::new(include_str!("drill.lua")),
+            mass: Source::new(include_str!("mass.lua")),
         }
     }
 }
