@@ -197,8 +197,10 @@ pub struct Canary {
 pub struct Retention {
     /// Versions of a prompt whose text stays in Redis.
     pub hot_versions: u32,
-    /// Where older texts go; `None`: nowhere.
-    pub archive: Option<String>,
+    /// The directory that older texts go to; `None`: they stay in Redis.
+    pub archive: Option<PathBuf>,
+    /// How long a text is kept after its last use.
+    pub keep: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -269,6 +271,9 @@ impl Config {
                 holds: vec![self.gradual.stage_hold],
             },
             canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold] },
+            hot_versions: self.retention.hot_versions as usize,
+            archive: self.retention.archive.is_some(),
+            keep: self.retention.keep,
         }
     }
 
@@ -360,7 +365,8 @@ impl Config {
             canary: Canary { stages: r.get("canary.stages", "1,5,25,100"), hold: r.get("canary.hold", "10m") },
             retention: Retention {
                 hot_versions: r.get("retention.hot_versions", "3"),
-                archive: some(r.get("retention.archive", "")),
+                archive: r.get_path("retention.archive"),
+                keep: r.get("retention.keep", "180d"),
             },
             metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
             log: Log { format: r.get("log.format", "text"), level: r.get("log.level", "info") },

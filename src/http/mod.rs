@@ -2,8 +2,10 @@
 
 mod api;
 mod auth;
+mod import;
 mod postmortem;
 mod reply;
+mod restore;
 mod route;
 mod slack;
 mod views;

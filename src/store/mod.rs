@@ -1,5 +1,6 @@
 //! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
 
+mod import;
 pub mod keys;
 pub mod link;
 mod query;
@@ -27,6 +28,7 @@ use link::{Connector, Link};
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
+pub use import::{Layout, Read};
 pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
@@ -405,8 +407,9 @@ impl Store {
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
         let canary_told = self.announces && commit.canary.changed;
-        cmd.arg(commit.wakes.len() + told.len() + usize::from(canary_told) + usize::from(commit.canary.wake.is_some()));
-        if let Some(at) = commit.canary.wake {
+        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
+        cmd.arg(commit.wakes.len() + told.len() + usize::from(canary_told) + usize::from(own.is_some()));
+        if let Some(at) = own {
             cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
         }
         if canary_told {

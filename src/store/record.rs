@@ -15,7 +15,7 @@ use crate::decision::incident::{
 };
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, PromptName, Severity, Timestamp, VersionName};
@@ -184,6 +184,13 @@ const KNOWN: &[&str] = &[
     "end",
     "promoted",
     "still",
+    "archived",
+    "restored_at",
+    "wanted",
+    "fault",
+    "lost",
+    "sure",
+    "text_missing",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -283,6 +290,7 @@ containers! {
     serving: Serving, ServingRecord;
     version_record: VersionRecord, Version;
     known_good: KnownGood, KnownGoodRecord;
+    archived: Archived, ArchivedRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
     suppressed: Suppressed, SuppressedRecord;
@@ -403,6 +411,25 @@ struct Version {
     staged_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     has_content: bool,
+    #[serde(with = "archived::option", default, skip_serializing_if = "Option::is_none")]
+    archived: Option<Archived>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    restored_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Archived")]
+struct ArchivedRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    bytes: u64,
+    checksum: u64,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    lost: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -543,6 +570,8 @@ struct PendingRecord {
     reason: String,
     #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Plan>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    sure: bool,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -552,6 +581,8 @@ struct PendingRecord {
 struct ObjectionRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     baseline: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    text_missing: bool,
     text: String,
 }
 

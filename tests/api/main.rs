@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod import;
 mod incidents;
 mod metrics;
 mod outside;

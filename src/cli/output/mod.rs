@@ -7,7 +7,9 @@ mod tests;
 pub use incident::{incident, incidents};
 
 use crate::cli::table::{Cell, clean, table, time};
-use crate::cli::views::{Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Split, Version};
+use crate::cli::views::{
+    Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Restored, Split, Version,
+};
 use incident::incident_table;
 
 /// Hints beyond these would only scroll the table away.
@@ -102,7 +104,10 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
                     if v.quarantined_at.is_some() { Cell::warning(&state) } else { Cell::new(&state) },
                     Cell::time(v.first_activated_at.as_deref()),
                     Cell::time(v.last_active_at.as_deref()),
-                    Cell::new(if v.has_content { "yes" } else { "no" }),
+                    Cell::new(match (&v.archived_at, v.has_content) {
+                        (Some(_), true) => "archived",
+                        (_, has_content) => ["no", "yes"][usize::from(has_content)],
+                    }),
                     Cell::maybe(v.contact.as_deref()),
                 ]
             })
@@ -175,6 +180,15 @@ pub fn registered(r: &Registered) -> String {
     let what = if r.created { "is registered" } else { "was registered already" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
+}
+
+pub fn restored(r: &Restored) -> String {
+    let what = match r {
+        Restored { unchanged: true, .. } => "was not archived",
+        Restored { restored: true, .. } => "is back from the archive",
+        _ => "is not back yet: the archive does not answer, it is tried again",
+    };
+    format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`
