@@ -1,12 +1,11 @@
 //! An example prompt server that serves whatever version prompt-rollback says, told by Redis as soon as it changes.
 //!
-//! How an existing prompt server adopts prompt-rollback is `follow_on`, the RESP3 way of the plain GET that
-//! `python/prompt_server.py` does, and the metrics below it. The rest makes a demo: fake completions, traffic of its
-//! own, and misbehaviour on demand:
+//! How an existing prompt server adopts prompt-rollback is a `Reader`, the metrics below, and `PromptServer::answer`. The
+//! rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
 //!
 //! ```text
 //! cargo run --example prompt_server -- --rps 10
-//! curl localhost:9100/?prompt=customer-support
+//! curl 'localhost:9100/?prompt=customer-support&user=4711'
 //! curl localhost:9100/misbehave -d '{"version": "v2.0.0", "error_ratio": 0.3}'
 //! ```
 
@@ -24,58 +23,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use redis::{AsyncCommands, AsyncConnectionConfig, ProtocolVersion, RedisResult};
+use prompt_rollback::reader::{Reader, Settings, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-
-/// The version to serve of each prompt; the last one known while Redis is away.
-#[derive(Default)]
-struct ActiveVersions(Mutex<HashMap<String, String>>);
-
-impl ActiveVersions {
-    fn get(&self, prompt: &str) -> Option<String> {
-        lock(&self.0).get(prompt).cloned()
-    }
-
-    /// Follows Redis for ever, over one connection after the other.
-    async fn follow(&self, client: &redis::Client, args: &Args, metrics: &Metrics) {
-        loop {
-            if let Err(error) = self.follow_on(client, args, metrics).await {
-                eprintln!("redis: {error}; serving the last known versions");
-            }
-            sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    /// Reads the versions, and again whenever Redis says that one of them changed (`CLIENT TRACKING`), at the latest
-    /// after 2 s: a connection whose other end is gone says nothing, and then the read fails.
-    async fn follow_on(&self, client: &redis::Client, args: &Args, metrics: &Metrics) -> RedisResult<()> {
-        let (sender, mut invalidations) = mpsc::unbounded_channel();
-        let second = Duration::from_secs(1);
-        let config = AsyncConnectionConfig::new()
-            .set_push_sender(sender)
-            .set_connection_timeout(Some(second))
-            .set_response_timeout(Some(second));
-        let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
-        redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut redis).await?;
-        loop {
-            for prompt in &args.prompts {
-                let version: Option<String> = redis.get(format!("{}:active:{prompt}", args.namespace)).await?;
-                if let Some(version) = version.filter(|version| self.get(prompt).as_ref() != Some(version)) {
-                    metrics.expose_at_zero(prompt, &version);
-                    lock(&self.0).insert(prompt.clone(), version);
-                }
-            }
-            let _ = timeout(2 * second, invalidations.recv()).await;
-        }
-    }
-}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByVersion {
@@ -116,14 +72,16 @@ impl Metrics {
     }
 
     /// A counter that is born above 0 hides its first errors from Prometheus.
-    fn expose_at_zero(&self, prompt: &str, version: &str) {
-        for outcome in ["ok", "error"] {
-            let labels = ByOutcome { prompt: prompt.to_owned(), version: version.to_owned(), outcome };
-            drop(self.requests.get_or_create(&labels));
-            drop(self.duration.get_or_create(&labels));
+    fn expose_at_zero(&self, prompt: &str, versions: &[Version]) {
+        for version in versions {
+            for outcome in ["ok", "error"] {
+                let labels = ByOutcome { prompt: prompt.to_owned(), version: version.to_string(), outcome };
+                drop(self.requests.get_or_create(&labels));
+                drop(self.duration.get_or_create(&labels));
+            }
+            drop(self.quality.get_or_create(&ByVersion { prompt: prompt.to_owned(), version: version.to_string() }));
         }
-        drop(self.quality.get_or_create(&ByVersion { prompt: prompt.to_owned(), version: version.to_owned() }));
-        eprintln!("{prompt} is now {version}");
+        eprintln!("{prompt} is now {}", versions.join(" and "));
     }
 
     fn measured(&self, prompt: &str, version: &str, took: Duration, quality: Option<f64>) {
@@ -205,21 +163,26 @@ impl Model {
 /// Serves requests with the active version, and measures them.
 struct PromptServer {
     args: Args,
-    active: ActiveVersions,
+    reader: Reader,
     metrics: Metrics,
     model: Model,
+    requests: AtomicU64,
 }
 
 #[derive(Deserialize)]
 struct Completion {
     prompt: Option<String>,
     input: Option<String>,
+    /// Who asks: while traffic is split, a user stays with a version.
+    user: Option<String>,
 }
 
 impl PromptServer {
     async fn answer(&self, wish: Completion) -> (StatusCode, Value) {
         let prompt = wish.prompt.unwrap_or_else(|| self.args.prompts[0].clone());
-        let Some(version) = self.active.get(&prompt) else {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let key = wish.user.unwrap_or_else(|| format!("request-{number}"));
+        let Some(version) = self.reader.prompt(&prompt).and_then(|prompt| prompt.active_version(&key)) else {
             let error = format!("no version of {prompt} is known");
             return (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": error }));
         };
@@ -227,11 +190,26 @@ impl PromptServer {
         let quality = self.model.complete(&version).await;
         self.metrics.measured(&prompt, &version, started.elapsed(), quality);
         if quality.is_none() {
-            let body = json!({ "prompt": prompt, "version": version, "error": "the model gave up" });
+            let body = json!({ "prompt": prompt, "version": *version, "error": "the model gave up" });
             return (StatusCode::INTERNAL_SERVER_ERROR, body);
         }
         let completion = format!("{version} says: {}", wish.input.as_deref().unwrap_or("hello"));
-        (StatusCode::OK, json!({ "prompt": prompt, "version": version, "completion": completion }))
+        (StatusCode::OK, json!({ "prompt": prompt, "version": *version, "completion": completion }))
+    }
+
+    /// Exposes the metrics of versions as they come, and says what is wrong, for as long as it is.
+    async fn announce(self: Arc<Self>, name: String) {
+        let Some(prompt) = self.reader.prompt(&name) else { return };
+        let (mut changes, mut problem) = (prompt.changes(), None);
+        loop {
+            if let Ok(Some(versions)) = timeout(Duration::from_secs(1), changes.next()).await {
+                self.metrics.expose_at_zero(&name, &versions);
+            }
+            if problem != prompt.error() {
+                problem = prompt.error();
+                eprintln!("{name}: {}", problem.as_ref().map_or("all is well again".to_owned(), ToString::to_string));
+            }
+        }
     }
 
     /// The HTTP routes.
@@ -249,7 +227,7 @@ impl PromptServer {
             (&Method::GET, "/") => {
                 let query = request.uri().query().unwrap_or_default();
                 let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).map(decode);
-                self.answer(Completion { prompt: value("prompt="), input: value("input=") }).await
+                self.answer(Completion { prompt: value("prompt="), input: value("input="), user: value("user=") }).await
             }
             (&Method::POST, "/complete") => match read(request).await {
                 Ok(wish) => self.answer(wish).await,
@@ -275,7 +253,7 @@ impl PromptServer {
             due.tick().await;
             for prompt in self.args.prompts.clone() {
                 let server = self.clone();
-                let wish = Completion { prompt: Some(prompt), input: Some("generated".to_owned()) };
+                let wish = Completion { prompt: Some(prompt), input: Some("generated".to_owned()), user: None };
                 tokio::spawn(async move { server.answer(wish).await });
             }
         }
@@ -304,7 +282,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Example prompt server: is told by Redis when the active version changes (RESP3 client tracking).
+/// Example prompt server: is told by Redis when the version to serve changes.
 #[derive(Parser, Clone)]
 struct Args {
     /// Address and port of /, /complete and /metrics.
@@ -330,18 +308,18 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let url: redis::ConnectionInfo = redis::IntoConnectionInfo::into_connection_info(args.redis.as_str())?;
-    let resp3 = url.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let client = redis::Client::open(url.set_redis_settings(resp3))?;
+    let settings = Settings { namespace: args.namespace.clone(), ..Settings::default() };
+    let reader = Reader::start(args.redis.as_str(), args.prompts.clone(), settings)?;
     let listener =
         tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
     eprintln!("serving {} on http://{}", args.prompts.join(", "), args.listen);
 
-    let (active, metrics, model) = (ActiveVersions::default(), Metrics::new(), Model::default());
+    let (metrics, model) = (Metrics::new(), Model::default());
     args.misbehave.iter().cloned().for_each(|wish| model.misbehave(wish));
-    let server = Arc::new(PromptServer { args, active, metrics, model });
-    let following = server.clone();
-    tokio::spawn(async move { following.active.follow(&client, &following.args, &following.metrics).await });
+    let server = Arc::new(PromptServer { args, reader, metrics, model, requests: AtomicU64::default() });
+    for prompt in server.args.prompts.clone() {
+        tokio::spawn(server.clone().announce(prompt));
+    }
     if server.args.rps > 0.0 {
         tokio::spawn(server.clone().generate_traffic());
     }

@@ -190,7 +190,7 @@ fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
 fn fresh_ids(event: &Event, now: Timestamp) -> Vec<IncidentId> {
     let many = match event {
         Event::Alerts(alerts) => alerts.len(),
-        Event::Rollback(_) | Event::Activate { .. } => 1,
+        Event::Rollback(_) | Event::Activate(_) => 1,
         _ => 0,
     };
     let at = u64::try_from(now.0).unwrap_or_default();

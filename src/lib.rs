@@ -17,7 +17,9 @@
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
+//! | [`reader`] | for prompt servers, beside all this: which version to serve |
 
+pub mod ab_test;
 pub mod alertmanager;
 pub mod app;
 pub mod baseline;
@@ -32,6 +34,7 @@ pub mod metrics;
 pub mod outgoing;
 pub mod postmortem;
 pub mod prometheus;
+pub mod reader;
 pub mod reconciler;
 pub mod slack;
 pub mod store;

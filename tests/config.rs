@@ -277,7 +277,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
-            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak",
         ]
     );
@@ -295,7 +295,7 @@ fn the_file_itself_can_be_wrong() {
     assert_eq!(
         problems("table", "[log.level]\nx = 1", &[]),
         [
-            "test.toml:2: log.level.x: unknown section, expected one of alertmanager, canary, deciders, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification"
+            "test.toml:2: log.level.x: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification"
         ]
     );
     load("empty-section", "[server]\n[deciders]\n", &[]).unwrap();

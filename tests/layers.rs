@@ -45,8 +45,10 @@ const LAYERS: &[Layer] = &[
         &["redis", "prometheus_client"],
     ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
-    layer("payloads", &["alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
+    layer("payloads", &["ab_test", "alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
+    // For prompt servers: of no use to the receiver, and without a use for it.
+    layer("reader", &["reader"], &["decision"], &["hyper", "tower", "serde", "prometheus_client"]),
     Layer { name: "decision", modules: &["decision"], blind: &[], never: Never::Any },
 ];
 
@@ -194,6 +196,9 @@ fn each_way_to_look_up_is_found() {
         ("src/config/mod.rs", "use tokio::fs;", "config may not use the crate tokio"),
         ("src/decision/time.rs", "#[derive(serde::Serialize)] struct S;", "decision may not use the crate serde"),
         ("src/decision/time.rs", "use crate::config::Config;", "decision looks up at config"),
+        ("src/decision/time.rs", "use crate::reader::Split;", "decision looks up at reader"),
+        ("src/reader/follow.rs", "use crate::decision::VersionName;", "reader may not know decision"),
+        ("src/reader/split.rs", "use crate::store::Store;", "reader looks up at store"),
         ("src/decision/time.rs", "use crate::*;", "decision looks up at lib"),
         ("src/metrics.rs", "use hyper_util::rt;", "metrics may not use the crate hyper_util"),
         ("src/engine.rs", "use crate::nowhere::Thing;", "leads to no layer"),

@@ -109,8 +109,8 @@ async fn start_servers(redis_url: &str) -> Result<Vec<PromptServer>> {
         Ok(ProcessBuilder::new(python()?, dir.path()).arg(script))
     };
     Ok(vec![
-        start_server("Rust server (push)", redis_url, rust).await?,
-        start_server("Python server (GET)", redis_url, python).await?,
+        start_server("Rust server", redis_url, rust).await?,
+        start_server("Python server", redis_url, python).await?,
     ])
 }
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""An example prompt server that serves whatever version prompt-rollback says, by plain GET.
+"""An example prompt server that serves whatever version prompt-rollback says, told by Redis as soon as it changes.
 
-How an existing prompt server adopts prompt-rollback is the class ActiveVersions, which asks Redis twice a second,
-and the metrics below it. The rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
+How an existing prompt server adopts prompt-rollback is prompt_reader.py, the metrics below, and PromptServer.answer. The
+rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
 
     prompt_server.py --rps 10
-    curl localhost:9100/?prompt=customer-support
+    curl 'localhost:9100/?prompt=customer-support&user=4711'
     curl localhost:9100/misbehave -d '{"version": "v2.0.0", "error_ratio": 0.3}'
 """
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -23,36 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 # Before the import, which reads it: a `_created` series beside every counter is of no use here.
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
 
-import redis  # noqa: E402
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest  # noqa: E402
-
-
-class ActiveVersions:
-    """The version to serve of each prompt, at most `max_age` seconds old; the last one known while Redis is away."""
-
-    def __init__(self, client, namespace, prompts, on_change, max_age=0.5):
-        self._client, self._namespace, self._prompts = client, namespace, prompts
-        self._on_change, self._max_age = on_change, max_age
-        self._active = {}
-        threading.Thread(target=self._follow, daemon=True).start()
-
-    def get(self, prompt):
-        """The version to serve now, or None when none was ever seen."""
-        return self._active.get(prompt)
-
-    def _follow(self):
-        while True:
-            for prompt in self._prompts:
-                try:
-                    version = self._client.get(f"{self._namespace}:active:{prompt}")
-                except Exception as error:  # whatever it is, the next read may work
-                    log(f"redis: {error}; serving the last known versions")
-                    break
-                if version and version != self._active.get(prompt):
-                    self._on_change(prompt, version)
-                    self._active[prompt] = version
-            time.sleep(self._max_age)
-
+from prompt_reader import Reader  # noqa: E402
 
 REQUESTS = Counter("prompt_requests", "Requests answered.", ["prompt", "version", "outcome"])
 DURATION = Histogram(
@@ -69,13 +42,14 @@ QUALITY = Histogram(
 )
 
 
-def expose_at_zero(prompt, version):
+def expose_at_zero(prompt, versions):
     """A counter that is born above 0 hides its first errors from Prometheus."""
-    for outcome in ("ok", "error"):
-        REQUESTS.labels(prompt, version, outcome)
-        DURATION.labels(prompt, version, outcome)
-    QUALITY.labels(prompt, version)
-    log(f"{prompt} is now {version}")
+    for version in versions:
+        for outcome in ("ok", "error"):
+            REQUESTS.labels(prompt, version, outcome)
+            DURATION.labels(prompt, version, outcome)
+        QUALITY.labels(prompt, version)
+    log(f"{prompt} is now {' and '.join(versions)}")
 
 
 class Model:
@@ -115,12 +89,14 @@ class Model:
 class PromptServer:
     """Serves requests with the active version, and measures them."""
 
-    def __init__(self, active, model):
-        self.active, self.model = active, model
+    def __init__(self, reader, prompts, model):
+        self.reader, self.prompts, self.model = reader, prompts, model
+        self._numbers = itertools.count()
 
-    def answer(self, prompt, text):
-        """Status and JSON body of a completion."""
-        version = self.active.get(prompt)
+    def answer(self, prompt, text, user=None):
+        """Status and JSON body of a completion. While traffic is split, a user stays with a version."""
+        key = f"request-{next(self._numbers)}" if user is None else str(user)
+        version = self.reader.active_version(prompt, key) if prompt in self.prompts else None
         if version is None:
             return 503, {"error": f"no version of {prompt} is known"}
         started = time.monotonic()
@@ -151,7 +127,7 @@ def handler(server, prompts):
             elif url.path == "/":
                 query = parse_qs(url.query)
                 prompt, text = query.get("prompt", prompts)[0], query.get("input", [""])[0]
-                self.reply_json(*server.answer(prompt, text))
+                self.reply_json(*server.answer(prompt, text, query.get("user", [None])[0]))
             else:
                 self.reply_json(404, {"error": "not found"})
 
@@ -160,7 +136,8 @@ def handler(server, prompts):
             try:
                 wish = json.loads(body)
                 if self.path == "/complete":
-                    self.reply_json(*server.answer(wish.get("prompt", prompts[0]), wish.get("input")))
+                    prompt, text = wish.get("prompt", prompts[0]), wish.get("input")
+                    self.reply_json(*server.answer(prompt, text, wish.get("user")))
                 elif self.path == "/misbehave":
                     self.reply_json(200, server.model.misbehave(wish))
                 else:
@@ -200,7 +177,7 @@ def log(line):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Example prompt server: reads the active version with a plain GET.")
+    parser = argparse.ArgumentParser(description="Example prompt server: Redis tells it which version to serve.")
     parser.add_argument("--listen", default="127.0.0.1:9100", help="address and port of /, /complete and /metrics")
     parser.add_argument(
         "--redis", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), help="Redis URL, also $REDIS_URL"
@@ -218,10 +195,8 @@ def main():
     args = parser.parse_args()
     prompts = args.prompt or ["customer-support"]
 
-    # A Redis that hangs must not hold up the next read for long.
-    client = redis.Redis.from_url(args.redis, decode_responses=True, socket_timeout=1, socket_connect_timeout=1)
-    active = ActiveVersions(client, args.namespace, prompts, expose_at_zero)
-    server = PromptServer(active, Model())
+    reader = Reader(args.redis, prompts, args.namespace, on_change=expose_at_zero)
+    server = PromptServer(reader, prompts, Model())
     for wish in args.misbehave:
         server.model.misbehave(wish)
     if args.rps > 0:

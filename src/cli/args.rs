@@ -127,6 +127,7 @@ Examples:
   prompt-rollback activate customer-support v2.0.0 --canary --stages 10,50,100 --hold 30m
   prompt-rollback activate customer-support v2.0.0 --percent 20      # until you change it; 0 takes it back
   prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back
+  prompt-rollback activate customer-support v2.0.0 --force --reason hotfix   # although a gate is closed
 
 A version that was rolled back is quarantined: --force says that you mean it.")]
     Activate {
@@ -146,11 +147,30 @@ A version that was rolled back is quarantined: --force says that you mean it.")]
         /// Give it so much of the traffic until you change it.
         #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
         percent: Option<u8>,
-        /// Even if the version is quarantined.
+        /// Even if the version is quarantined, or with --reason, if a promotion gate is closed.
         #[arg(long)]
         force: bool,
+        /// Why, for the deployment log.
+        #[arg(long)]
+        reason: Option<String>,
         #[command(flatten)]
         operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Show what a version still has to prove before it gets all traffic.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback gates customer-support v2.0.0
+
+Each promotion gate with its figures; [gates] in the receiver's config turns them on. Exit 1: one that is on
+is closed.")]
+    Gates {
+        /// The prompt's name.
+        prompt: String,
+        /// The version's name.
+        version: String,
         #[command(flatten)]
         receiver: Receiver,
     },

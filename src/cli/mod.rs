@@ -143,19 +143,27 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = import::import(&connect(&receiver)?, body).await?;
             show(&receiver, answer, |imported| import::text(&imported, color()))
         }
-        Command::Activate { prompt, version, canary, stages, hold, percent, force, operator, receiver } => {
+        Command::Activate { prompt, version, canary, stages, hold, percent, force, reason, operator, receiver } => {
             let body = body([
                 ("version", version.into()),
                 ("canary", flag(canary)),
                 ("stages", stages.into()),
                 ("hold", hold.into()),
                 ("percent", percent.into()),
+                ("reason", reason.into()),
                 ("force", flag(force)),
                 ("operator", operator.operator.into()),
             ]);
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
+        }
+        Command::Gates { prompt, version, receiver } => {
+            let path = format!("/api/prompts/{}/gates?version={}", encode(&prompt), encode(&version));
+            let answer = connect(&receiver)?.get(&path).await?;
+            let open = answer["may_have_all_traffic"] == true;
+            show(&receiver, answer, |gates| output::gates(&gates, color()))?;
+            if open { Ok(()) } else { Err(Failure::Failed("a gate that is on is closed".to_owned())) }
         }
         Command::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
             let body = body([

@@ -175,6 +175,25 @@ pub struct Restored {
     pub unchanged: bool,
 }
 
+/// What a version has to show before it gets all traffic.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Gates {
+    pub prompt: String,
+    pub version: String,
+    pub replaces: Option<String>,
+    pub gates: Vec<Gate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Gate {
+    pub gate: String,
+    pub on: bool,
+    pub passed: bool,
+    pub figures: String,
+}
+
 /// The answer to an activation or a rollback.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -41,6 +41,7 @@ pub struct Config {
     pub verification: Verification,
     pub gradual: Gradual,
     pub canary: Canary,
+    pub gates: Gates,
     pub retention: Retention,
     pub metrics: Metrics,
     pub log: Log,
@@ -193,6 +194,17 @@ pub struct Canary {
     pub hold: Duration,
 }
 
+/// What a new version must show before it gets traffic.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    pub staging: bool,
+    /// So long in staging.
+    pub staged_for: Duration,
+    pub ab_test: bool,
+    /// Its first hour, with a share of the traffic, is over.
+    pub first_hour: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Versions of a prompt whose text stays in Redis.
@@ -269,6 +281,11 @@ impl Config {
             gradual: Plan {
                 stages: self.gradual.stages.iter().map(|left| 100u8.saturating_sub(*left)).collect(),
                 holds: vec![self.gradual.stage_hold],
+            },
+            gates: crate::decision::Gates {
+                staging: self.gates.staging.then_some(self.gates.staged_for),
+                ab_test: self.gates.ab_test,
+                first_hour: self.gates.first_hour.then_some(Policy::FIRST_HOUR),
             },
             canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold] },
             hot_versions: self.retention.hot_versions as usize,
@@ -363,6 +380,12 @@ impl Config {
                 abort_query: some(r.get("gradual.abort_query", "")),
             },
             canary: Canary { stages: r.get("canary.stages", "1,5,25,100"), hold: r.get("canary.hold", "10m") },
+            gates: Gates {
+                staging: r.get("gates.staging", "false"),
+                staged_for: r.get("gates.staged_for", "24h"),
+                ab_test: r.get("gates.ab_test", "false"),
+                first_hour: r.get("gates.first_hour", "false"),
+            },
             retention: Retention {
                 hot_versions: r.get("retention.hot_versions", "3"),
                 archive: r.get_path("retention.archive"),

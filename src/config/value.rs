@@ -82,6 +82,20 @@ impl Setting for u32 {
     }
 }
 
+impl Setting for bool {
+    fn expected() -> String {
+        "true or false".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
 /// A share of the traffic.
 impl Setting for u8 {
     fn expected() -> String {

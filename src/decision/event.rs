@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::gates::Evidence;
 use super::incident::IncidentId;
 use super::names::{PromptName, VersionName};
 use super::split::Plan;
@@ -16,11 +17,15 @@ pub enum Event {
     /// A person asks for a rollback through API or CLI.
     Rollback(Rollback),
     Register(Register),
-    Activate {
+    Activate(Activation),
+    /// Someone asks for the figures of a version's gates.
+    AskGates {
         version: VersionName,
-        share: Share,
-        operator: String,
-        force: bool,
+    },
+    /// A version was measured against the one that it replaces.
+    Measured {
+        version: VersionName,
+        evidence: Evidence,
     },
     /// A person answers an incident's question.
     Decide(Decide),
@@ -93,6 +98,17 @@ pub struct Rollback {
     pub force: bool,
     /// Step by step; `None`: at once.
     pub gradual: Option<Plan>,
+}
+
+/// A person serves a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    pub version: VersionName,
+    pub share: Share,
+    pub operator: String,
+    /// Although it is quarantined, or a gate is closed: then with a reason.
+    pub force: bool,
+    pub reason: Option<String>,
 }
 
 /// How much traffic an activation gives to its version.
@@ -175,13 +191,11 @@ pub struct Stepped {
     pub finding: Finding,
 }
 
-/// Whether a canary may go on.
+/// A canary's stage is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
     /// [`super::Split::since`] of the stage that was asked about.
     pub since: Timestamp,
-    /// Why not.
-    pub objection: Option<String>,
 }
 
 /// A person's answer to an incident's question.

@@ -5,6 +5,7 @@
 
 pub mod decide;
 pub mod event;
+pub mod gates;
 pub mod incident;
 pub mod names;
 pub mod policy;
@@ -19,9 +20,10 @@ pub use decide::{
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
-    Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register, Rollback, Share,
-    Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
+    Rollback, Share, Stepped,
 };
+pub use gates::{Evidence, Gate, Gates};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;

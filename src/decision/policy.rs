@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::gates::Gates;
 use super::split::Plan;
 use super::trigger::Severity;
 
@@ -44,6 +45,7 @@ pub struct Policy {
     pub gradual: Plan,
     /// Canaries, likewise.
     pub canary: Plan,
+    pub gates: Gates,
     /// So many of the newest known-good versions keep their texts in Redis.
     pub hot_versions: usize,
     /// Older texts go to an archive.
@@ -70,6 +72,10 @@ impl Policy {
     pub const PROPAGATED: Duration = Duration::from_secs(45);
     /// A version whose counters have not grown for this long, two scrapes, is not served any more.
     pub const GONE: Duration = Duration::from_secs(10);
+    /// What the staging gate wants by default.
+    pub const STAGED: Duration = Duration::from_secs(24 * 3_600);
+    /// How long a new version is watched closely.
+    pub const FIRST_HOUR: Duration = Duration::from_secs(3_600);
     /// Versions kept in a prompt's state; beyond, the ones longest out of use are forgotten.
     pub const MAX_VERSIONS: usize = 64;
     /// Versions offered to go back to.
@@ -122,6 +128,7 @@ impl Default for Policy {
             verify_healthy: 2,
             gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)] },
             canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)] },
+            gates: Gates::default(),
             hot_versions: 3,
             archive: false,
             keep: Duration::from_secs(180 * 24 * 3_600),

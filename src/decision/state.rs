@@ -1,5 +1,6 @@
 //! What is known of one prompt: the aggregate that every commit is fenced by.
 
+use super::gates::Evidence;
 use super::incident::{Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
@@ -68,6 +69,10 @@ pub struct VersionRecord {
     pub staged_at: Option<Timestamp>,
     /// It has a text: in Redis, unless that is archived.
     pub has_content: bool,
+    /// What was last measured of it against the version that it replaces.
+    pub evidence: Option<Evidence>,
+    /// When that was asked for.
+    pub evidence_asked: Option<Timestamp>,
     /// Its text is in the archive, not in Redis.
     pub archived: Option<Archived>,
     /// When its text was last brought back from there.
@@ -156,6 +161,8 @@ impl VersionRecord {
             has_content: false,
             archived: None,
             restored_at: None,
+            evidence: None,
+            evidence_asked: None,
         }
     }
 
@@ -230,6 +237,26 @@ impl PromptState {
     pub fn split(&self) -> Option<&Split> {
         let gradual = || self.incidents.iter().find_map(|i| i.gradual.as_ref());
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
+    }
+
+    /// Versions whose figures someone waits for.
+    pub fn to_measure(&self) -> impl Iterator<Item = &VersionRecord> {
+        let waits =
+            |v: &&VersionRecord| v.evidence_asked.is_some_and(|at| v.evidence.as_ref().is_none_or(|e| e.at < at));
+        self.versions.iter().filter(waits)
+    }
+
+    /// When something is due for the prompt itself.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let canary = self.running_canary().and_then(|canary| canary.split.wake());
+        let asked = self.to_measure().filter_map(|v| v.evidence_asked).min();
+        [canary, asked].into_iter().flatten().min()
+    }
+
+    /// What `version` would replace: the other side of its canary, else what serves.
+    pub fn replaced_by(&self, version: &VersionName) -> Option<&VersionName> {
+        let split = self.split().filter(|split| split.has(version)).map(|split| split.other(version));
+        split.or(self.serving.as_ref().map(|s| &s.version)).filter(|other| *other != version)
     }
 
     /// All versions with traffic.

@@ -15,8 +15,8 @@ use super::views;
 use crate::config::parse_prometheus_duration;
 use crate::decision::verification::Objection;
 use crate::decision::{
-    Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, Register, Rollback, Share, Snapshot,
-    Timestamp, VersionName,
+    self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, Register, Rollback,
+    Share, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::{Wanted, rfc3339};
@@ -347,8 +347,47 @@ struct ActivateBody {
     stages: Option<Vec<u8>>,
     hold: Option<Hold>,
     operator: Option<String>,
+    reason: Option<String>,
     #[serde(default)]
     force: bool,
+}
+
+/// Waits until the worker has asked Prometheus about this version; what it found is in the prompt's record then.
+async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> Result<(Snapshot, Timestamp)> {
+    let engine = &context.engine;
+    let asked = engine.handle(prompt, &Event::AskGates { version: version.clone() }).await?;
+    if let Answer::Refused(refusal) = asked.answer {
+        return Err(refusal.into());
+    }
+    let patience = tokio::time::Instant::now() + CONFIRMED_WITHIN;
+    loop {
+        let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+        let there = !loaded.snapshot.state.to_measure().any(|record| record.version == *version);
+        if there || tokio::time::Instant::now() >= patience {
+            return Ok((loaded.snapshot, loaded.now));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Each promotion gate of one version, with its figures.
+pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let version = version("version", query.0.get("version").map_or("", String::as_str))?;
+    let (snapshot, now) = measured(context, &prompt, &version).await?;
+    let policy = &context.engine.policy;
+    let all = decision::gates::gates(policy, &snapshot.state, &version, now);
+    let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
+    let answer = json!({
+        "prompt": prompt.as_str(),
+        "version": version.as_str(),
+        "replaces": snapshot.state.replaced_by(&version).map(VersionName::as_str),
+        "may_have_all_traffic": closed.is_none(),
+        "gates": all.iter().map(|gate| json!({
+            "gate": gate.name, "on": gate.on, "passed": gate.passed, "figures": gate.text,
+        })).collect::<Vec<_>>(),
+    });
+    Ok(json(StatusCode::OK, &answer))
 }
 
 pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
@@ -365,12 +404,18 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
         None | Some(100) => Share::All,
         Some(percent) => Share::Percent(percent),
     };
-    let event = Event::Activate {
-        version: version("version", &request.version)?,
+    let version = version("version", &request.version)?;
+    let engine = &context.engine;
+    if engine.policy.gates.ab_test && share == Share::All && !request.force {
+        measured(context, &prompt, &version).await?;
+    }
+    let event = Event::Activate(Activation {
+        version,
         share,
         operator: line("operator", request.operator, "api")?,
         force: request.force,
-    };
+        reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
+    });
     let handled = context.engine.handle(&prompt, &event).await?;
     changed(&prompt, handled)
 }

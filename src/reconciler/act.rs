@@ -78,15 +78,26 @@ impl Actor {
         let load = || engine.store.load(&prompt, engine.policy.budget_window, Wanted::default());
         let loaded = load().await?;
         let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
+        let state = &loaded.snapshot.state;
+        let due = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now));
+        let mut asked: Vec<_> = state.to_measure().map(|record| record.version.clone()).collect();
+        // the gate in front of the last stage
+        let last = due.as_ref().filter(|split| split.next_percent().is_none_or(|percent| percent == 100));
+        let wanted = last.filter(|_| engine.policy.gates.ab_test).map(|split| split.arriving.clone());
+        asked.extend(wanted.filter(|version| !asked.contains(version)));
         let mut rev = None;
-        if let Some(split) = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now)) {
-            let event = Event::Promotion(Promotion { since: split.since, objection: None });
+        for version in asked {
+            let evidence = self.prover.measure(&prompt, state, &version, loaded.now).await;
+            rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
+        }
+        if let Some(split) = due {
+            let event = Event::Promotion(Promotion { since: split.since });
             rev = engine.handle(&prompt, &event).await?.rev;
         }
         let loaded = load().await?;
         let tidied = self.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;
-        let canary = running(&loaded).and_then(|split| split.wake());
-        let next = [canary, tidied.next].into_iter().flatten().min();
+        let own = loaded.snapshot.state.next_wake();
+        let next = [own, tidied.next].into_iter().flatten().min();
         Ok((Some(prompt), End::Done { rev: tidied.rev.or(rev), next }))
     }
 

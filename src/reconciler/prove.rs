@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{OptionFuture, join, join3, join4};
+use futures_util::future::{OptionFuture, join, join_all, join3, join4};
 
 use super::sample;
+use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{
-    Checked, Confirmed, Event, FlipMode, Incident, Phase, PromptName, Stepped, Timestamp, VersionName,
+    Checked, Confirmed, Event, Evidence, FlipMode, Incident, Phase, PromptName, PromptState, Stepped, Timestamp,
+    VersionName,
 };
 use crate::engine::{Engine, EngineError};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
@@ -163,6 +165,39 @@ impl Prover {
         Some((finding, blame))
     }
 
+    /// What `version` did better than the one that it would replace, since it first had traffic.
+    pub async fn measure(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+    ) -> Evidence {
+        let (passed, text) = match self.compare(prompt, state, version, now).await {
+            Ok(verdict) => verdict,
+            Err(why) => (false, why),
+        };
+        Evidence { at: now, passed, text }
+    }
+
+    async fn compare(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        version: &VersionName,
+        now: Timestamp,
+    ) -> Result<(bool, String), String> {
+        let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
+        let other = state.replaced_by(version).ok_or("there is no other version to compare it with")?;
+        let began = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
+        let queries = question::compared(&self.labels, prompt, [version, other], now.since(began).min(LONGEST));
+        let answers = join_all(queries.iter().map(|query| prometheus.instant(query))).await;
+        let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+        let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
+        let group = |version| question::read_group(&self.labels, &answers, prompt, version);
+        Ok(ab_test::verdict(&group(version), &group(other)))
+    }
+
     /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
     async fn may_go_on(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, &incident.gradual) else { return Ok(None) };
@@ -252,6 +287,8 @@ impl Prover {
     }
 }
 
+/// A comparison looks back no further.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.

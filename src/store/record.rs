@@ -18,7 +18,7 @@ use crate::decision::state::{
     ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
-use crate::decision::{Action, PromptName, Severity, Timestamp, VersionName};
+use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 /// The record schema that this receiver writes. It reads this one and older ones.
 pub const SCHEMA: u32 = 1;
@@ -183,6 +183,9 @@ const KNOWN: &[&str] = &[
     "tie_to_arriving",
     "end",
     "promoted",
+    "evidence",
+    "evidence_asked",
+    "passed",
     "still",
     "archived",
     "restored_at",
@@ -308,6 +311,7 @@ containers! {
     split: Split, SplitRecord;
     canary: Canary, CanaryRecord;
     canary_end: CanaryEnd, CanaryEndRecord;
+    evidence: Evidence, EvidenceRecord;
 }
 
 /// Milliseconds since the Unix epoch.
@@ -411,6 +415,10 @@ struct Version {
     staged_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     has_content: bool,
+    #[serde(with = "evidence::option", default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    evidence_asked: Option<Timestamp>,
     #[serde(with = "archived::option", default, skip_serializing_if = "Option::is_none")]
     archived: Option<Archived>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
@@ -430,6 +438,16 @@ struct ArchivedRecord {
     fault: Option<String>,
     #[serde(default, skip_serializing_if = "is_false")]
     lost: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Evidence")]
+struct EvidenceRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_false")]
+    passed: bool,
+    text: String,
 }
 
 #[derive(Serialize, Deserialize)]

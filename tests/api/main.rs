@@ -9,6 +9,7 @@ mod metrics;
 mod outside;
 mod postmortem;
 mod prompts;
+mod retention;
 mod rollback;
 mod shutdown;
 mod splits;

@@ -88,6 +88,21 @@ fn import_asks_page_by_page_and_sums_up() {
 }
 
 #[test]
+fn restore_says_whether_the_text_is_back() {
+    let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/restore";
+    for (status, more, says) in [
+        (200, json!({"restored": true}), "is back from the archive"),
+        (200, json!({"restored": true, "unchanged": true}), "was not archived"),
+        (202, json!({"restored": false}), "is not back yet: the archive does not answer, it is tried again"),
+    ] {
+        let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let stub = Stub::start(&[(path, status, answer)]);
+        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the text of a/b v1+2 {says}\n"));
+    }
+}
+
+#[test]
 fn pause_and_resume_one_or_all() {
     let stub = Stub::start(&[
         ("POST /api/pause", 200, json!({"paused": true, "prompt": null, "changed": true})),

@@ -64,6 +64,30 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_canary_is_taken_back_before_most_users_meet_it() -> Result<()> {
+    let stack = Stack::start(Plan::default()).await?;
+    stack.serve_good(PROMPT).await?;
+    stack.server.misbehave(PROMPT, BAD, 0.3);
+    let path = format!("/api/prompts/{PROMPT}");
+    stack.post(&format!("{path}/versions"), json!({ "version": BAD })).await?;
+    let canary = json!({ "version": BAD, "canary": true, "stages": [30, 100], "hold": "1h" });
+    let answer = stack.post(&format!("{path}/activate"), canary).await?;
+    ensure!(answer["percent"] == 30, "{answer}");
+    let end = stack
+        .until("the canary is over", 40, async || {
+            let end = stack.get(&path).await.ok()?["canary"]["end"].clone();
+            end.is_object().then_some(end)
+        })
+        .await?;
+    ensure!(end["promoted"] == false, "{end}");
+    stack.traffic_is_back(PROMPT).await?;
+    stack.rolled_back_once(PROMPT).await?;
+    let (good, bad) = (stack.server.served(PROMPT, GOOD), stack.server.served(PROMPT, BAD));
+    ensure!(bad.answers() > 0 && good.answers() > bad.answers() && good.failed == 0, "{good:?} {bad:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<()> {
     // The second one trips the row for new versions only, which needs the receiver's own metrics.
     let (prompt, new) = (PROMPT, "team/new.release");

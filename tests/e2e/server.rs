@@ -1,8 +1,8 @@
-//! A prompt server and its users in one: asks Redis for the active version, counts requests, exports metrics.
+//! A prompt server and its users in one: asks Redis for the version to serve, counts requests, exports metrics.
 
 use anyhow::{Context, Result};
+use prompt_rollback::reader::Split;
 use prompt_rollback_testkit::shipped::Source;
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -72,14 +72,18 @@ impl PromptServer {
 async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world: Arc<Mutex<World>>) -> Result<()> {
     let mut due = interval(PAUSE);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut version: Option<String> = None;
-    loop {
+    let mut both = redis::pipe();
+    both.atomic().get(format!("{{prompts}}:active:{prompt}")).hgetall(format!("{{prompts}}:routing:{prompt}"));
+    let mut split: Option<Split> = None;
+    for user in 0_u32.. {
         due.tick().await;
         // A slow Redis is no reason to stop: the last known version is served.
-        if let Ok(active) = redis.get(format!("{{prompts}}:active:{prompt}")).await {
-            version = active;
+        type Both = (Option<String>, Vec<(String, String)>);
+        if let Ok((active, routing)) = both.query_async::<Both>(&mut redis).await {
+            split = active.map(|active| Split::new(&active, &routing));
         }
-        let Some(version) = version.clone() else { continue };
+        let Some(split) = &split else { continue };
+        let version = split.version(&user.to_string()).to_string();
         let mut world = lock(&world);
         let key = (prompt.clone(), version);
         let ratio = world.error_ratios.get(&key).copied().unwrap_or_default();
@@ -90,6 +94,7 @@ async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world
             served.ok += 1;
         }
     }
+    Ok(())
 }
 
 async fn answer_scrapes(listener: TcpListener, world: Arc<Mutex<World>>, source: Source) -> Result<()> {

@@ -3,6 +3,7 @@
 
 mod liar;
 mod servers;
+mod splits;
 
 use std::sync::Arc;
 use std::time::Duration;

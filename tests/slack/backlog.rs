@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::alertmanager::payload;
 use prompt_rollback::decision::event::Register;
-use prompt_rollback::decision::{Event, PromptName, Share, VersionName};
+use prompt_rollback::decision::{Activation, Event, PromptName, Share, VersionName};
 use prompt_rollback::engine::Engine;
 use prompt_rollback::reconciler::slack::{Announcer, PACE};
 use prompt_rollback::slack::client;
@@ -58,9 +58,9 @@ impl Office {
             let register =
                 Register { version: version.clone(), content: None, contact: None, staged_at: None, known_good };
             office.happens("p", &Event::Register(register)).await?;
-            office
-                .happens("p", &Event::Activate { version, share: Share::All, operator: "ci".to_owned(), force: false })
-                .await?;
+            let (share, operator) = (Share::All, "ci".to_owned());
+            let activation = Activation { version, share, operator, force: false, reason: None };
+            office.happens("p", &Event::Activate(activation)).await?;
         }
         Ok(office)
     }

@@ -17,4 +17,5 @@ mod outage;
 mod pages;
 mod refused;
 mod sockets;
+mod splits;
 mod time;

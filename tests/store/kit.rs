@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use prompt_rollback::decision::event::{Alert, AlertStatus, Register};
 use prompt_rollback::decision::{
-    Action, Commit, Event, IncidentId, Policy, PromptName, Severity, Share, Timestamp, Trigger, VersionName, decide,
+    Action, Activation, Commit, Event, IncidentId, Policy, PromptName, Severity, Share, Timestamp, Trigger,
+    VersionName, decide,
 };
 use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError, Wanted};
 use ulid::Ulid;
@@ -117,7 +118,13 @@ pub fn register(name: &str, known_good: bool, content: Option<&str>) -> Event {
 }
 
 pub fn activate(name: &str) -> Event {
-    Event::Activate { version: version(name), share: Share::All, operator: "mia".to_owned(), force: false }
+    Event::Activate(Activation {
+        version: version(name),
+        share: Share::All,
+        operator: "mia".to_owned(),
+        force: false,
+        reason: None,
+    })
 }
 
 /// One alert on `name`, version `v2`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::event::AlertStatus;
-use prompt_rollback::decision::{Action, Event, IncidentId, Policy, Severity};
+use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Policy, Severity};
 use prompt_rollback::store::INCIDENT_RETENTION;
 use serde_json::Value;
 
@@ -166,7 +166,7 @@ async fn the_series_of_the_metrics_follow_what_is_served() -> Result<()> {
 
 fn activate_forced(version: &str) -> Event {
     match activate(version) {
-        Event::Activate { version, share, operator, .. } => Event::Activate { version, share, operator, force: true },
+        Event::Activate(request) => Event::Activate(Activation { force: true, ..request }),
         other => other,
     }
 }

@@ -8,7 +8,7 @@ pub use incident::{incident, incidents};
 
 use crate::cli::table::{Cell, clean, table, time};
 use crate::cli::views::{
-    Decided, Flipped, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Restored, Split, Version,
+    Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Restored, Split, Version,
 };
 use incident::incident_table;
 
@@ -211,6 +211,24 @@ pub fn split(s: &Split) -> String {
 /// What a split that begins looks like in one line.
 fn shared(prompt: &str, from: Option<&str>, to: Option<&str>, percent: u8) -> String {
     format!("{}: {} has {percent} % of the traffic, {} the rest\n", clean(prompt), version(to), version(from))
+}
+
+pub fn gates(g: &Gates, color: bool) -> String {
+    let mut out = format!("{} {}\n", clean(&g.prompt), clean(&g.version));
+    if let Some(replaces) = &g.replaces {
+        out.push_str(&line("instead of", replaces));
+    }
+    let row = |gate: &Gate| {
+        let verdict = match (gate.on, gate.passed) {
+            (_, true) => Cell::new("open"),
+            (true, false) => Cell::warning("closed"),
+            (false, false) => Cell::new("closed, but off"),
+        };
+        [Cell::new(&gate.gate), verdict, Cell::new(&gate.figures)]
+    };
+    let rows: Vec<_> = g.gates.iter().map(row).collect();
+    out.push_str(&table(["GATE", "STATE", "FIGURES"], &rows, color));
+    out
 }
 
 pub fn activated(f: &Flipped) -> String {

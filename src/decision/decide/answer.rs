@@ -113,6 +113,8 @@ pub enum RefusalCode {
     Archived,
     /// There is no text.
     NoText,
+    /// A promotion gate refuses.
+    GateClosed,
 }
 
 impl RefusalCode {
@@ -132,6 +134,7 @@ impl RefusalCode {
             RefusalCode::SplitUnderWay => "split_under_way",
             RefusalCode::Archived => "archived",
             RefusalCode::NoText => "no_text",
+            RefusalCode::GateClosed => "gate_closed",
         }
     }
 

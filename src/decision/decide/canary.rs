@@ -1,32 +1,34 @@
 //! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
 
-use super::super::event::{Promotion, Share};
+use super::super::event::{Activation, Promotion, Share};
+use super::super::gates::closed;
 use super::super::incident::{FlipMode, Guard, Held, IncidentId};
 use super::super::names::VersionName;
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
 use super::super::state::ActivatedBy;
 use super::super::trigger::{Severity, Trigger};
-use super::person::Activation;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, gradual};
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
 /// Gives the version a share of the traffic.
-pub(super) fn start(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<Answer> {
+pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answer> {
     let now = draft.now;
-    let version = request.version;
+    let version = &request.version;
     let running = draft.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
-    let plan = match (request.share, &running) {
-        (Share::Percent(0), Some(canary)) => return Ok(stop(draft, canary, request.operator)),
+    let plan = match (&request.share, &running) {
+        (Share::Percent(0), Some(canary)) => return Ok(stop(draft, canary, &request.operator)),
         (Share::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
         (Share::Canary(plan), _) => plan.clone(),
         (Share::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
     };
+    let overridden = measure::must_be_open(draft, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else waits for the end of what is under way
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
             gradual::must_be_free(draft)?;
+            gradual::must_not_begin(draft)?;
             let Some(base) = draft.serving().cloned() else {
                 let message = format!("nothing is served yet that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));
@@ -45,8 +47,8 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<A
         since: now,
         next: None,
         check: None,
-        operator: request.operator.to_owned(),
-        reason: "canary".to_owned(),
+        operator: request.operator.clone(),
+        reason: overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned()),
         paused: None,
         last: None,
         tie_to_arriving: false,
@@ -78,13 +80,18 @@ fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
 /// The stage is over.
 pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     let now = draft.now;
+    let last = |split: &Split| split.next_percent().is_none_or(|percent| percent == 100);
+    let gate = draft.state.running_canary().filter(|canary| last(&canary.split)).and_then(|canary| {
+        closed(draft.policy, &draft.state, &canary.split.arriving, true, now)
+            .map(|gate| format!("gate {}: {}", gate.name, gate.text))
+    });
     let Some(canary) = draft.state.canary.as_mut().filter(|canary| canary.end.is_none()) else { return Answer::Noted };
     let split = &mut canary.split;
     if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
         return Answer::Noted;
     }
-    if let Some(objection) = &promotion.objection {
-        split.paused = Some(objection.clone());
+    if let Some(gate) = gate {
+        split.paused = Some(gate);
         split.next = Some(now.plus(Split::CHECK_EVERY));
         return Answer::Noted;
     }

@@ -9,6 +9,7 @@ mod commit;
 mod confirm;
 mod gradual;
 mod listed;
+mod measure;
 mod person;
 pub mod retention;
 mod shares;
@@ -83,9 +84,9 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut draft, alerts)),
         Event::Rollback(request) => draft.refused_or(person::rollback, request),
         Event::Register(request) => draft.refused_or(person::register, request),
-        Event::Activate { version, share, operator, force } => {
-            draft.refused_or(person::activate, &person::Activation { version, share, operator, force: *force })
-        }
+        Event::Activate(request) => draft.refused_or(person::activate, request),
+        Event::AskGates { version } => draft.refused_or(measure::asked, version),
+        Event::Measured { version, evidence } => measure::measured(&mut draft, version, evidence),
         Event::Decide(click) => draft.refused_or(person::choose, click),
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
@@ -428,9 +429,8 @@ impl<'a> Draft<'a> {
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
             .collect();
-        let rollout = |state: &PromptState| state.running_canary().and_then(|canary| canary.split.wake());
         let canary = Rollout {
-            wake: rollout(&self.state).filter(|at| rollout(&self.snapshot.state) != Some(*at)),
+            wake: self.state.next_wake().filter(|at| self.snapshot.state.next_wake() != Some(*at)),
             changed: self.state.canary != self.snapshot.state.canary,
         };
         let chores = |state: &PromptState| retention::next(state, self.policy, self.now);

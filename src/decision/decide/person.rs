@@ -1,6 +1,6 @@
 //! What people ask for, through API, CLI and buttons.
 
-use super::super::event::{Choice, Decide, Register, Rollback, Share};
+use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
@@ -9,14 +9,7 @@ use super::super::state::{ActivatedBy, KnownGood, Suppressed, VersionRecord};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual};
-
-pub(super) struct Activation<'a> {
-    pub version: &'a VersionName,
-    pub share: &'a Share,
-    pub operator: &'a str,
-    pub force: bool,
-}
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -161,9 +154,9 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
     id
 }
 
-pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Result<Answer> {
+pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<Answer> {
     must_be_known(draft)?;
-    let version = request.version;
+    let version = &request.version;
     let Some(record) = draft.state.version(version) else {
         return Err(unknown_version(draft, version));
     };
@@ -175,7 +168,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
         draft.must_have_text(version, request.force)?;
     }
     let from = draft.served_text();
-    if *request.share != Share::All {
+    if request.share != Share::All {
         if let Some(record) = draft.state.version_mut(version) {
             record.quarantine = None;
         }
@@ -187,7 +180,9 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation<'_>) -> Resul
     };
     let unchanged = draft.serving() == Some(version) && draft.state.split().is_none();
     if !unchanged {
-        put_in_service(draft, version, from.clone(), "activated", request.operator, None);
+        let overridden = measure::must_be_open(draft, version, true, request.force, request.reason.as_deref())?;
+        let why = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "activated".to_owned());
+        put_in_service(draft, version, from.clone(), &why, &request.operator, None);
     }
     if let Some(record) = draft.state.version_mut(version) {
         record.quarantine = None;

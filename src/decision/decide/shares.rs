@@ -68,6 +68,7 @@ impl Draft<'_> {
             if incident.phase == Phase::RollingBack && kept == Some(&split.leaving) {
                 incident.phase = Phase::AwaitingDecision;
                 incident.ask += 1;
+                incident.escalations = 0;
                 incident.deadline = Some(now.plus(incident.time_limit));
                 let text = format!("the gradual rollback is over: {} has all traffic again", split.leaving);
                 incident.note(now, NoteKind::Asked, text);

@@ -6,7 +6,7 @@ use slack_morphism::prelude::{
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Incident, IncidentId, Phase, PromptName, VersionName};
+use crate::decision::{Action, Incident, IncidentId, Phase, PromptName, VersionName};
 
 /// Action ids.
 pub mod action {
@@ -69,9 +69,14 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     let mut elements = Vec::new();
     if (undecided && incident.phase != Phase::Confirming) || incident.phase == Phase::Escalated {
         let (way, others) = ways(incident);
-        elements.extend(way.map(|to| approve(incident, to)));
-        if undecided {
-            elements.extend(way.map(|to| approve_gradual(incident, to)));
+        // what is not urgent goes step by step, if people follow the first button
+        let gently = incident.action == Action::Observe;
+        let at_once = way.map(|to| approve(incident, to, !gently));
+        let step_by_step = way.filter(|_| undecided).map(|to| approve_gradual(incident, to, gently));
+        if gently {
+            elements.extend(step_by_step.into_iter().chain(at_once));
+        } else {
+            elements.extend(at_once.into_iter().chain(step_by_step));
         }
         if undecided && incident.phase != Phase::Investigating {
             elements.push(button(incident, action::INVESTIGATE, "Investigate", None, None).into());
@@ -112,17 +117,20 @@ fn ways(incident: &Incident) -> (Option<&VersionName>, Vec<&VersionName>) {
     (way, others)
 }
 
-fn approve(incident: &Incident, to: &VersionName) -> SlackActionBlockElement {
-    button(incident, action::APPROVE, "Approve rollback", Some(subject(incident)), Some(to))
-        .with_style(SlackBlockButtonStyle::Primary)
-        .with_confirm(confirm("Roll back", &incident.prompt, &format!("From {} back to {to}.", subject(incident))))
-        .into()
+fn approve(incident: &Incident, to: &VersionName, recommended: bool) -> SlackActionBlockElement {
+    let text = format!("From {} back to {to}.", subject(incident));
+    let button = button(incident, action::APPROVE, "Approve rollback", Some(subject(incident)), Some(to));
+    styled(button.with_confirm(confirm("Roll back", &incident.prompt, &text)), recommended)
 }
 
-fn approve_gradual(incident: &Incident, to: &VersionName) -> SlackActionBlockElement {
+fn styled(button: SlackBlockButtonElement, recommended: bool) -> SlackActionBlockElement {
+    if recommended { button.with_style(SlackBlockButtonStyle::Primary).into() } else { button.into() }
+}
+
+fn approve_gradual(incident: &Incident, to: &VersionName, recommended: bool) -> SlackActionBlockElement {
     let text = format!("From {} back to {to}, step by step.", subject(incident));
     let button = button(incident, action::APPROVE_GRADUAL, "Approve gradually", None, Some(to));
-    button.with_confirm(confirm("Roll back", &incident.prompt, &text)).into()
+    styled(button.with_confirm(confirm("Roll back", &incident.prompt, &text)), recommended)
 }
 
 fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlockElement> {

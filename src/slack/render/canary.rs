@@ -3,7 +3,7 @@
 use slack_morphism::prelude::SlackBlock;
 
 use super::text::{Markup, escape, fit};
-use super::{Message, aside, header, others};
+use super::{Message, aside, header, others, stages};
 use crate::decision::{Canary, PromptName};
 
 pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
@@ -13,21 +13,11 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         Some(end) if end.promoted => ("✅", "Canary finished"),
         Some(_) => ("↩", "Canary over"),
     };
-    let stages: Vec<_> = split
-        .plan
-        .stages
-        .iter()
-        .enumerate()
-        .map(|(at, percent)| {
-            let mark = match at.cmp(&(split.stage as usize)) {
-                std::cmp::Ordering::Less => "✓ ",
-                std::cmp::Ordering::Equal if canary.end.is_none() => "▶ ",
-                _ => "",
-            };
-            format!("{mark}{percent} %")
-        })
-        .collect();
-    let mut line = format!("On {} instead of {}: {}", split.arriving, split.leaving, stages.join(" → "));
+    let mut stages = stages(split, |percent| percent);
+    if canary.end.is_some() {
+        stages = stages.replace("▶ ", "");
+    }
+    let mut line = format!("On {} instead of {}: {stages}", split.arriving, split.leaving);
     if let Some(end) = &canary.end {
         line.push_str(&format!(". {}", end.text));
     } else if let Some(why) = &split.paused {

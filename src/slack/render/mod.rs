@@ -12,6 +12,8 @@ mod root;
 mod tests;
 mod text;
 
+use std::cmp::Ordering;
+
 use slack_morphism::prelude::{
     SlackBlock, SlackBlockText, SlackContextBlock, SlackContextBlockElement, SlackHeaderBlock, SlackSectionBlock,
 };
@@ -22,7 +24,7 @@ pub use reply::{LogLine, call, calls_channel, reply};
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
-use crate::decision::{Incident, Phase, Timestamp};
+use crate::decision::{Incident, Phase, Split, Timestamp};
 use text::{Address, Markup, code_span, escape, fit, literal};
 
 /// Slack's advice for a message's text; from 40,000 on it refuses.
@@ -141,6 +143,19 @@ fn links(incident: &Incident) -> Vec<Markup> {
 /// When the trouble began, as far as alerts tell; never after `by`.
 fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
     incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0 && *at <= by).min()
+}
+
+/// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split, as `shown` tells the percent on the version that traffic moves to.
+fn stages(split: &Split, shown: fn(u8) -> u8) -> String {
+    let stage = |(at, percent): (usize, &u8)| {
+        let mark = match at.cmp(&(split.stage as usize)) {
+            Ordering::Less => "✓ ",
+            Ordering::Equal => "▶ ",
+            Ordering::Greater => "",
+        };
+        format!("{mark}{} %", shown(*percent))
+    };
+    split.plan.stages.iter().enumerate().map(stage).collect::<Vec<_>>().join(" → ")
 }
 
 /// Someone must decide or act now.

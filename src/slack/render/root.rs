@@ -4,7 +4,7 @@ use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
 use super::button::buttons;
 use super::text::{Address, Markup, escape, fit, took};
-use super::{Message, View, aside, began, header, links, others, ours, ranked, waits};
+use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
 use crate::decision::incident::{AlertRecord, NoteKind};
 use crate::decision::{Flip, FlipMode, Incident, Phase, Severity};
 
@@ -109,14 +109,7 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
 /// How far a gradual rollback is, as one line that is edited.
 fn progress(incident: &Incident) -> Option<String> {
     let split = incident.gradual.as_ref()?;
-    let left = |percent: u8| format!("{} %", 100 - percent);
-    let stages = split.plan.stages.iter().enumerate().map(|(at, percent)| match at.cmp(&(split.stage as usize)) {
-        std::cmp::Ordering::Less => format!("✓ {}", left(*percent)),
-        std::cmp::Ordering::Equal => format!("▶ {}", left(*percent)),
-        std::cmp::Ordering::Greater => left(*percent),
-    });
-    let stages: Vec<_> = stages.collect();
-    let mut text = format!("Left on {}: {}", split.leaving, stages.join(" → "));
+    let mut text = format!("Left on {}: {}", split.leaving, stages(split, |percent| 100 - percent));
     match (&split.paused, &split.last) {
         (Some(why), _) => text.push_str(&format!(". Paused: {why}")),
         (None, Some(check)) => text.push_str(&format!(". {}: {}", split.arriving, check.finding.text)),

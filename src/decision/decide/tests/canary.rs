@@ -173,19 +173,6 @@ fn a_rollback_that_names_nothing_takes_the_new_version_back() {
 }
 
 #[test]
-fn an_objection_holds_the_stage_until_it_is_gone() {
-    let mut world = begun();
-    world.objection = Some("the A/B test is not significant".to_owned());
-    world.pass(minutes(30));
-    assert_eq!(percent(&world), Some(1));
-    assert!(world.state.split().is_some_and(|split| split.paused.is_some()));
-    world.objection = None;
-    world.pass(minutes(1));
-    assert_eq!(percent(&world), Some(5));
-    assert!(world.state.split().is_some_and(|split| split.paused.is_none()));
-}
-
-#[test]
 fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.set_active("v2");

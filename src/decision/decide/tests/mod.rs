@@ -6,6 +6,7 @@ mod calls;
 mod canary;
 mod confirm;
 mod folded;
+mod gates;
 mod gradual;
 mod guards;
 mod invariants;
@@ -23,8 +24,8 @@ mod world;
 use std::time::Duration;
 
 use super::super::event::{
-    Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register, Rollback, Share,
-    Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
+    Rollback, Share, Stepped,
 };
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};

@@ -122,7 +122,7 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Days(n) => {
-            world.pass(hours(24 * n));
+            world.now = world.now.plus(hours(24 * n)); // no receiver ran: what came due is done late
             return None;
         }
         Step::Tidy => {
@@ -200,9 +200,13 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             let content = Some(format!("text of {}", VERSIONS[*version]));
             Event::Register(Register { known_good: *known_good, content, ..world::registration(VERSIONS[*version]) })
         }
-        Step::Activate { version, share, force } => {
-            Event::Activate { version: named(version), share: share.clone(), operator, force: *force }
-        }
+        Step::Activate { version, share, force } => Event::Activate(Activation {
+            version: named(version),
+            share: share.clone(),
+            operator,
+            force: *force,
+            reason: None,
+        }),
         Step::Choose { latest, choice, target, force } => {
             let mut ids = world.incidents.keys();
             let incident = if *latest { ids.next_back() } else { ids.next() }?.clone();

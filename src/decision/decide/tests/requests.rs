@@ -89,7 +89,13 @@ fn an_unknown_prompt_is_not_found_and_not_created() {
     let requests = [
         Event::Rollback(to("v1")),
         Event::Rollback(rollback()),
-        Event::Activate { version: v("v1"), share: Share::All, operator: "dana".to_owned(), force: true },
+        Event::Activate(Activation {
+            version: v("v1"),
+            share: Share::All,
+            operator: "dana".to_owned(),
+            force: true,
+            reason: None,
+        }),
     ];
     for event in requests {
         let decision = world.happens(&event);

@@ -234,6 +234,17 @@ fn a_gradual_rollback_begins_with_the_text() {
 }
 
 #[test]
+fn no_canary_begins_while_a_gradual_rollback_waits_to() {
+    let mut world = archived();
+    let gradual = Some(world.policy.gradual.clone());
+    world.roll_back(Rollback { gradual, ..to("v1", false) });
+    world.register_text("v7");
+    assert_eq!(refusal(&world.share("v7", Share::Percent(5), false)), RefusalCode::SplitUnderWay);
+    world.pass(seconds(0));
+    assert_eq!(world.state.split().map(|split| split.arriving.clone()), Some(v("v1")));
+}
+
+#[test]
 fn what_nothing_could_wait_for_is_refused() {
     let mut world = archived();
     assert_eq!(refusal(&world.activate("v1", false)), RefusalCode::Archived);

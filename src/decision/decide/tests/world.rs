@@ -27,8 +27,6 @@ pub(super) struct World {
     pub blame: Option<String>,
     pub baseline: Option<String>,
     pub traffic: Option<Traffic>,
-    /// Why a canary may not go on.
-    pub objection: Option<String>,
     canary_wake: Option<Timestamp>,
     ids: u64,
 }
@@ -54,7 +52,6 @@ impl World {
             blame: None,
             baseline: None,
             traffic: None,
-            objection: None,
             canary_wake: None,
             ids: 0,
         }
@@ -73,7 +70,7 @@ impl World {
     pub fn snapshot(&self, event: &Event) -> Snapshot {
         let many = match event {
             Event::Alerts(alerts) => alerts.len(),
-            Event::Rollback(_) | Event::Activate { .. } => 1,
+            Event::Rollback(_) | Event::Activate(_) => 1,
             _ => 0,
         };
         let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
@@ -154,9 +151,9 @@ impl World {
             self.now = self.now.max(at);
             self.canary_wake = None;
             if let Some(since) = self.state.running_canary().map(|canary| canary.split.since) {
-                self.happens(&Event::Promotion(Promotion { since, objection: self.objection.clone() }));
+                self.happens(&Event::Promotion(Promotion { since }));
             }
-            let next = self.state.running_canary().and_then(|canary| canary.split.wake());
+            let next = self.state.next_wake();
             assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
             self.canary_wake = next;
         }
@@ -295,7 +292,11 @@ impl World {
     }
 
     pub fn share(&mut self, version: &str, share: Share, force: bool) -> Answer {
-        self.happens(&Event::Activate { version: v(version), share, operator: "dana".to_owned(), force }).answer
+        self.activation(Activation { version: v(version), share, operator: "dana".to_owned(), force, reason: None })
+    }
+
+    pub fn activation(&mut self, activation: Activation) -> Answer {
+        self.happens(&Event::Activate(activation)).answer
     }
 
     pub fn roll_back(&mut self, request: Rollback) -> Answer {

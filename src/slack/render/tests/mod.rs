@@ -333,6 +333,17 @@ fn buttons_go_once_decided_and_undo_stays_for_what_was_done() {
 }
 
 #[test]
+fn what_is_not_urgent_goes_step_by_step_first() {
+    let first = |action: Action| {
+        let blocks = serde_json::to_value(root(&view(&Incident { action, ..waiting() })).blocks).unwrap();
+        let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").cloned().unwrap();
+        (actions["elements"][0]["action_id"].clone(), actions["elements"][0]["style"].clone())
+    };
+    assert_eq!(first(Action::Observe), ("approve_gradual".into(), "primary".into()));
+    assert_eq!(first(Action::Page), ("approve".into(), "primary".into()));
+}
+
+#[test]
 fn after_a_rollback_that_failed_the_way_leads_from_what_serves_to_another_version() {
     let (_, incident) = states().into_iter().find(|(state, _)| *state == "escalated").unwrap();
     let blocks = serde_json::to_value(root(&view(&incident)).blocks).unwrap();

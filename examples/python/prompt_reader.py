@@ -1,0 +1,205 @@
+"""Which version of a prompt to serve, as prompt-rollback says: pushed by Redis, at hand without asking.
+
+One file to copy; it needs redis-py 4.3 or newer.
+
+    reader = Reader("redis://127.0.0.1:6379", ["customer-support"])
+    version = reader.active_version("customer-support", key="user-4711")    # no network; from any thread
+
+A thread of the reader's own listens to the channel of changes, reads again what has changed, and everything every two
+seconds, because a plain SET announces nothing. While Redis is away, or holds what is no version, the last known version
+stays, `age()` grows and `error()` says why, as does a warning in the log. Threads do not survive a fork: make the reader in the worker process.
+"""
+
+import json
+import logging
+import random
+import re
+import threading
+import time
+from zlib import crc32
+
+import redis
+
+LOG = logging.getLogger(__name__)
+PATIENCE = 1.0  # longest wait for Redis, in seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # between attempts to connect
+READ_AT_ONCE = 100  # Redis does nothing else meanwhile
+
+# Names of versions may become file names and metric labels, so nothing else is ever handed out.
+VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
+PERCENT = re.compile(rb"[0-9]{1,3}")
+
+
+class Split:
+    """The versions that are served now, and which requests each of them gets. Never changed once made."""
+
+    def __init__(self, active, routing=None):
+        """`active` and the fields of `routing`, as bytes. A routing that does not hold `active` does not count;
+        `problem` says what is wrong with one that is none."""
+        self.problem = None
+        self._shares = [(active.decode(), 100)]
+        if not routing or active not in routing:
+            return
+        if not all(VERSION.fullmatch(field) for field in routing):
+            self.problem = "a field that is no version"
+        elif not all(PERCENT.fullmatch(value) for value in routing.values()):
+            self.problem = "a percentage that is no number from 0 to 100"
+        elif sum(map(int, routing.values())) != 100:
+            self.problem = "percentages that do not sum to 100"
+        else:
+            end, self._shares = 0, []
+            for version, percent in sorted((field, int(value)) for field, value in routing.items()):
+                end += percent
+                if percent:
+                    self._shares.append((version.decode(), end))
+
+    def version(self, key):
+        """The version for a request's or user's key; the same one while shares stay as they are."""
+        if len(self._shares) == 1:
+            return self._shares[0][0]
+        bucket = crc32(key.encode()) % 100
+        return next(version for version, end in self._shares if bucket < end)
+
+    def versions(self):
+        """All versions that some requests get."""
+        return [version for version, _ in self._shares]
+
+
+class _Known:
+    """What is known of one prompt. Replaced as a whole, so that readers need no lock."""
+
+    def __init__(self, split=None, asked=None, problem=None):
+        self.split, self.asked, self.problem = split, asked, problem
+
+
+class Reader:
+    """Follows some prompts until `close()`. May be used by any number of threads."""
+
+    def __init__(self, url, prompts, namespace="{prompts}", refresh=2.0, on_change=None, **options):
+        """`on_change(prompt, versions)` is called before new versions are served, on the reader's thread; `options`
+        go to redis.Redis.from_url, such as ssl_ca_certs. Redis may be away; that is no error."""
+        timeouts = {"socket_timeout": PATIENCE}
+        if not url.startswith("unix:"):  # redis-py 4 refuses it there
+            timeouts["socket_connect_timeout"] = PATIENCE
+        self._redis = redis.Redis.from_url(url, **{**timeouts, **options, "decode_responses": False})
+        self._namespace, self._refresh, self._on_change = namespace, refresh, on_change
+        self._known = {prompt: _Known() for prompt in prompts}
+        self._closed, self._ready = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prompt-reader", daemon=True)
+        self._thread.start()
+
+    def active_version(self, prompt, key):
+        """The version to serve to the request or user `key`, the last known one while Redis is away; None only if
+        there has never been one. The same key changes its version at most once while a split moves."""
+        split = self._known[prompt].split
+        return split and split.version(key)
+
+    def versions(self, prompt):
+        """All versions that are served now: one, or those of a split."""
+        split = self._known[prompt].split
+        return split.versions() if split else []
+
+    def age(self, prompt):
+        """Seconds since Redis was asked and confirmed the version; None if it never was. Below three while all is
+        well."""
+        asked = self._known[prompt].asked
+        return None if asked is None else time.monotonic() - asked
+
+    def error(self, prompt):
+        """Why the version is not confirmed, or the split not followed; None while all is well."""
+        return self._known[prompt].problem
+
+    def wait_ready(self, timeout=None):
+        """Waits until each prompt has a version; False if that took too long."""
+        return self._ready.wait(timeout)
+
+    def close(self):
+        """Follows no longer; the last known versions stay."""
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self):
+        pause = FIRST_PAUSE
+        while not self._closed.is_set():
+            began = time.monotonic()
+            try:
+                self._follow()
+            except Exception as error:  # whatever it is, the next attempt may work
+                self._failed(f"redis can't be asked: {error}")
+            if time.monotonic() - began > self._refresh:
+                pause = FIRST_PAUSE  # it did work for a while
+            self._closed.wait(pause * random.uniform(0.5, 1))  # not all prompt servers at once
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._redis.close()
+
+    def _follow(self):
+        """Over one pair of connections, for as long as they live."""
+        with self._redis.pubsub() as channel:
+            channel.subscribe(f"{self._namespace}:changes")
+            while not self._closed.is_set():
+                self._read(list(self._known))
+                again_at, heard = time.monotonic() + self._refresh, False
+                channel.ping()
+                while not self._closed.is_set() and (left := again_at - time.monotonic()) > 0:
+                    message = channel.get_message(timeout=min(left, 0.5))
+                    if message is None:
+                        continue
+                    heard = True
+                    if message["type"] == "message":
+                        self._read(self._named(message["data"]))
+                    elif message["type"] == "subscribe":  # redis-py may have connected again by itself
+                        self._read(list(self._known))
+                if not heard and not self._closed.is_set():
+                    raise ConnectionError("the channel does not answer")  # its other end is gone
+
+    def _named(self, message):
+        """The prompts that a message on the channel is about."""
+        try:
+            prompt = json.loads(message)["prompt"]
+            return [prompt] if prompt in self._known else []
+        except (ValueError, KeyError, TypeError):
+            return list(self._known)
+
+    def _read(self, prompts):
+        for first in range(0, len(prompts), READ_AT_ONCE):
+            some, asked = prompts[first : first + READ_AT_ONCE], time.monotonic()
+            with self._redis.pipeline(transaction=True) as both:
+                for prompt in some:
+                    both.get(f"{self._namespace}:active:{prompt}").hgetall(f"{self._namespace}:routing:{prompt}")
+                answers = both.execute(raise_on_error=False)
+            for prompt, active, routing in zip(some, answers[::2], answers[1::2]):
+                self._answered(prompt, asked, active, routing)
+        if all(known.split for known in self._known.values()):
+            self._ready.set()
+
+    def _answered(self, prompt, asked, active, routing):
+        """Takes what `active` and `routing` hold, whatever someone may have put there; an exception is a wrong type."""
+        before = self._known[prompt]
+        problem = None
+        if active is None:
+            problem = "no version is active"
+        elif isinstance(active, Exception):
+            problem = f"the active version can't be used: {active}"
+        elif not VERSION.fullmatch(active):
+            problem = "the active version can't be used: not a version's name"
+        if problem:
+            self._know(prompt, before.split, before.asked, problem)
+            return
+        unreadable = str(routing) if isinstance(routing, Exception) else None
+        split = Split(active, None if unreadable else routing)
+        why = unreadable or split.problem
+        problem = why and f"the routing can't be used, all get the active version: {why}"
+        try:
+            if self._on_change and (before.split is None or before.split.versions() != split.versions()):
+                self._on_change(prompt, split.versions())
+        finally:
+            self._know(prompt, split, asked, problem)
+
+    def _failed(self, problem):
+        for prompt, known in self._known.items():
+            self._know(prompt, known.split, known.asked, problem)
+
+    def _know(self, prompt, split, asked, problem):
+        if problem and problem != self._known[prompt].problem:
+            LOG.warning("%s: %s", prompt, problem)
+        self._known[prompt] = _Known(split, asked, problem)

@@ -1,0 +1,216 @@
+"""Tests of prompt_reader.py, on a real redis-server: python3 -m unittest test_prompt_reader"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import redis
+from prompt_reader import Reader, Split
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ACTIVE, ROUTING = "{prompts}:active:support", "{prompts}:routing:support"
+# As the receiver commits it.
+COMMIT = """
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2])
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('PUBLISH', '{prompts}:changes', '{"prompt":"support"}')
+"""
+
+
+class Server:
+    """A redis-server on a unix socket."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="prompt-reader-")
+        self.url = f"unix://{self.dir}/redis.sock"
+        self.start()
+
+    def start(self):
+        arguments = ["--port", "0", "--unixsocket", f"{self.dir}/redis.sock", "--dir", self.dir, "--save", ""]
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "redis-server", *arguments], stdout=subprocess.DEVNULL)
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+        eventually(self.answers)
+
+    def answers(self):
+        try:
+            return self.client.ping()
+        except redis.RedisError:
+            return False
+
+    def commit(self, active, **routing):
+        fields = [text for field in routing.items() for text in field]
+        self.client.eval(COMMIT, 2, ACTIVE, ROUTING, active, *fields)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        self.kill()
+        shutil.rmtree(self.dir)
+
+
+def eventually(holds, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+
+
+class Vectors(unittest.TestCase):
+    def test_shared_vectors(self):
+        vectors = json.loads((ROOT / "tests/fixtures/routing.json").read_text())
+        for case in vectors["cases"]:
+            routing = {field.encode(): value.encode() for field, value in case["routing"].items()}
+            split = Split(case["active"].encode(), routing)
+            found = [split.version(key["key"]) for key in vectors["keys"]]
+            self.assertEqual(found, case["versions"], case["name"])
+
+    def test_bytes_that_are_no_text(self):
+        split = Split(b"v1", {b"v1": b"50", b"\xff": b"50"})
+        self.assertEqual((split.versions(), split.problem), (["v1"], "a field that is no version"))
+        split = Split(b"v1", {b"v1": b"50", b"v2": b"\xb2\xb2"})
+        self.assertEqual((split.versions(), bool(split.problem)), (["v1"], True))
+
+
+class Following(unittest.TestCase):
+    def setUp(self):
+        self.server = Server()
+        self.addCleanup(self.server.close)
+
+    def reader(self, **settings):
+        self.changes = []
+        reader = Reader(self.server.url, ["support"], on_change=lambda *change: self.changes.append(change), **settings)
+        self.addCleanup(reader.close)
+        return reader
+
+    def test_a_commit_is_pushed(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=60)  # so that only the channel can tell
+        self.assertTrue(reader.wait_ready(10))
+        eventually(lambda: self.server.client.pubsub_numsub("{prompts}:changes")[0][1] == 1)
+        self.server.commit("v2", v1="25", v2="75")
+        eventually(lambda: reader.versions("support") == ["v1", "v2"])
+        served = {reader.active_version("support", f"user-{number}") for number in range(100)}
+        self.assertEqual(served, {"v1", "v2"})
+        self.server.commit("v1")
+        eventually(lambda: reader.versions("support") == ["v1"])
+        self.assertEqual(self.changes, [("support", ["v1"]), ("support", ["v1", "v2"]), ("support", ["v1"])])
+        self.assertIsNone(reader.error("support"))
+
+    def test_a_plain_set_is_found_by_reading_again(self):
+        reader = self.reader(refresh=0.1)
+        self.assertIsNone(reader.active_version("support", "user-1"))
+        self.assertIsNone(reader.age("support"))
+        eventually(lambda: reader.error("support") == "no version is active")
+        self.server.client.set(ACTIVE, "v1")
+        eventually(lambda: reader.active_version("support", "user-1") == "v1")
+        self.assertIsNone(reader.error("support"))
+
+    def test_a_message_about_others_or_about_nothing_does_no_harm(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        self.assertTrue(reader.wait_ready(10))
+        for message in ("", "[]", "{}", "7", '{"prompt":{}}', '{"prompt":"other"}', b"\xff"):
+            self.server.client.publish("{prompts}:changes", message)
+        self.server.commit("v2")
+        eventually(lambda: reader.active_version("support", "user-1") == "v2")
+        self.assertIsNone(reader.error("support"))
+
+    def test_while_redis_is_away_the_last_known_version_stays(self):
+        self.server.commit("v2", v1="25", v2="75")
+        reader = self.reader(refresh=0.1)
+        self.assertTrue(reader.wait_ready(10))
+        self.server.kill()
+        eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
+        age = reader.age("support")
+        self.assertEqual(reader.versions("support"), ["v1", "v2"])
+        eventually(lambda: reader.age("support") > age + 0.3)
+        self.server.start()  # without any data
+        eventually(lambda: reader.error("support") == "no version is active")
+        self.assertEqual(reader.versions("support"), ["v1", "v2"])
+        self.server.commit("v1")
+        eventually(lambda: reader.versions("support") == ["v1"])
+        eventually(lambda: reader.error("support") is None and reader.age("support") < 0.3)
+
+    def test_a_redis_that_hangs_is_left(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        self.assertTrue(reader.wait_ready(10))
+        self.server.process.send_signal(19)  # SIGSTOP: connections stay open, nothing is answered
+        eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
+        self.assertEqual(reader.active_version("support", "user-1"), "v1")
+        self.server.process.send_signal(18)
+        eventually(lambda: reader.error("support") is None)
+
+    def test_what_is_no_version_changes_nothing(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        self.assertTrue(reader.wait_ready(10))
+        client = self.server.client
+        for value in ("", "../etc/passwd", "v" * 65, b"\xff\xfe", "v2\n"):
+            client.set(ACTIVE, value)
+            eventually(lambda: "not a version's name" in (reader.error("support") or ""))
+            self.assertEqual(reader.active_version("support", "user-1"), "v1")
+            client.set(ACTIVE, "v1")
+            eventually(lambda: reader.error("support") is None)
+        client.delete(ACTIVE)
+        client.rpush(ACTIVE, "v2")
+        eventually(lambda: "wrong kind of value" in (reader.error("support") or ""))
+        self.assertEqual(reader.active_version("support", "user-1"), "v1")
+
+    def test_a_routing_that_is_none_leaves_everybody_with_the_active_version(self):
+        self.server.commit("v1", v1="50", v2="49")
+        reader = self.reader(refresh=0.1)
+        eventually(lambda: "do not sum to 100" in (reader.error("support") or ""))
+        self.assertEqual(reader.versions("support"), ["v1"])
+        self.server.commit("v3", v1="50", v2="50")  # of another time
+        eventually(lambda: reader.versions("support") == ["v3"])
+        self.assertIsNone(reader.error("support"))
+        self.server.client.delete(ROUTING)
+        self.server.client.set(ROUTING, "50")
+        eventually(lambda: "the routing can't be used" in (reader.error("support") or ""))
+        self.server.client.set(ACTIVE, "v4")
+        eventually(lambda: reader.versions("support") == ["v4"])
+
+    def test_any_number_of_threads_and_prompts(self):
+        self.server.commit("v1")
+        names = [f"other-{number}" for number in range(250)]
+        for name in names:
+            self.server.client.set(f"{{prompts}}:active:{name}", f"v-{name}")
+        reader = Reader(self.server.url, ["support", *names], refresh=0.1)
+        self.addCleanup(reader.close)
+        self.assertTrue(reader.wait_ready(10))
+        self.assertTrue(all(reader.active_version(name, "user-1") == f"v-{name}" for name in names))
+        seen, done = set(), threading.Event()
+
+        def ask():
+            while not done.is_set():
+                seen.add(reader.active_version("support", "user-1"))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for version in ("v2", "v3"):
+            self.server.commit(version)
+            eventually(lambda: reader.active_version("support", "user-1") == version)
+        done.set()
+        for thread in threads:
+            thread.join()
+        self.assertLessEqual(seen, {"v1", "v2", "v3"})
+
+    def test_an_address_of_nothing_is_no_error(self):
+        reader = Reader("redis://127.0.0.1:1", ["support"])
+        self.addCleanup(reader.close)
+        eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
+        self.assertFalse(reader.wait_ready(0))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,101 @@
+//! What a new version must show before it gets traffic. Each gate is off unless the config turns it on.
+
+use std::time::Duration;
+
+use super::names::VersionName;
+use super::policy::Policy;
+use super::state::PromptState;
+use super::time::{Timestamp, spoken};
+
+/// Which gates are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// So long in staging before any traffic.
+    pub staging: Option<Duration>,
+    /// Significantly better than the version that it replaces, and no worse in quality and p99, before all traffic.
+    pub ab_test: bool,
+    /// So long with a share of the traffic before all of it.
+    pub first_hour: Option<Duration>,
+}
+
+/// What was measured of a version against the one that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    pub at: Timestamp,
+    pub passed: bool,
+    pub text: String,
+}
+
+impl Evidence {
+    /// Older figures say nothing of now.
+    pub const FRESH: Duration = Duration::from_secs(300);
+}
+
+/// One gate, and why it is open or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    pub name: &'static str,
+    pub on: bool,
+    pub passed: bool,
+    pub text: String,
+}
+
+impl Gates {
+    pub fn any(&self) -> bool {
+        self.staging.is_some() || self.ab_test || self.first_hour.is_some()
+    }
+}
+
+/// All gates of a version, on or off, with their figures.
+pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: Timestamp) -> [Gate; 3] {
+    let Gates { staging, ab_test, first_hour } = &policy.gates;
+    let record = state.version(version);
+    let age = |since: Option<Timestamp>| since.map(|at| now.since(at));
+    let staged = age(record.and_then(|record| record.staged_at));
+    let wanted = staging.unwrap_or(Policy::STAGED);
+    let staging = Gate {
+        name: "staging",
+        on: staging.is_some(),
+        passed: staged.is_some_and(|age| age >= wanted),
+        text: match staged {
+            Some(age) => format!("{} in staging, {} wanted", spoken(age), spoken(wanted)),
+            None => format!("nobody said since when it is in staging (staged_at), {} wanted", spoken(wanted)),
+        },
+    };
+    let evidence = record.and_then(|record| record.evidence.as_ref());
+    let fresh = evidence.filter(|evidence| now.since(evidence.at) < Evidence::FRESH);
+    let ab_test = Gate {
+        name: "ab_test",
+        on: *ab_test,
+        passed: fresh.is_some_and(|evidence| evidence.passed),
+        text: match (fresh, evidence) {
+            (Some(evidence), _) => evidence.text.clone(),
+            (None, Some(old)) => format!("measured {} ago, too long: {}", spoken(now.since(old.at)), old.text),
+            (None, None) => "not measured".to_owned(),
+        },
+    };
+    let served = age(record.and_then(|record| record.first_active));
+    let wanted = first_hour.unwrap_or(Policy::FIRST_HOUR);
+    let trouble = state.open_incidents().find(|incident| incident.version == *version);
+    let first_hour = Gate {
+        name: "first_hour",
+        on: first_hour.is_some(),
+        passed: served.is_some_and(|age| age >= wanted) && trouble.is_none(),
+        text: match (served, trouble) {
+            (_, Some(incident)) => format!("incident {} is open on it", incident.id),
+            (Some(age), None) => format!("{} with traffic, {} wanted", spoken(age), spoken(wanted)),
+            (None, None) => format!("no traffic yet, {} wanted: begin with a canary", spoken(wanted)),
+        },
+    };
+    [staging, ab_test, first_hour]
+}
+
+/// The first gate that keeps `version` from a share of the traffic, or from `all` of it. One that is known-good has shown
+/// all of this already.
+pub fn closed(policy: &Policy, state: &PromptState, version: &VersionName, all: bool, now: Timestamp) -> Option<Gate> {
+    if state.version(version).is_some_and(|record| record.known_good(policy, now).is_some()) {
+        return None;
+    }
+    let counts = |gate: &Gate| gate.on && !gate.passed && (all || gate.name == "staging");
+    gates(policy, state, version, now).into_iter().find(counts)
+}

@@ -1,0 +1,100 @@
+//! Which version a request gets. Pure, and the same in every language: `tests/fixtures/routing.json` has test vectors.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A version, as cheap to clone as a counter is to count.
+pub type Version = Arc<str>;
+
+const BUCKETS: u32 = 100;
+
+/// The versions that are served now, and which requests each of them gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Sorted bytewise; each takes the buckets below its end that the ones before it left over.
+    shares: Vec<Share>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Share {
+    version: Version,
+    end: u32,
+}
+
+/// A routing that is none; says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotARouting(&'static str);
+
+impl fmt::Display for NotARouting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NotARouting {}
+
+impl Split {
+    /// `active` for everybody.
+    pub fn whole(active: &str) -> Self {
+        Self { shares: vec![Share { version: active.into(), end: BUCKETS }] }
+    }
+
+    /// What to serve, given the value of `active` and the fields of `routing` in any order: a routing that does not
+    /// hold `active`, or that is none, does not count.
+    pub fn new<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Self {
+        Self::routed(active, routing).ok().flatten().unwrap_or_else(|| Self::whole(active))
+    }
+
+    /// The same, which tells a routing of another time (`None`) from one that is broken.
+    pub fn routed<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Result<Option<Self>, NotARouting> {
+        if !routing.iter().any(|(field, _)| field.as_ref() == active.as_bytes()) {
+            return Ok(None);
+        }
+        let mut fields = Vec::with_capacity(routing.len());
+        for (field, value) in routing {
+            let version = version(field.as_ref()).ok_or(NotARouting("a field that is no version"))?;
+            let percent = percent(value.as_ref()).ok_or(NotARouting("a percentage that is no number from 0 to 100"))?;
+            fields.push((version, percent));
+        }
+        fields.sort_unstable();
+        let (mut shares, mut end) = (Vec::new(), 0);
+        for (version, percent) in fields.into_iter().filter(|(_, percent)| *percent > 0) {
+            end += percent;
+            shares.push(Share { version: version.into(), end });
+        }
+        if end != BUCKETS {
+            return Err(NotARouting("percentages that do not sum to 100"));
+        }
+        Ok(Some(Self { shares }))
+    }
+
+    /// The version for the request or user `key`; the same key gets the same version while shares stay as they are.
+    pub fn version(&self, key: &str) -> &Version {
+        let [share] = self.shares.as_slice() else {
+            let bucket = crc32fast::hash(key.as_bytes()) % BUCKETS;
+            let below = self.shares.partition_point(|share| share.end <= bucket);
+            return &self.shares[below].version;
+        };
+        &share.version
+    }
+
+    /// All versions that some requests get.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.shares.iter().map(|share| &share.version)
+    }
+}
+
+/// Names of versions may become file names and metric labels, so nothing else is ever handed out:
+/// `[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}`.
+pub(super) fn version(text: &[u8]) -> Option<&str> {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:+-".contains(byte);
+    let named = text.len() <= 64 && text.first()?.is_ascii_alphanumeric() && text.iter().all(allowed);
+    std::str::from_utf8(text).ok().filter(|_| named)
+}
+
+/// One to three ASCII digits: what else a language takes for a number differs between them.
+fn percent(text: &[u8]) -> Option<u32> {
+    let digits = (1..=3).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let percent = std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()?;
+    (percent <= BUCKETS).then_some(percent)
+}

@@ -1,0 +1,77 @@
+//! Shared traffic, judged by a real Prometheus.
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::Prometheus;
+use serde_json::{Value, json};
+
+use crate::servers::PromptServers;
+use crate::{PROMPT, World, measured, prometheus, said};
+
+/// Two servers: one of v1, one of v2, each with so many good and bad requests between two scrapes.
+async fn two_versions(v1: (u64, u64), v2: (u64, u64)) -> Result<(PromptServers, Prometheus, World)> {
+    let servers = PromptServers::start(2)?;
+    servers.serve(0, "v1", v1.0, v1.1);
+    servers.serve(1, "v2", v2.0, v2.1);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::start(&url, &[]).await?;
+    for version in ["v1", "v2"] {
+        measured(&prometheus, version).await?;
+    }
+    Ok((servers, prometheus, world))
+}
+
+async fn roll_back_gradually(world: &World) -> Result<Value> {
+    let body = json!({
+        "prompt": PROMPT, "operator": "maya", "strategy": "gradual", "stages": [50, 0], "hold": "1s",
+    });
+    let (status, answer) = world.post("/api/rollback", &body).await?;
+    ensure!(status == 200 && answer["percent"] == 50, "{status} {answer}");
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gradual_rollback_goes_on_while_its_target_serves_well() -> Result<()> {
+    let (_servers, _prometheus, world) = two_versions((99, 1), (50, 50)).await?;
+    roll_back_gradually(&world).await?;
+    let incident = world.until("verifying", 20).await?;
+    ensure!(incident["flip"]["mode"] == "gradual", "{incident:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gradual_rollback_stays_where_it_is_when_its_target_fails() -> Result<()> {
+    let (_servers, _prometheus, world) = two_versions((90, 10), (50, 50)).await?;
+    roll_back_gradually(&world).await?;
+    let stuck = prompt_rollback_testkit::eventually("paused", std::time::Duration::from_secs(20), async || {
+        let incident = world.incident().await.ok()?;
+        incident["gradual"]["waits"].is_string().then_some(incident)
+    });
+    let incident = stuck.await?;
+    ensure!(incident["phase"] == "rolling_back" && incident["gradual"]["percent"] == 50, "{incident:#}");
+    ensure!(said(&incident).contains("v1 does not serve well: error ratio 10"), "{}", said(&incident));
+    let id = incident["id"].as_str().context("an id")?;
+    let body = json!({ "decision": "approve_gradual", "operator": "maya" });
+    let (status, answer) = world.post(&format!("/api/incidents/{id}/decide"), &body).await?;
+    ensure!(status == 200 && answer["to_version"] == "v1", "go on, all the same: {status} {answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> {
+    let (_servers, _prometheus, world) = two_versions((80, 20), (100, 0)).await?;
+    let (status, answer) = world.post(&format!("/api/prompts/{PROMPT}/activate"), &json!({ "version": "v1" })).await?;
+    ensure!(status == 200, "{answer}");
+    let path = format!("/api/prompts/{PROMPT}/gates?version=v2");
+    let gates = prompt_rollback_testkit::eventually("a result", std::time::Duration::from_secs(30), async || {
+        let gates = world.receiver.http().get(&path).await.ok()?.json().ok()?;
+        (gates["gates"][1]["passed"] == true).then_some(gates)
+    })
+    .await?;
+    let figures = gates["gates"][1]["figures"].as_str().unwrap_or_default();
+    ensure!(gates["replaces"] == "v1" && gates["gates"][1]["gate"] == "ab_test", "{gates:#}");
+    ensure!(figures.contains("success 100.00 %") && figures.contains("p = 0.0000"), "{figures}");
+    let path = format!("/api/prompts/{PROMPT}/gates?version=v1");
+    let other = world.receiver.http().get(&path).await?.json()?;
+    ensure!(other["gates"][1]["passed"] == false, "nothing to compare it with: {other:#}");
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Traffic that is shared: a gradual rollback and a canary, as people follow them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::slack::Message;
+use serde_json::json;
+
+use crate::common::{alert, critical};
+use crate::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace, buttons};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn root_with(workspace: &Workspace, text: &str) -> Result<Message> {
+    workspace.root(text, |root| root.visible_text().contains(text)).await
+}
+
+#[tokio::test]
+async fn a_gradual_rollback_is_one_line_that_is_edited() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(PETE, &root, "approve_gradual").await?;
+    workspace.click(MAYA, &root, "approve_gradual").await?;
+    let begun = root_with(&workspace, "▶ 75 %").await?;
+    assert_eq!((begun.ts.as_str(), buttons(&begun)), (root.ts.as_str(), vec!["approve".to_owned(), "undo".to_owned()]));
+    workspace.quiet().await?;
+    let replies = workspace.slack.replies(&root).len();
+    for line in ["✓ 75 % → ▶ 50 % → 25 % → 0 %", "✓ 75 % → ✓ 50 % → ▶ 25 % → 0 %"] {
+        workspace.receiver.clock.advance(10 * MINUTE);
+        let now = root_with(&workspace, line).await?;
+        assert_eq!(now.ts, root.ts, "the same message");
+    }
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.replies(&root).len(), replies, "progress is no reply");
+    workspace.receiver.clock.advance(10 * MINUTE);
+    root_with(&workspace, "maya rolled back step by step").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_paused_one_calls_people_who_choose_the_way() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve_gradual").await?;
+    let begun = root_with(&workspace, "▶ 75 %").await?;
+    let mut on_target = critical("p");
+    on_target["labels"]["version"] = "v1".into();
+    on_target["fingerprint"] = "00000000000000f1".into();
+    workspace.receiver.outcomes(&[on_target]).await?;
+    let paused = root_with(&workspace, "Gradual rollback paused").await?;
+    assert_eq!(buttons(&paused), ["approve_gradual", "approve", "undo"]);
+    workspace.click(MAYA, &begun, "approve").await?;
+    workspace.quiet().await?;
+    ensure!(workspace.active("p").await?.as_deref() == Some("v2"), "the question has changed since that message");
+    workspace.click(MAYA, &paused, "undo").await?;
+    root_with(&workspace, "maya ended the gradual rollback").await?;
+    ensure!(workspace.active("p").await?.as_deref() == Some("v2"));
+    let routing: Vec<String> = workspace.redis.cmd(&["HGETALL", "{prompts}:routing:p"]).await?;
+    ensure!(routing.is_empty(), "{routing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_canary_is_one_message_from_its_first_percent_to_its_end() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let (status, answer) =
+        workspace.post("/api/prompts/p/versions", json!({"version": "v3", "known_good": false})).await?;
+    ensure!(status == 201, "{answer}");
+    let body = json!({"version": "v3", "canary": true, "operator": "maya"});
+    ensure!(workspace.post("/api/prompts/p/activate", body).await?.0 == 200);
+    let posted = |text: &'static str| {
+        workspace.slack.wait_for(text, SLACK_SOON, move |slack| {
+            slack.roots(INCIDENTS).into_iter().find(|root| root.visible_text().contains(text))
+        })
+    };
+    let first = posted("▶ 1 %").await?;
+    workspace.receiver.clock.advance(10 * MINUTE);
+    let next = posted("✓ 1 % → ▶ 5 %").await?;
+    assert_eq!(next.ts, first.ts, "edited");
+    workspace.receiver.outcomes(&[alert("p", "v3", "high")]).await?;
+    let end = posted("stopped at 5 %").await?;
+    assert_eq!(end.ts, first.ts, "edited");
+
+    let body = json!({"version": "v3", "percent": 20, "operator": "maya", "force": true});
+    let (status, answer) = workspace.post("/api/prompts/p/activate", body).await?;
+    ensure!(status == 200, "{answer}");
+    let again = posted("▶ 20 %").await?;
+    assert_ne!(again.ts, first.ts, "another canary, another message");
+    let kept = workspace.slack.message(INCIDENTS, &first.ts).context("the first one")?;
+    ensure!(kept.visible_text().contains("stopped at 5 %"), "{}", kept.visible_text());
+    Ok(())
+}
