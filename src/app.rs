@@ -19,6 +19,7 @@ use crate::reconciler::archive::files::Files;
 use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::look;
+use crate::reconciler::mass::Coordinator;
 use crate::reconciler::prove::Prover;
 use crate::reconciler::slack::{Announcer, PACE};
 use crate::slack::client::{Slack, SlackError};
@@ -109,12 +110,14 @@ impl App {
         let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
         workers.push(tokio::spawn(archive::run(Arc::clone(&engine))));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
+        workers.push(tokio::spawn(Coordinator { engine: Arc::clone(&engine) }.run()));
         if let (Some(slack), Some(clicks)) = (slack, clicks) {
             let announcer = Announcer {
                 engine: Arc::clone(&engine),
                 slack,
                 deciders: config.deciders.clone(),
                 incident_channel: config.slack.incident_channel.clone(),
+                weekly: config.report.weekly,
                 pace: PACE,
             };
             workers.push(tokio::spawn(Arc::new(announcer).run(told)));

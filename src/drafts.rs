@@ -1,9 +1,9 @@
 //! The draft of a post-mortem, from what is kept of an incident.
 
-use crate::decision::{Incident, Timestamp};
+use crate::decision::{Incident, Phase, PromptName, Timestamp, VersionName};
 use crate::engine::Engine;
-use crate::postmortem::{Entry, Facts, Verified, draft};
-use crate::store::{LoggedChange, StoreError};
+use crate::postmortem::{Entry, Facts, Measured, Verified, draft};
+use crate::store::{LoggedChange, StoreError, Wanted};
 
 /// Entries of the deployment log that are looked through, from the end of the incident backwards.
 const MAX_LOG: usize = 200;
@@ -20,15 +20,24 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     let end = incident.closed_at.unwrap_or(incident.updated_at).plus(LATER);
     let log = store.log(&incident.prompt, Some(&end.0.to_string()), MAX_LOG).await?;
     let log: Vec<_> = log.items.iter().filter_map(entry).collect();
-    let samples = store.samples(&incident.id).await?;
+    let flip = incident.flip.as_ref().map(|flip| flip.at);
+    let measured = store.samples(&incident.id).await?.filter(|measured| flip.is_some_and(|at| measured.is_of(at)));
+    let contact = contact(engine, &incident.prompt, &incident.version).await?;
     let verification_deadline = engine.policy.verification_deadline;
     let drafted = tokio::task::spawn_blocking(move || {
+        let (samples, unmeasured) = match &measured {
+            Some(Measured::Samples(samples)) => (Some(&**samples), None),
+            Some(Measured::Missing(missing)) => (None, Some(missing.missing.as_str())),
+            None => (None, is_awaited(&incident).then_some("Prometheus is away and will be asked again")),
+        };
         draft(&Facts {
             incident: &incident,
             log: &log,
-            samples: samples.as_ref(),
+            samples,
+            unmeasured,
             verification: verified(&incident),
             verification_deadline,
+            contact: contact.as_deref(),
             bad_content: bad.as_deref(),
             good_content: good.as_deref(),
         })
@@ -39,6 +48,20 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     })
 }
 
+/// The checks of its rollback have ended, so what they measured is there or being asked for.
+pub fn is_awaited(incident: &Incident) -> bool {
+    incident.verification.is_some() && matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified)
+}
+
+/// Whom the version was registered with. A draft without it is worth having, too.
+async fn contact(engine: &Engine, prompt: &PromptName, version: &VersionName) -> Result<Option<String>, StoreError> {
+    match engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await {
+        Ok(loaded) => Ok(loaded.snapshot.state.version(version).and_then(|record| record.contact.clone())),
+        Err(error @ StoreError::Unavailable { .. }) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 fn verified(incident: &Incident) -> Option<Verified> {
     let verification = incident.verification.as_ref()?;
     Some(Verified {
@@ -46,7 +69,7 @@ fn verified(incident: &Incident) -> Option<Verified> {
         healthy_in_a_row: verification.healthy,
         finding: verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default(),
         still_served_by: verification.traffic.as_ref().map(|traffic| traffic.still.clone()).unwrap_or_default(),
-        recovered_at: None, // when it was closed
+        recovered_at: verification.well_since(),
     })
 }
 

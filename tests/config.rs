@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode};
+use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Weekly};
 use prompt_rollback::decision::{Policy, Severity};
 use secrecy::ExposeSecret;
 
@@ -104,6 +104,7 @@ fn the_environment_beats_the_file() {
             ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "0"),
             ("PROMPT_ROLLBACK_GRADUAL__STAGES", "50,0"),
             ("PROMPT_ROLLBACK_LOG__FORMAT", "json"),
+            ("PROMPT_ROLLBACK_REPORT__WEEKLY", "sun 23:05"),
         ],
     )
     .unwrap();
@@ -118,6 +119,7 @@ fn the_environment_beats_the_file() {
     assert_eq!(config.gradual.stages, [50, 0]);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.report.weekly, Some(Weekly { day: 6, hour: 23, minute: 5 }));
 }
 
 #[test]
@@ -277,7 +279,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
-            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak",
         ]
     );
@@ -295,7 +297,7 @@ fn the_file_itself_can_be_wrong() {
     assert_eq!(
         problems("table", "[log.level]\nx = 1", &[]),
         [
-            "test.toml:2: log.level.x: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, retention, server, slack, verification"
+            "test.toml:2: log.level.x: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification"
         ]
     );
     load("empty-section", "[server]\n[deciders]\n", &[]).unwrap();
@@ -444,4 +446,17 @@ fn modes_of_later_versions_load_but_do_not_serve() {
 #[test]
 fn the_default_policy_is_that_of_the_default_config() {
     assert_eq!(Config::default().policy(), Policy::default());
+}
+
+#[test]
+fn the_weekly_report_has_a_day_and_a_time_or_is_off() {
+    let load = |value: &str| load("weekly", "", &[("PROMPT_ROLLBACK_REPORT__WEEKLY", value)]);
+    assert_eq!(load("off").unwrap().report.weekly, None);
+    assert_eq!(load("mon 00:00").unwrap().report.weekly, Some(Weekly { day: 0, hour: 0, minute: 0 }));
+    for wrong in
+        ["mon", "9:00", "mon 9:00", "mon 24:00", "mon 09:60", "Mon 09:00", "mon 09:00 CET", "mon +9:00", "never"]
+    {
+        let error = load(wrong).unwrap_err().to_string();
+        assert!(error.contains("such as \"mon 09:00\""), "{wrong}: {error}");
+    }
 }

@@ -35,7 +35,12 @@ const LAYERS: &[Layer] = &[
     // The request path touches Redis only.
     layer("http", &["http"], &["reconciler", "clients", "outgoing"], &["redis"]),
     layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
-    layer("engine", &["engine", "clicks", "drafts"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
+    layer(
+        "engine",
+        &["engine", "clicks", "coordinate", "drafts", "reports"],
+        &["clients", "outgoing"],
+        &["redis", "hyper", "tower"],
+    ),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(
@@ -45,7 +50,12 @@ const LAYERS: &[Layer] = &[
         &["redis", "prometheus_client"],
     ),
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
-    layer("payloads", &["ab_test", "alertmanager", "slack", "postmortem"], &[], &["redis", "hyper", "tower", "tokio"]),
+    layer(
+        "payloads",
+        &["ab_test", "alertmanager", "slack", "postmortem", "report"],
+        &[],
+        &["redis", "hyper", "tower", "tokio"],
+    ),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
     // For prompt servers: of no use to the receiver, and without a use for it.
     layer("reader", &["reader"], &["decision"], &["hyper", "tower", "serde", "prometheus_client"]),

@@ -299,12 +299,31 @@ four questions are left for people.")]
         receiver: Receiver,
     },
 
+    /// Tell what a dry run would have done, and whether that would have been right.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback report --since 7d
+  prompt-rollback report --since 2026-11-01T00:00:00Z --output json
+
+Right: a person did the same later. Wrong: the alerts ended by themselves, a person said no or undid it,
+or it did not help. All else is unclear. Saved is how much sooner the right ones would have been done.")]
+    Report {
+        /// A duration such as 7d, or a time as 2026-11-21T00:38:12Z.
+        #[arg(long, default_value = "7d", value_name = "DURATION|TIME")]
+        since: String,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Answer an incident's question: roll back, look into it, dismiss it, or undo a rollback.
     #[command(after_help = "\
 Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
-  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse")]
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse
+
+Where many prompts fail together, one incident coordinates them: approve rolls back all that wait,
+dismiss holds all back, release ends that, undo serves again what was rolled back before.")]
     Decide {
         /// The incident, as `prompt-rollback incidents --open` shows it.
         incident: String,
@@ -413,6 +432,8 @@ pub enum Decision {
     Dismiss,
     /// Serve the version again that was rolled back.
     Undo,
+    /// Many prompts: no longer hold them back.
+    Release,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -215,6 +215,10 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 Output::Text => print(&draft.lines().map(|line| format!("{}\n", clean_line(line))).collect::<String>()),
             }
         }
+        Command::Report { since, receiver } => {
+            let answer = connect(&receiver)?.get(&format!("/api/report?since={}", encode(&since))).await?;
+            show(&receiver, answer, |report| output::report(&report, color()))
+        }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
                 Decision::Approve => "approve",
@@ -222,6 +226,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 Decision::Investigate => "investigate",
                 Decision::Dismiss => "dismiss",
                 Decision::Undo => "undo",
+                Decision::Release => "release",
             };
             let body = body([
                 ("decision", decision.into()),

@@ -89,8 +89,9 @@ pub struct Incidents {
 #[serde(default)]
 pub struct Incident {
     pub id: String,
-    pub prompt: String,
-    pub version: String,
+    /// Absent in one that coordinates many prompts.
+    pub prompt: Option<String>,
+    pub version: Option<String>,
     pub target: Option<String>,
     pub phase: String,
     pub severity: String,
@@ -106,6 +107,38 @@ pub struct Incident {
     pub gradual: Option<Split>,
     pub alerts: Vec<serde_json::Value>,
     pub events: Vec<IncidentEvent>,
+    /// Of one that coordinates many prompts.
+    pub shared: Vec<SharedLabel>,
+    pub hold: Option<HeldBack>,
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SharedLabel {
+    pub label: String,
+    pub value: String,
+    pub prompts: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HeldBack {
+    pub by: String,
+    pub at: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    pub prompt: String,
+    pub incident: String,
+    pub version: String,
+    pub target: Option<String>,
+    pub phase: String,
+    pub began: String,
+    pub flipped_before: bool,
+    pub failed: Option<String>,
 }
 
 /// Traffic that two versions share.
@@ -216,6 +249,8 @@ pub struct Decided {
     pub phase: Option<String>,
     pub from_version: Option<String>,
     pub to_version: Option<String>,
+    /// How many prompts a decision about all of them is carried out on.
+    pub prompts: Option<u64>,
     pub percent: Option<u8>,
 }
 
@@ -225,4 +260,44 @@ pub struct Paused {
     pub paused: bool,
     pub prompt: Option<String>,
     pub changed: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    pub since: String,
+    pub until: String,
+    pub dry_run: bool,
+    pub total: Tally,
+    pub triggers: Vec<Tally>,
+    pub cases: Vec<Case>,
+    /// Counted, but not among `cases`.
+    pub left_out: u64,
+    /// There were more incidents than were looked at.
+    pub partial: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    pub trigger: String,
+    pub right: u32,
+    pub wrong: u32,
+    pub unclear: u32,
+    pub minutes_saved: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Case {
+    pub incident: String,
+    pub prompt: String,
+    pub from: String,
+    pub to: String,
+    pub at: String,
+    pub trigger: String,
+    pub verdict: String,
+    /// What happened instead.
+    pub text: String,
+    pub after_seconds: Option<u64>,
 }

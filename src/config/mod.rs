@@ -18,11 +18,11 @@ mod value;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 
 use crate::decision::{Plan, Policy, Severity};
 use reader::{ENV_PREFIX, Reader};
-use value::Bytes;
+use value::{Bytes, MaybeWeekly};
 
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
@@ -43,6 +43,7 @@ pub struct Config {
     pub canary: Canary,
     pub gates: Gates,
     pub retention: Retention,
+    pub report: Report,
     pub metrics: Metrics,
     pub log: Log,
 }
@@ -213,6 +214,13 @@ pub struct Retention {
     pub archive: Option<PathBuf>,
     /// How long a text is kept after its last use.
     pub keep: Duration,
+}
+
+/// What a dry run tells.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When `slack.incident_channel` gets it; `None`: never.
+    pub weekly: Option<Weekly>,
 }
 
 #[derive(Debug, Clone)]
@@ -391,6 +399,7 @@ impl Config {
                 archive: r.get_path("retention.archive"),
                 keep: r.get("retention.keep", "180d"),
             },
+            report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
             metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
             log: Log { format: r.get("log.format", "text"), level: r.get("log.level", "info") },
         }

@@ -116,6 +116,39 @@ fn integer(value: &DeValue<'_>) -> Option<u64> {
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
+/// A moment of each week, in UTC: `mon 09:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weekly {
+    /// Days since Monday.
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+}
+
+/// `off`, or when.
+pub(super) struct MaybeWeekly(pub Option<Weekly>);
+
+impl Setting for MaybeWeekly {
+    fn expected() -> String {
+        "a day of the week and a time in UTC such as \"mon 09:00\", or \"off\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        if text == "off" {
+            return Some(Self(None));
+        }
+        let (day, time) = text.split_once(' ')?;
+        let (hour, minute) = time.split_once(':')?;
+        let two = |digits: &str, below: u8| -> Option<u8> {
+            let number = digits.parse().ok().filter(|number| *number < below)?;
+            (digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(number)
+        };
+        let day = u8::try_from(DAYS.iter().position(|name| *name == day)?).ok()?;
+        Some(Self(Some(Weekly { day, hour: two(hour, 24)?, minute: two(minute, 60)? })))
+    }
+}
+
 /// A number of bytes: `1048576` or `"1MiB"`.
 pub(super) struct Bytes(pub usize);
 

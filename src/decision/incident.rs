@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::event::Alert;
+use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::split::Split;
@@ -159,10 +160,22 @@ impl FlipMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
     pub at: Timestamp,
+    /// When a person decided, if Prometheus was asked before it was done.
+    pub decided_at: Option<Timestamp>,
     pub from: VersionName,
     pub to: VersionName,
     pub mode: FlipMode,
     pub operator: String,
+}
+
+/// The rollback that only `guards.mode = "dry-run"` has kept from happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WouldFlip {
+    pub at: Timestamp,
+    pub from: VersionName,
+    pub to: VersionName,
+    /// The alert's name.
+    pub trigger: String,
 }
 
 /// One alert as the incident remembers it.
@@ -192,6 +205,7 @@ pub struct AlertRecord {
     pub generator_url: String,
     /// Where the Alertmanager that sent it is reached by people.
     pub alertmanager_url: String,
+    pub shares: Shares,
 }
 
 impl AlertRecord {
@@ -217,6 +231,7 @@ impl AlertRecord {
             dashboard_url: alert.dashboard_url.clone(),
             generator_url: alert.generator_url.clone(),
             alertmanager_url: alert.alertmanager_url.clone(),
+            shares: alert.shares.clone(),
         }
     }
 
@@ -311,6 +326,10 @@ pub struct Incident {
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
     pub flip: Option<Flip>,
+    /// The first one, of which a report tells whether it would have been right.
+    pub would: Option<WouldFlip>,
+    /// In [`Phase::Superseded`]: what serves instead.
+    pub successor: Option<VersionName>,
     /// In [`Phase::RollingBack`]: how far it is.
     pub gradual: Option<Split>,
     /// In [`Phase::Confirming`]: what will be done.
@@ -325,6 +344,10 @@ pub struct Incident {
     pub escalations: u32,
     /// Slack can't show the question to the people who decide, so they are paged.
     pub unheard: bool,
+    /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
+    pub mass: bool,
+    /// Who holds it back together with the others: nothing automatic, no escalation.
+    pub hold: Option<String>,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
 }
@@ -350,6 +373,8 @@ impl Incident {
             quiet_since: None,
             held: None,
             flip: None,
+            would: None,
+            successor: None,
             gradual: None,
             pending: None,
             objection: None,
@@ -358,6 +383,8 @@ impl Incident {
             ask: 0,
             escalations: 0,
             unheard: false,
+            mass: false,
+            hold: None,
             alerts: Vec::new(),
             notes: Vec::new(),
         }
@@ -409,15 +436,35 @@ impl Incident {
         self.note(now, NoteKind::Closed, text);
     }
 
+    /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
+    pub fn rollback_decided_at(&self) -> Option<Timestamp> {
+        let gradual = self.phase == Phase::RollingBack;
+        let by = self.flip.as_ref().map(|flip| flip.at);
+        if gradual || self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Gradual) {
+            let decided = |note: &&Note| note.kind == NoteKind::Decided && by.is_none_or(|by| gradual || note.at <= by);
+            if let Some(note) = self.notes.iter().rfind(decided) {
+                return Some(note.at);
+            }
+        }
+        self.flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at))
+    }
+
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
         let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
-        (waits && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated || self.is_stuck()
+        (waits && self.hold.is_none() && (self.escalations > 0 || self.unheard))
+            || self.phase == Phase::Escalated
+            || self.is_stuck()
     }
 
     /// Its gradual rollback waits for a person.
     pub fn is_stuck(&self) -> bool {
         self.phase == Phase::RollingBack && self.gradual.as_ref().is_some_and(|split| split.paused.is_some())
+    }
+
+    /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
+    pub fn is_held_back(&self) -> bool {
+        self.hold.is_some() && self.phase == Phase::AwaitingDecision
     }
 
     /// A page may have been raised, and so may have to be ended.

@@ -107,6 +107,8 @@ pub struct Verification {
     pub checks: u32,
     /// The last so many found it healthy.
     pub healthy: u32,
+    /// When the first of these was.
+    pub healthy_since: Option<Timestamp>,
     /// A check has measured something.
     pub measured: bool,
     pub next: Timestamp,
@@ -123,6 +125,7 @@ impl Verification {
         Self {
             checks: 0,
             healthy: 0,
+            healthy_since: None,
             measured: false,
             next: now.plus(policy.verify_every),
             last: None,
@@ -130,5 +133,11 @@ impl Verification {
             stale: false,
             blamed: false,
         }
+    }
+
+    /// Since when users are known to be served well: the target healthy, and the bad version not seen any more.
+    pub fn well_since(&self) -> Option<Timestamp> {
+        let bad_last_seen = self.traffic.as_ref().and_then(|traffic| traffic.bad_last_seen);
+        self.healthy_since.map(|since| bad_last_seen.map_or(since, |seen| since.max(seen)))
     }
 }

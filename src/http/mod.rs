@@ -3,8 +3,10 @@
 mod api;
 mod auth;
 mod import;
+mod mass;
 mod postmortem;
 mod reply;
+mod report;
 mod restore;
 mod route;
 mod slack;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, import, postmortem, restore, slack, webhook};
+use super::{Context, auth, import, postmortem, report, restore, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -34,6 +34,7 @@ enum Route {
     Incident,
     Postmortem,
     Decide,
+    Report,
     Pause,
     Resume,
     Slack,
@@ -64,6 +65,7 @@ impl Routes {
             ("/api/incidents/{id}", Route::Incident),
             ("/api/incidents/{id}/postmortem", Route::Postmortem),
             ("/api/incidents/{id}/decide", Route::Decide),
+            ("/api/report", Route::Report),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
@@ -179,6 +181,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Incidents => api::incidents(context, query).await,
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,
+        Route::Report => report::report(context, query).await,
         Route::Metrics => metrics(context).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

@@ -32,7 +32,7 @@ pub fn draft(facts: &Facts<'_>) -> String {
     section("Timeline", timeline(facts));
     section("Alerts", alerts(incident));
     section("What changed in the prompt", changes(facts));
-    section("Questions", questions(incident));
+    section("Questions", questions(facts));
     // last, for it is long; a reference keeps it out of the text
     if let Some(svg) = picture {
         let data = utf8_percent_encode(svg.trim_end(), IN_DATA);
@@ -56,7 +56,7 @@ fn summary(facts: &Facts<'_>) -> String {
 }
 
 fn rolled_back(incident: &Incident, flip: &Flip) -> String {
-    let Flip { at, from, to, mode, operator } = flip;
+    let Flip { at, from, to, mode, operator, .. } = flip;
     let how = match mode {
         FlipMode::Auto => "automatically".to_owned(),
         FlipMode::Approved => format!("after {} approved it", escaped(operator)),
@@ -84,7 +84,8 @@ fn outcome(facts: &Facts<'_>) -> String {
 fn impact(facts: &Facts<'_>, has_picture: bool) -> String {
     let incident = facts.incident;
     let Some(samples) = facts.samples else {
-        return format!("{}- Not measured: no samples of this incident were kept.\n", exposure(facts));
+        let why = facts.unmeasured.map_or("no samples of this incident were kept".to_owned(), escaped);
+        return format!("{}- Not measured: {why}.\n", exposure(facts));
     };
     let mut text = exposure(facts);
     let end = if facts.recovered_at().is_some() { "recovery" } else { "the end of what was measured" };
@@ -237,20 +238,20 @@ fn changes(facts: &Facts<'_>) -> String {
     }
 }
 
-fn questions(incident: &Incident) -> String {
-    let version = &incident.version;
+fn questions(facts: &Facts<'_>) -> String {
+    let version = &facts.incident.version;
+    let ask = match facts.contact.map(escaped).filter(|contact| !contact.is_empty()) {
+        Some(contact) => format!("Whom to ask about `{version}`: {contact}\n\n"),
+        None => format!("Whom to ask about `{version}` is not known: it was registered without a contact.\n\n"),
+    };
     let questions = [
         format!("What changed in `{version}`, and why?"),
         format!("Did `{version}` pass its A/B test, and on what traffic?"),
         "Why was it not caught before it was in service?".to_owned(),
         "How do we prevent this from happening again?".to_owned(),
     ];
-    questions
-        .iter()
-        .enumerate()
-        .map(|(at, question)| format!("{}. **{question}**\n\n   _To be answered._\n\n", at + 1))
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
-        + "\n"
+    let numbered = questions.iter().enumerate();
+    let asked: String =
+        numbered.map(|(at, question)| format!("{}. **{question}**\n\n   _To be answered._\n\n", at + 1)).collect();
+    format!("{ask}{}\n", asked.trim_end())
 }

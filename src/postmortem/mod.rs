@@ -16,7 +16,7 @@ mod timeline;
 use std::time::Duration;
 
 pub use draft::draft;
-pub use samples::{Samples, Series, Unit};
+pub use samples::{Measured, Missing, Samples, Series, Unit};
 
 use crate::decision::incident::Incident;
 use crate::decision::{Phase, Timestamp};
@@ -29,9 +29,13 @@ pub struct Facts<'a> {
     pub log: &'a [Entry],
     /// What Prometheus said, if it was asked.
     pub samples: Option<&'a Samples>,
+    /// Why there is nothing of it, if that is known.
+    pub unmeasured: Option<&'a str>,
     pub verification: Option<Verified>,
     /// How long after a flip its outcome must be known.
     pub verification_deadline: Duration,
+    /// Whom the version in trouble was registered with.
+    pub contact: Option<&'a str>,
     /// The text of the version in trouble.
     pub bad_content: Option<&'a str>,
     /// The text of the version that was, or would be, rolled back to.
@@ -62,13 +66,15 @@ pub struct Verified {
     pub finding: String,
     /// Instances that kept serving the bad version.
     pub still_served_by: Vec<String>,
+    /// Since when users were known to be served well; with an older record it is not.
     pub recovered_at: Option<Timestamp>,
 }
 
 impl Facts<'_> {
     fn recovered_at(&self) -> Option<Timestamp> {
+        let closed_at = self.incident.closed_at.filter(|_| self.incident.phase == Phase::Recovered)?;
         let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);
-        measured.or(self.incident.closed_at.filter(|_| self.incident.phase == Phase::Recovered))
+        Some(measured.map_or(closed_at, |at| at.min(closed_at))) // the counters have Prometheus' time
     }
 
     /// When the trouble began, as the alerts say.

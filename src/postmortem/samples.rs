@@ -1,8 +1,36 @@
-//! What Prometheus said about an incident: asked once, when it closes, and kept beside it.
+//! What Prometheus said about an incident: asked when its checks end, and kept beside it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::decision::Timestamp;
+
+/// What there is of an incident's metric once the checks of a rollback have ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Measured {
+    Missing(Missing),
+    Samples(Box<Samples>),
+}
+
+/// It could not be measured, and is not asked for any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub missing: String,
+    /// As in [`Samples::flip_at`].
+    #[serde(default)]
+    pub flip_at: i64,
+}
+
+impl Measured {
+    /// It belongs to the rollback at `flip`, not to an earlier one of the same incident.
+    pub fn is_of(&self, flip: Timestamp) -> bool {
+        let about = match self {
+            Self::Missing(missing) => missing.flip_at,
+            Self::Samples(samples) => samples.flip_at,
+        };
+        about == flip.0 || about == 0 // earlier receivers did not write it
+    }
+}
 
 /// One metric of two versions around a rollback.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +55,9 @@ pub struct Samples {
     /// How many responses of the bad version were bad from then until recovery: a counter's increase.
     #[serde(default, with = "number")]
     pub bad_responses: Option<f64>,
+    /// The rollback that this is about, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub flip_at: i64,
 }
 
 /// What a value counts, so that it is written as people say it.
@@ -148,7 +179,14 @@ mod tests {
         };
         let json = serde_json::to_string(&samples).unwrap();
         let read: Samples = serde_json::from_str(&json).unwrap();
-        assert_eq!(read, Samples { threshold: None, ..samples });
+        let expected = Samples { threshold: None, ..samples };
+        assert_eq!(read, expected);
+        let measured: Measured = serde_json::from_str(&json).unwrap();
+        assert_eq!(measured, Measured::Samples(Box::new(expected)));
+        let missing = Measured::Missing(Missing { missing: "Prometheus was away".to_owned(), flip_at: 3 });
+        let json = serde_json::to_string(&missing).unwrap();
+        assert_eq!(serde_json::from_str::<Measured>(&json).unwrap(), missing);
+        assert!(missing.is_of(Timestamp(3)) && !missing.is_of(Timestamp(4)));
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn steps(facts: &Facts<'_>) -> Vec<Step> {
 pub fn decided_at(facts: &Facts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
     match (&incident.flip, incident.phase) {
-        (Some(flip), _) => Some(flip.at),
+        (Some(_), _) => incident.rollback_decided_at(),
         (None, Phase::Dismissed) => incident.closed_at,
         (None, _) => None,
     }

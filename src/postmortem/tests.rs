@@ -47,6 +47,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
+        shares: Default::default(),
     }
 }
 
@@ -73,7 +74,7 @@ fn opened(alert: AlertRecord) -> Incident {
 fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    incident.flip = Some(Flip { at, from, to, mode, operator: operator.to_owned() });
+    incident.flip = Some(Flip { at, decided_at: None, from, to, mode, operator: operator.to_owned() });
     incident.phase = Phase::Verifying;
 }
 
@@ -113,6 +114,7 @@ fn samples() -> Samples {
         good: Some(Series::new("v2.0.9", (13..24).map(|i| (at(i), 0.002)))),
         first_bad_at: Some(NOW.0 - 9_500),
         bad_responses: Some(1_234.0),
+        flip_at: NOW.0,
     }
 }
 
@@ -121,6 +123,8 @@ fn facts<'a>(incident: &'a Incident, log: &'a [Entry]) -> Facts<'a> {
         incident,
         log,
         samples: None,
+        unmeasured: None,
+        contact: None,
         verification: None,
         verification_deadline: Duration::from_secs(300),
         bad_content: None,
@@ -310,6 +314,46 @@ fn moments_out_of_order_make_no_nonsense() {
     incident.alerts[0].starts_at = Some(Timestamp(i64::MIN));
     incident.opened_at = Timestamp(i64::MAX);
     draft(&facts(&incident, &log()));
+}
+
+#[test]
+fn the_time_that_prometheus_took_is_not_the_persons() {
+    let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
+    flip(&mut incident, after(302), FlipMode::Approved, "Maya");
+    incident.flip.as_mut().expect("a flip").decided_at = Some(after(299));
+    let table = steps::table(&facts(&incident, &[]));
+    assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
+    assert!(table.contains("| flipped | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
+}
+
+#[test]
+fn it_says_whom_to_ask_and_why_nothing_was_measured() {
+    let (incident, log) = (recovered(), log());
+    let known =
+        Facts { contact: Some("#prompts <@maya>"), unmeasured: Some("Prometheus was away"), ..facts(&incident, &log) };
+    let text = draft(&known);
+    let questions = text.split_once("## Questions").expect("the questions").1;
+    assert!(questions.contains("Whom to ask about `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
+    assert!(text.contains("- Not measured: Prometheus was away.\n"), "{text}");
+}
+
+#[test]
+fn users_are_served_well_before_the_incident_is_closed_and_never_after() {
+    let incident = recovered();
+    let recovered = |at| {
+        let verification = Some(Verified { recovered_at: Some(at), ..Verified::default() });
+        Facts { verification, ..facts(&incident, &[]) }.recovered_at()
+    };
+    assert_eq!(recovered(after(30)), Some(after(30)));
+    assert_eq!(recovered(after(41)), Some(after(40)), "a clock that is ahead");
+    let mut open = recovered_then(Phase::Escalated);
+    open.closed_at = None;
+    let verification = Some(Verified { recovered_at: Some(after(30)), ..Verified::default() });
+    assert_eq!(Facts { verification, ..facts(&open, &[]) }.recovered_at(), None, "healthy once is no recovery");
+}
+
+fn recovered_then(phase: Phase) -> Incident {
+    Incident { phase, ..recovered() }
 }
 
 #[test]

@@ -121,6 +121,7 @@ impl Actor {
             incident.next_wake(&self.engine.policy),
             page::keep(&self.alertmanagers, &incident, handled.now).await,
             self.next_listing(&incident, handled.now),
+            self.prover.measure_later(&incident, handled.now).await?,
         ];
         let next = next.into_iter().flatten().min();
         Ok((Some(prompt), End::Done { rev: handled.rev, next }))

@@ -4,6 +4,7 @@ pub mod act;
 pub mod archive;
 pub mod health;
 pub mod look;
+pub mod mass;
 mod page;
 pub mod prove;
 mod sample;

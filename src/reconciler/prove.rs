@@ -18,12 +18,13 @@ use crate::decision::{
     VersionName,
 };
 use crate::engine::{Engine, EngineError};
+use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
 use crate::store::StoreError;
 
-/// Between two queries.
-const PACE: Duration = Duration::from_millis(60);
+/// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
+const PACE: Duration = Duration::from_millis(70);
 /// Longest wait for a turn, well below a lease; then the check is made a little later.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -58,13 +59,16 @@ impl Prover {
         let prompts = || due.iter().map(|incident| &incident.prompt);
         let ratios = question::ratios(&self.labels, prompts());
         let counters = question::counters(&self.labels, prompts(), oldest, now);
-        if !self.turn().await? || !self.turn().await? {
-            return Ok(None);
-        }
-        let (ratios, counters) = join(prometheus.instant(&ratios), prometheus.instant(&counters)).await;
-        let is_new = |incident: &&Incident| is_new(incident, now);
-        let all_prompts = if due.iter().any(is_new) && self.turn().await? && self.turn().await? && self.turn().await? {
-            self.all_prompts(prometheus, prompts()).await
+        let (ratios, counters) = join(self.in_turn(prometheus, &ratios), self.in_turn(prometheus, &counters)).await;
+        let (Some(ratios), Some(counters)) = (ratios?, counters?) else { return Ok(None) };
+        let all_prompts = if due.iter().any(|incident| is_new(incident, now)) {
+            let [all, failing, own] = question::all_prompts(&self.labels, prompts());
+            let ask = |query| self.in_turn(prometheus, query);
+            let (all, failing, own) = join3(ask(&all), ask(&failing), ask(&own)).await;
+            match (all?, failing?, own?) {
+                (Some(Ok(all)), Some(Ok(failing)), Some(Ok(own))) => Some([all, failing, own]),
+                _ => None,
+            }
         } else {
             None
         };
@@ -83,7 +87,7 @@ impl Prover {
             _ => None,
         };
         if self.ends_with(incident, event.as_ref(), now) {
-            self.keep_samples(incident, now).await?;
+            self.keep_samples(incident, now).await?; // if not now, then later
         }
         if let Some(event) = event {
             self.engine.handle(&incident.prompt, &event).await?;
@@ -101,21 +105,58 @@ impl Prover {
         proved || incident.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Before the commit that ends the checks: whoever tells of the end finds them.
-    async fn keep_samples(&self, incident: &Incident, now: Timestamp) -> Result<(), StoreError> {
-        let Some(prometheus) = &self.prometheus else { return Ok(()) };
+    /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
+    async fn keep_samples(&self, incident: &Incident, until: Timestamp) -> Result<bool, StoreError> {
+        let Some(prometheus) = &self.prometheus else {
+            return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
+        };
         // two queries, which must not keep checks from their turns
-        if !self.turn_within(SPARE).await? || !self.turn_within(SPARE).await? {
-            return Ok(());
+        if !self.turn_within(SPARE).await? {
+            return Ok(false);
         }
-        match sample::samples(prometheus, &self.labels, incident, now).await {
-            Ok(Some(samples)) => self.engine.store.put_samples(&incident.id, &samples).await,
-            Ok(None) => Ok(()),
+        let turn = async || self.turn().await.unwrap_or(false);
+        match sample::samples(prometheus, &self.labels, incident, until, turn).await {
+            Ok(Some(samples)) => {
+                self.engine.store.put_samples(&incident.id, &Measured::Samples(Box::new(samples))).await?;
+            }
+            Ok(None) => self.keep_missing(incident, "Prometheus has no figures of it").await?,
+            Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
+                // the same question would be refused again
+                self.keep_missing(incident, &format!("Prometheus refuses the query: {message}")).await?;
+            }
             Err(error) => {
-                tracing::warn!(incident = %incident.id, %error, "no picture of this incident");
-                Ok(())
+                tracing::warn!(incident = %incident.id, %error, "no picture of this incident yet");
+                return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    async fn keep_missing(&self, incident: &Incident, why: &str) -> Result<(), StoreError> {
+        let Some(flip) = &incident.flip else { return Ok(()) };
+        let missing = Measured::Missing(Missing { missing: why.to_owned(), flip_at: flip.at.0 });
+        self.engine.store.put_samples(&incident.id, &missing).await
+    }
+
+    /// Asks for what could not be asked when the checks ended. Tells when to do so again.
+    pub async fn measure_later(&self, incident: &Incident, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let ended = sample::ended(incident, self.engine.policy.verification_deadline);
+        let (Some(ended), Some(flip)) = (ended, &incident.flip) else { return Ok(None) };
+        let store = &self.engine.store;
+        if store.samples(&incident.id).await?.is_some_and(|measured| measured.is_of(flip.at)) {
+            return Ok(None);
+        }
+        if now < ended.plus(sample::AGAIN) {
+            return Ok(Some(ended.plus(sample::AGAIN)));
+        }
+        if !self.keep_samples(incident, ended).await? {
+            if now < ended.plus(sample::GIVE_UP) {
+                return Ok(Some(now.plus(sample::AGAIN)));
+            }
+            self.keep_missing(incident, "Prometheus was away").await?;
+        }
+        store.announce(incident).await?;
+        Ok(None)
     }
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
@@ -268,6 +309,11 @@ impl Prover {
     fn others(&self, incident: &Incident, all_prompts: Option<&[Vec<Series>; 3]>) -> Option<String> {
         let answers = all_prompts?.each_ref().map(Vec::as_slice);
         question::read_others(&self.labels, &incident.prompt, answers)
+    }
+
+    /// Asks as soon as there is a turn, not several at once that saved theirs up. `None`: there was none in time.
+    async fn in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
+        Ok(if self.turn().await? { Some(prometheus.instant(query).await) } else { None })
     }
 
     /// Waits for the next turn that all replicas share; false if it takes too long.

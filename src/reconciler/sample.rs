@@ -1,10 +1,10 @@
-//! What is kept of an incident's metric for its picture and its post-mortem: asked once, as its rollback is about to be
-//! proved or given up.
+//! What is kept of an incident's metric for its picture and its post-mortem: asked as its rollback is about to be proved or
+//! given up and, if Prometheus is away then, for a while after.
 
 use std::time::Duration;
 
 use crate::config::Labels;
-use crate::decision::{Incident, Timestamp, VersionName};
+use crate::decision::{Incident, Phase, Timestamp, VersionName};
 use crate::postmortem::{Samples, Series};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
@@ -13,22 +13,27 @@ use crate::prometheus::question;
 const BEFORE: Duration = Duration::from_secs(5 * 60);
 /// An alert may have begun long ago; a picture of days shows nothing.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// Between two tries, and for how long it is tried after the checks have ended: a Prometheus that restarts reads its log.
+pub const AGAIN: Duration = Duration::from_secs(15);
+pub const GIVE_UP: Duration = Duration::from_secs(600);
 /// Points of one line at most.
 const POINTS: u64 = 300;
 
+/// `turn` is waited for before the second question.
 pub async fn samples(
     prometheus: &Prometheus,
     labels: &Labels,
     incident: &Incident,
-    now: Timestamp,
+    until: Timestamp,
+    turn: impl AsyncFnOnce() -> bool,
 ) -> Result<Option<Samples>, PrometheusError> {
     let Some(flip) = &incident.flip else { return Ok(None) };
     let metric = question::metric(incident);
     let began = incident.alerts.iter().filter_map(|alert| alert.starts_at).min().unwrap_or(incident.opened_at);
-    let from = began.min(incident.opened_at).minus(BEFORE).max(now.minus(LONGEST));
-    let step = Duration::from_secs((now.since(from).as_secs() / POINTS).max(1));
+    let from = began.min(incident.opened_at).minus(BEFORE).max(until.minus(LONGEST));
+    let step = Duration::from_secs((until.since(from).as_secs() / POINTS).max(1));
     let expression = metric.expression(labels, &incident.prompt);
-    let answer = prometheus.range(&expression, from, now, step).await?;
+    let answer = prometheus.range(&expression, from, until, step).await?;
     let series = |version: &VersionName| -> Option<&client::Series> {
         answer.iter().find(|one| one.label(&labels.version) == version.as_str())
     };
@@ -37,7 +42,10 @@ pub async fn samples(
     let beyond = |(_, value): &&(Timestamp, f64)| metric.threshold.is_some_and(|threshold| *value > threshold);
     let first_bad = series(&flip.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
     let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
-        Some(first) => errors(prometheus, labels, incident, first, now).await?,
+        Some(_) if !turn().await => {
+            return Err(PrometheusError::NoAnswer("it has other questions to answer".to_owned()));
+        }
+        Some(first) => errors(prometheus, labels, incident, first, until).await?,
         None => None,
     };
     Ok(Some(Samples {
@@ -50,11 +58,22 @@ pub async fn samples(
         good: line(&flip.to),
         first_bad_at: first_bad.map(|at| at.0),
         bad_responses,
+        flip_at: flip.at.0,
     }))
 }
 
 fn drawn(version: &VersionName, series: &client::Series) -> Series {
     Series::new(version.as_str(), series.points.iter().map(|(at, value)| (at.0, *value)))
+}
+
+/// When the checks of this rollback ended, if they have.
+pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
+    let flip = incident.flip.as_ref().filter(|_| incident.verification.is_some())?;
+    match incident.phase {
+        Phase::Recovered | Phase::Unverified => incident.closed_at,
+        Phase::Escalated => Some(flip.at.plus(deadline)),
+        _ => None,
+    }
 }
 
 /// Failed requests of the bad version since `first`: the sum of what each minute counted.

@@ -3,7 +3,9 @@
 //! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
 //! whoever holds the lease can go on where another one died.
 
+mod mass;
 mod posting;
+mod weekly;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
 use crate::clicks::{Tell, is_group};
-use crate::config::Decider;
+use crate::config::{Decider, Weekly};
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase, PromptName};
+use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
-use crate::postmortem::chart;
+use crate::postmortem::{Measured, chart};
 use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
@@ -70,6 +72,8 @@ pub struct Announcer {
     pub slack: Slack,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
+    /// When a dry run is reported.
+    pub weekly: Option<Weekly>,
     /// Between two messages to a channel.
     pub pace: Duration,
 }
@@ -110,12 +114,13 @@ impl Announcer {
         let told = match &incident {
             Ok(None) => match claim.prompt() {
                 Some(prompt) => self.announce_canary(claim, &prompt).await,
-                None => Ok(()),
+                None => self.announce_mass(claim).await, // or it is gone
             },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
-        let again = incident.ok().flatten().map(|incident| slack_turn(&incident));
+        // one that coordinates goes before all others
+        let again = incident.ok().map(|incident| incident.map_or(Timestamp(0), |incident| slack_turn(&incident)));
         if matches!(told, Ok(()) | Err(Halt::GiveWay)) {
             self.engine.metrics.slack_told();
         }
@@ -171,6 +176,10 @@ impl Announcer {
         }
         let mut sync = self.engine.store.sync(&incident.id).await?;
         self.note(claim, &mut sync, &[]).await?; // still ours, however long the queue was
+        self.relate(incident).await?;
+        if self.is_spoken_for(incident, &sync).await? {
+            return Ok(());
+        }
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
@@ -216,13 +225,17 @@ impl Announcer {
         if sync.get("picture") == Some(&of_this_flip) {
             return Ok(());
         }
+        let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(flip.at));
+        if measured.is_none() && drafts::is_awaited(incident) {
+            return Ok(()); // Prometheus is asked again; then this is told
+        }
         let draft = drafts::postmortem(&self.engine, incident.clone()).await?;
         let mut files = vec![Upload {
             name: format!("postmortem-{}.md", incident.id),
             title: "Draft of the post-mortem".to_owned(),
             content: draft.into_bytes(),
         }];
-        if let Some(samples) = self.engine.store.samples(&incident.id).await? {
+        if let Some(Measured::Samples(samples)) = measured {
             let (label, at) = (samples.label.clone(), flip.at);
             let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
             match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {
@@ -319,7 +332,7 @@ impl Announcer {
     async fn reply(&self, claim: &Claim, sync: &mut Sync, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
-        let message = render::reply(view, note, &lines);
+        let message = self.with_related(view.incident, note, render::reply(view, note, &lines)).await?;
         let broadcast = render::calls_channel(view.incident, note);
         let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
         let sent = self.post(claim, sync, &format!("reply-{}", note.seq), place, &message).await?;
@@ -389,7 +402,14 @@ impl Announcer {
                 tokio::time::sleep(GROUPS_EVERY).await;
             }
         };
-        tokio::join!(self.announce_for_ever(), telling, resolving);
+        let reporting = async {
+            let token = Ulid::generate().to_string();
+            loop {
+                let _ = self.tell_weekly(&token).await; // health reports Redis; it waits there
+                tokio::time::sleep(weekly::EVERY).await;
+            }
+        };
+        tokio::join!(self.announce_for_ever(), telling, resolving, reporting);
     }
 
     async fn announce_for_ever(&self) {

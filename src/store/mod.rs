@@ -3,6 +3,7 @@
 mod import;
 pub mod keys;
 pub mod link;
+pub mod mass;
 mod query;
 pub mod record;
 mod samples;
@@ -29,7 +30,7 @@ use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
 pub use import::{Layout, Read};
-pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
+pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
 /// How long a closed incident is kept.
@@ -407,8 +408,13 @@ impl Store {
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
         let canary_told = self.announces && commit.canary.changed;
+        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
         let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
-        cmd.arg(commit.wakes.len() + told.len() + usize::from(canary_told) + usize::from(own.is_some()));
+        let canary = usize::from(canary_told) + usize::from(own.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
+        for write in coordinated() {
+            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
         if let Some(at) = own {
             cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
         }

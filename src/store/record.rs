@@ -11,8 +11,9 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::decision::incident::{
-    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase,
+    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
 };
+use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
     ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
@@ -194,6 +195,13 @@ const KNOWN: &[&str] = &[
     "lost",
     "sure",
     "text_missing",
+    "mass",
+    "hold",
+    "shares",
+    "healthy_since",
+    "would",
+    "successor",
+    "decided_at",
 ];
 
 fn is_false(value: &bool) -> bool {
@@ -306,6 +314,7 @@ containers! {
     verification: Verification, VerificationRecord;
     check: Check, CheckRecord;
     objection: Objection, ObjectionRecord;
+    would: WouldFlip, WouldFlipRecord;
     traffic: Traffic, TrafficRecord;
     plan: Plan, PlanRecord;
     split: Split, SplitRecord;
@@ -313,6 +322,8 @@ containers! {
     canary_end: CanaryEnd, CanaryEndRecord;
     evidence: Evidence, EvidenceRecord;
 }
+
+pub mod mass; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -531,6 +542,10 @@ struct IncidentRecord {
     held: Option<Held>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
+    #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
+    would: Option<WouldFlip>,
+    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    successor: Option<VersionName>,
     #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Split>,
     #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
@@ -547,6 +562,10 @@ struct IncidentRecord {
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    mass: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -566,6 +585,8 @@ struct HeldRecord {
 struct FlipRecord {
     #[serde(with = "at")]
     at: Timestamp,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    decided_at: Option<Timestamp>,
     #[serde(with = "version_name")]
     from: VersionName,
     #[serde(with = "version_name")]
@@ -573,6 +594,18 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "WouldFlip")]
+struct WouldFlipRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "version_name")]
+    from: VersionName,
+    #[serde(with = "version_name")]
+    to: VersionName,
+    trigger: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -669,6 +702,8 @@ struct VerificationRecord {
     checks: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     healthy: u32,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    healthy_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "is_false")]
     measured: bool,
     #[serde(with = "at")]
@@ -750,6 +785,8 @@ struct Alert {
     generator_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     alertmanager_url: String,
+    #[serde(with = "mass::SharesRecord", default, skip_serializing_if = "Shares::is_empty")]
+    shares: Shares,
 }
 
 #[derive(Serialize, Deserialize)]

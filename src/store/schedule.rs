@@ -15,6 +15,10 @@ pub enum Work {
     Act,
     /// Telling people in Slack.
     Slack,
+    /// Coordinating many prompts that fail together.
+    Mass,
+    /// Telling them each week what a dry run would have done.
+    Report,
 }
 
 impl Work {
@@ -22,6 +26,8 @@ impl Work {
         match self {
             Work::Act => "|act",
             Work::Slack => "|slack",
+            Work::Mass => "|mass",
+            Work::Report => "|report",
         }
     }
 
@@ -119,6 +125,21 @@ impl Store {
             })
             .collect();
         Ok(Claimed { claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
+    }
+
+    /// Makes a wake-up due at `at` at the latest.
+    pub async fn wake_by(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.keys.due()).arg("LT").arg(at.0).arg(work.member(name));
+        self.link.run::<redis::Value>(&command).await.map(drop)
+    }
+
+    /// Has people told of what came to be known of an incident besides its record.
+    pub async fn announce(&self, incident: &Incident) -> Result<(), StoreError> {
+        if !self.announces {
+            return Ok(());
+        }
+        self.wake_by(Work::Slack, &incident.id, slack_turn(incident)).await
     }
 
     /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.

@@ -5,10 +5,12 @@ mod common;
 
 mod import;
 mod incidents;
+mod mass;
 mod metrics;
 mod outside;
 mod postmortem;
 mod prompts;
+mod report;
 mod retention;
 mod rollback;
 mod shutdown;

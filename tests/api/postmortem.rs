@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use prompt_rollback::decision::IncidentId;
-use prompt_rollback::postmortem::{Samples, Series, Unit};
+use prompt_rollback::postmortem::{Measured, Samples, Series, Unit};
 use prompt_rollback::store::{Clock, Store};
 use serde_json::json;
 
@@ -59,8 +59,9 @@ async fn samples_are_kept_as_long_as_the_incident_and_drawn() -> Result<()> {
         bad_responses: Some(1_234.0),
         ..Samples::default()
     };
-    store.put_samples(&IncidentId(id.clone()), &samples).await?;
-    assert_eq!(store.samples(&IncidentId(id.clone())).await?, Some(samples));
+    let measured = Measured::Samples(Box::new(samples));
+    store.put_samples(&IncidentId(id.clone()), &measured).await?;
+    assert_eq!(store.samples(&IncidentId(id.clone())).await?, Some(measured));
     let key = format!("{{prompts}}:samples:{id}");
     let days = world.redis.cmd::<i64>(&["PTTL", &key]).await? / 86_400_000;
     assert!((179..=180).contains(&days), "{days} days");

@@ -187,6 +187,35 @@ fn a_postmortem_is_printed_as_it_is_but_for_what_moves_the_cursor() {
 }
 
 #[test]
+fn a_report_tells_each_trigger_and_each_case() {
+    let tally = |trigger: &str, right, wrong, unclear, saved| json!({"trigger": trigger, "right": right, "wrong": wrong, "unclear": unclear, "minutes_saved": saved});
+    let case = |prompt: &str, verdict: &str, text: &str, after| json!({"incident": "01KA", "prompt": prompt, "from": "v2", "to": "v1", "at": "2026-11-18T10:00:00.000Z", "trigger": "Errors", "verdict": verdict, "text": text, "after_seconds": after});
+    let answer = json!({
+        "since": "2026-11-14T00:38:12.689Z", "until": "2026-11-21T00:38:12.689Z", "dry_run": true,
+        "total": tally("", 1, 0, 1, 12), "triggers": [tally("Errors", 1, 0, 1, 12)],
+        "cases": [case("a", "right", "a person rolled back the same way", Some(720)), case("b\u{1b}[2J", "unclear", "nobody has decided yet", None)],
+        "left_out": 3, "partial": false, "later": 1,
+    });
+    let stub = Stub::start(&[("GET /api/report?since=7d", 200, answer.clone())]);
+    succeeds(
+        &stub.run(&["report"]),
+        "2026-11-14 00:38:12Z to 2026-11-21 00:38:12Z\n\n\
+         TRIGGER  RIGHT  WRONG  UNCLEAR  SAVED\n\
+         Errors   1      0      1        12 min\n\n\
+         WOULD ROLL BACK AT    PROMPT  FROM  TO  TRIGGER  VERDICT  INSTEAD                                          INCIDENT\n\
+         2026-11-18 10:00:00Z  a       v2    v1  Errors   right    a person rolled back the same way, 12 min later  01KA\n\
+         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  nobody has decided yet                           01KA\n\
+         … and 3 more, which are counted above\n",
+    );
+    let json: Value = serde_json::from_str(&stdout(&stub.run(&["report", "--output", "json"]))).unwrap();
+    assert_eq!(json, answer);
+    let nothing = json!({"since": "2026-11-14T00:38:12.689Z", "until": "2026-11-21T00:38:12.689Z", "dry_run": false, "triggers": [], "cases": []});
+    let stub = Stub::start(&[("GET /api/report?since=2026-11-14T00%3A38%3A12Z", 200, nothing)]);
+    let said = stdout(&stub.run(&["report", "--since", "2026-11-14T00:38:12Z"]));
+    assert!(said.contains("nothing would have been rolled back\nhint: ") && said.contains("dry-run"), "{said}");
+}
+
+#[test]
 fn refusals_are_told_in_the_receivers_words() {
     let error = |code: &str, message: &str| json!({"error": {"code": code, "message": message}});
     let stub = Stub::with(vec![

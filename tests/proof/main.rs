@@ -1,6 +1,10 @@
 //! Rollbacks that are confirmed, verified and proved by a real Prometheus, with the rules that ship; and by one that
 //! lies, hangs or is away.
 
+mod away;
+#[path = "../common/mod.rs"]
+mod common;
+mod killed;
 mod liar;
 mod servers;
 mod splits;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::IncidentId;
-use prompt_rollback::postmortem::{Samples, Series, Unit};
+use prompt_rollback::postmortem::{Measured, Samples, Series, Unit};
 use prompt_rollback::store::{Clock, Store};
+use prompt_rollback_testkit::slack::Slack;
 
 use crate::common::{config, critical};
-use crate::kit::{SLACK_SOON, Workspace};
+use crate::kit::{SLACK_SOON, Workspace, slack};
 
 #[tokio::test]
 async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
@@ -24,7 +25,7 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
         bad: Series::new("v2", points),
         ..Samples::default()
     };
-    store.put_samples(&IncidentId(id.clone()), &samples).await?;
+    store.put_samples(&IncidentId(id.clone()), &Measured::Samples(Box::new(samples))).await?;
     ensure!(workspace.slack.files().is_empty(), "before the outcome is known");
     workspace.receiver.clock.advance(Duration::from_secs(301));
     let shared = workspace
@@ -44,6 +45,25 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
     // told once, whatever else changes
     workspace.quiet().await?;
     ensure!(workspace.slack.calls_of("files.completeUploadExternal").len() == 1, "shared again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_prometheus_is_away_the_thread_waits_for_what_it_measured() -> Result<()> {
+    // nobody listens there
+    let away = [("PROMETHEUS__URL", "http://127.0.0.1:1")];
+    let workspace = Workspace::with(slack()?, &away).await?;
+    let root = workspace.thread(critical("p")).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(301));
+    workspace.titled("Rolled back, not verified").await?;
+    workspace.quiet().await?;
+    ensure!(workspace.slack.files().is_empty(), "nothing to show yet");
+    workspace.receiver.clock.advance(Duration::from_secs(601));
+    let shared = |slack: &Slack| slack.replies(&root).into_iter().find(|reply| !reply.files.is_empty());
+    workspace.slack.wait_for("the draft", SLACK_SOON, shared).await?;
+    let files = workspace.slack.files();
+    let draft = files.first().and_then(|file| file.content.clone()).context("content")?;
+    ensure!(files.len() == 1 && String::from_utf8_lossy(&draft).contains("Not measured: Prometheus was away."));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What alerts do.
 
 use super::super::event::{Alert, AlertStatus};
-use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase, WouldFlip};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
@@ -259,6 +259,8 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     let target = choices.first().cloned();
     let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
     let held = draft.guard(version);
+    let rehearsed =
+        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
     let heard = draft.heard_of(id);
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
@@ -286,6 +288,9 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         None => {}
     }
     let incident = draft.incident(id)?;
+    if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
+        return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
+    }
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }
@@ -312,8 +317,12 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 draft.flip(Some(version), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
-            (held, _) => {
+            (held, target) => {
                 let held = held?; // no target is a guard of its own
+                if let Some(to) = target.filter(|_| rehearsed && incident.would.is_none()) {
+                    let (from, trigger) = (version.clone(), strongest.alertname.clone());
+                    incident.would = Some(WouldFlip { at: now, from, to, trigger });
+                }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
                 return Some(Acted::Held(guard));
@@ -351,11 +360,12 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
-fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
     let waits = {
         let incident = draft.incident(id)?;
         incident.phase == Phase::AwaitingDecision
             && incident.held.is_some()
+            && incident.hold.is_none()
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
     // what Prometheus did not confirm is not asked about with each repeat

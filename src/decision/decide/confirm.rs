@@ -96,7 +96,12 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
                 };
                 incident.note(now, NoteKind::Checked, text);
             }
+            let decided_at = pending.at;
             gradual::begin(draft, id, pending);
+            let flip = draft.incident(id).and_then(|incident| incident.flip.as_mut());
+            if let Some(flip) = flip.filter(|flip| flip.at == now) {
+                flip.decided_at = Some(decided_at);
+            }
         }
         Some(objection) => object(draft, id, &pending, objection),
     }

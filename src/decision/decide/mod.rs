@@ -9,6 +9,7 @@ mod commit;
 mod confirm;
 mod gradual;
 mod listed;
+mod mass;
 mod measure;
 mod person;
 pub mod retention;
@@ -95,6 +96,8 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
+        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
+        Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
         Event::Kept(kept) => retention::kept(&mut draft, kept),
         Event::Restore { version } => draft.refused_or(retention::restore, version),
@@ -301,11 +304,16 @@ impl<'a> Draft<'a> {
 
     /// What speaks against rolling `from` back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        let (policy, now) = (self.policy, self.now);
-        let held = |guard, detail: String| Some(Held { guard, detail });
         if let Some(off) = self.switched_off() {
             return Some(off);
         }
+        self.guard_if_armed(from)
+    }
+
+    /// What would hold it if automation were switched on.
+    fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
+        let (policy, now) = (self.policy, self.now);
+        let held = |guard, detail: String| Some(Held { guard, detail });
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
         };
@@ -360,11 +368,18 @@ impl<'a> Draft<'a> {
             && let Some(incident) = self.incident(id)
         {
             incident.target = Some(to.clone());
-            incident.flip =
-                Some(Flip { at: now, from: bad.clone(), to: to.clone(), mode, operator: operator.to_owned() });
+            incident.flip = Some(Flip {
+                at: now,
+                decided_at: None,
+                from: bad.clone(),
+                to: to.clone(),
+                mode,
+                operator: operator.to_owned(),
+            });
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;
+            incident.hold = None;
             incident.pending = None;
             incident.objection = None;
             incident.verification = verification;
@@ -400,6 +415,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self, answer: Answer) -> Decision {
+        mass::mark(&mut self);
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -407,7 +423,11 @@ impl<'a> Draft<'a> {
             .incidents
             .iter()
             .filter(|i| before(&i.id) != Some(*i))
-            .map(|i| IncidentWrite { incident: i.clone(), was: before(&i.id).map(|b| b.phase) })
+            .map(|i| IncidentWrite {
+                incident: i.clone(),
+                was: before(&i.id).map(|b| b.phase),
+                coordinate: mass::tells(before(&i.id), i),
+            })
             .collect();
         let unchanged = incidents.is_empty()
             && self.log.is_empty()

@@ -474,6 +474,6 @@ fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
     let reason = "gradual rollback undone";
     put_in_service(draft, &split.leaving, from.clone(), reason, &click.operator, incident.clone());
-    draft.retire_one(&split.arriving);
+    draft.retire_one(&split.arriving, Some(&split.leaving));
     Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

@@ -28,11 +28,12 @@ impl Draft<'_> {
         losing.retain(|version| Some(version) != kept);
         self.end_split(kept);
         for version in losing {
-            self.retire_one(&version);
+            self.retire_one(&version, kept);
         }
     }
 
-    pub(super) fn retire_one(&mut self, version: &VersionName) {
+    /// `version` loses all traffic, to `successor` if that gets all of it.
+    pub(super) fn retire_one(&mut self, version: &VersionName, successor: Option<&VersionName>) {
         let (policy, now) = (self.policy, self.now);
         if let Some(record) = self.state.version_mut(version) {
             record.known_good = record.known_good(policy, now);
@@ -44,6 +45,7 @@ impl Draft<'_> {
             let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
             if subject == version {
                 strays.extend(strays_of(incident));
+                incident.successor = successor.cloned();
                 incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
             }
         }

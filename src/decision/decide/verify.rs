@@ -20,7 +20,9 @@ pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
     let Some(mut verification) = incident.verification.take() else { return Answer::Noted };
     let finding = &check.finding;
     verification.checks += 1;
-    verification.healthy = if finding.verdict == Verdict::Healthy { verification.healthy + 1 } else { 0 };
+    let healthy = finding.verdict == Verdict::Healthy;
+    verification.healthy = if healthy { verification.healthy + 1 } else { 0 };
+    verification.healthy_since = healthy.then(|| verification.healthy_since.unwrap_or(now));
     verification.measured |= matches!(finding.verdict, Verdict::Healthy | Verdict::Unhealthy);
     verification.next =
         now.plus(if verification.checks < policy.verify_checks { policy.verify_every } else { Policy::VERIFY_SLOWLY });

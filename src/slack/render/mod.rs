@@ -6,7 +6,9 @@
 
 mod button;
 mod canary;
+mod mass;
 mod reply;
+mod report;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, action};
 pub use canary::canary;
-pub use reply::{LogLine, call, calls_channel, reply};
+pub use mass::{MassView, mass_overview, mass_reply, mass_root};
+pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
+pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;

@@ -33,8 +33,10 @@ fn a_persons_rollback_is_confirmed_first() {
         world.alert(high("v2"));
         assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));
         assert_eq!((world.phase(), world.served()), (Phase::Confirming, "v2"));
-        world.pass(seconds(0));
+        let decided = world.now;
+        world.pass(seconds(2));
         assert_eq!((world.phase(), world.served()), (Phase::Verifying, "v1"), "{verdict:?}");
+        assert_eq!(world.latest().flip.as_ref().and_then(|flip| flip.decided_at), Some(decided));
         assert_eq!(world.latest().decided_by.as_deref(), Some("dana"));
         assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Approved));
     }

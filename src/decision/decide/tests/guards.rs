@@ -123,6 +123,32 @@ fn a_held_critical_that_ended_acts_no_more() {
 }
 
 #[test]
+fn a_dry_run_remembers_the_first_rollback_that_it_kept_from_happening() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.dry_run = true;
+    assert_eq!(world.alert(critical("v2")), "held dry_run");
+    let would = world.latest().would.clone().expect("a rehearsed rollback");
+    assert_eq!((would.at, would.from, would.to), (world.now, v("v2"), v("v1")));
+    assert_eq!(would.trigger, world.latest().alerts[0].alertname);
+    let first = would.at;
+    world.pass(minutes(3));
+    world.alert(critical("v2").named("LatencyCritical"));
+    world.choose(Choice::Approve);
+    assert_eq!(world.latest().would.as_ref().map(|would| would.at), Some(first), "kept when a person does it");
+}
+
+#[test]
+fn what_another_guard_would_hold_is_not_rehearsed() {
+    for guard in [Guard::Paused, Guard::NoKnownGood, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget] {
+        let mut world = World::with_a_fresh_release();
+        put(&mut world, guard);
+        world.policy.dry_run = true;
+        world.alert(critical("v2"));
+        assert_eq!(world.latest().would, None, "{guard:?}");
+    }
+}
+
+#[test]
 fn joining_a_held_incident_makes_no_click_stale() {
     let mut world = World::with_a_fresh_release();
     put(&mut world, Guard::Paused);

@@ -108,6 +108,10 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
             let found = (confirmed.finding.verdict, &confirmed.blame);
             assert!(sure || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
+        Event::Resume { incident } => {
+            let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
+            assert!(!policy.requery && incident.is_firing() && incident.hold.is_none(), "{incident:?}");
+        }
         other => panic!("flipped without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);

@@ -12,6 +12,7 @@ mod guards;
 mod invariants;
 mod known_good;
 mod listed;
+mod mass;
 mod outside;
 mod people;
 mod properties;
@@ -33,7 +34,7 @@ use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, PromptState};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
-use super::super::verification::{Finding, Traffic, Verdict};
+use super::super::verification::{Finding, Traffic, Verdict, Verification};
 use super::{
     Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide,
     retention as rules,

@@ -35,6 +35,22 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
 }
 
 #[test]
+fn users_were_served_well_from_the_first_healthy_check_in_a_row_unless_the_bad_version_was_seen_later() {
+    let mut world = rolled_back();
+    let flipped = world.now;
+    let well = |world: &World| world.latest().verification.as_ref().and_then(Verification::well_since);
+    for verdict in [Verdict::Healthy, Verdict::Unhealthy, Verdict::Healthy] {
+        says(&mut world, verdict);
+        world.pass(seconds(5));
+    }
+    assert_eq!(well(&world), Some(flipped.plus(seconds(15))), "the first one did not last");
+    world.traffic = traffic(Some(flipped.plus(seconds(17))), &[]);
+    world.pass(seconds(15));
+    assert_eq!(world.phase(), Phase::Recovered);
+    assert_eq!(well(&world), Some(flipped.plus(seconds(17))));
+}
+
+#[test]
 fn a_relapse_counts_from_the_start() {
     let mut world = rolled_back();
     for verdict in [Verdict::Healthy, Verdict::Unhealthy, Verdict::Healthy, Verdict::NoData, Verdict::Healthy] {

@@ -78,7 +78,7 @@ prop_compose! {
         alerts in prop::collection::vec(record(), 0..6),
         notes in prop::collection::vec((prop::sample::select(&NoteKind::ALL[..]), text()), 0..4),
     ) -> Incident {
-        let flip = Flip { at: flipped_at, from: versions[0].clone(), to: versions[1].clone(), mode, operator };
+        let flip = Flip { at: flipped_at, decided_at: None, from: versions[0].clone(), to: versions[1].clone(), mode, operator };
         let mut incident = Incident {
             prompt: PromptName::parse(&prompt).unwrap(),
             version: versions[0].clone(),
@@ -159,6 +159,7 @@ fn even_100_kilobytes_of_it_fit() {
                 decider: text(),
                 held: Some(Held { guard: Guard::Budget, detail: text() }),
                 flip: Some(Flip {
+                    decided_at: None,
                     at: NOW,
                     from: from.clone(),
                     to: to.clone(),

@@ -1,6 +1,8 @@
 //! Every message that we can send, as a snapshot, and what holds for all of them.
 
 mod hostile;
+mod mass;
+mod report;
 mod valid;
 
 use std::time::Duration;
@@ -48,6 +50,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
+        shares: Default::default(),
         alertmanager_url: "http://alertmanager.example:9093".to_owned(),
     }
 }
@@ -85,7 +88,7 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
     Incident {
         phase: Phase::Verifying,
         deadline: Some(after(300)),
-        flip: Some(Flip { at: NOW, from, to, mode, operator: operator.to_owned() }),
+        flip: Some(Flip { at: NOW, decided_at: None, from, to, mode, operator: operator.to_owned() }),
         ..incident
     }
 }
@@ -222,6 +225,7 @@ fn checked() -> Incident {
         traffic: Some(traffic),
         stale: false,
         blamed: false,
+        healthy_since: None,
     });
     incident
 }

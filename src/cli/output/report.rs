@@ -1,0 +1,58 @@
+//! What `report` prints.
+
+use std::time::Duration;
+
+use crate::cli::table::{Cell, table, time};
+use crate::cli::views::{Case, Report, Tally};
+use crate::decision::time::spoken;
+
+pub fn report(report: &Report, color: bool) -> String {
+    let mut out = format!("{} to {}\n", time(&report.since), time(&report.until));
+    if report.cases.is_empty() {
+        out.push_str("nothing would have been rolled back\n");
+        if !report.dry_run {
+            out.push_str("hint: only guards.mode = \"dry-run\" is reported on; this receiver rolls back by itself\n");
+        }
+        return out;
+    }
+    let count = |name: &str, tally: &Tally| {
+        [
+            Cell::new(name),
+            Cell::new(&tally.right.to_string()),
+            if tally.wrong > 0 { Cell::warning(&tally.wrong.to_string()) } else { Cell::new("0") },
+            Cell::new(&tally.unclear.to_string()),
+            Cell::new(&format!("{} min", tally.minutes_saved)),
+        ]
+    };
+    let mut rows: Vec<_> = report.triggers.iter().map(|tally| count(&tally.trigger, tally)).collect();
+    if rows.len() > 1 {
+        rows.push(count("all", &report.total));
+    }
+    out.push('\n');
+    out.push_str(&table(["TRIGGER", "RIGHT", "WRONG", "UNCLEAR", "SAVED"], &rows, color));
+    out.push('\n');
+    let rows: Vec<_> = report.cases.iter().map(row).collect();
+    let headings = ["WOULD ROLL BACK AT", "PROMPT", "FROM", "TO", "TRIGGER", "VERDICT", "INSTEAD", "INCIDENT"];
+    out.push_str(&table(headings, &rows, color));
+    if report.left_out > 0 {
+        out.push_str(&format!("… and {} more, which are counted above\n", report.left_out));
+    }
+    if report.partial {
+        out.push_str("… there were more incidents than could be looked at: name a shorter time with --since\n");
+    }
+    out
+}
+
+fn row(case: &Case) -> [Cell; 8] {
+    let after = case.after_seconds.map(|s| format!(", {} later", spoken(Duration::from_secs(s)))).unwrap_or_default();
+    [
+        Cell::time(Some(&case.at)),
+        Cell::new(&case.prompt),
+        Cell::new(&case.from),
+        Cell::new(&case.to),
+        Cell::new(&case.trigger),
+        if case.verdict == "wrong" { Cell::warning(&case.verdict) } else { Cell::new(&case.verdict) },
+        Cell::new(&format!("{}{after}", case.text)),
+        Cell::new(&case.incident),
+    ]
+}

@@ -1,0 +1,98 @@
+//! `/api/report`: what a dry run would have done, and whether that would have been right.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::api::Query;
+use super::reply::{Failure, Reply, json};
+use crate::config::parse_prometheus_duration;
+use crate::decision::Timestamp;
+use crate::report::{Case, Report, Tally};
+use crate::reports;
+use crate::store::rfc3339;
+
+const DEFAULT: &str = "7d";
+
+pub async fn report(context: &Context, query: &Query) -> Result<Reply, Failure> {
+    let now = context.engine.store.now().await?;
+    let since = since(query.text("since").unwrap_or(DEFAULT), now).ok_or_else(|| {
+        Failure::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")
+    })?;
+    let report = reports::report(&context.engine, since, now).await?;
+    Ok(json(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
+}
+
+/// A time, or how long ago.
+fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let at = match parse_prometheus_duration(text) {
+        Ok(ago) => now.minus(ago),
+        Err(_) => Timestamp(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()),
+    };
+    (at < now).then_some(at)
+}
+
+fn view(report: &Report, dry_run: bool) -> Value {
+    let tally = |tally: &Tally| {
+        json!({
+            "right": tally.right,
+            "wrong": tally.wrong,
+            "unclear": tally.unclear,
+            "minutes_saved": tally.minutes_saved(),
+        })
+    };
+    let triggers = report.triggers.iter().map(|(trigger, counted)| {
+        let mut row = tally(counted);
+        row["trigger"] = json!(trigger);
+        row
+    });
+    json!({
+        "since": rfc3339(report.since),
+        "until": rfc3339(report.until),
+        "dry_run": dry_run,
+        "total": tally(&report.total()),
+        "triggers": triggers.collect::<Vec<_>>(),
+        "cases": report.cases.iter().map(case).collect::<Vec<_>>(),
+        "left_out": report.left_out,
+        "partial": report.partial,
+    })
+}
+
+fn case(case: &Case) -> Value {
+    json!({
+        "incident": case.incident.0,
+        "prompt": case.prompt.as_str(),
+        "from": case.would.from.as_str(),
+        "to": case.would.to.as_str(),
+        "at": rfc3339(case.would.at),
+        "trigger": case.would.trigger,
+        "verdict": case.verdict().as_str(),
+        "instead": case.instead.as_str(),
+        "text": case.instead.words(),
+        "after_seconds": case.after.map(|after| after.as_secs()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_duration_or_a_time_in_the_past() {
+        let now = Timestamp(1_795_221_492_689);
+        let table = [
+            ("7d", Some(1_795_221_492_689 - 7 * 86_400_000)),
+            ("90m", Some(1_795_221_492_689 - 5_400_000)),
+            ("2026-11-21T00:38:12Z", Some(1_795_221_492_000)),
+            ("2026-11-21T02:38:12+02:00", Some(1_795_221_492_000)),
+            ("2026-11-22T00:00:00Z", None),
+            ("0s", None),
+            ("-7d", None),
+            ("yesterday", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(since(text, now).map(|at| at.0), expected, "{text:?}");
+        }
+    }
+}

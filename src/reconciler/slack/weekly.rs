@@ -1,0 +1,94 @@
+//! The weekly report of a dry run: one message a week, whichever replica posts it.
+
+use std::time::Duration;
+
+use super::{Announcer, Halt};
+use crate::config::Weekly;
+use crate::decision::{IncidentId, Timestamp};
+use crate::reports;
+use crate::slack::client::Place;
+use crate::slack::render;
+use crate::store::StoreError;
+use crate::store::schedule::{Claim, End, LEASE, Work};
+
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How often it is looked whether it is time.
+pub(super) const EVERY: Duration = Duration::from_secs(5);
+/// While Slack does not take it.
+const RETRY: Duration = Duration::from_secs(60);
+/// Stands where an incident's id does.
+const NAME: &str = "weekly";
+
+impl Announcer {
+    /// Posts the report if it is time.
+    pub(super) async fn tell_weekly(&self, token: &str) -> Result<(), StoreError> {
+        let Some(weekly) = self.weekly else { return Ok(()) };
+        let store = &self.engine.store;
+        let name = IncidentId(NAME.to_owned());
+        let next = last(weekly, store.now().await?).plus(WEEK);
+        store.wake_by(Work::Report, &name, next).await?;
+        for claim in store.claim(Work::Report, 1, LEASE, token).await?.claims {
+            let now = store.now().await?;
+            let slot = last(weekly, now);
+            let end = match self.post_report(&claim, slot).await {
+                Ok(()) | Err(Halt::Lost) => End::Done { rev: None, next: Some(slot.plus(WEEK)) },
+                Err(Halt::Later(_) | Halt::GiveWay | Halt::Down) => {
+                    End::Done { rev: None, next: Some(now.plus(RETRY)) }
+                }
+                Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
+                Err(Halt::Store(error)) => {
+                    tracing::error!(%error, "the weekly report can't be made");
+                    End::Failed
+                }
+            };
+            store.finish(&claim, None, end).await?;
+        }
+        Ok(())
+    }
+
+    /// The report of the week before `slot`, unless it was posted. A week without anything is passed over.
+    async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
+        let mut sync = self.engine.store.sync(&claim.incident).await?;
+        let done = sync.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
+        if done {
+            return Ok(());
+        }
+        let report = reports::report(&self.engine, slot.minus(WEEK), slot).await?;
+        if self.engine.policy.dry_run || !report.cases.is_empty() {
+            let place = Place::channel(&self.incident_channel);
+            // refused for good: said in the log; there is another one next week
+            let _ = self.post(claim, &mut sync, &format!("report-{}", slot.0), place, &render::report(&report)).await?;
+        }
+        self.note(claim, &mut sync, &[("reported", &slot.0.to_string()), ("posting", "")]).await
+    }
+}
+
+/// The last such moment up to `now`. Weeks of the epoch began on a Thursday.
+fn last(weekly: Weekly, now: Timestamp) -> Timestamp {
+    const DAY: i64 = 24 * 3_600_000;
+    let day = (i64::from(weekly.day) + 4) % 7;
+    let offset = day * DAY + i64::from(weekly.hour) * 3_600_000 + i64::from(weekly.minute) * 60_000;
+    Timestamp(now.0 - (now.0 - offset).rem_euclid(7 * DAY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_such_moment_is_found_in_every_week() {
+        let at = |text: &str| Timestamp(text.parse::<jiff::Timestamp>().expect("a time").as_millisecond());
+        let monday_nine = Weekly { day: 0, hour: 9, minute: 0 };
+        // 2026-11-16 was a Monday
+        for (now, expected) in [
+            ("2026-11-16T09:00:00Z", "2026-11-16T09:00:00Z"),
+            ("2026-11-16T08:59:59.999Z", "2026-11-09T09:00:00Z"),
+            ("2026-11-21T08:38:12Z", "2026-11-16T09:00:00Z"),
+            ("2026-11-22T23:59:59Z", "2026-11-16T09:00:00Z"),
+        ] {
+            assert_eq!(last(monday_nine, at(now)), at(expected), "{now}");
+        }
+        let sunday = Weekly { day: 6, hour: 23, minute: 30 };
+        assert_eq!(last(sunday, at("2026-11-21T00:00:00Z")), at("2026-11-15T23:30:00Z"));
+    }
+}

@@ -1,0 +1,237 @@
+//! What a dry run would have done, and whether that would have been right. Pure: a function of the incidents.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::decision::incident::WouldFlip;
+use crate::decision::{FlipMode, Incident, IncidentId, Phase, PromptName, Timestamp, VersionName};
+
+/// Would the rollback have been right?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// A person did the same later.
+    Right,
+    /// It went away by itself, a person said no, or it did not help.
+    Wrong,
+    /// Nobody can tell, or not yet.
+    Unclear,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Right => "right",
+            Verdict::Wrong => "wrong",
+            Verdict::Unclear => "unclear",
+        }
+    }
+}
+
+/// What happened instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Instead {
+    RolledBackByPerson,
+    PutBackByHand,
+    ResolvedByItself,
+    Dismissed,
+    Undone,
+    DidNotHelp,
+    RolledBackElsewhere,
+    RolledBackAutomatically,
+    OtherVersion,
+    Undecided,
+}
+
+impl Instead {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Instead::RolledBackByPerson => "rolled_back_by_person",
+            Instead::PutBackByHand => "put_back_by_hand",
+            Instead::ResolvedByItself => "resolved_by_itself",
+            Instead::Dismissed => "dismissed",
+            Instead::Undone => "undone",
+            Instead::DidNotHelp => "did_not_help",
+            Instead::RolledBackElsewhere => "rolled_back_elsewhere",
+            Instead::RolledBackAutomatically => "rolled_back_automatically",
+            Instead::OtherVersion => "other_version",
+            Instead::Undecided => "undecided",
+        }
+    }
+
+    /// As a sentence; how long after the moment of the rehearsed rollback is said beside it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Instead::RolledBackByPerson => "a person rolled back the same way",
+            Instead::PutBackByHand => "someone put the same version back",
+            Instead::ResolvedByItself => "the alerts ended by themselves",
+            Instead::Dismissed => "a person dismissed it",
+            Instead::Undone => "a person rolled back and undid it",
+            Instead::DidNotHelp => "a person rolled back, and it did not help",
+            Instead::RolledBackElsewhere => "a person rolled back to another version",
+            Instead::RolledBackAutomatically => "it was rolled back once automation was on",
+            Instead::OtherVersion => "another version was put in service",
+            Instead::Undecided => "nobody has decided yet",
+        }
+    }
+
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Instead::RolledBackByPerson | Instead::PutBackByHand => Verdict::Right,
+            Instead::ResolvedByItself | Instead::Dismissed | Instead::Undone | Instead::DidNotHelp => Verdict::Wrong,
+            Instead::RolledBackElsewhere
+            | Instead::RolledBackAutomatically
+            | Instead::OtherVersion
+            | Instead::Undecided => Verdict::Unclear,
+        }
+    }
+}
+
+/// One rollback that a dry run kept from happening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    pub incident: IncidentId,
+    pub prompt: PromptName,
+    pub would: WouldFlip,
+    pub instead: Instead,
+    /// How much later that was.
+    pub after: Option<Duration>,
+}
+
+impl Case {
+    /// `None`: nothing would have been done.
+    pub fn of(incident: &Incident) -> Option<Self> {
+        let would = incident.would.clone()?;
+        let (instead, at) = instead(incident, &would.to);
+        Some(Self {
+            incident: incident.id.clone(),
+            prompt: incident.prompt.clone(),
+            after: at.map(|at| at.since(would.at)),
+            would,
+            instead,
+        })
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.instead.verdict()
+    }
+
+    /// How much sooner the rollback would have been done.
+    pub fn saved(&self) -> Duration {
+        self.after.filter(|_| self.verdict() == Verdict::Right).unwrap_or_default()
+    }
+}
+
+fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timestamp>) {
+    if let Some(flip) = &incident.flip {
+        let what = match (flip.mode, incident.phase) {
+            (FlipMode::Auto, _) => Instead::RolledBackAutomatically,
+            _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
+            (_, Phase::Escalated) => Instead::DidNotHelp,
+            // an escalated one that a person closes has not helped either
+            (_, Phase::Dismissed) if incident.escalations > 0 && incident.may_have_paged() && failed(incident) => {
+                Instead::DidNotHelp
+            }
+            (_, Phase::Dismissed) => Instead::Undone,
+            _ => Instead::RolledBackByPerson,
+        };
+        return (what, incident.rollback_decided_at());
+    }
+    match incident.phase {
+        Phase::RollingBack if incident.target.as_ref() == Some(target) => {
+            (Instead::RolledBackByPerson, incident.rollback_decided_at())
+        }
+        Phase::Resolved => (Instead::ResolvedByItself, incident.quiet_since.or(incident.closed_at)),
+        Phase::Dismissed => (Instead::Dismissed, incident.closed_at),
+        Phase::Superseded if incident.successor.as_ref() == Some(target) => {
+            (Instead::PutBackByHand, incident.closed_at)
+        }
+        Phase::Superseded => (Instead::OtherVersion, incident.closed_at),
+        _ => (Instead::Undecided, None),
+    }
+}
+
+/// The checks of its rollback ended without a healthy one.
+fn failed(incident: &Incident) -> bool {
+    incident.verification.as_ref().is_some_and(|verification| verification.healthy == 0 && verification.measured)
+}
+
+/// One alert's record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub right: u32,
+    pub wrong: u32,
+    pub unclear: u32,
+    pub saved: Duration,
+}
+
+impl Tally {
+    fn count(&mut self, case: &Case) {
+        match case.verdict() {
+            Verdict::Right => self.right += 1,
+            Verdict::Wrong => self.wrong += 1,
+            Verdict::Unclear => self.unclear += 1,
+        }
+        self.saved += case.saved();
+    }
+
+    pub fn minutes_saved(&self) -> u64 {
+        self.saved.as_secs() / 60
+    }
+}
+
+/// All that would have been done in a span of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// By alertname.
+    pub triggers: BTreeMap<String, Tally>,
+    /// In the order in which they were added; at most [`Report::MAX_CASES`].
+    pub cases: Vec<Case>,
+    /// Counted, but not in `cases`.
+    pub left_out: usize,
+    /// There were too many incidents to look at all of them.
+    pub partial: bool,
+}
+
+impl Report {
+    pub const MAX_CASES: usize = 500;
+    /// Alerts told apart; what comes beyond is counted as [`Report::OTHERS`].
+    pub const MAX_TRIGGERS: usize = 100;
+    /// No alert's name: these have no parentheses.
+    pub const OTHERS: &'static str = "(others)";
+
+    pub fn new(since: Timestamp, until: Timestamp) -> Self {
+        Self { since, until, triggers: BTreeMap::new(), cases: Vec::new(), left_out: 0, partial: false }
+    }
+
+    /// Takes in one incident, if something would have been done about it in this time.
+    pub fn add(&mut self, incident: &Incident) {
+        let Some(case) = Case::of(incident) else { return };
+        if case.would.at < self.since || case.would.at > self.until {
+            return;
+        }
+        let known = self.triggers.len() < Self::MAX_TRIGGERS || self.triggers.contains_key(&case.would.trigger);
+        let trigger = if known { case.would.trigger.as_str() } else { Self::OTHERS };
+        self.triggers.entry(trigger.to_owned()).or_default().count(&case);
+        if self.cases.len() < Self::MAX_CASES {
+            self.cases.push(case);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        for Tally { right, wrong, unclear, saved } in self.triggers.values() {
+            total.right += right;
+            total.wrong += wrong;
+            total.unclear += unclear;
+            total.saved += *saved;
+        }
+        total
+    }
+}

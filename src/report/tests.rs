@@ -1,0 +1,123 @@
+//! What became of incidents that a dry run held, and what that says about it.
+
+use super::*;
+use crate::decision::verification::Verification;
+use crate::decision::{Flip, Policy};
+
+const NOW: Timestamp = Timestamp(1_795_221_492_689);
+
+fn after(minutes: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(60 * minutes))
+}
+
+fn version(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version")
+}
+
+/// Held by the dry run: v2 would have gone back to v1.
+fn held(trigger: &str) -> Incident {
+    let prompt = PromptName::parse("support").expect("a name");
+    let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
+    let (from, to, trigger) = (version("v2"), version("v1"), trigger.to_owned());
+    Incident {
+        phase: Phase::AwaitingDecision,
+        would: Some(WouldFlip { at: NOW, from, to, trigger }),
+        ..Incident::new(id, prompt, version("v2"), "on-call".to_owned(), NOW)
+    }
+}
+
+fn flipped(mode: FlipMode, to: &str, phase: Phase) -> Incident {
+    let flip = Flip {
+        at: after(12),
+        decided_at: None,
+        from: version("v2"),
+        to: version(to),
+        mode,
+        operator: "maya".to_owned(),
+    };
+    Incident { flip: Some(flip), phase, closed_at: Some(after(15)), ..held("A") }
+}
+
+fn closed(phase: Phase) -> Incident {
+    Incident { phase, closed_at: Some(after(9)), ..held("A") }
+}
+
+#[test]
+fn what_happened_instead_says_whether_it_would_have_been_right() {
+    let ended = Incident { quiet_since: Some(after(8)), ..closed(Phase::Resolved) };
+    let back = Incident { successor: Some(version("v1")), ..closed(Phase::Superseded) };
+    let forward = Incident { successor: Some(version("v3")), ..closed(Phase::Superseded) };
+    let mut given_up = flipped(FlipMode::Approved, "v1", Phase::Dismissed);
+    given_up.escalations = 1;
+    given_up.note(after(14), crate::decision::incident::NoteKind::Escalated, "v1 does not serve well");
+    given_up.verification =
+        Some(Verification { measured: true, ..Verification::starting(after(12), &Policy::default()) });
+    let table = [
+        (flipped(FlipMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (flipped(FlipMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (flipped(FlipMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
+        (flipped(FlipMode::Approved, "v1", Phase::Verifying), Instead::RolledBackByPerson, Some(12)),
+        (flipped(FlipMode::Approved, "v1", Phase::Escalated), Instead::DidNotHelp, Some(12)),
+        (given_up, Instead::DidNotHelp, Some(12)),
+        (flipped(FlipMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
+        (flipped(FlipMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),
+        (flipped(FlipMode::Auto, "v1", Phase::Recovered), Instead::RolledBackAutomatically, Some(12)),
+        (ended, Instead::ResolvedByItself, Some(8)),
+        (closed(Phase::Resolved), Instead::ResolvedByItself, Some(9)),
+        (closed(Phase::Dismissed), Instead::Dismissed, Some(9)),
+        (back, Instead::PutBackByHand, Some(9)),
+        (forward, Instead::OtherVersion, Some(9)),
+        (closed(Phase::Superseded), Instead::OtherVersion, Some(9)),
+        (held("A"), Instead::Undecided, None),
+        (Incident { phase: Phase::Investigating, ..held("A") }, Instead::Undecided, None),
+    ];
+    for (incident, instead, minutes) in table {
+        let case = Case::of(&incident).expect("a case");
+        let expected = (instead, minutes.map(|minutes| Duration::from_secs(60 * minutes)));
+        assert_eq!((case.instead, case.after), expected, "{incident:?}");
+    }
+    assert_eq!(Case::of(&Incident { would: None, ..held("A") }), None, "nothing would have been done");
+}
+
+#[test]
+fn each_trigger_has_its_own_count_and_only_what_was_right_saves_time() {
+    let mut report = Report::new(NOW, after(60));
+    let of = |trigger: &str, mut incident: Incident| {
+        if let Some(would) = &mut incident.would {
+            would.trigger = trigger.to_owned();
+        }
+        incident
+    };
+    report.add(&of("A", flipped(FlipMode::Approved, "v1", Phase::Recovered)));
+    report.add(&of("A", flipped(FlipMode::Manual, "v1", Phase::Recovered)));
+    report.add(&of("A", closed(Phase::Resolved)));
+    report.add(&of("B", held("B")));
+    let count =
+        |right, wrong, unclear, minutes: u64| Tally { right, wrong, unclear, saved: Duration::from_secs(60 * minutes) };
+    assert_eq!(report.triggers["A"], count(2, 1, 0, 24));
+    assert_eq!(report.triggers["B"], count(0, 0, 1, 0));
+    assert_eq!(report.total(), count(2, 1, 1, 24));
+    assert_eq!(report.total().minutes_saved(), 24);
+}
+
+#[test]
+fn only_what_would_have_been_done_in_the_time_counts() {
+    for (since, until, cases) in [(NOW, NOW, 1), (after(1), after(2), 0), (NOW.minus(Duration::from_secs(9)), NOW, 1)] {
+        let mut report = Report::new(since, until);
+        report.add(&held("A"));
+        assert_eq!(report.cases.len(), cases, "{since:?} to {until:?}");
+    }
+}
+
+#[test]
+fn a_report_is_bounded_and_counts_what_it_leaves_out() {
+    let mut report = Report::new(NOW, NOW);
+    for number in 0..Report::MAX_CASES + 10 {
+        report.add(&held(&format!("A{number}")));
+    }
+    assert_eq!((report.cases.len(), report.left_out), (Report::MAX_CASES, 10));
+    assert_eq!(report.triggers.len(), Report::MAX_TRIGGERS + 1);
+    let others = u32::try_from(Report::MAX_CASES + 10 - Report::MAX_TRIGGERS).expect("small");
+    assert_eq!(report.triggers[Report::OTHERS].unclear, others);
+    assert_eq!(report.total().unclear, others + 100);
+}

@@ -1,0 +1,40 @@
+//! Reads what a report is made of.
+
+use crate::decision::Timestamp;
+use crate::engine::Engine;
+use crate::report::Report;
+use crate::store::StoreError;
+
+/// Incidents in memory at once.
+const PAGE: usize = 100;
+/// Incidents looked at, at most.
+const MAX: usize = 10_000;
+
+/// What a dry run would have done since then: of the incidents opened since, and of those that are still open.
+pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Result<Report, StoreError> {
+    let mut report = Report::new(since, until);
+    for open_only in [false, true] {
+        let (mut cursor, mut seen) = (None, 0);
+        loop {
+            let page = engine.store.incidents(cursor.as_deref(), PAGE, open_only).await?;
+            seen += page.items.len();
+            for incident in &page.items {
+                // of the open ones, those that the first round did not reach
+                if (incident.opened_at < since) == open_only {
+                    report.add(incident);
+                }
+            }
+            // the latest come first
+            let enough = !open_only && page.items.last().is_some_and(|last| last.opened_at < since);
+            match page.next {
+                Some(next) if !enough && seen < MAX => cursor = Some(next),
+                Some(_) if !enough => {
+                    report.partial = true;
+                    break;
+                }
+                _ => break,
+            }
+        }
+    }
+    Ok(report)
+}

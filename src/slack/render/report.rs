@@ -1,0 +1,62 @@
+//! The weekly message about a dry run.
+
+use super::text::{Markup, escape, fit, took};
+use super::{Message, aside, header, others, ours};
+use crate::report::{Case, Report, Tally};
+
+/// The report has all of them; a message is to be read.
+const TRIGGERS: usize = 10;
+const CASES: usize = 10;
+/// A line; all of a section's stay below the 3,000 that Slack takes.
+const LINE: usize = 250;
+
+pub fn report(report: &Report) -> Message {
+    let total = report.total();
+    let many = total.right + total.wrong + total.unclear;
+    let title = match many {
+        0 => "Dry run: nothing would have been rolled back this week".to_owned(),
+        1 => "Dry run: 1 rollback would have been done this week".to_owned(),
+        many => format!("Dry run: {many} rollbacks would have been done this week"),
+    };
+    let mut blocks = vec![header(&title)];
+    blocks.push(ours(Markup::words("From ").date(report.since).and(" to ").date(report.until).and(".")));
+    let mut rows: Vec<(&String, &Tally)> = report.triggers.iter().collect();
+    rows.sort_by_key(|(name, tally)| (std::cmp::Reverse(tally.right + tally.wrong + tally.unclear), *name));
+    blocks.extend(others(lines(rows.iter().map(|(name, tally)| said(name, tally)), TRIGGERS)));
+    blocks.extend(others(lines(report.cases.iter().map(line), CASES)));
+    blocks.extend(aside(vec![Markup::words("All of them are told by ").code("prompt-rollback report --since 7d")]));
+    let text = if many == 0 { title } else { format!("{title}. {}", said("All alerts", &total)) };
+    Message { text: escape(&text), blocks }
+}
+
+/// `most` lines, and how many more there are.
+fn lines(all: impl ExactSizeIterator<Item = String>, most: usize) -> String {
+    let more = all.len().saturating_sub(most);
+    let mut text: Vec<String> = all.take(most).map(|line| fit(&line, LINE)).collect();
+    if more > 0 {
+        text.push(format!("and {more} more"));
+    }
+    text.join("\n")
+}
+
+fn said(name: &str, tally: &Tally) -> String {
+    let Tally { right, wrong, unclear, .. } = tally;
+    let saved = match tally.minutes_saved() {
+        0 => String::new(),
+        minutes => format!("; {minutes} min sooner than people"),
+    };
+    format!("{name}: {right} right, {wrong} wrong, {unclear} unclear{saved}")
+}
+
+fn line(case: &Case) -> String {
+    let after = case.after.map(|after| format!(", {} later", took(after))).unwrap_or_default();
+    format!(
+        "{}: {} {} → {}: {}{after} ({})",
+        case.verdict().as_str(),
+        case.prompt,
+        case.would.from,
+        case.would.to,
+        case.instead.words(),
+        case.would.trigger
+    )
+}

@@ -1,0 +1,47 @@
+//! The weekly message.
+
+use super::super::report as render;
+use super::*;
+use crate::decision::incident::WouldFlip;
+use crate::report::Report;
+
+fn held(trigger: &str) -> Incident {
+    let mut incident = flipped(FlipMode::Approved, "maya");
+    let flip = incident.flip.clone().expect("a flip");
+    let at = flip.at.minus(Duration::from_secs(725));
+    incident.would = Some(WouldFlip { at, from: flip.from, to: flip.to, trigger: trigger.to_owned() });
+    incident
+}
+
+fn report(triggers: impl IntoIterator<Item = String>) -> Report {
+    let mut report = Report::new(NOW.minus(Duration::from_secs(7 * 86_400)), NOW);
+    triggers.into_iter().for_each(|trigger| report.add(&held(&trigger)));
+    report
+}
+
+#[test]
+fn it_says_how_many_and_for_which_alerts() {
+    let message = render(&report(["A".to_owned(), "A".to_owned(), "B".to_owned()]));
+    assert_eq!(valid::problems(&message, None), Vec::<String>::new());
+    let said = serde_json::to_string(&message.blocks).expect("JSON");
+    for expected in
+        ["3 rollbacks would have been done", "A: 2 right, 0 wrong, 0 unclear; 24 min", "12 min 5 s later (B)"]
+    {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+}
+
+#[test]
+fn a_quiet_week_is_one_sentence() {
+    let message = render(&report([]));
+    assert_eq!(valid::problems(&message, None), Vec::<String>::new());
+    assert_eq!(message.text, "Dry run: nothing would have been rolled back this week");
+}
+
+#[test]
+fn however_many_and_whatever_they_are_called_slack_takes_it() {
+    let nasty = "<!channel> `*_~ <https://evil.example|x> & ".repeat(40);
+    let message = render(&report((0..300).map(|number| format!("{number} {nasty}"))));
+    assert_eq!(valid::problems(&message, None), Vec::<String>::new());
+    assert!(serde_json::to_string(&message.blocks).expect("JSON").contains("and 91 more"), "others are one of them");
+}

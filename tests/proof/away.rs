@@ -1,0 +1,79 @@
+//! Prometheus is away when the checks of a rollback end: what it measured is asked for again, for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::eventually;
+
+use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
+use crate::liar::{Liar, vector};
+
+/// Range queries fail while `away`; all else is healthy.
+fn prometheus(away: &Arc<AtomicBool>) -> Result<Liar> {
+    let away = Arc::clone(away);
+    Liar::start(move |request| match request.contains("/api/v1/query_range") {
+        true if away.load(Ordering::Relaxed) => (503, "starting up".to_owned()),
+        true => {
+            let series =
+                r#"{"metric":{"prompt":"p","version":"v2"},"values":[[1795221492,"0.07"],[1795221500,"0.09"]]}"#;
+            (200, format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{series}]}}}}"#))
+        }
+        // nobody counts its requests
+        false if request.contains("requests%3Asum") => (200, vector(&[])),
+        false => (200, vector(&[(r#"{"prompt":"p","version":"v1"}"#, "0.001")])),
+    })
+}
+
+/// A rollback that has recovered by these words; gives the incident's id.
+async fn recovered(world: &World) -> Result<String> {
+    world.ship("p").await?;
+    ensure!(outcomes(&world.receiver.deliver(&[critical("p")]).await?)? == [ROLLED_BACK]);
+    let incident = eventually("recovered", SOON * 3, async || {
+        let incident = world.get("/api/incidents").await.ok()?["incidents"][0].clone();
+        (incident["phase"] == "recovered").then_some(incident)
+    })
+    .await?;
+    Ok(incident["id"].as_str().context("id")?.to_owned())
+}
+
+async fn draft(world: &World, id: &str, says: &str) -> Result<String> {
+    let path = format!("/api/incidents/{id}/postmortem");
+    let mut last = String::new();
+    let found = eventually(says, SOON * 2, async || {
+        last = world.http().get(&path).await.ok()?.text().to_owned();
+        last.contains(says).then(|| last.clone())
+    })
+    .await;
+    found.with_context(|| last.clone())
+}
+
+#[tokio::test]
+async fn what_was_measured_is_asked_for_again() -> Result<()> {
+    let away = Arc::new(AtomicBool::new(true));
+    let prometheus = prometheus(&away)?;
+    let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;
+    let id = recovered(&world).await?;
+    draft(&world, &id, "Not measured: Prometheus is away and will be asked again").await?;
+    away.store(false, Ordering::Relaxed);
+    world.receiver.clock.advance(Duration::from_secs(16));
+    let draft = draft(&world, &id, "data:image/svg+xml").await?;
+    ensure!(!draft.contains("Not measured"), "{draft}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_is_not_asked_for_ever() -> Result<()> {
+    let away = Arc::new(AtomicBool::new(true));
+    let prometheus = prometheus(&away)?;
+    let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;
+    let id = recovered(&world).await?;
+    draft(&world, &id, "will be asked again").await?;
+    world.receiver.clock.advance(Duration::from_secs(601));
+    draft(&world, &id, "Not measured: Prometheus was away.").await?;
+    // nothing is due any more
+    let due: Vec<String> = world.redis.cmd(&["ZRANGE", "{prompts}:due", "0", "-1"]).await?;
+    ensure!(!due.contains(&format!("{id}|act")), "{due:?}");
+    Ok(())
+}
