@@ -18,6 +18,8 @@ use files::Files;
 
 /// Texts handled at once: a lease must not expire over them.
 const MOST: usize = 4;
+/// More than any text may have; a file that is longer is not what was archived.
+const MAX_TEXT: u64 = 16 << 20;
 /// Longest time for one file: a directory on another machine may hang.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// After a first failure; doubles with each further one.
@@ -202,16 +204,11 @@ impl Actor {
                 }
             }
         };
-        let failed = match &kept {
-            Kept::Missing { lost: true, .. } => true,
-            Kept::Missing { .. } => {
-                self.commit(prompt, kept).await?;
-                return Ok(None);
-            }
-            _ => false,
-        };
-        if failed {
-            tracing::error!(%prompt, ?kept, "a text is lost from the archive");
+        if let Kept::Missing { version, why, lost } = &kept {
+            let lost = *lost;
+            tracing::error!(%prompt, %version, why, lost, "a text did not come back from the archive");
+            let rev = self.commit(prompt, kept).await?;
+            return Ok(rev.filter(|_| lost)); // what is not lost is tried again, later
         }
         self.commit(prompt, kept).await
     }
@@ -250,9 +247,6 @@ impl Actor {
         Ok(())
     }
 }
-
-/// More than any text may have; a file that is longer is not what was archived.
-const MAX_TEXT: u64 = 16 << 20;
 
 /// Wakes the prompts whose texts something is to be done about: after a change of the config nothing else does.
 pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
