@@ -3,10 +3,12 @@
 mod api;
 mod auth;
 mod drill;
+mod import;
 mod mass;
 mod postmortem;
 mod reply;
 mod report;
+mod restore;
 mod route;
 mod slack;
 mod views;
