@@ -92,6 +92,33 @@ Registering the same again changes nothing; another text for a known version is 
         receiver: Receiver,
     },
 
+    /// Take over the prompts that are served already.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback import --dry-run                                   # what would be done
+  prompt-rollback import --known-good                                # trust what serves now
+  prompt-rollback import --pattern 'team-a/*'
+  prompt-rollback import --pattern 'myapp:prompt:{prompt}:version'   # keys of another layout
+
+A version that others have put into Redis becomes active where nothing is; what is active already is never
+overwritten. The receiver's Redis user must be permitted to read keys of another layout. Running it again changes
+nothing.")]
+    Import {
+        /// A glob on prompt names, or a key with {prompt} in it that holds the version.
+        #[arg(long, default_value = "*")]
+        pattern: String,
+        /// Trust what serves now without waiting for it to soak.
+        #[arg(long)]
+        known_good: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Serve a registered version from now on.
     #[command(after_help = "\
 Examples:
@@ -188,6 +215,21 @@ Naming --from makes a script safe against a rollback that someone else has just 
         receiver: Receiver,
     },
 
+    /// Bring the text of a version back from the archive.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback restore customer-support v1.8.2
+
+A rollback to an archived version does so by itself, before it flips. What is brought back stays at hand for a week.")]
+    Restore {
+        /// The prompt's name.
+        prompt: String,
+        /// The version's name.
+        version: String,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Show what is active and what a rollback would go back to.
     #[command(after_help = "\
 Examples:
@@ -278,7 +320,10 @@ or it did not help. All else is unclear. Saved is how much sooner the right ones
 Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
-  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse")]
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse
+
+Where many prompts fail together, one incident coordinates them: approve rolls back all that wait,
+dismiss holds all back, release ends that, undo serves again what was rolled back before.")]
     Decide {
         /// The incident, as `prompt-rollback incidents --open` shows it.
         incident: String,
@@ -387,6 +432,8 @@ pub enum Decision {
     Dismiss,
     /// Serve the version again that was rolled back.
     Undo,
+    /// Many prompts: no longer hold them back.
+    Release,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub mod args;
 mod check;
 mod client;
+mod import;
 mod output;
 mod probe;
 mod table;
@@ -98,6 +99,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
     if connect {
         probes.extend(check::probe_http(&config).await);
         probes.extend(probe::probe_slack(&config).await);
+        probes.extend(probe::probe_archive(&config));
     }
     match format {
         Output::Json => print_json(&check::json(&probes, &without_target))?,
@@ -130,6 +132,16 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let path = format!("/api/prompts/{}/versions", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |registered| output::registered(&registered))
+        }
+        Command::Import { pattern, known_good, dry_run, operator, receiver } => {
+            let body = body([
+                ("pattern", pattern.into()),
+                ("known_good", flag(known_good)),
+                ("dry_run", flag(dry_run)),
+                ("operator", operator.operator.into()),
+            ]);
+            let answer = import::import(&connect(&receiver)?, body).await?;
+            show(&receiver, answer, |imported| import::text(&imported, color()))
         }
         Command::Activate { prompt, version, canary, stages, hold, percent, force, reason, operator, receiver } => {
             let body = body([
@@ -167,6 +179,11 @@ async fn ask(command: Command) -> Result<(), Failure> {
             ]);
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
             show(&receiver, answer, |flipped| output::rolled_back(&flipped))
+        }
+        Command::Restore { prompt, version, receiver } => {
+            let path = format!("/api/prompts/{}/versions/{}/restore", encode(&prompt), encode(&version));
+            let answer = connect(&receiver)?.post(&path, &json!({})).await?;
+            show(&receiver, answer, |restored| output::restored(&restored))
         }
         Command::Status { prompt: Some(prompt), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/prompts/{}", encode(&prompt))).await?;
@@ -209,6 +226,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 Decision::Investigate => "investigate",
                 Decision::Dismiss => "dismiss",
                 Decision::Undo => "undo",
+                Decision::Release => "release",
             };
             let body = body([
                 ("decision", decision.into()),

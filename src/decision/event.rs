@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::gates::Evidence;
 use super::incident::IncidentId;
+use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::split::Plan;
 use super::time::Timestamp;
@@ -51,8 +52,25 @@ pub enum Event {
         incident: IncidentId,
         why: String,
     },
+    /// A person holds the incident back together with others, or (`None`) does so no more.
+    Hold {
+        incident: IncidentId,
+        by: Option<String>,
+    },
+    /// The budget of automatic rollbacks may have room again for an incident that it held.
+    Resume {
+        incident: IncidentId,
+    },
     /// `active` may have been SET by someone else.
     Look,
+    /// Something was done about a text.
+    Kept(Kept),
+    /// A person wants the text of a version back from the archive.
+    Restore {
+        version: VersionName,
+    },
+    /// What serves already is taken over as it is.
+    Adopt(Adopt),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +97,7 @@ pub struct Alert {
     pub dashboard_url: String,
     pub generator_url: String,
     pub alertmanager_url: String,
+    pub shares: Shares,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +139,31 @@ pub struct Register {
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     pub known_good: bool,
+}
+
+/// What was done about the text of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// This text is safe in the archive.
+    Archived { version: VersionName, text: String },
+    /// Redis does not have it, although nothing was archived.
+    Gone { version: VersionName },
+    /// Its time is over.
+    Expired { version: VersionName },
+    /// The archive has this under its name.
+    Found { version: VersionName, text: String },
+    /// It could not be had from the archive. `lost`: trying again would not help.
+    Missing { version: VersionName, why: String, lost: bool },
+}
+
+/// Takes over a prompt that others have served until now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopt {
+    /// What a key of another layout says; becomes active only where nothing is. `None`: whatever is active.
+    pub version: Option<VersionName>,
+    /// Trust what serves, without waiting for it to soak.
+    pub known_good: bool,
+    pub operator: String,
 }
 
 /// What was found out about a rollback that waits.

@@ -1,7 +1,9 @@
 //! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
 
+mod import;
 pub mod keys;
 pub mod link;
+pub mod mass;
 mod query;
 pub mod record;
 mod samples;
@@ -27,7 +29,8 @@ use link::{Connector, Link};
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
-pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
+pub use import::{Layout, Read};
+pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
 /// How long a closed incident is kept.
@@ -405,8 +408,14 @@ impl Store {
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
         let canary_told = self.announces && commit.canary.changed;
-        cmd.arg(commit.wakes.len() + told.len() + usize::from(canary_told) + usize::from(commit.canary.wake.is_some()));
-        if let Some(at) = commit.canary.wake {
+        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
+        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
+        let canary = usize::from(canary_told) + usize::from(own.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
+        for write in coordinated() {
+            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
+        if let Some(at) = own {
             cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
         }
         if canary_told {

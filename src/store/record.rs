@@ -13,9 +13,10 @@ use std::time::Duration;
 use crate::decision::incident::{
     AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
 };
+use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -187,6 +188,16 @@ const KNOWN: &[&str] = &[
     "evidence_asked",
     "passed",
     "still",
+    "archived",
+    "restored_at",
+    "wanted",
+    "fault",
+    "lost",
+    "sure",
+    "text_missing",
+    "mass",
+    "hold",
+    "shares",
     "healthy_since",
     "would",
     "successor",
@@ -290,6 +301,7 @@ containers! {
     serving: Serving, ServingRecord;
     version_record: VersionRecord, Version;
     known_good: KnownGood, KnownGoodRecord;
+    archived: Archived, ArchivedRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
     suppressed: Suppressed, SuppressedRecord;
@@ -310,6 +322,8 @@ containers! {
     canary_end: CanaryEnd, CanaryEndRecord;
     evidence: Evidence, EvidenceRecord;
 }
+
+pub mod mass; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -416,6 +430,25 @@ struct Version {
     evidence: Option<Evidence>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     evidence_asked: Option<Timestamp>,
+    #[serde(with = "archived::option", default, skip_serializing_if = "Option::is_none")]
+    archived: Option<Archived>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    restored_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Archived")]
+struct ArchivedRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    bytes: u64,
+    checksum: u64,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    lost: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -529,6 +562,10 @@ struct IncidentRecord {
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    mass: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -584,6 +621,8 @@ struct PendingRecord {
     reason: String,
     #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Plan>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    sure: bool,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -593,6 +632,8 @@ struct PendingRecord {
 struct ObjectionRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     baseline: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    text_missing: bool,
     text: String,
 }
 
@@ -744,6 +785,8 @@ struct Alert {
     generator_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     alertmanager_url: String,
+    #[serde(with = "mass::SharesRecord", default, skip_serializing_if = "Shares::is_empty")]
+    shares: Shares,
 }
 
 #[derive(Serialize, Deserialize)]

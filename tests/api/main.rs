@@ -3,12 +3,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod import;
 mod incidents;
+mod mass;
 mod metrics;
 mod outside;
 mod postmortem;
 mod prompts;
 mod report;
+mod retention;
 mod rollback;
 mod shutdown;
 mod splits;

@@ -257,6 +257,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     let choices: Vec<_> =
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
+    let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
     let held = draft.guard(version);
     let rehearsed =
         held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
@@ -287,6 +288,9 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         None => {}
     }
     let incident = draft.incident(id)?;
+    if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
+        return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
+    }
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }
@@ -295,7 +299,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         if pending.by == FlipMode::Auto {
             return Some(Acted::Confirming);
         }
-        if policy.requery || strongest.action != Action::Rollback {
+        if policy.requery || text_missing || strongest.action != Action::Rollback {
             return Some(Acted::Asked);
         }
     }
@@ -303,10 +307,10 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
                 let reason = why(&strongest);
-                if policy.requery {
+                if policy.requery || text_missing {
                     let (from, operator) = (version.clone(), Trigger::SYSTEM.to_owned());
-                    let pending =
-                        Pending { by: FlipMode::Auto, from, to: target, operator, reason, gradual: None, at: now };
+                    let (sure, gradual, by) = (!policy.requery, None, FlipMode::Auto);
+                    let pending = Pending { by, from, to: target, operator, reason, gradual, sure, at: now };
                     confirm::begin(draft, id, pending);
                     return Some(Acted::Confirming);
                 }
@@ -356,11 +360,12 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
-fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
     let waits = {
         let incident = draft.incident(id)?;
         incident.phase == Phase::AwaitingDecision
             && incident.held.is_some()
+            && incident.hold.is_none()
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
     // what Prometheus did not confirm is not asked about with each repeat

@@ -25,6 +25,8 @@ pub struct Commit {
     /// All that has traffic after this commit, for the metrics.
     pub served: Vec<Served>,
     pub canary: Rollout,
+    /// When something is to be done about the prompt's texts, if that is new.
+    pub chores: Option<Timestamp>,
 }
 
 /// A version with traffic, and where a rollback of it would go.
@@ -59,6 +61,8 @@ pub struct IncidentWrite {
     pub incident: Incident,
     /// Its phase before; `None` for a new one.
     pub was: Option<Phase>,
+    /// The incident that coordinates many prompts must take notice.
+    pub coordinate: bool,
 }
 
 /// An entry of the deployment log: what was served changed.

@@ -1,6 +1,7 @@
 //! The decision tree. One file per source of events; this one holds what they share: the draft of a commit and the
 //! moves that change what is served.
 
+mod adopt;
 mod alerts;
 mod answer;
 mod canary;
@@ -8,8 +9,10 @@ mod commit;
 mod confirm;
 mod gradual;
 mod listed;
+mod mass;
 mod measure;
 mod person;
+pub mod retention;
 mod shares;
 mod timer;
 mod unheard;
@@ -18,7 +21,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
+pub use answer::{Adoption, AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
@@ -43,7 +46,7 @@ pub struct Snapshot {
     pub recent_auto: u32,
     /// For [`Event::Decide`]: the incident, which may be closed and so gone from the state.
     pub incident: Option<Incident>,
-    /// For [`Event::Register`]: the content that this version has already.
+    /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
     pub content: Option<String>,
     /// Ids for the incidents that this decision may open: one for each version that the event names.
     pub fresh_ids: Vec<IncidentId>,
@@ -93,7 +96,12 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
+        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
+        Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
+        Event::Kept(kept) => retention::kept(&mut draft, kept),
+        Event::Restore { version } => draft.refused_or(retention::restore, version),
+        Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
     };
     draft.finish(answer)
 }
@@ -371,6 +379,7 @@ impl<'a> Draft<'a> {
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;
+            incident.hold = None;
             incident.pending = None;
             incident.objection = None;
             incident.verification = verification;
@@ -406,6 +415,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self, answer: Answer) -> Decision {
+        mass::mark(&mut self);
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -413,7 +423,11 @@ impl<'a> Draft<'a> {
             .incidents
             .iter()
             .filter(|i| before(&i.id) != Some(*i))
-            .map(|i| IncidentWrite { incident: i.clone(), was: before(&i.id).map(|b| b.phase) })
+            .map(|i| IncidentWrite {
+                incident: i.clone(),
+                was: before(&i.id).map(|b| b.phase),
+                coordinate: mass::tells(before(&i.id), i),
+            })
             .collect();
         let unchanged = incidents.is_empty()
             && self.log.is_empty()
@@ -439,9 +453,12 @@ impl<'a> Draft<'a> {
             wake: self.state.next_wake().filter(|at| self.snapshot.state.next_wake() != Some(*at)),
             changed: self.state.canary != self.snapshot.state.canary,
         };
+        let chores = |state: &PromptState| retention::next(state, self.policy, self.now);
+        let chores = chores(&self.state).filter(|at| *at <= self.now || chores(&self.snapshot.state) != Some(*at));
         let commit = Commit {
             served: self.served(),
             canary,
+            chores,
             state: self.state,
             active: self.active,
             routing: self.routing,
