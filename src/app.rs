@@ -17,6 +17,7 @@ use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::Actor;
 use crate::reconciler::health::Health;
 use crate::reconciler::look;
+use crate::reconciler::mass::Coordinator;
 use crate::reconciler::prove::Prover;
 use crate::reconciler::slack::{Announcer, PACE};
 use crate::slack::client::{Slack, SlackError};
@@ -104,6 +105,7 @@ impl App {
         let follower = Arc::clone(&engine);
         workers.push(tokio::spawn(async move { follower.store.follow_master().await }));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
+        workers.push(tokio::spawn(Coordinator { engine: Arc::clone(&engine) }.run()));
         if let (Some(slack), Some(clicks)) = (slack, clicks) {
             let announcer = Announcer {
                 engine: Arc::clone(&engine),

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::Decider;
-use crate::decision::{Answer, Choice, Decide, Event, Incident, Refusal, RefusalCode, VersionName};
+use crate::coordinate;
+use crate::decision::mass::Bulk;
+use crate::decision::{Answer, Choice, Decide, Event, IncidentId, Refusal, RefusalCode, VersionName};
 use crate::engine::{Engine, EngineError};
 use crate::slack::payload::Click;
 use crate::slack::render::{Button, action};
@@ -21,6 +23,14 @@ const SAME_CLICK: Duration = Duration::from_secs(15 * 60);
 const DOUBLE_CLICK: Duration = Duration::from_secs(3);
 /// A refusal is told once to a person about a question.
 const TOLD: Duration = Duration::from_secs(24 * 3_600);
+
+/// What a button stands for.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    One(Choice),
+    /// About all prompts of a coordinating incident.
+    All(Bulk),
+}
 
 /// Something to say to the clicker alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +57,7 @@ impl Clicks {
 
     /// Handles one click; fails only if it may succeed later.
     pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
-        let Some(choice) = choice(&click.action_id) else {
+        let Some(wish) = wish(&click.action_id) else {
             tracing::info!(action = ?short(&click.action_id), "a click on an unknown button");
             return Ok(());
         };
@@ -63,7 +73,10 @@ impl Clicks {
         if !store.once(&same, SAME_CLICK).await? || !store.once(&double, DOUBLE_CLICK).await? {
             return Ok(());
         }
-        let result = self.decide(click, choice, &button).await;
+        let result = match wish {
+            Wish::One(choice) => self.decide(click, choice, &button).await,
+            Wish::All(bulk) => self.decide_all(click, bulk, &button).await,
+        };
         if result.is_err() {
             // it was not handled: the same click may be tried again
             let _ = store.forget_once(&same).await;
@@ -81,12 +94,8 @@ impl Clicks {
         let Some(incident) = self.engine.store.incident(&button.incident).await? else {
             return Ok(Some("This incident is gone: it has expired.".to_owned()));
         };
-        if !self.may_decide(&incident, &click.user).await? {
-            tracing::warn!(incident = %incident.id, user = click.user, action = ?choice, "a click by someone who may not decide");
-            let decider = &incident.decider;
-            return Ok(Some(format!(
-                "Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers."
-            )));
+        if !self.may_decide(&incident.decider, &click.user).await? {
+            return Ok(Some(may_not(&incident.id, &incident.decider, click)));
         }
         let target: Option<VersionName> = match choice {
             Choice::Approve | Choice::ApproveGradual => button.to.clone(),
@@ -113,8 +122,21 @@ impl Clicks {
         })
     }
 
-    async fn may_decide(&self, incident: &Incident, user: &str) -> Result<bool, StoreError> {
-        let Some(decider) = self.deciders.get(&incident.decider) else { return Ok(false) };
+    /// As [`Clicks::decide`], about all prompts at once.
+    async fn decide_all(&self, click: &Click, bulk: Bulk, button: &Button) -> Result<Option<String>, EngineError> {
+        let Some(found) = self.engine.store.mass(&button.incident).await? else {
+            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+        };
+        let decider = &found.mass.decider;
+        if !self.may_decide(decider, &click.user).await? {
+            return Ok(Some(may_not(&button.incident, decider, click)));
+        }
+        let decided = coordinate::decide(&self.engine, &button.incident, bulk, &click.name, Some(button.ask)).await?;
+        Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
+    }
+
+    async fn may_decide(&self, decider: &str, user: &str) -> Result<bool, StoreError> {
+        let Some(decider) = self.deciders.get(decider) else { return Ok(false) };
         if decider.approvers.iter().any(|approver| approver == user) {
             return Ok(true);
         }
@@ -146,14 +168,21 @@ pub fn is_group(approver: &str) -> bool {
     approver.starts_with('S')
 }
 
-fn choice(action_id: &str) -> Option<Choice> {
+fn may_not(incident: &IncidentId, decider: &str, click: &Click) -> String {
+    let Click { user, action_id, .. } = click;
+    tracing::warn!(%incident, user, action = action_id, "a click by someone who may not decide");
+    format!("Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers.")
+}
+
+fn wish(action_id: &str) -> Option<Wish> {
     match action_id {
-        action::APPROVE | action::OTHER_VERSION => Some(Choice::Approve),
-        action::APPROVE_GRADUAL => Some(Choice::ApproveGradual),
-        action::INVESTIGATE => Some(Choice::Investigate),
-        action::DISMISS => Some(Choice::Dismiss),
-        action::UNDO => Some(Choice::Undo),
-        _ => None,
+        action::APPROVE | action::OTHER_VERSION => Some(Wish::One(Choice::Approve)),
+        action::APPROVE_GRADUAL => Some(Wish::One(Choice::ApproveGradual)),
+        action::INVESTIGATE => Some(Wish::One(Choice::Investigate)),
+        action::DISMISS => Some(Wish::One(Choice::Dismiss)),
+        action::UNDO => Some(Wish::One(Choice::Undo)),
+        id if id.starts_with("approve.") => Some(Wish::One(Choice::Approve)), // [`action::approve_one_of`]
+        _ => Bulk::ALL.into_iter().find(|bulk| action::all(*bulk) == action_id).map(Wish::All),
     }
 }
 

@@ -20,7 +20,7 @@ const ASK_AGAIN: u32 = 2;
 /// Why requests can't be served, if they can't.
 pub type Readiness = Result<(), String>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
     Store(#[from] StoreError),

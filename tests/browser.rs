@@ -31,7 +31,9 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
 
     let page = format!("{}/?me={MAYA}#{}/{}", workspace.slack.url(), root.channel, root.ts);
     let mut browser = Browser::open(&page).await?;
-    browser.until("the buttons", SLACK_SOON, &format!("{BUTTONS} === 'approve,investigate,dismiss'")).await?;
+    browser
+        .until("the buttons", SLACK_SOON, &format!("{BUTTONS} === 'approve,approve_gradual,investigate,dismiss'"))
+        .await?;
 
     // The dialog names both versions, and without its yes nothing happens.
     let approve = "#thread-messages [data-action-id=approve]";
@@ -75,6 +77,6 @@ async fn who_may_not_decide_is_told_so_on_the_page() -> Result<()> {
     let told = browser.until("a word to the clicker", SLACK_SOON, told).await?.to_string();
     assert!(told.contains("on-call"), "{told}");
     workspace.serves("v2").await?;
-    assert_eq!(browser.eval(BUTTONS).await?, "approve,investigate,dismiss");
+    assert_eq!(browser.eval(BUTTONS).await?, "approve,approve_gradual,investigate,dismiss");
     Ok(())
 }

@@ -35,7 +35,12 @@ const LAYERS: &[Layer] = &[
     // The request path touches Redis only.
     layer("http", &["http"], &["reconciler", "clients", "outgoing"], &["redis"]),
     layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
-    layer("engine", &["engine", "clicks", "drafts", "reports"], &["clients", "outgoing"], &["redis", "hyper", "tower"]),
+    layer(
+        "engine",
+        &["engine", "clicks", "coordinate", "drafts", "reports"],
+        &["clients", "outgoing"],
+        &["redis", "hyper", "tower"],
+    ),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::{Labels, parse_prometheus_duration};
+use crate::decision::mass::Shares;
 use crate::decision::{
     Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
 };
@@ -19,6 +20,8 @@ const MAX_DEPTH: usize = 64;
 /// Longest texts that are kept; the rest of an annotation can be read in Alertmanager.
 const SHORT: usize = 500;
 const LONG: usize = 2_000;
+/// Longest label that tells what prompts share.
+const MAX_SHARED: usize = 100;
 
 /// The body can't be read; the message names the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +159,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
     if status == AlertStatus::Firing && !was_measured(&raw, &alertname) {
         return ignored("not_measured");
     }
+    let shared = |name: &str| label(name).map(|text| shorten(text, MAX_SHARED)).unwrap_or_default();
     Delivered::Alert(Box::new(Alert {
         fingerprint,
         prompt,
@@ -175,6 +179,7 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         dashboard_url: annotation("dashboard_url", SHORT),
         alertmanager_url: alertmanager_url.to_owned(),
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
+        shares: Shares { model: shared("model"), provider: shared("provider"), group: shared("group") },
         alertname,
     }))
 }

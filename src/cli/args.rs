@@ -278,7 +278,10 @@ or it did not help. All else is unclear. Saved is how much sooner the right ones
 Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
-  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse")]
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse
+
+Where many prompts fail together, one incident coordinates them: approve rolls back all that wait,
+dismiss holds all back, release ends that, undo serves again what was rolled back before.")]
     Decide {
         /// The incident, as `prompt-rollback incidents --open` shows it.
         incident: String,
@@ -387,6 +390,8 @@ pub enum Decision {
     Dismiss,
     /// Serve the version again that was rolled back.
     Undo,
+    /// Many prompts: no longer hold them back.
+    Release,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -207,6 +207,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 Decision::Investigate => "investigate",
                 Decision::Dismiss => "dismiss",
                 Decision::Undo => "undo",
+                Decision::Release => "release",
             };
             let body = body([
                 ("decision", decision.into()),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::gates::Evidence;
 use super::incident::IncidentId;
+use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::split::Plan;
 use super::time::Timestamp;
@@ -51,6 +52,15 @@ pub enum Event {
         incident: IncidentId,
         why: String,
     },
+    /// A person holds the incident back together with others, or (`None`) does so no more.
+    Hold {
+        incident: IncidentId,
+        by: Option<String>,
+    },
+    /// The budget of automatic rollbacks may have room again for an incident that it held.
+    Resume {
+        incident: IncidentId,
+    },
     /// `active` may have been SET by someone else.
     Look,
 }
@@ -79,6 +89,7 @@ pub struct Alert {
     pub dashboard_url: String,
     pub generator_url: String,
     pub alertmanager_url: String,
+    pub shares: Shares,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::event::Alert;
+use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::split::Split;
@@ -204,6 +205,7 @@ pub struct AlertRecord {
     pub generator_url: String,
     /// Where the Alertmanager that sent it is reached by people.
     pub alertmanager_url: String,
+    pub shares: Shares,
 }
 
 impl AlertRecord {
@@ -229,6 +231,7 @@ impl AlertRecord {
             dashboard_url: alert.dashboard_url.clone(),
             generator_url: alert.generator_url.clone(),
             alertmanager_url: alert.alertmanager_url.clone(),
+            shares: alert.shares.clone(),
         }
     }
 
@@ -341,6 +344,10 @@ pub struct Incident {
     pub escalations: u32,
     /// Slack can't show the question to the people who decide, so they are paged.
     pub unheard: bool,
+    /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
+    pub mass: bool,
+    /// Who holds it back together with the others: nothing automatic, no escalation.
+    pub hold: Option<String>,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
 }
@@ -376,6 +383,8 @@ impl Incident {
             ask: 0,
             escalations: 0,
             unheard: false,
+            mass: false,
+            hold: None,
             alerts: Vec::new(),
             notes: Vec::new(),
         }
@@ -443,12 +452,19 @@ impl Incident {
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
         let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
-        (waits && (self.escalations > 0 || self.unheard)) || self.phase == Phase::Escalated || self.is_stuck()
+        (waits && self.hold.is_none() && (self.escalations > 0 || self.unheard))
+            || self.phase == Phase::Escalated
+            || self.is_stuck()
     }
 
     /// Its gradual rollback waits for a person.
     pub fn is_stuck(&self) -> bool {
         self.phase == Phase::RollingBack && self.gradual.as_ref().is_some_and(|split| split.paused.is_some())
+    }
+
+    /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
+    pub fn is_held_back(&self) -> bool {
+        self.hold.is_some() && self.phase == Phase::AwaitingDecision
     }
 
     /// A page may have been raised, and so may have to be ended.

@@ -7,6 +7,7 @@ pub mod decide;
 pub mod event;
 pub mod gates;
 pub mod incident;
+pub mod mass;
 pub mod names;
 pub mod policy;
 pub mod split;

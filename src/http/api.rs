@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::reply::{Failure, Reply, json};
-use super::views;
+use super::{mass, views};
 use crate::config::parse_prometheus_duration;
+use crate::decision::mass::Bulk;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, Register, Rollback,
     Share, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
-use crate::store::{Wanted, rfc3339};
+use crate::store::{Listed, Wanted, rfc3339};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -433,24 +434,34 @@ enum Decision {
     Investigate,
     Dismiss,
     Undo,
+    Release,
 }
 
 pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
     let request: DecideBody = body(bytes)?;
     let id = incident_id(id)?;
     let choice = match request.decision {
-        Decision::Approve => Choice::Approve,
-        Decision::Investigate => Choice::Investigate,
-        Decision::Dismiss => Choice::Dismiss,
-        Decision::Undo => Choice::Undo,
-        Decision::ApproveGradual => Choice::ApproveGradual,
+        Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),
+        Decision::Investigate => Some((Choice::Investigate, None)),
+        Decision::Dismiss => Some((Choice::Dismiss, Some(Bulk::Hold))),
+        Decision::Undo => Some((Choice::Undo, Some(Bulk::Undo))),
+        Decision::Release => None,
+        Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
     let operator = line("operator", Some(request.operator), "")?;
     if operator.is_empty() {
         return Err(Failure::bad_request("operator: expected who decides"));
     }
     let target = optional_version("target_version", request.target_version.as_ref())?;
-    let Some(incident) = context.engine.store.incident(&id).await? else { return Err(no_incident(&id)) };
+    let Some(incident) = context.engine.store.incident(&id).await? else {
+        let bulk = choice.map_or(Some(Bulk::Release), |(_, bulk)| bulk);
+        return mass::decide(context, &id, bulk, &operator).await;
+    };
+    let Some((choice, _)) = choice else {
+        return Err(Failure::bad_request(
+            "decision: release is for what holds many prompts back; this is one prompt's",
+        ));
+    };
     let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };
     let event = Event::Decide(click);
     let handled = context.engine.handle(&incident.prompt, &event).await?;
@@ -482,15 +493,21 @@ pub fn no_incident(id: &IncidentId) -> Failure {
 }
 
 pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
-    let page = context.engine.store.incidents(query.cursor()?, query.limit()?, query.flag("open")?).await?;
-    let rows: Vec<_> = page.items.iter().map(views::incident_row).collect();
+    let page = context.engine.store.listed(query.cursor()?, query.limit()?, query.flag("open")?).await?;
+    let row = |listed: &Listed| match listed {
+        Listed::One(incident) => views::incident_row(incident),
+        Listed::Mass(found) => mass::row(found),
+    };
+    let rows: Vec<_> = page.items.iter().map(row).collect();
     Ok(json(StatusCode::OK, &json!({ "incidents": rows, "next": page.next })))
 }
 
 pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
     let id = incident_id(id)?;
-    let incident = context.engine.store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
-    Ok(json(StatusCode::OK, &views::incident(&incident)))
+    match context.engine.store.incident(&id).await? {
+        Some(incident) => Ok(json(StatusCode::OK, &views::incident(&incident))),
+        None => mass::incident(context, &id).await,
+    }
 }
 
 pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod mass;
 mod postmortem;
 mod reply;
 mod report;

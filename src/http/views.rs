@@ -6,7 +6,7 @@ use crate::decision::incident::{AlertRecord, Incident};
 use crate::decision::{Canary, Policy, Snapshot, Split, Timestamp, VersionName};
 use crate::store::{LoggedChange, rfc3339};
 
-fn time(at: Option<Timestamp>) -> Value {
+pub(super) fn time(at: Option<Timestamp>) -> Value {
     at.map_or(Value::Null, |at| Value::String(rfc3339(at)))
 }
 

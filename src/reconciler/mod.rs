@@ -3,6 +3,7 @@
 pub mod act;
 pub mod health;
 pub mod look;
+pub mod mass;
 mod page;
 pub mod prove;
 mod sample;

@@ -3,6 +3,7 @@
 //! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
 //! whoever holds the lease can go on where another one died.
 
+mod mass;
 mod posting;
 mod weekly;
 
@@ -17,7 +18,7 @@ use ulid::Ulid;
 use crate::clicks::{Tell, is_group};
 use crate::config::{Decider, Weekly};
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase, PromptName};
+use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, chart};
@@ -113,12 +114,13 @@ impl Announcer {
         let told = match &incident {
             Ok(None) => match claim.prompt() {
                 Some(prompt) => self.announce_canary(claim, &prompt).await,
-                None => Ok(()),
+                None => self.announce_mass(claim).await, // or it is gone
             },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
-        let again = incident.ok().flatten().map(|incident| slack_turn(&incident));
+        // one that coordinates goes before all others
+        let again = incident.ok().map(|incident| incident.map_or(Timestamp(0), |incident| slack_turn(&incident)));
         if matches!(told, Ok(()) | Err(Halt::GiveWay)) {
             self.engine.metrics.slack_told();
         }
@@ -174,6 +176,10 @@ impl Announcer {
         }
         let mut sync = self.engine.store.sync(&incident.id).await?;
         self.note(claim, &mut sync, &[]).await?; // still ours, however long the queue was
+        self.relate(incident).await?;
+        if self.is_spoken_for(incident, &sync).await? {
+            return Ok(());
+        }
         let decider = self.deciders.get(&incident.decider);
         let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
@@ -326,7 +332,7 @@ impl Announcer {
     async fn reply(&self, claim: &Claim, sync: &mut Sync, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
-        let message = render::reply(view, note, &lines);
+        let message = self.with_related(view.incident, note, render::reply(view, note, &lines)).await?;
         let broadcast = render::calls_channel(view.incident, note);
         let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
         let sent = self.post(claim, sync, &format!("reply-{}", note.seq), place, &message).await?;

@@ -130,6 +130,26 @@ impl Keys {
         self.key("sync", &incident.0)
     }
 
+    /// Id of the open incident that coordinates many prompts.
+    pub fn mass(&self) -> String {
+        self.key("mass", "")
+    }
+
+    /// Hash: `rev`, `schema`, `json` (the record) of such an incident, open or closed.
+    pub fn mass_record(&self, id: &IncidentId) -> String {
+        self.key("mass", &id.0)
+    }
+
+    /// Hash: a member's incident → what the coordinating incident knows of it, as JSON.
+    pub fn mass_members(&self, id: &IncidentId) -> String {
+        self.key("mass:members", &id.0)
+    }
+
+    /// Sorted set: prompts whose alerts carried this `group` label, score = when last.
+    pub fn related(&self, group: &PromptName) -> String {
+        self.key("related", group.as_str())
+    }
+
     /// What Prometheus said about an incident, as JSON.
     pub fn samples(&self, incident: &IncidentId) -> String {
         self.key("samples", &incident.0)

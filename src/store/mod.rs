@@ -4,6 +4,7 @@ mod cluster;
 mod connect;
 pub mod keys;
 pub mod link;
+pub mod mass;
 mod query;
 pub mod record;
 mod samples;
@@ -30,7 +31,7 @@ use link::Link;
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
-pub use query::{LoggedChange, Page, PromptRow, Series, rfc3339};
+pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
 /// How long a closed incident is kept.
@@ -426,7 +427,12 @@ impl Store {
         }
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
         let canary_told = self.announces && commit.canary.changed;
-        cmd.arg(commit.wakes.len() + told.len() + usize::from(canary_told) + usize::from(commit.canary.wake.is_some()));
+        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
+        let canary = usize::from(canary_told) + usize::from(commit.canary.wake.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
+        for write in coordinated() {
+            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
         if let Some(at) = commit.canary.wake {
             cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
         }

@@ -6,6 +6,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
+use super::mass::Coordinated;
 use super::record;
 use super::{Loaded, Store, StoreError, Wanted, millis};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
@@ -30,6 +31,15 @@ pub struct LoggedChange {
     pub id: String,
     /// Field → text, as in the stream.
     pub fields: Vec<(String, String)>,
+}
+
+/// An incident in the list.
+#[derive(Debug)]
+pub enum Listed {
+    /// Of one prompt.
+    One(Box<Incident>),
+    /// One that coordinates many.
+    Mass(Box<Coordinated>),
 }
 
 /// The metric labels of one version with traffic.
@@ -167,16 +177,39 @@ impl Store {
         PromptRow { prompt, loaded }
     }
 
-    /// Incidents, the latest first.
+    /// Incidents of prompts, the latest first.
     pub async fn incidents(
         &self,
         cursor: Option<&str>,
         limit: usize,
         open_only: bool,
     ) -> Result<Page<Incident>, StoreError> {
+        let page = self.listed(cursor, limit, open_only).await?;
+        let of_prompt = |listed| match listed {
+            Listed::One(incident) => Some(*incident),
+            Listed::Mass(_) => None,
+        };
+        Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
+    }
+
+    /// Incidents of prompts and those that coordinate many, the latest first; but before all others the one that
+    /// coordinates now, which is older than most that it speaks for.
+    pub async fn listed(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+        open_only: bool,
+    ) -> Result<Page<Listed>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
-        let page = self.names(key, cursor, limit, true).await?;
-        let mut items = Vec::with_capacity(page.items.len());
+        let now = self.open_mass().await?;
+        let first = now.as_ref().filter(|_| cursor.is_none());
+        let room = if first.is_some() { limit.saturating_sub(1).max(1) } else { limit };
+        let mut page = self.names(key, cursor, room, true).await?;
+        page.items.retain(|id| now.as_ref().is_none_or(|now| now.0 != *id));
+        let mut items = Vec::with_capacity(page.items.len() + 1);
+        if let Some(id) = first {
+            items.extend(self.mass(id).await?.map(|found| Listed::Mass(Box::new(found))));
+        }
         if !page.items.is_empty() {
             let mut pipeline = Pipeline::new();
             for id in &page.items {
@@ -184,7 +217,14 @@ impl Store {
             }
             let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
             // an expired or damaged one must not hide the others
-            items.extend(records.iter().flatten().filter_map(|json| Some(record::read_incident(json).ok()?.0)));
+            for (id, json) in page.items.into_iter().zip(records) {
+                items.extend(match json {
+                    Some(json) => {
+                        record::read_incident(&json).ok().map(|(incident, _)| Listed::One(Box::new(incident)))
+                    }
+                    None => self.mass(&IncidentId(id)).await.ok().flatten().map(|found| Listed::Mass(Box::new(found))),
+                });
+            }
         }
         Ok(Page { items, next: page.next })
     }

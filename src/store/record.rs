@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::decision::incident::{
     AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
 };
+use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
     ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
@@ -187,6 +188,9 @@ const KNOWN: &[&str] = &[
     "evidence_asked",
     "passed",
     "still",
+    "mass",
+    "hold",
+    "shares",
     "healthy_since",
     "would",
     "successor",
@@ -310,6 +314,8 @@ containers! {
     canary_end: CanaryEnd, CanaryEndRecord;
     evidence: Evidence, EvidenceRecord;
 }
+
+pub mod mass; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -529,6 +535,10 @@ struct IncidentRecord {
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    mass: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -744,6 +754,8 @@ struct Alert {
     generator_url: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     alertmanager_url: String,
+    #[serde(with = "mass::SharesRecord", default, skip_serializing_if = "Shares::is_empty")]
+    shares: Shares,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,8 @@ pub enum Work {
     Act,
     /// Telling people in Slack.
     Slack,
+    /// Coordinating many prompts that fail together.
+    Mass,
     /// Telling them each week what a dry run would have done.
     Report,
 }
@@ -24,6 +26,7 @@ impl Work {
         match self {
             Work::Act => "|act",
             Work::Slack => "|slack",
+            Work::Mass => "|mass",
             Work::Report => "|report",
         }
     }

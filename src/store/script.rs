@@ -13,6 +13,7 @@ pub struct Scripts {
     pub finish: Source,
     pub selftest: Source,
     pub sync: Source,
+    pub mass: Source,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl Scripts {
             finish: Source::new(include_str!("finish.lua")),
             selftest: Source::new(include_str!("selftest.lua")),
             sync: Source::new(include_str!("sync.lua")),
+            mass: Source::new(include_str!("mass.lua")),
         }
     }
 }

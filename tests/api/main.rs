@@ -4,6 +4,7 @@
 mod common;
 
 mod incidents;
+mod mass;
 mod metrics;
 mod outside;
 mod postmortem;

@@ -13,6 +13,7 @@ mod figures;
 mod files;
 mod killed;
 mod late;
+mod mass;
 mod outage;
 mod pages;
 mod refused;

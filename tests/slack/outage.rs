@@ -52,7 +52,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
-    assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 3));
+    assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 4));
     let replies = workspace.replies(&first, 5).await?;
     for (reply, said) in replies.iter().zip([
         "(high)",
@@ -162,7 +162,7 @@ async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
     assert_eq!(parked, Vec::<String>::new());
     workspace.slack.revoke(false);
     let root = workspace.root("told once the token is back", |_| true).await?;
-    assert_eq!(buttons(&root).len(), 3);
+    assert_eq!(buttons(&root).len(), 4);
     Ok(())
 }
 

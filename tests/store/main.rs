@@ -7,6 +7,7 @@ mod commit;
 mod connections;
 mod kit;
 mod load;
+mod mass;
 mod outside;
 mod records;
 mod replication;

@@ -2,7 +2,7 @@
 
 use super::{arrow, line};
 use crate::cli::table::{Cell, clean, table, time};
-use crate::cli::views::{Incident, Incidents};
+use crate::cli::views::{Incident, Incidents, Member, SharedLabel};
 
 pub fn incidents(list: &Incidents, color: bool) -> String {
     if list.incidents.is_empty() {
@@ -24,8 +24,8 @@ pub(super) fn incident_table(incidents: &[Incident], color: bool) -> String {
                 Cell::time(Some(&i.opened_at)),
                 if i.closed_at.is_none() { Cell::warning(&i.phase) } else { Cell::new(&i.phase) },
                 Cell::new(&i.severity),
-                Cell::new(&i.prompt),
-                Cell::new(&i.version),
+                Cell::new(i.prompt.as_deref().unwrap_or("many prompts")),
+                Cell::maybe(i.version.as_deref()),
                 Cell::maybe(i.target.as_deref()),
                 Cell::maybe(i.summary.as_deref()),
             ]
@@ -36,9 +36,14 @@ pub(super) fn incident_table(incidents: &[Incident], color: bool) -> String {
 
 pub fn incident(i: &Incident, color: bool) -> String {
     let mut out = format!("{}\n", clean(&i.id));
-    out.push_str(&line("prompt", &i.prompt));
-    out.push_str(&line("version", &i.version));
-    out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
+    match &i.prompt {
+        Some(prompt) => {
+            out.push_str(&line("prompt", prompt));
+            out.push_str(&line("version", i.version.as_deref().unwrap_or("none")));
+            out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
+        }
+        None => out.push_str(&line("prompts", &i.members.len().to_string())),
+    }
     out.push_str(&line("phase", &i.phase));
     out.push_str(&line("asked for", &format!("{} ({})", i.action, i.severity)));
     let facts = [
@@ -63,6 +68,17 @@ pub fn incident(i: &Incident, color: bool) -> String {
         let by = flip.operator.as_deref().or(flip.mode.as_deref()).map(|by| format!(" by {by}")).unwrap_or_default();
         out.push_str(&line("rolled back", &format!("{versions} at {}{by}", time(&flip.at))));
     }
+    if let Some(hold) = &i.hold {
+        out.push_str(&line("held back", &format!("by {} since {}", hold.by, time(&hold.at))));
+    }
+    let shared = |s: &SharedLabel| format!("{} {} ({})", s.label, s.value, s.prompts);
+    if !i.shared.is_empty() {
+        out.push_str(&line("they share", &i.shared.iter().map(shared).collect::<Vec<_>>().join(", ")));
+    }
+    if !i.members.is_empty() {
+        out.push('\n');
+        out.push_str(&members(&i.members, color));
+    }
     if !i.alerts.is_empty() {
         out.push_str("\nalerts\n");
         for alert in &i.alerts {
@@ -76,6 +92,26 @@ pub fn incident(i: &Incident, color: bool) -> String {
         out.push_str(&table(["AT", "EVENT", "WHAT HAPPENED"], &rows, color));
     }
     out
+}
+
+/// The prompts of an incident that coordinates many.
+fn members(members: &[Member], color: bool) -> String {
+    let rows: Vec<_> = members
+        .iter()
+        .map(|m| {
+            let phase = if m.flipped_before { format!("{}, before", m.phase) } else { m.phase.clone() };
+            let waits = matches!(m.phase.as_str(), "awaiting_decision" | "escalated");
+            [
+                Cell::new(&m.prompt),
+                Cell::new(&arrow(Some(&m.version), m.target.as_deref())),
+                if waits { Cell::warning(&phase) } else { Cell::new(&phase) },
+                Cell::time(Some(&m.began)),
+                Cell::new(&m.incident),
+                Cell::maybe(m.failed.as_deref()),
+            ]
+        })
+        .collect();
+    table(["PROMPT", "ROLLBACK", "PHASE", "BEGAN", "INCIDENT", "NOT DONE BECAUSE"], &rows, color)
 }
 
 /// The name and state of an alert if it has them, else all of it: alerts are others' data.

@@ -253,6 +253,9 @@ fn before(f: &Flipped) -> String {
 }
 
 pub fn decided(d: &Decided) -> String {
+    if let Some(prompts) = d.prompts {
+        return format!("decided about {prompts} prompts: carried out now, one after the other\n");
+    }
     if let Some(percent) = d.percent {
         let prompt = d.prompt.as_deref().unwrap_or("the prompt");
         return shared(prompt, d.from_version.as_deref(), d.to_version.as_deref(), percent);

@@ -181,3 +181,30 @@ fn answers_to_changes() {
         assert_eq!(paused(&read(json)), text);
     }
 }
+
+#[test]
+fn an_incident_that_coordinates_many_prompts_lists_them() {
+    let one: Incident = read(
+        r#"{"id":"01KA","kind":"mass","prompt":null,"version":null,"target":null,"phase":"awaiting_decision",
+        "severity":"critical","action":"rollback","decider":"on-call","opened_at":"2026-11-21T00:38:12.000Z","closed_at":null,
+        "summary":"2 prompts fail together, 1 wait for a decision","shared":[{"label":"provider","value":"acme","prompts":2}],
+        "hold":{"by":"maya","at":"2026-11-21T00:39:00.000Z"},"members":[
+        {"incident":"01KB","prompt":"search","version":"v2","target":"v1","phase":"verifying","began":"2026-11-21T00:38:00.000Z","flipped_before":true},
+        {"incident":"01KC","prompt":"refunds","version":"v7","target":"v6","phase":"awaiting_decision","began":"2026-11-21T00:38:05.000Z","failed":"looks healthy again"}],
+        "events":[]}"#,
+    );
+    let text = incident(&one, false);
+    for part in [
+        "prompts          2",
+        "held back        by maya since 2026-11-21 00:39:00Z",
+        "they share       provider acme (2)",
+        "search   v2 → v1   verifying, before  2026-11-21 00:38:00Z  01KB      -",
+        "refunds  v7 → v6   awaiting_decision  2026-11-21 00:38:05Z  01KC      looks healthy again",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let list = Incidents { incidents: vec![one], next: None };
+    assert!(incidents(&list, false).contains("many prompts"), "{}", incidents(&list, false));
+    let decided_all = decided(&read(r#"{"success":true,"incident":"01KA","phase":"awaiting_decision","prompts":12}"#));
+    assert_eq!(decided_all, "decided about 12 prompts: carried out now, one after the other\n");
+}

@@ -287,6 +287,9 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         None => {}
     }
     let incident = draft.incident(id)?;
+    if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
+        return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
+    }
     if incident.phase == Phase::Investigating && !stronger && !urgent {
         return Some(Acted::Asked); // a person has it in hand
     }
@@ -356,11 +359,12 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
-fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
     let waits = {
         let incident = draft.incident(id)?;
         incident.phase == Phase::AwaitingDecision
             && incident.held.is_some()
+            && incident.hold.is_none()
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
     // what Prometheus did not confirm is not asked about with each repeat

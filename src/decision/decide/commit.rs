@@ -59,6 +59,8 @@ pub struct IncidentWrite {
     pub incident: Incident,
     /// Its phase before; `None` for a new one.
     pub was: Option<Phase>,
+    /// The incident that coordinates many prompts must take notice.
+    pub coordinate: bool,
 }
 
 /// An entry of the deployment log: what was served changed.

@@ -8,6 +8,7 @@ mod commit;
 mod confirm;
 mod gradual;
 mod listed;
+mod mass;
 mod measure;
 mod person;
 mod shares;
@@ -93,6 +94,8 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
+        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
+        Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
     };
     draft.finish(answer)
@@ -371,6 +374,7 @@ impl<'a> Draft<'a> {
             incident.phase = Phase::Verifying;
             incident.deadline = Some(deadline);
             incident.held = None;
+            incident.hold = None;
             incident.pending = None;
             incident.objection = None;
             incident.verification = verification;
@@ -406,6 +410,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self, answer: Answer) -> Decision {
+        mass::mark(&mut self);
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -413,7 +418,11 @@ impl<'a> Draft<'a> {
             .incidents
             .iter()
             .filter(|i| before(&i.id) != Some(*i))
-            .map(|i| IncidentWrite { incident: i.clone(), was: before(&i.id).map(|b| b.phase) })
+            .map(|i| IncidentWrite {
+                incident: i.clone(),
+                was: before(&i.id).map(|b| b.phase),
+                coordinate: mass::tells(before(&i.id), i),
+            })
             .collect();
         let unchanged = incidents.is_empty()
             && self.log.is_empty()

@@ -68,7 +68,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.phase = Phase::AwaitingDecision;
             incident.ask += 1;
             incident.escalations = 0;
-            incident.deadline = Some(now.plus(incident.time_limit));
+            incident.deadline = incident.hold.is_none().then(|| now.plus(incident.time_limit));
             incident.note(now, NoteKind::Asked, "still under investigation: asked again");
         }
         _ => incident.deadline = None,

@@ -18,6 +18,22 @@ pub mod action {
     pub const UNDO: &str = "undo";
     /// The menu: approve, to the version of the chosen option.
     pub const OTHER_VERSION: &str = "other_version";
+
+    /// Approve, as one of many buttons of a message: their ids must differ.
+    pub fn approve_one_of(at: usize) -> String {
+        format!("{APPROVE}.{at}")
+    }
+
+    /// Of a button about all prompts of a coordinating incident.
+    pub const fn all(bulk: crate::decision::mass::Bulk) -> &'static str {
+        use crate::decision::mass::Bulk;
+        match bulk {
+            Bulk::RollBack => "all_roll_back",
+            Bulk::Undo => "all_undo",
+            Bulk::Hold => "all_hold",
+            Bulk::Release => "all_release",
+        }
+    }
 }
 
 /// Slack's limit for the value of a menu's option, the tightest of all values.
@@ -184,6 +200,6 @@ fn confirm(what: &str, prompt: &PromptName, versions: &str) -> SlackBlockConfirm
         .with_style("danger".to_owned())
 }
 
-fn plain(text: &str) -> SlackBlockPlainTextOnly {
+pub(super) fn plain(text: &str) -> SlackBlockPlainTextOnly {
     literal(text).into()
 }

@@ -6,6 +6,7 @@
 
 mod button;
 mod canary;
+mod mass;
 mod reply;
 mod report;
 mod root;
@@ -21,7 +22,8 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, action};
 pub use canary::canary;
-pub use reply::{LogLine, call, calls_channel, reply};
+pub use mass::{MassView, mass_overview, mass_reply, mass_root};
+pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use report::report;
 pub use root::{overview, root};
 

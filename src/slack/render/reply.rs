@@ -22,6 +22,31 @@ pub struct LogLine<'a> {
     pub reason: &'a str,
 }
 
+/// A prompt of the same group, and how it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    pub prompt: String,
+    /// What it serves.
+    pub version: Option<String>,
+    pub health: &'static str,
+}
+
+/// Says how the prompts of the same group do; `all`: how many there are.
+pub fn with_related(mut message: Message, group: &str, related: &[Related], all: usize) -> Message {
+    if related.is_empty() {
+        return message;
+    }
+    let one = |r: &Related| format!("{} {} ({})", r.prompt, r.version.as_deref().unwrap_or("nothing"), r.health);
+    let mut text = format!("Same group ({}): ", fit(group, 100));
+    text.push_str(&related.iter().map(one).collect::<Vec<_>>().join(", "));
+    if all > related.len() {
+        text.push_str(&format!(" and {} more", all - related.len()));
+    }
+    let place = message.blocks.len().saturating_sub(1); // above the small print
+    message.blocks.splice(place..place, others(fit(&text, 2_900)));
+    message
+}
+
 /// `note` as a reply. `log` holds the newest entries first and is told with the note of an investigation only.
 pub fn reply(view: &View<'_>, note: &Note, log: &[LogLine<'_>]) -> Message {
     let incident = view.incident;
@@ -66,7 +91,7 @@ fn finished(view: &View<'_>, note: &Note, mut blocks: Vec<SlackBlock>) -> Messag
     Message { text: escape(&fit(&format!("{prompt} {version}: {}", text_of(note)), 3_000)), blocks }
 }
 
-fn sign(kind: NoteKind) -> &'static str {
+pub(super) fn sign(kind: NoteKind) -> &'static str {
     match kind {
         NoteKind::Opened => "🔔",
         NoteKind::Alert => "📈",

@@ -103,6 +103,10 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
         Event::Confirmed(confirmed) => {
             assert_eq!((confirmed.finding.verdict, &confirmed.blame), (Verdict::Unhealthy, &None));
         }
+        Event::Resume { incident } => {
+            let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
+            assert!(!policy.requery && incident.is_firing() && incident.hold.is_none(), "{incident:?}");
+        }
         other => panic!("flipped without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);

@@ -11,6 +11,7 @@ mod guards;
 mod invariants;
 mod known_good;
 mod listed;
+mod mass;
 mod outside;
 mod people;
 mod properties;

@@ -336,6 +336,7 @@ pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Acti
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
+        shares: Default::default(),
     }
 }
 

@@ -1,0 +1,65 @@
+//! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
+
+use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::{Answer, Draft, alerts};
+
+/// What the budget holds is a matter of many prompts, unless nothing is ever automatic.
+pub(super) fn mark(draft: &mut Draft<'_>) {
+    if draft.policy.max_auto_rollbacks == 0 {
+        return;
+    }
+    for incident in draft.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.mass) {
+        incident.mass = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
+    }
+}
+
+/// Whether what became of `after` changes what its coordinating incident shows or does.
+pub(super) fn tells(before: Option<&Incident>, after: &Incident) -> bool {
+    let seen = |i: &Incident| (i.mass, i.phase, i.ask, i.hold.is_some(), i.target.clone());
+    after.mass && before.map(seen) != Some(seen(after))
+}
+
+/// Holds `id` back, or lets it go. Only where nobody has it in hand: a question that waits, or an automatic rollback that
+/// is being confirmed.
+pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&str>) -> Answer {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id).filter(|i| i.mass) else { return Answer::Noted };
+    match by {
+        Some(by) => {
+            let automatic = incident.pending.as_ref().is_some_and(|pending| pending.by == FlipMode::Auto);
+            let waits = incident.phase == Phase::AwaitingDecision || (incident.phase == Phase::Confirming && automatic);
+            if !waits || incident.hold.is_some() {
+                return Answer::Noted;
+            }
+            incident.phase = Phase::AwaitingDecision;
+            incident.pending = None;
+            incident.hold = Some(by.to_owned());
+            incident.deadline = None;
+            incident.note(now, NoteKind::Decided, format!("{by} holds this back together with the other prompts"));
+        }
+        None => {
+            let Some(by) = incident.hold.take() else { return Answer::Noted };
+            if incident.phase == Phase::AwaitingDecision {
+                incident.escalations = 0;
+                incident.deadline = Some(now.plus(incident.time_limit));
+            }
+            incident.note(now, NoteKind::Decided, format!("no longer held back, as {by} had done"));
+        }
+    }
+    Answer::Noted
+}
+
+/// The budget may have room again: what it held acts without waiting for its alert to be repeated.
+pub(super) fn resume(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
+    let by_budget = |i: &&mut Incident| i.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
+    let Some(version) = draft.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };
+    let from = draft.served_text();
+    alerts::act_if_unheld(draft, id, &version);
+    match draft.active.clone() {
+        Some(to) => {
+            let incident = Some(id.clone());
+            Answer::Changed { from, to, incident, unchanged: false, mode: Some(FlipMode::Auto) }
+        }
+        None => Answer::Noted,
+    }
+}

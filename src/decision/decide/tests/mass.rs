@@ -1,0 +1,154 @@
+//! One prompt's part in a mass incident.
+
+use super::*;
+
+/// v2 is held by the budget.
+fn held() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.recent_auto = 5;
+    assert_eq!(world.alert(critical("v2")), "held budget");
+    world
+}
+
+fn hold(world: &mut World, by: Option<&str>) -> Decision {
+    let incident = world.latest().id.clone();
+    world.happens(&Event::Hold { incident, by: by.map(str::to_owned) })
+}
+
+fn resume(world: &mut World) -> Answer {
+    let incident = world.latest().id.clone();
+    world.happens(&Event::Resume { incident }).answer
+}
+
+fn reports(decision: &Decision) -> bool {
+    decision.commit.as_ref().is_some_and(|commit| commit.incidents.iter().any(|write| write.coordinate))
+}
+
+#[test]
+fn only_what_the_budget_holds_is_part_of_a_mass_incident() {
+    assert!(held().latest().mass);
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    assert!(!world.latest().mass, "paused is one prompt's matter");
+    world.paused = None;
+    world.recent_auto = 5;
+    world.alert(critical("v2").named("LatencyCritical"));
+    assert!(world.latest().mass, "it is held by the budget now");
+    let mut world = World::with_a_fresh_release();
+    world.policy.max_auto_rollbacks = 0;
+    world.alert(critical("v2"));
+    assert!(!world.latest().mass, "nothing is ever automatic, so nothing has tripped");
+}
+
+#[test]
+fn it_reports_what_its_coordinating_incident_shows_and_nothing_else() {
+    let mut world = World::with_a_fresh_release();
+    world.recent_auto = 5;
+    let opened = world.happens(&Event::Alerts(vec![critical("v2")]));
+    assert!(reports(&opened));
+    let joined = world.happens(&Event::Alerts(vec![high("v2")]));
+    assert!(joined.commit.is_some() && !reports(&joined), "another alert changes nothing that is shown");
+    assert!(reports(&hold(&mut world, Some("maya"))));
+    assert!(reports(&hold(&mut world, None)));
+    let click = world.click(Choice::Approve);
+    assert!(reports(&world.happens(&click)));
+    let mut alone = World::with_a_fresh_release();
+    assert!(!reports(&alone.happens(&Event::Alerts(vec![critical("v2")]))));
+}
+
+#[test]
+fn what_is_held_back_neither_acts_nor_escalates() {
+    let mut world = held();
+    hold(&mut world, Some("maya"));
+    world.pass(hours(1));
+    let incident = world.latest();
+    assert_eq!((incident.phase, incident.deadline, incident.escalations), (Phase::AwaitingDecision, None, 0));
+    world.recent_auto = 0;
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "not on a repeat");
+    assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "held budget", "nor on news");
+    assert_eq!(world.alert(high("v2")), "incident_updated joined");
+    world.alert(critical("v2").resolved());
+    world.alert(critical("v2").named("LatencyCritical").resolved());
+    assert_eq!(world.alert(high("v2").named("Other")), "incident_updated joined");
+    assert_eq!((resume(&mut world), world.latest().deadline, world.served()), (Answer::Noted, None, "v2"));
+}
+
+#[test]
+fn a_page_that_was_raised_ends_with_the_hold_and_the_clock_starts_over_when_it_ends() {
+    let mut world = held();
+    world.pass(minutes(2));
+    assert!(world.latest().pages());
+    hold(&mut world, Some("maya"));
+    assert!(!world.latest().pages(), "nobody is paged while it lasts");
+    world.pass(hours(1));
+    hold(&mut world, None);
+    assert_eq!(world.latest().deadline, Some(world.now.plus(minutes(2))));
+    assert!(!world.latest().pages());
+    world.pass(minutes(2));
+    assert!(world.latest().pages(), "nobody decided");
+}
+
+#[test]
+fn a_hold_twice_writes_once_and_none_at_all_where_a_person_has_it_in_hand() {
+    let mut world = held();
+    assert!(hold(&mut world, Some("maya")).commit.is_some());
+    assert!(hold(&mut world, Some("maya")).commit.is_none());
+    assert!(hold(&mut world, None).commit.is_some());
+    assert!(hold(&mut world, None).commit.is_none());
+    world.choose(Choice::Investigate);
+    assert!(hold(&mut world, Some("maya")).commit.is_none());
+    let mut alone = World::with_a_fresh_release();
+    alone.alert(high("v2"));
+    assert!(hold(&mut alone, Some("maya")).commit.is_none(), "no part of a mass incident");
+}
+
+#[test]
+fn what_is_held_back_can_be_rolled_back_by_a_person() {
+    let mut world = held();
+    hold(&mut world, Some("maya"));
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!((world.served(), world.latest().hold.clone()), ("v1", None));
+}
+
+#[test]
+fn an_automatic_rollback_that_is_being_confirmed_is_held_back_too() {
+    let mut world = World::with_a_fresh_release();
+    (world.policy.requery, world.says) = (true, None);
+    world.recent_auto = 5;
+    world.alert(critical("v2"));
+    world.recent_auto = 0;
+    world.alert(critical("v2"));
+    assert_eq!(world.phase(), Phase::Confirming);
+    hold(&mut world, Some("maya"));
+    world.says = Some(Finding::new(Verdict::Unhealthy, "30 % errors"));
+    world.pass(minutes(10));
+    assert_eq!((world.served(), world.phase()), ("v2", Phase::AwaitingDecision));
+}
+
+#[test]
+fn the_budget_has_room_again_and_what_still_fires_acts_without_a_repeat() {
+    let mut world = held();
+    assert_eq!(resume(&mut world), Answer::Noted, "not yet");
+    world.recent_auto = 4;
+    let Answer::Changed { from, to, mode, .. } = resume(&mut world) else { panic!("it acts") };
+    assert_eq!((from.as_deref(), to.as_str(), mode), (Some("v2"), "v1", Some(FlipMode::Auto)));
+    assert_eq!(resume(&mut world), Answer::Noted, "once");
+
+    for spoil in [
+        |world: &mut World| drop(world.alert(critical("v2").resolved())),
+        |world: &mut World| drop(world.choose(Choice::Investigate)),
+        |world: &mut World| world.paused = Some("dana".to_owned()),
+        |world: &mut World| drop(world.choose(Choice::Dismiss)),
+    ] {
+        let mut world = held();
+        spoil(&mut world);
+        world.recent_auto = 0;
+        assert_eq!((resume(&mut world), world.served()), (Answer::Noted, "v2"));
+    }
+    let mut world = World::with_a_fresh_release();
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.paused = None;
+    assert_eq!(resume(&mut world), Answer::Noted, "another guard held it");
+}

@@ -1,0 +1,398 @@
+//! Many prompts at once: when the budget of automatic rollbacks is spent, the prompts it holds have probably one cause.
+//! One coordinating incident speaks for all of them.
+//!
+//! It is no part of any prompt: a prompt's commit only says that something changed. Here is what follows from that, and
+//! what people may decide about all of them; each prompt is then decided by itself, as always.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decide::{Refusal, RefusalCode};
+use super::incident::{FlipMode, Guard, Incident, IncidentId, Note, NoteKind, Phase};
+use super::names::{PromptName, VersionName};
+use super::policy::Policy;
+use super::time::{Timestamp, spoken};
+
+/// Names told in one sentence; the rest is counted.
+const NAMED: usize = 10;
+
+/// What an alert's labels say of where a prompt runs. Empty: no such label.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    pub model: String,
+    pub provider: String,
+    pub group: String,
+}
+
+impl Shares {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Label and value, as far as there is one.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("model", self.model.as_str()), ("provider", &self.provider), ("group", &self.group)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Those of the incident's worst alert that has any.
+    pub fn of(incident: &Incident) -> Self {
+        let worst = incident.alerts.iter().filter(|a| !a.shares.is_empty()).max_by_key(|a| (a.firing, a.rank()));
+        worst.map(|alert| alert.shares.clone()).unwrap_or_default()
+    }
+}
+
+/// What a person may decide about all prompts at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bulk {
+    /// Roll back each prompt that waits.
+    RollBack,
+    /// Undo the rollbacks made before the guard tripped.
+    Undo,
+    /// Nothing automatic and no escalation while it lasts.
+    Hold,
+    /// As before the hold.
+    Release,
+}
+
+impl Bulk {
+    pub const ALL: [Bulk; 4] = [Bulk::RollBack, Bulk::Undo, Bulk::Hold, Bulk::Release];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Bulk::RollBack => "roll_back",
+            Bulk::Undo => "undo",
+            Bulk::Hold => "hold",
+            Bulk::Release => "release",
+        }
+    }
+}
+
+/// A bulk decision that is being carried out, prompt by prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub what: Bulk,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// Who holds all prompts back, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// The coordinating incident itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mass {
+    pub id: IncidentId,
+    /// The fallback decider when it was opened.
+    pub decider: String,
+    pub opened_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub hold: Option<Hold>,
+    /// At most one at a time.
+    pub order: Option<Order>,
+    /// It was said that automation goes on.
+    pub resumed: bool,
+    /// Counts questions, as [`Incident::ask`] does.
+    pub ask: u32,
+    pub notes: Vec<Note>,
+}
+
+/// What is known of one of the prompts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub incident: IncidentId,
+    pub prompt: PromptName,
+    pub version: VersionName,
+    pub target: Option<VersionName>,
+    pub phase: Phase,
+    /// [`Incident::ask`], for the button.
+    pub ask: u32,
+    /// When its first alert began.
+    pub began: Timestamp,
+    pub joined: Timestamp,
+    /// Rolled back automatically before the guard tripped.
+    pub before: bool,
+    pub hold: bool,
+    /// What speaks against the rollback that was asked for.
+    pub objection: Option<String>,
+    pub shares: Shares,
+    /// The order that is carried out on it, and the question that this answers: written before it is done.
+    pub asked: Option<(Timestamp, u32)>,
+    pub done: Option<Done>,
+    /// When automation was last tried in vain.
+    pub tried: Option<Timestamp>,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// [`Order::at`].
+    pub order: Timestamp,
+    pub failed: bool,
+    pub text: String,
+}
+
+impl Member {
+    pub fn new(incident: &Incident, before: bool, now: Timestamp) -> Self {
+        let began = incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0).min();
+        Self {
+            incident: incident.id.clone(),
+            prompt: incident.prompt.clone(),
+            version: incident.version.clone(),
+            target: incident.target.clone(),
+            phase: incident.phase,
+            ask: incident.ask,
+            began: began.unwrap_or(incident.opened_at).min(incident.opened_at),
+            joined: now,
+            before,
+            hold: incident.hold.is_some(),
+            objection: incident.objection.as_ref().map(|objection| objection.text.clone()),
+            shares: Shares::of(incident),
+            asked: None,
+            done: None,
+            tried: None,
+        }
+    }
+
+    /// Takes over what may have changed.
+    pub fn follow(&mut self, incident: &Incident) {
+        let Self { began, joined, before, asked, done, tried, .. } = self.clone();
+        *self = Self { began, asked, done, tried, ..Self::new(incident, before, joined) };
+    }
+
+    /// Nobody has decided about it yet.
+    pub fn waits(&self) -> bool {
+        self.phase.is_undecided()
+    }
+
+    /// The coordinating incident lasts as long as one of these does. A rollback that did not help is a matter of its own.
+    pub fn is_open(&self) -> bool {
+        self.waits() || matches!(self.phase, Phase::RollingBack | Phase::Verifying)
+    }
+
+    fn can_be_undone(&self) -> bool {
+        self.before && !matches!(self.phase, Phase::Dismissed | Phase::Superseded)
+    }
+
+    /// Whether `order` is still to be carried out on it. Who joined after the click was not meant.
+    pub fn is_due(&self, order: &Order) -> bool {
+        let meant = match order.what {
+            Bulk::RollBack => self.waits(),
+            Bulk::Undo => self.can_be_undone(),
+            Bulk::Hold | Bulk::Release => false, // not an order but a state that each member follows
+        };
+        let begun = self.asked.is_some_and(|(at, _)| at == order.at);
+        let done = self.done.as_ref().is_some_and(|done| done.order == order.at);
+        self.joined <= order.at && !done && (meant || begun)
+    }
+}
+
+/// Whether `incident` makes a coordinating incident necessary.
+pub fn calls_for_one(incident: &Incident) -> bool {
+    let by_budget = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
+    incident.mass && incident.phase.is_undecided() && by_budget
+}
+
+/// Whether `incident` was rolled back automatically so shortly before `tripped` that it counts against the budget.
+pub fn flipped_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
+    incident.flip.as_ref().is_some_and(|flip| {
+        flip.mode == FlipMode::Auto && flip.at <= tripped && tripped.since(flip.at) < policy.budget_window
+    })
+}
+
+impl Mass {
+    pub fn open(id: IncidentId, policy: &Policy, now: Timestamp) -> Self {
+        let mut mass = Self {
+            id,
+            decider: policy.fallback_decider.clone(),
+            opened_at: now,
+            updated_at: now,
+            closed_at: None,
+            hold: None,
+            order: None,
+            resumed: false,
+            ask: 0,
+            notes: Vec::new(),
+        };
+        let text = format!(
+            "more than {} prompts within {}: this looks like the provider, not the prompts",
+            policy.max_auto_rollbacks,
+            spoken(policy.budget_window)
+        );
+        mass.note(now, NoteKind::Opened, text);
+        mass
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.closed_at.is_none()
+    }
+
+    pub fn note(&mut self, at: Timestamp, kind: NoteKind, text: impl Into<String>) {
+        let seq = self.notes.last().map_or(0, |note| note.seq + 1);
+        self.notes.push(Note { seq, at, kind, text: text.into() });
+        if self.notes.len() > Policy::MAX_NOTES {
+            self.notes.remove(1); // the first says how it began
+        }
+        self.updated_at = at;
+    }
+
+    /// In the words that incidents have for it.
+    pub fn phase(&self, members: &[Member]) -> Phase {
+        match (self.is_open(), members.iter().any(Member::waits)) {
+            (false, _) => Phase::Resolved,
+            (true, true) => Phase::AwaitingDecision,
+            (true, false) => Phase::Verifying,
+        }
+    }
+
+    /// What people may decide now.
+    pub fn choices(&self, members: &[Member]) -> Vec<Bulk> {
+        if !self.is_open() || self.order.is_some() {
+            return Vec::new();
+        }
+        let waits = members.iter().any(Member::waits);
+        Bulk::ALL
+            .into_iter()
+            .filter(|bulk| match bulk {
+                Bulk::RollBack => waits,
+                Bulk::Undo => members.iter().any(Member::can_be_undone),
+                Bulk::Hold => waits && self.hold.is_none(),
+                Bulk::Release => self.hold.is_some(),
+            })
+            .collect()
+    }
+
+    /// Takes in a person's decision. `ask`: the question that was answered, where it is known.
+    pub fn decide(
+        &mut self,
+        members: &[Member],
+        bulk: Bulk,
+        by: &str,
+        ask: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let decided = |message: String| Err(Refusal { code: RefusalCode::AlreadyDecided, message });
+        if !self.is_open() {
+            return decided("this is closed already: each prompt has an incident of its own".to_owned());
+        }
+        if let Some(Order { what, by, .. }) = &self.order {
+            let what = if *what == Bulk::Undo { "undoes" } else { "rolls back" };
+            return decided(format!("{by} {what} all just now: wait until that is done"));
+        }
+        if ask.is_some_and(|ask| ask != self.ask) {
+            let message = "the question has changed since: look at the message again".to_owned();
+            return Err(Refusal { code: RefusalCode::Stale, message });
+        }
+        if !self.choices(members).contains(&bulk) {
+            return decided(match (bulk, &self.hold) {
+                (Bulk::Hold, Some(hold)) => format!("{} holds all back already", hold.by),
+                (Bulk::Release, _) => "nobody holds them back".to_owned(),
+                (Bulk::Undo, _) => "nothing was rolled back before that could be undone".to_owned(),
+                (Bulk::RollBack | Bulk::Hold, _) => "no prompt waits for a decision any more".to_owned(),
+            });
+        }
+        self.ask += 1;
+        let by = by.to_owned();
+        let text = match bulk {
+            Bulk::RollBack => format!("{by} rolls back all prompts that wait"),
+            Bulk::Undo => format!("{by} undoes the rollbacks made before"),
+            Bulk::Hold => format!("{by} holds all back: nothing is rolled back or escalated by itself"),
+            Bulk::Release => format!("{by} holds them back no more: automation goes on"),
+        };
+        match bulk {
+            Bulk::RollBack | Bulk::Undo => self.order = Some(Order { what: bulk, by, at: now }),
+            Bulk::Hold => self.hold = Some(Hold { by, at: now }),
+            Bulk::Release => self.hold = None,
+        }
+        self.note(now, NoteKind::Decided, text);
+        Ok(())
+    }
+
+    /// Ends an order that is carried out, and names what failed.
+    pub fn finish_order(&mut self, members: &[Member], now: Timestamp) {
+        let Some(order) = self.order.as_ref().filter(|order| !members.iter().any(|m| m.is_due(order))) else { return };
+        let results = || members.iter().filter_map(|m| Some((m, m.done.as_ref().filter(|d| d.order == order.at)?)));
+        let failed: Vec<String> = results()
+            .filter(|(_, done)| done.failed)
+            .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
+            .collect();
+        let well = results().count() - failed.len();
+        let what = if order.what == Bulk::Undo { "undone" } else { "rolled back, or being confirmed" };
+        let mut text = format!("done for {}: {well} {what}", order.by);
+        if !failed.is_empty() {
+            text.push_str(&format!("; {} not: {}", failed.len(), named(&failed, "; ")));
+        }
+        self.order = None;
+        self.ask += 1;
+        self.note(now, if failed.is_empty() { NoteKind::Checked } else { NoteKind::Asked }, text);
+    }
+
+    /// Says that automation goes on, and what it has done by now.
+    pub fn resume(&mut self, flipped: &[String], policy: &Policy, now: Timestamp) {
+        if !self.resumed {
+            self.resumed = true;
+            let (most, within) = (policy.max_auto_rollbacks, spoken(policy.budget_window));
+            let text = format!("{within} have passed: automation goes on, at most {most} prompts in {within}");
+            self.note(now, NoteKind::Checked, text);
+        }
+        if !flipped.is_empty() {
+            self.note(now, NoteKind::Flipped, format!("rolled back automatically: {}", named(flipped, ", ")));
+        }
+    }
+
+    /// Closes when no prompt waits or is being verified.
+    pub fn close_if_over(&mut self, members: &[Member], now: Timestamp) {
+        if !self.is_open() || self.order.is_some() || members.iter().any(Member::is_open) {
+            return;
+        }
+        let mut counts: BTreeMap<Phase, usize> = BTreeMap::new();
+        for member in members {
+            *counts.entry(member.phase).or_default() += 1;
+        }
+        let counts: Vec<_> = counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        self.closed_at = Some(now);
+        self.hold = None;
+        self.note(now, NoteKind::Closed, format!("no prompt waits any more: {}", counts.join(", ")));
+    }
+}
+
+/// What the members share: label, value, and how many have it; what most have first. A value that one has alone is not
+/// shared.
+pub fn shared(members: &[Member]) -> Vec<(&'static str, &str, usize)> {
+    let mut counts: BTreeMap<(&'static str, &str), usize> = BTreeMap::new();
+    for pair in members.iter().flat_map(|member| member.shares.pairs()) {
+        *counts.entry(pair).or_default() += 1;
+    }
+    let mut shared: Vec<_> =
+        counts.into_iter().filter(|(_, n)| *n > 1).map(|((label, value), n)| (label, value, n)).collect();
+    shared.sort_by_key(|(_, _, n)| std::cmp::Reverse(*n));
+    shared
+}
+
+/// When automation may go on: at once, or when as many of the `automatic` rollbacks (sorted) have left the window as must.
+pub fn room_at(automatic: &[Timestamp], policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    let most = policy.max_auto_rollbacks as usize;
+    if most == 0 {
+        return None;
+    }
+    let window: Duration = policy.budget_window;
+    let recent: Vec<_> = automatic.iter().filter(|at| at.plus(window) > now).collect();
+    Some(if recent.len() < most { now } else { recent[recent.len() - most].plus(window) })
+}
+
+fn named(names: &[String], between: &str) -> String {
+    let mut text = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(between);
+    if names.len() > NAMED {
+        text.push_str(&format!("{between}and {} more", names.len() - NAMED));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+use super::*;
+use crate::decision::incident::{AlertRecord, Flip, Held};
+use crate::decision::trigger::{Action, Severity};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+fn later(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+fn incident(name: &str, phase: Phase) -> Incident {
+    let prompt = PromptName::parse(name).expect("a prompt");
+    let version = VersionName::parse("v2").expect("a version");
+    let new = Incident::new(IncidentId(name.to_uppercase()), prompt, version, "on-call".to_owned(), NOW);
+    let held = Some(Held { guard: Guard::Budget, detail: String::new() });
+    Incident { phase, held, mass: true, ..new }
+}
+
+fn member(name: &str, phase: Phase) -> Member {
+    Member::new(&incident(name, phase), false, NOW)
+}
+
+fn flipped(name: &str, phase: Phase) -> Member {
+    Member { before: true, ..member(name, phase) }
+}
+
+fn on(name: &str, provider: &str, model: &str) -> Member {
+    let shares = Shares { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
+    Member { shares, ..member(name, Phase::AwaitingDecision) }
+}
+
+fn mass() -> Mass {
+    Mass::open(IncidentId("M".to_owned()), &Policy::default(), NOW)
+}
+
+#[test]
+fn the_choices_are_what_can_be_done_now() {
+    use Bulk::{Hold, Release, RollBack, Undo};
+    let (waits, verifying) = (member("a", Phase::AwaitingDecision), member("b", Phase::Verifying));
+    let (before, undone) = (flipped("c", Phase::Recovered), flipped("d", Phase::Dismissed));
+    let rows: [(&[&Member], bool, &[Bulk]); 6] = [
+        (&[&waits], false, &[RollBack, Hold]),
+        (&[&waits], true, &[RollBack, Release]),
+        (&[&waits, &before], false, &[RollBack, Undo, Hold]),
+        (&[&verifying], false, &[]),
+        (&[&verifying, &before], false, &[Undo]),
+        (&[&verifying, &undone], true, &[Release]),
+    ];
+    for (members, held, expected) in rows {
+        let members: Vec<_> = members.iter().map(|member| (*member).clone()).collect();
+        let hold = held.then(|| super::Hold { by: "maya".to_owned(), at: NOW });
+        let mass = Mass { hold, ..mass() };
+        assert_eq!(mass.choices(&members), expected, "{members:?}");
+        let busy = Mass { order: Some(Order { what: RollBack, by: "maya".to_owned(), at: NOW }), ..mass.clone() };
+        assert_eq!(busy.choices(&members), [], "one order at a time");
+        assert_eq!(Mass { closed_at: Some(NOW), ..mass }.choices(&members), []);
+    }
+}
+
+#[test]
+fn of_two_people_one_decides_and_the_other_is_told() {
+    let members = [member("a", Phase::AwaitingDecision), flipped("b", Phase::Verifying)];
+    for (first, second) in [(Bulk::RollBack, Bulk::Hold), (Bulk::Hold, Bulk::Hold), (Bulk::Undo, Bulk::RollBack)] {
+        let mut mass = mass();
+        assert!(mass.decide(&members, first, "maya", Some(0), later(1)).is_ok());
+        for ask in [Some(0), None] {
+            let before = mass.clone();
+            let refusal = mass.decide(&members, second, "omar", ask, later(2)).unwrap_err();
+            assert!(refusal.message.contains("maya") || refusal.code == RefusalCode::Stale, "{refusal:?}");
+            assert_eq!(mass, before, "a refusal leaves nothing behind");
+        }
+    }
+}
+
+#[test]
+fn each_decision_that_makes_no_sense_says_why() {
+    let waits = [member("a", Phase::AwaitingDecision)];
+    let over = [member("a", Phase::Recovered)];
+    let rows: [(&[Member], Bulk, &str); 4] = [
+        (&waits, Bulk::Release, "nobody holds them back"),
+        (&waits, Bulk::Undo, "nothing was rolled back before"),
+        (&over, Bulk::RollBack, "no prompt waits"),
+        (&over, Bulk::Hold, "no prompt waits"),
+    ];
+    for (members, bulk, why) in rows {
+        let refusal = mass().decide(members, bulk, "maya", None, NOW).unwrap_err();
+        assert!(refusal.message.contains(why), "{bulk:?}: {refusal:?}");
+    }
+    let mut closed = Mass { closed_at: Some(NOW), ..mass() };
+    assert!(closed.decide(&waits, Bulk::RollBack, "maya", None, NOW).unwrap_err().message.contains("closed"));
+}
+
+#[test]
+fn an_order_means_who_was_there_and_each_once() {
+    let order = Order { what: Bulk::RollBack, by: "maya".to_owned(), at: later(10) };
+    let done = Some(Done { order: order.at, failed: false, text: String::new() });
+    let rows = [
+        (member("a", Phase::AwaitingDecision), true, "waits"),
+        (member("a", Phase::Investigating), true, "in hand, and the whole was decided"),
+        (Member { joined: later(11), ..member("a", Phase::AwaitingDecision) }, false, "joined after the click"),
+        (
+            Member { done: done.clone(), ..member("a", Phase::AwaitingDecision) },
+            false,
+            "was asked for, and objected to",
+        ),
+        (member("a", Phase::Verifying), false, "was decided before"),
+        (Member { asked: Some((order.at, 1)), ..member("a", Phase::Verifying) }, true, "begun, outcome unknown"),
+        (Member { asked: Some((later(5), 1)), ..member("a", Phase::Verifying) }, false, "of an earlier order"),
+        (flipped("a", Phase::Verifying), false, "was rolled back before"),
+    ];
+    for (member, due, why) in rows {
+        assert_eq!(member.is_due(&order), due, "{why}");
+    }
+    let order = Order { what: Bulk::Undo, ..order };
+    for (member, due) in [
+        (flipped("a", Phase::Verifying), true),
+        (flipped("a", Phase::Recovered), true),
+        (flipped("a", Phase::Dismissed), false),
+        (flipped("a", Phase::Superseded), false),
+        (member("a", Phase::Verifying), false),
+    ] {
+        assert_eq!(member.is_due(&order), due, "{member:?}");
+    }
+}
+
+#[test]
+fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
+    let mut mass = mass();
+    let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), Phase::AwaitingDecision)).collect();
+    mass.decide(&members, Bulk::RollBack, "maya", None, later(1)).expect("decided");
+    let ask = mass.ask;
+    for n in 0..15 {
+        mass.finish_order(&members, later(2));
+        assert!(mass.order.is_some(), "{n} are done");
+        members[n].done = Some(Done { order: later(1), failed: n > 1, text: format!("reason {n}") });
+    }
+    mass.finish_order(&members, later(2));
+    assert_eq!((mass.order.clone(), mass.ask), (None, ask + 1));
+    let text = &mass.notes.last().expect("a note").text;
+    for part in ["done for maya: 2 rolled back", "13 not: p02 (reason 2)", "p11 (reason 11)", "and 3 more"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(!text.contains("p12"), "bounded: {text}");
+}
+
+#[test]
+fn it_closes_when_nothing_waits_or_is_being_verified() {
+    for phase in Phase::ALL {
+        let mut mass = mass();
+        mass.close_if_over(&[member("a", Phase::Recovered), member("b", phase)], later(9));
+        // a rollback that did not help is a matter of its own
+        let over = !phase.is_open() || phase == Phase::Escalated;
+        assert_eq!(mass.closed_at.is_some(), over, "{phase}");
+    }
+    let order = Some(Order { what: Bulk::Undo, by: "maya".to_owned(), at: NOW });
+    let mut busy = Mass { order, ..mass() };
+    busy.close_if_over(&[flipped("a", Phase::Recovered)], later(9));
+    assert!(busy.is_open());
+}
+
+#[test]
+fn automation_goes_on_when_enough_rollbacks_have_left_the_window() {
+    let policy = Policy { max_auto_rollbacks: 2, ..Policy::default() };
+    let rows: [(&[u64], u64, Option<u64>); 6] = [
+        (&[], 0, Some(0)),
+        (&[0], 10, Some(10)),
+        (&[0, 5], 10, Some(300)),
+        (&[0, 5, 7], 10, Some(305)),
+        (&[0, 5], 300, Some(300)),
+        (&[0, 5], 299, Some(300)),
+    ];
+    for (automatic, now, expected) in rows {
+        let automatic: Vec<_> = automatic.iter().map(|at| later(*at)).collect();
+        assert_eq!(room_at(&automatic, &policy, later(now)), expected.map(later), "{automatic:?} at {now}");
+    }
+    let never = Policy { max_auto_rollbacks: 0, ..policy };
+    assert_eq!(room_at(&[], &never, NOW), None);
+}
+
+#[test]
+fn it_says_once_that_automation_goes_on_and_each_time_what_it_did() {
+    let (mut mass, policy) = (mass(), Policy::default());
+    mass.resume(&[], &policy, later(300));
+    mass.resume(&["a".to_owned(), "b".to_owned()], &policy, later(301));
+    mass.resume(&[], &policy, later(600));
+    let said: Vec<_> = mass.notes.iter().skip(1).map(|note| note.text.as_str()).collect();
+    assert_eq!(
+        said,
+        ["5 min have passed: automation goes on, at most 5 prompts in 5 min", "rolled back automatically: a, b"]
+    );
+}
+
+#[test]
+fn what_most_have_in_common_comes_first_and_what_one_has_alone_is_not_shared() {
+    let members = [on("a", "openai", "x"), on("b", "openai", "y"), on("c", "openai", "y"), on("d", "", "z")];
+    assert_eq!(shared(&members), [("provider", "openai", 3), ("model", "y", 2)]);
+}
+
+#[test]
+fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began() {
+    let record = |name: &str, severity, provider: &str, began: i64| AlertRecord {
+        fingerprint: name.to_owned(),
+        alertname: name.to_owned(),
+        severity,
+        action: Action::Page,
+        decider: "on-call".to_owned(),
+        time_limit: Duration::from_secs(60),
+        firing: true,
+        starts_at: Some(NOW.minus(Duration::from_secs(began.unsigned_abs()))),
+        first_seen: NOW,
+        last_seen: NOW,
+        listed: false,
+        absent_since: None,
+        summary: String::new(),
+        description: String::new(),
+        value: String::new(),
+        verify: String::new(),
+        runbook_url: String::new(),
+        dashboard_url: String::new(),
+        generator_url: String::new(),
+        alertmanager_url: String::new(),
+        shares: Shares { provider: provider.to_owned(), ..Shares::default() },
+    };
+    let mut incident = incident("a", Phase::AwaitingDecision);
+    incident.alerts = vec![
+        record("none", Severity::Critical, "", 10),
+        record("weak", Severity::Medium, "other", 30),
+        record("worst", Severity::High, "openai", 20),
+    ];
+    let member = Member::new(&incident, false, NOW);
+    assert_eq!((member.shares.provider.as_str(), member.began), ("openai", NOW.minus(Duration::from_secs(30))));
+}
+
+#[test]
+fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
+    let policy = Policy::default();
+    let at = |mode, ago: u64| {
+        let version = |name| VersionName::parse(name).expect("a version");
+        let (from, to) = (version("v2"), version("v1"));
+        let (at, operator) = (NOW.minus(Duration::from_secs(ago)), "x".to_owned());
+        let flip = Flip { at, from, to, mode, operator, decided_at: None };
+        flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying) }, NOW, &policy)
+    };
+    assert!(at(FlipMode::Auto, 0) && at(FlipMode::Auto, 299));
+    assert!(!at(FlipMode::Auto, 300) && !at(FlipMode::Approved, 10) && !at(FlipMode::Manual, 10));
+    assert!(!flipped_before(&incident("a", Phase::AwaitingDecision), NOW, &policy));
+}
+
+#[test]
+fn a_member_follows_its_incident_and_keeps_what_it_knew() {
+    let mut member = Member { tried: Some(NOW), asked: Some((NOW, 3)), ..flipped("a", Phase::AwaitingDecision) };
+    let (before, mut incident) = (member.clone(), incident("a", Phase::Verifying));
+    incident.ask = 7;
+    member.follow(&incident);
+    assert_eq!(member, Member { phase: Phase::Verifying, ask: 7, ..before });
+}

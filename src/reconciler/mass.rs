@@ -1,0 +1,394 @@
+//! Coordinates many prompts that fail together: takes in what their commits report, carries out what people decided
+//! about all of them, lets automation go on when the budget has room again, and closes when nothing waits any more.
+//!
+//! Level-triggered like all of the reconciler: whoever holds the lease goes on where another one died. What is done to a
+//! prompt goes through the engine, and is written down before it is done, so that each is done once.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ulid::Ulid;
+
+use crate::coordinate::update;
+use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
+use crate::decision::{Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, Phase, RefusalCode, Timestamp};
+use crate::engine::{Engine, EngineError};
+use crate::store::mass::{Coordinated, Written};
+use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
+use crate::store::{StoreError, Wanted};
+
+/// Reports taken in at once.
+const BATCH: usize = 200;
+/// Prompts acted upon at once, well within a lease.
+const ACTS: usize = 100;
+const AT_ONCE: usize = 16;
+/// The same where Prometheus is asked about each, per [`ASKING`].
+const ASKS: usize = 10;
+const ASKING: Duration = Duration::from_secs(1);
+/// How often an open one is looked at, and a prompt that automation could not roll back is tried again.
+const LOOK: Duration = Duration::from_secs(15);
+const ROUNDS: u32 = 12;
+
+/// What happened to one member.
+struct Change {
+    incident: IncidentId,
+    done: Option<Done>,
+    tried: bool,
+    /// Its incident as it is now.
+    now: Option<Incident>,
+}
+
+impl Change {
+    fn of(member: &Member) -> Self {
+        Self { incident: member.incident.clone(), done: None, tried: false, now: None }
+    }
+}
+
+#[derive(Debug)]
+pub struct Coordinator {
+    pub engine: Arc<Engine>,
+}
+
+impl Coordinator {
+    /// Does what is due once; tells how long until there may be more.
+    pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
+        let store = &self.engine.store;
+        let claimed = store.claim(Work::Mass, BATCH, LEASE, token).await?;
+        let full = claimed.claims.len() == BATCH;
+        let loaded = join_all(claimed.claims.iter().map(|claim| store.incident(&claim.incident))).await;
+        let (mut reports, mut own) = (Vec::new(), Vec::new());
+        for (claim, incident) in claimed.claims.iter().zip(loaded) {
+            match incident {
+                Ok(Some(incident)) => reports.push((claim, incident)),
+                Ok(None) => own.push(claim), // a coordinating one, or gone
+                Err(error) => self.finish(claim, Err(error.into())).await?,
+            }
+        }
+        if !reports.is_empty() {
+            let incidents: Vec<_> = reports.iter().map(|(_, incident)| incident).collect();
+            let taken = self.take(&incidents).await;
+            for (claim, _) in &reports {
+                self.finish(claim, taken.as_ref().map(|()| None).map_err(Clone::clone)).await?;
+            }
+        }
+        let more = full || !own.is_empty();
+        for claim in own {
+            let next = self.carry_on(&claim.incident).await;
+            self.finish(claim, next).await?;
+        }
+        Ok(if more { Some(Duration::ZERO) } else { claimed.next })
+    }
+
+    async fn finish(&self, claim: &Claim, next: Result<Option<Timestamp>, EngineError>) -> Result<(), StoreError> {
+        let end = match next {
+            Ok(next) => End::Done { rev: None, next },
+            Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
+            Err(EngineError::Store(error)) => {
+                tracing::warn!(incident = %claim.incident, %error, "coordinating many prompts failed");
+                End::Failed
+            }
+        };
+        if self.engine.store.finish(claim, None, end).await? == Finished::Parked {
+            tracing::error!(incident = %claim.incident, "coordinating many prompts failed too often and is parked");
+        }
+        Ok(())
+    }
+
+    /// Takes in what became of `incidents`; opens a coordinating one if they call for it.
+    async fn take(&self, incidents: &[&Incident]) -> Result<(), EngineError> {
+        let store = &self.engine.store;
+        for _ in 0..ROUNDS {
+            let now = store.now().await?;
+            let open = match store.open_mass().await? {
+                Some(id) => store.mass(&id).await?,
+                None if incidents.iter().any(|incident| calls_for_one(incident)) => Some(self.open(now).await?),
+                None => None,
+            };
+            let Some(mut found) = open else { return Ok(()) }; // each has its own thread
+            let places: HashMap<_, _> =
+                found.members.iter().enumerate().map(|(at, m)| (m.incident.clone(), at)).collect();
+            for incident in incidents {
+                match places.get(&incident.id) {
+                    Some(at) => found.members[*at].follow(incident),
+                    None if calls_for_one(incident) => found.members.push(Member::new(incident, false, now)),
+                    None => {}
+                }
+            }
+            if !found.members_changed() || store.write_mass(&found, now).await? == Written::Done {
+                self.engine.announced.notify_one();
+                return Ok(());
+            }
+        }
+        Err(EngineError::Contended)
+    }
+
+    /// A new one, with what was rolled back before the guard tripped.
+    async fn open(&self, now: Timestamp) -> Result<Coordinated, EngineError> {
+        let Engine { store, policy, .. } = &*self.engine;
+        let at = u64::try_from(now.0).unwrap_or_default();
+        let id = IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string());
+        let mut found = Coordinated::new(Mass::open(id, policy, now));
+        for (prompt, _) in store.automatic_since(now.minus(policy.budget_window)).await? {
+            let Some(loaded) = unless_broken(store.load(&prompt, policy.budget_window, Wanted::default()).await)?
+            else {
+                continue;
+            };
+            let state = loaded.snapshot.state;
+            // the incident may be over, and so gone from the state
+            let quarantined = state.versions.iter().filter_map(|version| version.quarantine.as_ref());
+            let latest = quarantined.max_by_key(|quarantine| quarantine.at);
+            let Some(id) = latest.and_then(|quarantine| quarantine.incident.clone()) else { continue };
+            let Some(incident) = self.incident(&id).await? else { continue };
+            if flipped_before(&incident, now, policy) {
+                found.members.push(Member::new(&incident, true, now));
+            }
+        }
+        Ok(found)
+    }
+
+    /// All that is to be done about one that is open; tells when to look again.
+    async fn carry_on(&self, id: &IncidentId) -> Result<Option<Timestamp>, EngineError> {
+        let Engine { store, policy, .. } = &*self.engine;
+        let Some(found) = store.mass(id).await? else { return Ok(None) };
+        if !found.mass.is_open() {
+            return Ok(None);
+        }
+        let now = store.now().await?;
+        let mut next = now.plus(LOOK);
+        // those rolled back before do not report
+        let before = found.members.iter().filter(|member| member.before && member.phase.is_open());
+        let mut changes = Vec::new();
+        for member in before {
+            changes.push(Change { now: self.incident(&member.incident).await?, ..Change::of(member) });
+        }
+        changes.extend(self.hold(&found).await?);
+        if let Some(order) = &found.mass.order {
+            let turn = if policy.confirm { store.pace("mass", ASKING).await? } else { None };
+            match turn {
+                Some(wait) => next = now.plus(wait),
+                None => {
+                    changes.extend(self.obey(id, &found, order, if policy.confirm { ASKS } else { ACTS }).await?);
+                    next = now;
+                }
+            }
+        }
+        let (resumed, flipped) = match self.resume(&found, now, &mut next).await? {
+            None => (false, Vec::new()),
+            Some(more) => {
+                let flips = |change: &&Change| !change.tried;
+                let flipped =
+                    more.iter().filter(flips).filter_map(|change| Some(change.now.as_ref()?.prompt.to_string()));
+                let flipped: Vec<String> = flipped.collect();
+                changes.extend(more);
+                (true, flipped)
+            }
+        };
+        let written = update(&self.engine, id, |found, now| {
+            for change in &changes {
+                let Some(member) = found.member(&change.incident) else { continue };
+                if let Some(incident) = &change.now {
+                    member.follow(incident);
+                }
+                member.done = change.done.clone().or_else(|| member.done.take());
+                member.tried = if change.tried { Some(now) } else { member.tried };
+            }
+            if resumed {
+                found.mass.resume(&flipped, policy, now);
+            }
+            found.mass.finish_order(&found.members, now);
+            found.mass.close_if_over(&found.members, now);
+            Ok::<_, Infallible>(())
+        });
+        let open = written.await?.is_some_and(|(found, _)| found.mass.is_open());
+        Ok(open.then_some(next))
+    }
+
+    /// Makes each member that waits follow the hold, also who joined later.
+    async fn hold(&self, found: &Coordinated) -> Result<Vec<Change>, EngineError> {
+        let by = found.mass.hold.as_ref().map(|hold| hold.by.clone());
+        let follows = |m: &&Member| {
+            let may = matches!(m.phase, Phase::AwaitingDecision | Phase::Confirming) || by.is_none();
+            may && m.waits() && m.hold != by.is_some()
+        };
+        let mut changes = Vec::new();
+        for member in found.members.iter().filter(follows).take(ACTS) {
+            let event = Event::Hold { incident: member.incident.clone(), by: by.clone() };
+            self.tell(member, &event).await?;
+            let now = self.incident(&member.incident).await?;
+            changes.push(Change { now, ..Change::of(member) });
+        }
+        Ok(changes)
+    }
+
+    /// Carries out `order` on the next members.
+    async fn obey(
+        &self,
+        id: &IncidentId,
+        found: &Coordinated,
+        order: &Order,
+        most: usize,
+    ) -> Result<Vec<Change>, EngineError> {
+        // which question is answered is written first: an answer that is repeated after a crash overrules no objection
+        let due: Vec<_> = found.members.iter().filter(|m| m.is_due(order)).take(most).collect();
+        let mut asked = HashMap::new();
+        let incidents = join_all(due.iter().map(|member| self.incident(&member.incident))).await;
+        for (member, incident) in due.iter().zip(incidents) {
+            let ask = match member.asked {
+                Some((at, ask)) if at == order.at => ask,
+                _ => incident?.map_or(member.ask, |incident| incident.ask),
+            };
+            asked.insert(member.incident.clone(), ask);
+        }
+        let write = update(&self.engine, id, |found, _| {
+            for member in &mut found.members {
+                if let Some(ask) = asked.get(&member.incident) {
+                    member.asked = Some((order.at, *ask));
+                }
+            }
+            Ok::<_, Infallible>(())
+        });
+        write.await?;
+        let mut changes = Vec::new();
+        for some in due.chunks(AT_ONCE) {
+            let acts = some.iter().map(|member| self.obey_one(member, order, asked.get(&member.incident).copied()));
+            for result in join_all(acts).await {
+                match result {
+                    Ok(change) => changes.push(change),
+                    Err(EngineError::Contended) => {} // next time
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn obey_one(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Change, EngineError> {
+        let done = self.decide(member, order, ask).await?;
+        let now = self.incident(&member.incident).await?;
+        Ok(Change { done: Some(done), now, ..Change::of(member) })
+    }
+
+    /// Decides about one prompt as its own incident's button would.
+    async fn decide(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Done, EngineError> {
+        let undo = order.what == Bulk::Undo;
+        let event = Event::Decide(Decide {
+            incident: member.incident.clone(),
+            choice: if undo { Choice::Undo } else { Choice::Approve },
+            operator: order.by.clone(),
+            target: None,
+            force: false,
+            ask: ask.filter(|_| !undo),
+        });
+        let done = |failed, text: String| Ok(Done { order: order.at, failed, text });
+        let answer = match self.engine.handle(&member.prompt, &event).await {
+            Ok(handled) => handled.answer,
+            Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
+                return done(true, error.to_string());
+            }
+            Err(error) => return Err(error),
+        };
+        match answer {
+            Answer::Changed { to, .. } => done(false, format!("{to} is served")),
+            Answer::Confirming { .. } => done(false, "being confirmed".to_owned()),
+            Answer::Refused(refusal) => {
+                let now = self.incident(&member.incident).await?;
+                // done already, before a crash
+                let ours = refusal.code == RefusalCode::AlreadyDecided && now.is_some_and(|now| did(&now, order));
+                done(!ours, if ours { "done".to_owned() } else { refusal.message })
+            }
+            _ => done(false, "done".to_owned()),
+        }
+    }
+
+    /// Lets what the budget held act, the first one first, if there is room. `None`: it is not time yet.
+    async fn resume(
+        &self,
+        found: &Coordinated,
+        now: Timestamp,
+        next: &mut Timestamp,
+    ) -> Result<Option<Vec<Change>>, EngineError> {
+        let Engine { store, policy, .. } = &*self.engine;
+        let rested = |m: &&Member| m.tried.is_none_or(|at| now.since(at) >= LOOK);
+        let waiting = || found.members.iter().filter(|m| m.phase == Phase::AwaitingDecision && !m.hold);
+        if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
+            return Ok(None);
+        }
+        if store.paused_for_all().await?.is_some() {
+            return Ok(None);
+        }
+        let automatic = store.automatic_since(now.minus(policy.budget_window)).await?;
+        let at: Vec<Timestamp> = automatic.iter().map(|(_, at)| *at).collect();
+        let Some(room) = room_at(&at, policy, now) else { return Ok(None) };
+        if room > now {
+            *next = room.min(*next);
+            return Ok(None);
+        }
+        let mut room = (policy.max_auto_rollbacks as usize).saturating_sub(at.len());
+        let mut candidates: Vec<_> = waiting().filter(rested).collect();
+        candidates.sort_by_key(|member| (member.tried, member.joined));
+        let mut changes = Vec::new();
+        for member in candidates.into_iter().take(ACTS) {
+            if room == 0 {
+                break;
+            }
+            let event = Event::Resume { incident: member.incident.clone() };
+            let answer = self.tell(member, &event).await?;
+            let flipped = matches!(answer, Some(Answer::Changed { mode: Some(FlipMode::Auto), .. }));
+            room -= usize::from(flipped);
+            let now = self.incident(&member.incident).await?;
+            changes.push(Change { tried: !flipped, now, ..Change::of(member) });
+        }
+        Ok(Some(changes))
+    }
+
+    /// Has the engine handle `event`. What stays broken until someone repairs it must not hold up the others.
+    async fn tell(&self, member: &Member, event: &Event) -> Result<Option<Answer>, EngineError> {
+        match self.engine.handle(&member.prompt, event).await {
+            Ok(handled) => Ok(Some(handled.answer)),
+            Err(EngineError::Store(error)) => Ok(unless_broken(Err(error))?),
+            Err(EngineError::Contended) => Ok(None), // next time
+        }
+    }
+
+    async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        Ok(unless_broken(self.engine.store.incident(id).await)?.flatten())
+    }
+
+    /// Runs for as long as the process does.
+    pub async fn run(self) {
+        let token = Ulid::generate().to_string();
+        loop {
+            let wait = match self.tick(&token).await {
+                Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+                // health reports it; nothing is lost, the wake-ups wait in Redis
+                Err(_) => IDLE,
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+fn unless_broken<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(StoreError::Broken { .. } | StoreError::NewerRecord { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `incident` was decided by `order`.
+fn did(incident: &Incident, order: &Order) -> bool {
+    let by = |name: &str| name == order.by;
+    match order.what {
+        Bulk::Undo => {
+            incident.decided_by.as_deref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= order.at)
+        }
+        _ => {
+            incident.flip.as_ref().is_some_and(|flip| by(&flip.operator) && flip.at >= order.at)
+                || incident.pending.as_ref().is_some_and(|pending| by(&pending.operator) && pending.at >= order.at)
+        }
+    }
+}

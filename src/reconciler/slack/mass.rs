@@ -1,0 +1,129 @@
+//! Telling of many prompts at once, and of prompts that belong together.
+
+use std::time::Duration;
+
+use super::posting::Kept;
+use super::{Announcer, Halt};
+use crate::decision::incident::{Note, NoteKind};
+use crate::decision::mass::Shares;
+use crate::decision::{Incident, Phase, PromptName};
+use crate::slack::client::Place;
+use crate::slack::render::{self, MassView, Message, Related};
+use crate::store::mass::Speaks;
+use crate::store::schedule::Claim;
+use crate::store::sync::Sync;
+use crate::store::{StoreError, Wanted};
+
+/// Prompts of a group that are told of.
+const RELATED: usize = 10;
+/// When it is known whether a coordinating incident speaks for one.
+const SOON: Duration = Duration::from_secs(2);
+
+impl Announcer {
+    /// Whether a coordinating incident tells of `incident`, so that it needs no thread of its own. One that has a thread
+    /// keeps it; a rollback that did not help gets one.
+    pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
+        let begun = sync.get("root_ts").is_some() || sync.get("posting").is_some();
+        if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
+            return Ok(false);
+        }
+        if !incident.phase.is_open() {
+            return Ok(true);
+        }
+        match self.engine.store.speaks_for(&incident.id).await? {
+            Speaks::Yes => Ok(true),
+            Speaks::No => Ok(false),
+            Speaks::Soon => Err(Halt::Later(SOON)),
+        }
+    }
+
+    /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.
+    pub(super) async fn announce_mass(&self, claim: &Claim) -> Result<(), Halt> {
+        let Some(found) = self.engine.store.mass(&claim.incident).await? else { return Ok(()) };
+        let decider = self.deciders.get(&found.mass.decider);
+        let mention = decider.and_then(|decider| decider.mention.as_deref());
+        let view = MassView { mass: &found.mass, members: &found.members, mention };
+        let mut sync = self.engine.store.sync(&claim.incident).await?;
+        let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let mut root = None;
+        for channel in own.into_iter().chain([self.incident_channel.as_str()]) {
+            let home = sync.get("root_channel").unwrap_or(channel).to_owned();
+            let kept = Kept { what: "root", channel: &home };
+            match self.keep(claim, &mut sync, &kept, &render::mass_root(&view)).await? {
+                Ok(posted) => {
+                    root = Some(posted);
+                    break;
+                }
+                // where it was is lost: told anew in the next channel
+                Err(_) => self.note(claim, &mut sync, &[("root_channel", ""), ("root_ts", "")]).await?,
+            }
+        }
+        let Some(root) = root else {
+            return Ok(()); // said in the log; each prompt pages when nobody decides in time
+        };
+        if own.is_some() && !self.is_incident_channel(&root.channel) {
+            let link = self.permalink(claim, &mut sync, &root).await?;
+            let kept = Kept { what: "overview", channel: &self.incident_channel };
+            let message = render::mass_overview(&view, link.as_deref());
+            let _ = self.keep(claim, &mut sync, &kept, &message).await?; // refused for good: said in the log
+        }
+        let next: u32 = sync.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is in the root
+        for (sent, note) in found.mass.notes.iter().filter(|note| note.seq >= next).enumerate() {
+            if sent == super::REPLIES {
+                return Err(Halt::GiveWay);
+            }
+            let place = Place::thread(&root.channel, &root.ts);
+            let what = format!("reply-{}", note.seq);
+            // one that is refused for good is given up; later ones go on
+            let _ = self.post(claim, &mut sync, &what, place, &render::mass_reply(&view, note)).await?;
+            self.note(claim, &mut sync, &[("replied", &(note.seq + 1).to_string()), ("posting", "")]).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers which group the prompt belongs to, as its alerts say.
+    pub(super) async fn relate(&self, incident: &Incident) -> Result<(), StoreError> {
+        let Ok(group) = PromptName::parse(&Shares::of(incident).group) else { return Ok(()) };
+        let store = &self.engine.store;
+        store.relate(&group, &incident.prompt, store.now().await?).await
+    }
+
+    /// With a rollback: how the prompts of the same group do.
+    pub(super) async fn with_related(
+        &self,
+        incident: &Incident,
+        note: &Note,
+        message: Message,
+    ) -> Result<Message, StoreError> {
+        let Ok(group) = PromptName::parse(&Shares::of(incident).group) else { return Ok(message) };
+        if note.kind != NoteKind::Flipped {
+            return Ok(message);
+        }
+        let Announcer { engine, .. } = self;
+        let (prompts, all) = engine.store.related(&group, RELATED + 1).await?;
+        let mut related = Vec::new();
+        for prompt in prompts.iter().filter(|prompt| **prompt != incident.prompt).take(RELATED) {
+            // one that can't be read must not hide the others
+            match engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await {
+                Ok(loaded) => related.push(health(&loaded.snapshot)),
+                Err(StoreError::Unavailable { kind, message }) => {
+                    return Err(StoreError::Unavailable { kind, message });
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(render::with_related(message, group.as_str(), &related, all.saturating_sub(1)))
+    }
+}
+
+fn health(snapshot: &crate::decision::Snapshot) -> Related {
+    let worst = snapshot.state.open_incidents().map(|incident| incident.phase).max();
+    let health = match worst {
+        None => "well",
+        Some(Phase::Verifying) => "rolled back, being verified",
+        Some(Phase::Escalated) => "its rollback did not help",
+        Some(_) => "an incident is open",
+    };
+    let version = snapshot.active.version().map(ToString::to_string);
+    Related { prompt: snapshot.prompt.to_string(), version, health }
+}

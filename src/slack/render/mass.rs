@@ -1,0 +1,245 @@
+//! Many prompts at once: one root for all of them.
+
+use slack_morphism::prelude::{
+    SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle, SlackBlockConfirmItem,
+    SlackSectionBlock, SlackSectionBlockElement,
+};
+
+use super::button::{Button, action, plain};
+use super::reply::sign;
+use super::text::{Address, Markup, escape, fit, literal};
+use super::{Message, aside, header, others, ours};
+use crate::decision::incident::{Note, NoteKind};
+use crate::decision::mass::{Bulk, Mass, Member, shared};
+
+/// Prompts with a row and a button of their own; a message takes 50 blocks.
+const ROWS: usize = 20;
+/// Text of all these rows: Slack refuses messages of much more than 10,000 characters in all.
+const ROOM: usize = 5_500;
+/// Longest reason why one was not rolled back.
+const WHY: usize = 120;
+/// Prompts that are named in one section.
+const NAMED: usize = 30;
+/// Values that are told of what prompts share.
+const SHARED: usize = 5;
+
+/// A coordinating incident, and what the config says about who is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct MassView<'a> {
+    pub mass: &'a Mass,
+    pub members: &'a [Member],
+    pub mention: Option<&'a str>,
+}
+
+impl MassView<'_> {
+    fn waiting(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.waits())
+    }
+
+    fn asks(&self) -> bool {
+        self.mass.is_open() && self.mass.hold.is_none() && self.waiting().next().is_some()
+    }
+}
+
+/// The thread's root, with the buttons.
+pub fn mass_root(view: &MassView<'_>) -> Message {
+    let mut blocks = state(view, view.mention.filter(|_| view.asks()));
+    blocks.extend(buttons(view));
+    let mut rest = 0;
+    if view.mass.is_open() {
+        let mut room = ROOM;
+        for (at, member) in view.waiting().enumerate() {
+            let left = room.checked_sub(cost(member)).filter(|_| at < ROWS);
+            match left.filter(|_| rest == 0) {
+                Some(left) => {
+                    room = left;
+                    blocks.push(row(at, member));
+                }
+                None => rest += 1,
+            }
+        }
+    }
+    if rest > 0 {
+        blocks.extend(others(format!("and {rest} more that wait")));
+    }
+    blocks.extend(decided(view));
+    blocks.extend(small_print(view));
+    Message { text: summary(view), blocks }
+}
+
+/// The root in the channel for all incidents: no buttons, but the way to them.
+pub fn mass_overview(view: &MassView<'_>, thread: Option<&str>) -> Message {
+    let mut blocks = state(view, None);
+    if let Some(address) = thread.and_then(Address::parse) {
+        blocks.push(ours(Markup::default().link("Decide in the thread", &address)));
+    }
+    blocks.extend(small_print(view));
+    Message { text: summary(view), blocks }
+}
+
+/// One note as a reply.
+pub fn mass_reply(view: &MassView<'_>, note: &Note) -> Message {
+    let said = fit(&note.text, 2_900);
+    let mut blocks: Vec<SlackBlock> = others(format!("{} {said}", sign(note.kind))).into_iter().collect();
+    let last = view.mass.notes.last().is_some_and(|last| last.seq == note.seq);
+    if note.kind == NoteKind::Asked && last && view.asks() && view.mention.is_some() {
+        blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about what is left")));
+    }
+    blocks.extend(aside(vec![Markup::default().date(note.at)]));
+    Message { text: escape(&said), blocks }
+}
+
+fn title(view: &MassView<'_>) -> String {
+    let count = view.members.len();
+    match (&view.mass.hold, view.mass.is_open(), view.waiting().next().is_some()) {
+        (_, false, _) => format!("⚪ Over: {count} prompts failed together"),
+        (Some(_), true, _) => format!("✋ {count} prompts fail together, held back"),
+        (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
+        (None, true, false) => format!("↩ {count} prompts fail together, all decided"),
+    }
+}
+
+fn summary(view: &MassView<'_>) -> String {
+    escape(&fit(&format!("{}. {}", title(view), counts(view)), 1_000))
+}
+
+fn counts(view: &MassView<'_>) -> String {
+    let before = view.members.iter().filter(|member| member.before).count();
+    let waits = view.waiting().count();
+    let rest = view.members.iter().filter(|member| !member.before && !member.waits()).count();
+    let mut text = format!("Rolled back before: {before}; waiting for a decision: {waits}");
+    if rest > 0 {
+        text.push_str(&format!("; decided or over since: {rest}"));
+    }
+    text
+}
+
+fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
+    let MassView { mass, members, .. } = view;
+    let mut blocks = vec![header(&title(view))];
+    blocks.extend(mass.notes.first().and_then(|note| others(fit(&note.text, 600))));
+    blocks.extend(others(counts(view)));
+    let one = |(label, value, count): &(&str, &str, usize)| {
+        format!("{label} {} ({count} of {})", fit(value, 100), members.len())
+    };
+    let shared: Vec<_> = shared(members).iter().take(SHARED).map(one).collect();
+    if !shared.is_empty() {
+        blocks.extend(others(format!("What they share: {}", shared.join(", "))));
+    }
+    if let Some(hold) = &mass.hold {
+        let by = fit(&hold.by, 100);
+        blocks.extend(others(format!("{by} holds all back: nothing is rolled back or escalated by itself.")));
+    }
+    if let Some(order) = &mass.order {
+        let left = members.iter().filter(|member| member.is_due(order)).count();
+        let what = if order.what == Bulk::Undo { "undoes the rollbacks" } else { "rolls back all" };
+        blocks.extend(others(format!("{} {what}: {left} to go.", fit(&order.by, 100))));
+    }
+    let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
+    let began = members.iter().map(|member| member.began).min().unwrap_or(mass.opened_at);
+    let decides = field("Who decides").code(&mass.decider);
+    let decides = if mention.is_some() { decides.and(" ").mention(mention) } else { decides };
+    let mut fields = vec![field("Began").date(began), decides];
+    fields.extend(mass.closed_at.map(|at| field("Closed").date(at)));
+    let fields = fields.into_iter().map(|field| field.object().into()).collect();
+    blocks.push(SlackSectionBlock::new().with_fields(fields).into());
+    blocks
+}
+
+fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
+    let mass = view.mass;
+    let value = Button { incident: mass.id.clone(), from: None, to: None, ask: mass.ask }.encode();
+    let waits = view.waiting().count();
+    let one = |bulk: Bulk| {
+        let (label, text) = match bulk {
+            Bulk::RollBack => ("Roll back all", format!("{waits} prompts go back to their last known-good versions.")),
+            Bulk::Undo => ("Undo all", "The versions rolled back before are served again.".to_owned()),
+            Bulk::Hold => (
+                "Hold all (provider outage)",
+                "No prompt is rolled back or escalated by itself while this lasts.".to_owned(),
+            ),
+            Bulk::Release => ("End the hold", "Automation goes on, and missed deadlines escalate.".to_owned()),
+        };
+        let confirm = SlackBlockConfirmItem::new(
+            plain(&format!("{label}?")),
+            literal(text).into(),
+            plain("Yes, do it"),
+            plain("Not now"),
+        );
+        let button = SlackBlockButtonElement::new(plain(label))
+            .with_action_id(action::all(bulk).into())
+            .with_value(value.clone())
+            .with_confirm(confirm);
+        if bulk == Bulk::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }.into()
+    };
+    let elements: Vec<_> = mass.choices(view.members).into_iter().map(one).collect();
+    (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
+}
+
+/// Why a member still waits although someone wanted it rolled back.
+fn why(member: &Member) -> Option<String> {
+    let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
+    member.objection.as_ref().or(failed).map(|why| fit(why, WHY))
+}
+
+/// About how much text its row has, with the dialog of its button.
+fn cost(member: &Member) -> usize {
+    let version = member.version.as_str().len() + member.target.as_ref().map_or(0, |target| target.as_str().len());
+    // escaping can make five characters of one
+    250 + 2 * (member.prompt.as_str().len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
+}
+
+/// A prompt that waits, and the button that rolls it back alone.
+fn row(at: usize, member: &Member) -> SlackBlock {
+    let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
+    text = match &member.target {
+        Some(target) => text.and(" → ").code(target.as_str()),
+        None => text.and(" → no other known-good version is known"),
+    };
+    text = text.and(", began ").date(member.began);
+    if let Some(why) = why(member) {
+        text = text.and("\nnot rolled back, ").code(&why);
+    }
+    let section = SlackSectionBlock::new().with_text(text.object().into());
+    let (Some(target), false) = (&member.target, member.phase == crate::decision::Phase::Confirming) else {
+        return section.into();
+    };
+    let value = Button {
+        incident: member.incident.clone(),
+        from: Some(member.version.clone()),
+        to: Some(target.clone()),
+        ask: member.ask,
+    };
+    let confirm = SlackBlockConfirmItem::new(
+        plain(&fit(&format!("Roll back {}?", member.prompt), 100)),
+        literal(format!("From {} back to {target}. All its prompt servers follow at once.", member.version)).into(),
+        plain("Yes, do it"),
+        plain("Not now"),
+    );
+    let button = SlackBlockButtonElement::new(plain("Approve rollback"))
+        .with_action_id(action::approve_one_of(at).into())
+        .with_value(value.encode())
+        .with_confirm(confirm);
+    section.with_accessory(SlackSectionBlockElement::Button(button)).into()
+}
+
+/// The others in one section: how each stands.
+fn decided(view: &MassView<'_>) -> Option<SlackBlock> {
+    let all: Vec<&Member> = view.members.iter().filter(|member| !member.waits()).collect();
+    let line = |member: &&Member| {
+        let Member { prompt, version, phase, .. } = member;
+        let before = if member.before { ", before" } else { "" };
+        fit(&format!("{prompt} {version}: {phase}{before}"), 90)
+    };
+    let mut lines: Vec<String> = all.iter().take(NAMED).map(line).collect();
+    if all.len() > NAMED {
+        lines.push(format!("and {} more", all.len() - NAMED));
+    }
+    others(lines.join("\n"))
+}
+
+fn small_print(view: &MassView<'_>) -> Option<SlackBlock> {
+    let id = &view.mass.id;
+    let all = Markup::words("All of them by ").code(&format!("prompt-rollback incidents {id}"));
+    aside(vec![Markup::words("Incident ").code(&id.0), all])
+}

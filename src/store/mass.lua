@@ -1,0 +1,38 @@
+#!lua
+-- Writes one incident that coordinates many prompts: checks first, then only writes. All or nothing.
+-- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due
+-- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
+--       7 retention once closed (ms)
+--       then counted lists, each as its length and its items: members: field, record · wake-ups: member, score
+-- Returns 1 written · -1 the record moved · -2 another one is open
+local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
+if rev ~= ARGV[1] then
+  return -1
+end
+local open = redis.call('GET', KEYS[3])
+if rev == '0' and open then
+  return -2
+end
+redis.call('HSET', KEYS[1], 'rev', tonumber(rev) + 1, 'schema', ARGV[3], 'json', ARGV[2])
+local at = 8
+for i = 1, tonumber(ARGV[at]) do
+  redis.call('HSET', KEYS[2], ARGV[at + 2 * i - 1], ARGV[at + 2 * i])
+end
+at = at + 2 * tonumber(ARGV[at]) + 1
+for i = 1, tonumber(ARGV[at]) do
+  redis.call('ZADD', KEYS[7], 'LT', ARGV[at + 2 * i], ARGV[at + 2 * i - 1])
+end
+redis.call('ZADD', KEYS[4], '0', ARGV[4])
+if ARGV[5] == 'open' then
+  redis.call('SET', KEYS[3], ARGV[4])
+  redis.call('ZADD', KEYS[5], '0', ARGV[4])
+else
+  if open == ARGV[4] then
+    redis.call('DEL', KEYS[3])
+  end
+  redis.call('ZREM', KEYS[5], ARGV[4])
+  redis.call('ZADD', KEYS[6], ARGV[6], ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[7])
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+end
+return 1

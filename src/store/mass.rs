@@ -1,0 +1,194 @@
+//! Incidents that coordinate many prompts, their members, and which prompts belong together.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{FromRedisValue, Pipeline, Value};
+
+use super::record::{SCHEMA, Unknown, mass as record};
+use super::schedule::Work;
+use super::{INCIDENT_RETENTION, Store, StoreError, millis};
+use crate::decision::mass::{Mass, Member};
+use crate::decision::{IncidentId, PromptName, Timestamp};
+
+/// Prompts of a group are forgotten when none of their alerts has named it for so long.
+const RELATED_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// A coordinating incident as loaded, with what a write compares against.
+#[derive(Debug)]
+pub struct Coordinated {
+    pub mass: Mass,
+    /// In the order in which they joined.
+    pub members: Vec<Member>,
+    rev: String,
+    unknown: Unknown,
+    unknown_members: HashMap<IncidentId, Unknown>,
+    /// As they were read: what did not change is not written.
+    before: HashMap<IncidentId, Member>,
+}
+
+impl Coordinated {
+    /// One that is not stored yet.
+    pub fn new(mass: Mass) -> Self {
+        Self {
+            mass,
+            members: Vec::new(),
+            rev: "0".to_owned(),
+            unknown: Unknown::default(),
+            unknown_members: HashMap::new(),
+            before: HashMap::new(),
+        }
+    }
+
+    /// Something of a member is to be written.
+    pub fn members_changed(&self) -> bool {
+        self.members.iter().any(|member| self.before.get(&member.incident) != Some(member))
+    }
+
+    pub fn member(&mut self, incident: &IncidentId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.incident == *incident)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// Someone else wrote first: load again.
+    Moved,
+}
+
+/// Whether a coordinating incident tells of one prompt's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Yes,
+    No,
+    /// Not known before its report has been taken in.
+    Soon,
+}
+
+impl Store {
+    /// The coordinating incident that is open now.
+    pub async fn open_mass(&self) -> Result<Option<IncidentId>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.mass());
+        Ok(self.link.read::<Option<String>>(&command).await?.map(IncidentId))
+    }
+
+    pub async fn mass(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {
+        let key = self.keys.mass_record(id);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("HMGET").arg(&key).arg("rev").arg("schema").arg("json");
+        pipeline.cmd("HGETALL").arg(self.keys.mass_members(id));
+        // one transaction: members never belong to an older record
+        pipeline.atomic();
+        type Record = (Option<String>, Option<u32>, Option<String>);
+        let ((rev, schema, json), fields): (Record, HashMap<String, String>) = self.link.read(&pipeline).await?;
+        let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
+        if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
+            return Err(StoreError::NewerRecord { found: found.to_string() });
+        }
+        let broken = |error: super::record::Damaged| StoreError::Broken { key: key.clone(), detail: error.to_string() };
+        let (mass, unknown) = record::read_mass(&json).map_err(broken)?;
+        let mut found = Coordinated { rev, unknown, ..Coordinated::new(mass) };
+        for json in fields.values() {
+            let (member, unknown) = record::read_member(json).map_err(broken)?;
+            found.unknown_members.insert(member.incident.clone(), unknown);
+            found.before.insert(member.incident.clone(), member.clone());
+            found.members.push(member);
+        }
+        found.members.sort_by(|a, b| (a.joined, a.began, &a.prompt).cmp(&(b.joined, b.began, &b.prompt)));
+        Ok(Some(found))
+    }
+
+    /// Writes what changed, unless someone wrote since, and wakes who carries it out and who tells it. Members that are
+    /// still open when it closes speak for themselves from then on.
+    pub async fn write_mass(&self, found: &Coordinated, now: Timestamp) -> Result<Written, StoreError> {
+        let keys = &self.keys;
+        let id = &found.mass.id;
+        let names = [
+            keys.mass_record(id),
+            keys.mass_members(id),
+            keys.mass(),
+            keys.incidents(),
+            keys.open(),
+            keys.closed(),
+            keys.due(),
+        ];
+        let mut call = self.scripts.mass.call(&names);
+        let open = found.mass.is_open();
+        let state = if open { "open" } else { "closed" };
+        call.cmd.arg(&found.rev).arg(record::write_mass(&found.mass, &found.unknown)).arg(SCHEMA).arg(&id.0);
+        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION));
+        let changed: Vec<&Member> = found.members.iter().filter(|m| found.before.get(&m.incident) != Some(m)).collect();
+        call.cmd.arg(changed.len());
+        let nothing = Unknown::default();
+        for member in changed {
+            let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
+            call.cmd.arg(&member.incident.0).arg(record::write_member(member, unknown));
+        }
+        let mut wakes = Vec::new();
+        if open {
+            wakes.push((Work::Mass.member(id), now.0));
+        }
+        if self.announces {
+            // before any single incident
+            wakes.push((Work::Slack.member(id), 0));
+            let left = found.members.iter().filter(|member| !open && member.phase.is_open());
+            wakes.extend(left.map(|member| (Work::Slack.member(&member.incident), now.0)));
+        }
+        call.cmd.arg(wakes.len());
+        for (member, score) in wakes {
+            call.cmd.arg(member).arg(score);
+        }
+        match i64::from_redis_value(self.link.run(&call).await?) {
+            Ok(1) => Ok(Written::Done),
+            Ok(-1 | -2) => Ok(Written::Moved),
+            _ => Err(StoreError::unexpected("mass")),
+        }
+    }
+
+    /// Whether a coordinating incident speaks for `incident`.
+    pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
+        let wake = Work::Mass.member(incident);
+        let mut pipeline = Pipeline::new();
+        // in this order: what is no longer to be looked at is a member already, or will be none
+        pipeline.cmd("ZSCORE").arg(self.keys.due()).arg(&wake).cmd("ZSCORE").arg(self.keys.leased()).arg(&wake);
+        pipeline.cmd("GET").arg(self.keys.mass());
+        let (due, leased, open): (Option<f64>, Option<f64>, Option<String>) = self.link.read(&pipeline).await?;
+        if due.is_some() || leased.is_some() {
+            return Ok(Speaks::Soon);
+        }
+        let Some(open) = open else { return Ok(Speaks::No) };
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.mass_members(&IncidentId(open))).arg(&incident.0);
+        let member: Option<String> = self.link.read(&command).await?;
+        Ok(if member.is_some() { Speaks::Yes } else { Speaks::No })
+    }
+
+    /// The automatic rollbacks that count against the budget since `since`, the first one first.
+    pub async fn automatic_since(&self, since: Timestamp) -> Result<Vec<(PromptName, Timestamp)>, StoreError> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(self.keys.automatic()).arg(format!("({}", since.0)).arg("+inf").arg("WITHSCORES");
+        let found: Vec<(String, i64)> = self.link.read(&command).await?;
+        Ok(found.into_iter().filter_map(|(name, at)| Some((PromptName::parse(&name).ok()?, Timestamp(at)))).collect())
+    }
+
+    /// Remembers that `prompt` belongs to `group`.
+    pub async fn relate(&self, group: &PromptName, prompt: &PromptName, now: Timestamp) -> Result<(), StoreError> {
+        let key = self.keys.related(group);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ZADD").arg(&key).arg(now.0).arg(prompt.as_str());
+        pipeline.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(now.minus(RELATED_FOR).0);
+        pipeline.cmd("PEXPIRE").arg(&key).arg(millis(RELATED_FOR));
+        self.link.run::<Value>(&pipeline).await.map(drop)
+    }
+
+    /// Prompts of `group`, the latest in trouble first, and how many there are.
+    pub async fn related(&self, group: &PromptName, most: usize) -> Result<(Vec<PromptName>, usize), StoreError> {
+        let key = self.keys.related(group);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("ZRANGE").arg(&key).arg(0).arg(most.saturating_sub(1)).arg("REV").cmd("ZCARD").arg(&key);
+        let (names, all): (Vec<String>, usize) = self.link.read(&pipeline).await?;
+        Ok((names.iter().filter_map(|name| PromptName::parse(name).ok()).collect(), all))
+    }
+}

@@ -1,0 +1,281 @@
+//! Many prompts fail together: one incident coordinates them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::eventually;
+use serde_json::{Value, json};
+
+use crate::common::{ROLLED_BACK, SOON, World, copy_prompt, critical, resolved, rollbacks};
+
+const HELD: &str = "held{budget}";
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn of(prompt: &str, provider: &str) -> Value {
+    let mut alert = critical(prompt);
+    alert["labels"]["provider"] = provider.into();
+    alert["labels"]["model"] = format!("{provider}-1").into();
+    alert
+}
+
+/// Two may be rolled back by themselves.
+async fn world() -> Result<World> {
+    World::with(&[("GUARDS__MAX_AUTO_ROLLBACKS", "2")]).await
+}
+
+/// `a` and `b` are rolled back, `c` and `d` are held; gives the id of what coordinates them.
+async fn outage(world: &World) -> Result<String> {
+    for (prompt, outcome) in [("a", ROLLED_BACK), ("b", ROLLED_BACK), ("c", HELD), ("d", HELD)] {
+        world.ship(prompt).await?;
+        assert_eq!(world.receiver.outcomes(&[of(prompt, "acme")]).await?, [outcome], "{prompt}");
+    }
+    let mass = coordinating(world, |mass| mass["prompts"] == 4).await?;
+    Ok(mass["id"].as_str().context("an id")?.to_owned())
+}
+
+/// Waits until the newest coordinating incident `is` so.
+async fn coordinating(world: &World, is: impl Fn(&Value) -> bool) -> Result<Value> {
+    let found = eventually("a coordinating incident", 3 * SOON, async || {
+        let list = world.get("/api/incidents").await.ok()?;
+        let rows = list["incidents"].as_array()?;
+        let row = rows.iter().find(|row| row["kind"] == "mass").filter(|row| is(row)).cloned()?;
+        world.get(&format!("/api/incidents/{}", row["id"].as_str()?)).await.ok()
+    });
+    match found.await {
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.context(format!("{:#}", world.get("/api/incidents").await?))),
+    }
+}
+
+async fn decide(world: &World, id: &str, decision: &str) -> Result<(u16, Value)> {
+    world.post(&format!("/api/incidents/{id}/decide"), json!({"decision": decision, "operator": "maya"})).await
+}
+
+async fn serve(world: &World, version: &str, prompts: &[&str]) -> Result<()> {
+    eventually(&format!("{prompts:?} serve {version}"), 3 * SOON, async || {
+        for prompt in prompts {
+            (world.active(prompt).await.ok()?.as_deref() == Some(version)).then_some(())?;
+        }
+        Some(())
+    })
+    .await
+}
+
+fn said(mass: &Value) -> String {
+    mass["events"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|event| event["text"].as_str())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test]
+async fn one_incident_names_the_prompts_what_they_share_and_when_each_began() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    let mass = world.get(&format!("/api/incidents/{id}")).await?;
+    assert_eq!((&mass["phase"], &mass["waiting"]), (&json!("awaiting_decision"), &json!(2)), "{mass:#}");
+    assert_eq!(mass["shared"][0]["prompts"], 4);
+    assert_eq!(mass["choices"], json!(["approve", "undo", "dismiss"]));
+    let mut members: Vec<_> = mass["members"]
+        .as_array()
+        .context("members")?
+        .iter()
+        .map(|m| {
+            (m["prompt"].as_str().unwrap_or_default(), m["phase"].as_str().unwrap_or_default(), &m["flipped_before"])
+        })
+        .collect();
+    members.sort_unstable_by_key(|(prompt, ..)| *prompt);
+    let (yes, no) = (json!(true), json!(false));
+    assert_eq!(
+        members,
+        [
+            ("a", "verifying", &yes),
+            ("b", "verifying", &yes),
+            ("c", "awaiting_decision", &no),
+            ("d", "awaiting_decision", &no)
+        ]
+    );
+    assert!(mass["members"].as_array().context("members")?.iter().all(|m| m["began"] == "2026-11-21T00:38:16.689Z"));
+    let open = world.get("/api/incidents?open=true").await?;
+    assert_eq!(open["incidents"].as_array().map(Vec::len), Some(5), "each prompt has its own besides: {open:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn roll_back_all_approves_each_that_waits_once_and_it_closes_when_all_are_over() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    let (status, answer) = decide(&world, &id, "approve").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v1", &["a", "b", "c", "d"]).await?;
+    let mass = coordinating(&world, |mass| mass["waiting"] == 0 && mass["carrying_out"].is_null()).await?;
+    assert_eq!(mass["phase"], "verifying");
+    assert!(said(&mass).contains("done for maya: 2 rolled back"), "{}", said(&mass));
+    for prompt in ["a", "b", "c", "d"] {
+        assert_eq!(rollbacks(&world.redis, prompt).await?, 1, "{prompt}");
+    }
+    let log = world.log("c").await?;
+    assert_eq!(log.last().context("an entry")?["operator"], "maya");
+    world.receiver.clock.advance(6 * MINUTE);
+    let over = coordinating(&world, |mass| !mass["closed_at"].is_null()).await?;
+    assert_eq!((&over["phase"], &over["choices"]), (&json!("resolved"), &json!([])), "{over:#}");
+    let open = world.get("/api/incidents?open=true").await?;
+    assert_eq!(open["incidents"], json!([]));
+    let (status, answer) = decide(&world, &id, "dismiss").await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("already_decided")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    assert_eq!(decide(&world, &id, "release").await?.0, 409, "nobody holds them");
+    assert_eq!(decide(&world, &id, "dismiss").await?.0, 200);
+    let held =
+        |mass: &Value| mass["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
+    coordinating(&world, |mass| mass["hold"]["by"] == "maya").await?;
+    eventually("each is held back", SOON, async || {
+        let mass = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        (held(&mass) == 2).then_some(())
+    })
+    .await?;
+    // who joins later is held as well
+    world.ship("e").await?;
+    assert_eq!(world.receiver.outcomes(&[of("e", "acme")]).await?, [HELD]);
+    eventually("the newcomer too", SOON, async || {
+        let mass = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        (held(&mass) == 3).then_some(())
+    })
+    .await?;
+    let (status, answer) = decide(&world, &id, "dismiss").await?;
+    assert!(status == 409 && answer["error"]["message"] == "maya holds all back already", "{answer}");
+
+    // the window passes, alerts are repeated, deadlines pass: nothing happens by itself
+    world.receiver.clock.advance(20 * MINUTE);
+    assert_eq!(world.receiver.outcomes(&[of("c", "acme")]).await?, ["duplicate{duplicate}"]);
+    world.receiver.clock.advance(MINUTE);
+    for prompt in ["c", "d", "e"] {
+        let detail = world.get(&format!("/api/prompts/{prompt}")).await?;
+        let incident = &detail["incidents"][0];
+        assert_eq!((&detail["active"], &incident["deadline"]), (&json!("v2"), &Value::Null), "{incident:#}");
+    }
+    assert_eq!(decide(&world, &id, "release").await?.0, 200);
+    // two at once, the third when the window has passed again
+    serve(&world, "v1", &["c", "d"]).await?;
+    assert_eq!(world.active("e").await?.as_deref(), Some("v2"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn automation_goes_on_by_itself_in_order_and_within_the_budget() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    for prompt in ["e", "f"] {
+        world.ship(prompt).await?;
+        assert_eq!(world.receiver.outcomes(&[of(prompt, "acme")]).await?, [HELD]);
+    }
+    coordinating(&world, |mass| mass["waiting"] == 4).await?;
+    world.receiver.outcomes(&[resolved(of("d", "acme"))]).await?;
+    world.receiver.clock.advance(5 * MINUTE);
+    serve(&world, "v1", &["c", "e"]).await?; // d does not fire any more
+    let mass = coordinating(&world, |mass| mass["waiting"].as_u64() < Some(3)).await?;
+    for part in ["automation goes on, at most 2 prompts in 5 min", "rolled back automatically: c, e"] {
+        assert!(said(&mass).contains(part), "{part} is missing in {}", said(&mass));
+    }
+    assert_eq!(world.active("f").await?.as_deref(), Some("v2"), "no room for a third");
+    world.receiver.clock.advance(5 * MINUTE);
+    serve(&world, "v1", &["f"]).await?;
+    assert_eq!(world.active("d").await?.as_deref(), Some("v2"));
+    world.receiver.clock.advance(6 * MINUTE);
+    let over = coordinating(&world, |mass| !mass["closed_at"].is_null()).await?;
+    assert_eq!(over["id"], json!(id), "the same one from beginning to end");
+    Ok(())
+}
+
+#[tokio::test]
+async fn undo_all_serves_again_what_was_rolled_back_before_and_nothing_else() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    assert_eq!(decide(&world, &id, "approve").await?.0, 200);
+    serve(&world, "v1", &["c", "d"]).await?;
+    coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
+    let (status, answer) = decide(&world, &id, "undo").await?;
+    assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
+    serve(&world, "v2", &["a", "b"]).await?;
+    let mass = coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
+    assert!(said(&mass).contains("done for maya: 2 undone"), "{}", said(&mass));
+    for prompt in ["c", "d"] {
+        assert_eq!(world.active(prompt).await?.as_deref(), Some("v1"), "{prompt} was decided by a person");
+    }
+    let (status, answer) = decide(&world, &id, "undo").await?;
+    assert!(status == 409, "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_fails_is_named_and_the_others_go_on() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    world.redis.cmd::<()>(&["DEL", "{prompts}:state:c"]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:state:c", "no hash"]).await?;
+    assert_eq!(decide(&world, &id, "approve").await?.0, 200);
+    serve(&world, "v1", &["d"]).await?;
+    let mass = coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
+    let text = said(&mass);
+    assert!(text.contains("1 rolled back") && text.contains("1 not: c ("), "{text}");
+    let failed = mass["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
+    assert!(failed["failed"].as_str().is_some_and(|why| why.contains("wrong type")), "{failed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_prompt_can_be_decided_by_its_own_incident() -> Result<()> {
+    let world = world().await?;
+    let id = outage(&world).await?;
+    let mass = world.get(&format!("/api/incidents/{id}")).await?;
+    let c = mass["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
+    let (status, answer) = decide(&world, c["incident"].as_str().context("an id")?, "approve").await?;
+    assert_eq!(status, 200, "{answer}");
+    coordinating(&world, |mass| mass["waiting"] == 1).await?;
+    assert_eq!(world.active("d").await?.as_deref(), Some("v2"));
+    for (decision, status) in [("investigate", 400), ("approve_gradual", 400), ("approve", 200)] {
+        assert_eq!(decide(&world, &id, decision).await?.0, status, "{decision}");
+    }
+    let one = c["incident"].as_str().context("an id")?;
+    assert_eq!(decide(&world, one, "release").await?.0, 400, "that is for many");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thousand_prompts_at_once_are_coordinated_and_rolled_back_once_each() -> Result<()> {
+    const MANY: usize = 1_000;
+    let world = World::with(&[]).await?;
+    world.ship("p").await?;
+    let prompts: Vec<String> = (0..MANY).map(|n| format!("p-{n:04}")).collect();
+    copy_prompt(&world.redis, "p", &prompts).await?;
+    for some in prompts.chunks(100) {
+        world.receiver.outcomes(&some.iter().map(|prompt| of(prompt, "acme")).collect::<Vec<_>>()).await?;
+    }
+    let mass = coordinating(&world, |mass| mass["prompts"] == MANY).await?;
+    assert_eq!((&mass["waiting"], mass["shared"][0]["prompts"].as_u64()), (&json!(MANY - 5), Some(MANY as u64)));
+    let list = world.get("/api/incidents?limit=1000").await?;
+    ensure!(list["incidents"].as_array().into_iter().flatten().filter(|row| row["kind"] == "mass").count() <= 1);
+    let id = mass["id"].as_str().context("an id")?;
+    assert_eq!(decide(&world, id, "approve").await?.0, 200);
+    let took = std::time::Instant::now();
+    let last = &prompts[MANY - 1];
+    eventually("the last is rolled back", 6 * SOON, async || {
+        rollbacks(&world.redis, last).await.ok().filter(|count| *count > 0).map(drop)
+    })
+    .await?;
+    eprintln!("{MANY} prompts were rolled back in {:.1} s", took.elapsed().as_secs_f64());
+    coordinating(&world, |mass| mass["waiting"] == 0 && mass["carrying_out"].is_null()).await?;
+    for prompt in &prompts {
+        assert_eq!(rollbacks(&world.redis, prompt).await?, 1, "{prompt}");
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Incidents that coordinate many prompts: records, fences, and who speaks for whom.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prompt_rollback::decision::mass::{Bulk, Mass, Member};
+use prompt_rollback::decision::{IncidentId, Policy};
+use prompt_rollback::store::StoreError;
+use prompt_rollback::store::mass::{Coordinated, Speaks, Written};
+use prompt_rollback::store::schedule::{End, LEASE, Work};
+
+use crate::kit::{Kit, critical, key, prompt};
+
+const ID: &str = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
+
+fn id() -> IncidentId {
+    IncidentId(ID.to_owned())
+}
+
+/// A kit whose budget is spent, so that `p` is held; with its incident.
+async fn held() -> Result<(Kit, IncidentId)> {
+    let mut kit = Kit::start()?;
+    kit.policy = Policy { max_auto_rollbacks: 1, ..kit.policy };
+    for name in ["a", "p"] {
+        kit.ship(name).await?;
+    }
+    kit.does("a", critical("a")).await?;
+    let commit = kit.does("p", critical("p")).await?;
+    Ok((kit, commit.incidents[0].incident.id.clone()))
+}
+
+async fn opened(kit: &Kit, member: &IncidentId) -> Result<Coordinated> {
+    let now = kit.now().await?;
+    let mut found = Coordinated::new(Mass::open(id(), &kit.policy, now));
+    let incident = kit.store.incident(member).await?.context("the incident")?;
+    found.members.push(Member::new(&incident, false, now));
+    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
+    kit.store.mass(&id()).await?.context("what was written")
+}
+
+#[tokio::test]
+async fn a_commit_that_the_budget_holds_reports_itself_in_the_same_script() -> Result<()> {
+    let (kit, incident) = held().await?;
+    let due: Vec<String> = kit.cmd(&["ZRANGE", &key("due"), "0", "-1"]).await?;
+    assert!(due.contains(&format!("{incident}|mass")), "{due:?}");
+    let flipped: Vec<_> = due.iter().filter(|member| member.ends_with("|mass")).collect();
+    assert_eq!(flipped.len(), 1, "what was rolled back is no matter of many");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() -> Result<()> {
+    let (kit, incident) = held().await?;
+    opened(&kit, &incident).await?;
+    let (record, members) = (key(&format!("mass:{ID}")), key(&format!("mass:members:{ID}")));
+    for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
+        let json: String = kit.cmd(&["HGET", key, field]).await?;
+        kit.cmd::<()>(&["HSET", key, field, &json.replacen('{', r#"{"colour":"blue","#, 1)]).await?;
+    }
+    let mut found = kit.store.mass(&id()).await?.context("still there")?;
+    let now = kit.now().await?;
+    let members_before = found.members.clone();
+    found.mass.decide(&found.members, Bulk::Hold, "maya", None, now).expect("decided");
+    found.members[0].tried = Some(now);
+    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
+    for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
+        let json: String = kit.cmd(&["HGET", key, field]).await?;
+        assert!(json.contains(r#""colour":"blue""#), "{json}");
+    }
+    let again = kit.store.mass(&id()).await?.context("still there")?;
+    assert_eq!(again.mass, found.mass);
+    assert_eq!(again.members, [Member { tried: Some(now), ..members_before[0].clone() }]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing() -> Result<()> {
+    let (kit, incident) = held().await?;
+    let mut first = opened(&kit, &incident).await?;
+    let mut second = kit.store.mass(&id()).await?.context("the record")?;
+    let now = kit.now().await?;
+    first.mass.decide(&first.members, Bulk::RollBack, "maya", None, now).expect("decided");
+    second.mass.decide(&second.members, Bulk::Hold, "omar", None, now).expect("decided");
+    assert_eq!(kit.store.write_mass(&first, now).await?, Written::Done);
+    let before = kit.dump().await?;
+    assert_eq!(kit.store.write_mass(&second, now).await?, Written::Moved);
+    crate::common::assert_same(&before, &kit.dump().await?, "a write that lost");
+
+    // nor is a second one opened beside it
+    let other = IncidentId(ID.replace("01", "02"));
+    let new = Coordinated::new(Mass::open(other, &kit.policy, now));
+    assert_eq!(kit.store.write_mass(&new, now).await?, Written::Moved);
+    crate::common::assert_same(&before, &kit.dump().await?, "a second one");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
+    let (kit, incident) = held().await?;
+    opened(&kit, &incident).await?;
+    let record = key(&format!("mass:{ID}"));
+    kit.cmd::<()>(&["HSET", &record, "schema", "99"]).await?;
+    assert!(matches!(kit.store.mass(&id()).await, Err(StoreError::NewerRecord { .. })));
+    kit.cmd::<()>(&["HSET", &record, "schema", "1", "json", "{"]).await?;
+    assert!(matches!(kit.store.mass(&id()).await, Err(StoreError::Broken { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> Result<()> {
+    let (kit, incident) = held().await?;
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "reported, not yet looked at");
+    let claims = kit.store.claim(Work::Mass, 10, LEASE, "me").await?.claims;
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "being looked at");
+    let mut found = opened(&kit, &incident).await?;
+    for claim in &claims {
+        kit.store.finish(claim, None, End::Done { rev: None, next: None }).await?;
+    }
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Yes, "a member");
+    assert_eq!(kit.store.speaks_for(&IncidentId("other".to_owned())).await?, Speaks::No);
+    assert_eq!(kit.store.open_mass().await?, Some(id()));
+    let now = kit.now().await?;
+    found.mass.closed_at = Some(now);
+    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
+    assert_eq!(kit.store.open_mass().await?, None);
+    assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::No);
+    let open: Vec<String> = kit.cmd(&["ZRANGE", &key("incidents:open"), "0", "-1"]).await?;
+    assert!(!open.contains(&ID.to_owned()), "{open:?}");
+    for name in [format!("mass:{ID}"), format!("mass:members:{ID}")] {
+        assert!(kit.cmd::<i64>(&["PTTL", &key(&name)]).await? > 0, "{name} expires");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn prompts_of_a_group_are_listed_for_a_month() -> Result<()> {
+    let kit = Kit::start()?;
+    let (group, now) = (prompt("checkout"), kit.now().await?);
+    for (seconds, name) in [(0, "old"), (1, "refunds"), (2, "returns")] {
+        kit.store.relate(&group, &prompt(name), now.plus(Duration::from_secs(seconds))).await?;
+    }
+    assert_eq!(kit.store.related(&group, 2).await?, (vec![prompt("returns"), prompt("refunds")], 3));
+    let month = now.plus(Duration::from_secs(30 * 24 * 3_600));
+    kit.store.relate(&group, &prompt("refunds"), month).await?;
+    assert_eq!(kit.store.related(&group, 9).await?.0, [prompt("refunds"), prompt("returns")]);
+    Ok(())
+}
