@@ -12,7 +12,7 @@ use super::sample;
 use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Verdict};
+use crate::decision::verification::{Finding, Verdict, Verification};
 use crate::decision::{
     Checked, Confirmed, Event, Evidence, FlipMode, Incident, Phase, PromptName, PromptState, Stepped, Timestamp,
     VersionName,
@@ -334,8 +334,12 @@ fn provider(version: &str, text: &str) -> String {
     format!("{version} fails too ({text}): this looks like the provider, not the prompt")
 }
 
+/// A look at it is due. Not once the deadline has passed, but for a first one: where Prometheus has no turns left, the end
+/// must not wait for them.
 fn is_due(incident: &Incident, now: Timestamp) -> bool {
-    incident.phase == Phase::Verifying && incident.verification.as_ref().is_some_and(|v| v.next <= now)
+    let late = incident.deadline.is_some_and(|deadline| deadline <= now);
+    let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
+    incident.phase == Phase::Verifying && incident.verification.as_ref().is_some_and(wanted)
 }
 
 /// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
@@ -349,5 +353,39 @@ async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Answer> {
         Verify::Custom(expression) => Some(prometheus.instant(expression).await),
         // the ratios are asked for anyway
         Verify::Default => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::{IncidentId, Policy};
+
+    #[test]
+    fn after_the_deadline_only_a_first_look_is_due() {
+        let now = Timestamp(1_000_000);
+        let prompt = PromptName::parse("p").expect("a name");
+        let version = VersionName::parse("v2").expect("a version");
+        let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
+        let checked = |checks, deadline, next| Incident {
+            phase: Phase::Verifying,
+            deadline: Some(Timestamp(deadline)),
+            verification: Some(Verification {
+                checks,
+                next: Timestamp(next),
+                ..Verification::starting(now, &Policy::default())
+            }),
+            ..Incident::new(id.clone(), prompt.clone(), version.clone(), "on-call".to_owned(), now)
+        };
+        for (checks, deadline, next, due) in [
+            (0, now.0 + 1, now.0, true),
+            (3, now.0 + 1, now.0, true),
+            (3, now.0 + 1, now.0 + 1, false),
+            (3, now.0, now.0, false),
+            (0, now.0, now.0, true),
+        ] {
+            assert_eq!(is_due(&checked(checks, deadline, next), now), due, "{checks} {deadline} {next}");
+        }
+        assert!(!is_due(&Incident { phase: Phase::Recovered, ..checked(3, now.0 + 1, now.0) }, now));
     }
 }
