@@ -71,6 +71,7 @@ async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()>
     let world = World::start(1).await?;
     let receiver = world.receiver(&[]).await?;
     ship(&receiver.http, "p").await?;
+    world.servers[0].wait_for_replicas(1).await?;
     let before = world.servers[0].addr();
     world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
     let (master, _) = world.wait_failed_over(&before).await?;
@@ -140,7 +141,7 @@ async fn no_flip_that_the_replica_has_is_lost_when_the_master_is_replaced() -> R
 async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
     let world = World::start(1).await?;
     let replica = world.servers[1].port().to_string();
-    let liar = FaultProxy::start("127.0.0.1:1").await?;
+    let liar = FaultProxy::start(world.servers[1].addr()).await?;
     let lie = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{replica}\r\n", replica.len());
     liar.set(Mode::Answer(lie.into_bytes()));
     world.sentinels[1].pause()?;
@@ -209,11 +210,12 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
     let reason = refused.http.get("/-/ready").await?.text();
     assert!(reason.contains("auth") && !reason.contains("guess"), "{reason}");
 
-    let before = master.addr();
-    drop(master);
+    master.wait_for_replicas(1).await?;
     let world = World { servers: vec![replica], sentinels: sentinels.into() };
-    let taken = until_taken(&receiver, "p").await?;
-    assert!(taken.1 > 0, "{before} was away");
+    world.wait_known(1).await?;
+    drop(master);
+    let (_, refused) = until_taken(&receiver, "p").await?;
+    assert!(refused > 0, "there was an outage");
     assert_flipped_once(&world.servers[0], "p").await
 }
 
