@@ -15,6 +15,8 @@ use crate::engine::Engine;
 use crate::http;
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::Actor;
+use crate::reconciler::archive::files::Files;
+use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::look;
 use crate::reconciler::mass::Coordinator;
@@ -94,6 +96,7 @@ impl App {
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
             },
+            archive: config.retention.archive.as_deref().map(Files::new).map(Archive::new),
             prompt_label: config.labels.prompt.clone(),
         });
         let (stop, stopped) = oneshot::channel::<()>();
@@ -104,6 +107,7 @@ impl App {
         let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
         let follower = Arc::clone(&engine);
         workers.push(tokio::spawn(async move { follower.store.follow_master().await }));
+        workers.push(tokio::spawn(archive::run(Arc::clone(&engine))));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
         workers.push(tokio::spawn(Coordinator { engine: Arc::clone(&engine) }.run()));
         if let (Some(slack), Some(clicks)) = (slack, clicks) {

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use ulid::Ulid;
 
 use crate::decision::{
-    AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Outcome, Policy, PromptName, Timestamp, decide,
+    AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Timestamp, decide,
 };
 use crate::metrics::Metrics;
 use crate::store::schedule::IDLE;
@@ -63,6 +63,13 @@ impl Engine {
         result
     }
 
+    /// What [`Engine::handle`] would answer now; nothing is written.
+    pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
+        let mut loaded = self.store.load(prompt, self.policy.budget_window, Wanted::default()).await?;
+        loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
+        Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
+    }
+
     async fn try_handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let wanted = Wanted {
             incident: match event {
@@ -71,6 +78,7 @@ impl Engine {
             },
             content: match event {
                 Event::Register(request) => Some(&request.version),
+                Event::Kept(Kept::Archived { version, .. } | Kept::Gone { version }) => Some(version),
                 _ => None,
             },
         };
@@ -82,7 +90,10 @@ impl Engine {
             loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
             let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
             let Some(commit) = decision.commit else {
-                if !matches!(event, Event::Look | Event::Timer { .. } | Event::Listed { .. } | Event::Unheard { .. }) {
+                if !matches!(
+                    event,
+                    Event::Look | Event::Timer { .. } | Event::Listed { .. } | Event::Unheard { .. } | Event::Kept(_)
+                ) {
                     self.store.fence().await?;
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
@@ -92,7 +103,10 @@ impl Engine {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
-                    if commit.wakes.iter().any(|wake| soon(wake.at)) || commit.canary.wake.is_some_and(soon) {
+                    if commit.wakes.iter().any(|wake| soon(wake.at))
+                        || commit.canary.wake.is_some_and(soon)
+                        || commit.chores.is_some_and(soon)
+                    {
                         self.scheduled.notify_one();
                     }
                     if !commit.incidents.is_empty() || commit.canary.changed {

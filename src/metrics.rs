@@ -52,6 +52,12 @@ struct SlackLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ArchiveLabels {
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabel {
     phase: &'static str,
 }
@@ -88,6 +94,8 @@ pub struct Metrics {
     propagation_seconds: Histogram,
     time_limits: Family<LimitLabels, Counter>,
     stale_servers: Counter,
+    archive: Family<ArchiveLabels, Counter>,
+    archive_failing: Gauge,
     slack_requests: Family<SlackLabels, Counter>,
     slack_lag: Gauge<f64, AtomicU64>,
     /// Since when Slack takes nothing.
@@ -164,6 +172,23 @@ impl Metrics {
             "Prompt servers that were found to serve the bad version long after its rollback",
             stale_servers.clone(),
         );
+        let archive = Family::<ArchiveLabels, Counter>::default();
+        for operation in ["archive", "restore", "forget"] {
+            for result in ["ok", "failed"] {
+                let _born = archive.get_or_create(&ArchiveLabels { operation, result });
+            }
+        }
+        let archive_failing = Gauge::default();
+        registry.register(
+            "archive_operations",
+            "Texts moved to the archive and back, or deleted there",
+            archive.clone(),
+        );
+        registry.register(
+            "archive_failing",
+            "1 while the archive of texts fails: it is tried again, and texts stay in Redis",
+            archive_failing.clone(),
+        );
         let slack_requests = Family::<SlackLabels, Counter>::default();
         let slack_lag = Gauge::<f64, AtomicU64>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
@@ -194,6 +219,8 @@ impl Metrics {
             verifications,
             propagation_seconds,
             stale_servers,
+            archive,
+            archive_failing,
             time_limits,
             slack_requests,
             slack_lag,
@@ -278,6 +305,13 @@ impl Metrics {
 
     pub fn ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
+    }
+
+    /// `operation`: `archive`, `restore` or `forget`.
+    pub fn archive(&self, operation: &'static str, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.archive.get_or_create(&ArchiveLabels { operation, result }).inc();
+        self.archive_failing.set(i64::from(!ok));
     }
 
     pub fn slack_request(&self, method: &'static str, result: &'static str) {

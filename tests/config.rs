@@ -389,6 +389,7 @@ fn values_that_make_no_sense() {
         ("canary.stages", "[]"),
         ("canary.hold", "\"0s\""),
         ("retention.hot_versions", "1"),
+        ("retention.keep", "\"0s\""),
         ("metrics.max_prompts", "\"all\""),
         ("log.level", "\"verbose\""),
         ("log.format", "true"),

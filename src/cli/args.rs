@@ -92,6 +92,33 @@ Registering the same again changes nothing; another text for a known version is 
         receiver: Receiver,
     },
 
+    /// Take over the prompts that are served already.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback import --dry-run                                   # what would be done
+  prompt-rollback import --known-good                                # trust what serves now
+  prompt-rollback import --pattern 'team-a/*'
+  prompt-rollback import --pattern 'myapp:prompt:{prompt}:version'   # keys of another layout
+
+A version that others have put into Redis becomes active where nothing is; what is active already is never
+overwritten. The receiver's Redis user must be permitted to read keys of another layout. Running it again changes
+nothing.")]
+    Import {
+        /// A glob on prompt names, or a key with {prompt} in it that holds the version.
+        #[arg(long, default_value = "*")]
+        pattern: String,
+        /// Trust what serves now without waiting for it to soak.
+        #[arg(long)]
+        known_good: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Serve a registered version from now on.
     #[command(after_help = "\
 Examples:
@@ -184,6 +211,21 @@ Naming --from makes a script safe against a rollback that someone else has just 
         force: bool,
         #[command(flatten)]
         operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Bring the text of a version back from the archive.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback restore customer-support v1.8.2
+
+A rollback to an archived version does so by itself, before it flips. What is brought back stays at hand for a week.")]
+    Restore {
+        /// The prompt's name.
+        prompt: String,
+        /// The version's name.
+        version: String,
         #[command(flatten)]
         receiver: Receiver,
     },

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub mod args;
 mod check;
 mod client;
+mod import;
 mod output;
 mod probe;
 mod table;
@@ -96,6 +97,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
     if connect {
         probes.extend(check::probe_http(&config).await);
         probes.extend(probe::probe_slack(&config).await);
+        probes.extend(probe::probe_archive(&config));
     }
     match format {
         Output::Json => print_json(&check::json(&probes, &without_target))?,
@@ -128,6 +130,16 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let path = format!("/api/prompts/{}/versions", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |registered| output::registered(&registered))
+        }
+        Command::Import { pattern, known_good, dry_run, operator, receiver } => {
+            let body = body([
+                ("pattern", pattern.into()),
+                ("known_good", flag(known_good)),
+                ("dry_run", flag(dry_run)),
+                ("operator", operator.operator.into()),
+            ]);
+            let answer = import::import(&connect(&receiver)?, body).await?;
+            show(&receiver, answer, |imported| import::text(&imported, color()))
         }
         Command::Activate { prompt, version, canary, stages, hold, percent, force, reason, operator, receiver } => {
             let body = body([
@@ -165,6 +177,11 @@ async fn ask(command: Command) -> Result<(), Failure> {
             ]);
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
             show(&receiver, answer, |flipped| output::rolled_back(&flipped))
+        }
+        Command::Restore { prompt, version, receiver } => {
+            let path = format!("/api/prompts/{}/versions/{}/restore", encode(&prompt), encode(&version));
+            let answer = connect(&receiver)?.post(&path, &json!({})).await?;
+            show(&receiver, answer, |restored| output::restored(&restored))
         }
         Command::Status { prompt: Some(prompt), receiver, .. } => {
             let answer = connect(&receiver)?.get(&format!("/api/prompts/{}", encode(&prompt))).await?;

@@ -4,6 +4,7 @@ use super::check::{Probe, StoreReport};
 use super::views::Prompt;
 use crate::config::Config;
 use crate::decision::Policy;
+use crate::reconciler::archive::files::Files;
 use crate::slack::client::Slack;
 use crate::store::{Clock, Store, StoreError, Wanted, rfc3339};
 
@@ -18,6 +19,18 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
         }
         Err(error) => vec![Probe { name: "slack".to_owned(), ok: false, detail: error.to_string() }],
     }
+}
+
+/// Looks whether texts can be archived, where that is configured.
+pub fn probe_archive(config: &Config) -> Option<Probe> {
+    let root = config.retention.archive.as_deref()?;
+    let probed = Files::new(root).probe();
+    let ok = probed.is_ok();
+    let detail = match probed {
+        Ok(()) => format!("{} can be written to", root.display()),
+        Err(error) => format!("texts can't be archived: {error}"),
+    };
+    Some(Probe { name: "archive".to_owned(), ok, detail })
 }
 
 /// Looks at Redis the way a receiver would: for `check --connect`.

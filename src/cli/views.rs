@@ -55,6 +55,8 @@ pub struct Version {
     pub contact: Option<String>,
     pub staged_at: Option<String>,
     pub has_content: bool,
+    /// Its text is in the archive.
+    pub archived_at: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -195,6 +197,15 @@ pub struct Registered {
     pub version: String,
     pub created: bool,
     pub known_good: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Restored {
+    pub prompt: String,
+    pub version: String,
+    pub restored: bool,
+    pub unchanged: bool,
 }
 
 /// What a version has to show before it gets all traffic.

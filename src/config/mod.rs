@@ -213,8 +213,10 @@ pub struct Gates {
 pub struct Retention {
     /// Versions of a prompt whose text stays in Redis.
     pub hot_versions: u32,
-    /// Where older texts go; `None`: nowhere.
-    pub archive: Option<String>,
+    /// The directory that older texts go to; `None`: they stay in Redis.
+    pub archive: Option<PathBuf>,
+    /// How long a text is kept after its last use.
+    pub keep: Duration,
 }
 
 /// What a dry run tells.
@@ -297,6 +299,9 @@ impl Config {
                 first_hour: self.gates.first_hour.then_some(Policy::FIRST_HOUR),
             },
             canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold] },
+            hot_versions: self.retention.hot_versions as usize,
+            archive: self.retention.archive.is_some(),
+            keep: self.retention.keep,
         }
     }
 
@@ -396,7 +401,8 @@ impl Config {
             },
             retention: Retention {
                 hot_versions: r.get("retention.hot_versions", "3"),
-                archive: some(r.get("retention.archive", "")),
+                archive: r.get_path("retention.archive"),
+                keep: r.get("retention.keep", "180d"),
             },
             report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
             metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },

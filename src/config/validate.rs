@@ -107,6 +107,7 @@ impl Config {
             ("verification.every", self.verification.every),
             ("gradual.stage_hold", self.gradual.stage_hold),
             ("canary.hold", self.canary.hold),
+            ("retention.keep", self.retention.keep),
         ] {
             r.check(key, !value.is_zero(), "a duration longer than 0");
         }

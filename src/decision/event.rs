@@ -63,6 +63,14 @@ pub enum Event {
     },
     /// `active` may have been SET by someone else.
     Look,
+    /// Something was done about a text.
+    Kept(Kept),
+    /// A person wants the text of a version back from the archive.
+    Restore {
+        version: VersionName,
+    },
+    /// What serves already is taken over as it is.
+    Adopt(Adopt),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +139,31 @@ pub struct Register {
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     pub known_good: bool,
+}
+
+/// What was done about the text of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// This text is safe in the archive.
+    Archived { version: VersionName, text: String },
+    /// Redis does not have it, although nothing was archived.
+    Gone { version: VersionName },
+    /// Its time is over.
+    Expired { version: VersionName },
+    /// The archive has this under its name.
+    Found { version: VersionName, text: String },
+    /// It could not be had from the archive. `lost`: trying again would not help.
+    Missing { version: VersionName, why: String, lost: bool },
+}
+
+/// Takes over a prompt that others have served until now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopt {
+    /// What a key of another layout says; becomes active only where nothing is. `None`: whatever is active.
+    pub version: Option<VersionName>,
+    /// Trust what serves, without waiting for it to soak.
+    pub known_good: bool,
+    pub operator: String,
 }
 
 /// What was found out about a rollback that waits.

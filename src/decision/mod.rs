@@ -17,18 +17,18 @@ pub mod trigger;
 pub mod verification;
 
 pub use decide::{
-    AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal, RefusalCode,
-    Rollout, Routing, Served, Snapshot, Wake, decide,
+    Adoption, AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal,
+    RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
-    Activation, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share,
-    Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
+    Rollback, Share, Stepped,
 };
 pub use gates::{Evidence, Gate, Gates};
 pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;
 pub use split::{Canary, Plan, Split};
-pub use state::{ActivatedBy, PromptState, Serving, VersionRecord};
+pub use state::{ActivatedBy, Archived, PromptState, Serving, VersionRecord};
 pub use time::Timestamp;
 pub use trigger::{Action, Severity, Trigger, TriggerLabels};

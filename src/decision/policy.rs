@@ -46,6 +46,12 @@ pub struct Policy {
     /// Canaries, likewise.
     pub canary: Plan,
     pub gates: Gates,
+    /// So many of the newest known-good versions keep their texts in Redis.
+    pub hot_versions: usize,
+    /// Older texts go to an archive.
+    pub archive: bool,
+    /// A text that nothing needs is kept for so long after its last use.
+    pub keep: Duration,
 }
 
 impl Policy {
@@ -86,6 +92,11 @@ impl Policy {
     /// An alert that Alertmanager does not list for this long has ended: a restarted one is told again within a minute.
     pub const ABSENT: Duration = Duration::from_secs(90);
 
+    /// The text of a version that never became known-good stays at hand for so long after its last use.
+    pub const UNPROVED_TEXT: Duration = Duration::from_secs(30 * 24 * 3_600);
+    /// So does one that was brought back from the archive.
+    pub const RESTORED_TEXT: Duration = Duration::from_secs(7 * 24 * 3_600);
+
     /// Refresh the "last seen" of a repeated alert only this rarely: a duplicate costs no write.
     pub fn refresh_after(&self) -> Duration {
         self.forget_after / 4
@@ -118,6 +129,9 @@ impl Default for Policy {
             gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)] },
             canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)] },
             gates: Gates::default(),
+            hot_versions: 3,
+            archive: false,
+            keep: Duration::from_secs(180 * 24 * 3_600),
         }
     }
 }

@@ -67,11 +67,47 @@ pub struct VersionRecord {
     pub quarantine: Option<Quarantine>,
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
+    /// It has a text: in Redis, unless that is archived.
     pub has_content: bool,
     /// What was last measured of it against the version that it replaces.
     pub evidence: Option<Evidence>,
     /// When that was asked for.
     pub evidence_asked: Option<Timestamp>,
+    /// Its text is in the archive, not in Redis.
+    pub archived: Option<Archived>,
+    /// When its text was last brought back from there.
+    pub restored_at: Option<Timestamp>,
+}
+
+/// A text in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    pub at: Timestamp,
+    pub bytes: u64,
+    /// Tells damage, not malice: who may write the archive is trusted.
+    pub checksum: u64,
+    /// Someone asked for it back.
+    pub wanted: Option<Timestamp>,
+    /// Why it did not come back when that was last tried.
+    pub fault: Option<String>,
+    /// Trying again by itself would not help.
+    pub lost: bool,
+}
+
+impl Archived {
+    pub fn new(text: &str, at: Timestamp) -> Self {
+        let bytes = text.len() as u64;
+        Self { at, bytes, checksum: checksum(text.as_bytes()), wanted: None, fault: None, lost: false }
+    }
+
+    pub fn is_of(&self, text: &str) -> bool {
+        self.bytes == text.len() as u64 && self.checksum == checksum(text.as_bytes())
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +159,16 @@ impl VersionRecord {
             contact: None,
             staged_at: None,
             has_content: false,
+            archived: None,
+            restored_at: None,
             evidence: None,
             evidence_asked: None,
         }
+    }
+
+    /// When it was last of use to anyone.
+    pub fn last_use(&self) -> Timestamp {
+        self.last_active.unwrap_or(self.known_since).max(self.restored_at.unwrap_or_default())
     }
 
     /// Known-good now: marked, soaked earlier, or active for the soak without an incident (evaluated lazily).

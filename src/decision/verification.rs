@@ -54,6 +54,8 @@ pub struct Pending {
     pub reason: String,
     /// Step by step.
     pub gradual: Option<Plan>,
+    /// Prometheus is not asked: it only waits for the text of `to`.
+    pub sure: bool,
     /// When it was asked for; an answer to an earlier question does not count.
     pub at: Timestamp,
 }
@@ -63,6 +65,8 @@ pub struct Pending {
 pub struct Objection {
     /// The target fails the team's own test; otherwise the version looks healthy again.
     pub baseline: bool,
+    /// The target's text did not come back from the archive.
+    pub text_missing: bool,
     pub text: String,
 }
 

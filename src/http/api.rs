@@ -14,6 +14,7 @@ use super::reply::{Failure, Reply, json};
 use super::{mass, views};
 use crate::config::parse_prometheus_duration;
 use crate::decision::mass::Bulk;
+use crate::decision::verification::Objection;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, Register, Rollback,
     Share, Snapshot, Timestamp, VersionName,
@@ -21,7 +22,7 @@ use crate::decision::{
 use crate::engine::Handled;
 use crate::store::{Listed, Wanted, rfc3339};
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 /// Entries of a list where the request names no limit, and the most that one page may hold.
 const PAGE: usize = 100;
@@ -32,7 +33,7 @@ const MAX_TEXT: usize = 500;
 const MAX_CONTENT: usize = 4 << 20;
 
 /// Reads a JSON body; the error names the field.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -43,11 +44,11 @@ fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     Ok(value)
 }
 
-fn prompt_name(text: &str) -> Result<PromptName> {
+pub(super) fn prompt_name(text: &str) -> Result<PromptName> {
     PromptName::parse(text).map_err(|error| Failure::bad_request(format!("prompt: {error}")))
 }
 
-fn version(field: &str, text: &str) -> Result<VersionName> {
+pub(super) fn version(field: &str, text: &str) -> Result<VersionName> {
     VersionName::parse(text).map_err(|error| Failure::bad_request(format!("{field}: {error}")))
 }
 
@@ -56,7 +57,7 @@ fn optional_version(field: &str, text: Option<&String>) -> Result<Option<Version
 }
 
 /// A text for people: of bounded length, on one line.
-fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
+pub(super) fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
     let text = text.filter(|t| !t.trim().is_empty()).unwrap_or_else(|| default.to_owned());
     if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
         return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
@@ -191,8 +192,8 @@ fn plan(stages: Option<Vec<u8>>, hold: Option<Hold>, default: &Plan, checked: Ch
 }
 
 /// How long a request waits for a rollback that is being confirmed. Prometheus has 2 s.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
+pub(super) const CONFIRMED_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> Result<Reply> {
     let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
@@ -235,8 +236,16 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
     let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
     match &incident.objection {
         Some(objection) => {
-            let code = if objection.baseline { "baseline_failed" } else { "healthy" };
-            conflict(code, format!("{}: ask once more, or with force, to roll back all the same", objection.text))
+            let (code, then) = match objection {
+                Objection { text_missing: true, .. } => {
+                    ("archived", "ask once more to try again, or with force to roll back without its text")
+                }
+                Objection { baseline: true, .. } => {
+                    ("baseline_failed", "ask once more, or with force, to roll back all the same")
+                }
+                _ => ("healthy", "ask once more, or with force, to roll back all the same"),
+            };
+            conflict(code, format!("{}: {then}", objection.text))
         }
         None => conflict("already_decided", format!("decided by someone else meanwhile: {}", incident.phase)),
     }
@@ -290,7 +299,7 @@ fn flipped(
     })
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
 }
 

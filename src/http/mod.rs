@@ -2,10 +2,12 @@
 
 mod api;
 mod auth;
+mod import;
 mod mass;
 mod postmortem;
 mod reply;
 mod report;
+mod restore;
 mod route;
 mod slack;
 mod views;

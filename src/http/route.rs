@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, postmortem, report, slack, webhook};
+use super::{Context, auth, import, postmortem, report, restore, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -22,10 +22,12 @@ use crate::store::StoreError;
 enum Route {
     Webhook,
     Rollback,
+    Import,
     Prompts,
     Prompt,
     Log,
     Versions,
+    Restore,
     Activate,
     Gates,
     Incidents,
@@ -51,10 +53,12 @@ impl Routes {
         let table = [
             ("/webhooks/alertmanager", Route::Webhook),
             ("/api/rollback", Route::Rollback),
+            ("/api/import", Route::Import),
             ("/api/prompts", Route::Prompts),
             ("/api/prompts/{prompt}", Route::Prompt),
             ("/api/prompts/{prompt}/log", Route::Log),
             ("/api/prompts/{prompt}/versions", Route::Versions),
+            ("/api/prompts/{prompt}/versions/{version}/restore", Route::Restore),
             ("/api/prompts/{prompt}/activate", Route::Activate),
             ("/api/prompts/{prompt}/gates", Route::Gates),
             ("/api/incidents", Route::Incidents),
@@ -76,12 +80,15 @@ impl Routes {
         Self(router)
     }
 
-    /// The route and its parameter, decoded: a `/` in a prompt's name comes as `%2F`.
-    fn find(&self, path: &str) -> Option<(Route, String)> {
+    /// The route and its parameters, decoded: a `/` in a prompt's name comes as `%2F`.
+    fn find(&self, path: &str) -> Option<(Route, [String; 2])> {
         let found = self.0.at(path).ok()?;
-        let parameter = found.params.iter().next().map_or("", |(_, value)| value);
-        let decoded = percent_encoding::percent_decode_str(parameter).decode_utf8().ok()?;
-        Some((*found.value, decoded.into_owned()))
+        let mut parameters = found.params.iter().map(|(_, value)| value);
+        let mut decoded = || {
+            let parameter = parameters.next().unwrap_or_default();
+            Some(percent_encoding::percent_decode_str(parameter).decode_utf8().ok()?.into_owned())
+        };
+        Some((*found.value, [decoded()?, decoded()?]))
     }
 }
 
@@ -111,13 +118,15 @@ pub async fn answer(
 
 async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnOnce()) -> Result<Reply, Failure> {
     let (head, incoming) = request.into_parts();
-    let Some((route, parameter)) = context.routes.find(head.uri.path()) else {
+    let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     let expected = match route {
         Route::Webhook
         | Route::Rollback
+        | Route::Import
         | Route::Versions
+        | Route::Restore
         | Route::Activate
         | Route::Decide
         | Route::Pause
@@ -153,7 +162,9 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         }
         Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
         Route::Rollback => api::rollback(context, &bytes).await,
+        Route::Import => import::import(context, &bytes).await,
         Route::Versions => api::register(context, &parameter, &bytes).await,
+        Route::Restore => restore::restore(context, &parameter, &second).await,
         Route::Activate => api::activate(context, &parameter, &bytes).await,
         Route::Decide => api::decide(context, &parameter, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,

@@ -55,6 +55,8 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
                 "contact": v.contact,
                 "staged_at": time(v.staged_at),
                 "has_content": v.has_content,
+                "archived_at": time(v.archived.as_ref().map(|archived| archived.at)),
+                "archive_fault": v.archived.as_ref().and_then(|archived| archived.fault.as_deref()),
             })
         })
         .collect();

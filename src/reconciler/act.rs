@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ulid::Ulid;
 
+use super::archive::Archive;
 use super::page;
 use super::prove::{Prover, Seen};
 use crate::alertmanager::client::Alertmanagers;
@@ -25,6 +26,8 @@ pub struct Actor {
     pub engine: Arc<Engine>,
     pub alertmanagers: Alertmanagers,
     pub prover: Prover,
+    /// Where texts go that nothing needs; `None`: nowhere.
+    pub archive: Option<Archive>,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }
@@ -69,7 +72,7 @@ impl Actor {
         Ok(())
     }
 
-    /// What is due for a prompt itself: the next stage of its canary.
+    /// What is due for a prompt itself: the next stage of its canary, and its texts.
     async fn act_on_prompt(&self, prompt: PromptName) -> Result<(Option<PromptName>, End), EngineError> {
         let engine = &self.engine;
         let load = || engine.store.load(&prompt, engine.policy.budget_window, Wanted::default());
@@ -91,8 +94,11 @@ impl Actor {
             let event = Event::Promotion(Promotion { since: split.since });
             rev = engine.handle(&prompt, &event).await?.rev;
         }
-        let next = load().await?.snapshot.state.next_wake();
-        Ok((Some(prompt), End::Done { rev, next }))
+        let loaded = load().await?;
+        let tidied = self.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;
+        let own = loaded.snapshot.state.next_wake();
+        let next = [own, tidied.next].into_iter().flatten().min();
+        Ok((Some(prompt), End::Done { rev: tidied.rev.or(rev), next }))
     }
 
     async fn act(
@@ -105,6 +111,7 @@ impl Actor {
         let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
+        self.bring_back_for(&incident, now).await?;
         self.prover.prove(&incident, seen, now).await?;
         let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
         let before = incident;

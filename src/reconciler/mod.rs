@@ -1,6 +1,7 @@
 //! Makes what is due happen, and keeps an eye on what others do to Redis. Any replica may do any of it.
 
 pub mod act;
+pub mod archive;
 pub mod health;
 pub mod look;
 pub mod mass;

@@ -162,6 +162,16 @@ impl Prover {
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
     async fn confirm(&self, incident: &Incident) -> Option<Confirmed> {
         let pending = incident.pending.as_ref()?;
+        if pending.sure {
+            let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
+            return Some(Confirmed {
+                incident: incident.id.clone(),
+                at: pending.at,
+                finding,
+                blame: None,
+                baseline: None,
+            });
+        }
         let baseline = self.baseline.as_ref().filter(|_| pending.by != FlipMode::Auto);
         let baseline = OptionFuture::from(baseline.map(|b| b.test(&incident.prompt, &pending.to)));
         let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident)));

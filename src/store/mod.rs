@@ -2,6 +2,7 @@
 
 mod cluster;
 mod connect;
+mod import;
 pub mod keys;
 pub mod link;
 pub mod mass;
@@ -31,6 +32,7 @@ use link::Link;
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
+pub use import::{Layout, Read};
 pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
 
@@ -428,12 +430,13 @@ impl Store {
         let told = if self.announces { commit.incidents.as_slice() } else { &[] };
         let canary_told = self.announces && commit.canary.changed;
         let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
-        let canary = usize::from(canary_told) + usize::from(commit.canary.wake.is_some());
+        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
+        let canary = usize::from(canary_told) + usize::from(own.is_some());
         cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
         for write in coordinated() {
             cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
         }
-        if let Some(at) = commit.canary.wake {
+        if let Some(at) = own {
             cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
         }
         if canary_told {

@@ -346,10 +346,8 @@ impl Store {
     /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan.
     pub async fn scan_active(&self, cursor: u64) -> Result<(u64, Vec<PromptName>), StoreError> {
         let prefix = self.keys.active_prefix();
-        let pattern: String =
-            prefix.chars().flat_map(|c| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
         let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(format!("{pattern}*")).arg("COUNT").arg(500);
+        command.arg(cursor).arg("MATCH").arg(format!("{}*", super::import::literal(&prefix))).arg("COUNT").arg(500);
         let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
         Ok((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect()))
     }
@@ -358,6 +356,14 @@ impl Store {
     pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
         let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
         PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+    }
+
+    /// What hangs on the prompt itself is due now.
+    pub async fn wake_prompt(&self, prompt: &PromptName) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.keys.due()).arg("LT").arg(millis(Duration::ZERO));
+        command.arg(super::schedule::Work::Act.member_of(prompt));
+        self.link.run::<Value>(&command).await.map(drop)
     }
 
     /// Makes one wake-up due now.

@@ -16,7 +16,7 @@ use crate::decision::incident::{
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -188,6 +188,13 @@ const KNOWN: &[&str] = &[
     "evidence_asked",
     "passed",
     "still",
+    "archived",
+    "restored_at",
+    "wanted",
+    "fault",
+    "lost",
+    "sure",
+    "text_missing",
     "mass",
     "hold",
     "shares",
@@ -294,6 +301,7 @@ containers! {
     serving: Serving, ServingRecord;
     version_record: VersionRecord, Version;
     known_good: KnownGood, KnownGoodRecord;
+    archived: Archived, ArchivedRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
     suppressed: Suppressed, SuppressedRecord;
@@ -422,6 +430,25 @@ struct Version {
     evidence: Option<Evidence>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     evidence_asked: Option<Timestamp>,
+    #[serde(with = "archived::option", default, skip_serializing_if = "Option::is_none")]
+    archived: Option<Archived>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    restored_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Archived")]
+struct ArchivedRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    bytes: u64,
+    checksum: u64,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    wanted: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    lost: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -594,6 +621,8 @@ struct PendingRecord {
     reason: String,
     #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Plan>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    sure: bool,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -603,6 +632,8 @@ struct PendingRecord {
 struct ObjectionRecord {
     #[serde(default, skip_serializing_if = "is_false")]
     baseline: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    text_missing: bool,
     text: String,
 }
 

@@ -25,6 +25,13 @@ impl Store {
         }))
     }
 
+    /// The text of a version, as it is kept.
+    pub async fn content(&self, prompt: &PromptName, version: &VersionName) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.content(prompt, version));
+        self.link.read(&command).await
+    }
+
     /// The texts of these versions, as far as they were registered with one.
     pub async fn contents(
         &self,

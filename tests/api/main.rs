@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod import;
 mod incidents;
 mod mass;
 mod metrics;
@@ -10,6 +11,7 @@ mod outside;
 mod postmortem;
 mod prompts;
 mod report;
+mod retention;
 mod rollback;
 mod shutdown;
 mod splits;

@@ -50,6 +50,8 @@ async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
         keys(version),
         [
             "active",
+            "archive_fault",
+            "archived_at",
             "contact",
             "first_activated_at",
             "has_content",

@@ -72,3 +72,25 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
     assert_eq!(line("alertmanager", &format!("{} answers, but not as alertmanager does", other.url())), "FAIL");
     assert_eq!(line("alertmanager", &format!("cannot reach http://{gone}: Connection refused (os error 111)")), "FAIL");
 }
+
+#[test]
+fn check_tries_the_archive_and_leaves_nothing_there() {
+    let root = std::env::temp_dir().join(format!("prompt-rollback-check-{}", std::process::id()));
+    std::fs::create_dir(&root).unwrap();
+    for (path, result, detail) in [
+        (root.clone(), "ok", "can be written to".to_owned()),
+        (root.join("missing"), "FAIL", format!("{}: No such file or directory", root.join("missing").display())),
+    ] {
+        let output = program(&["check", "--connect"])
+            .env("PROMPT_ROLLBACK_RETENTION__ARCHIVE", &path)
+            .env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{}", free_address()))
+            .output()
+            .unwrap();
+        let text = stdout(&output);
+        let line = text.lines().find(|line| line.starts_with("archive ")).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(line.split_whitespace().nth(1), Some(result), "{text}");
+        assert!(line.contains(&detail), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    std::fs::remove_dir(&root).unwrap();
+}

@@ -70,6 +70,39 @@ fn activate_and_rollback_name_their_operator() {
 }
 
 #[test]
+fn import_asks_page_by_page_and_sums_up() {
+    let page = |adopted: Value, known: u64, skipped: Value, next: Value| json!({"dry_run": true, "adopted": adopted, "known": known, "skipped": skipped, "next": next});
+    let a = json!({"prompt": "a", "version": "v1", "known_good": true});
+    let odd = json!({"key": "app:o\u{1b}dd", "reason": "holds no version"});
+    let stub = Stub::start(&[("POST /api/import", 200, page(json!([a]), 2, json!([odd]), json!("7")))]);
+    succeeds(
+        &stub.run(&["import", "--pattern", "app:{prompt}", "--known-good", "--dry-run"]),
+        "PROMPT  VERSION  TRUST\na       v1       known-good\n\n\
+         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 known already, 1 skipped\n",
+    );
+    let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
+    let first = json!({"pattern": "app:{prompt}", "known_good": true, "dry_run": true, "operator": "ana"});
+    assert_eq!(bodies[0], first);
+    assert_eq!(bodies.len(), 2, "a cursor that does not move ends it");
+    assert_eq!(bodies[1]["cursor"], "7");
+}
+
+#[test]
+fn restore_says_whether_the_text_is_back() {
+    let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/restore";
+    for (status, more, says) in [
+        (200, json!({"restored": true}), "is back from the archive"),
+        (200, json!({"restored": true, "unchanged": true}), "was not archived"),
+        (202, json!({"restored": false}), "is not back yet: the archive does not answer, it is tried again"),
+    ] {
+        let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let stub = Stub::start(&[(path, status, answer)]);
+        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the text of a/b v1+2 {says}\n"));
+    }
+}
+
+#[test]
 fn pause_and_resume_one_or_all() {
     let stub = Stub::start(&[
         ("POST /api/pause", 200, json!({"paused": true, "prompt": null, "changed": true})),

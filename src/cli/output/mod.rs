@@ -10,7 +10,7 @@ pub use report::report;
 
 use crate::cli::table::{Cell, clean, table, time};
 use crate::cli::views::{
-    Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Split, Version,
+    Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Restored, Split, Version,
 };
 use incident::incident_table;
 
@@ -106,7 +106,10 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
                     if v.quarantined_at.is_some() { Cell::warning(&state) } else { Cell::new(&state) },
                     Cell::time(v.first_activated_at.as_deref()),
                     Cell::time(v.last_active_at.as_deref()),
-                    Cell::new(if v.has_content { "yes" } else { "no" }),
+                    Cell::new(match (&v.archived_at, v.has_content) {
+                        (Some(_), true) => "archived",
+                        (_, has_content) => ["no", "yes"][usize::from(has_content)],
+                    }),
                     Cell::maybe(v.contact.as_deref()),
                 ]
             })
@@ -179,6 +182,15 @@ pub fn registered(r: &Registered) -> String {
     let what = if r.created { "is registered" } else { "was registered already" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
+}
+
+pub fn restored(r: &Restored) -> String {
+    let what = match r {
+        Restored { unchanged: true, .. } => "was not archived",
+        Restored { restored: true, .. } => "is back from the archive",
+        _ => "is not back yet: the archive does not answer, it is tried again",
+    };
+    format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`

@@ -257,6 +257,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     let choices: Vec<_> =
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
+    let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
     let held = draft.guard(version);
     let rehearsed =
         held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
@@ -298,7 +299,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         if pending.by == FlipMode::Auto {
             return Some(Acted::Confirming);
         }
-        if policy.requery || strongest.action != Action::Rollback {
+        if policy.requery || text_missing || strongest.action != Action::Rollback {
             return Some(Acted::Asked);
         }
     }
@@ -306,10 +307,10 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
                 let reason = why(&strongest);
-                if policy.requery {
+                if policy.requery || text_missing {
                     let (from, operator) = (version.clone(), Trigger::SYSTEM.to_owned());
-                    let pending =
-                        Pending { by: FlipMode::Auto, from, to: target, operator, reason, gradual: None, at: now };
+                    let (sure, gradual, by) = (!policy.requery, None, FlipMode::Auto);
+                    let pending = Pending { by, from, to: target, operator, reason, gradual, sure, at: now };
                     confirm::begin(draft, id, pending);
                     return Some(Acted::Confirming);
                 }

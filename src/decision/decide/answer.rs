@@ -34,8 +34,24 @@ pub enum Answer {
         known_good: bool,
     },
     Decided(Phase),
+    Adopted(Adoption),
+    /// `ready`: the text is in Redis; otherwise it is being brought back.
+    Restoring {
+        ready: bool,
+    },
     Refused(Refusal),
     Noted,
+}
+
+/// What became of a prompt that was to be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adoption {
+    /// Noticed, served or trusted only now.
+    Adopted { version: VersionName, known_good: bool },
+    /// Nothing was left to do.
+    Known { version: VersionName, known_good: bool },
+    /// Left as it is, and why.
+    Skipped(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +109,10 @@ pub enum RefusalCode {
     /// Stages or percents that make no sense.
     BadStages,
     SplitUnderWay,
+    /// The text is in the archive.
+    Archived,
+    /// There is no text.
+    NoText,
     /// A promotion gate refuses.
     GateClosed,
 }
@@ -112,6 +132,8 @@ impl RefusalCode {
             RefusalCode::Differs => "differs",
             RefusalCode::BadStages => "bad_stages",
             RefusalCode::SplitUnderWay => "split_under_way",
+            RefusalCode::Archived => "archived",
+            RefusalCode::NoText => "no_text",
             RefusalCode::GateClosed => "gate_closed",
         }
     }

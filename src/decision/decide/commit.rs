@@ -25,6 +25,8 @@ pub struct Commit {
     /// All that has traffic after this commit, for the metrics.
     pub served: Vec<Served>,
     pub canary: Rollout,
+    /// When something is to be done about the prompt's texts, if that is new.
+    pub chores: Option<Timestamp>,
 }
 
 /// A version with traffic, and where a rollback of it would go.

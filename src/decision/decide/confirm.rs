@@ -5,7 +5,7 @@ use super::super::incident::{FlipMode, Guard, Held, IncidentId, NoteKind, Phase}
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Objection, Pending, Verdict};
-use super::{Answer, Draft, alerts, gradual};
+use super::{Answer, Draft, alerts, gradual, retention};
 
 /// Puts `pending` off until the answer is there, or the patience with it ends.
 pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
@@ -14,6 +14,7 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     incident.phase = Phase::Confirming;
     incident.deadline = Some(now.plus(Policy::CONFIRM));
     let text = match pending.by {
+        _ if pending.sure => format!("the text of {} is brought back from the archive before rolling back", pending.to),
         FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
         FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
             format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
@@ -42,9 +43,14 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     if !draft.has_traffic(&pending.from) {
         return Answer::Noted;
     }
+    if draft.lacks_text(&pending.to) {
+        retention::object(draft, id, &pending);
+        return Answer::Noted;
+    }
     let Finding { verdict, text } = &answer.finding;
     if pending.by == FlipMode::Auto {
         let held = match (&answer.blame, verdict) {
+            _ if pending.sure => draft.guard(&pending.from),
             (Some(blame), _) => Some(Held { guard: Guard::TargetUnhealthy, detail: blame.clone() }),
             (None, Verdict::Unhealthy) => draft.guard(&pending.from),
             (None, Verdict::Healthy) => unconfirmed(format!("{} looks healthy again: {text}", pending.from)),
@@ -53,21 +59,30 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         match held {
             Some(held) => alerts::hold(draft, id, held),
             None => {
-                let reason = format!("{} (asked again: {text})", pending.reason);
+                let reason = match pending.sure {
+                    true => pending.reason.clone(),
+                    false => format!("{} (asked again: {text})", pending.reason),
+                };
                 // the target may have changed since
-                let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned().unwrap_or(pending.to);
+                let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned();
+                let target = target.filter(|target| !draft.lacks_text(target)).unwrap_or(pending.to);
                 draft.flip(Some(&pending.from), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
             }
         }
         return Answer::Noted;
     }
     let objection = match (&answer.baseline, verdict) {
-        (Some(failure), _) => {
-            Some(Objection { baseline: true, text: format!("{} fails its baseline test: {failure}", pending.to) })
-        }
-        (None, Verdict::Healthy) => {
-            Some(Objection { baseline: false, text: format!("{} looks healthy again: {text}", pending.from) })
-        }
+        _ if pending.sure => None,
+        (Some(failure), _) => Some(Objection {
+            baseline: true,
+            text_missing: false,
+            text: format!("{} fails its baseline test: {failure}", pending.to),
+        }),
+        (None, Verdict::Healthy) => Some(Objection {
+            baseline: false,
+            text_missing: false,
+            text: format!("{} looks healthy again: {text}", pending.from),
+        }),
         // whoever asked for it has decided; nothing speaks against it
         (None, Verdict::Unhealthy | Verdict::NoData | Verdict::Unknown) => None,
     };
@@ -75,7 +90,11 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         None => {
             if let Some(incident) = draft.incident(id) {
                 incident.decided_by = Some(pending.operator.clone());
-                incident.note(now, NoteKind::Checked, format!("asked Prometheus: {text}"));
+                let text = match pending.sure {
+                    true => format!("the text of {} is back from the archive", pending.to),
+                    false => format!("asked Prometheus: {text}"),
+                };
+                incident.note(now, NoteKind::Checked, text);
             }
             let decided_at = pending.at;
             gradual::begin(draft, id, pending);
@@ -94,7 +113,7 @@ fn unconfirmed(detail: String) -> Option<Held> {
 }
 
 /// Says why not, and asks once more: a second approval goes on.
-fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
+pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
     let now = draft.now;
     let Some(incident) = draft.incident(id) else { return };
     incident.phase = Phase::AwaitingDecision;
@@ -105,10 +124,9 @@ fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: 
         // nothing but the request kept it open
         incident.quiet_since = Some(now);
     }
-    let text = format!(
-        "not rolled back yet: {}. {} may approve once more to do it all the same",
-        objection.text, pending.operator
-    );
+    let again = if objection.text_missing { "try again" } else { "do it all the same" };
+    let text =
+        format!("not rolled back yet: {}. {} may approve once more to {again}", objection.text, pending.operator);
     incident.note(now, NoteKind::Asked, text);
     incident.objection = Some(objection);
 }

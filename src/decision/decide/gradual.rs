@@ -22,6 +22,17 @@ pub(super) fn must_be_free(draft: &Draft<'_>) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::SplitUnderWay, message))
 }
 
+/// Nor one that only waits for an answer to begin.
+pub(super) fn must_not_begin(draft: &Draft<'_>) -> Result<(), Refusal> {
+    let pending = draft.state.open_incidents().filter_map(|incident| incident.pending.as_ref());
+    let Some(pending) = pending.into_iter().find(|pending| pending.gradual.is_some()) else { return Ok(()) };
+    let message = format!(
+        "a gradual rollback from {} to {} is about to begin (asked for by {})",
+        pending.from, pending.to, pending.operator
+    );
+    Err(Refusal::new(RefusalCode::SplitUnderWay, message))
+}
+
 /// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
 pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     let now = draft.now;

@@ -1,6 +1,7 @@
 //! The decision tree. One file per source of events; this one holds what they share: the draft of a commit and the
 //! moves that change what is served.
 
+mod adopt;
 mod alerts;
 mod answer;
 mod canary;
@@ -11,6 +12,7 @@ mod listed;
 mod mass;
 mod measure;
 mod person;
+pub mod retention;
 mod shares;
 mod timer;
 mod unheard;
@@ -19,7 +21,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
+pub use answer::{Adoption, AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
@@ -44,7 +46,7 @@ pub struct Snapshot {
     pub recent_auto: u32,
     /// For [`Event::Decide`]: the incident, which may be closed and so gone from the state.
     pub incident: Option<Incident>,
-    /// For [`Event::Register`]: the content that this version has already.
+    /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
     pub content: Option<String>,
     /// Ids for the incidents that this decision may open: one for each version that the event names.
     pub fresh_ids: Vec<IncidentId>,
@@ -97,6 +99,9 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
         Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
+        Event::Kept(kept) => retention::kept(&mut draft, kept),
+        Event::Restore { version } => draft.refused_or(retention::restore, version),
+        Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
     };
     draft.finish(answer)
 }
@@ -448,9 +453,12 @@ impl<'a> Draft<'a> {
             wake: self.state.next_wake().filter(|at| self.snapshot.state.next_wake() != Some(*at)),
             changed: self.state.canary != self.snapshot.state.canary,
         };
+        let chores = |state: &PromptState| retention::next(state, self.policy, self.now);
+        let chores = chores(&self.state).filter(|at| *at <= self.now || chores(&self.snapshot.state) != Some(*at));
         let commit = Commit {
             served: self.served(),
             canary,
+            chores,
             state: self.state,
             active: self.active,
             routing: self.routing,

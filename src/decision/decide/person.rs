@@ -5,7 +5,7 @@ use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::split::{Plan, Split};
-use super::super::state::{ActivatedBy, KnownGood, Suppressed};
+use super::super::state::{ActivatedBy, KnownGood, Suppressed, VersionRecord};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
@@ -82,6 +82,9 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
     if request.gradual.is_some() {
         gradual::must_be_free(draft)?;
     }
+    if served.is_none() || draft.state.split().is_some() {
+        draft.must_have_text(&target, request.force)?; // nothing could wait for it
+    }
     let from = served.as_ref().map(VersionName::to_string).or_else(|| draft.served_text());
     let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
     if let (Some(bad), Some(id)) = (&served, &incident) {
@@ -92,6 +95,7 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
             operator: request.operator.clone(),
             reason: request.reason.clone(),
             gradual: request.gradual.clone(),
+            sure: false,
             at: now,
         };
         if let Some(answer) = confirm_first(draft, id, pending.clone(), request.force)? {
@@ -109,9 +113,11 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Manual) })
 }
 
-/// Puts a person's rollback off until Prometheus has been asked, unless that is pointless or was overruled.
-fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending, force: bool) -> Result<Option<Answer>> {
+/// Puts a person's rollback off until Prometheus has been asked, unless that is pointless or was overruled, and until the
+/// target's text is in Redis.
+fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, force: bool) -> Result<Option<Answer>> {
     let policy = draft.policy;
+    let has_text = draft.must_have_text(&pending.to, force).is_ok();
     let Some(incident) = draft.incident(id) else { return Ok(None) };
     if let Some(other) = incident.pending.as_ref().filter(|other| other.by != FlipMode::Auto && !force) {
         let message = format!("{} asked for this just now: Prometheus is being asked first", other.operator);
@@ -119,7 +125,8 @@ fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending, force
     }
     // after a rollback that failed, the checks have said how bad it is
     let overruled = force || incident.objection.is_some() || incident.phase == Phase::Escalated;
-    if !policy.confirm || overruled {
+    pending.sure = !policy.confirm || overruled;
+    if pending.sure && has_text {
         return Ok(None);
     }
     let to = pending.to.clone();
@@ -157,6 +164,9 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
         let message = format!("{version} was rolled back and is quarantined: say force to serve it all the same");
         return Err(Refusal::new(RefusalCode::NeedsForce, message));
     }
+    if !draft.has_traffic(version) {
+        draft.must_have_text(version, request.force)?;
+    }
     let from = draft.served_text();
     if request.share != Share::All {
         if let Some(record) = draft.state.version_mut(version) {
@@ -186,7 +196,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
     Ok(Answer::Changed { from, to: version.clone(), incident: None, unchanged, mode: None })
 }
 
-fn put_in_service(
+pub(super) fn put_in_service(
     draft: &mut Draft<'_>,
     version: &VersionName,
     from: Option<String>,
@@ -208,7 +218,7 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
             matches!((given, stored), (Some(given), Some(stored)) if given != stored)
         }
         let fields: Vec<&str> = [
-            ("content", differs(&request.content, stored)),
+            ("content", differs(&request.content, stored) || archived_differs(record, request)),
             ("contact", differs(&request.contact, record.contact.as_ref())),
             ("staged_at", differs(&request.staged_at, record.staged_at.as_ref())),
         ]
@@ -234,12 +244,20 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
         record.soak_from = None;
     }
     let known_good = record.known_good(policy, now).is_some();
-    if let Some(content) = request.content.as_ref().filter(|_| stored.is_none()) {
+    // what is safe in the archive stays there
+    let archived = record.archived.as_ref().is_some_and(|archived| !archived.lost);
+    if let Some(content) = request.content.as_ref().filter(|_| stored.is_none() && !archived) {
         record.has_content = true;
+        record.archived = None;
         draft.content.push((request.version.clone(), Some(content.clone())));
     }
     draft.limit_versions(&request.version);
     Ok(Answer::Registered { created, known_good })
+}
+
+/// Another text than the one in the archive.
+fn archived_differs(record: &VersionRecord, request: &Register) -> bool {
+    matches!((&record.archived, &request.content), (Some(archived), Some(text)) if !archived.is_of(text))
 }
 
 /// A person answers an incident's question.
@@ -337,6 +355,9 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is active already")));
     }
+    if draft.state.split().is_some() {
+        draft.must_have_text(&target, click.force)?; // nothing could wait for it
+    }
     let pending = Pending {
         by: FlipMode::Approved,
         from: subject,
@@ -344,6 +365,7 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
         operator: click.operator.clone(),
         reason: reason.clone(),
         gradual: plan,
+        sure: false,
         at: now,
     };
     // what is on its way was confirmed when it began
@@ -421,6 +443,7 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     if !draft.has_traffic(&flip.to) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{} is not active any more", flip.to)));
     }
+    draft.must_have_text(&flip.from, click.force)?;
     let Some(record) = draft.state.version_mut(&flip.from) else {
         return Err(unknown_version(draft, &flip.from));
     };

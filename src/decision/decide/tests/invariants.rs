@@ -17,6 +17,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     automatic_flips_are_allowed(policy, before, event, commit, now);
     incidents_are_consistent(commit);
     limits_hold(commit);
+    texts_are_kept(policy, before, commit, now);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase), "the phase before is told as it was");
@@ -101,7 +102,11 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
             assert!(named, "no alert names {bad}");
         }
         Event::Confirmed(confirmed) => {
-            assert_eq!((confirmed.finding.verdict, &confirmed.blame), (Verdict::Unhealthy, &None));
+            let waited = before.state.incidents.iter().find(|incident| incident.id == confirmed.incident);
+            let sure = waited.and_then(|incident| incident.pending.as_ref()).is_some_and(|pending| pending.sure);
+            // one that only waited for a text asked nobody
+            let found = (confirmed.finding.verdict, &confirmed.blame);
+            assert!(sure || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
         Event::Resume { incident } => {
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
@@ -135,6 +140,43 @@ fn incidents_are_consistent(commit: &Commit) {
             let stored = commit.state.incidents.iter().find(|i| i.id == write.incident.id);
             assert_eq!(stored, Some(&write.incident), "state and incident record agree");
         }
+    }
+}
+
+/// No text is dropped that anything needs, or that is nowhere else; nothing is served whose text is not there.
+fn texts_are_kept(policy: &Policy, before: &Snapshot, commit: &Commit, now: Timestamp) {
+    let needed = rules::needed(&commit.state, policy, now);
+    let is_target = |version| {
+        let served = commit.state.served();
+        served.contains(version) || served.iter().any(|s| commit.state.target(Some(s), policy, now) == Some(version))
+    };
+    for (version, text) in &commit.content {
+        let Some(record) = commit.state.version(version) else { continue }; // forgotten as a whole
+        if text.is_some() {
+            assert!(record.has_content && record.archived.is_none());
+            continue;
+        }
+        assert!(!needed.contains(&version) && !is_target(version), "the text of {version} is needed");
+        match &record.archived {
+            Some(archived) => assert!(before.content.as_ref().is_some_and(|text| archived.is_of(text))),
+            None => assert!(now.since(record.last_use()) >= policy.keep, "{version} is dropped early"),
+        }
+    }
+    let lost = |version: &VersionName| {
+        let is = |state: &PromptState| {
+            let record = state.version(version);
+            record
+                .is_some_and(|record| record.has_content && record.archived.as_ref().is_some_and(|a| a.fault.is_none()))
+        };
+        is(&commit.state) && is(&before.state)
+    };
+    let arriving = commit.state.served().into_iter().filter(|version| !before.state.served().contains(version));
+    for version in arriving {
+        let ours = commit.active.as_ref() == Some(&version) || matches!(commit.routing, Routing::Set(_));
+        assert!(!ours || !lost(&version), "{version} is served, and its text is in the archive");
+    }
+    for record in commit.state.versions.iter().filter(|record| record.archived.is_some()) {
+        assert!(record.has_content, "an archived version has a text");
     }
 }
 

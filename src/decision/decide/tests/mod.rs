@@ -1,5 +1,6 @@
 //! Stories about one prompt: each test drives a [`World`] and reads what came out.
 
+mod adopt;
 mod alerts;
 mod calls;
 mod canary;
@@ -16,6 +17,7 @@ mod outside;
 mod people;
 mod properties;
 mod requests;
+mod retention;
 mod timer;
 mod verify;
 mod world;
@@ -23,8 +25,8 @@ mod world;
 use std::time::Duration;
 
 use super::super::event::{
-    Activation, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Promotion, Register, Rollback, Share,
-    Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
+    Rollback, Share, Stepped,
 };
 use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
@@ -33,7 +35,10 @@ use super::super::state::{ActivatedBy, PromptState};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
 use super::super::verification::{Finding, Traffic, Verdict, Verification};
-use super::{Active, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide};
+use super::{
+    Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide,
+    retention as rules,
+};
 use world::{World, critical, high, medium, recommend};
 
 fn v(name: &str) -> VersionName {

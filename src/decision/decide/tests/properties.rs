@@ -15,6 +15,7 @@ enum Step {
     Register { version: usize, known_good: bool },
     Activate { version: usize, share: Share, force: bool },
     Set(usize),
+    Adopt(Option<usize>, bool),
     Garble,
     Delete,
     Split(usize, usize),
@@ -25,6 +26,10 @@ enum Step {
     DryRun(bool),
     Spent(u32),
     Ask { confirm: bool, requery: bool },
+    Days(u64),
+    Tidy,
+    Restore(usize),
+    Archive { on: bool, works: bool },
     Says(Option<Verdict>, bool),
 }
 
@@ -86,6 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
         3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
         2 => version().prop_map(Step::Set),
+        1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
         1 => Just(Step::Garble),
         1 => Just(Step::Delete),
         1 => (version(), version()).prop_map(|(a, b)| Step::Split(a, b)),
@@ -97,6 +103,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(confirm, requery)| Step::Ask { confirm, requery }),
+        1 => prop_oneof![0..20_u64, 170..190_u64].prop_map(Step::Days),
+        6 => Just(Step::Tidy),
+        1 => version().prop_map(Step::Restore),
+        1 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(on, works)| Step::Archive { on, works }),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
@@ -111,9 +121,30 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             world.pass(seconds(*n));
             return None;
         }
+        Step::Days(n) => {
+            world.now = world.now.plus(hours(24 * n)); // no receiver ran: what came due is done late
+            return None;
+        }
+        Step::Tidy => {
+            world.tidy();
+            return None;
+        }
+        Step::Archive { on, works } => {
+            world.policy.archive = *on;
+            match (works, world.files.is_some()) {
+                (true, false) => world.files = Some(std::mem::take(&mut world.unplugged)),
+                (false, true) => world.unplugged = world.files.take().unwrap_or_default(),
+                _ => {}
+            }
+            return None;
+        }
+        Step::Restore(n) => Event::Restore { version: named(n) },
         Step::Set(n) => {
             world.set_active(VERSIONS[*n]);
             Event::Look
+        }
+        Step::Adopt(version, known_good) => {
+            Event::Adopt(Adopt { version: version.as_ref().map(named), known_good: *known_good, operator })
         }
         Step::Garble => {
             world.active = Active::Foreign("{}".to_owned());
@@ -166,7 +197,8 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             gradual: gradual.then(|| world.policy.gradual.clone()),
         }),
         Step::Register { version, known_good } => {
-            Event::Register(Register { known_good: *known_good, ..world::registration(VERSIONS[*version]) })
+            let content = Some(format!("text of {}", VERSIONS[*version]));
+            Event::Register(Register { known_good: *known_good, content, ..world::registration(VERSIONS[*version]) })
         }
         Step::Activate { version, share, force } => Event::Activate(Activation {
             version: named(version),
@@ -194,6 +226,10 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
 fn a_world() -> World {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
+    for version in VERSIONS {
+        world.register_text(version);
+    }
+    (world.policy.archive, world.policy.hot_versions) = (true, 2);
     world
 }
 
@@ -273,6 +309,32 @@ proptest! {
                 None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
             }
         }
+    }
+
+    #[test]
+    fn every_text_is_in_one_place_and_what_is_needed_comes_back(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+            let files = world.files.as_ref().unwrap_or(&world.unplugged);
+            for record in world.state.versions.iter().filter(|record| record.has_content) {
+                let text = format!("text of {}", record.version);
+                let place = if record.archived.is_some() { files } else { &world.contents };
+                prop_assert_eq!(place.get(&record.version), Some(&text), "{:?}", record);
+            }
+        }
+        take(&mut world, &Step::Archive { on: true, works: true });
+        world.look();
+        world.tidy();
+        world.tidy(); // what came back may have taken another's place
+        let needed = rules::needed(&world.state, &world.policy, world.now);
+        for version in needed {
+            prop_assert!(!world.is_archived(version.as_str()), "{version} is needed and archived");
+        }
+        let left = rules::chores(&world.state, &world.policy, world.now);
+        prop_assert!(left.is_empty(), "{left:?}");
+        let next = rules::next(&world.state, &world.policy, world.now);
+        prop_assert!(next.is_none_or(|next| next > world.now), "the texts wake again and again");
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(super) struct World {
     pub log: Vec<LogEntry>,
     pub wakes: BTreeMap<IncidentId, Timestamp>,
     pub contents: BTreeMap<VersionName, String>,
+    /// What the archive holds; `None`: it fails.
+    pub files: Option<BTreeMap<VersionName, String>>,
+    /// Where the archive's files are while it fails.
+    pub unplugged: BTreeMap<VersionName, String>,
     /// What Prometheus says whenever it is asked; `None`: the worker that asks is dead.
     pub says: Option<Finding>,
     pub blame: Option<String>,
@@ -42,6 +46,8 @@ impl World {
             log: Vec::new(),
             wakes: BTreeMap::new(),
             contents: BTreeMap::new(),
+            files: Some(BTreeMap::new()),
+            unplugged: BTreeMap::new(),
             says: Some(Finding::new(Verdict::NoData, "no data yet")),
             blame: None,
             baseline: None,
@@ -81,6 +87,9 @@ impl World {
             },
             content: match event {
                 Event::Register(request) => self.contents.get(&request.version).cloned(),
+                Event::Kept(Kept::Archived { version, .. } | Kept::Gone { version }) => {
+                    self.contents.get(version).cloned()
+                }
                 _ => None,
             },
             fresh_ids: (0..many).map(fresh).collect(),
@@ -172,9 +181,50 @@ impl World {
         }
     }
 
+    /// What the worker does about texts that are due, all of them.
+    pub fn tidy(&mut self) {
+        let due = rules::chores(&self.state, &self.policy, self.now);
+        for version in due.restore {
+            self.bring_back(&version);
+        }
+        for version in due.forget {
+            self.happens(&Event::Kept(Kept::Expired { version: version.clone() }));
+            if let Some(files) = &mut self.files {
+                files.remove(&version);
+            }
+        }
+        for version in due.archive {
+            let Some(text) = self.contents.get(&version).cloned() else {
+                self.happens(&Event::Kept(Kept::Gone { version }));
+                continue;
+            };
+            if let Some(files) = &mut self.files {
+                files.insert(version.clone(), text.clone());
+                self.happens(&Event::Kept(Kept::Archived { version, text }));
+            }
+        }
+    }
+
+    fn bring_back(&mut self, version: &VersionName) {
+        let missing = |why: &str, lost| Kept::Missing { version: version.clone(), why: why.to_owned(), lost };
+        let kept = match &self.files {
+            None => missing("no such directory", false),
+            Some(files) => match files.get(version) {
+                None => missing("its file is missing", true),
+                Some(text) => Kept::Found { version: version.clone(), text: text.clone() },
+            },
+        };
+        self.happens(&Event::Kept(kept));
+    }
+
     /// What the worker does before it runs a wake-up.
     fn ask_prometheus(&mut self, id: &IncidentId) {
         let Some(finding) = self.says.clone() else { return };
+        let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase == Phase::Confirming);
+        let waits_for = waits.and_then(|incident| incident.pending.as_ref()).map(|pending| pending.to.clone());
+        if let Some(to) = waits_for.filter(|to| self.is_archived(to.as_str())) {
+            self.bring_back(&to);
+        }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
         let event = match (&incident.pending, &incident.flip, &incident.verification) {
             (Some(pending), ..) if incident.phase == Phase::Confirming => Event::Confirmed(Confirmed {
@@ -289,6 +339,21 @@ impl World {
     pub fn is_known_good(&self, version: &str) -> bool {
         let record = self.state.version(&v(version)).expect("a known version");
         record.known_good(&self.policy, self.now).is_some()
+    }
+
+    pub fn is_archived(&self, version: &str) -> bool {
+        self.state.version(&v(version)).is_some_and(|record| record.archived.is_some())
+    }
+
+    /// Registers `version` with a text, and serves it.
+    pub fn release_text(&mut self, version: &str) {
+        self.register_text(version);
+        assert!(matches!(self.activate(version, false), Answer::Changed { .. }));
+    }
+
+    pub fn register_text(&mut self, version: &str) -> Answer {
+        let content = Some(format!("text of {version}"));
+        self.happens(&Event::Register(Register { content, ..registration(version) })).answer
     }
 
     pub fn is_quarantined(&self, version: &str) -> bool {

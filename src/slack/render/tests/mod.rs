@@ -201,6 +201,7 @@ fn confirming() -> Incident {
         to,
         operator: "Maya".to_owned(),
         reason: "Error rate".to_owned(),
+        sure: false,
         at: NOW,
     };
     Incident { phase: Phase::Confirming, deadline: Some(after(10)), pending: Some(pending), ..waiting() }
@@ -208,7 +209,7 @@ fn confirming() -> Incident {
 
 fn objected() -> Incident {
     let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
-    Incident { objection: Some(Objection { baseline: false, text }), ..waiting() }
+    Incident { objection: Some(Objection { baseline: false, text_missing: false, text }), ..waiting() }
 }
 
 fn checked() -> Incident {

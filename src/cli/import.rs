@@ -1,0 +1,84 @@
+//! `import`: asks until the receiver has seen all keys, and sums up.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::client::{Client, ClientError};
+use super::table::{Cell, clean, table};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Imported {
+    pub dry_run: bool,
+    pub adopted: Vec<Adopted>,
+    pub known: u64,
+    pub skipped: Vec<Skipped>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Adopted {
+    pub prompt: String,
+    pub version: String,
+    pub known_good: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Skipped {
+    pub key: String,
+    pub reason: String,
+}
+
+/// The answers of all pages as one. A scan may show a key twice: the first answer about it counts.
+pub async fn import(client: &Client, mut body: Value) -> Result<Value, ClientError> {
+    let (mut adopted, mut skipped) = (BTreeMap::new(), BTreeMap::new());
+    let (mut known, mut dry_run) = (0, false);
+    loop {
+        let mut answer = client.post("/api/import", &body).await?;
+        let mut take = |list: &str, name: &str, into: &mut BTreeMap<String, Value>| {
+            if let Value::Array(items) = answer[list].take() {
+                for item in items {
+                    into.entry(item[name].as_str().unwrap_or_default().to_owned()).or_insert(item);
+                }
+            }
+        };
+        take("adopted", "prompt", &mut adopted);
+        take("skipped", "key", &mut skipped);
+        known += answer["known"].as_u64().unwrap_or(0);
+        dry_run |= answer["dry_run"] == true;
+        let next = answer["next"].take();
+        // a cursor that does not move would have us ask for ever
+        if next.is_null() || next == body["cursor"] {
+            let (adopted, skipped): (Vec<_>, Vec<_>) =
+                (adopted.into_values().collect(), skipped.into_values().collect());
+            return Ok(json!({ "dry_run": dry_run, "adopted": adopted, "known": known, "skipped": skipped }));
+        }
+        body["cursor"] = next;
+    }
+}
+
+pub fn text(imported: &Imported, color: bool) -> String {
+    let mut out = String::new();
+    if !imported.adopted.is_empty() {
+        let rows: Vec<_> = imported
+            .adopted
+            .iter()
+            .map(|a| {
+                let good = if a.known_good { "known-good" } else { "soaks" };
+                [Cell::new(&a.prompt), Cell::new(&a.version), Cell::new(good)]
+            })
+            .collect();
+        out.push_str(&table(["PROMPT", "VERSION", "TRUST"], &rows, color));
+        out.push('\n');
+    }
+    for skipped in &imported.skipped {
+        out.push_str(&format!("skipped {}: {}\n", clean(&skipped.key), clean(&skipped.reason)));
+    }
+    let verb = if imported.dry_run { "would be adopted" } else { "adopted" };
+    let (adopted, skipped) = (imported.adopted.len(), imported.skipped.len());
+    out.push_str(&format!("{adopted} {verb}, {} known already, {skipped} skipped\n", imported.known));
+    out
+}

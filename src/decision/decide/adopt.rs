@@ -1,0 +1,61 @@
+//! Prompts that others have served until now, taken over as they are. Doing it again changes nothing.
+
+use super::super::event::Adopt;
+use super::super::state::KnownGood;
+use super::{Active, Adoption, Draft, person};
+
+pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
+    let before = draft.snapshot.state.serving.as_ref().map(|serving| serving.version.clone());
+    match (&draft.snapshot.active, &request.version) {
+        (Active::Foreign(_), _) => return skipped("active holds something that is no version"),
+        (Active::Absent, None) => return skipped("nothing is active"),
+        (Active::Absent, Some(version)) => {
+            if draft.state.version(version).is_some_and(|record| record.quarantine.is_some()) {
+                return Adoption::Skipped(format!("{version} was rolled back and is quarantined"));
+            }
+            if let Err(refusal) = draft.must_have_text(version, false) {
+                return Adoption::Skipped(refusal.message);
+            }
+            person::put_in_service(draft, version, None, "imported", &request.operator, None);
+        }
+        // never overwritten: whoever set it knows better
+        (Active::Version(_), _) => {}
+    }
+    let Some(version) = draft.serving().cloned() else { return skipped("nothing is active") };
+    let (policy, now) = (draft.policy, draft.now);
+    let mut adopted = before.as_ref() != Some(&version);
+    let trusted = draft.state.version(&version).is_some_and(|record| record.known_good(policy, now).is_some());
+    // what the other layout does not name is not what was vouched for
+    let vouched = request.version.as_ref().is_none_or(|named| *named == version);
+    if request.known_good && vouched && !trusted {
+        if let Some(why) = doubtful(draft) {
+            return Adoption::Skipped(format!("{version} is not marked as known-good: {why}"));
+        }
+        if let Some(record) = draft.state.version_mut(&version) {
+            record.known_good = Some(KnownGood { at: now, marked: true });
+            record.soak_from = None;
+            adopted = true;
+        }
+    }
+    let known_good = trusted || (request.known_good && vouched);
+    match adopted {
+        true => Adoption::Adopted { version, known_good },
+        false => Adoption::Known { version, known_good },
+    }
+}
+
+fn skipped(why: &str) -> Adoption {
+    Adoption::Skipped(why.to_owned())
+}
+
+/// Why what serves can't be trusted without a closer look, if it can't.
+fn doubtful(draft: &Draft<'_>) -> Option<&'static str> {
+    let version = draft.serving()?;
+    if draft.state.split().is_some() {
+        return Some("it shares its traffic");
+    }
+    if draft.state.version(version).is_some_and(|record| record.quarantine.is_some()) {
+        return Some("it was rolled back and is quarantined");
+    }
+    draft.state.open_incidents().any(|incident| incident.version == *version).then_some("an incident is open on it")
+}

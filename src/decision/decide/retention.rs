@@ -1,0 +1,214 @@
+//! Texts: which stay in Redis, which go to the archive, and when they may be forgotten.
+
+use super::super::event::Kept;
+use super::super::incident::{FlipMode, Guard, Held, IncidentId, Phase};
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::state::{Archived, PromptState, VersionRecord};
+use super::super::time::Timestamp;
+use super::super::verification::{Objection, Pending};
+use super::{Answer, Draft, Refusal, RefusalCode, alerts, confirm, person};
+
+/// What is to be done about a prompt's texts now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chores {
+    pub archive: Vec<VersionName>,
+    pub restore: Vec<VersionName>,
+    pub forget: Vec<VersionName>,
+}
+
+impl Chores {
+    pub fn is_empty(&self) -> bool {
+        self.archive.is_empty() && self.restore.is_empty() && self.forget.is_empty()
+    }
+}
+
+pub fn chores(state: &PromptState, policy: &Policy, now: Timestamp) -> Chores {
+    let mut chores = Chores::default();
+    if !state.versions.iter().any(|record| record.has_content) {
+        return chores;
+    }
+    let needed = needed(state, policy, now);
+    for record in state.versions.iter().filter(|record| record.has_content) {
+        let needed = needed.contains(&&record.version);
+        let old = !needed && now.since(record.last_use()) >= policy.keep;
+        let list = match &record.archived {
+            Some(_) if !policy.archive => continue, // out of reach
+            Some(archived) if archived.wanted.is_some() || (needed && !archived.lost) => &mut chores.restore,
+            _ if old => &mut chores.forget,
+            None if policy.archive && !needed => &mut chores.archive,
+            _ => continue,
+        };
+        list.push(record.version.clone());
+    }
+    chores
+}
+
+/// When there are chores next, if nothing happens before.
+pub fn next(state: &PromptState, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    if !chores(state, policy, now).is_empty() {
+        return Some(now);
+    }
+    let moments = |record: &VersionRecord| {
+        let used = record.last_use();
+        let restored = record.restored_at.map(|at| at.plus(Policy::RESTORED_TEXT));
+        // a version that becomes known-good may take the place of an older one
+        [restored, Some(used.plus(Policy::UNPROVED_TEXT)), Some(used.plus(policy.keep)), record.soaks_at(policy)]
+    };
+    let texts = state.versions.iter().filter(|record| record.has_content);
+    texts.flat_map(moments).flatten().filter(|at| *at > now).min()
+}
+
+/// The versions whose texts must be in Redis.
+pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Vec<&'s VersionName> {
+    let versions = || state.versions.iter();
+    let named = |name: &VersionName| state.version(name).map(|record| &record.version);
+    let mut needed: Vec<&VersionName> = Vec::new();
+    let mut good: Vec<_> = versions().filter(|record| record.is_target(policy, now)).collect();
+    good.sort_by_key(|record| std::cmp::Reverse((record.last_active, record.known_since)));
+    needed.extend(good.iter().take(policy.hot_versions).map(|record| &record.version));
+    let served = state.served();
+    needed.extend(served.iter().filter_map(named));
+    needed.extend(state.serving.iter().map(|serving| &serving.version));
+    needed.extend(served.iter().filter_map(|version| state.target(Some(version), policy, now)));
+    needed.extend(state.target(None, policy, now));
+    for incident in &state.incidents {
+        let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
+        let pending = incident.pending.iter().flat_map(|pending| [&pending.from, &pending.to]);
+        needed.extend([&incident.version].into_iter().chain(&incident.target).chain(flip).chain(pending));
+    }
+    let recent = |record: &&VersionRecord| {
+        let unproved = record.known_good(policy, now).is_none();
+        let restored = record.restored_at.is_some_and(|at| now.since(at) < Policy::RESTORED_TEXT);
+        restored || (unproved && now.since(record.last_use()) < Policy::UNPROVED_TEXT)
+    };
+    needed.extend(versions().filter(recent).map(|record| &record.version));
+    needed
+}
+
+/// A person wants a text back.
+pub(super) fn restore(draft: &mut Draft<'_>, version: &VersionName) -> Result<Answer, Refusal> {
+    let (now, archive) = (draft.now, draft.policy.archive);
+    person::must_be_known(draft)?;
+    if draft.state.version(version).is_none() {
+        return Err(person::unknown_version(draft, version));
+    }
+    let record = draft.state.version_mut(version).filter(|record| record.has_content);
+    let Some(record) = record else {
+        let message = format!("{version} has no text: it was registered without one, or its time is over");
+        return Err(Refusal::new(RefusalCode::NoText, message));
+    };
+    let Some(archived) = record.archived.as_mut() else { return Ok(Answer::Restoring { ready: true }) };
+    if !archive {
+        let message = format!("the text of {version} is in an archive, and retention.archive is not set");
+        return Err(Refusal::new(RefusalCode::Archived, message));
+    }
+    archived.wanted = Some(now);
+    archived.fault = None;
+    archived.lost = false;
+    Ok(Answer::Restoring { ready: false })
+}
+
+/// Something was done about a text; the world may have moved on meanwhile.
+pub(super) fn kept(draft: &mut Draft<'_>, kept: &Kept) -> Answer {
+    let now = draft.now;
+    let chores = chores(&draft.state, draft.policy, now);
+    let in_redis = draft.snapshot.content.as_ref();
+    match kept {
+        // what is dropped from Redis is what was archived, and nothing has come to need it
+        Kept::Archived { version, text } if chores.archive.contains(version) && in_redis == Some(text) => {
+            if let Some(record) = draft.state.version_mut(version) {
+                record.archived = Some(Archived::new(text, now));
+                draft.content.push((version.clone(), None));
+            }
+        }
+        Kept::Gone { version } if in_redis.is_none() => {
+            if let Some(record) = draft.state.version_mut(version).filter(|record| record.archived.is_none()) {
+                record.has_content = false;
+            }
+        }
+        Kept::Expired { version } if chores.forget.contains(version) => {
+            if let Some(record) = draft.state.version_mut(version) {
+                record.has_content = false;
+                record.archived = None;
+                draft.content.push((version.clone(), None));
+            }
+        }
+        Kept::Found { version, text } => found(draft, version, text),
+        Kept::Missing { version, why, lost } => missing(draft, version, why, *lost),
+        Kept::Archived { .. } | Kept::Gone { .. } | Kept::Expired { .. } => {}
+    }
+    Answer::Noted
+}
+
+fn found(draft: &mut Draft<'_>, version: &VersionName, text: &str) {
+    let now = draft.now;
+    let Some(record) = draft.state.version_mut(version) else { return };
+    let Some(archived) = &record.archived else { return };
+    if !archived.is_of(text) {
+        missing(draft, version, "its file is damaged: it is not what was archived", true);
+        return;
+    }
+    record.archived = None;
+    record.restored_at = Some(now);
+    draft.content.push((version.clone(), Some(text.to_owned())));
+}
+
+fn missing(draft: &mut Draft<'_>, version: &VersionName, why: &str, lost: bool) {
+    let Some(archived) = draft.state.version_mut(version).and_then(|record| record.archived.as_mut()) else { return };
+    archived.fault = Some(why.to_owned());
+    archived.lost = lost;
+    if lost {
+        archived.wanted = None;
+    }
+    let waits = |pending: &Pending| pending.to == *version;
+    let waiting: Vec<IncidentId> = draft
+        .state
+        .open_incidents()
+        .filter(|incident| incident.phase == Phase::Confirming && incident.pending.as_ref().is_some_and(waits))
+        .map(|incident| incident.id.clone())
+        .collect();
+    for id in waiting {
+        if let Some(pending) = draft.incident(&id).and_then(|incident| incident.pending.take()) {
+            object(draft, &id, &pending);
+        }
+    }
+}
+
+/// The rollback that waits can't be made: its target's text is not in Redis.
+pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending) {
+    let text = format!("the text of {} is in the archive: {}", pending.to, draft.fault_of(&pending.to));
+    match pending.by {
+        FlipMode::Auto => alerts::hold(draft, id, Held { guard: Guard::Unconfirmed, detail: text }),
+        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
+            confirm::object(draft, id, pending, Objection { baseline: false, text_missing: true, text });
+        }
+    }
+}
+
+impl Draft<'_> {
+    pub(super) fn lacks_text(&self, version: &VersionName) -> bool {
+        self.state.version(version).is_some_and(|record| record.has_content && record.archived.is_some())
+    }
+
+    fn fault_of(&self, version: &VersionName) -> &str {
+        let archived = self.state.version(version).and_then(|record| record.archived.as_ref());
+        archived.and_then(|archived| archived.fault.as_deref()).unwrap_or("it did not come back in time")
+    }
+
+    /// A version without its text is served only by those who know that it can't be had.
+    pub(super) fn must_have_text(&self, version: &VersionName, force: bool) -> Result<(), Refusal> {
+        let archived = self.state.version(version).filter(|r| r.has_content).and_then(|r| r.archived.as_ref());
+        let Some(archived) = archived.filter(|archived| !(force && archived.fault.is_some())) else { return Ok(()) };
+        let prompt = &self.snapshot.prompt;
+        let message = match &archived.fault {
+            None => format!(
+                "the text of {version} is in the archive: bring it back first, with `prompt-rollback restore {prompt} {version}`"
+            ),
+            Some(fault) => {
+                format!("the text of {version} is in the archive: {fault}; say force to serve it without its text")
+            }
+        };
+        Err(Refusal::new(RefusalCode::Archived, message))
+    }
+}

@@ -1,0 +1,47 @@
+//! `POST /api/prompts/{prompt}/versions/{version}/restore`: the text of a version, back from the archive.
+
+use hyper::StatusCode;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Context;
+use super::api::{CONFIRMED_WITHIN, LOOK_AGAIN, Result, prompt_name, unexpected, version};
+use super::reply::{Failure, Reply, json};
+use crate::decision::{Answer, Event};
+use crate::store::Wanted;
+
+/// The reconciler reads the file; this waits for a while until it has.
+pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Reply> {
+    let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
+    let engine = &context.engine;
+    let answer = |status, restored: bool, unchanged: bool| {
+        let (prompt, version) = (prompt.as_str(), version.as_str());
+        let mut answer = json!({ "prompt": prompt, "version": version, "restored": restored });
+        if unchanged {
+            answer["unchanged"] = true.into();
+        }
+        Ok(json(status, &answer))
+    };
+    match engine.handle(&prompt, &Event::Restore { version: version.clone() }).await?.answer {
+        Answer::Restoring { ready: true } => return answer(StatusCode::OK, true, true),
+        Answer::Restoring { ready: false } => {}
+        Answer::Refused(refusal) => return Err(refusal.into()),
+        _ => return Err(unexpected()),
+    }
+    let patience = Instant::now() + CONFIRMED_WITHIN;
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let state = engine.store.load(&prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        let archived = state.version(&version).and_then(|record| record.archived.as_ref());
+        match archived {
+            None => return answer(StatusCode::OK, true, false),
+            Some(archived) if archived.lost => {
+                let fault = archived.fault.as_deref().unwrap_or("it is gone");
+                let message = format!("the text of {version} can't be brought back: {fault}");
+                return Err(Failure::new(StatusCode::CONFLICT, "archived", message));
+            }
+            Some(_) if Instant::now() >= patience => return answer(StatusCode::ACCEPTED, false, false),
+            Some(_) => {}
+        }
+    }
+}

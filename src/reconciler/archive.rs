@@ -1,0 +1,280 @@
+//! Texts: those that nothing needs go to the archive, those that are needed again come back, and old ones go for good.
+//!
+//! What is to be done is decided by [`retention`]; here it is done. A text is dropped from Redis only by a commit that finds it
+//! safe in the archive and still not needed.
+
+pub mod files;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::act::Actor;
+use crate::decision::event::Kept;
+use crate::decision::{Event, Incident, Phase, PromptName, PromptState, Timestamp, VersionName, retention};
+use crate::engine::{Engine, EngineError};
+use crate::store::{StoreError, Wanted};
+use files::Files;
+
+/// Texts handled at once: a lease must not expire over them.
+const MOST: usize = 4;
+/// More than any text may have; a file that is longer is not what was archived.
+const MAX_TEXT: u64 = 16 << 20;
+/// Longest time for one file: a directory on another machine may hang.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// After a first failure; doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
+/// How soon a text is looked at again that something else than the archive keeps from moving.
+const AGAIN: Duration = Duration::from_secs(600);
+/// How often all prompts are looked through for what nothing else wakes, and how long after the start.
+const SURVEY: Duration = Duration::from_secs(24 * 3_600);
+const FIRST_SURVEY: Duration = Duration::from_secs(600);
+const BREATH: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub struct Archive {
+    files: Arc<Files>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// The archive fails.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    backoff: Duration,
+    until: Timestamp,
+}
+
+impl Archive {
+    pub fn new(files: Files) -> Self {
+        Self { files: Arc::new(files), trouble: Mutex::new(None) }
+    }
+
+    async fn io<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let files = Arc::clone(&self.files);
+        match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(move || work(&files))).await {
+            Ok(done) => done.map_err(io::Error::other)?,
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", PATIENCE.as_secs())))
+            }
+        }
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when it is left alone.
+    fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.trouble().map(|trouble| trouble.until).filter(|until| *until > now)
+    }
+
+    fn note(
+        &self,
+        engine: &Engine,
+        what: &'static str,
+        error: Option<&io::Error>,
+        prompt: &PromptName,
+        now: Timestamp,
+    ) {
+        let mut trouble = self.trouble();
+        *trouble = error.map(|error| {
+            let backoff = trouble.map_or(FIRST_BACKOFF, |before| (before.backoff * 2).min(MAX_BACKOFF));
+            tracing::warn!(%prompt, %error, "the archive of texts fails ({what}); tried again in {} s", backoff.as_secs());
+            Trouble { backoff, until: now.plus(backoff) }
+        });
+        engine.metrics.archive(what, error.is_none());
+    }
+}
+
+/// What was done, and when to come back.
+#[derive(Debug, Default)]
+pub struct Tidied {
+    pub rev: Option<i64>,
+    pub next: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Chore {
+    Restore,
+    Forget,
+    Archive,
+}
+
+impl Actor {
+    /// Does what is due for the texts of a prompt, some at a time.
+    pub(super) async fn tidy(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        now: Timestamp,
+    ) -> Result<Tidied, EngineError> {
+        let engine = &self.engine;
+        let chores = retention::chores(state, &engine.policy, now);
+        let list = |chore, versions: Vec<VersionName>| versions.into_iter().map(move |version| (chore, version));
+        let chores = list(Chore::Restore, chores.restore)
+            .chain(list(Chore::Forget, chores.forget))
+            .chain(list(Chore::Archive, chores.archive));
+        let (mut rev, mut stuck, mut forgot) = (None, false, false);
+        for (chore, version) in chores.take(MOST) {
+            let resting = self.archive.as_ref().is_some_and(|archive| archive.rests_until(now).is_some());
+            let done = match chore {
+                Chore::Forget => {
+                    forgot = true;
+                    self.forget(prompt, version, now).await?
+                }
+                _ if resting => None,
+                Chore::Restore => self.bring_back(prompt, version, now).await?,
+                Chore::Archive => self.put_away(prompt, version, now).await?,
+            };
+            stuck |= done.is_none();
+            rev = done.or(rev);
+        }
+        let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+        let state = &loaded.snapshot.state;
+        if let Some(archive) = self.archive.as_ref().filter(|_| forgot) {
+            let archived = state.versions.iter().filter(|record| record.archived.is_some());
+            let archived: Vec<_> = archived.map(|record| record.version.clone()).collect();
+            let (swept, keep) = (prompt.clone(), engine.policy.keep);
+            let swept = archive.io(move |files| files.sweep(&swept, &archived, keep)).await;
+            archive.note(engine, "forget", swept.err().as_ref(), prompt, now);
+        }
+        let next = retention::next(state, &engine.policy, loaded.now);
+        let earliest = match self.archive.as_ref().and_then(|archive| archive.rests_until(now)) {
+            Some(until) if stuck => until,
+            _ if stuck => now.plus(AGAIN),
+            _ => loaded.now,
+        };
+        Ok(Tidied { rev, next: next.map(|next| next.max(earliest)) })
+    }
+
+    /// From Redis to the archive.
+    async fn put_away(
+        &self,
+        prompt: &PromptName,
+        version: VersionName,
+        now: Timestamp,
+    ) -> Result<Option<i64>, EngineError> {
+        let (engine, Some(archive)) = (&self.engine, &self.archive) else { return Ok(None) };
+        let Some(text) = engine.store.content(prompt, &version).await? else {
+            return self.commit(prompt, Kept::Gone { version }).await;
+        };
+        let Ok(text) = String::from_utf8(text) else {
+            tracing::warn!(%prompt, %version, "its text is no UTF-8: it stays in Redis");
+            return Ok(None);
+        };
+        let written = {
+            let (prompt, version, text) = (prompt.clone(), version.clone(), text.clone());
+            archive.io(move |files| files.write(&prompt, &version, &text)).await
+        };
+        archive.note(engine, "archive", written.as_ref().err(), prompt, now);
+        match written {
+            Ok(()) => self.commit(prompt, Kept::Archived { version, text }).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// From the archive to Redis, as far as it is there.
+    async fn bring_back(
+        &self,
+        prompt: &PromptName,
+        version: VersionName,
+        now: Timestamp,
+    ) -> Result<Option<i64>, EngineError> {
+        let missing = |version, why: String, lost| Kept::Missing { version, why, lost };
+        let kept = match &self.archive {
+            None => missing(version, "retention.archive is not set".to_owned(), false),
+            Some(archive) => {
+                let name = archive.files.path(prompt, &version);
+                let read = {
+                    let (prompt, version) = (prompt.clone(), version.clone());
+                    archive.io(move |files| files.read(&prompt, &version, MAX_TEXT)).await
+                };
+                archive.note(&self.engine, "restore", read.as_ref().err(), prompt, now);
+                match read {
+                    Err(error) => missing(version, format!("it can't be read: {error}"), false),
+                    Ok(None) => missing(version, format!("its file is missing: {}", name.display()), true),
+                    Ok(Some(bytes)) => match String::from_utf8(bytes) {
+                        Ok(text) => Kept::Found { version, text },
+                        Err(_) => missing(version, format!("its file is damaged: {}", name.display()), true),
+                    },
+                }
+            }
+        };
+        if let Kept::Missing { version, why, lost } = &kept {
+            let lost = *lost;
+            tracing::error!(%prompt, %version, why, lost, "a text did not come back from the archive");
+            let rev = self.commit(prompt, kept).await?;
+            return Ok(rev.filter(|_| lost)); // what is not lost is tried again, later
+        }
+        self.commit(prompt, kept).await
+    }
+
+    /// For good. The record first: a file that nobody knows of harms nobody, and goes with a later sweep.
+    async fn forget(
+        &self,
+        prompt: &PromptName,
+        version: VersionName,
+        now: Timestamp,
+    ) -> Result<Option<i64>, EngineError> {
+        let rev = self.commit(prompt, Kept::Expired { version: version.clone() }).await?;
+        if let (Some(_), Some(archive)) = (rev, &self.archive) {
+            let removed = {
+                let prompt = prompt.clone();
+                archive.io(move |files| files.remove(&prompt, &version)).await
+            };
+            archive.note(&self.engine, "forget", removed.err().as_ref(), prompt, now);
+        }
+        Ok(rev)
+    }
+
+    async fn commit(&self, prompt: &PromptName, kept: Kept) -> Result<Option<i64>, EngineError> {
+        Ok(self.engine.handle(prompt, &Event::Kept(kept)).await?.rev)
+    }
+
+    /// A rollback may wait for the text of its target.
+    pub(super) async fn bring_back_for(&self, incident: &Incident, now: Timestamp) -> Result<(), EngineError> {
+        let pending = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming);
+        let Some(pending) = pending else { return Ok(()) };
+        let (engine, prompt) = (&self.engine, &incident.prompt);
+        let state = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        if state.version(&pending.to).is_some_and(|record| record.archived.is_some()) {
+            self.bring_back(prompt, pending.to.clone(), now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Wakes the prompts whose texts something is to be done about: after a change of the config nothing else does.
+pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = engine.store.prompts(cursor.as_deref(), 20, engine.policy.budget_window).await?;
+        for row in &page.items {
+            let Ok(loaded) = &row.loaded else { continue };
+            if !retention::chores(&loaded.snapshot.state, &engine.policy, loaded.now).is_empty() {
+                engine.store.wake_prompt(&row.prompt).await?;
+            }
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// Runs for as long as the process does.
+pub async fn run(engine: Arc<Engine>) {
+    let mut wait = FIRST_SURVEY;
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = match survey(&engine).await {
+            Ok(()) => SURVEY,
+            Err(_) => FIRST_SURVEY,
+        };
+    }
+}

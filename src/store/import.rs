@@ -1,0 +1,114 @@
+//! Keys that say already what is served: ours, or those of another layout.
+
+use super::{Store, StoreError};
+use crate::decision::{PromptName, VersionName};
+
+/// Keys looked at by one SCAN.
+const PAGE: usize = 100;
+
+/// Where to look for what is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// Our own `active` keys, of the prompts whose name this glob matches.
+    Own(String),
+    /// Keys of others: what stands before the prompt's name, and behind it.
+    Foreign { before: String, after: String },
+}
+
+impl Layout {
+    const PROMPT: &str = "{prompt}";
+    const MAX: usize = 200;
+
+    /// Reads a pattern as people write it: a glob on prompt names, or a key with `{prompt}` in it.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        if pattern.is_empty() || pattern.len() > Self::MAX || pattern.chars().any(char::is_control) {
+            return Err(format!("expected one line of 1 to {} bytes", Self::MAX));
+        }
+        match pattern.split_once(Self::PROMPT) {
+            None => Ok(Self::Own(pattern.to_owned())),
+            Some((_, after)) if after.contains(Self::PROMPT) => Err("expected {prompt} once".to_owned()),
+            Some(("", "")) => Err("expected more than {prompt}: every key would match".to_owned()),
+            Some((before, after)) => Ok(Self::Foreign { before: before.to_owned(), after: after.to_owned() }),
+        }
+    }
+
+    /// The prompt whose version `key` holds; `None` if what is found there is no valid name.
+    fn prompt(&self, store: &Store, key: &[u8]) -> Option<PromptName> {
+        match self {
+            Self::Own(_) => store.prompt_of_active(key),
+            Self::Foreign { before, after } => {
+                let name = key.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
+                PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+            }
+        }
+    }
+}
+
+/// What a key of another layout holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    Version(VersionName),
+    /// Of no use, and why.
+    Unusable(&'static str),
+}
+
+/// A key that was found, and the prompt that it is about, if its name is a valid one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub key: Vec<u8>,
+    pub prompt: Option<PromptName>,
+}
+
+impl Store {
+    /// Some of the keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may come twice.
+    pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<(u64, Vec<Found>), StoreError> {
+        let pattern = match layout {
+            Layout::Own(glob) => format!("{}{glob}", literal(&self.keys.active_prefix())),
+            Layout::Foreign { before, after } => format!("{}*{}", literal(before), literal(after)),
+        };
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
+        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
+        let found = keys.into_iter().map(|key| Found { prompt: layout.prompt(self, &key), key });
+        Ok((next, found.collect()))
+    }
+
+    /// What a key of another layout says.
+    pub async fn read_foreign(&self, key: &[u8]) -> Result<Read, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        let value: Option<Vec<u8>> = match self.link.read(&command).await {
+            Ok(value) => value,
+            Err(StoreError::Broken { .. }) => return Ok(Read::Unusable("holds the wrong type: expected a string")),
+            Err(error) => return Err(error),
+        };
+        let Some(value) = value else { return Ok(Read::Unusable("is gone")) };
+        let version = std::str::from_utf8(&value).ok().and_then(|text| VersionName::parse(text.trim()).ok());
+        Ok(version.map_or(Read::Unusable("holds no version: expected a name such as v1.9.0"), Read::Version))
+    }
+}
+
+/// `text` as a glob that matches nothing else.
+pub(super) fn literal(text: &str) -> String {
+    text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| "*?[]\\".contains(c)).chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_globs_or_keys_with_a_place_for_the_prompt() {
+        assert_eq!(Layout::parse("team/*"), Ok(Layout::Own("team/*".to_owned())));
+        let foreign = Layout::Foreign { before: "app:".to_owned(), after: ":version".to_owned() };
+        assert_eq!(Layout::parse("app:{prompt}:version"), Ok(foreign));
+        for bad in ["", "{prompt}", "{prompt}:{prompt}", "a\n*", &"a".repeat(201)] {
+            assert!(Layout::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_the_prompt_is_taken_literally() {
+        assert_eq!(literal(r"a*b?[c]\d:{e}"), r"a\*b\?\[c\]\\d:{e}");
+    }
+}
