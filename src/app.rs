@@ -50,8 +50,6 @@ pub enum AppError {
     Prometheus(#[from] PrometheusError),
     #[error("registry.baseline_url: {0}")]
     Baseline(String),
-    #[error("{0}")]
-    Unsupported(String),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -69,7 +67,6 @@ pub struct App {
 impl App {
     /// Starts everything. Does not wait for Redis: `/-/ready` tells, and requests are answered 503 until it is there.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, AppError> {
-        config.validate_supported().map_err(AppError::Unsupported)?;
         // the default provider of TLS, once for the process; a second start finds it there
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Store::new(&config.redis, clock)?.announcing(config.slack.bot_token.is_some());
@@ -108,6 +105,8 @@ impl App {
             let _ = stopped.await;
         }));
         let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
+        let follower = Arc::clone(&engine);
+        workers.push(tokio::spawn(async move { follower.store.follow_master().await }));
         workers.push(tokio::spawn(archive::run(Arc::clone(&engine))));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
         workers.push(tokio::spawn(Coordinator { engine: Arc::clone(&engine) }.run()));

@@ -157,7 +157,7 @@ impl Engine {
         let mut asked = 0;
         loop {
             match self.store.commit(&id, loaded, commit).await {
-                Err(StoreError::Unavailable { kind: "connection" | "timeout", .. }) if asked < ASK_AGAIN => {
+                Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

@@ -436,11 +436,27 @@ fn two_passwords_and_missing_partners_are_refused() {
 }
 
 #[test]
-fn modes_of_later_versions_load_but_do_not_serve() {
-    let config = load("cluster", "[redis]\nmode = \"cluster\"\nnodes = [\"a:1\"]", &[]).unwrap();
+fn what_is_found_on_the_network_is_reached_over_it() {
+    let cluster = |rest: &str| format!("[redis]\nmode = \"cluster\"\nnodes = [\"a:1\"]\n{rest}");
+    let config = load("cluster", &cluster(""), &[]).unwrap();
     assert_eq!(config.redis.mode, RedisMode::Cluster);
-    assert_eq!(config.validate_supported(), Err("redis.mode = \"cluster\" is not supported yet".to_owned()));
-    assert_eq!(Config::default().validate_supported(), Ok(()));
+    assert_eq!(
+        problems("cluster-unix", &cluster("url = \"redis+unix:///run/redis.sock\""), &[]),
+        [
+            "test.toml:4: redis.url: found a value that is not shown here, expected redis://… or rediss://…: the master is found on the network"
+        ]
+    );
+    assert_eq!(
+        problems("cluster-database", &cluster("url = \"redis://h/3\""), &[]),
+        [
+            "test.toml:4: redis.url: found a value that is not shown here, expected no database number: a cluster has only one"
+        ]
+    );
+    // without a hash tag the keys of a namespace would be all over the cluster
+    for namespace in ["prompts", "{}prompts"] {
+        let error = load("cluster-tag", &cluster(&format!("namespace = \"{namespace}\"")), &[]).expect_err(namespace);
+        assert!(error.to_string().contains("redis.namespace"), "{error}");
+    }
 }
 
 #[test]

@@ -81,14 +81,12 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn load(file: &ConfigFile) -> Result<Config, Failure> {
     let config = Config::load(file.config.as_deref(), config::environment());
-    let config = config.map_err(|error| Failure::Misused(error.to_string()))?;
-    config.validate_supported().map_err(Failure::Misused)?;
-    Ok(config)
+    config.map_err(|error| Failure::Misused(error.to_string()))
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
     app::serve(&config).await.map_err(|error| match error {
-        AppError::Unsupported(_) | AppError::Store(StoreError::Config(_)) => Failure::Misused(error.to_string()),
+        AppError::Store(StoreError::Config(_)) => Failure::Misused(error.to_string()),
         error => Failure::Failed(error.to_string()),
     })
 }

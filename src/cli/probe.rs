@@ -49,6 +49,9 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
         report.probes.push(Probe { name: format!("redis {name}"), ok, detail });
     };
     store.ping().await?;
+    if let Some(master) = store.located() {
+        add("master", true, master);
+    }
     match store.server_version().await? {
         None => add("reachable", true, "version unknown (INFO is not permitted)".to_owned()),
         Some(version) => {

@@ -76,6 +76,9 @@ pub struct Redis {
     pub mode: RedisMode,
     /// The master's name in Sentinel.
     pub sentinel_master: String,
+    /// The user of the sentinels, who have users of their own.
+    pub sentinel_username: Option<String>,
+    pub sentinel_password: Option<SecretString>,
     /// `host:port` of the sentinels or of some cluster nodes.
     pub nodes: Vec<String>,
     /// What every key begins with; its `{…}` keeps all keys in one cluster slot.
@@ -327,6 +330,8 @@ impl Config {
                 tls_ca_file: r.get_path("redis.tls_ca_file"),
                 mode: r.get("redis.mode", "standalone"),
                 sentinel_master: r.get("redis.sentinel_master", ""),
+                sentinel_username: some(r.get("redis.sentinel_username", "")),
+                sentinel_password: r.secret("redis.sentinel_password"),
                 nodes: r.get("redis.nodes", ""),
                 namespace: r.get("redis.namespace", "{prompts}"),
                 min_replicas_acked: r.get("redis.min_replicas_acked", "0"),

@@ -6,15 +6,6 @@ use super::reader::Reader;
 use super::{Config, Confirm, Decider, RedisMode};
 
 impl Config {
-    /// Settings that later versions will serve. Not part of `load`, so that a config can be read and
-    /// shown before it can be used.
-    pub fn validate_supported(&self) -> Result<(), String> {
-        match self.redis.mode {
-            RedisMode::Standalone => Ok(()),
-            mode => Err(format!("redis.mode = \"{}\" is not supported yet", mode.as_str())),
-        }
-    }
-
     pub(super) fn validate(&self, r: &mut Reader<'_>) {
         self.validate_server(r);
         self.validate_redis(r);
@@ -61,6 +52,10 @@ impl Config {
             !sentinel || !redis.sentinel_master.is_empty(),
             "the master's name in Sentinel",
         );
+        let reached_by_tcp = redis.mode == RedisMode::Standalone || redis.url.is_tcp();
+        r.check("redis.url", reached_by_tcp, "redis://… or rediss://…: the master is found on the network");
+        let one_database = redis.mode != RedisMode::Cluster || redis.url.database() == 0;
+        r.check("redis.url", one_database, "no database number: a cluster has only one");
         let wants_nodes = redis.mode != RedisMode::Standalone;
         let good_nodes = redis.nodes.iter().all(|node| is_host_and_port(node));
         r.check("redis.nodes", good_nodes && !(wants_nodes && redis.nodes.is_empty()), "a list of \"host:port\"");

@@ -230,6 +230,14 @@ impl RedisUrl {
     pub(super) fn is_tls(&self) -> bool {
         self.0.starts_with("rediss://")
     }
+
+    pub(super) fn is_tcp(&self) -> bool {
+        !self.0.starts_with("redis+unix://")
+    }
+
+    pub(super) fn database(&self) -> i64 {
+        self.expose().into_connection_info().map_or(0, |info| info.redis_settings().db())
+    }
 }
 
 impl fmt::Display for RedisUrl {

@@ -1,5 +1,7 @@
 //! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
 
+mod cluster;
+mod connect;
 pub mod drill;
 mod import;
 pub mod keys;
@@ -11,6 +13,7 @@ mod samples;
 pub mod schedule;
 mod script;
 mod selftest;
+mod sentinel;
 pub mod sync;
 pub mod watch;
 
@@ -18,15 +21,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::decision::decide::{Active, LogEntry};
 use crate::decision::{Commit, IncidentId, PromptName, Routing, Snapshot, Timestamp, VersionName};
+use connect::{Connected, Connector};
 use keys::Keys;
-use link::{Connector, Link};
+use link::Link;
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
@@ -59,7 +62,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// What [`StoreError::Unavailable`] may be, as metric label.
-    pub const KINDS: [&'static str; 14] = [
+    pub const KINDS: [&'static str; 18] = [
         "timeout",
         "connection",
         "auth",
@@ -73,6 +76,10 @@ impl StoreError {
         "maxclients",
         "protocol",
         "not_replicated",
+        "nomaster",
+        "moved",
+        "moving",
+        "clusterdown",
         "error",
     ];
 
@@ -101,7 +108,11 @@ impl From<RedisError> for StoreError {
             _ if error.is_connection_dropped() => "connection",
             ErrorKind::AuthenticationFailed => "auth",
             ErrorKind::Server(ServerErrorKind::BusyLoading) => "loading",
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => "readonly",
+            _ if connect::is_demoted(&error) => "readonly",
+            ErrorKind::Server(ServerErrorKind::Moved) => "moved",
+            // the slot is on its way: a script runs where all its keys are
+            ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => "moving",
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => "clusterdown",
             ErrorKind::Server(ServerErrorKind::MasterDown) => "masterdown",
             ErrorKind::Server(ServerErrorKind::NoPerm) => "noperm",
             _ => match error.code() {
@@ -179,7 +190,7 @@ struct Waiters {
     replicas: u32,
     timeout: Duration,
     permits: Semaphore,
-    idle: std::sync::Mutex<Vec<MultiplexedConnection>>,
+    idle: std::sync::Mutex<Vec<Connected>>,
 }
 
 impl Store {
@@ -213,6 +224,16 @@ impl Store {
     /// Counts connections made.
     pub fn generation(&self) -> u64 {
         self.link.generation()
+    }
+
+    /// Hears of failovers for as long as the process runs.
+    pub async fn follow_master(&self) {
+        self.link.connector().follow().await;
+    }
+
+    /// Where the master was found, unless `redis.url` says where it is.
+    pub fn located(&self) -> Option<String> {
+        self.link.connector().located()
     }
 
     async fn read_script(&self, call: &Call<'_>) -> Result<Value, StoreError> {
@@ -464,17 +485,22 @@ impl Store {
     /// Runs `call` and WAITs on a connection that nobody else uses: WAIT blocks everything behind it.
     async fn on_waiter(&self, waiters: &Waiters, call: &Call<'_>, timeout: u64) -> Result<(Value, u32), StoreError> {
         let _permit = waiters.permits.acquire().await.map_err(|_| StoreError::unexpected("WAIT"))?;
-        let idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => self.link.connector().connect(waiters.timeout + Duration::from_secs(1)).await?,
+        let connector = self.link.connector();
+        let idle = {
+            let mut idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|connected| connector.is_current(&connected.to));
+            idle.pop()
         };
-        let result = call.run_and_wait(&mut connection, waiters.replicas, timeout).await;
+        let mut connected = match idle {
+            Some(connected) => connected,
+            None => connector.connect(waiters.timeout + Duration::from_secs(1)).await?,
+        };
+        let result = call.run_and_wait(&mut connected.connection, waiters.replicas, timeout).await;
         let mut idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if result.as_ref().is_err_and(link::leaves) {
+        if result.as_ref().is_err_and(|error| connector.ends(error)) {
             idle.clear(); // what ended this one has ended them all; each would cost a request
         } else {
-            idle.push(connection);
+            idle.push(connected);
         }
         Ok(result?)
     }

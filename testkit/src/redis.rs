@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// With an ACL file the testkit needs a way in of its own, whatever the file says.
@@ -17,6 +17,8 @@ const ACL_USER: &str = "testkit";
 #[derive(Debug, Default, Clone)]
 pub struct RedisBuilder {
     tls: bool,
+    tls_files: Option<tls::Files>,
+    sentinel: bool,
     unix: bool,
     appendonly: bool,
     acl: Option<String>,
@@ -50,7 +52,20 @@ impl RedisBuilder {
 
     /// Replicates `master`.
     pub fn replica_of(self, master: &Redis) -> Self {
-        self.conf(format!("replicaof 127.0.0.1 {}", master.port()))
+        self.conf(format!("replicaof 127.0.0.1 {}", master.replication_port()))
+    }
+
+    /// Speaks TLS with the certificate of `other`, and with TLS alone to its own kind.
+    pub fn tls_as(mut self, other: &Redis) -> Self {
+        self.tls_files = other.tls.as_ref().map(|(_, files)| files.clone());
+        self.tls().conf("tls-replication yes")
+    }
+
+    /// Is a sentinel, which watches `master` under `name`: of these, `quorum` must find it down.
+    pub fn sentinel(mut self, name: &str, master: &Redis, quorum: usize) -> Self {
+        self.sentinel = true;
+        let port = master.replication_port();
+        self.conf(format!("sentinel monitor {name} 127.0.0.1 {port} {quorum}"))
     }
 
     /// Adds lines of redis.conf; they win over the testkit's own.
@@ -89,19 +104,24 @@ impl RedisBuilder {
         }
         let mut tls = None;
         if self.tls {
-            let (files, port) = (tls::generate(&dir)?, Port::claim());
+            let files = self.tls_files.clone().map_or_else(|| tls::generate(&dir), Ok)?;
+            let port = Port::claim();
             conf.push(format!("tls-port {}", port.number()));
             conf.push(format!("tls-cert-file {}", files.cert.display()));
             conf.push(format!("tls-key-file {}", files.key.display()));
             conf.push(format!("tls-ca-cert-file {}", files.ca.display()));
             conf.push("tls-auth-clients no".to_owned());
-            tls = Some((port, files.ca));
+            tls = Some((port, files));
         }
         conf.extend(self.conf.iter().cloned());
         let file = dir.write("redis.conf", conf.join("\n"))?;
-        let command = ProcessBuilder::new("redis-server", dir.path()).arg(file);
+        let mut command = ProcessBuilder::new("redis-server", dir.path()).arg(file);
+        if self.sentinel {
+            command = command.arg("--sentinel");
+        }
         let process = start_ready(&command, port.number())?;
-        Ok(Redis { process, command, port, tls, acl: self.acl.is_some(), unix: self.unix, dir })
+        let tls_only = self.conf.iter().any(|line| line == "tls-replication yes");
+        Ok(Redis { process, command, port, tls, tls_only, acl: self.acl.is_some(), unix: self.unix, dir })
     }
 }
 
@@ -128,7 +148,8 @@ pub struct Redis {
     process: Process,
     command: ProcessBuilder,
     port: Port,
-    tls: Option<(Port, PathBuf)>,
+    tls: Option<(Port, tls::Files)>,
+    tls_only: bool,
     acl: bool,
     unix: bool,
     dir: Dir,
@@ -183,7 +204,12 @@ impl Redis {
     /// # Panics
     /// Without [`RedisBuilder::tls`].
     pub fn ca_file(&self) -> &Path {
-        &self.tls.as_ref().expect("started without TLS").1
+        &self.tls.as_ref().expect("started without TLS").1.ca
+    }
+
+    /// The port that replicas and sentinels use.
+    fn replication_port(&self) -> u16 {
+        self.tls.as_ref().filter(|_| self.tls_only).map_or(self.port(), |(port, _)| port.number())
     }
 
     /// Its directory, with redis.conf and its data.

@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use std::path::PathBuf;
 
 /// Files in PEM, in the server's directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     pub(crate) ca: PathBuf,
     pub(crate) cert: PathBuf,

@@ -33,9 +33,14 @@ fn check_reads_the_config() {
         let output = program(&[command])
             .env("PROMPT_ROLLBACK_REDIS__MODE", "cluster")
             .env("PROMPT_ROLLBACK_REDIS__NODES", "a:1")
+            .env("PROMPT_ROLLBACK_REDIS__NAMESPACE", "prompts")
             .output()
             .unwrap();
-        fails(&output, 2, "error: redis.mode = \"cluster\" is not supported yet\n");
+        fails(
+            &output,
+            2,
+            "error: environment variable PROMPT_ROLLBACK_REDIS__NAMESPACE: redis.namespace: found \"prompts\", expected letters, digits and ._:/- with exactly one {…} that is not empty, such as \"{prompts}\"\n",
+        );
     }
 }
 

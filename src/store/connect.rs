@@ -1,0 +1,327 @@
+//! Which Redis takes writes, and connections to it.
+//!
+//! Where there is more than one, the master is looked up for each new connection, and proves by ROLE that it is one.
+//! Whoever keeps a connection asks whether it still [leads to the master](Connector::is_current).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value,
+};
+use secrecy::ExposeSecret;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::StoreError;
+use super::cluster::Cluster;
+use super::sentinel::Sentinels;
+use crate::config::{self, RedisMode};
+
+/// Longest wait for a connection and for its handshake, each.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait for one answer. A commit takes tens of microseconds; beyond this Redis is as good as away.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait for a connection to a master that was looked up, and its ROLE: less, because after a failover the wait
+/// for the old one ends before the new one is asked for.
+const MASTER_TIMEOUT: Duration = Duration::from_millis(700);
+/// Longest wait for one that knows where the master is.
+pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(pub String, pub u16);
+
+impl Address {
+    /// From `host:port`, as the config has checked it; an IPv6 address stands in brackets.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some(Self(host.to_owned(), port.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]:{}", self.0, self.1) } else { write!(f, "{}:{}", self.0, self.1) }
+    }
+}
+
+/// What somebody says of where the master is. Who is behind the times names a lower epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub master: Address,
+    pub epoch: u64,
+}
+
+/// Those named, the latest epoch first, then by how many name it.
+pub fn ranked(all: Vec<Said>) -> Vec<Address> {
+    let mut ranked: Vec<(Said, usize)> = Vec::new();
+    for said in all {
+        match ranked.iter_mut().find(|(known, _)| known.master == said.master) {
+            Some((known, votes)) => {
+                known.epoch = known.epoch.max(said.epoch);
+                *votes += 1;
+            }
+            None => ranked.push((said, 1)),
+        }
+    }
+    ranked.sort_by_key(|(said, votes)| std::cmp::Reverse((said.epoch, *votes)));
+    ranked.into_iter().map(|(said, _)| said.master).collect()
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Where `redis.url` says.
+    Fixed,
+    Sentinel(Sentinels),
+    Cluster(Cluster),
+}
+
+/// A connection, and where it leads.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    pub connection: MultiplexedConnection,
+    pub to: Arc<str>,
+}
+
+/// How to reach Redis.
+#[derive(Debug)]
+pub struct Connector {
+    client: Client,
+    place: Place,
+    /// The address of the master that was found last; empty before, and where there is nothing to find.
+    master: watch::Sender<Arc<str>>,
+}
+
+impl Connector {
+    pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+        let wrong = |error: RedisError| StoreError::Config(format!("redis.url: {}", error.category()));
+        let info = config.url.expose().into_connection_info().map_err(wrong)?;
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+        if let Some(username) = &config.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &config.password {
+            settings = settings.set_password(password.expose_secret());
+        }
+        // small commands that wait for each other: Nagle's algorithm would add 40 ms
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(settings);
+        let client = match &config.tls_ca_file {
+            None => Client::open(info).map_err(wrong)?,
+            Some(path) => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(read(path)?) };
+                Client::build_with_tls(info, certificates).map_err(wrong)?
+            }
+        };
+        let place = match config.mode {
+            RedisMode::Standalone => Place::Fixed,
+            RedisMode::Sentinel => Place::Sentinel(Sentinels::new(config, client.get_connection_info())),
+            RedisMode::Cluster => Place::Cluster(Cluster::new(config, client.get_connection_info())),
+        };
+        Ok(Self { client, place, master: watch::Sender::new(Arc::from("")) })
+    }
+
+    /// A new connection of its own; `response_timeout` bounds each of its commands.
+    pub async fn connect(&self, response_timeout: Duration) -> Result<Connected, StoreError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(response_timeout))
+            .set_pipeline_buffer_size(1_024);
+        self.open(self.client.get_connection_info().clone(), &config).await
+    }
+
+    /// A RESP3 connection whose pushes arrive at `sender`.
+    pub async fn connect_pushed(&self, sender: UnboundedSender<PushInfo>) -> Result<Connected, StoreError> {
+        self.open(resp3(self.client.get_connection_info()), &pushed(sender)).await
+    }
+
+    async fn open(&self, info: ConnectionInfo, config: &AsyncConnectionConfig) -> Result<Connected, StoreError> {
+        let candidates = match &self.place {
+            Place::Fixed => {
+                // a client made from the info again keeps its TLS roots: they are part of the address
+                let connection = Client::open(info)?.get_multiplexed_async_connection_with_config(config).await?;
+                return Ok(Connected { connection, to: Arc::from("") });
+            }
+            Place::Sentinel(sentinels) => sentinels.ask().await?,
+            Place::Cluster(cluster) => cluster.ask().await?,
+        };
+        let mut refused = None;
+        for address in candidates {
+            match timeout(MASTER_TIMEOUT, open_master(at(&info, &address), config)).await {
+                Ok(Ok(connection)) => {
+                    let to: Arc<str> = Arc::from(address.to_string());
+                    self.found(&to);
+                    return Ok(Connected { connection, to });
+                }
+                // the one that is most likely the master says best why not
+                Ok(Err(error)) => refused = refused.or(Some((address, error))),
+                Err(_) => {
+                    let message = format!("no answer within {MASTER_TIMEOUT:?}");
+                    refused = refused.or(Some((address, StoreError::Unavailable { kind: "timeout", message })));
+                }
+            }
+        }
+        Err(match refused {
+            Some((address, StoreError::Unavailable { kind, message })) => {
+                StoreError::Unavailable { kind, message: format!("the master {address}: {message}") }
+            }
+            Some((_, error)) => error,
+            None => StoreError::Unavailable { kind: "nomaster", message: "nobody names a master".to_owned() },
+        })
+    }
+
+    fn found(&self, address: &Arc<str>) {
+        self.master.send_if_modified(|known| {
+            let another = known != address;
+            if another {
+                tracing::info!(master = %address, before = %known, "redis: found the master");
+                known.clone_from(address);
+            }
+            another
+        });
+    }
+
+    /// Whether what leads to `to` leads to the master, as far as is known.
+    pub fn is_current(&self, to: &Arc<str>) -> bool {
+        *self.master.borrow() == *to
+    }
+
+    /// The master's address, each time that it changes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<str>> {
+        self.master.subscribe()
+    }
+
+    /// Where the master was found last, and how; `None` where there is nothing to find.
+    pub fn located(&self) -> Option<String> {
+        let master = self.master.borrow();
+        let known = (!master.is_empty()).then_some(master);
+        known
+            .zip(match &self.place {
+                Place::Fixed => None,
+                Place::Sentinel(sentinels) => Some(sentinels.to_string()),
+                Place::Cluster(cluster) => Some(cluster.to_string()),
+            })
+            .map(|(master, how)| format!("{} {how}", *master))
+    }
+
+    /// Whether `error` ends the connection: dead, stalled, or to a server that is not the master now.
+    pub fn ends(&self, error: &RedisError) -> bool {
+        if let (Place::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.place, error.kind()) {
+            cluster.moved(error.redirect_node().and_then(|(address, _)| Address::parse(address)));
+            return true;
+        }
+        error.is_timeout()
+            || error.is_io_error()
+            || error.is_connection_dropped()
+            || error.is_unrecoverable_error()
+            || is_demoted(error)
+            || matches!(
+                error.kind(),
+                ErrorKind::Server(
+                    ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading | ServerErrorKind::ClusterDown
+                )
+            )
+    }
+
+    /// Hears of failovers for as long as the process runs: a master that was replaced may answer on for seconds, and
+    /// what it is told then is lost.
+    pub async fn follow(&self) {
+        let Place::Sentinel(sentinels) = &self.place else { return };
+        let doubted = Notify::new();
+        let look = async {
+            loop {
+                doubted.notified().await;
+                // a connection to another master makes all others stale
+                if let Err(error) = self.connect(RESPONSE_TIMEOUT).await {
+                    tracing::debug!(%error, "redis: no new master yet");
+                }
+            }
+        };
+        tokio::join!(sentinels.follow(self.subscribe(), &doubted), look);
+    }
+}
+
+/// It was the master when the connection was made. UNBLOCKED ends a WAIT at that moment.
+pub fn is_demoted(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("UNBLOCKED")
+}
+
+async fn open_master(
+    info: ConnectionInfo,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, StoreError> {
+    let mut connection = Client::open(info)?.get_multiplexed_async_connection_with_config(config).await?;
+    let reply: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+    let role = reply.into_iter().next().and_then(|role| String::from_redis_value(role).ok()).unwrap_or_default();
+    if role == "master" {
+        return Ok(connection);
+    }
+    Err(StoreError::Unavailable { kind: "readonly", message: format!("is none: its ROLE is {role:?}") })
+}
+
+/// The same way in, elsewhere.
+pub fn at(info: &ConnectionInfo, Address(host, port): &Address) -> ConnectionInfo {
+    let addr = match info.addr().clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host.clone(), *port),
+    };
+    info.clone().set_addr(addr)
+}
+
+pub fn resp3(info: &ConnectionInfo) -> ConnectionInfo {
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    info.clone().set_redis_settings(settings)
+}
+
+pub fn pushed(sender: UnboundedSender<PushInfo>) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_push_sender(sender)
+}
+
+/// A connection for one question to somebody who may hang.
+pub async fn ask_at(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(ASK_TIMEOUT)).set_response_timeout(Some(ASK_TIMEOUT));
+    Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    std::fs::read(path).map_err(|error| StoreError::Config(format!("redis.tls_ca_file: {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Address, Said, ranked};
+
+    fn said(port: u16, epoch: u64) -> Said {
+        Said { master: Address("h".to_owned(), port), epoch }
+    }
+
+    #[test]
+    fn the_latest_epoch_counts_more_than_votes() {
+        let all = vec![said(1, 3), said(1, 3), said(2, 4), said(3, 3)];
+        assert_eq!(ranked(all), [Address("h".into(), 2), Address("h".into(), 1), Address("h".into(), 3)]);
+        assert_eq!(ranked(Vec::new()), []);
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for (text, host) in [("redis-1:26379", "redis-1"), ("10.0.0.1:26379", "10.0.0.1"), ("[::1]:26379", "::1")] {
+            let address = Address::parse(text).expect(text);
+            assert_eq!(address, Address(host.to_owned(), 26_379));
+            assert_eq!(address.to_string(), text);
+        }
+        assert_eq!(Address::parse("redis-1"), None);
+        assert_eq!(Address::parse("redis-1:x"), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! A Redis that moves: failovers by real sentinels, and the moves of a slot in a real cluster.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cluster;
+mod sentinel;
+mod world;

@@ -1,0 +1,236 @@
+//! Redis Sentinel: a failover costs a second more than it takes, and never a second flip.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::join_all;
+use prompt_rollback_testkit::FaultProxy;
+use prompt_rollback_testkit::proxy::Mode;
+
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, copy_prompt, critical, eventually, log,
+    ship,
+};
+use crate::world::{FAILOVER, NAME, World, sentinel, with};
+
+/// What a failover may cost on top of itself.
+const ON_TOP: Duration = Duration::from_secs(1);
+
+/// Delivers until it is taken; when, and after how many refusals.
+pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, usize)> {
+    let deadline = Instant::now() + FAILOVER;
+    let mut refused = 0;
+    loop {
+        let sent = Instant::now();
+        let answer = receiver.deliver(&[critical(prompt)]).await?;
+        ensure!(sent.elapsed() < Duration::from_secs(5), "answered in time for Alertmanager");
+        if answer.status == 200 {
+            return Ok((Instant::now(), refused));
+        }
+        ensure!(answer.status == 503, "{}", answer.text());
+        ensure!(Instant::now() < deadline, "{}", answer.text());
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The new master is used for everything: alerts, changes made outside, readiness.
+async fn moved(receiver: &Receiver, master: &Redis) -> Result<()> {
+    receiver.wait_ready(SOON).await?;
+    assert_eq!(receiver.outcomes(&[critical("p")]).await?, [DUPLICATE]);
+    assert_flipped_once(master, "p").await?;
+    ship(&receiver.http, "outside").await?;
+    master.cmd::<()>(&["SET", "{prompts}:active:outside", "v9"]).await?;
+    eventually("a change made outside is followed", SOON, async || {
+        let last = log(master, "outside").await.ok()?.pop()?;
+        (last["event"] == "external" && last["to"] == "v9").then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_killed_costs_its_failover_and_a_second() -> Result<()> {
+    let mut world = World::start(2).await?;
+    let receiver = world.receiver(&[]).await?;
+    ship(&receiver.http, "p").await?;
+    world.servers[0].wait_for_replicas(2).await?;
+    let before = world.servers[0].addr();
+    world.servers[0].kill9();
+    let (taken, failed_over) = tokio::join!(until_taken(&receiver, "p"), world.wait_failed_over(&before));
+    let ((at, refused), (master, promoted)) = (taken?, failed_over?);
+    let on_top = at.saturating_duration_since(promoted);
+    println!("taken {on_top:?} after the failover, refused {refused} times before");
+    assert!(refused > 0, "there was an outage");
+    assert!(on_top < ON_TOP, "{on_top:?}");
+    moved(&receiver, master).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()> {
+    let world = World::start(1).await?;
+    let receiver = world.receiver(&[]).await?;
+    ship(&receiver.http, "p").await?;
+    world.servers[0].wait_for_replicas(1).await?;
+    let before = world.servers[0].addr();
+    world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
+    let (master, _) = world.wait_failed_over(&before).await?;
+    // the old one takes writes for eight seconds more, and loses them
+    assert_eq!(
+        world.servers[0].cmd::<Vec<redis::Value>>(&["ROLE"]).await?[0],
+        redis::Value::BulkString("master".into())
+    );
+    tokio::time::sleep(ON_TOP).await;
+    until_taken(&receiver, "p").await?;
+    assert_eq!(active(&world.servers[0], "p").await?.as_deref(), Some("v2"), "the old one was told nothing");
+    moved(&receiver, master).await
+}
+
+/// 100 alerts at 100 a second while `fail` happens, each until it is taken and never again: whatever was acknowledged is
+/// on the new master, once.
+async fn nothing_acknowledged_is_lost(
+    mut world: World,
+    fail: impl AsyncFnOnce(&mut World) -> Result<()>,
+) -> Result<()> {
+    let env = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("GUARDS__MAX_AUTO_ROLLBACKS", "1000")];
+    let receiver = world.receiver(&env).await?;
+    ship(&receiver.http, "p-0").await?;
+    let names: Vec<String> = (0..100).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&world.servers[0], "p-0", &names[1..]).await?;
+    world.servers[0].wait_for_replicas(world.servers.len() - 1).await?;
+    let before = world.servers[0].addr();
+    let begun = Instant::now();
+    let deliveries = join_all(names.iter().zip(0u32..).map(async |(name, n)| {
+        tokio::time::sleep(Duration::from_millis(10) * n).await;
+        until_taken(&receiver, name).await
+    }));
+    let failing = async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        fail(&mut world).await
+    };
+    let (taken, failed) = tokio::join!(deliveries, failing);
+    failed?;
+    let taken: Vec<(Instant, usize)> = taken.into_iter().collect::<Result<_>>()?;
+    let refused = taken.iter().filter(|(_, refused)| *refused > 0).count();
+    let longest = taken.iter().map(|(at, _)| at.duration_since(begun)).max();
+    println!("{} taken at once, {refused} after refusals, the last after {longest:?}", names.len() - refused);
+    assert!(refused > 0 && refused < names.len(), "it happened in the middle: {refused}");
+    let (master, _) = world.wait_failed_over(&before).await?;
+    for name in &names {
+        assert_flipped_once(master, name).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_flip_that_a_replica_has_is_lost_when_the_master_is_killed() -> Result<()> {
+    let kill = async |world: &mut World| {
+        world.servers[0].kill9();
+        Ok(())
+    };
+    nothing_acknowledged_is_lost(World::start(2).await?, kill).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_flip_that_the_replica_has_is_lost_when_the_master_is_replaced() -> Result<()> {
+    let replace = async |world: &mut World| world.sentinels[0].cmd(&["SENTINEL", "FAILOVER", NAME]).await;
+    nothing_acknowledged_is_lost(World::start(1).await?, replace).await
+}
+
+#[tokio::test]
+async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
+    let world = World::start(1).await?;
+    let replica = world.servers[1].port().to_string();
+    let liar = FaultProxy::start(world.servers[1].addr()).await?;
+    let lie = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{replica}\r\n", replica.len());
+    liar.set(Mode::Answer(lie.into_bytes()));
+    world.sentinels[1].pause()?;
+    let nodes = format!("{},{},{}", world.sentinels[1].addr(), liar.addr(), world.sentinels[0].addr());
+    let receiver = Receiver::ready("redis://elsewhere.invalid", &with(&nodes, &[])).await?;
+    ship(&receiver.http, "p").await?;
+    assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    assert_flipped_once(&world.servers[0], "p").await?;
+
+    // alone, the liar is not believed
+    let fooled = Receiver::start("redis://elsewhere.invalid", &with(liar.addr(), &[])).await?;
+    fooled.wait_not_ready("is none: its ROLE is \"slave\"", SOON).await?;
+    assert_eq!(fooled.deliver(&[critical("p")]).await?.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sentinels_that_are_all_away_or_know_no_such_master_are_named() -> Result<()> {
+    let world = World::start(0).await?;
+    let wrong = [("REDIS__SENTINEL_MASTER", "mian")];
+    let receiver = Receiver::start("redis://elsewhere.invalid", &with(&world.nodes(), &wrong)).await?;
+    receiver.wait_not_ready("redis.sentinel_master: no sentinel knows a master named", SOON).await?;
+    receiver.wait_not_ready("mian", SOON).await?;
+    for sentinel in &world.sentinels {
+        sentinel.pause()?;
+    }
+    let receiver = Receiver::start("redis://elsewhere.invalid", &with(&world.nodes(), &[])).await?;
+    receiver.wait_not_ready("redis.nodes: no sentinel answers", SOON).await?;
+    for sentinel in &world.sentinels {
+        sentinel.resume()?;
+    }
+    receiver.wait_ready(SOON).await
+}
+
+#[tokio::test]
+async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let redis_users = "user default on nopass ~* &* +@all\n\
+        user receiver on >r3dis resetchannels &{prompts}:* ~{prompts}:* +@all -@dangerous +info +role";
+    let sentinel_users = "user default on nopass ~* &* +@all\n\
+        user finder on >s3ntinel resetchannels &+switch-master -@all +ping +hello +auth +subscribe +unsubscribe \
+        +sentinel|get-master-addr-by-name +sentinel|master";
+    let master = Redis::builder().tls().conf("tls-replication yes").acl(redis_users).start()?;
+    let replica = Redis::builder().tls_as(&master).replica_of(&master).acl(redis_users).start()?;
+    master.wait_for_replicas(1).await?;
+    let build = || sentinel(Redis::builder().tls_as(&master).acl(sentinel_users), &master);
+    let sentinels = [build()?, build()?, build()?];
+    let nodes: Vec<String> =
+        sentinels.iter().map(|sentinel| sentinel.tls_url().trim_start_matches("rediss://").to_owned()).collect();
+    let (nodes, ca) = (nodes.join(","), master.ca_file().to_str().context("text")?.to_owned());
+    let env = [
+        ("REDIS__USERNAME", "receiver"),
+        ("REDIS__PASSWORD", "r3dis"),
+        ("REDIS__SENTINEL_USERNAME", "finder"),
+        ("REDIS__SENTINEL_PASSWORD", "s3ntinel"),
+        ("REDIS__TLS_CA_FILE", &ca),
+    ];
+    let receiver = Receiver::ready("rediss://elsewhere.invalid", &with(&nodes, &env)).await?;
+    ship(&receiver.http, "p").await?;
+    let clients: String = sentinels[0].cmd(&["CLIENT", "LIST"]).await?;
+    assert!(clients.contains("user=finder") && clients.contains("sub=1"), "the failovers are heard of: {clients}");
+
+    let wrong = [env[0], env[1], env[2], ("REDIS__SENTINEL_PASSWORD", "guess"), env[4]];
+    let refused = Receiver::start("rediss://elsewhere.invalid", &with(&nodes, &wrong)).await?;
+    refused.wait_not_ready("no sentinel answers", SOON).await?;
+    let reason = refused.http.get("/-/ready").await?.text();
+    assert!(reason.contains("auth") && !reason.contains("guess"), "{reason}");
+
+    master.wait_for_replicas(1).await?;
+    let world = World { servers: vec![replica], sentinels: sentinels.into() };
+    world.wait_known(1).await?;
+    drop(master);
+    let (_, refused) = until_taken(&receiver, "p").await?;
+    assert!(refused > 0, "there was an outage");
+    assert_flipped_once(&world.servers[0], "p").await
+}
+
+#[tokio::test]
+async fn check_names_the_master_that_was_found() -> Result<()> {
+    let world = World::start(1).await?;
+    let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    check.args(["check", "--connect"]);
+    for (key, value) in with(&world.nodes(), &[]) {
+        check.env(format!("PROMPT_ROLLBACK_{key}"), value);
+    }
+    let output = tokio::task::spawn_blocking(move || check.output()).await??;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.starts_with("redis master")).context(format!("in {text}"))?;
+    assert!(line.contains(&world.servers[0].addr()) && line.contains("is \"main\", by Sentinel"), "{line}");
+    assert!(output.status.success(), "{text}");
+    Ok(())
+}
