@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 use ulid::Ulid;
 
 use crate::decision::{
-    AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Timestamp, decide,
+    Alert, AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Rehearsed,
+    Timestamp, decide, rehearse,
 };
 use crate::metrics::Metrics;
 use crate::store::schedule::IDLE;
@@ -66,7 +67,7 @@ impl Engine {
     /// What [`Engine::handle`] would answer now; nothing is written.
     pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
         let mut loaded = self.store.load(prompt, self.policy.budget_window, Wanted::default()).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
         Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
     }
 
@@ -87,7 +88,7 @@ impl Engine {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
             let mut loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
-            loaded.snapshot.fresh_ids = fresh_ids(event, loaded.now);
+            loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
             let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
             let Some(commit) = decision.commit else {
                 if !matches!(
@@ -143,6 +144,13 @@ impl Engine {
         Err(EngineError::Contended)
     }
 
+    /// What `alert` would do now. Writes nothing.
+    pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
+        let mut loaded = self.store.load(&alert.prompt, self.policy.budget_window, Wanted::default()).await?;
+        loaded.snapshot.fresh_ids = fresh_ids(1, loaded.now);
+        Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
+    }
+
     /// Commits; an answer that got lost is asked for again, under the same id.
     async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
         let id = Ulid::generate().to_string();
@@ -186,13 +194,17 @@ fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
     commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref()).find(|flip| flip.at == now).map(|f| f.mode)
 }
 
-/// Ids for the incidents that `event` may open. They sort by the time of Redis, whatever this machine's clock says.
-fn fresh_ids(event: &Event, now: Timestamp) -> Vec<IncidentId> {
-    let many = match event {
+/// How many incidents `event` opens at most.
+fn may_open(event: &Event) -> usize {
+    match event {
         Event::Alerts(alerts) => alerts.len(),
         Event::Rollback(_) | Event::Activate(_) => 1,
         _ => 0,
-    };
+    }
+}
+
+/// Ids for new incidents. They sort by the time of Redis, whatever this machine's clock says.
+fn fresh_ids(many: usize, now: Timestamp) -> Vec<IncidentId> {
     let at = u64::try_from(now.0).unwrap_or_default();
     (0..many).map(|_| IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string())).collect()
 }

@@ -13,7 +13,7 @@
 //! | [`cli`] | commands and exit codes |
 //! | [`app`] | wires, binds, spawns, shuts down |
 //! | [`http`], [`reconciler`] | what comes in, what is due |
-//! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`reports`] | load → decide → commit; who may click |
+//! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`decision`] | every rule, std only |
@@ -29,6 +29,7 @@ pub mod config;
 pub mod coordinate;
 pub mod decision;
 pub mod drafts;
+pub mod drills;
 pub mod engine;
 pub mod http;
 pub mod metrics;

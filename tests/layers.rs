@@ -37,7 +37,7 @@ const LAYERS: &[Layer] = &[
     layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
     layer(
         "engine",
-        &["engine", "clicks", "coordinate", "drafts", "reports"],
+        &["engine", "clicks", "coordinate", "drafts", "drills", "reports"],
         &["clients", "outgoing"],
         &["redis", "hyper", "tower"],
     ),

@@ -29,7 +29,7 @@ pub enum AlertmanagerError {
 /// An alert of our own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnAlert {
-    pub labels: Vec<(&'static str, String)>,
+    pub labels: Vec<(String, String)>,
     pub annotations: Vec<(&'static str, String)>,
     /// RFC 3339.
     pub starts_at: String,
@@ -56,32 +56,38 @@ impl Alertmanagers {
 
     /// Posts `alert` to every one; fails if none took it.
     pub async fn post(&self, alert: &OwnAlert) -> Result<(), AlertmanagerError> {
-        let object = |pairs: &[(&'static str, String)]| -> Value {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect()
-        };
-        let body = json!([{
-            "labels": object(&alert.labels),
-            "annotations": object(&alert.annotations),
-            "startsAt": alert.starts_at,
-            "endsAt": alert.ends_at,
-        }])
-        .to_string();
-        let posts = self.0.iter().map(|one| send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()));
         let mut failed = None;
         let mut taken = false;
-        for result in futures_util::future::join_all(posts).await {
+        for (_, result) in self.post_each(alert).await {
             match result {
-                Ok(_) => taken = true,
-                Err(error) => {
-                    tracing::warn!(%error, "an alert of our own was not taken");
-                    failed = Some(error);
-                }
+                Ok(()) => taken = true,
+                Err(error) => failed = Some(error),
             }
         }
         match failed {
             Some(error) if !taken => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Posts `alert` to every one; tells for the address of each whether it took it.
+    pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
+        let labels: Value =
+            alert.labels.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        let annotations: Value =
+            alert.annotations.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
+        let body = json!([{
+            "labels": labels, "annotations": annotations, "startsAt": alert.starts_at, "endsAt": alert.ends_at,
+        }])
+        .to_string();
+        let posts = self.0.iter().map(async |one| {
+            let sent = send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()).await;
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "an alert of our own was not taken");
+            }
+            (one.base().to_string(), sent.map(drop))
+        });
+        futures_util::future::join_all(posts).await
     }
 
     /// Fingerprints of the alerts with this label that any of them has, silenced and inhibited ones included.

@@ -23,6 +23,11 @@ const LONG: usize = 2_000;
 /// Longest label that tells what prompts share.
 const MAX_SHARED: usize = 100;
 
+/// What the alert of a drill is called. A receiver that knows no drills ignores it, as it does all alerts so called.
+pub const DRILL_ALERT: &str = "PromptRollbackDrill";
+/// The label that names the drill.
+pub const DRILL_LABEL: &str = "prompt_rollback_drill";
+
 /// The body can't be read; the message names the place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -32,6 +37,11 @@ pub struct BadPayload(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
     Alert(Box<Alert>),
+    /// Says that it belongs to this drill; whether it does is not known here.
+    Drill {
+        id: String,
+        alert: Box<Alert>,
+    },
     /// Not to be acted upon, whatever the state of its prompt.
     Ignored(Ignored),
 }
@@ -147,11 +157,17 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
             reason,
         })
     };
-    if alertname.starts_with("PromptRollback") {
-        return ignored("own_alert");
+    // whatever names a drill is never acted upon
+    let drill = label(DRILL_LABEL).filter(|id| !id.is_empty());
+    match drill {
+        None if alertname.starts_with("PromptRollback") => return ignored("own_alert"),
+        Some(_) if alertname != DRILL_ALERT => return ignored("unknown_drill"),
+        _ => {}
     }
     let parsed = (prompt.and_then(|p| PromptName::parse(p).ok()), version.and_then(|v| VersionName::parse(v).ok()));
-    let (Some(prompt), Some(version)) = parsed else { return ignored("invalid_name") };
+    let (Some(prompt), Some(version)) = parsed else {
+        return ignored(if drill.is_some() { "unknown_drill" } else { "invalid_name" });
+    };
     let status = match raw.status {
         RawStatus::Firing => AlertStatus::Firing,
         RawStatus::Resolved => AlertStatus::Resolved,
@@ -160,7 +176,11 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         return ignored("not_measured");
     }
     let shared = |name: &str| label(name).map(|text| shorten(text, MAX_SHARED)).unwrap_or_default();
-    Delivered::Alert(Box::new(Alert {
+    if drill.is_some() && status == AlertStatus::Resolved {
+        return ignored("drill_over");
+    }
+    let drill = drill.map(str::to_owned);
+    let alert = Box::new(Alert {
         fingerprint,
         prompt,
         version,
@@ -181,7 +201,11 @@ fn read(raw: RawAlert, alertmanager_url: &str, names: &Labels, policy: &Policy) 
         generator_url: raw.generator_url.as_deref().map(|url| shorten(url, LONG)).unwrap_or_default(),
         shares: Shares { model: shared("model"), provider: shared("provider"), group: shared("group") },
         alertname,
-    }))
+    });
+    match drill {
+        Some(id) => Delivered::Drill { id, alert },
+        None => Delivered::Alert(alert),
+    }
 }
 
 /// Grafana fires alerts with the rule's own labels when its data source failed: nothing was measured then.
@@ -233,6 +257,7 @@ mod tests {
         match parse_text(&body(labels, more)).unwrap().remove(0) {
             Delivered::Ignored(ignored) => ignored.reason,
             Delivered::Alert(_) => "none",
+            Delivered::Drill { .. } => "drill",
         }
     }
 
@@ -248,7 +273,7 @@ mod tests {
             .iter()
             .map(|a| match a {
                 Delivered::Alert(a) => (a.status, a.version.as_str(), a.trigger.severity),
-                Delivered::Ignored(ignored) => panic!("{ignored:?}"),
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(
@@ -303,6 +328,21 @@ mod tests {
     }
 
     #[test]
+    fn what_names_a_drill_is_never_a_real_alert() {
+        let named = |name: &str, version: &str, id: &str| {
+            format!(r#""alertname":"{name}","prompt":"p","version":"{version}","prompt_rollback_drill":"{id}" "#)
+        };
+        assert_eq!(reason(&named("PromptRollbackDrill", "v2", "x"), ""), "drill");
+        assert_eq!(reason(&named("PromptErrorRate", "v2", "x"), ""), "unknown_drill");
+        assert_eq!(reason(&named("PromptRollbackDrill", "{", "x"), ""), "unknown_drill");
+        assert_eq!(reason(&named("PromptRollbackDrill", "v2", ""), ""), "own_alert");
+        assert_eq!(reason(&named("PromptErrorRate", "v2", ""), ""), "none", "an empty label is none");
+        let resolved = body(&named("PromptRollbackDrill", "v2", "x"), "").replace("firing", "resolved");
+        let Delivered::Ignored(ignored) = parse_text(&resolved).unwrap().remove(0) else { panic!("{resolved}") };
+        assert_eq!(ignored.reason, "drill_over");
+    }
+
+    #[test]
     fn alerts_without_a_measurement_are_not_acted_upon() {
         let nodata = GOOD.replace("\"A\"", "\"DatasourceNoData\"");
         assert_eq!(reason(&nodata, ""), "not_measured");
@@ -315,7 +355,7 @@ mod tests {
     #[test]
     fn a_missing_fingerprint_is_derived_from_the_labels() {
         let fingerprint = |labels: &str| match parse_text(&body(labels, "")).unwrap().remove(0) {
-            Delivered::Alert(alert) => alert.fingerprint,
+            Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.fingerprint,
             Delivered::Ignored(ignored) => ignored.fingerprint,
         };
         assert_eq!(fingerprint(GOOD), fingerprint(GOOD));

@@ -376,6 +376,26 @@ Prompt by prompt and all together are two switches: `resume` alone leaves single
         receiver: Receiver,
     },
 
+    /// Try the whole way of an alert, from Alertmanager to Slack, without changing anything.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback drill customer-support
+  prompt-rollback drill customer-support --wait 120 --output json
+
+A critical alert, marked as a drill, goes through the real Alertmanager, its webhook and Slack. It is decided like a
+real one; what would be done is said, and nothing is rolled back. Exit 1: it did not get to the end in time.")]
+    Drill {
+        /// The prompt's name; the alert is about its active version.
+        prompt: String,
+        /// Give up after so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+        wait: u64,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Exit 0 if the receiver is ready: a health check for containers.
     #[command(after_help = "\
 Examples:

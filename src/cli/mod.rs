@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 pub mod args;
 mod check;
 mod client;
+mod drill;
 mod import;
 mod output;
 mod probe;
@@ -235,6 +236,9 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
+        }
+        Command::Drill { prompt, wait, operator, receiver } => {
+            drill::run(&prompt, wait, operator.operator, &receiver).await
         }
         Command::Pause { prompt, reason, operator, receiver } => {
             let body =

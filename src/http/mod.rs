@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod drill;
 mod import;
 mod mass;
 mod postmortem;
@@ -53,6 +54,8 @@ pub struct Context {
     max_prompts: usize,
     readiness: watch::Receiver<Readiness>,
     slack: Option<SlackClicks>,
+    /// There is an Alertmanager that takes our own alerts.
+    posts_alerts: bool,
 }
 
 /// Interactions by HTTP: where `slack.signing_secret` is configured.
@@ -80,6 +83,7 @@ impl Context {
             request_timeout: config.server.request_timeout,
             max_prompts: config.metrics.max_prompts as usize,
             readiness,
+            posts_alerts: !config.alertmanager.urls.is_empty(),
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::api::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, import, postmortem, report, restore, slack, webhook};
+use super::{Context, auth, drill, import, postmortem, report, restore, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -35,6 +35,8 @@ enum Route {
     Postmortem,
     Decide,
     Report,
+    StartDrill,
+    Drill,
     Pause,
     Resume,
     Slack,
@@ -66,6 +68,8 @@ impl Routes {
             ("/api/incidents/{id}/postmortem", Route::Postmortem),
             ("/api/incidents/{id}/decide", Route::Decide),
             ("/api/report", Route::Report),
+            ("/api/drill", Route::StartDrill),
+            ("/api/drill/{id}", Route::Drill),
             ("/api/pause", Route::Pause),
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
@@ -129,6 +133,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         | Route::Restore
         | Route::Activate
         | Route::Decide
+        | Route::StartDrill
         | Route::Pause
         | Route::Resume
         | Route::Slack => Method::POST,
@@ -167,6 +172,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         Route::Restore => restore::restore(context, &parameter, &second).await,
         Route::Activate => api::activate(context, &parameter, &bytes).await,
         Route::Decide => api::decide(context, &parameter, &bytes).await,
+        Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,
         _ => api::pause(context, &bytes, false).await,
     }
@@ -182,6 +188,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,
         Route::Report => report::report(context, query).await,
+        Route::Drill => drill::drill(context, parameter).await,
         Route::Metrics => metrics(context).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),

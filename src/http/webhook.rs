@@ -11,6 +11,7 @@ use super::Context;
 use super::reply::{Failure, Reply, json};
 use crate::alertmanager::payload::{self, Delivered};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
+use crate::drills;
 use crate::engine::{Engine, EngineError, Handled};
 use crate::store::StoreError;
 
@@ -75,6 +76,21 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
             }
         }
     }
+    // drills last: they never delay what is real
+    for (delivered, outcome) in delivered.iter().zip(&mut outcomes) {
+        let Delivered::Drill { id, alert } = delivered else { continue };
+        match drills::receive(engine, id, alert).await {
+            Ok(ours) => {
+                let reason = if ours { "drill" } else { "unknown_drill" };
+                *outcome = Some(AlertOutcome { outcome: Outcome::Ignored, reason, incident: None });
+            }
+            Err(EngineError::Store(error @ StoreError::Broken { .. })) => {
+                tracing::error!(%error, "the state of a drill's prompt is broken");
+                *outcome = Some(AlertOutcome { outcome: Outcome::Held, reason: "broken_state", incident: None });
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
     for (delivered, outcome) in delivered.iter().zip(&outcomes) {
         if let Some(outcome) = outcome {
             engine.metrics.alert(severity(delivered), outcome);
@@ -125,14 +141,16 @@ fn groups(delivered: &[Delivered]) -> Vec<Group> {
 
 fn severity(delivered: &Delivered) -> Severity {
     match delivered {
-        Delivered::Alert(alert) => alert.trigger.severity,
+        Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.trigger.severity,
         Delivered::Ignored(ignored) => ignored.severity,
     }
 }
 
 fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> AlertResult<'a> {
     let (fingerprint, prompt, version) = match delivered {
-        Delivered::Alert(alert) => (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str())),
+        Delivered::Alert(alert) | Delivered::Drill { alert, .. } => {
+            (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str()))
+        }
         Delivered::Ignored(ignored) => (&ignored.fingerprint, ignored.prompt.as_deref(), ignored.version.as_deref()),
     };
     AlertResult {

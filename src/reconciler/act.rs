@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use ulid::Ulid;
 
 use super::archive::Archive;
-use super::page;
 use super::prove::{Prover, Seen};
+use super::{drill, page};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, Promotion, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
@@ -54,9 +54,13 @@ impl Actor {
     }
 
     async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
-        let acted = match claim.prompt() {
-            Some(prompt) => self.act_on_prompt(prompt).await,
-            None => self.act(&claim.incident, seen, now).await,
+        let acted = match (claim.prompt(), claim.drill()) {
+            (Some(prompt), _) => self.act_on_prompt(prompt).await,
+            (None, Some(id)) => {
+                let next = drill::post(&self.engine, &self.alertmanagers, &self.prover.labels, &id, now).await?;
+                Ok((None, End::Done { rev: None, next }))
+            }
+            (None, None) => self.act(&claim.incident, seen, now).await,
         };
         let (prompt, end) = match acted {
             Ok(end) => end,

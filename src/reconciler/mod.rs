@@ -2,6 +2,7 @@
 
 pub mod act;
 pub mod archive;
+mod drill;
 pub mod health;
 pub mod look;
 pub mod mass;

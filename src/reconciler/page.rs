@@ -53,14 +53,16 @@ fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
         annotations.extend(urls.into_iter().filter(|(_, url)| !url.is_empty()).map(|(name, url)| (name, url.clone())));
     }
     OwnAlert {
-        labels: vec![
-            ("alertname", "PromptRollbackEscalation".to_owned()),
-            ("severity", incident.severity.as_str().to_owned()),
-            ("prompt", prompt.to_string()),
-            ("bad_version", version.to_string()),
-            ("incident", incident.id.0.clone()),
-            ("decider", decider.clone()),
-        ],
+        labels: [
+            ("alertname", "PromptRollbackEscalation"),
+            ("severity", incident.severity.as_str()),
+            ("prompt", prompt.as_str()),
+            ("bad_version", version.as_str()),
+            ("incident", &incident.id.0),
+            ("decider", decider),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
         annotations,
         starts_at: rfc3339(incident.opened_at),
         ends_at: rfc3339(ends_at),

@@ -3,6 +3,7 @@
 //! Level-triggered: what is to be said is a pure function of the record, so an outage collapses into one update, and
 //! whoever holds the lease can go on where another one died.
 
+mod drill;
 mod mass;
 mod posting;
 mod weekly;
@@ -112,15 +113,19 @@ impl Announcer {
     ) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let told = match &incident {
-            Ok(None) => match claim.prompt() {
-                Some(prompt) => self.announce_canary(claim, &prompt).await,
-                None => self.announce_mass(claim).await, // or it is gone
+            Ok(None) => match (claim.prompt(), claim.drill()) {
+                (Some(prompt), _) => self.announce_canary(claim, &prompt).await,
+                (None, Some(drill)) => self.announce_drill(claim, &drill).await,
+                (None, None) => self.announce_mass(claim).await, // or it is gone
             },
             Ok(Some(incident)) => self.announce(claim, incident, queues.get(&incident.decider)).await,
             Err(error) => Err(Halt::Store(error.clone())),
         };
-        // one that coordinates goes before all others
-        let again = incident.ok().map(|incident| incident.map_or(Timestamp(0), |incident| slack_turn(&incident)));
+        // one that coordinates goes before all others, a drill behind them
+        let again = match claim.drill() {
+            Some(_) => Some(store.now().await?),
+            None => incident.ok().map(|incident| incident.map_or(Timestamp(0), |incident| slack_turn(&incident))),
+        };
         if matches!(told, Ok(()) | Err(Halt::GiveWay)) {
             self.engine.metrics.slack_told();
         }

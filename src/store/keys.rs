@@ -1,5 +1,6 @@
 //! Every Redis key, in one place. Only validated names become part of one.
 
+use super::drill::DrillId;
 use crate::decision::{IncidentId, PromptName, VersionName};
 
 /// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
@@ -153,6 +154,11 @@ impl Keys {
     /// What Prometheus said about an incident, as JSON.
     pub fn samples(&self, incident: &IncidentId) -> String {
         self.key("samples", &incident.0)
+    }
+
+    /// Hash: how far a drill has come.
+    pub fn drill(&self, id: &DrillId) -> String {
+        self.key("drill", id.as_str())
     }
 
     /// Exists while a channel must not be posted to.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod connect;
+pub mod drill;
 mod import;
 pub mod keys;
 pub mod link;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 
+use super::drill::{DRILL, DrillId};
 use super::{Store, StoreError, array, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 
@@ -67,6 +68,11 @@ impl Claim {
     /// The prompt that this is about, if it is about no incident.
     pub fn prompt(&self) -> Option<PromptName> {
         PromptName::parse(self.incident.0.strip_prefix(PROMPT)?).ok()
+    }
+
+    /// The drill that this is about, if it is about one.
+    pub fn drill(&self) -> Option<DrillId> {
+        DrillId::parse(self.incident.0.strip_prefix(DRILL)?)
     }
 }
 

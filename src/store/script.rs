@@ -13,6 +13,7 @@ pub struct Scripts {
     pub finish: Source,
     pub selftest: Source,
     pub sync: Source,
+    pub drill: Source,
     pub mass: Source,
 }
 
@@ -53,6 +54,7 @@ impl Scripts {
             finish: Source::new(include_str!("finish.lua")),
             selftest: Source::new(include_str!("selftest.lua")),
             sync: Source::new(include_str!("sync.lua")),
+            drill: Source::new(include_str!("drill.lua")),
             mass: Source::new(include_str!("mass.lua")),
         }
     }

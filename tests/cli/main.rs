@@ -20,6 +20,7 @@ fn every_command_teaches_by_example() {
         "incidents",
         "pause",
         "resume",
+        "drill",
         "healthcheck",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");

@@ -291,3 +291,29 @@ fn output_that_nobody_reads_to_the_end_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     fails(&output, 0, "");
 }
+
+#[test]
+fn a_drill_says_where_it_stopped_and_what_to_look_at() {
+    let hop = |hop: &str, at: Option<&str>| json!({"hop": hop, "at": at, "error": null});
+    let mut post = hop("alertmanager", Some("2026-11-21T00:38:12.700Z"));
+    post["url"] = json!("http://am:9093\u{1b}[2J");
+    let drill = |hops: Vec<Value>, done: bool| json!({"id": "01KA", "prompt": "p", "version": "v2", "started_at": "2026-11-21T00:38:12.689Z", "slack": false, "done": done, "hops": hops});
+    let stub = Stub::start(&[
+        ("POST /api/drill", 201, drill(vec![hop("alertmanager", None), hop("webhook", None)], false)),
+        ("GET /api/drill/01KA", 200, drill(vec![post, hop("webhook", None)], false)),
+    ]);
+    let output = stub.run(&["drill", "p", "--wait", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stdout(&output),
+        "drill 01KA of p v2\n  0.011 s  posted to Alertmanager http://am:9093\u{fffd}[2J\n",
+        "each hop is said once"
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.starts_with("error: stopped after 1 s: the alert did not come back by the webhook\nlook at: "),
+        "{said}"
+    );
+    let asked: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
+    assert_eq!(asked, json!({"prompt": "p", "operator": "ana"}));
+}

@@ -131,14 +131,25 @@ async fn without_the_right_token_nobody_gets_past() -> Result<()> {
         let answer = receiver.http.clone().token(wrong).post(WEBHOOK, body.clone()).await?;
         assert_eq!((answer.status, &answer.json()?["error"]["code"]), (401, &json!("unauthorized")), "{wrong}");
     }
-    for (path, token) in
-        [("/api/prompts", "hook-s3cret"), ("/api/prompts/p", "x"), ("/api/incidents", "x"), (DRAFT, "x")]
-    {
+    for (path, token) in [
+        ("/api/prompts", "hook-s3cret"),
+        ("/api/prompts/p", "x"),
+        ("/api/incidents", "x"),
+        (DRAFT, "x"),
+        ("/api/drill/01KAHJ3Y3W8Q0000000000000A", "x"),
+    ] {
         assert_eq!(receiver.http.clone().token(token).get(path).await?.status, 401, "{path}");
         assert_eq!(receiver.http.get(path).await?.status, 401, "{path}");
     }
     let rollback = json!({"prompt": "p"});
-    for path in ["/api/rollback", "/api/prompts/p/versions", "/api/prompts/p/activate", "/api/pause", "/api/resume"] {
+    for path in [
+        "/api/rollback",
+        "/api/prompts/p/versions",
+        "/api/prompts/p/activate",
+        "/api/drill",
+        "/api/pause",
+        "/api/resume",
+    ] {
         assert_eq!(receiver.http.post_json(path, &rollback).await?.status, 401, "{path}");
     }
     let request = format!("POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");

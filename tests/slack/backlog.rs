@@ -76,7 +76,7 @@ impl Office {
         let delivered = payload::parse(delivery(&[alert]).as_bytes(), &config.labels, &self.engine.policy)?;
         let alerts = delivered.into_iter().filter_map(|delivered| match delivered {
             payload::Delivered::Alert(alert) => Some(*alert),
-            payload::Delivered::Ignored(_) => None,
+            _ => None,
         });
         self.happens(prompt, &Event::Alerts(alerts.collect())).await
     }

@@ -8,6 +8,7 @@ mod approvers;
 mod backlog;
 mod calls;
 mod decide;
+mod drill;
 mod faults;
 mod figures;
 mod files;

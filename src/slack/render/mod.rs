@@ -6,6 +6,7 @@
 
 mod button;
 mod canary;
+mod drill;
 mod mass;
 mod reply;
 mod report;
@@ -22,6 +23,7 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, action};
 pub use canary::canary;
+pub use drill::{Drill, drill};
 pub use mass::{MassView, mass_overview, mass_reply, mass_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use report::report;

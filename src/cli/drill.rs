@@ -1,0 +1,155 @@
+//! `drill`: starts one and prints each hop as it comes.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::args::{Output, Receiver};
+use super::client::encode;
+use super::{Failure, body, connect, print, print_json};
+use crate::cli::table::clean;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Deserialize)]
+struct Drill {
+    id: String,
+    prompt: String,
+    version: String,
+    started_at: jiff::Timestamp,
+    slack: bool,
+    done: bool,
+    hops: Vec<Hop>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hop {
+    hop: String,
+    at: Option<jiff::Timestamp>,
+    error: Option<String>,
+    url: Option<String>,
+    decision: Option<Decision>,
+    channel: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Decision {
+    text: String,
+}
+
+impl Hop {
+    /// What has happened, without control characters: some of it comes from others.
+    fn said(&self) -> String {
+        let or = |text: Option<&str>| clean(text.unwrap_or("?"));
+        match self.hop.as_str() {
+            "alertmanager" => format!("posted to Alertmanager {}", or(self.url.as_deref())),
+            "webhook" => "delivered by its webhook".to_owned(),
+            "decided" => {
+                format!("decided: a critical alert would {}", or(self.decision.as_ref().map(|d| d.text.as_str())))
+            }
+            "committed" => "written to Redis".to_owned(),
+            "slack" => format!("shown in Slack, {}", or(self.channel.as_deref())),
+            other => clean(other),
+        }
+    }
+
+    /// Why it has not come, and what to look at.
+    fn missing(&self) -> String {
+        let why = self.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
+        let url = self.url.as_deref().map(|url| format!(" {}", clean(url))).unwrap_or_default();
+        let (what, look) = match self.hop.as_str() {
+            "alertmanager" if self.url.is_none() => (
+                "no receiver has posted the alert".to_owned(),
+                "the receivers' logs, the alert PromptRollbackParked, and whether all receivers know drills",
+            ),
+            "alertmanager" => (
+                format!("Alertmanager{url} did not take the alert{why}"),
+                "alertmanager.urls, and `prompt-rollback check --config FILE --connect`",
+            ),
+            "webhook" => (
+                "the alert did not come back by the webhook".to_owned(),
+                "`amtool config routes test` with the labels of the alert, the webhook's address and token in \
+                 alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
+                 pass, as the one of config/alertmanager.yml does",
+            ),
+            "decided" => (
+                "the receiver got the alert, but did not decide about it".to_owned(),
+                "the receiver's log and its /-/ready: most likely Redis",
+            ),
+            "committed" => (
+                "the decision is not known to be safe in Redis".to_owned(),
+                "redis.min_replicas_acked, the replicas of Redis, and the receiver's log",
+            ),
+            "slack" => (
+                format!("Slack does not show it{why}"),
+                "`prompt-rollback check --config FILE --connect`, and prompt_rollback_slack_requests_total",
+            ),
+            other => (format!("the hop {} did not come", clean(other)), "whether receiver and command line are as old"),
+        };
+        format!("{what}\nlook at: {look}")
+    }
+}
+
+/// Seconds from one moment to another; hops have the time of Redis.
+fn since(started: jiff::Timestamp, at: jiff::Timestamp) -> f64 {
+    at.duration_since(started).as_secs_f64()
+}
+
+pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &Receiver) -> Result<(), Failure> {
+    let client = connect(receiver)?;
+    let patience = Instant::now() + Duration::from_secs(wait);
+    let request = body([("prompt", prompt.into()), ("operator", operator.into())]);
+    let mut answer = client.post("/api/drill", &request).await?;
+    let text = receiver.format.output == Output::Text;
+    let drill = read(receiver, &answer)?;
+    if text {
+        print(&format!("{}\n", clean(&format!("drill {} of {} {}", drill.id, drill.prompt, drill.version))))?;
+    }
+    let mut said: Vec<String> = Vec::new();
+    loop {
+        let drill = read(receiver, &answer)?;
+        let mut come: Vec<(&Hop, jiff::Timestamp)> = drill.hops.iter().filter_map(|hop| Some((hop, hop.at?))).collect();
+        come.sort_by_key(|(_, at)| *at);
+        for (hop, at) in come {
+            let line = hop.said();
+            if !said.contains(&line) {
+                if text {
+                    print(&format!("{:7.3} s  {line}\n", since(drill.started_at, at)))?;
+                }
+                said.push(line);
+            }
+        }
+        if drill.done || Instant::now() >= patience {
+            if !text {
+                print_json(&answer)?;
+            }
+            return end(&drill, text, wait);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        // a receiver that restarts meanwhile is a part of a game day: asked again until the time is over
+        match client.get(&format!("/api/drill/{}", encode(&drill.id))).await {
+            Ok(next) => answer = next,
+            Err(error) if Instant::now() >= patience => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+}
+
+fn read(receiver: &Receiver, answer: &Value) -> Result<Drill, Failure> {
+    Drill::deserialize(answer)
+        .map_err(|error| Failure::Failed(format!("cannot understand the answer of {}: {error}", receiver.url)))
+}
+
+fn end(drill: &Drill, text: bool, wait: u64) -> Result<(), Failure> {
+    let missing = drill.hops.iter().find(|hop| hop.at.is_none());
+    if let Some(hop) = missing {
+        return Err(Failure::Failed(format!("stopped after {wait} s: {}", hop.missing())));
+    }
+    if text {
+        let slack = if drill.slack { "" } else { "; Slack is not configured" };
+        print(&format!("the whole way works{slack}. Nothing was changed\n"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! What an alert would do, without doing it.
+
+use super::decide::{Answer, LogEvent, Outcome, Snapshot, decide};
+use super::event::{Alert, Event};
+use super::policy::Policy;
+use super::time::Timestamp;
+
+/// What would have become of an alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rehearsed {
+    pub outcome: Outcome,
+    /// As in the answer to a webhook: the guard that would have held it, for example.
+    pub reason: &'static str,
+    /// For people, as the end of "a critical alert would …".
+    pub text: String,
+}
+
+/// Decides about `alert` as [`decide`] does, and throws away all but what it says.
+pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timestamp) -> Rehearsed {
+    let decision = decide(policy, snapshot, &Event::Alerts(vec![alert.clone()]), now);
+    let answer = match &decision.answer {
+        Answer::Alerts(outcomes) => outcomes.first(),
+        _ => None,
+    };
+    let (outcome, reason) = answer.map_or((Outcome::Ignored, "not_active"), |answer| (answer.outcome, answer.reason));
+    let id = answer.and_then(|answer| answer.incident.as_ref());
+    let commit = decision.commit.as_ref();
+    let incident = || commit?.incidents.iter().map(|write| &write.incident).find(|incident| Some(&incident.id) == id);
+    let text = match outcome {
+        Outcome::RolledBack => {
+            let entry = commit.and_then(|commit| commit.log.iter().rfind(|entry| entry.event == LogEvent::Rollback));
+            let from = entry.and_then(|entry| entry.from.as_deref()).unwrap_or(alert.version.as_str());
+            let to = entry.and_then(|entry| entry.to.as_deref()).unwrap_or("the version before it");
+            format!("roll back {from} → {to}")
+        }
+        Outcome::Held if reason == "confirming" => "ask Prometheus first, and roll back unless it says no".to_owned(),
+        Outcome::Held => {
+            let held = incident().and_then(|incident| incident.held.as_ref());
+            let detail = held.map(|held| format!(": {}", held.detail)).unwrap_or_default();
+            format!("be held by the guard {reason}{detail}")
+        }
+        Outcome::Ignored => format!("be ignored ({reason})"),
+        Outcome::IncidentOpened | Outcome::IncidentUpdated | Outcome::Duplicate | Outcome::Resolved => {
+            let phase =
+                incident().map(|incident| format!(", which is {}", incident.phase.as_str())).unwrap_or_default();
+            format!("join an open incident{phase} ({reason}), and flip nothing")
+        }
+    };
+    Rehearsed { outcome, reason, text }
+}

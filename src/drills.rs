@@ -1,0 +1,60 @@
+//! Drills: an alert of our own makes the way of a real one, is decided like it, and changes nothing.
+//!
+//! A drill counts only if it was started here: its id is a record in Redis, which says what its alert must name.
+
+use serde_json::{Value, json};
+
+use crate::decision::{Alert, PromptName, Refusal, RefusalCode};
+use crate::engine::{Engine, EngineError};
+use crate::store::Wanted;
+use crate::store::drill::{Drill, DrillId, News};
+
+/// Starts a drill on what `prompt` serves. Posting its alert is others' work.
+pub async fn start(
+    engine: &Engine,
+    prompt: &PromptName,
+    operator: &str,
+) -> Result<Result<Option<Drill>, Refusal>, EngineError> {
+    let store = &engine.store;
+    let loaded = store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+    let Some(version) = loaded.snapshot.active.version() else {
+        let message = format!("{prompt} has no active version: there is nothing that an alert could be about");
+        return Ok(Err(Refusal { code: RefusalCode::UnknownPrompt, message }));
+    };
+    let id = DrillId::fresh(loaded.now);
+    store.start_drill(&id, prompt, version, operator).await?;
+    engine.scheduled.notify_one();
+    Ok(Ok(store.drill(&id).await?))
+}
+
+/// Takes in the alert of a drill. False if it is none of ours: then it is no alert at all.
+///
+/// Whatever dies in between, the alert is delivered again: each step is noted once, and the rest is done then.
+pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, EngineError> {
+    let store = &engine.store;
+    let Some(id) = DrillId::parse(id) else { return Ok(false) };
+    let Some(drill) = store.drill(&id).await? else { return Ok(false) };
+    if (&drill.prompt, &drill.version) != (&alert.prompt, &alert.version) {
+        return Ok(false);
+    }
+    if drill.committed.is_some() {
+        return Ok(true); // Alertmanager repeats itself
+    }
+    store.note_drill(&id, News::Received).await?;
+    if drill.decided.is_none() {
+        let rehearsed = engine.rehearse(alert).await?;
+        let text = json!({
+            "outcome": rehearsed.outcome.as_str(), "reason": rehearsed.reason, "text": rehearsed.text,
+        });
+        store.note_drill(&id, News::Decided(&text.to_string())).await?;
+        engine.announced.notify_one();
+    }
+    store.fence().await?;
+    store.note_drill(&id, News::Committed).await?;
+    Ok(true)
+}
+
+/// What is kept of the decision, for people.
+pub fn decision(drill: &Drill) -> Option<Value> {
+    serde_json::from_str(&drill.decided.as_ref()?.text).ok()
+}

@@ -1,0 +1,62 @@
+//! Drills: posts the alert of one to every Alertmanager, until each has taken it or the drill is over.
+
+use std::time::Duration;
+
+use crate::alertmanager::client::{Alertmanagers, OwnAlert};
+use crate::alertmanager::payload::{DRILL_ALERT, DRILL_LABEL};
+use crate::config::Labels;
+use crate::decision::Timestamp;
+use crate::engine::Engine;
+use crate::store::drill::{Drill, DrillId, News};
+use crate::store::{StoreError, rfc3339};
+
+/// The alert ends by itself: an Alertmanager that waits before it delivers a group has had the time, and nobody is left
+/// with an alert that nothing resolves.
+const LASTS: Duration = Duration::from_secs(120);
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Posts; tells when to do so again.
+pub async fn post(
+    engine: &Engine,
+    alertmanagers: &Alertmanagers,
+    labels: &Labels,
+    id: &DrillId,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let store = &engine.store;
+    let Some(drill) = store.drill(id).await? else { return Ok(None) };
+    if now.since(drill.started) >= LASTS {
+        return Ok(None);
+    }
+    let mut all = true;
+    for (url, result) in alertmanagers.post_each(&alert(&drill, labels)).await {
+        let why = result.map_err(|error| error.to_string());
+        all &= why.is_ok();
+        let news = why.as_ref().map_or_else(|why| News::NotPosted { to: &url, why }, |()| News::Posted(&url));
+        store.note_drill(id, news).await?;
+    }
+    Ok((!all).then(|| now.plus(AGAIN)))
+}
+
+/// With the labels of a critical row: what routes a real one routes this. Posted again it is the same alert.
+fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
+    let Drill { id, prompt, version, .. } = drill;
+    let labels = [
+        ("alertname", DRILL_ALERT),
+        (DRILL_LABEL, id.as_str()),
+        (&names.prompt, prompt.as_str()),
+        (&names.version, version.as_str()),
+        ("severity", "critical"),
+        ("action", "rollback"),
+        ("decider", "system"),
+        ("time_limit", "2m"),
+    ];
+    let summary = format!("DRILL, nothing is wrong: prompt-rollback is tried on {prompt} {version}");
+    let description = "Nothing is rolled back and nobody has to act. It ends by itself within two minutes.".to_owned();
+    OwnAlert {
+        labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        annotations: vec![("summary", summary), ("description", description)],
+        starts_at: rfc3339(drill.started),
+        ends_at: rfc3339(drill.started.plus(LASTS)),
+    }
+}

@@ -1,0 +1,47 @@
+//! Telling of a drill: one message, where a real question would be asked.
+
+use std::time::Duration;
+
+use super::posting::Kept;
+use super::{Announcer, Halt};
+use crate::drills;
+use crate::slack::render;
+use crate::store::drill::{DrillId, News};
+use crate::store::schedule::Claim;
+
+/// After an outage of Slack, who cares about a drill of before?
+const OVER: Duration = Duration::from_secs(600);
+
+impl Announcer {
+    pub(super) async fn announce_drill(&self, claim: &Claim, id: &DrillId) -> Result<(), Halt> {
+        let store = &self.engine.store;
+        let Some(drill) = store.drill(id).await? else { return Ok(()) };
+        let Some(decision) = drills::decision(&drill) else { return Ok(()) };
+        if drill.told.is_some() || store.now().await?.since(drill.started) >= OVER {
+            return Ok(());
+        }
+        let own =
+            self.deciders.get(&self.engine.policy.fallback_decider).and_then(|decider| decider.channel.as_deref());
+        let channel = own.unwrap_or(&self.incident_channel);
+        let message = render::drill(&render::Drill {
+            id: id.as_str(),
+            prompt: &drill.prompt,
+            version: &drill.version,
+            operator: &drill.operator,
+            started: drill.started,
+            would: decision["text"].as_str().unwrap_or_default(),
+        });
+        let mut sync = store.sync(&claim.incident).await?;
+        match self.keep(claim, &mut sync, &Kept { what: "drill", channel }, &message).await {
+            Ok(Ok(_)) => store.note_drill(id, News::Told(channel)).await?,
+            Ok(Err(error)) => store.note_drill(id, News::NotTold(&format!("{channel}: {error}"))).await?,
+            Err(halt @ (Halt::Down | Halt::Later(_))) => {
+                let why = if matches!(halt, Halt::Down) { "Slack does not answer" } else { "Slack asks us to wait" };
+                store.note_drill(id, News::NotTold(why)).await?;
+                return Err(halt);
+            }
+            Err(halt) => return Err(halt),
+        };
+        Ok(())
+    }
+}

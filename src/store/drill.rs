@@ -1,0 +1,195 @@
+//! Drills: how far each has come, hop by hop. A record of its own that expires; nothing else is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use super::schedule::Work;
+use super::{Store, StoreError, millis};
+use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
+
+/// How long what came of a drill can be asked for.
+const RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// What the name of its wake-ups begins with. No incident's id does, and no prompt's wake-up.
+pub(super) const DRILL: &str = "drill:";
+
+/// Names a drill, in its alert and in keys: always a ULID, whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrillId(String);
+
+impl DrillId {
+    /// Sorts by the time of Redis.
+    pub fn fresh(now: Timestamp) -> Self {
+        let at = u64::try_from(now.0).unwrap_or_default();
+        Self(Ulid::from_parts(at, Ulid::generate().random()).to_string())
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Ulid::from_string(text).ok()?.to_string();
+        (id == text).then_some(Self(id))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Stands where an incident's id does.
+    pub fn work_name(&self) -> IncidentId {
+        IncidentId(format!("{DRILL}{}", self.0))
+    }
+}
+
+/// When something came to be so, and what is to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop {
+    pub at: Timestamp,
+    pub text: String,
+}
+
+/// A drill, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drill {
+    pub id: DrillId,
+    pub prompt: PromptName,
+    pub version: VersionName,
+    pub started: Timestamp,
+    pub operator: String,
+    /// Slack is to tell of it.
+    pub tells: bool,
+    /// Address of each Alertmanager → that it took the alert.
+    pub posted: BTreeMap<String, Hop>,
+    /// Address of each Alertmanager → why it last did not.
+    pub failed: BTreeMap<String, Hop>,
+    pub received: Option<Hop>,
+    /// The text is that of [`Rehearsed`](crate::decision::Rehearsed), as JSON.
+    pub decided: Option<Hop>,
+    /// The decision is in Redis, and on its replicas where `min_replicas_acked` asks for them.
+    pub committed: Option<Hop>,
+    /// The text is the channel.
+    pub told: Option<Hop>,
+    /// Why Slack last did not take it.
+    pub untold: Option<Hop>,
+}
+
+/// What came to be known of a drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    Posted(&'a str),
+    NotPosted { to: &'a str, why: &'a str },
+    Received,
+    Decided(&'a str),
+    Committed,
+    Told(&'a str),
+    NotTold(&'a str),
+}
+
+const POSTED: &str = "posted ";
+const FAILED: &str = "failed ";
+
+impl News<'_> {
+    /// Its field, its text, and whether the last of its kind counts rather than the first.
+    fn field(&self) -> (String, &str, bool) {
+        match *self {
+            News::Posted(to) => (format!("{POSTED}{to}"), "", false),
+            News::NotPosted { to, why } => (format!("{FAILED}{to}"), why, true),
+            News::Received => ("received".to_owned(), "", false),
+            News::Decided(what) => ("decided".to_owned(), what, false),
+            News::Committed => ("committed".to_owned(), "", false),
+            News::Told(channel) => ("told".to_owned(), channel, false),
+            News::NotTold(why) => ("untold".to_owned(), why, true),
+        }
+    }
+}
+
+impl Store {
+    /// Keeps a new drill, and has its alert posted.
+    pub async fn start_drill(
+        &self,
+        id: &DrillId,
+        prompt: &PromptName,
+        version: &VersionName,
+        operator: &str,
+    ) -> Result<(), StoreError> {
+        let tells = if self.announces { "yes" } else { "no" };
+        let fields =
+            [("started", operator), ("prompt", prompt.as_str()), ("version", version.as_str()), ("tells", tells)];
+        self.write_drill(id, "start", Some(Work::Act), &fields).await?;
+        self.fence().await
+    }
+
+    /// Notes `news`, and wakes whoever tells Slack once it is decided. False if there is no such drill (any more).
+    pub async fn note_drill(&self, id: &DrillId, news: News<'_>) -> Result<bool, StoreError> {
+        let (field, text, last) = news.field();
+        let wakes = (self.announces && matches!(news, News::Decided(_))).then_some(Work::Slack);
+        self.write_drill(id, if last { "last" } else { "first" }, wakes, &[(&field, text)]).await
+    }
+
+    async fn write_drill(
+        &self,
+        id: &DrillId,
+        how: &str,
+        wakes: Option<Work>,
+        fields: &[(&str, &str)],
+    ) -> Result<bool, StoreError> {
+        let mut call = self.scripts.drill.call(&[self.keys.drill(id), self.keys.due()]);
+        call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION));
+        call.cmd.arg(wakes.map(|work| work.member(&id.work_name())).unwrap_or_default());
+        for (field, text) in fields {
+            call.cmd.arg(field).arg(text);
+        }
+        let noted: i64 = self.link.run(&call).await?;
+        Ok(noted == 1)
+    }
+
+    pub async fn drill(&self, id: &DrillId) -> Result<Option<Drill>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.keys.drill(id));
+        let fields: HashMap<String, String> = self.link.read(&command).await?;
+        Ok(read(id, &fields))
+    }
+}
+
+/// `None` if it was never started, has expired, or is damaged: then nothing counts as a part of it.
+fn read(id: &DrillId, fields: &HashMap<String, String>) -> Option<Drill> {
+    let hop = |text: &str| {
+        let (at, text) = text.split_once(' ')?;
+        Some(Hop { at: Timestamp(at.parse().ok()?), text: text.to_owned() })
+    };
+    let field = |name: &str| fields.get(name).and_then(|text| hop(text));
+    let each = |prefix: &str| {
+        let of_prefix = |(name, text): (&String, &String)| Some((name.strip_prefix(prefix)?.to_owned(), hop(text)?));
+        fields.iter().filter_map(of_prefix).collect()
+    };
+    let started = field("started")?;
+    Some(Drill {
+        id: id.clone(),
+        prompt: PromptName::parse(&field("prompt")?.text).ok()?,
+        version: VersionName::parse(&field("version")?.text).ok()?,
+        started: started.at,
+        operator: started.text,
+        tells: field("tells").is_some_and(|tells| tells.text == "yes"),
+        posted: each(POSTED),
+        failed: each(FAILED),
+        received: field("received"),
+        decided: field("decided"),
+        committed: field("committed"),
+        told: field("told"),
+        untold: field("untold"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_ulid_names_a_drill() {
+        let id = DrillId::fresh(Timestamp(1_763_717_000_000));
+        assert_eq!(DrillId::parse(id.as_str()), Some(id));
+        for wrong in ["", "x", "01KAJ4B8N4GZQ6V9C2M7T5R3X", "01kaj4b8n4gzq6v9c2m7t5r3xw", "01KAJ4B8N4GZQ6V9C2M7T5R3X}"]
+        {
+            assert_eq!(DrillId::parse(wrong), None, "{wrong}");
+        }
+    }
+}

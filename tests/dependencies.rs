@@ -1,0 +1,116 @@
+//! What is built in: only crates of the registry, under the licences that `deny.toml` allows.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The licences of `deny.toml`.
+fn allowed() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("deny.toml")).expect("read deny.toml");
+    let deny: toml::Table = text.parse().expect("parse deny.toml");
+    let allow = deny["licenses"]["allow"].as_array().expect("a list of licences");
+    allow.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+}
+
+fn packages() -> Vec<Value> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // what this test was built from is there already
+    let arguments = ["metadata", "--format-version", "1", "--locked", "--offline"];
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().expect("run cargo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    metadata["packages"].as_array().expect("packages").clone()
+}
+
+/// Whether an SPDX expression can be satisfied. `/` is an old way to write OR; AND binds more tightly; an exception only
+/// permits more.
+fn permits(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut at = 0;
+    let permitted = any(&words, &mut at, allowed);
+    assert_eq!(at, words.len(), "{expression:?} is no expression that this test reads");
+    permitted
+}
+
+fn any(words: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let mut permitted = all(words, at, allowed);
+    while words.get(*at) == Some(&"OR") {
+        *at += 1;
+        permitted |= all(words, at, allowed);
+    }
+    permitted
+}
+
+fn all(words: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let mut permitted = one(words, at, allowed);
+    while words.get(*at) == Some(&"AND") {
+        *at += 1;
+        permitted &= one(words, at, allowed);
+    }
+    permitted
+}
+
+fn one(words: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let word = words.get(*at).copied().unwrap_or_default();
+    *at += 1;
+    if word == "(" {
+        let permitted = any(words, at, allowed);
+        assert_eq!(words.get(*at), Some(&")"), "a bracket is not closed: {words:?}");
+        *at += 1;
+        return permitted;
+    }
+    if words.get(*at) == Some(&"WITH") {
+        *at += 2;
+    }
+    allowed.contains(word)
+}
+
+#[test]
+fn expressions_are_read_as_spdx_means_them() {
+    let allowed = ["MIT", "ISC"].map(str::to_owned).into();
+    for (expression, permitted) in [
+        ("MIT", true),
+        ("GPL-3.0-only", false),
+        ("GPL-3.0-only OR MIT", true),
+        ("GPL-3.0-only/MIT", true),
+        ("MIT AND GPL-3.0-only", false),
+        ("MIT AND (GPL-3.0-only OR ISC)", true),
+        ("(MIT OR ISC) AND GPL-3.0-only", false),
+        ("MIT OR ISC AND GPL-3.0-only", true),
+        ("MIT WITH LLVM-exception", true),
+    ] {
+        assert_eq!(permits(expression, &allowed), permitted, "{expression}");
+    }
+}
+
+#[test]
+fn every_dependency_is_of_the_registry_and_under_an_allowed_licence() {
+    let allowed = allowed();
+    let mut faults = Vec::new();
+    let packages = packages();
+    for package in &packages {
+        let name = format!("{} {}", package["name"], package["version"]);
+        let Some(source) = package["source"].as_str() else {
+            if !package["publish"].as_array().is_some_and(Vec::is_empty) {
+                faults.push(format!("{name} is a path, and not one of our own that are not published"));
+            }
+            continue;
+        };
+        if source != "registry+https://github.com/rust-lang/crates.io-index" {
+            faults.push(format!("{name} comes from {source}"));
+        }
+        match package["license"].as_str() {
+            Some(licence) if permits(licence, &allowed) => {}
+            licence => faults.push(format!("{name} has the licence {licence:?}")),
+        }
+    }
+    assert!(packages.len() > 100, "{} packages: is this all?", packages.len());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
