@@ -284,12 +284,15 @@ pub fn compared(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2
     let names = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]"));
     let these = format!("{{{p}=\"{prompt}\",{v}=~\"{}\"}}", names.join("|"));
     let seconds = span.as_secs().max(60);
-    let sum = |rule: &str, step: u32| format!("sum_over_time(prompt_version:{rule}{these}[{seconds}s:{step}s])");
+    // windows that overlap, of which each counts for its step: evaluated often enough for the first minute, too
+    let sum = |rule: &str, window: u32, step: u32| {
+        format!("sum_over_time(prompt_version:{rule}{these}[{seconds}s:{step}s]) * {step} / {window}")
+    };
     [
-        sum("requests:increase1m", 60),
-        sum("request_errors:increase1m", 60),
-        sum("quality_score_sum:increase5m", 300),
-        sum("quality_score_count:increase5m", 300),
+        sum("requests:increase1m", 60, 15),
+        sum("request_errors:increase1m", 60, 15),
+        sum("quality_score_sum:increase5m", 300, 60),
+        sum("quality_score_count:increase5m", 300, 60),
         format!("avg_over_time(prompt_version:request_duration_seconds:p99_5m{these}[{seconds}s])"),
     ]
 }
