@@ -13,6 +13,7 @@ use crate::clicks::Clicks;
 use crate::config::{Config, LogFormat};
 use crate::engine::Engine;
 use crate::http;
+use crate::http::tls::Certificates;
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::Actor;
 use crate::reconciler::archive::files::Files;
@@ -26,6 +27,7 @@ use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
+use crate::tls::TlsError;
 
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
 const TELLS: usize = 256;
@@ -50,6 +52,8 @@ pub enum AppError {
     Prometheus(#[from] PrometheusError),
     #[error("registry.baseline_url: {0}")]
     Baseline(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -101,10 +105,14 @@ impl App {
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let max_connections = config.server.max_connections as usize;
-        let server = tokio::spawn(http::serve(listener, context, max_connections, async {
+        let certificates = config.server.tls().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::subscribe);
+        let encrypted = tls.is_some();
+        let server = tokio::spawn(http::serve(listener, context, max_connections, tls, async {
             let _ = stopped.await;
         }));
         let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
+        workers.extend(certificates.map(|certificates| tokio::spawn(certificates.run())));
         let follower = Arc::clone(&engine);
         workers.push(tokio::spawn(async move { follower.store.follow_master().await }));
         workers.push(tokio::spawn(archive::run(Arc::clone(&engine))));
@@ -126,7 +134,7 @@ impl App {
                 workers.push(tokio::spawn(clicked(clicks, receiver)));
             }
         }
-        tracing::info!(%address, "listening");
+        tracing::info!(%address, tls = encrypted, "listening");
         Ok(Self { address, engine, stop, server, workers })
     }
 

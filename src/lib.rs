@@ -16,6 +16,7 @@
 //! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`tls`] | certificates |
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | for prompt servers, beside all this: which version to serve |
 
@@ -42,3 +43,4 @@ pub mod report;
 pub mod reports;
 pub mod slack;
 pub mod store;
+pub mod tls;

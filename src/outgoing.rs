@@ -11,6 +11,9 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::RootCertStore;
+
+use crate::tls;
 
 /// Whatever answers is not trusted to stop by itself.
 const MAX_BODY: usize = 64 << 20;
@@ -69,14 +72,20 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// `timeout` bounds each request in all.
-    #[allow(clippy::expect_used, reason = "a fact about the library")]
     pub fn new(base: BaseUrl, timeout: Duration) -> Result<Self, OutgoingError> {
-        let provider = rustls::crypto::ring::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        Self::trusting(base, None, timeout)
+    }
+
+    /// Trusts these authorities alone, if there are any, instead of the system's.
+    #[allow(clippy::expect_used, reason = "a fact about the library")]
+    pub fn trusting(base: BaseUrl, roots: Option<RootCertStore>, timeout: Duration) -> Result<Self, OutgoingError> {
+        let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default TLS versions");
         // Reading the system's certificates takes longer than a request on loopback.
-        let tls = if base.is_https() {
+        let tls = if let Some(roots) = roots {
+            tls.with_root_certificates(roots)
+        } else if base.is_https() {
             tls.with_native_roots().map_err(|error| OutgoingError::Unreachable {
                 url: base.to_string(),
                 reason: format!("no certificate authorities on this system: {error}"),

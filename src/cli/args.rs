@@ -430,6 +430,9 @@ pub struct Receiver {
     /// The receiver's server.api_token; prefer the variable, arguments are visible to others.
     #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub token: Token,
+    /// For https://: the PEM file of your own certificate authority, trusted instead of the system's.
+    #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub format: Format,
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,8 +61,9 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(base: BaseUrl, token: Token) -> Result<Self, ClientError> {
-        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, token })
+    /// With `roots`, these authorities alone are trusted.
+    pub fn new(base: BaseUrl, token: Token, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
+        Ok(Self { http: Outgoing::trusting(base, roots, TIMEOUT)?, token })
     }
 
     /// Whatever was answered, as text, if the status is 200.

@@ -70,8 +70,8 @@ impl Hop {
             ),
             "webhook" => (
                 "the alert did not come back by the webhook".to_owned(),
-                "`amtool config routes test` with the labels of the alert, the webhook's address and token in \
-                 alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
+                "`amtool config routes test` with the labels of the alert, the webhook's address, token and certificates \
+                 in alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
                  pass, as the one of config/alertmanager.yml does",
             ),
             "decided" => (

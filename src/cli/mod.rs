@@ -23,6 +23,7 @@ use crate::app::{self, AppError};
 use crate::config::{self, Config};
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
+use crate::tls;
 use args::{Command, ConfigFile, Decision, Output, Receiver};
 use check::StoreReport;
 use client::{Client, ClientError, encode};
@@ -38,6 +39,9 @@ enum Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
+            ClientError::NoAnswer(OutgoingError::Unreachable { reason, .. }) if reason.contains("UnknownIssuer") => {
+                "\nhint: set --ca-file or PROMPT_ROLLBACK_CA_FILE to the authority that signed its certificate"
+            }
             ClientError::NoAnswer(OutgoingError::Unreachable { .. }) => {
                 "\nhint: is the receiver running there? set --url or PROMPT_ROLLBACK_URL"
             }
@@ -267,7 +271,9 @@ fn clean_line(line: &str) -> String {
 }
 
 fn connect(receiver: &Receiver) -> Result<Client, Failure> {
-    Ok(Client::new(receiver.url.clone(), receiver.token.clone())?)
+    let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
+    let roots = roots.map_err(|error| Failure::Misused(format!("--ca-file: {error}")))?;
+    Ok(Client::new(receiver.url.clone(), receiver.token.clone(), roots)?)
 }
 
 /// A JSON object of what was given; what was not is left to the receiver.

@@ -21,6 +21,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 
 use crate::decision::{Plan, Policy, Severity};
+use crate::tls::ServerFiles;
 use reader::{ENV_PREFIX, Reader};
 use value::{Bytes, MaybeWeekly};
 
@@ -62,6 +63,19 @@ pub struct Server {
     pub request_timeout: Duration,
     /// Most connections served at once.
     pub max_connections: u32,
+    /// PEM files of our certificate, with those that lead to its authority, and of its key; `None`: plain HTTP.
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
+    /// PEM file of the authority that signs clients' certificates; the webhook then asks for one.
+    pub tls_client_ca_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// Where TLS is spoken.
+    pub fn tls(&self) -> Option<ServerFiles> {
+        let (cert, key) = self.tls_cert_file.clone().zip(self.tls_key_file.clone())?;
+        Some(ServerFiles { cert, key, client_ca: self.tls_client_ca_file.clone() })
+    }
 }
 
 /// Where the state is kept.
@@ -322,6 +336,9 @@ impl Config {
                 max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
                 request_timeout: r.get("server.request_timeout", "4s"),
                 max_connections: r.get("server.max_connections", "1024"),
+                tls_cert_file: r.get_path("server.tls_cert_file"),
+                tls_key_file: r.get_path("server.tls_key_file"),
+                tls_client_ca_file: r.get_path("server.tls_client_ca_file"),
             },
             redis: Redis {
                 url: r.get_hidden("redis.url", "redis://127.0.0.1:6379"),

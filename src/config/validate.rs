@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::{Config, Confirm, Decider, RedisMode};
+use crate::tls::File;
 
 impl Config {
     pub(super) fn validate(&self, r: &mut Reader<'_>) {
@@ -28,6 +29,30 @@ impl Config {
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
+        self.validate_tls(r);
+    }
+
+    fn validate_tls(&self, r: &mut Reader<'_>) {
+        let server = &self.server;
+        let both = server.tls_cert_file.is_some() == server.tls_key_file.is_some();
+        r.check(
+            "server.tls_cert_file",
+            both || server.tls_cert_file.is_some(),
+            "the certificate of server.tls_key_file",
+        );
+        r.check("server.tls_key_file", both || server.tls_key_file.is_some(), "the key of server.tls_cert_file");
+        let encrypted = server.tls_client_ca_file.is_none() || server.tls_cert_file.is_some();
+        r.check("server.tls_client_ca_file", encrypted, "server.tls_cert_file to be set as well");
+        if let Some(files) = server.tls()
+            && let Err(error) = files.read().and_then(|contents| files.config(&contents))
+        {
+            let key = match error.file {
+                File::Cert => "server.tls_cert_file",
+                File::Key => "server.tls_key_file",
+                File::ClientCa => "server.tls_client_ca_file",
+            };
+            r.problem(key, error.message);
+        }
     }
 
     fn validate_redis(&self, r: &mut Reader<'_>) {

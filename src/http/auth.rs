@@ -1,4 +1,4 @@
-//! Bearer tokens.
+//! Bearer tokens, and whether a client certificate is needed.
 
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
@@ -22,6 +22,13 @@ pub fn check(headers: &HeaderMap, token: Option<&SecretString>) -> Result<(), Fa
     let message =
         if given.is_some() { "wrong bearer token" } else { "expected the header Authorization: Bearer TOKEN" };
     Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+}
+
+/// Lets the request of Alertmanager pass where its client certificate was verified, or none is asked for.
+pub fn check_certificate(fits: bool) -> Result<(), Failure> {
+    let message =
+        "expected a client certificate signed by server.tls_client_ca_file (Alertmanager: http_config.tls_config)";
+    if fits { Ok(()) } else { Err(Failure::new(StatusCode::FORBIDDEN, "client_certificate_required", message)) }
 }
 
 #[cfg(test)]

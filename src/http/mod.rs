@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod connections;
 mod drill;
 mod import;
 mod mass;
@@ -11,33 +12,37 @@ mod report;
 mod restore;
 mod route;
 mod slack;
+pub mod tls;
 mod views;
 mod webhook;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use secrecy::SecretString;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clicks::Clicks;
 use crate::config::{Config, Labels};
 use crate::engine::{Engine, Readiness};
+use connections::{Connections, Slot};
 
-/// Longest time for the head of a request to arrive, and for a connection to be idle.
+/// Longest time for a handshake, for the head of a request to arrive, and for a connection to be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a request's head: headers, and bytes.
+const MAX_HEADERS: usize = 64;
+const MAX_HEAD: usize = 64 << 10;
 /// Longest time that a shutdown waits for requests under way; each takes at most `server.request_timeout`.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,6 +53,8 @@ pub struct Context {
     routes: route::Routes,
     labels: Labels,
     webhook_token: Option<SecretString>,
+    /// Besides its token: where clients' certificates can be verified.
+    webhook_certificate: bool,
     api_token: Option<SecretString>,
     max_body_bytes: usize,
     request_timeout: Duration,
@@ -78,6 +85,7 @@ impl Context {
             routes: route::Routes::new(),
             labels: config.labels.clone(),
             webhook_token: config.server.webhook_token.clone(),
+            webhook_certificate: config.server.tls_client_ca_file.is_some(),
             api_token: config.server.api_token.clone(),
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
@@ -89,80 +97,20 @@ impl Context {
     }
 }
 
-/// A connection, as its eviction sees it.
-#[derive(Debug)]
-struct Slot {
-    busy: AtomicBool,
-    /// Milliseconds since the server started.
-    idle_since: AtomicU64,
-    evict: Notify,
-}
-
-/// The open connections, at most `max`. When they are all taken, the one longest without a whole request gives way:
-/// clients that say nothing, or slowly, can't keep Alertmanager out.
-#[derive(Debug)]
-struct Connections {
-    max: usize,
-    started: Instant,
-    slots: Mutex<HashMap<u64, Arc<Slot>>>,
-    freed: Notify,
-}
-
-impl Connections {
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn enter(&self, id: u64) -> Arc<Slot> {
-        loop {
-            let freed = self.freed.notified();
-            {
-                let mut slots = self.slots();
-                if slots.len() < self.max {
-                    let slot = Arc::new(Slot {
-                        busy: AtomicBool::new(false),
-                        idle_since: AtomicU64::new(self.now()),
-                        evict: Notify::new(),
-                    });
-                    slots.insert(id, Arc::clone(&slot));
-                    return slot;
-                }
-                let idle = slots.values().filter(|slot| !slot.busy.load(Ordering::Relaxed));
-                if let Some(slot) = idle.min_by_key(|slot| slot.idle_since.load(Ordering::Relaxed)) {
-                    slot.evict.notify_one();
-                }
-            }
-            freed.await;
-        }
-    }
-
-    fn leave(&self, id: u64) {
-        self.slots().remove(&id);
-        self.freed.notify_one();
-    }
-}
-
 /// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
 pub async fn serve(
     listener: TcpListener,
     context: Context,
     max_connections: usize,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let context = Arc::new(context);
     let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Connections {
-        max: max_connections,
-        started: Instant::now(),
-        slots: Mutex::default(),
-        freed: Notify::new(),
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(64).max_buf_size(64 << 10);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+    let server = Arc::new(Server { context: Arc::new(context), connections: Connections::new(max_connections), http });
+    // gone when no more requests are taken: what has not even shaken hands is not waited for
+    let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
     let mut id = 0;
     loop {
@@ -183,40 +131,61 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         id += 1;
         let slot = tokio::select! {
-            slot = connections.enter(id) => slot,
+            slot = server.connections.enter(id) => slot,
             () = &mut shutdown => break,
         };
-        let service = {
-            let (context, slot, connections) = (Arc::clone(&context), Arc::clone(&slot), Arc::clone(&connections));
-            tower::service_fn(move |request: Request<Incoming>| {
-                let (context, slot, connections) = (Arc::clone(&context), Arc::clone(&slot), Arc::clone(&connections));
-                async move {
-                    // not before its body is there: one that never comes must not hold the place
-                    let whole = || slot.busy.store(true, Ordering::Relaxed);
-                    let answer = route::answer(context, request, whole).await;
-                    slot.idle_since.store(connections.now(), Ordering::Relaxed);
-                    slot.busy.store(false, Ordering::Relaxed);
-                    answer
-                }
-            })
-        };
-        let service = ServiceBuilder::new().layer(CatchPanicLayer::custom(route::panicked)).service(service);
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
-        let connections = Arc::clone(&connections);
+        let tls = tls.as_ref().map(|current| Arc::clone(&current.borrow()));
+        let (server, watcher, mut closed) = (Arc::clone(&server), graceful.watcher(), closed.clone());
         tokio::spawn(async move {
+            let served = async {
+                let Some(tls) = tls else { return server.converse(stream, false, &slot, watcher).await };
+                let shaken = tokio::select! {
+                    shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls)) => shaken.ok().flatten(),
+                    _ = closed.changed() => None,
+                };
+                if let Some((stream, certified)) = shaken {
+                    server.converse(stream, certified, &slot, watcher).await;
+                }
+            };
             tokio::select! {
-                // a client that breaks off is its own affair
-                _ = connection => {}
-                () = slot.evict.notified() => {}
+                () = served => {}
+                () = slot.evicted() => {}
             }
-            connections.leave(id);
+            server.connections.leave(id);
         });
     }
-    drop(listener);
+    drop((listener, open));
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(SHUTDOWN_TIMEOUT) => tracing::warn!("some connections did not end in time"),
+    }
+}
+
+/// What all connections share.
+struct Server {
+    context: Arc<Context>,
+    connections: Connections,
+    http: http1::Builder,
+}
+
+impl Server {
+    /// Answers the requests of one connection until it ends.
+    async fn converse<S>(&self, stream: S, certified: bool, slot: &Arc<Slot>, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let service = tower::service_fn(|request: Request<Incoming>| {
+            async move {
+                // not before its body is there: one that never comes must not hold the place
+                let answer = route::answer(&self.context, request, certified, || slot.busy()).await;
+                self.connections.idle(slot);
+                answer
+            }
+        });
+        let service = ServiceBuilder::new().layer(CatchPanicLayer::custom(route::panicked)).service(service);
+        let connection = self.http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        // a client that breaks off is its own affair
+        let _ = watcher.watch(connection).await;
     }
 }
 

@@ -1,7 +1,6 @@
 //! Which request goes where, and who may send it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -102,16 +101,19 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
+/// Answers one request, whatever it is, within `server.request_timeout`; `certified` is who has shown a client
+/// certificate, `whole` is called once all of it is there.
 pub async fn answer(
-    context: Arc<Context>,
+    context: &Context,
     request: Request<Incoming>,
+    certified: bool,
     whole: impl FnOnce(),
 ) -> Result<Reply, Infallible> {
     let timeout = context.request_timeout;
-    let answer = tokio::time::timeout(timeout, dispatch(&context, request, whole)).await.unwrap_or_else(|_| {
-        Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
-    });
+    let answer =
+        tokio::time::timeout(timeout, dispatch(context, request, certified, whole)).await.unwrap_or_else(|_| {
+            Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
+        });
     Ok(answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
@@ -120,7 +122,12 @@ pub async fn answer(
     }))
 }
 
-async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnOnce()) -> Result<Reply, Failure> {
+async fn dispatch(
+    context: &Context,
+    request: Request<Incoming>,
+    certified: bool,
+    whole: impl FnOnce(),
+) -> Result<Reply, Failure> {
     let (head, incoming) = request.into_parts();
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
@@ -139,12 +146,17 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
         | Route::Slack => Method::POST,
         _ => Method::GET,
     };
-    if head.method != expected {
+    // HEAD is GET without the body, which is left out below us
+    let right = head.method == expected || (expected == Method::GET && head.method == Method::HEAD);
+    if !right {
         let message = format!("expected {expected}");
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
     }
     match route {
-        Route::Webhook => auth::check(&head.headers, context.webhook_token.as_ref())?,
+        Route::Webhook => {
+            auth::check(&head.headers, context.webhook_token.as_ref())?;
+            auth::check_certificate(certified || !context.webhook_certificate)?;
+        }
         // Slack signs its body
         Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => {}
         _ => auth::check(&head.headers, context.api_token.as_ref())?,

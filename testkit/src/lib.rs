@@ -29,7 +29,7 @@ mod receiver;
 mod redis;
 pub mod shipped;
 pub mod slack;
-mod tls;
+pub mod tls;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
 pub use dir::Dir;

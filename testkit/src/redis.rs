@@ -5,6 +5,7 @@ use crate::{Dir, Port, eventually, tls};
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
@@ -115,7 +116,7 @@ impl RedisBuilder {
         }
         conf.extend(self.conf.iter().cloned());
         let file = dir.write("redis.conf", conf.join("\n"))?;
-        let mut command = ProcessBuilder::new("redis-server", dir.path()).arg(file);
+        let mut command = ProcessBuilder::new(program(), dir.path()).arg(file);
         if self.sentinel {
             command = command.arg("--sentinel");
         }
@@ -123,6 +124,11 @@ impl RedisBuilder {
         let tls_only = self.conf.iter().any(|line| line == "tls-replication yes");
         Ok(Redis { process, command, port, tls, tls_only, acl: self.acl.is_some(), unix: self.unix, dir })
     }
+}
+
+/// Another server than Redis may be tested, such as Valkey: its program, where `REDIS_SERVER` names one.
+fn program() -> OsString {
+    std::env::var_os("REDIS_SERVER").filter(|name| !name.is_empty()).unwrap_or_else(|| "redis-server".into())
 }
 
 fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {

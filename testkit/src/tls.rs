@@ -1,8 +1,10 @@
-//! A certificate authority of our own and a certificate for loopback.
+//! A certificate authority of our own, and certificates for loopback.
 
 use crate::Dir;
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use std::path::PathBuf;
 
 /// Files in PEM, in the server's directory.
@@ -15,21 +17,64 @@ pub(crate) struct Files {
 
 /// Makes a CA and a certificate for `localhost` and 127.0.0.1 that it signed.
 pub(crate) fn generate(dir: &Dir) -> Result<Files> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = CertificateParams::new(Vec::new())?;
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    ca.distinguished_name.push(DnType::CommonName, "prompt-rollback testkit CA");
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-
-    let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-    leaf.distinguished_name.push(DnType::CommonName, "localhost");
-    let cert = leaf.signed_by(&key, &Issuer::new(ca, ca_key))?;
-
+    let authority = Authority::new()?;
+    let server = authority.server()?;
     Ok(Files {
-        ca: dir.write("tls/ca.pem", ca_pem)?,
-        cert: dir.write("tls/cert.pem", cert.pem())?,
-        key: dir.write("tls/key.pem", key.serialize_pem())?,
+        ca: dir.write("tls/ca.pem", authority.pem())?,
+        cert: dir.write("tls/cert.pem", &server.cert)?,
+        key: dir.write("tls/key.pem", &server.key)?,
     })
+}
+
+/// Signs certificates.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The certificate.
+    pub cert: String,
+    /// Its key, PKCS#8.
+    pub key: String,
+}
+
+impl Authority {
+    /// A new one, which nobody knows yet.
+    pub fn new() -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut ca = CertificateParams::new(Vec::new())?;
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        ca.distinguished_name.push(DnType::CommonName, "prompt-rollback testkit CA");
+        let pem = ca.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(ca, key), pem })
+    }
+
+    /// What others need to trust it, in PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate for `localhost` and 127.0.0.1.
+    pub fn server(&self) -> Result<Certificate> {
+        self.sign("localhost", &["localhost", "127.0.0.1"], None)
+    }
+
+    /// A certificate that says who a client is, and is none for a server.
+    pub fn client(&self, name: &str) -> Result<Certificate> {
+        self.sign(name, &[], Some(ExtendedKeyUsagePurpose::ClientAuth))
+    }
+
+    fn sign(&self, name: &str, hosts: &[&str], usage: Option<ExtendedKeyUsagePurpose>) -> Result<Certificate> {
+        let key = KeyPair::generate()?;
+        let mut leaf = CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())?;
+        leaf.distinguished_name.push(DnType::CommonName, name);
+        leaf.extended_key_usages.extend(usage);
+        let cert = leaf.signed_by(&key, &self.issuer)?;
+        Ok(Certificate { cert: cert.pem(), key: key.serialize_pem() })
+    }
 }

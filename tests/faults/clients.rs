@@ -101,6 +101,32 @@ async fn a_body_that_never_comes_is_given_up_in_time() -> Result<()> {
 }
 
 #[tokio::test]
+async fn head_is_answered_as_get_without_the_body() -> Result<()> {
+    let world = World::with(&[("SERVER__API_TOKEN", "s3cret")]).await?;
+    for (path, status) in [
+        ("/-/healthy", 200),
+        ("/-/ready", 200),
+        ("/metrics", 200),
+        ("/api/prompts", 401),
+        ("/nowhere", 404),
+        ("/webhooks/alertmanager", 405),
+        ("/api/rollback", 405),
+    ] {
+        let ask = async |method: &str| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            exchange(world.receiver.app.address, request.as_bytes(), SOON).await
+        };
+        let (get, head) = (ask("GET").await?, ask("HEAD").await?);
+        let (get, body) = get.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(!body.is_empty() && head.ends_with("\r\n\r\n"), "{path}: {head}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        let names = |head: &str| head.lines().map(|line| line.split(':').next().map(str::to_owned)).collect::<Vec<_>>();
+        assert_eq!(names(head.trim_end())[1..], names(get)[1..], "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() -> Result<()> {
     let world = World::start().await?;
     let request = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));

@@ -1,0 +1,133 @@
+//! Certificates: ours, and those of whom we trust. What is wrong with a file is said before anything is served.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// Where a server's certificate and key are, and who signs those of its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Clients may show a certificate; one that this authority did not sign ends the handshake.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File {
+    Cert,
+    Key,
+    ClientCa,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TlsError {
+    pub file: File,
+    /// What was found, where, and what was expected.
+    pub message: String,
+}
+
+/// What the files hold.
+#[derive(PartialEq, Eq)]
+pub struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// Without the key.
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents").finish_non_exhaustive()
+    }
+}
+
+impl ServerFiles {
+    pub fn read(&self) -> Result<Contents, TlsError> {
+        let bytes = |file, path: &Path| {
+            let message = |error| format!("cannot read {}: {error}", path.display());
+            std::fs::read(path).map_err(|error| TlsError { file, message: message(error) })
+        };
+        Ok(Contents {
+            cert: bytes(File::Cert, &self.cert)?,
+            key: bytes(File::Key, &self.key)?,
+            client_ca: self.client_ca.as_deref().map(|path| bytes(File::ClientCa, path)).transpose()?,
+        })
+    }
+
+    /// What `contents`, read from these files, make of a server.
+    pub fn config(&self, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
+        let wrong = |file, message| TlsError { file, message };
+        let chain = certificates(&self.cert, &contents.cert).map_err(|message| wrong(File::Cert, message))?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| {
+            let expected = "a private key in PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)";
+            wrong(File::Key, format!("found none in {}, expected {expected}", self.key.display()))
+        })?;
+        let provider = provider();
+        #[allow(clippy::expect_used, reason = "a fact about the library")]
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks the default TLS versions");
+        let builder = match self.client_ca.as_deref().zip(contents.client_ca.as_deref()) {
+            None => builder.with_no_client_auth(),
+            Some((path, pem)) => {
+                let roots = authorities(path, pem).map_err(|message| wrong(File::ClientCa, message))?;
+                // without one, too: only the webhook asks for it
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| wrong(File::ClientCa, format!("{}: {error}", path.display())))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let (key, cert) = (self.key.display(), self.cert.display());
+                wrong(
+                    File::Key,
+                    format!("found another key in {key}, expected that of the first certificate in {cert}"),
+                )
+            }
+            rustls::Error::InvalidCertificate(error) => wrong(File::Cert, format!("{}: {error}", self.cert.display())),
+            error => wrong(File::Key, format!("{}: {error}", self.key.display())),
+        })?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// The authorities of a PEM file, for a client that trusts these alone.
+pub fn trusted(path: &Path) -> Result<RootCertStore, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    authorities(path, &pem)
+}
+
+/// The one implementation of cryptography in this program.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, pem)? {
+        roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| format!("{}: {error}", path.display()))?;
+    if found.is_empty() {
+        return Err(format!("found no certificate in {}, expected PEM: -----BEGIN CERTIFICATE-----", path.display()));
+    }
+    Ok(found)
+}
