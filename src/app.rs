@@ -168,13 +168,11 @@ async fn clicked(clicks: Arc<Clicks>, mut interactions: mpsc::Receiver<Interacti
 /// `prompt-rollback serve`: runs until SIGTERM or SIGINT.
 pub async fn serve(config: &Config) -> Result<(), AppError> {
     init_logging(config);
-    // thousands of connections need as many descriptors; the soft limit is often 1024
-    if let Err(error) = rlimit::increase_nofile_limit(u64::from(config.server.max_connections) + 256) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
+    let mut config = config.clone();
+    config.server.max_connections = within_open_files(config.server.max_connections);
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(AppError::Signals)?;
-    let app = App::start(config, Clock::default()).await?;
+    let app = App::start(&config, Clock::default()).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(AppError::Signals)?,
@@ -182,6 +180,24 @@ pub async fn serve(config: &Config) -> Result<(), AppError> {
     tracing::info!("shutting down");
     app.shutdown().await;
     Ok(())
+}
+
+/// Raises the limit of open files, whose soft value is often 1024, for that many connections and what we open ourselves;
+/// what it allows of them. Where connections took the last descriptor, nobody could be asked to give way.
+fn within_open_files(connections: u32) -> u32 {
+    const OURS: u64 = 256;
+    let limit = match rlimit::increase_nofile_limit(u64::from(connections) + OURS) {
+        Ok(limit) => limit,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            return connections;
+        }
+    };
+    let fit = u32::try_from(limit.saturating_sub(OURS).max(limit / 2)).unwrap_or(u32::MAX);
+    if fit < connections {
+        tracing::warn!(limit, connections = fit, "fewer than server.max_connections: raise the limit of open files");
+    }
+    connections.min(fit)
 }
 
 fn init_logging(config: &Config) {

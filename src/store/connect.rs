@@ -176,6 +176,11 @@ impl Connector {
         })
     }
 
+    /// What else than Redis has to permit, and does not.
+    pub async fn denied(&self) -> Vec<String> {
+        if let Place::Sentinel(sentinels) = &self.place { sentinels.denied().await } else { Vec::new() }
+    }
+
     fn found(&self, address: &Arc<str>) {
         self.master.send_if_modified(|known| {
             let another = known != address;

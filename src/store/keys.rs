@@ -26,6 +26,11 @@ impl Keys {
         key
     }
 
+    /// All of them, as an ACL writes it.
+    pub fn pattern(&self) -> String {
+        self.key("*", "")
+    }
+
     pub fn active(&self, prompt: &PromptName) -> String {
         self.key("active", prompt.as_str())
     }

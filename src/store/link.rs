@@ -103,6 +103,11 @@ impl Link {
         }
     }
 
+    /// Makes a connection, unless there is one.
+    pub async fn connect(&self) -> Result<(), StoreError> {
+        self.get().await.map(drop)
+    }
+
     fn drop_broken(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if current.as_ref().is_some_and(|(g, _)| *g == generation) {

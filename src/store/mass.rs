@@ -76,13 +76,10 @@ impl Store {
 
     pub async fn mass(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {
         let key = self.keys.mass_record(id);
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("HMGET").arg(&key).arg("rev").arg("schema").arg("json");
-        pipeline.cmd("HGETALL").arg(self.keys.mass_members(id));
-        // one transaction: members never belong to an older record
-        pipeline.atomic();
+        let names = [key.clone(), self.keys.mass_members(id)];
+        let call = self.scripts.members.call(&names);
         type Record = (Option<String>, Option<u32>, Option<String>);
-        let ((rev, schema, json), fields): (Record, HashMap<String, String>) = self.link.read(&pipeline).await?;
+        let ((rev, schema, json), fields): (Record, HashMap<String, String>) = self.link.read(&call).await?;
         let (Some(rev), Some(json)) = (rev, json) else { return Ok(None) };
         if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
             return Err(StoreError::NewerRecord { found: found.to_string() });

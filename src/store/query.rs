@@ -327,7 +327,12 @@ impl Store {
         let mut command = redis::cmd("INFO");
         command.arg("server");
         match self.link.run::<String>(&command).await {
-            Ok(info) => Ok(info.lines().find_map(|line| line.strip_prefix("redis_version:").map(str::to_owned))),
+            Ok(info) => {
+                let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+                // Valkey says there with which Redis it is compatible
+                let valkey = field("valkey_version:").map(|valkey| format!(", Valkey {valkey}")).unwrap_or_default();
+                Ok(field("redis_version:").map(|version| format!("{version}{valkey}")))
+            }
             Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
             Err(error) => Err(error),
         }

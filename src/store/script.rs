@@ -15,6 +15,7 @@ pub struct Scripts {
     pub sync: Source,
     pub drill: Source,
     pub mass: Source,
+    pub members: Source,
 }
 
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl Scripts {
             sync: Source::new(include_str!("sync.lua")),
             drill: Source::new(include_str!("drill.lua")),
             mass: Source::new(include_str!("mass.lua")),
+            members: Source::new(include_str!("members.lua")),
         }
     }
 }

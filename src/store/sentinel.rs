@@ -10,7 +10,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionInfo, FromRedisValue, PushInfo, PushKind, RedisConnectionInfo, RedisResult, Value};
+use redis::{
+    Client, ConnectionInfo, ErrorKind, FromRedisValue, PushInfo, PushKind, RedisConnectionInfo, RedisResult,
+    ServerErrorKind, Value,
+};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{Notify, watch};
@@ -105,6 +108,38 @@ impl Sentinels {
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         let address: Option<(String, u16)> = command.query_async(connection).await?;
         Ok(address.map(|(host, port)| Address(host, port)))
+    }
+
+    /// What the sentinels in reach do not permit to our user there.
+    pub async fn denied(&self) -> Vec<String> {
+        let asked = self.sentinels.iter().map(|sentinel| async move {
+            let denied = timeout(ASK_TIMEOUT, self.denied_by(sentinel)).await;
+            let denied = denied.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+            denied.into_iter().map(|what| format!("{what} (by the sentinel {})", sentinel.addr())).collect::<Vec<_>>()
+        });
+        futures_util::future::join_all(asked).await.concat()
+    }
+
+    async fn denied_by(&self, sentinel: &ConnectionInfo) -> RedisResult<Vec<String>> {
+        let (sender, _pushes) = unbounded_channel();
+        let client = Client::open(resp3(sentinel))?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&pushed(sender)).await?;
+        let mut denied = Vec::new();
+        for (what, words) in [
+            ("sentinel|get-master-addr-by-name", ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.name].as_slice()),
+            ("sentinel|master", &["SENTINEL", "MASTER", &self.name]),
+            ("subscribe", &["SUBSCRIBE", SWITCHED]),
+        ] {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            if let Err(error) = command.exec_async(&mut connection).await
+                && error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+            {
+                let channel = error.to_string().contains(" channel");
+                denied.push(if channel { format!("&{SWITCHED}") } else { what.to_owned() });
+            }
+        }
+        Ok(denied)
     }
 
     /// Tells `doubted` each time that a sentinel names another master than is `known`. Each sentinel is heard: one of

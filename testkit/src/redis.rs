@@ -1,7 +1,7 @@
 //! A real redis-server.
 
 use crate::process::{Process, ProcessBuilder, retry};
-use crate::{Dir, Port, eventually, tls};
+use crate::{Dir, Port, eventually, shipped, tls};
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// With an ACL file the testkit needs a way in of its own, whatever the file says.
 const ACL_USER: &str = "testkit";
+/// Users of `config/users.acl`, with their passwords here.
+const RECEIVER: (&str, &str) = ("receiver", "receiver");
+const PROMPT_SERVER: (&str, &str) = ("prompt-server", "prompt-server");
 
 /// How a [`Redis`] is to be.
 #[derive(Debug, Default, Clone)]
@@ -99,9 +102,13 @@ impl RedisBuilder {
         if self.unix {
             conf.push(format!("unixsocket {}", dir.path().join("redis.sock").display()));
         }
-        if let Some(text) = &self.acl {
-            let path = dir.write("users.acl", format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n"))?;
-            conf.push(format!("aclfile {}", path.display()));
+        let users = match &self.acl {
+            Some(text) => Some(format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n")),
+            // a sentinel has users of its own kind
+            None => (!self.sentinel).then(open_to_all).transpose()?,
+        };
+        if let Some(users) = users {
+            conf.push(format!("aclfile {}", dir.write("users.acl", users)?.display()));
         }
         let mut tls = None;
         if self.tls {
@@ -124,6 +131,12 @@ impl RedisBuilder {
         let tls_only = self.conf.iter().any(|line| line == "tls-replication yes");
         Ok(Redis { process, command, port, tls, tls_only, acl: self.acl.is_some(), unix: self.unix, dir })
     }
+}
+
+/// The users that ship, and no password for who does not log in.
+fn open_to_all() -> Result<String> {
+    let users = shipped::users(RECEIVER.1, PROMPT_SERVER.1)?;
+    shipped::replace(&users, "user default off", "user default on nopass ~* &* +@all")
 }
 
 /// Another server than Redis may be tested, such as Valkey: its program, where `REDIS_SERVER` names one.
@@ -185,6 +198,17 @@ impl Redis {
     /// `redis://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
+    }
+
+    /// As the user of the receiver that ships, who may do what a receiver needs and nothing else. Without
+    /// [`RedisBuilder::acl`].
+    pub fn receiver_url(&self) -> String {
+        format!("redis://{}:{}@{}", RECEIVER.0, RECEIVER.1, self.addr())
+    }
+
+    /// As the user of prompt servers that ships. Without [`RedisBuilder::acl`].
+    pub fn prompt_server_url(&self) -> String {
+        format!("redis://{}:{}@{}", PROMPT_SERVER.0, PROMPT_SERVER.1, self.addr())
     }
 
     /// `redis+unix:///…/redis.sock`.

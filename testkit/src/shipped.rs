@@ -20,11 +20,16 @@ pub fn replace(text: &str, from: &str, to: &str) -> Result<String> {
     Ok(text.replace(from, to))
 }
 
-/// `config/redis.conf`, and the users `receiver` and `prompt-server` of `config/users.acl` with these passwords.
-pub fn redis(receiver: &str, prompt_server: &str) -> Result<RedisBuilder> {
+/// `config/users.acl` with these passwords.
+pub fn users(receiver: &str, prompt_server: &str) -> Result<String> {
     let acl = text("config/users.acl")?;
     let acl = replace(&acl, "#RECEIVER_PASSWORD_SHA256", &format!(">{receiver}"))?;
-    let acl = replace(&acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{prompt_server}"))?;
+    replace(&acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{prompt_server}"))
+}
+
+/// `config/redis.conf`, and the users `receiver` and `prompt-server` of `config/users.acl` with these passwords.
+pub fn redis(receiver: &str, prompt_server: &str) -> Result<RedisBuilder> {
+    let acl = users(receiver, prompt_server)?;
     // The testkit says where it listens and where the users are.
     let elsewhere = ["bind ", "port ", "aclfile "];
     let conf = text("config/redis.conf")?;

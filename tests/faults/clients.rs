@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use prompt_rollback_testkit::eventually;
+use prompt_rollback::app::App;
+use prompt_rollback::store::Clock;
+use prompt_rollback_testkit::{Dir, Port, ProcessBuilder, eventually, http::Http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::{DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, critical, exchange};
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, config, critical, deliver, exchange, outcomes, ship,
+};
 
 /// What a client sends before it falls silent.
 const SILENCES: [&str; 4] = [
@@ -39,8 +43,8 @@ async fn settle(world: &World) -> Result<()> {
 async fn answered_soon(world: &World, expected: &str) -> Result<()> {
     let start = Instant::now();
     // a connection of its own, as after an Alertmanager's restart
-    let fresh = prompt_rollback_testkit::http::Http::new(format!("http://{}", world.receiver.app.address));
-    let got = crate::common::outcomes(&crate::common::deliver(&fresh, &[critical("p")]).await?)?;
+    let fresh = Http::new(format!("http://{}", world.receiver.app.address));
+    let got = outcomes(&deliver(&fresh, &[critical("p")]).await?)?;
     ensure!(got == [expected], "{got:?}");
     let took = start.elapsed();
     ensure!(took < Duration::from_secs(2), "answered after {took:?}");
@@ -127,15 +131,71 @@ async fn head_is_answered_as_get_without_the_body() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() -> Result<()> {
+async fn a_head_that_is_too_large_or_has_too_many_headers_is_refused() -> Result<()> {
     let world = World::start().await?;
-    let request = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));
-    let answer = exchange(world.receiver.app.address, request.as_bytes(), SOON).await;
-    // refused or cut off; either way it is over
-    if let Ok(answer) = answer {
+    let ask = async |headers: String| {
+        let request = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        exchange(world.receiver.app.address, request.as_bytes(), SOON).await
+    };
+    let large = |bytes| format!("X-Large: {}\r\n", "x".repeat(bytes));
+    let many = |count| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    for fits in [large(60_000), many(62)] {
+        let answer = ask(fits).await?;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    for refused in [large(200_000), many(63)] {
+        let answer = ask(refused).await?;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
-    assert_eq!(world.http().get("/-/healthy").await?.status, 200);
+    Ok(())
+}
+
+/// Virtual time that passes until the receiver ends a connection on which the client sends no more than this. Redis is not
+/// needed for it, and none is there.
+async fn ended_after(sent: &str) -> Result<Duration> {
+    let config = config("redis://127.0.0.1:1", &[]);
+    let app = App::start(&config, Clock::default()).await?;
+    let mut stream = TcpStream::connect(app.address).await?;
+    stream.write_all(sent.as_bytes()).await?;
+    let start = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(600), stream.read_to_end(&mut answer)).await??;
+    Ok(start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_and_a_connection_without_a_next_request_end_after_half_a_minute() -> Result<()> {
+    for sent in ["", "GET /-/healthy HT", "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let after = ended_after(sent).await?;
+        assert!((29..40).contains(&after.as_secs()), "{sent:?}: {after:?}");
+    }
+    Ok(())
+}
+
+/// A limit of open files below `server.max_connections`: were they all taken, not even room could be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_open_files_are_fewer_connections_and_not_an_outage() -> Result<()> {
+    let redis = crate::common::Redis::start()?;
+    let (dir, port) = (Dir::new("few-files")?, Port::claim());
+    let process = ProcessBuilder::new("prlimit", dir.path())
+        .without_env("PROMPT_ROLLBACK_")
+        .env("PROMPT_ROLLBACK_SERVER__LISTEN", port.addr())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .args(["--nofile=200:200", "--", env!("CARGO_BIN_EXE_prompt-rollback"), "serve"])
+        .spawn()?;
+    let http = Http::new(format!("http://{}", port.addr()));
+    let ready = async || http.get("/-/ready").await.ok().filter(|answer| answer.status == 200).map(drop);
+    eventually("ready", SOON, ready).await?;
+    ship(&http, "p").await?;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(port.addr()).await?);
+    }
+    let start = Instant::now();
+    let fresh = Http::new(format!("http://{}", port.addr()));
+    assert_eq!(outcomes(&deliver(&fresh, &[critical("p")]).await?)?, [ROLLED_BACK]);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(process.log().contains("fewer than server.max_connections"), "{}", process.log());
     Ok(())
 }
 
@@ -145,8 +205,8 @@ async fn a_request_under_way_is_not_thrown_out_to_make_room() -> Result<()> {
     world.ship("p").await?;
     world.redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
     let alerts = [critical("p")];
-    let fresh = prompt_rollback_testkit::http::Http::new(format!("http://{}", world.receiver.app.address));
-    let waiting = tokio::spawn(async move { crate::common::deliver(&fresh, &alerts).await });
+    let fresh = Http::new(format!("http://{}", world.receiver.app.address));
+    let waiting = tokio::spawn(async move { deliver(&fresh, &alerts).await });
     eventually("the commit waits in Redis", SOON, async || {
         let clients: String = world.redis.cmd(&["CLIENT", "LIST"]).await.ok()?;
         clients.lines().any(|line| line.contains("cmd=evalsha") && line.contains("flags=b")).then_some(())
@@ -158,6 +218,6 @@ async fn a_request_under_way_is_not_thrown_out_to_make_room() -> Result<()> {
     }
     settle(&world).await?;
     world.redis.cmd::<()>(&["CLIENT", "UNPAUSE"]).await?;
-    assert_eq!(crate::common::outcomes(&waiting.await??)?, [ROLLED_BACK]);
+    assert_eq!(outcomes(&waiting.await??)?, [ROLLED_BACK]);
     Ok(())
 }

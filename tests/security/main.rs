@@ -3,5 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod container;
 mod kit;
+mod permissions;
+mod secrets;
 mod tls;

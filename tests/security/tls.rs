@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::app::App;
+use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::tls::Authority;
 use prompt_rollback_testkit::{Alertmanager, Receiver, Wait, free_port, shipped};
 use rustls::pki_types::ServerName;
@@ -12,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::common::{DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, critical, eventually};
+use crate::common::{DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, config, critical, eventually};
 use crate::kit::{Files, Got, World, curl, program};
 
 fn outcome(got: &Got) -> Result<String> {
@@ -205,6 +207,25 @@ async fn a_handshake_under_way_does_not_delay_the_end() -> Result<()> {
     world.app.shutdown().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     drop(silent);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_does_not_come_ends_after_half_a_minute() -> Result<()> {
+    let (files, _) = Files::new()?;
+    let (cert, key) = (files.path("server"), files.path("server-key"));
+    let env = [("SERVER__TLS_CERT_FILE", cert.as_str()), ("SERVER__TLS_KEY_FILE", &key)];
+    let app = App::start(&config("redis://127.0.0.1:1", &env), Clock::default()).await?;
+    // nothing, and a record of 512 bytes of which 3 come
+    for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01"] {
+        let mut stream = TcpStream::connect(app.address).await?;
+        stream.write_all(sent).await?;
+        let start = tokio::time::Instant::now();
+        let mut answer = Vec::new();
+        tokio::time::timeout(Duration::from_secs(600), stream.read_to_end(&mut answer)).await??;
+        let after = start.elapsed();
+        assert!((29..40).contains(&after.as_secs()), "{sent:?}: {after:?}");
+    }
     Ok(())
 }
 

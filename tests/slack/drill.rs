@@ -121,7 +121,7 @@ async fn a_guard_that_would_hold_is_named_and_any_receiver_takes_any_hop() -> Re
     let api = drills.workspace.slack.api_url();
     let more = [("ALERTMANAGER__URLS", drills.url.as_str())];
     let env = crate::kit::env(&drills.workspace.slack, &api, &more);
-    let other = Receiver::ready(&drills.workspace.redis.url(), &env).await?;
+    let other = Receiver::ready(&drills.workspace.redis.receiver_url(), &env).await?;
     drills.workspace.post("/api/pause", json!({"reason": "provider outage", "operator": "bo"})).await?;
     let started = other.http.post_json("/api/drill", &json!({"prompt": "p"})).await?;
     assert_eq!(started.status, 201, "{}", started.text());

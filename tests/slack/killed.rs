@@ -12,7 +12,7 @@ use crate::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn process(slack: &Slack, redis: &Redis) -> Result<Process> {
-    let (api, url) = (slack.api_url(), redis.url());
+    let (api, url) = (slack.api_url(), redis.receiver_url());
     let mut builder = Process::builder(env!("CARGO_BIN_EXE_prompt-rollback")).env("PROMPT_ROLLBACK_REDIS__URL", url);
     for (key, value) in env(slack, &api, &[]) {
         builder = builder.env(format!("PROMPT_ROLLBACK_{key}"), value);
@@ -23,7 +23,7 @@ fn process(slack: &Slack, redis: &Redis) -> Result<Process> {
 /// Another replica, once the leases of the dead one have expired.
 async fn next(slack: Slack, redis: Redis) -> Result<Workspace> {
     let api = slack.api_url();
-    let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, &[])).await?;
+    let receiver = Receiver::ready(&redis.receiver_url(), &env(&slack, &api, &[])).await?;
     receiver.clock.advance(Duration::from_secs(31));
     slack.set_request_url(format!("http://{}/slack/interactions", receiver.app.address));
     Ok(Workspace { slack, world: World { redis, receiver } })

@@ -75,7 +75,7 @@ impl Workspace {
     pub async fn with(slack: Slack, more: &[(&str, &str)]) -> Result<Self> {
         let redis = Redis::start()?;
         let api = slack.api_url();
-        let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, more)).await?;
+        let receiver = Receiver::ready(&redis.receiver_url(), &env(&slack, &api, more)).await?;
         let workspace = Self { slack, world: World { redis, receiver } };
         workspace.take_clicks();
         workspace.ship("p").await?;
@@ -89,7 +89,7 @@ impl Workspace {
     /// One more replica, on the same Redis.
     pub async fn replica(&self, more: &[(&str, &str)]) -> Result<Receiver> {
         let api = self.slack.api_url();
-        Receiver::ready(&self.redis.url(), &env(&self.slack, &api, more)).await
+        Receiver::ready(&self.redis.receiver_url(), &env(&self.slack, &api, more)).await
     }
 
     /// Ends the receiver where it stands, as a crash does, and starts another one after its leases have expired.

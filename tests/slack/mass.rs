@@ -218,7 +218,7 @@ async fn a_rollback_lists_how_the_prompts_of_its_group_do() -> Result<()> {
 async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() -> Result<()> {
     const MANY: usize = 150;
     let (slack, redis) = (slack()?, Redis::start()?);
-    let (api, url) = (slack.api_url(), redis.url());
+    let (api, url) = (slack.api_url(), redis.receiver_url());
     let mut builder = Process::builder(env!("CARGO_BIN_EXE_prompt-rollback")).env("PROMPT_ROLLBACK_REDIS__URL", url);
     for (key, value) in env(&slack, &api, &[ONE]) {
         builder = builder.env(format!("PROMPT_ROLLBACK_{key}"), value);
@@ -246,7 +246,7 @@ async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() ->
     let before = flipped().await?;
     assert!((1..MANY).contains(&before), "{before} of {MANY} before the end");
 
-    let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, &[ONE])).await?;
+    let receiver = Receiver::ready(&redis.receiver_url(), &env(&slack, &api, &[ONE])).await?;
     receiver.clock.advance(Duration::from_secs(31));
     slack.set_request_url(format!("http://{}/slack/interactions", receiver.app.address));
     let workspace = Workspace { slack, world: World { redis, receiver } };

@@ -38,8 +38,9 @@ impl Kit {
         Self::on(Redis::start()?)
     }
 
+    /// With the permissions that ship.
     pub fn on(redis: Redis) -> Result<Self> {
-        let url = redis.url();
+        let url = redis.receiver_url();
         Self::with(redis, &url, &[])
     }
 

@@ -1,84 +1,168 @@
 //! The self-test names what is missing.
 
 use anyhow::Result;
-use prompt_rollback::store::{SelfTest, StoreError};
+use prompt_rollback::store::{Clock, Store};
+use prompt_rollback_testkit::free_port;
 
-use crate::common::Redis;
+use crate::common::{Redis, SOON, config, eventually};
 use crate::kit::{Kit, critical};
 
 const USERS: &str = include_str!("../../config/users.acl");
-/// Permitted for what is optional: without them the receiver works, and says less.
-const OPTIONAL: [&str; 3] = ["config|get", "info", "role"];
-/// Permitted for clients and later versions; this receiver does not send them, or Redis permits them to all.
-const UNUSED: [&str; 8] = ["auth", "client|id", "client|setname", "eval", "exists", "expire", "hello", "subscribe"];
+/// Without these the receiver works, and says less: `check --connect` says so.
+const OPTIONAL: [&str; 2] = ["+config|get", "+info"];
 
-/// The rules of the shipped receiver user, without its name and password.
+/// The rules of the shipped user, without its name and password.
 fn shipped_rules() -> Vec<&'static str> {
     let line = USERS.lines().find(|line| line.starts_with("user receiver ")).expect("the receiver's user");
     line.split_whitespace().skip(2).filter(|rule| !rule.starts_with('#')).collect()
 }
 
 /// A store whose user may do what `rules` say.
-async fn store_of(kit: &Kit, rules: &[&str]) -> Result<Kit> {
-    let mut command = vec!["ACL", "SETUSER", "receiver", "reset", "nopass"];
+async fn store_of(redis: &Redis, rules: &[&str], env: &[(&str, &str)]) -> Result<Store> {
+    let mut command = vec!["ACL", "SETUSER", "tested", "reset", "on", "nopass"];
     command.extend(rules);
-    kit.cmd::<()>(&command).await?;
-    let url = format!("redis://receiver:any@{}", kit.redis.addr());
-    // a Redis of its own would take longer: this one is only a name here
-    Kit::with(Redis::start()?, &url, &[])
+    redis.cmd::<()>(&command).await?;
+    let url = format!("redis://tested:any@{}", redis.addr());
+    Ok(Store::new(&config(&url, env).redis, Clock::default())?)
 }
 
-async fn tested(kit: &Kit, rules: &[&str]) -> Result<Result<SelfTest, StoreError>> {
-    Ok(store_of(kit, rules).await?.store.selftest().await)
+/// `rules` less one at a time: each permission, each half of a key pattern's, each channel.
+fn each_less_one<'a>(rules: &[&'a str]) -> Vec<(&'a str, Vec<String>)> {
+    let mut cases = Vec::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let instead: &[Option<String>] = match rule.chars().next() {
+            Some('+' | '&' | '%') => &[None],
+            Some('~') => &[None, Some(format!("%R{rule}")), Some(format!("%W{rule}"))],
+            // `resetchannels` and `-@all` take away
+            _ => continue,
+        };
+        for instead in instead {
+            let mut less: Vec<String> = rules.iter().map(|rule| (*rule).to_owned()).collect();
+            less.splice(at..=at, instead.clone());
+            cases.push((*rule, less));
+        }
+    }
+    cases
 }
 
 #[tokio::test]
 async fn the_shipped_user_may_do_everything_and_the_self_test_leaves_nothing_behind() -> Result<()> {
-    let kit = Kit::on(Redis::builder().acl("").start()?)?;
-    let receiver = store_of(&kit, &shipped_rules()).await?;
-    let test = receiver.store.selftest().await?;
+    let kit = Kit::start()?;
+    let test = kit.store.selftest().await?;
     assert_eq!(test.problem(), None);
     assert!(test.findings.iter().any(|f| f.name == "maxmemory-policy" && f.detail == "noeviction"), "{test:?}");
-    let expired = crate::common::eventually("scratch keys gone", crate::common::SOON, async || {
-        kit.dump().await.ok()?.is_empty().then_some(())
-    });
+    let expired = eventually("scratch keys gone", SOON, async || kit.dump().await.ok()?.is_empty().then_some(()));
     expired.await?;
-    receiver.ship("p").await?;
-    receiver.does("p", critical("p")).await?;
-    receiver.store.watch().await?;
+    kit.ship("p").await?;
+    kit.does("p", critical("p")).await?;
+    kit.store.watch().await?;
     assert_eq!(kit.cmd::<String>(&["GET", "{prompts}:active:p"]).await?, "v1");
     Ok(())
 }
 
 #[tokio::test]
-async fn each_missing_permission_is_named() -> Result<()> {
-    let kit = Kit::on(Redis::builder().acl("").start()?)?;
+async fn each_permission_that_is_missing_is_named_and_none_ships_that_nobody_would_miss() -> Result<()> {
+    let redis = Redis::start()?;
     let rules = shipped_rules();
-    let commands: Vec<&str> = rules.iter().filter_map(|rule| rule.strip_prefix('+')).collect();
-    assert!(commands.len() > 30, "{commands:?}");
-    for command in commands {
-        let without: Vec<&str> = rules.iter().copied().filter(|rule| rule.strip_prefix('+') != Some(command)).collect();
-        let test = tested(&kit, &without).await?.unwrap_or_else(|error| panic!("{command}: {error}"));
-        if OPTIONAL.contains(&command) || UNUSED.contains(&command) || command == "unsubscribe" {
-            assert_eq!(test.problem(), None, "{command} is not needed");
+    let cases = each_less_one(&rules);
+    assert!(cases.len() > 35, "{cases:?}");
+    for (rule, less) in cases {
+        let less: Vec<&str> = less.iter().map(String::as_str).collect();
+        let store = store_of(&redis, &less, &[]).await?;
+        let test = store.selftest().await.unwrap_or_else(|error| panic!("{rule}: {error}"));
+        if OPTIONAL.contains(&rule) {
+            assert_eq!(test.problem(), None, "{rule} is not needed");
             continue;
         }
-        let problem = test.problem().unwrap_or_else(|| panic!("{command}: not missed"));
-        let named = problem.split([' ', ',', '\'']).any(|word| word == command);
-        assert!(named && problem.contains("config/users.acl"), "{command}: {problem}");
+        let problem = test.problem().unwrap_or_else(|| panic!("{less:?}: {rule} is not missed"));
+        let name = rule.trim_start_matches('+');
+        let named = problem.split([' ', ',']).any(|word| word == name);
+        assert!(named && problem.contains("config/users.acl"), "{less:?}: {rule}: {problem}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn missing_keys_and_channels_are_named_too() -> Result<()> {
-    let kit = Kit::on(Redis::builder().acl("").start()?)?;
-    for (rule, named) in [("&{prompts}:*", "publish"), ("~{prompts}:*", "set")] {
-        let without: Vec<&str> = shipped_rules().into_iter().filter(|r| *r != rule).collect();
-        let problem = tested(&kit, &without).await??.problem().unwrap_or_default();
-        assert!(problem.contains(named), "{rule}: {problem}");
+async fn without_the_optional_ones_it_is_said_what_is_not_known() -> Result<()> {
+    let redis = Redis::start()?;
+    let less: Vec<&str> = shipped_rules().into_iter().filter(|rule| !OPTIONAL.contains(rule)).collect();
+    let store = store_of(&redis, &less, &[]).await?;
+    assert_eq!(store.server_version().await?, None);
+    let test = store.selftest().await?;
+    let finding = test.findings.iter().find(|f| f.name == "maxmemory-policy").expect("looked at");
+    assert!(finding.ok && finding.detail.starts_with("unknown (CONFIG GET is not permitted)"), "{}", finding.detail);
+    Ok(())
+}
+
+/// What a self-test finds, or why there can be none.
+async fn problem(store: &Store) -> Option<String> {
+    match store.selftest().await {
+        Ok(test) => test.problem(),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_asks_for_two_permissions_more_and_names_them() -> Result<()> {
+    let conf = format!("cluster-enabled yes\ncluster-port {}", free_port());
+    let redis = Redis::builder().conf(conf).start()?;
+    redis.cmd::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await?;
+    eventually("the cluster is one", SOON, async || {
+        redis.cmd::<String>(&["CLUSTER", "INFO"]).await.ok()?.contains("cluster_state:ok").then_some(())
+    })
+    .await?;
+    let nodes = redis.addr();
+    let env = [("REDIS__MODE", "cluster"), ("REDIS__NODES", nodes.as_str())];
+    let more = documented("The user needs `", "docs/operations.md, Redis Cluster");
+    assert_eq!(more, ["+role", "+cluster|nodes"]);
+    let rules = [shipped_rules(), more.clone()].concat();
+    assert_eq!(problem(&store_of(&redis, &rules, &env).await?).await, None);
+    for rule in more {
+        let less: Vec<&str> = rules.iter().copied().filter(|other| *other != rule).collect();
+        let problem = problem(&store_of(&redis, &less, &env).await?).await.unwrap_or_default();
+        assert!(problem.contains(&rule[1..]), "{rule}: {problem}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn sentinels_ask_for_permissions_of_their_own_and_these_are_named() -> Result<()> {
+    let redis = Redis::start()?;
+    let sentinel = Redis::builder().sentinel("main", &redis, 1).start()?;
+    let nodes = sentinel.addr();
+    let env = [
+        ("REDIS__MODE", "sentinel"),
+        ("REDIS__SENTINEL_MASTER", "main"),
+        ("REDIS__SENTINEL_USERNAME", "asking"),
+        ("REDIS__SENTINEL_PASSWORD", "any"),
+        ("REDIS__NODES", nodes.as_str()),
+    ];
+    let ask_as = async |rules: &[&str]| -> Result<()> {
+        let user = ["ACL", "SETUSER", "asking", "reset", "on", "nopass"];
+        sentinel.cmd::<()>(&[&user[..], rules].concat()).await
+    };
+    let asking: Vec<&str> = documented("user prompt-rollback on >… ", "docs/operations.md, Redis Sentinel");
+    assert!(asking.len() > 3, "{asking:?}");
+    let rules = [shipped_rules(), vec!["+role"]].concat();
+    ask_as(&asking).await?;
+    assert_eq!(problem(&store_of(&redis, &rules, &env).await?).await, None);
+    for (rule, less) in each_less_one(&asking) {
+        ask_as(&less.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        let problem = problem(&store_of(&redis, &rules, &env).await?).await;
+        let problem = problem.unwrap_or_else(|| panic!("{rule} is not missed"));
+        assert!(problem.contains(rule.trim_start_matches('+')), "{rule}: {problem}");
+    }
+    ask_as(&asking).await?;
+    let problem = problem(&store_of(&redis, &shipped_rules(), &env).await?).await.unwrap_or_default();
+    assert!(problem.ends_with("(see config/users.acl): role"), "{problem}");
+    Ok(())
+}
+
+/// The rules that stand in the operations guide behind these words, in backticks or to the end of the line.
+fn documented(behind: &str, place: &str) -> Vec<&'static str> {
+    const GUIDE: &str = include_str!("../../docs/operations.md");
+    let (_, rest) = GUIDE.split_once(behind).unwrap_or_else(|| panic!("{place} has no {behind:?}"));
+    rest.split(['`', '\n']).next().unwrap_or_default().split_whitespace().collect()
 }
 
 #[tokio::test]
@@ -91,16 +175,5 @@ async fn a_redis_that_evicts_is_not_fit() -> Result<()> {
     }
     kit.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
     assert_eq!(kit.store.selftest().await?.problem(), None);
-    Ok(())
-}
-
-#[tokio::test]
-async fn where_config_may_not_be_read_the_policy_is_said_to_be_unknown() -> Result<()> {
-    let kit = Kit::on(Redis::builder().acl("").start()?)?;
-    let without: Vec<&str> = shipped_rules().into_iter().filter(|rule| *rule != "+config|get").collect();
-    let test = tested(&kit, &without).await??;
-    assert_eq!(test.problem(), None);
-    let finding = test.findings.iter().find(|f| f.name == "maxmemory-policy").expect("looked at");
-    assert!(finding.detail.starts_with("unknown"), "{}", finding.detail);
     Ok(())
 }

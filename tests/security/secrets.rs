@@ -1,0 +1,35 @@
+//! Secrets are compared in constant time, everywhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let files = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// Each use of a secret, by the line: handed to a library, or compared by `ct_eq`. A new one is to be looked at, and added.
+#[test]
+fn a_secret_is_never_compared_as_a_text_is() {
+    const USES: [(&str, &str); 5] = [
+        ("http/auth.rs", "given.ct_eq(token.expose_secret().as_bytes())"),
+        // which compares in constant time itself
+        ("slack/payload.rs", "SlackEventSignatureVerifier::new(&secret.expose_secret().into())"),
+        ("slack/client.rs", "SlackApiToken::new(token.expose_secret().into())"),
+        ("store/connect.rs", "settings.set_password(password.expose_secret())"),
+        ("store/sentinel.rs", "settings.set_password(password.expose_secret())"),
+    ];
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut found = 0;
+    for path in sources(root) {
+        let text = fs::read_to_string(&path).expect("a source");
+        let file = path.strip_prefix(root).expect("below src").display().to_string();
+        for line in text.lines().filter(|line| line.contains("expose_secret()")) {
+            let known = USES.iter().any(|(place, what)| *place == file && line.contains(what));
+            assert!(known, "{file}: {line}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, USES.len(), "a use that is listed here is gone");
+}
