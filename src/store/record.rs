@@ -668,8 +668,8 @@ struct SplitRecord {
     paused: Option<String>,
     #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
     last: Option<Check>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    tie_to_arriving: bool,
+    #[serde(rename = "tie_to_arriving", default, skip_serializing_if = "is_false")]
+    is_rollback: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -837,7 +837,8 @@ mod tests {
         let mut lines = source.lines();
         while let Some(line) = lines.next() {
             if line.trim_start().starts_with("#[serde(") && line.contains("skip_serializing_if") {
-                let field = lines.next().unwrap().trim().split(':').next().unwrap();
+                let name = lines.next().unwrap().trim().split(':').next().unwrap();
+                let field = line.split_once("rename = \"").map_or(name, |(_, rest)| rest.split('"').next().unwrap());
                 assert!(KNOWN.contains(&field), "{field}");
             }
         }
