@@ -28,14 +28,35 @@ impl Slot {
     }
 }
 
-/// The open connections, at most `max`. When they are all taken, the one longest without a whole request gives way:
+/// Connections that were told to give way and are not gone yet: who comes need not wait for so many.
+const LEAVING: usize = 64;
+
+/// The open connections, at most `max`, and a few that are about to end. When they are all taken, the one longest without a whole request gives way:
 /// clients that say nothing, or slowly, can't keep Alertmanager out.
 #[derive(Debug)]
 pub struct Connections {
     max: usize,
     started: Instant,
-    slots: Mutex<HashMap<u64, Arc<Slot>>>,
+    slots: Mutex<Slots>,
     freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    open: HashMap<u64, Arc<Slot>>,
+    leaving: usize,
+}
+
+impl Slots {
+    /// Tells the one longest without a whole request to give way.
+    fn evict(&mut self) {
+        let idle = self.open.iter().filter(|(_, slot)| !slot.busy.load(Ordering::Relaxed));
+        let longest = idle.min_by_key(|(_, slot)| slot.idle_since.load(Ordering::Relaxed)).map(|(id, _)| *id);
+        if let Some(slot) = longest.and_then(|id| self.open.remove(&id)) {
+            self.leaving += 1;
+            slot.evict.notify_one();
+        }
+    }
 }
 
 impl Connections {
@@ -47,7 +68,7 @@ impl Connections {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
+    fn slots(&self) -> std::sync::MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -56,18 +77,17 @@ impl Connections {
             let freed = self.freed.notified();
             {
                 let mut slots = self.slots();
-                if slots.len() < self.max {
+                if slots.open.len() >= self.max && slots.leaving < LEAVING {
+                    slots.evict();
+                }
+                if slots.open.len() < self.max {
                     let slot = Arc::new(Slot {
                         busy: AtomicBool::new(false),
                         idle_since: AtomicU64::new(self.now()),
                         evict: Notify::new(),
                     });
-                    slots.insert(id, Arc::clone(&slot));
+                    slots.open.insert(id, Arc::clone(&slot));
                     return slot;
-                }
-                let idle = slots.values().filter(|slot| !slot.busy.load(Ordering::Relaxed));
-                if let Some(slot) = idle.min_by_key(|slot| slot.idle_since.load(Ordering::Relaxed)) {
-                    slot.evict.notify_one();
                 }
             }
             freed.await;
@@ -81,7 +101,11 @@ impl Connections {
     }
 
     pub fn leave(&self, id: u64) {
-        self.slots().remove(&id);
+        let mut slots = self.slots();
+        if slots.open.remove(&id).is_none() {
+            slots.leaving -= 1;
+        }
+        drop(slots);
         self.freed.notify_one();
     }
 }

@@ -5,15 +5,18 @@ mod auth;
 mod connections;
 mod drill;
 mod import;
+mod input;
 mod mass;
 mod postmortem;
 mod reply;
 mod report;
 mod restore;
 mod route;
+mod serving;
 mod slack;
 pub mod tls;
 mod views;
+mod wait;
 mod webhook;
 
 use std::net::SocketAddr;
