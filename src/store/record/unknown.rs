@@ -1,0 +1,139 @@
+//! What a record holds that this version does not understand: left by a later receiver, and kept for it.
+
+use std::collections::BTreeMap;
+
+use serde_ignored::Path;
+use serde_json::Value;
+
+use crate::decision::IncidentId;
+
+/// What is not understood of a record as read; mostly nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unknown(Option<Box<Part>>);
+
+/// What is not understood in one place and below it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Part {
+    /// Fields that are not understood at all.
+    whole: BTreeMap<String, Value>,
+    fields: BTreeMap<String, Part>,
+    items: Vec<Item>,
+}
+
+/// An item of a list, told from others by what names it.
+#[derive(Debug, Clone, PartialEq)]
+struct Item {
+    name: Name,
+    part: Part,
+}
+
+type Name = Vec<Option<Value>>;
+
+/// A step from a value to one inside of it.
+#[derive(Debug)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// The steps to what serde ignored.
+pub(super) fn steps(path: &Path<'_>) -> Vec<Step> {
+    let (parent, step) = match path {
+        Path::Root => return Vec::new(),
+        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
+        Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => (parent, None),
+    };
+    let mut steps = steps(parent);
+    steps.extend(step);
+    steps
+}
+
+impl Unknown {
+    /// What is at `paths` of a record.
+    pub(super) fn new(record: &Value, paths: &[Vec<Step>]) -> Self {
+        let mut part = Part::default();
+        for path in paths {
+            part.add(record, path);
+        }
+        Self(Some(Box::new(part)))
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Puts it back where it was. Goes with what has gone.
+    pub(super) fn put_into(&self, record: &mut Value) {
+        if let Some(part) = &self.0 {
+            part.put_into(record);
+        }
+    }
+
+    /// What is not understood of an incident in a state.
+    pub fn of_incident(&self, id: &IncidentId) -> Option<Unknown> {
+        let incidents = self.0.as_ref()?.fields.get("incidents")?;
+        let is_it =
+            |item: &&Item| item.name.first().is_some_and(|name| name.as_ref().and_then(Value::as_str) == Some(&id.0));
+        let item = incidents.items.iter().find(is_it)?;
+        Some(Unknown(Some(Box::new(item.part.clone()))))
+    }
+}
+
+impl Part {
+    fn add(&mut self, value: &Value, path: &[Step]) {
+        match path {
+            [] => {}
+            [Step::Key(key)] => {
+                if let Some(value) = value.get(key) {
+                    self.whole.insert(key.clone(), value.clone());
+                }
+            }
+            [Step::Key(key), rest @ ..] => {
+                if let Some(value) = value.get(key) {
+                    self.fields.entry(key.clone()).or_default().add(value, rest);
+                }
+            }
+            [Step::Index(index), rest @ ..] => {
+                let Some(items) = value.as_array() else { return };
+                let Some(value) = items.get(*index) else { return };
+                // every item, so that of two with one name each finds its own
+                if self.items.is_empty() {
+                    self.items = items.iter().map(|item| Item { name: name(item), part: Part::default() }).collect();
+                }
+                self.items[*index].part.add(value, rest);
+            }
+        }
+    }
+
+    fn put_into(&self, value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (key, part) in &self.fields {
+                    if let Some(field) = fields.get_mut(key) {
+                        part.put_into(field);
+                    }
+                }
+                for (key, value) in &self.whole {
+                    fields.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            Value::Array(items) => {
+                let mut left: Vec<&Item> = self.items.iter().collect();
+                for item in items {
+                    let name = name(item);
+                    if let Some(at) = left.iter().position(|one| one.name == name) {
+                        left.remove(at).part.put_into(item);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What names an item of a list and never changes: its id, or else all of these that it has.
+fn name(item: &Value) -> Name {
+    let names: &[&str] = if item.get("id").is_some() { &["id"] } else { &["fingerprint", "version", "seq"] };
+    names.iter().map(|name| item.get(name).cloned()).collect()
+}
