@@ -48,6 +48,9 @@ pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
 }
 
 fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Damaged> {
+    if !json.trim_start().starts_with('{') {
+        return Err(Damaged(serde_json::Error::custom("no object"))); // serde takes a list for one, and `[]` for an empty record
+    }
     let mut ignored = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let record = serde_ignored::deserialize(&mut deserializer, |path| ignored.push(unknown::steps(&path)))?;
@@ -744,6 +747,8 @@ mod tests {
         for (from, to) in [("\"v2\"", "\"v{2\""), ("verifying", "flying"), (":5", ":\"5\""), ("[", "{")] {
             assert!(read_state(&STATE.replacen(from, to, 1)).is_err(), "{to}");
         }
+        assert!(read_state("{}").is_ok());
+        assert!(read_state("[]").is_err());
         for (percent, damaged) in [(100, false), (101, true)] {
             let split =
                 r#"{"leaving":"v1","arriving":"v2","plan":{"stages":[5,%]},"since":5,"operator":"mia","reason":""}"#;

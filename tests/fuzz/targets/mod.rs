@@ -54,7 +54,8 @@ pub fn interaction(input: &[u8]) {
     let (signature, timestamp) = (header(), header());
     let body = lines.next().unwrap_or_default();
     let secret = "8f742231b10e8888abcd99yyyzzz85a5".into();
-    assert!(!payload::verify(&secret, signature, timestamp, body), "a forgery");
+    let start = &body[..body.len().min(100)]; // more of it makes a hash no harder
+    assert!(!payload::verify(&secret, signature, timestamp, start), "a forgery");
     if let Ok(interaction) = payload::parse_form(body) {
         clicks(&interaction);
     }

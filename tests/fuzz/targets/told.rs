@@ -30,7 +30,12 @@ pub fn alert(alert: &Alert) {
     let serving = Some(Serving { version: bad.version.clone(), since: NOW, by: ActivatedBy::External });
     let before = PromptState { serving, versions: vec![good, bad], ..PromptState::default() };
     let Some(after) = happens(&before, &Event::Alerts(vec![alert.clone()])) else { return };
-    state(&after);
+    let written = write_state(&after, &Unknown::default());
+    assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
+    // all of it is slow, and need not be said of each
+    if alert.summary.len() % 4 == 0 {
+        after.incidents.iter().for_each(incident);
+    }
 }
 
 /// Much happens to a prompt that was kept so.
@@ -80,14 +85,19 @@ pub fn state(state: &PromptState) {
         }),
         Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)) }),
     ];
-    rehearse(&POLICY, &snapshot(state), &firing(&name), NOW);
-    for event in &events {
+    // one after the other would be slow: which one it is depends on the record
+    let record = write_state(state, &Unknown::default());
+    let first = record.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 1_009);
+    for event in events.iter().cycle().skip(first).step_by(3).take(2) {
         if let Some(after) = happens(state, event) {
             let written = write_state(&after, &Unknown::default());
             assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
         }
     }
-    state.incidents.iter().for_each(incident);
+    if first % 4 == 0 {
+        rehearse(&POLICY, &snapshot(state), &firing(&name), NOW);
+        state.incidents.iter().for_each(incident);
+    }
     if let Some(one) = &state.canary {
         fits(&canary(&prompt("p"), one));
     }
@@ -96,7 +106,6 @@ pub fn state(state: &PromptState) {
 /// The state that is left, if something was decided.
 pub fn happens(state: &PromptState, event: &Event) -> Option<PromptState> {
     let commit = decide(&POLICY, &snapshot(state), event, NOW).commit?;
-    commit.incidents.iter().for_each(|write| incident(&write.incident));
     Some(commit.state)
 }
 
