@@ -3,6 +3,7 @@
 mod cluster;
 mod connect;
 pub mod drill;
+mod ids;
 mod import;
 pub mod keys;
 pub mod link;
@@ -33,6 +34,7 @@ use link::Link;
 use record::{SCHEMA, Unknown};
 use script::{Call, Scripts};
 
+pub use ids::fresh_ulid;
 pub use import::{Layout, Read};
 pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};

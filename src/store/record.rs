@@ -551,8 +551,8 @@ struct SplitRecord {
     paused: Option<String>,
     #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
     last: Option<Check>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    tie_to_arriving: bool,
+    #[serde(rename = "tie_to_arriving", default, skip_serializing_if = "is_false")]
+    is_rollback: bool,
 }
 
 #[derive(Serialize, Deserialize)]
