@@ -33,7 +33,7 @@ pub fn alert(alert: &Alert) {
     let written = write_state(&after, &Unknown::default());
     assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
     // all of it is slow, and need not be said of each
-    if alert.summary.len() % 4 == 0 {
+    if alert.summary.len().is_multiple_of(4) {
         after.incidents.iter().for_each(incident);
     }
 }
@@ -94,7 +94,7 @@ pub fn state(state: &PromptState) {
             assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
         }
     }
-    if first % 4 == 0 {
+    if first.is_multiple_of(4) {
         rehearse(&POLICY, &snapshot(state), &firing(&name), NOW);
         state.incidents.iter().for_each(incident);
     }
