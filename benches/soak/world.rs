@@ -92,11 +92,18 @@ pub fn delivery(alerts: &[Value]) -> Vec<u8> {
     request("/webhooks/alertmanager", &body)
 }
 
-/// What became of each alert.
-pub fn delivered(answer: &[u8]) -> Result<Vec<String>> {
+/// What became of each alert; `None`: they are to be sent again.
+pub fn delivered(answer: &[u8]) -> Result<Option<Vec<String>>> {
+    if answer.starts_with(b"HTTP/1.1 503") {
+        return Ok(None);
+    }
     let answer = body(answer)?;
     let results = answer["results"].as_array().context("results")?;
-    results.iter().map(|result| Ok(result["outcome"].as_str().context("an outcome")?.to_owned())).collect()
+    results
+        .iter()
+        .map(|result| Ok(result["outcome"].as_str().context("an outcome")?.to_owned()))
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 /// At one moment.

@@ -734,6 +734,11 @@ mod tests {
         let (mut state, unknown) = read_state(strays).unwrap();
         let mut expected: Value = serde_json::from_str(strays).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        // what names other items, but is not understood here, names nothing
+        let named = r#"{"versions":[{"version":"v1","known_since":1,"id":"01","fingerprint":"f","seq":1}]}"#;
+        let (versions, kept) = read_state(named).unwrap();
+        let written: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(named).unwrap());
         state.strays.remove(0);
         expected["strays"].as_array_mut().unwrap().remove(0);
         assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);

@@ -21,7 +21,7 @@ struct Part {
 }
 
 /// An item of a list, told from others by what names it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Item {
     name: Name,
     part: Part,
@@ -56,6 +56,7 @@ impl Unknown {
         for path in paths {
             part.add(record, path);
         }
+        part.name_items(record);
         Self(Some(Box::new(part)))
     }
 
@@ -99,10 +100,21 @@ impl Part {
                 let Some(value) = items.get(*index) else { return };
                 // every item, so that of two with one name each finds its own
                 if self.items.is_empty() {
-                    self.items = items.iter().map(|item| Item { name: name(item), part: Part::default() }).collect();
+                    self.items = items.iter().map(|_| Item::default()).collect();
                 }
                 self.items[*index].part.add(value, rest);
             }
+        }
+    }
+
+    /// Once it is known which fields are not understood: these name nothing.
+    fn name_items(&mut self, value: &Value) {
+        for (key, part) in &mut self.fields {
+            part.name_items(&value[key.as_str()]);
+        }
+        for (at, Item { name, part }) in self.items.iter_mut().enumerate() {
+            *name = name_of(&value[at], &part.whole);
+            part.name_items(&value[at]);
         }
     }
 
@@ -121,7 +133,7 @@ impl Part {
             Value::Array(items) => {
                 let mut left: Vec<&Item> = self.items.iter().collect();
                 for item in items {
-                    let name = name(item);
+                    let name = name_of(item, &BTreeMap::new());
                     if let Some(at) = left.iter().position(|one| one.name == name) {
                         left.remove(at).part.put_into(item);
                     }
@@ -133,7 +145,10 @@ impl Part {
 }
 
 /// What names an item of a list and never changes: its id, or else all of these that it has.
-fn name(item: &Value) -> Name {
-    let names: &[&str] = if item.get("id").is_some() { &["id"] } else { &["fingerprint", "version", "seq"] };
-    names.iter().map(|name| item.get(name).cloned()).collect()
+fn name_of(item: &Value, unknown: &BTreeMap<String, Value>) -> Name {
+    let known = |name: &str| item.get(name).filter(|_| !unknown.contains_key(name)).cloned();
+    match known("id") {
+        Some(id) => vec![Some(id)],
+        None => ["fingerprint", "version", "seq"].iter().map(|name| known(name)).collect(),
+    }
 }
