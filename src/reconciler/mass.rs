@@ -88,7 +88,7 @@ impl Coordinator {
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
                 tracing::warn!(incident = %claim.incident, %error, "coordinating many prompts failed");
-                End::Failed
+                End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::Parked {

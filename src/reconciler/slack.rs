@@ -145,7 +145,7 @@ impl Announcer {
             }
             Err(Halt::Store(error)) => {
                 tracing::error!(incident = %claim.incident, %error, "an incident can't be told");
-                (End::Failed, Some(Duration::ZERO))
+                (End::after(&error), Some(Duration::ZERO))
             }
         };
         if store.finish(claim, None, end).await? == Finished::Parked {

@@ -26,10 +26,14 @@ pub use unknown::Unknown;
 pub const SCHEMA: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
-#[error("damaged record: {0}")]
-pub struct Damaged(#[from] serde_json::Error);
+pub enum Unreadable {
+    #[error("damaged record: {0}")]
+    Damaged(#[from] serde_json::Error),
+    #[error("schema {0}")]
+    Newer(u32),
+}
 
-pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Damaged> {
+pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Unreadable> {
     let (State(state), unknown) = read(json)?;
     Ok((state, unknown))
 }
@@ -38,22 +42,34 @@ pub fn write_state(state: &PromptState, unknown: &Unknown) -> String {
     write(StateRef(state), unknown)
 }
 
-pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Damaged> {
+/// An incident's schema stands in its record; that of others beside theirs.
+#[derive(Deserialize)]
+struct Marked {
+    schema: Option<u32>,
+}
+
+pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
+    if let Some(newer) = serde_json::from_str::<Marked>(json)?.schema.filter(|schema| *schema > SCHEMA) {
+        return Err(Unreadable::Newer(newer));
+    }
     let (incident::Own(incident), unknown) = read(json)?;
     Ok((incident, unknown))
 }
 
 pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
-    write(incident::Ref(incident), unknown)
+    let mut text = write(incident::Ref(incident), unknown);
+    text.insert_str(1, &format!("\"schema\":{SCHEMA},"));
+    text
 }
 
-fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Damaged> {
+fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Unreadable> {
     if !json.trim_start().starts_with('{') {
-        return Err(Damaged(serde_json::Error::custom("no object"))); // serde takes a list for one, and `[]` for an empty record
+        return Err(Unreadable::Damaged(serde_json::Error::custom("no object"))); // serde takes a list for one, and `[]` for an empty record
     }
     let mut ignored = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let record = serde_ignored::deserialize(&mut deserializer, |path| ignored.push(unknown::steps(&path)))?;
+    ignored.retain(|steps| !unknown::is_schema(steps));
     deserializer.end()?;
     // only a record with strange fields pays for keeping them
     let unknown =

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::decision::IncidentId;
 
+const SCHEMA: &str = "schema";
+
 /// What is not understood of a record as read; mostly nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unknown(Option<Box<Part>>);
@@ -49,6 +51,11 @@ pub(super) fn steps(path: &Path<'_>) -> Vec<Step> {
     steps
 }
 
+/// The mark of a whole record is written anew.
+pub(super) fn is_schema(steps: &[Step]) -> bool {
+    matches!(steps, [Step::Key(key)] if key == SCHEMA)
+}
+
 impl Unknown {
     /// What is at `paths` of a record.
     pub(super) fn new(record: &Value, paths: &[Vec<Step>]) -> Self {
@@ -76,8 +83,9 @@ impl Unknown {
         let incidents = self.0.as_ref()?.fields.get("incidents")?;
         let is_it =
             |item: &&Item| item.name.first().is_some_and(|name| name.as_ref().and_then(Value::as_str) == Some(&id.0));
-        let item = incidents.items.iter().find(is_it)?;
-        Some(Unknown(Some(Box::new(item.part.clone()))))
+        let mut part = incidents.items.iter().find(is_it)?.part.clone();
+        part.whole.remove(SCHEMA); // a record of its own has one already
+        Some(Unknown(Some(Box::new(part))))
     }
 }
 

@@ -3,7 +3,7 @@
 use prompt_rollback::decision::mass::Mass;
 use prompt_rollback::decision::{IncidentId, Timestamp};
 use prompt_rollback::postmortem::{Measured, chart};
-use prompt_rollback::store::record::{self, Damaged, Unknown};
+use prompt_rollback::store::record::{self, Unknown, Unreadable};
 use serde_json::Value;
 
 use super::{POLICY, told};
@@ -37,7 +37,7 @@ pub fn record(input: &[u8]) {
 /// Reads and writes it: what was read is written so that it reads the same, and what was not understood is there still.
 fn kept<T: PartialEq + std::fmt::Debug>(
     text: &str,
-    read: fn(&str) -> Result<(T, Unknown), Damaged>,
+    read: fn(&str) -> Result<(T, Unknown), Unreadable>,
     write: fn(&T, &Unknown) -> String,
 ) -> Option<T> {
     let (record, unknown) = read(text).ok()?;
@@ -56,6 +56,9 @@ fn kept<T: PartialEq + std::fmt::Debug>(
 fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(key, value)| {
+            if path.is_empty() && key == "schema" {
+                return None; // written anew
+            }
             let path = format!("{path}.{key}");
             match after.get(key) {
                 Some(after) => lost(value, after, &path),
