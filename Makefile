@@ -6,12 +6,12 @@ SHELL := bash
 
 # A shell opened before rustup was installed does not know its cargo yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
-export KEEP PROFILE
+export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench fmt lint up down
+.PHONY: help demo test bench fuzz fmt lint up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: ## everything that CI runs
 bench: ## the figures of the README
 	scripts/install-deps test
 	cargo bench
+
+fuzz: ## fuzz for long what comes from outside; FUZZ_RUNS=1000000 for a tenth of it
+	scripts/install-deps fuzz
+	scripts/fuzz
 
 fmt: ## format the code
 	cargo fmt --all

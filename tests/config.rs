@@ -138,6 +138,18 @@ fn variables_of_others_are_left_alone() {
 }
 
 #[test]
+fn a_dot_in_a_quoted_name_is_no_level() {
+    let text = "[deciders.\"on.call\"]\nchannel = \"#ops\"\n[server]\n\"listen.on\" = 1\n";
+    let path = Path::new("/etc/prompt-rollback.toml");
+    let errors = Config::parse(text, Some(path), std::iter::empty()).expect_err("two mistakes").to_string();
+    let lines: Vec<&str> = errors.lines().collect();
+    let name =
+        r#"/etc/prompt-rollback.toml:2: deciders."on.call": found the name "\"on.call\"", expected 1 to 64 letters"#;
+    let key = r#"/etc/prompt-rollback.toml:4: server."listen.on": unknown key, [server] has "#;
+    assert!(lines.len() == 2 && lines[0].starts_with(name) && lines[1].starts_with(key), "{errors}");
+}
+
+#[test]
 fn deciders_come_from_file_and_environment() {
     let config = load(
         "deciders",

@@ -272,7 +272,16 @@ impl Config {
                 return Err(ConfigError { problems: vec![Problem { origin, key: String::new(), message }] });
             }
         };
-        let mut reader = Reader::new(path, &text, env);
+        Self::parse(&text, path, env)
+    }
+
+    /// The same of a text, which is said to be the file at `path`.
+    pub fn parse(
+        text: &str,
+        path: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(path, text, env);
         if !reader.is_readable() {
             reader.finish()?;
             unreachable!("an unreadable file is a problem");

@@ -177,8 +177,18 @@ impl<'a> Reader<'a> {
     }
 
     pub fn problem(&mut self, key: &str, message: String) {
-        let origin = self.known.get(key).map_or(Origin::Default, |(origin, _)| origin.clone());
+        let origin = self.origin(key);
         self.problems.push(Problem { origin, key: key.to_owned(), message });
+    }
+
+    /// Where a key was set or, of a table, the first of its keys that was.
+    fn origin(&self, key: &str) -> Origin {
+        let inside = format!("{key}.");
+        let of_table = self.known.iter().filter(|(known, _)| known.starts_with(&inside)).map(|(_, known)| known);
+        let mut origins = self.known.get(key).into_iter().chain(of_table).map(|(origin, _)| origin);
+        let any = origins.clone().next();
+        let set = origins.find(|origin| matches!(origin, Origin::Env(_) | Origin::File { line: Some(_), .. }));
+        set.or(any).cloned().unwrap_or(Origin::Default)
     }
 
     /// The names below `section`, which the user chooses, as `section.NAME.key`.
@@ -186,7 +196,7 @@ impl<'a> Reader<'a> {
         let mut names: Vec<String> = built_in.iter().map(|name| name.to_string()).collect();
         let prefix = format!("{section}.");
         for key in self.file.keys() {
-            if let Some((name, _)) = key.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')) {
+            if let Some((name, _)) = key.strip_prefix(&prefix).and_then(split_name) {
                 names.push(name.to_owned());
             } else if let Some(name) = key.strip_prefix(&prefix)
                 && matches!(self.file[key].value, DeValue::Table(_))
@@ -244,7 +254,7 @@ impl<'a> Reader<'a> {
                 .filter(|rest| !rest.contains('.'))
                 .collect()
         };
-        if let Some((section, _)) = key.rsplit_once('.') {
+        if let Some(section) = section_of(key) {
             let keys = inside(section);
             if !keys.is_empty() {
                 return format!("unknown key, [{section}] has {}", keys.join(", "));
@@ -310,6 +320,33 @@ fn flatten<'a>(
 fn quote(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if bare { name.to_owned() } else { format!("{name:?}") }
+}
+
+/// The first name of a dotted key, and the rest.
+fn split_name(key: &str) -> Option<(&str, &str)> {
+    let dot = dots(key).next()?;
+    Some((&key[..dot], &key[dot + 1..]))
+}
+
+/// All names of a dotted key but the last.
+fn section_of(key: &str) -> Option<&str> {
+    Some(&key[..dots(key).last()?])
+}
+
+/// Where the dots are that separate names: a quoted name may hold some, too.
+fn dots(key: &str) -> impl Iterator<Item = usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    let is_dot = move |byte: u8| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'.' => return !quoted,
+            _ => {}
+        }
+        false
+    };
+    key.bytes().map(is_dot).enumerate().filter_map(|(at, is_dot)| is_dot.then_some(at))
 }
 
 fn unquote(name: &str) -> String {

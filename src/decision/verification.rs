@@ -88,8 +88,9 @@ impl Traffic {
 
     /// Percent of the requests since the flip that the bad version served.
     pub fn bad_percent(&self) -> u64 {
-        let all = self.target + self.bad;
-        if all == 0 { 0 } else { (self.bad * 100).div_ceil(all) }
+        let [bad, target] = [self.bad, self.target].map(u128::from); // whatever counters say
+        let all = (bad + target).max(1);
+        u64::try_from((bad * 100).div_ceil(all)).unwrap_or(100)
     }
 }
 

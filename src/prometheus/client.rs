@@ -117,27 +117,31 @@ impl Prometheus {
             .body(Full::from(form))
             .map_err(|error| PrometheusError::Config(error.to_string()))?;
         let (status, body) = self.0.send(request).await?;
-        let reply: Result<Reply, _> = serde_json::from_slice(&body);
-        if !status.is_success() {
-            let message = reply.map_or_else(|_| String::new(), |reply| reply.error);
-            let message = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
-            return Err(PrometheusError::Refused { status, message });
+        read_answer(status, &body)
+    }
+}
+
+/// Reads what Prometheus answered to a query. Pure.
+pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, PrometheusError> {
+    let reply: Result<Reply, _> = serde_json::from_slice(body);
+    if !status.is_success() {
+        let message = reply.map_or_else(|_| String::new(), |reply| reply.error);
+        let message = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+        return Err(PrometheusError::Refused { status, message });
+    }
+    match reply.ok().and_then(|reply| reply.data) {
+        Some(Data::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
+        Some(Data::Vector(items)) => {
+            items.into_iter().map(|item| Ok(Series { labels: item.metric, points: vec![read(&item.value)?] })).collect()
         }
-        match reply.ok().and_then(|reply| reply.data) {
-            Some(Data::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
-            Some(Data::Vector(items)) => items
-                .into_iter()
-                .map(|item| Ok(Series { labels: item.metric, points: vec![read(&item.value)?] }))
-                .collect(),
-            Some(Data::Matrix(items)) => items
-                .into_iter()
-                .map(|item| {
-                    let points = item.values.iter().map(read).collect::<Result<_, _>>()?;
-                    Ok(Series { labels: item.metric, points })
-                })
-                .collect(),
-            Some(Data::String(_)) | None => Err(PrometheusError::Unreadable),
-        }
+        Some(Data::Matrix(items)) => items
+            .into_iter()
+            .map(|item| {
+                let points = item.values.iter().map(read).collect::<Result<_, _>>()?;
+                Ok(Series { labels: item.metric, points })
+            })
+            .collect(),
+        Some(Data::String(_)) | None => Err(PrometheusError::Unreadable),
     }
 }
 

@@ -175,11 +175,14 @@ pub fn read_traffic(labels: &Labels, series: &[Series], incident: &Incident) -> 
     if bad.is_empty() && target.is_empty() {
         return None;
     }
-    let mut traffic = Traffic { target: target.iter().map(|one| since(one, flip.at).0).sum(), ..Traffic::default() };
+    let mut traffic = Traffic::default();
+    for one in target {
+        traffic.target = traffic.target.saturating_add(since(one, flip.at).0);
+    }
     let mut still = BTreeSet::new();
     for one in bad {
         let (requests, last_seen) = since(one, flip.at);
-        traffic.bad += requests;
+        traffic.bad = traffic.bad.saturating_add(requests);
         traffic.bad_last_seen = traffic.bad_last_seen.max(last_seen);
         if last_seen.is_some_and(|at| at.since(flip.at) > Policy::PROPAGATED) {
             still.insert(one.label("instance").chars().filter(|c| !c.is_control()).take(100).collect::<String>());

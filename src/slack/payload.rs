@@ -48,6 +48,28 @@ pub enum BadInteraction {
     Lacks(&'static str),
 }
 
+/// A message of Socket Mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Envelope {
+    /// Slack is about to end the connection, for good if Socket Mode is `disabled` for the app.
+    Goodbye { disabled: bool },
+    /// To be acknowledged with `id`, whatever it brings.
+    Delivery { id: String, interaction: Option<Result<Interaction, BadInteraction>> },
+    /// Nothing is to be done.
+    Other,
+}
+
+/// Reads a message of Socket Mode.
+pub fn parse_envelope(text: &str) -> Result<Envelope, BadInteraction> {
+    let message: Value = serde_json::from_str(text).map_err(|_| BadInteraction::NotJson)?;
+    if message["type"] == "disconnect" {
+        return Ok(Envelope::Goodbye { disabled: message["reason"] == "link_disabled" });
+    }
+    let Some(id) = message["envelope_id"].as_str() else { return Ok(Envelope::Other) };
+    let interaction = (message["type"] == "interactive").then(|| read(&message["payload"]));
+    Ok(Envelope::Delivery { id: id.to_owned(), interaction })
+}
+
 /// Reads the form that Slack posts.
 pub fn parse_form(body: &[u8]) -> Result<Interaction, BadInteraction> {
     let payload = body.split(|&b| b == b'&').find_map(|field| field.strip_prefix(b"payload="));
@@ -61,7 +83,7 @@ pub fn parse(json: &[u8]) -> Result<Interaction, BadInteraction> {
     read(&serde_json::from_slice(json).map_err(|_| BadInteraction::NotJson)?)
 }
 
-pub(super) fn read(payload: &Value) -> Result<Interaction, BadInteraction> {
+fn read(payload: &Value) -> Result<Interaction, BadInteraction> {
     let kind = text(payload, &["type"]).ok_or(BadInteraction::Lacks("type"))?;
     if kind != "block_actions" {
         return Ok(Interaction::Other(kind));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use slack_morphism::prelude::SlackApiAppsConnectionOpenRequest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
@@ -19,7 +19,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use ulid::Ulid;
 
 use super::client::{Api, SlackError, within};
-use super::payload::{self, Interaction};
+use super::payload::{self, BadInteraction, Envelope, Interaction};
 use crate::config;
 
 #[cfg(test)]
@@ -214,25 +214,28 @@ impl Connection {
 
     /// `Some`: Slack says that the connection is about to end.
     async fn handle(&mut self, text: &str) -> Result<Option<Ending>, Ending> {
-        let Ok(message) = serde_json::from_str::<Value>(text) else {
-            tracing::warn!("socket mode: a message that is no JSON");
-            return Ok(None);
+        let (id, interaction) = match payload::parse_envelope(text) {
+            Ok(Envelope::Goodbye { disabled: true }) => return Ok(Some(Ending::Disabled)),
+            Ok(Envelope::Goodbye { disabled: false }) => return Ok(Some(Ending::Replace)),
+            Ok(Envelope::Delivery { id, interaction }) => (id, interaction),
+            Ok(Envelope::Other) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(%error, "socket mode: a message that can't be read");
+                return Ok(None);
+            }
         };
-        if message["type"] == "disconnect" {
-            let disabled = message["reason"] == "link_disabled";
-            return Ok(Some(if disabled { Ending::Disabled } else { Ending::Replace }));
-        }
-        let Some(envelope) = message["envelope_id"].as_str() else { return Ok(None) };
-        if message["type"] == "interactive" && !self.queue(&message["payload"])? {
+        if let Some(interaction) = interaction
+            && !self.queue(interaction)?
+        {
             return Ok(None);
         }
-        self.send(Frame::text(json!({ "envelope_id": envelope }).to_string())).await?;
+        self.send(Frame::text(json!({ "envelope_id": id }).to_string())).await?;
         Ok(None)
     }
 
     /// Whether the envelope is to be acknowledged.
-    fn queue(&self, payload: &Value) -> Result<bool, Ending> {
-        match payload::read(payload) {
+    fn queue(&self, interaction: Result<Interaction, BadInteraction>) -> Result<bool, Ending> {
+        match interaction {
             Ok(interaction @ Interaction::Clicks(_)) => match self.clicks.try_send(interaction) {
                 Ok(()) => Ok(true),
                 Err(TrySendError::Full(_)) => {

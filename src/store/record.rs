@@ -7,7 +7,6 @@
 use serde::de::Error as _;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 use std::time::Duration;
 
 use crate::decision::incident::{
@@ -21,6 +20,8 @@ use crate::decision::state::{
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
+pub use unknown::Unknown;
+
 /// The record schema that this receiver writes. It reads this one and older ones.
 pub const SCHEMA: u32 = 1;
 
@@ -30,19 +31,6 @@ pub enum Unreadable {
     Damaged(#[from] serde_json::Error),
     #[error("schema {0}")]
     Newer(u32),
-}
-
-/// A record as read, with what of it this version does not understand.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Unknown(Option<Box<Value>>);
-
-impl Unknown {
-    /// What is not understood of an incident in a state.
-    pub fn of_incident(&self, id: &IncidentId) -> Option<Unknown> {
-        let incidents = self.0.as_ref()?.get("incidents")?.as_array()?;
-        let incident = incidents.iter().find(|i| i.get("id").and_then(Value::as_str) == Some(&id.0))?;
-        Some(Unknown(Some(Box::new(incident.clone()))))
-    }
 }
 
 pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Unreadable> {
@@ -75,150 +63,32 @@ pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
 }
 
 fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Unreadable> {
-    let mut ignored = false;
+    if !json.trim_start().starts_with('{') {
+        return Err(Unreadable::Damaged(serde_json::Error::custom("no object"))); // serde takes a list for one, and `[]` for an empty record
+    }
+    let mut ignored = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let record = serde_ignored::deserialize(&mut deserializer, |path| ignored |= path.to_string() != "schema")?;
+    let record = serde_ignored::deserialize(&mut deserializer, |path| ignored.push(unknown::steps(&path)))?;
+    ignored.retain(|steps| !unknown::is_schema(steps));
     deserializer.end()?;
     // only a record with strange fields pays for keeping them
-    let unknown = if ignored { Some(Box::new(serde_json::from_str(json)?)) } else { None };
-    Ok((record, Unknown(unknown)))
+    let unknown =
+        if ignored.is_empty() { Unknown::default() } else { Unknown::new(&serde_json::from_str(json)?, &ignored) };
+    Ok((record, unknown))
 }
 
 #[allow(clippy::expect_used, reason = "our records hold strings, numbers and lists: these always serialize")]
 fn write<T: Serialize>(record: T, unknown: &Unknown) -> String {
-    match &unknown.0 {
-        None => {
-            // room for most records, which would else be moved with each doubling
-            let mut text = Vec::with_capacity(4 << 10);
-            serde_json::to_writer(&mut text, &record).expect("a record serializes");
-            String::from_utf8(text).expect("JSON is UTF-8")
-        }
-        Some(old) => {
-            let mut new = serde_json::to_value(&record).expect("a record serializes");
-            keep_unknown(&mut new, old);
-            new.to_string()
-        }
+    if unknown.is_nothing() {
+        // room for most records, which would else be moved with each doubling
+        let mut text = Vec::with_capacity(4 << 10);
+        serde_json::to_writer(&mut text, &record).expect("a record serializes");
+        return String::from_utf8(text).expect("JSON is UTF-8");
     }
+    let mut json = serde_json::to_value(&record).expect("a record serializes");
+    unknown.put_into(&mut json);
+    json.to_string()
 }
-
-/// Copies into `new` the fields of `old` that it lacks. A known field that was emptied on purpose is in [`KNOWN`].
-fn keep_unknown(new: &mut Value, old: &Value) {
-    match (new, old) {
-        (Value::Object(new), Value::Object(old)) => {
-            for (key, old) in old {
-                match new.get_mut(key) {
-                    Some(new) => keep_unknown(new, old),
-                    None if !KNOWN.contains(&key.as_str()) => {
-                        new.insert(key.clone(), old.clone());
-                    }
-                    None => {}
-                }
-            }
-        }
-        (Value::Array(new), Value::Array(old)) => {
-            for new in new {
-                if let Some(old) = old.iter().find(|old| same_item(new, old)) {
-                    keep_unknown(new, old);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Items of lists are told apart by what names them.
-fn same_item(new: &Value, old: &Value) -> bool {
-    ["id", "fingerprint", "version", "seq"]
-        .iter()
-        .find_map(|key| Some((new.get(key)?, old.get(key)?)))
-        .is_some_and(|(new, old)| new == old)
-}
-
-/// Optional fields of this schema: absent means empty, not "unknown to the writer".
-const KNOWN: &[&str] = &[
-    "schema",
-    "serving",
-    "versions",
-    "incidents",
-    "strays",
-    "suppressed",
-    "last_rollback",
-    "registered",
-    "first_active",
-    "last_active",
-    "soak_from",
-    "known_good",
-    "quarantine",
-    "contact",
-    "staged_at",
-    "has_content",
-    "marked",
-    "incident",
-    "target",
-    "closed_at",
-    "deadline",
-    "quiet_since",
-    "held",
-    "flip",
-    "decided_by",
-    "ask",
-    "escalations",
-    "unheard",
-    "alerts",
-    "notes",
-    "starts_at",
-    "summary",
-    "description",
-    "value",
-    "verify",
-    "runbook_url",
-    "dashboard_url",
-    "generator_url",
-    "listed",
-    "absent_since",
-    "choices",
-    "alertmanager_url",
-    "pending",
-    "objection",
-    "baseline",
-    "verification",
-    "checks",
-    "healthy",
-    "measured",
-    "last",
-    "traffic",
-    "stale",
-    "blamed",
-    "bad_last_seen",
-    "canary",
-    "gradual",
-    "holds",
-    "stage",
-    "next",
-    "check",
-    "paused",
-    "tie_to_arriving",
-    "end",
-    "promoted",
-    "evidence",
-    "evidence_asked",
-    "passed",
-    "still",
-    "archived",
-    "restored_at",
-    "wanted",
-    "fault",
-    "lost",
-    "sure",
-    "text_missing",
-    "mass",
-    "hold",
-    "shares",
-    "healthy_since",
-    "would",
-    "successor",
-    "decided_at",
-];
 
 fn is_false(value: &bool) -> bool {
     !value
@@ -339,6 +209,8 @@ containers! {
     evidence: Evidence, EvidenceRecord;
 }
 
+mod unknown;
+
 pub mod mass; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
@@ -371,6 +243,16 @@ mod millis_list {
     }
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
         Ok(Vec::<u64>::deserialize(deserializer)?.into_iter().map(Duration::from_millis).collect())
+    }
+}
+
+/// Routing adds up to a hundred.
+fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let percents = Vec::<u8>::deserialize(deserializer)?;
+    if percents.iter().any(|percent| *percent > 100) {
+        Err(D::Error::custom("more than 100 percent"))
+    } else {
+        Ok(percents)
     }
 }
 
@@ -656,6 +538,7 @@ struct ObjectionRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Plan")]
 struct PlanRecord {
+    #[serde(deserialize_with = "percents")]
     stages: Vec<u8>,
     #[serde(with = "millis_list", default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<Duration>,
@@ -818,6 +701,8 @@ struct NoteRecord {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
@@ -847,17 +732,32 @@ mod tests {
     }
 
     #[test]
-    fn every_optional_field_is_known_as_such() {
-        // a field that is skipped when empty but not listed would come back from the dead
-        let source = include_str!("record.rs");
-        let mut lines = source.lines();
-        while let Some(line) = lines.next() {
-            if line.trim_start().starts_with("#[serde(") && line.contains("skip_serializing_if") {
-                let name = lines.next().unwrap().trim().split(':').next().unwrap();
-                let field = line.split_once("rename = \"").map_or(name, |(_, rest)| rest.split('"').next().unwrap());
-                assert!(KNOWN.contains(&field), "{field}");
-            }
-        }
+    fn a_field_that_is_known_elsewhere_survives_where_it_is_not() {
+        let later = STATE
+            .replacen('{', r#"{"fault":"disk","paused":{"by":"mia"},"#, 1)
+            .replace(r#""fingerprint":"f","#, r#""fingerprint":"f","healthy":7,"#);
+        let (state, unknown) = read_state(&later).unwrap();
+        let written: Value = serde_json::from_str(&write_state(&state, &unknown)).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(&later).unwrap());
+    }
+
+    #[test]
+    fn of_two_items_with_one_name_each_keeps_its_own() {
+        let strays = r#"{"strays":[
+            {"version":"v1","fingerprint":"f","alertname":"A","severity":"high","last_seen":1,"colour":"blue"},
+            {"version":"v2","fingerprint":"f","alertname":"A","severity":"high","last_seen":1,"shape":"round"},
+            {"version":"v2","fingerprint":"f","alertname":"B","severity":"high","last_seen":1,"size":5}]}"#;
+        let (mut state, unknown) = read_state(strays).unwrap();
+        let mut expected: Value = serde_json::from_str(strays).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        // what names other items, but is not understood here, names nothing
+        let named = r#"{"versions":[{"version":"v1","known_since":1,"id":"01","fingerprint":"f","seq":1}]}"#;
+        let (versions, kept) = read_state(named).unwrap();
+        let written: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(named).unwrap());
+        state.strays.remove(0);
+        expected["strays"].as_array_mut().unwrap().remove(0);
+        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
     }
 
     #[test]
@@ -867,6 +767,15 @@ mod tests {
         }
         for (from, to) in [("\"v2\"", "\"v{2\""), ("verifying", "flying"), (":5", ":\"5\""), ("[", "{")] {
             assert!(read_state(&STATE.replacen(from, to, 1)).is_err(), "{to}");
+        }
+        assert!(read_state("{}").is_ok());
+        assert!(read_state("[]").is_err());
+        for (percent, damaged) in [(100, false), (101, true)] {
+            let split =
+                r#"{"leaving":"v1","arriving":"v2","plan":{"stages":[5,%]},"since":5,"operator":"mia","reason":""}"#;
+            let state =
+                format!(r#"{{"canary":{{"id":"01","split":{split},"started":5}}}}"#).replace('%', &percent.to_string());
+            assert_eq!(read_state(&state).is_err(), damaged, "{state}");
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use prompt_rollback_testkit::slack::{self as double, Fault, Message};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async;
 

@@ -1,0 +1,162 @@
+//! What a record holds that this version does not understand: left by a later receiver, and kept for it.
+
+use std::collections::BTreeMap;
+
+use serde_ignored::Path;
+use serde_json::Value;
+
+use crate::decision::IncidentId;
+
+const SCHEMA: &str = "schema";
+
+/// What is not understood of a record as read; mostly nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Unknown(Option<Box<Part>>);
+
+/// What is not understood in one place and below it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Part {
+    /// Fields that are not understood at all.
+    whole: BTreeMap<String, Value>,
+    fields: BTreeMap<String, Part>,
+    items: Vec<Item>,
+}
+
+/// An item of a list, told from others by what names it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Item {
+    name: Name,
+    part: Part,
+}
+
+type Name = Vec<Option<Value>>;
+
+/// A step from a value to one inside of it.
+#[derive(Debug)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// The steps to what serde ignored.
+pub(super) fn steps(path: &Path<'_>) -> Vec<Step> {
+    let (parent, step) = match path {
+        Path::Root => return Vec::new(),
+        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
+        Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => (parent, None),
+    };
+    let mut steps = steps(parent);
+    steps.extend(step);
+    steps
+}
+
+/// The mark of a whole record is written anew.
+pub(super) fn is_schema(steps: &[Step]) -> bool {
+    matches!(steps, [Step::Key(key)] if key == SCHEMA)
+}
+
+impl Unknown {
+    /// What is at `paths` of a record.
+    pub(super) fn new(record: &Value, paths: &[Vec<Step>]) -> Self {
+        let mut part = Part::default();
+        for path in paths {
+            part.add(record, path);
+        }
+        part.name_items(record);
+        Self(Some(Box::new(part)))
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Puts it back where it was. Goes with what has gone.
+    pub(super) fn put_into(&self, record: &mut Value) {
+        if let Some(part) = &self.0 {
+            part.put_into(record);
+        }
+    }
+
+    /// What is not understood of an incident in a state.
+    pub fn of_incident(&self, id: &IncidentId) -> Option<Unknown> {
+        let incidents = self.0.as_ref()?.fields.get("incidents")?;
+        let is_it =
+            |item: &&Item| item.name.first().is_some_and(|name| name.as_ref().and_then(Value::as_str) == Some(&id.0));
+        let mut part = incidents.items.iter().find(is_it)?.part.clone();
+        part.whole.remove(SCHEMA); // a record of its own has one already
+        Some(Unknown(Some(Box::new(part))))
+    }
+}
+
+impl Part {
+    fn add(&mut self, value: &Value, path: &[Step]) {
+        match path {
+            [] => {}
+            [Step::Key(key)] => {
+                if let Some(value) = value.get(key) {
+                    self.whole.insert(key.clone(), value.clone());
+                }
+            }
+            [Step::Key(key), rest @ ..] => {
+                if let Some(value) = value.get(key) {
+                    self.fields.entry(key.clone()).or_default().add(value, rest);
+                }
+            }
+            [Step::Index(index), rest @ ..] => {
+                let Some(items) = value.as_array() else { return };
+                let Some(value) = items.get(*index) else { return };
+                // every item, so that of two with one name each finds its own
+                if self.items.is_empty() {
+                    self.items = items.iter().map(|_| Item::default()).collect();
+                }
+                self.items[*index].part.add(value, rest);
+            }
+        }
+    }
+
+    /// Once it is known which fields are not understood: these name nothing.
+    fn name_items(&mut self, value: &Value) {
+        for (key, part) in &mut self.fields {
+            part.name_items(&value[key.as_str()]);
+        }
+        for (at, Item { name, part }) in self.items.iter_mut().enumerate() {
+            *name = name_of(&value[at], &part.whole);
+            part.name_items(&value[at]);
+        }
+    }
+
+    fn put_into(&self, value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (key, part) in &self.fields {
+                    if let Some(field) = fields.get_mut(key) {
+                        part.put_into(field);
+                    }
+                }
+                for (key, value) in &self.whole {
+                    fields.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            Value::Array(items) => {
+                let mut left: Vec<&Item> = self.items.iter().collect();
+                for item in items {
+                    let name = name_of(item, &BTreeMap::new());
+                    if let Some(at) = left.iter().position(|one| one.name == name) {
+                        left.remove(at).part.put_into(item);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What names an item of a list and never changes: its id, or else all of these that it has.
+fn name_of(item: &Value, unknown: &BTreeMap<String, Value>) -> Name {
+    let known = |name: &str| item.get(name).filter(|_| !unknown.contains_key(name)).cloned();
+    match known("id") {
+        Some(id) => vec![Some(id)],
+        None => ["fingerprint", "version", "seq"].iter().map(|name| known(name)).collect(),
+    }
+}

@@ -1,0 +1,51 @@
+//! What Prometheus may answer.
+
+use hyper::StatusCode;
+use prompt_rollback::ab_test;
+use prompt_rollback::decision::{Checked, Event, PromptState};
+use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
+use prompt_rollback::prometheus::client::read_answer;
+use prompt_rollback::prometheus::question::{
+    ratio_of, read_abort, read_group, read_others, read_ratio, read_target, read_traffic, read_verify,
+};
+use prompt_rollback::store::record::read_incident;
+
+use super::{CONFIG, prompt, version};
+
+/// The corpus is about this prompt, whose `v2` was rolled back to `v1`.
+const INCIDENT: &str = r#"{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1763717000000,"updated_at":1763717000000,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"flip":{"at":1763717000000,"from":"v2","to":"v1","mode":"auto","operator":"system"},"verification":{"next":1763717005000}}"#;
+
+/// The body of an answer, to whatever was asked.
+pub fn answer(input: &[u8]) {
+    let refused = read_answer(StatusCode::BAD_REQUEST, input).expect_err("refused").to_string();
+    assert!(refused.chars().count() < 300 && !refused.contains(char::is_control), "{refused}");
+    let answer = read_answer(StatusCode::OK, input);
+    let (labels, name) = (&CONFIG.labels, prompt("p"));
+    let [bad, good] = ["v2", "v1"].map(version);
+    read_verify(&answer, None);
+    read_abort(&answer);
+    let Ok(series) = answer else { return };
+    let ratio = Ok(ratio_of(labels, &series, &name, &good));
+    let (target, finding) = (read_target(&ratio), read_ratio(&ratio));
+    assert!(!target.text.is_empty() && !finding.text.is_empty());
+    read_others(labels, &name, [&series, &series, &series]);
+    let answers = std::array::from_fn(|_| series.clone());
+    let [new, old] = [&bad, &good].map(|version| read_group(labels, &answers, &name, version));
+    ab_test::verdict(&new, &old);
+
+    let (incident, _) = read_incident(INCIDENT).expect("a record");
+    let traffic = read_traffic(labels, &series, &incident);
+    let flip = incident.flip.as_ref().expect("rolled back").at;
+    let checked = Checked { incident: incident.id.clone(), flip, finding, traffic, blame: None };
+    let state = PromptState { incidents: vec![incident], ..PromptState::default() };
+    super::told::happens(&state, &Event::Checked(checked));
+
+    let Some(first) = series.iter().find(|one| one.points.len() > 1) else { return };
+    let line =
+        |at: i64| Series::new("v2", first.points.iter().map(|(moment, value)| (moment.0.saturating_add(at), *value)));
+    let samples =
+        Samples { unit: Unit::Ratio, step_ms: 1_000, bad: line(0), good: Some(line(60_000)), ..Samples::default() };
+    if let Ok(svg) = chart::svg(&samples, Some(flip)) {
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What Redis and other receivers' versions of us may have kept.
+
+use prompt_rollback::decision::mass::Mass;
+use prompt_rollback::decision::{IncidentId, Timestamp};
+use prompt_rollback::postmortem::{Measured, chart};
+use prompt_rollback::store::record::{self, Unknown, Unreadable};
+use serde_json::Value;
+
+use super::{POLICY, told};
+
+/// JSON of a record: of a prompt, an incident, a coordinating one, its member, or of what was measured.
+pub fn record(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Some(state) = kept(text, record::read_state, record::write_state) {
+        told::state(&state);
+    }
+    if let Some(incident) = kept(text, record::read_incident, record::write_incident) {
+        told::incident(&incident);
+    }
+    if let Some(mass) = kept(text, record::mass::read_mass, record::mass::write_mass) {
+        told::mass(&mass, &[]);
+    }
+    if let Some(member) = kept(text, record::mass::read_member, record::mass::write_member) {
+        let mass = Mass::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
+        told::mass(&mass, &[member]);
+    }
+    if let Ok(Measured::Samples(samples)) = serde_json::from_str::<Measured>(text) {
+        let again = serde_json::to_string(&samples).expect("written");
+        assert_eq!(
+            serde_json::from_str::<Measured>(&again).ok().map(|read| serde_json::to_string(&read).expect("written")),
+            Some(again)
+        );
+        let _ = chart::svg(&samples, Some(Timestamp(samples.flip_at)));
+    }
+}
+
+/// Reads and writes it: what was read is written so that it reads the same, and what was not understood is there still.
+fn kept<T: PartialEq + std::fmt::Debug>(
+    text: &str,
+    read: fn(&str) -> Result<(T, Unknown), Unreadable>,
+    write: fn(&T, &Unknown) -> String,
+) -> Option<T> {
+    let (record, unknown) = read(text).ok()?;
+    let written = write(&record, &unknown);
+    let (again, unknown) = read(&written).unwrap_or_else(|error| panic!("{error}: {written}"));
+    assert_eq!(again, record, "{written}");
+    assert_eq!(write(&again, &unknown), written);
+    let json = |text: &str| serde_json::from_str::<Value>(text).expect("a record is JSON");
+    if let Some(lost) = lost(&json(text), &json(&written), "") {
+        panic!("{lost} is lost in {written}");
+    }
+    Some(record)
+}
+
+/// The path of something that is not in `after`. What is empty need not be.
+fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(key, value)| {
+            if path.is_empty() && key == "schema" {
+                return None; // written anew
+            }
+            let path = format!("{path}.{key}");
+            match after.get(key) {
+                Some(after) => lost(value, after, &path),
+                // what an alert shares goes as a whole where none of it is known
+                None => (!is_empty(value) && key != "shares").then_some(path),
+            }
+        }),
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            let mut pairs = before.iter().zip(after).enumerate();
+            pairs.find_map(|(at, (before, after))| lost(before, after, &format!("{path}[{at}]")))
+        }
+        // fields in a list, in their order: serde takes that for an object
+        (Value::Array(_), Value::Object(_)) => None,
+        _ => (before != after).then(|| path.to_owned()),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+    }
+}

@@ -1,0 +1,186 @@
+//! What follows from something that could be read: it is decided, written, and told to people.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use prompt_rollback::decision::decide::Active;
+use prompt_rollback::decision::event::{Alert, AlertStatus};
+use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
+use prompt_rollback::decision::{
+    Action, ActivatedBy, Checked, Choice, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState,
+    Serving, Severity, Snapshot, Stepped, Trigger, VersionRecord, decide, rehearse,
+};
+use prompt_rollback::postmortem::{Facts, draft};
+use prompt_rollback::slack::render::{
+    MassView, Message, View, call, canary, mass_overview, mass_reply, mass_root, overview, plain, reply, root,
+};
+use prompt_rollback::store::record::{Unknown, read_state, write_state};
+
+use super::{CONFIG, NOW, POLICY, prompt, version};
+
+/// Slack refuses more.
+const MAX_BLOCKS: usize = 50;
+
+/// The version that alerts come for serves, and has one to go back to.
+pub fn alert(alert: &Alert) {
+    let mut good = VersionRecord::new(version("v0"), NOW.minus(Duration::from_secs(86_400)));
+    good.soak_from = Some(good.known_since);
+    let bad = VersionRecord::new(alert.version.clone(), NOW);
+    let serving = Some(Serving { version: bad.version.clone(), since: NOW, by: ActivatedBy::External });
+    let before = PromptState { serving, versions: vec![good, bad], ..PromptState::default() };
+    let Some(after) = happens(&before, &Event::Alerts(vec![alert.clone()])) else { return };
+    let written = write_state(&after, &Unknown::default());
+    assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
+    // all of it is slow, and need not be said of each
+    if alert.summary.len().is_multiple_of(4) {
+        after.incidents.iter().for_each(incident);
+    }
+}
+
+/// Much happens to a prompt that was kept so.
+pub fn state(state: &PromptState) {
+    let name = state.serving.as_ref().map_or_else(|| version("v1"), |serving| serving.version.clone());
+    let id = state.incidents.first().map_or_else(|| IncidentId("01J".to_owned()), |incident| incident.id.clone());
+    let finding = Finding::new(Verdict::Healthy, "error ratio 0.1 %");
+    let flip = state.incidents.first().and_then(|incident| incident.flip.as_ref()).map_or(NOW, |flip| flip.at);
+    let asked =
+        state.incidents.first().and_then(|incident| incident.pending.as_ref()).map_or(NOW, |pending| pending.at);
+    let stage = |split: Option<&prompt_rollback::decision::Split>| split.map_or(NOW, |split| split.since);
+    let decide = |choice| {
+        Event::Decide(Decide {
+            incident: id.clone(),
+            choice,
+            operator: "maya".to_owned(),
+            target: None,
+            force: true,
+            ask: None,
+        })
+    };
+    let events = [
+        Event::Look,
+        Event::Timer { incident: id.clone() },
+        Event::Listed { incident: id.clone(), fingerprints: BTreeSet::new() },
+        Event::Alerts(vec![firing(&name)]),
+        decide(Choice::Approve),
+        decide(Choice::Undo),
+        Event::Confirmed(Confirmed {
+            incident: id.clone(),
+            at: asked,
+            finding: finding.clone(),
+            blame: None,
+            baseline: None,
+        }),
+        Event::Checked(Checked {
+            incident: id.clone(),
+            flip,
+            finding: finding.clone(),
+            traffic: Some(Traffic { target: 30, bad: 1, ..Traffic::default() }),
+            blame: None,
+        }),
+        Event::Stepped(Stepped {
+            incident: id.clone(),
+            since: stage(state.incidents.first().and_then(|incident| incident.gradual.as_ref())),
+            finding,
+        }),
+        Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)) }),
+    ];
+    // one after the other would be slow: which one it is depends on the record
+    let record = write_state(state, &Unknown::default());
+    let first = record.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 1_009);
+    for event in events.iter().cycle().skip(first).step_by(3).take(2) {
+        if let Some(after) = happens(state, event) {
+            let written = write_state(&after, &Unknown::default());
+            assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
+        }
+    }
+    if first.is_multiple_of(4) {
+        rehearse(&POLICY, &snapshot(state), &firing(&name), NOW);
+        state.incidents.iter().for_each(incident);
+    }
+    if let Some(one) = &state.canary {
+        fits(&canary(&prompt("p"), one));
+    }
+}
+
+/// The state that is left, if something was decided.
+pub fn happens(state: &PromptState, event: &Event) -> Option<PromptState> {
+    let commit = decide(&POLICY, &snapshot(state), event, NOW).commit?;
+    Some(commit.state)
+}
+
+fn snapshot(state: &PromptState) -> Snapshot {
+    Snapshot {
+        prompt: prompt("p"),
+        active: state.serving.as_ref().map_or(Active::Absent, |serving| Active::Version(serving.version.clone())),
+        routing: Vec::new(),
+        state: state.clone(),
+        paused: None,
+        recent_auto: 0,
+        incident: state.incidents.first().cloned(),
+        content: None,
+        fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned())],
+    }
+}
+
+fn firing(name: &prompt_rollback::decision::VersionName) -> Alert {
+    let trigger = Trigger {
+        severity: Severity::Critical,
+        action: Action::Rollback,
+        decider: "on-call".to_owned(),
+        time_limit: Duration::from_secs(120),
+        remarks: Vec::new(),
+    };
+    Alert {
+        fingerprint: "f".to_owned(),
+        alertname: "A".to_owned(),
+        prompt: prompt("p"),
+        version: name.clone(),
+        status: AlertStatus::Firing,
+        trigger,
+        starts_at: None,
+        summary: String::new(),
+        description: String::new(),
+        value: String::new(),
+        verify: String::new(),
+        runbook_url: String::new(),
+        dashboard_url: String::new(),
+        generator_url: String::new(),
+        alertmanager_url: String::new(),
+        shares: Default::default(),
+    }
+}
+
+/// All that is said of an incident.
+pub fn incident(incident: &Incident) {
+    let view = View { incident, mention: Some("<!subteam^S1>") };
+    fits(&root(&view));
+    fits(&overview(&view, None));
+    for note in incident.notes.iter().take(3) {
+        fits(&reply(&view, note, &[]));
+        fits(&call(&view, note, None));
+    }
+    draft(&Facts {
+        incident,
+        log: &[],
+        samples: None,
+        unmeasured: None,
+        verification: None,
+        verification_deadline: CONFIG.verification.deadline,
+        contact: None,
+        bad_content: None,
+        good_content: None,
+    });
+}
+
+pub fn mass(mass: &Mass, members: &[Member]) {
+    let view = MassView { mass, members, mention: None };
+    fits(&mass_root(&view));
+    fits(&mass_overview(&view, None));
+    mass.notes.iter().take(3).for_each(|note| fits(&mass_reply(&view, note)));
+}
+
+fn fits(message: &Message) {
+    assert!((1..=MAX_BLOCKS).contains(&message.blocks.len()), "{} blocks", message.blocks.len());
+    assert!(!message.text.is_empty() && plain(message).chars().count() <= 4_000);
+}
