@@ -48,6 +48,8 @@ struct Totals {
     requests: usize,
     unanswered: usize,
     flips: usize,
+    told: usize,
+    doubled: usize,
     failed: Vec<u64>,
 }
 
@@ -66,6 +68,8 @@ impl Totals {
         self.requests += report.requests;
         self.unanswered += report.unanswered;
         self.flips += report.flips;
+        self.told += report.told;
+        self.doubled += report.doubled;
         if report.broken.is_empty() {
             return;
         }
@@ -90,6 +94,7 @@ impl Totals {
             "{} requests in checked histories, {} of them without a known outcome; {} rollbacks",
             self.requests, self.unanswered, self.flips
         );
+        println!("{} messages in Slack, {} of them told before (leases lost, failovers)", self.told, self.doubled);
         for (kind, (runs, lost)) in &self.lossy {
             println!("acknowledged and lost, {}: {lost} in {runs} runs", kind.name());
         }

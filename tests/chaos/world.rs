@@ -17,7 +17,7 @@ use crate::check::{Start, linearizable};
 use crate::clients::{ASKS, CANARY, Clients, FLIPS, GRADUAL, ONCE};
 use crate::common::ship;
 use crate::history::{Call, Entry, Recorder, text};
-use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, millis};
+use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, doubled, millis};
 use crate::node::{Node, Time, faketime};
 use crate::servers::{Kind, MASTER, PATIENCE, Servers};
 
@@ -49,6 +49,9 @@ pub struct Report {
     pub requests: usize,
     pub unanswered: usize,
     pub flips: usize,
+    /// Messages in Slack, and those of them that had been posted before.
+    pub told: usize,
+    pub doubled: usize,
     /// The receivers' logs, if something is broken.
     pub logs: String,
 }
@@ -421,6 +424,7 @@ impl World {
             }
         }
         report.flips = facts.prompts.values().flat_map(|found| &found.log).filter(|e| e.event == "rollback").count();
+        (report.told, report.doubled) = (facts.told.len(), doubled(&facts));
         (report.requests, report.unanswered) = clients.recorder.count();
         report.faults = std::mem::take(&mut self.faults);
         Ok(report)
@@ -455,7 +459,7 @@ impl World {
             told: self.told(),
             late: late.into_iter().chain(overdue(&incidents, self.now(&mut connection).await?)).collect(),
             lossy: self.kind.loses(),
-            may_double: self.may_double,
+            may_double: self.may_double || self.kind.fails_over(),
             incidents,
         })
     }

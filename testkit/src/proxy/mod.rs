@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 pub enum Mode {
     /// Hands everything on.
     Pass,
-    /// Accepts and reads, but hands nothing on and answers nothing; what was read meanwhile is lost.
+    /// Accepts and reads, but hands nothing on and answers nothing. What was read meanwhile is lost, so a connection that
+    /// lost something closes when this ends: a stream has no gaps.
     Stall,
     /// Closes all connections, and new ones at once.
     Cut,
@@ -140,6 +141,12 @@ impl Shared {
         false
     }
 
+    /// Returns when the stall is over.
+    async fn stalled(&self) -> io::Result<()> {
+        let _ = self.mode.subscribe().wait_for(|mode| *mode != Mode::Stall).await;
+        Ok(())
+    }
+
     fn boundary(&self) -> Boundary {
         let plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let boundary = plan.map_or(Boundary::Pass, |plan| plan.draw());
@@ -203,7 +210,7 @@ async fn replies(mut from: OwnedReadHalf, client: &ToClient, shared: &Shared) ->
             return Ok(());
         }
         if *shared.mode.borrow() == Mode::Stall {
-            continue;
+            return shared.stalled().await;
         }
         let left = client.left.load(Ordering::SeqCst);
         if left > 0 {
@@ -234,7 +241,7 @@ async fn commands(
             let command = std::mem::replace(&mut buffer, rest);
             let mode = shared.mode.borrow().clone();
             let boundary = match mode {
-                Mode::Stall => continue,
+                Mode::Stall => return shared.stalled().await,
                 Mode::Cut => return Ok(()),
                 Mode::Answer(reply) => {
                     client.writer.lock().await.write_all(&reply).await?;
