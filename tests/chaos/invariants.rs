@@ -254,7 +254,7 @@ fn told_once_and_in_order(facts: &Facts, lost: &mut Vec<String>, broken: &mut Ve
         // of two threads, where that may be, one goes on
         let Some((said, missing)) = threads.into_iter().min_by_key(|(_, missing)| missing.len()) else { continue };
         let first = |n: &usize| said.iter().position(|said| said == n);
-        let in_order = (1..notes).is_sorted_by_key(|n| first(n));
+        let in_order = (1..notes).is_sorted_by_key(|n| first(&n));
         if !in_order || (!doubles && !said.is_sorted_by(|a, b| a < b)) {
             broken.push(format!("{id}: replies in the order {said:?}"));
         }
