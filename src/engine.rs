@@ -11,7 +11,7 @@ use crate::decision::{
 };
 use crate::metrics::Metrics;
 use crate::store::schedule::IDLE;
-use crate::store::{Committed, Loaded, Store, StoreError, Wanted};
+use crate::store::{Committed, Loaded, Store, StoreError, Wanted, fresh_ulid};
 
 /// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
 const ROUNDS: u32 = 12;
@@ -203,8 +203,7 @@ fn may_open(event: &Event) -> usize {
     }
 }
 
-/// Ids for new incidents. They sort by the time of Redis, whatever this machine's clock says.
+/// Ids for new incidents.
 fn fresh_ids(many: usize, now: Timestamp) -> Vec<IncidentId> {
-    let at = u64::try_from(now.0).unwrap_or_default();
-    (0..many).map(|_| IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string())).collect()
+    (0..many).map(|_| IncidentId(fresh_ulid(now))).collect()
 }

@@ -257,6 +257,17 @@ pub struct Note {
     pub text: String,
 }
 
+impl Note {
+    /// Keeps the latest, and the first, which says how it began.
+    pub fn append(notes: &mut Vec<Self>, at: Timestamp, kind: NoteKind, text: String) {
+        let seq = notes.last().map_or(0, |note| note.seq + 1);
+        notes.push(Self { seq, at, kind, text });
+        if notes.len() > Policy::MAX_NOTES {
+            notes.remove(1);
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NoteKind {
     Opened,
@@ -418,11 +429,7 @@ impl Incident {
     }
 
     pub fn note(&mut self, at: Timestamp, kind: NoteKind, text: impl Into<String>) {
-        let seq = self.notes.last().map_or(0, |note| note.seq + 1);
-        self.notes.push(Note { seq, at, kind, text: text.into() });
-        if self.notes.len() > Policy::MAX_NOTES {
-            self.notes.remove(1); // the first says how it began
-        }
+        Note::append(&mut self.notes, at, kind, text.into());
         self.updated_at = at;
     }
 

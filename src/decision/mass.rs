@@ -234,11 +234,7 @@ impl Mass {
     }
 
     pub fn note(&mut self, at: Timestamp, kind: NoteKind, text: impl Into<String>) {
-        let seq = self.notes.last().map_or(0, |note| note.seq + 1);
-        self.notes.push(Note { seq, at, kind, text: text.into() });
-        if self.notes.len() > Policy::MAX_NOTES {
-            self.notes.remove(1); // the first says how it began
-        }
+        Note::append(&mut self.notes, at, kind, text.into());
         self.updated_at = at;
     }
 

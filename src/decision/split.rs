@@ -53,7 +53,8 @@ impl Plan {
         }
     }
 
-    fn checked(self) -> Result<Self, String> {
+    /// For a plan whose stages are right.
+    pub fn checked(self) -> Result<Self, String> {
         if self.stages.len() > Self::MAX_STAGES {
             return Err(format!("stages: expected at most {}, got {}", Self::MAX_STAGES, self.stages.len()));
         }
@@ -97,8 +98,8 @@ pub struct Split {
     pub paused: Option<String>,
     /// What was found when it was last asked.
     pub last: Option<Check>,
-    /// At the same share on both sides `active` holds the rollback target.
-    pub tie_to_arriving: bool,
+    /// `arriving` is the rollback target: what `active` holds at the same share on both sides. Else `leaving` is.
+    pub is_rollback: bool,
 }
 
 impl Split {
@@ -115,19 +116,47 @@ impl Split {
         self.plan.stages.get(self.stage as usize + 1).copied()
     }
 
+    /// With its first stage, from now on.
+    pub fn begin(
+        is_rollback: bool,
+        (leaving, arriving): (VersionName, VersionName),
+        plan: Plan,
+        operator: String,
+        reason: String,
+        now: Timestamp,
+    ) -> Self {
+        let mut split = Self {
+            leaving,
+            arriving,
+            plan,
+            stage: 0,
+            since: now,
+            next: None,
+            check: None,
+            operator,
+            reason,
+            paused: None,
+            last: None,
+            is_rollback,
+        };
+        split.enter(0, now);
+        split
+    }
+
     /// Enters `stage` now: held from now on, however late this is.
     pub fn enter(&mut self, stage: u32, now: Timestamp) {
         self.stage = stage;
         self.since = now;
         self.paused = None;
         self.next = self.next_percent().and_then(|_| self.plan.hold(stage as usize)).map(|hold| now.plus(hold));
-        self.check = self.next.map(|_| now.plus(Self::CHECK_EVERY));
+        // a canary is asked about when its stage ends: alerts stop it before
+        self.check = self.next.filter(|_| self.is_rollback).map(|_| now.plus(Self::CHECK_EVERY));
     }
 
     /// What `active` holds: the version with the larger share.
     pub fn major(&self) -> &VersionName {
         let arriving = match self.percent() {
-            50 => self.tie_to_arriving,
+            50 => self.is_rollback,
             percent => percent > 50,
         };
         if arriving { &self.arriving } else { &self.leaving }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::api::{body, line, prompt_name};
+use super::input::{body, line, prompt_name};
 use super::reply::{Failure, Reply, json as answer};
 use crate::drills;
 use crate::store::drill::{Drill, DrillId, Hop};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Context;
-use super::api::{Result, body, line};
+use super::input::{Result, body, line};
 use super::reply::{Failure, Reply, json};
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName, VersionName};
 use crate::engine::EngineError;

@@ -4,8 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::api::no_incident;
-use super::reply::{Failure, Reply, json};
+use super::reply::{Failure, Reply, json, no_incident};
 use super::views::time;
 use crate::coordinate;
 use crate::decision::mass::{Bulk, Member, shared};

@@ -4,14 +4,17 @@ mod api;
 mod auth;
 mod drill;
 mod import;
+mod input;
 mod mass;
 mod postmortem;
 mod reply;
 mod report;
 mod restore;
 mod route;
+mod serving;
 mod slack;
 mod views;
+mod wait;
 mod webhook;
 
 use std::collections::HashMap;

@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 
 use super::Context;
-use super::api::{incident_id, no_incident};
-use super::reply::{Failure, Reply, reply};
+use super::input::incident_id;
+use super::reply::{Failure, Reply, no_incident, reply};
 use crate::drafts;
 
 pub async fn postmortem(context: &Context, id: &str) -> Result<Reply, Failure> {

@@ -6,7 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::decision::Refusal;
+use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
@@ -72,6 +72,14 @@ impl From<EngineError> for Failure {
             EngineError::Contended => Self::unavailable("contended", error.to_string()),
         }
     }
+}
+
+pub fn no_incident(id: &IncidentId) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
+}
+
+pub fn unexpected() -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
 }
 
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::api::Query;
+use super::input::Query;
 use super::reply::{Failure, Reply, json};
 use crate::config::parse_prometheus_duration;
 use crate::decision::Timestamp;

@@ -2,11 +2,11 @@
 
 use hyper::StatusCode;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::Context;
-use super::api::{CONFIRMED_WITHIN, LOOK_AGAIN, Result, prompt_name, unexpected, version};
-use super::reply::{Failure, Reply, json};
+use super::input::{Result, prompt_name, version};
+use super::reply::{Failure, Reply, json, unexpected};
+use super::wait::Patience;
 use crate::decision::{Answer, Event};
 use crate::store::Wanted;
 
@@ -28,19 +28,18 @@ pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Repl
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
     }
-    let patience = Instant::now() + CONFIRMED_WITHIN;
+    let patience = Patience::begin();
     loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        let last = patience.wait().await;
         let state = engine.store.load(&prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
-        let archived = state.version(&version).and_then(|record| record.archived.as_ref());
-        match archived {
+        match state.version(&version).and_then(|record| record.archived.as_ref()) {
             None => return answer(StatusCode::OK, true, false),
             Some(archived) if archived.lost => {
                 let fault = archived.fault.as_deref().unwrap_or("it is gone");
                 let message = format!("the text of {version} can't be brought back: {fault}");
                 return Err(Failure::new(StatusCode::CONFLICT, "archived", message));
             }
-            Some(_) if Instant::now() >= patience => return answer(StatusCode::ACCEPTED, false, false),
+            Some(_) if last => return answer(StatusCode::ACCEPTED, false, false),
             Some(_) => {}
         }
     }

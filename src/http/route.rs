@@ -11,9 +11,9 @@ use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
-use super::api::{self, Query};
+use super::input::Query;
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, auth, drill, import, postmortem, report, restore, slack, webhook};
+use super::{Context, api, auth, drill, import, postmortem, report, restore, serving, slack, webhook};
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -166,12 +166,12 @@ async fn dispatch(context: &Context, request: Request<Incoming>, whole: impl FnO
             answer
         }
         Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
-        Route::Rollback => api::rollback(context, &bytes).await,
+        Route::Rollback => serving::rollback(context, &bytes).await,
         Route::Import => import::import(context, &bytes).await,
         Route::Versions => api::register(context, &parameter, &bytes).await,
         Route::Restore => restore::restore(context, &parameter, &second).await,
-        Route::Activate => api::activate(context, &parameter, &bytes).await,
-        Route::Decide => api::decide(context, &parameter, &bytes).await,
+        Route::Activate => serving::activate(context, &parameter, &bytes).await,
+        Route::Decide => serving::decide(context, &parameter, &bytes).await,
         Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,
         _ => api::pause(context, &bytes, false).await,
@@ -183,7 +183,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Prompts => api::prompts(context, query).await,
         Route::Prompt => api::prompt(context, parameter).await,
         Route::Log => api::log(context, parameter, query).await,
-        Route::Gates => api::gates(context, parameter, query).await,
+        Route::Gates => serving::gates(context, parameter, query).await,
         Route::Incidents => api::incidents(context, query).await,
         Route::Incident => api::incident(context, parameter).await,
         Route::Postmortem => postmortem::postmortem(context, parameter).await,

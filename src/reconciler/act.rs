@@ -66,7 +66,11 @@ impl Actor {
             Ok(end) => end,
             Err(error) => {
                 tracing::warn!(incident = %claim.incident, %error, "a wake-up failed");
-                (None, End::Failed)
+                let end = match &error {
+                    EngineError::Store(error) => End::after(error),
+                    EngineError::Contended => End::Failed,
+                };
+                (None, end)
             }
         };
         let finished = self.engine.store.finish(claim, prompt.as_ref(), end).await?;

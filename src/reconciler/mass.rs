@@ -18,7 +18,7 @@ use crate::decision::{Answer, Choice, Decide, Event, FlipMode, Incident, Inciden
 use crate::engine::{Engine, EngineError};
 use crate::store::mass::{Coordinated, Written};
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
-use crate::store::{StoreError, Wanted};
+use crate::store::{StoreError, Wanted, fresh_ulid};
 
 /// Reports taken in at once.
 const BATCH: usize = 200;
@@ -88,7 +88,7 @@ impl Coordinator {
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
                 tracing::warn!(incident = %claim.incident, %error, "coordinating many prompts failed");
-                End::Failed
+                End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::Parked {
@@ -128,9 +128,7 @@ impl Coordinator {
     /// A new one, with what was rolled back before the guard tripped.
     async fn open(&self, now: Timestamp) -> Result<Coordinated, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
-        let at = u64::try_from(now.0).unwrap_or_default();
-        let id = IncidentId(Ulid::from_parts(at, Ulid::generate().random()).to_string());
-        let mut found = Coordinated::new(Mass::open(id, policy, now));
+        let mut found = Coordinated::new(Mass::open(IncidentId(fresh_ulid(now)), policy, now));
         for (prompt, _) in store.automatic_since(now.minus(policy.budget_window)).await? {
             let Some(loaded) = unless_broken(store.load(&prompt, policy.budget_window, Wanted::default()).await)?
             else {

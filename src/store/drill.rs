@@ -6,7 +6,7 @@ use std::time::Duration;
 use ulid::Ulid;
 
 use super::schedule::Work;
-use super::{Store, StoreError, millis};
+use super::{Store, StoreError, fresh_ulid, millis};
 use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
 
 /// How long what came of a drill can be asked for.
@@ -19,10 +19,8 @@ pub(super) const DRILL: &str = "drill:";
 pub struct DrillId(String);
 
 impl DrillId {
-    /// Sorts by the time of Redis.
     pub fn fresh(now: Timestamp) -> Self {
-        let at = u64::try_from(now.0).unwrap_or_default();
-        Self(Ulid::from_parts(at, Ulid::generate().random()).to_string())
+        Self(fresh_ulid(now))
     }
 
     pub fn parse(text: &str) -> Option<Self> {

@@ -1,10 +1,10 @@
 #!lua
 -- Ends a claim.
 -- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)
--- ARGV  1 member  2 token  3 revision seen ("" = do not compare)  4 "done" or "failed"
+-- ARGV  1 member  2 token  3 revision seen ("" = do not compare)  4 "done", "failed" or "left"
 --       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)
 --       8 ms by which the clock is ahead
--- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again · 4 parked
+-- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again, or by another · 4 parked
 --         · 0 refused: the lease was lost to another worker
 local member = ARGV[1]
 if redis.call('HGET', KEYS[3], member) ~= ARGV[2] then
@@ -22,6 +22,10 @@ if ARGV[4] == 'failed' then
     return 4
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
+  return 3
+end
+if ARGV[4] == 'left' then
+  redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]), member)
   return 3
 end
 redis.call('HDEL', KEYS[4], member)

@@ -87,7 +87,7 @@ impl Store {
         if let Some(found) = schema.filter(|schema| *schema > SCHEMA) {
             return Err(StoreError::NewerRecord { found: found.to_string() });
         }
-        let broken = |error: super::record::Damaged| StoreError::Broken { key: key.clone(), detail: error.to_string() };
+        let broken = |error| StoreError::unreadable(&key, error);
         let (mass, unknown) = record::read_mass(&json).map_err(broken)?;
         let mut found = Coordinated { rev, unknown, ..Coordinated::new(mass) };
         for json in fields.values() {

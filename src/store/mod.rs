@@ -3,6 +3,7 @@
 mod cluster;
 mod connect;
 pub mod drill;
+mod ids;
 mod import;
 pub mod keys;
 pub mod link;
@@ -30,9 +31,10 @@ use crate::decision::{Commit, IncidentId, PromptName, Routing, Snapshot, Timesta
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
-use record::{SCHEMA, Unknown};
+use record::{SCHEMA, Unknown, Unreadable};
 use script::{Call, Scripts};
 
+pub use ids::fresh_ulid;
 pub use import::{Layout, Read};
 pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
 pub use selftest::{Finding, SelfTest};
@@ -54,7 +56,7 @@ pub enum StoreError {
     #[error("{key} is broken: {detail}")]
     Broken { key: String, detail: String },
     /// Written by a newer receiver than this one.
-    #[error("the record of this prompt has schema {found}; this receiver knows up to {SCHEMA}")]
+    #[error("a record of this prompt has schema {found}; this receiver knows up to {SCHEMA}")]
     NewerRecord { found: String },
     #[error("{0}")]
     Config(String),
@@ -89,6 +91,13 @@ impl StoreError {
             Self::Unavailable { kind, .. } => Some(kind),
             Self::NotReplicated { .. } => Some("not_replicated"),
             Self::Broken { .. } | Self::NewerRecord { .. } | Self::Config(_) => None,
+        }
+    }
+
+    fn unreadable(key: &str, error: Unreadable) -> Self {
+        match error {
+            Unreadable::Damaged(_) => Self::Broken { key: key.to_owned(), detail: error.to_string() },
+            Unreadable::Newer(schema) => Self::NewerRecord { found: schema.to_string() },
         }
     }
 
@@ -279,13 +288,14 @@ impl Store {
         }
         let (state, unknown) = match json {
             None => Default::default(),
-            Some(json) => record::read_state(&json)
-                .map_err(|error| StoreError::Broken { key: self.keys.state(prompt), detail: error.to_string() })?,
+            Some(json) => {
+                record::read_state(&json).map_err(|error| StoreError::unreadable(&self.keys.state(prompt), error))?
+            }
         };
         let (incident, unknown_incident) = match (incident, wanted.incident) {
             (Some(json), Some(id)) => {
                 let (incident, unknown) = record::read_incident(&json)
-                    .map_err(|error| StoreError::Broken { key: self.keys.incident(id), detail: error.to_string() })?;
+                    .map_err(|error| StoreError::unreadable(&self.keys.incident(id), error))?;
                 (Some(incident), unknown)
             }
             _ => (None, Unknown::default()),

@@ -238,7 +238,7 @@ impl Store {
         json.map(|json| {
             record::read_incident(&json)
                 .map(|(incident, _)| incident)
-                .map_err(|error| StoreError::Broken { key: key.clone(), detail: error.to_string() })
+                .map_err(|error| StoreError::unreadable(&key, error))
         })
         .transpose()
     }

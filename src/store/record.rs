@@ -25,8 +25,12 @@ use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, Version
 pub const SCHEMA: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
-#[error("damaged record: {0}")]
-pub struct Damaged(#[from] serde_json::Error);
+pub enum Unreadable {
+    #[error("damaged record: {0}")]
+    Damaged(#[from] serde_json::Error),
+    #[error("schema {0}")]
+    Newer(u32),
+}
 
 /// A record as read, with what of it this version does not understand.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,7 +45,7 @@ impl Unknown {
     }
 }
 
-pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Damaged> {
+pub fn read_state(json: &str) -> Result<(PromptState, Unknown), Unreadable> {
     let (State(state), unknown) = read(json)?;
     Ok((state, unknown))
 }
@@ -50,19 +54,30 @@ pub fn write_state(state: &PromptState, unknown: &Unknown) -> String {
     write(StateRef(state), unknown)
 }
 
-pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Damaged> {
+/// An incident's schema stands in its record; that of others beside theirs.
+#[derive(Deserialize)]
+struct Marked {
+    schema: Option<u32>,
+}
+
+pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
+    if let Some(newer) = serde_json::from_str::<Marked>(json)?.schema.filter(|schema| *schema > SCHEMA) {
+        return Err(Unreadable::Newer(newer));
+    }
     let (incident::Own(incident), unknown) = read(json)?;
     Ok((incident, unknown))
 }
 
 pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
-    write(incident::Ref(incident), unknown)
+    let mut text = write(incident::Ref(incident), unknown);
+    text.insert_str(1, &format!("\"schema\":{SCHEMA},"));
+    text
 }
 
-fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Damaged> {
+fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Unreadable> {
     let mut ignored = false;
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let record = serde_ignored::deserialize(&mut deserializer, |_| ignored = true)?;
+    let record = serde_ignored::deserialize(&mut deserializer, |path| ignored |= path.to_string() != "schema")?;
     deserializer.end()?;
     // only a record with strange fields pays for keeping them
     let unknown = if ignored { Some(Box::new(serde_json::from_str(json)?)) } else { None };
@@ -121,6 +136,7 @@ fn same_item(new: &Value, old: &Value) -> bool {
 
 /// Optional fields of this schema: absent means empty, not "unknown to the writer".
 const KNOWN: &[&str] = &[
+    "schema",
     "serving",
     "versions",
     "incidents",
@@ -668,8 +684,8 @@ struct SplitRecord {
     paused: Option<String>,
     #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
     last: Option<Check>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    tie_to_arriving: bool,
+    #[serde(rename = "tie_to_arriving", default, skip_serializing_if = "is_false")]
+    is_rollback: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -837,7 +853,8 @@ mod tests {
         let mut lines = source.lines();
         while let Some(line) = lines.next() {
             if line.trim_start().starts_with("#[serde(") && line.contains("skip_serializing_if") {
-                let field = lines.next().unwrap().trim().split(':').next().unwrap();
+                let name = lines.next().unwrap().trim().split(':').next().unwrap();
+                let field = line.split_once("rename = \"").map_or(name, |(_, rest)| rest.split('"').next().unwrap());
                 assert!(KNOWN.contains(&field), "{field}");
             }
         }

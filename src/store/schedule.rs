@@ -100,8 +100,23 @@ pub enum Finished {
 /// How a claim ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    Done { rev: Option<i64>, next: Option<Timestamp> },
+    Done {
+        rev: Option<i64>,
+        next: Option<Timestamp>,
+    },
     Failed,
+    /// It is a newer receiver's, which finds it due soon.
+    Left,
+}
+
+impl End {
+    /// What failed is tried again for a while; what this receiver does not understand is left to others.
+    pub fn after(error: &StoreError) -> Self {
+        match error {
+            StoreError::NewerRecord { .. } => Self::Left,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// A lease outlives every outside call (10 s at most) twice.
@@ -162,6 +177,7 @@ impl Store {
                 call.cmd.arg(text(rev)).arg("done").arg(text(next.map(|at| at.0)))
             }
             End::Failed => call.cmd.arg("").arg("failed").arg(""),
+            End::Left => call.cmd.arg("").arg("left").arg(""),
         };
         call.cmd.arg(TRIES).arg(millis(FIRST_BACKOFF)).arg(self.clock.ahead());
         let reply = self.link.run(&call).await?;

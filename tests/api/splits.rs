@@ -172,6 +172,8 @@ async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
         ((activate, json!({"version": "v2", "percent": 300})), 400, "bad_request", "percent"),
         ((activate, json!({"version": "v9", "percent": 5})), 409, "unknown_version", "register it first"),
         ((activate, json!({"version": "v1", "canary": true})), 409, "moved", "all traffic already"),
+        ((activate, json!({"version": "v2", "canary": true, "hold": "0s"})), 409, "bad_stages", "hold: expected"),
+        ((activate, json!({"version": "v2", "canary": true, "hold": "31d"})), 409, "bad_stages", "30 days"),
         ((activate, json!({"version": "v2", "canary": true, "stages": [5, 1, 100]})), 409, "bad_stages", "rise"),
         ((activate, json!({"version": "v2", "canary": true, "stages": [5, 50]})), 409, "bad_stages", "100"),
         ((activate, json!({"version": "v2", "canary": true, "hold": "soon"})), 400, "bad_request", "hold"),
@@ -185,6 +187,7 @@ async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
         ((activate, json!({"version": "v2", "stages": [1, 100]})), 400, "bad_request", "canary"),
         (roll(json!({"stages": [25, 50, 0]})), 409, "bad_stages", "fall"),
         (roll(json!({"stages": [75, 50]})), 409, "bad_stages", "to 0"),
+        (roll(json!({"hold": "0s"})), 409, "bad_stages", "hold: expected"),
         (roll(json!({"target_version": "v9"})), 409, "unknown_version", "register it first"),
         (roll(json!({"strategy": "instant", "stages": [50, 0]})), 400, "bad_request", "gradual"),
     ] {

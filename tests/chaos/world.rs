@@ -176,6 +176,9 @@ impl World {
         if self.kind.fails_over() {
             self.servers.redis[0].wait_for_replicas(1).await?;
         }
+        if self.kind.loses() {
+            tokio::time::sleep(Duration::from_millis(1_200)).await; // what was shipped is on the disk
+        }
         let shipped = self.logs().await?;
         let clients = Arc::new(Clients {
             https: self.nodes.iter().map(|node| node.http.clone()).collect(),
@@ -190,7 +193,7 @@ impl World {
         for name in ["am-0", "am-1"] {
             stubborn.push(tokio::spawn(Arc::clone(&clients).alertmanager(name)));
         }
-        stubborn.push(tokio::spawn(Arc::clone(&clients).stepper()));
+        stubborn.push(tokio::spawn(Arc::clone(&clients).stepper(self.kind.loses())));
         let mut others = Vec::new();
         for name in ["api-0", "api-1"] {
             others.push(tokio::spawn(Arc::clone(&clients).operator(name)));
@@ -460,6 +463,7 @@ impl World {
             late: late.into_iter().chain(overdue(&incidents, self.now(&mut connection).await?)).collect(),
             lossy: self.kind.loses(),
             may_double: self.may_double || self.kind.fails_over(),
+            may_orphan: self.may_double && self.kind.fails_over(),
             incidents,
         })
     }

@@ -7,6 +7,8 @@ mod bodies;
 mod broken;
 mod clients;
 mod lost;
+mod mixed;
 mod outages;
 mod races;
+mod restarts;
 mod startup;

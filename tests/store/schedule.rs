@@ -146,6 +146,23 @@ async fn failures_back_off_by_themselves_until_the_wake_up_is_parked() -> Result
 }
 
 #[tokio::test]
+async fn what_is_left_to_a_newer_receiver_waits_a_second_and_is_never_parked() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.due(1, -10).await?;
+    for _ in 0..12 {
+        let claim = kit.claim("old").await?.expect("due");
+        let before = kit.now().await?.0;
+        assert_eq!(kit.store.finish(&claim, None, End::Left).await?, Finished::Retried);
+        let wait = kit.score("due", 1).await?.expect("due again") - before;
+        assert!((1_000..2_000).contains(&wait), "{wait} ms");
+        kit.clock.advance(Duration::from_millis(wait as u64 + 1));
+    }
+    let claim = kit.claim("new").await?.expect("due");
+    assert_eq!(kit.store.finish(&claim, None, DONE).await?, Finished::Done);
+    kit.assert_idle().await
+}
+
+#[tokio::test]
 async fn success_forgets_earlier_failures() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, -10).await?;

@@ -2,7 +2,7 @@
 
 use super::super::event::Adopt;
 use super::super::state::KnownGood;
-use super::{Active, Adoption, Draft, person};
+use super::{Active, Adoption, Draft};
 
 pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
     let before = draft.snapshot.state.serving.as_ref().map(|serving| serving.version.clone());
@@ -16,7 +16,7 @@ pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
             if let Err(refusal) = draft.must_have_text(version, false) {
                 return Adoption::Skipped(refusal.message);
             }
-            person::put_in_service(draft, version, None, "imported", &request.operator, None);
+            draft.activate(version, None, "imported", &request.operator, None);
         }
         // never overwritten: whoever set it knows better
         (Active::Version(_), _) => {}

@@ -7,7 +7,7 @@ use super::super::names::VersionName;
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
 use super::super::state::ActivatedBy;
 use super::super::trigger::{Severity, Trigger};
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, gradual, measure};
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -39,31 +39,12 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
             (draft.next_id(), base, now)
         }
     };
-    let mut split = Split {
-        leaving: base,
-        arriving: version.clone(),
-        plan,
-        stage: 0,
-        since: now,
-        next: None,
-        check: None,
-        operator: request.operator.clone(),
-        reason: overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned()),
-        paused: None,
-        last: None,
-        tie_to_arriving: false,
-    };
-    enter(&mut split, 0, now);
+    let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
+    let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
     draft.state.strays.retain(|s| s.version != *version); // its alerts are news again
     draft.state.canary = Some(Canary { id, split: split.clone(), started, end: None });
     draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
-}
-
-/// Asked when the stage ends, not each minute: alerts stop it before.
-fn enter(split: &mut Split, stage: u32, now: super::Timestamp) {
-    split.enter(stage, now);
-    split.check = None;
 }
 
 fn bad(message: String) -> Refusal {
@@ -96,7 +77,7 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
         return Answer::Noted;
     }
     if split.next_percent().is_some_and(|percent| percent < 100) {
-        enter(split, split.stage + 1, now);
+        split.enter(split.stage + 1, now);
         let split = split.clone();
         draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
         return Answer::Noted;
@@ -135,12 +116,7 @@ impl Draft<'_> {
     /// `version`, one side of the canary, gets all traffic.
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &str) {
         let from = self.state.split().map(|split| split.other(version).to_string());
-        if self.serving() != Some(version) {
-            self.active = Some(version.clone());
-        }
-        self.serve(version, ActivatedBy::Person);
-        self.routing = Routing::Drop;
-        self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, None);
+        self.activate(version, from, reason, operator, None);
     }
 
     /// Automation is off: what a person has to do then.

@@ -43,21 +43,7 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
     let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
-    let mut split = Split {
-        leaving: from,
-        arriving: to.clone(),
-        plan,
-        stage: 0,
-        since: now,
-        next: None,
-        check: None,
-        operator: operator.clone(),
-        reason,
-        paused: None,
-        last: None,
-        tie_to_arriving: true,
-    };
-    split.enter(0, now);
+    let split = Split::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
     let Some(incident) = draft.incident(id) else { return };
     incident.phase = Phase::RollingBack;
     incident.target = Some(to);

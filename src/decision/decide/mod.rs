@@ -361,7 +361,6 @@ impl<'a> Draft<'a> {
         let now = self.now;
         let from = bad.map(VersionName::to_string).or_else(|| self.served_text());
         let bad = bad.cloned();
-        let changes = self.snapshot.active.version() != Some(to);
         let deadline = now.plus(self.policy.verification_deadline);
         let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
         if let (Some(id), Some(bad)) = (incident, &bad)
@@ -385,7 +384,7 @@ impl<'a> Draft<'a> {
             incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
-        self.serve(to, ActivatedBy::Rollback);
+        self.put_in_service(to, ActivatedBy::Rollback);
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
@@ -393,8 +392,6 @@ impl<'a> Draft<'a> {
         if let Some(record) = self.state.version_mut(to) {
             record.quarantine = None; // a forced rollback to it says so; any other target has none
         }
-        self.active = changes.then(|| to.clone());
-        self.routing = Routing::Drop;
         self.state.last_rollback = Some(now);
         if mode == FlipMode::Auto {
             self.automatic = Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });

@@ -9,7 +9,7 @@ use super::super::state::{ActivatedBy, KnownGood, Suppressed, VersionRecord};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, Routing, canary, confirm, gradual, measure};
+use super::{Answer, Draft, Refusal, RefusalCode, canary, confirm, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -182,7 +182,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
     if !unchanged {
         let overridden = measure::must_be_open(draft, version, true, request.force, request.reason.as_deref())?;
         let why = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "activated".to_owned());
-        put_in_service(draft, version, from.clone(), &why, &request.operator, None);
+        draft.activate(version, from.clone(), &why, &request.operator, None);
     }
     if let Some(record) = draft.state.version_mut(version) {
         record.quarantine = None;
@@ -194,20 +194,6 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
         }
     }
     Ok(Answer::Changed { from, to: version.clone(), incident: None, unchanged, mode: None })
-}
-
-pub(super) fn put_in_service(
-    draft: &mut Draft<'_>,
-    version: &VersionName,
-    from: Option<String>,
-    reason: &str,
-    operator: &str,
-    incident: Option<IncidentId>,
-) {
-    draft.serve(version, ActivatedBy::Person);
-    draft.active = (draft.snapshot.active.version() != Some(version)).then(|| version.clone());
-    draft.routing = Routing::Drop;
-    draft.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
 }
 
 pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answer> {
@@ -458,7 +444,7 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     }
     let from = draft.served_text();
     let incident = Some(click.incident.clone());
-    put_in_service(draft, &flip.from, from.clone(), "rollback undone", &click.operator, incident.clone());
+    draft.activate(&flip.from, from.clone(), "rollback undone", &click.operator, incident.clone());
     Ok(Answer::Changed { from, to: flip.from, incident, unchanged: false, mode: None })
 }
 
@@ -473,7 +459,7 @@ fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     }
     let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
     let reason = "gradual rollback undone";
-    put_in_service(draft, &split.leaving, from.clone(), reason, &click.operator, incident.clone());
+    draft.activate(&split.leaving, from.clone(), reason, &click.operator, incident.clone());
     draft.retire_one(&split.arriving, Some(&split.leaving));
     Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

@@ -7,7 +7,7 @@ use super::super::state::{ActivatedBy, Serving};
 use super::{Draft, LogEvent, Routing, strays_of};
 
 impl Draft<'_> {
-    /// `version` gets all traffic from now on.
+    /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
         self.retire(Some(version));
         let (policy, now) = (self.policy, self.now);
@@ -19,6 +19,30 @@ impl Draft<'_> {
         // its alerts are news again
         self.state.strays.retain(|s| s.version != *version);
         self.limit_versions(version);
+    }
+
+    /// The same, and prompt servers are told so.
+    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy) {
+        self.serve(version, by);
+        self.set_active(version);
+        self.routing = Routing::Drop;
+    }
+
+    /// The same, because a person wants it so.
+    pub(super) fn activate(
+        &mut self,
+        version: &VersionName,
+        from: Option<String>,
+        reason: &str,
+        operator: &str,
+        incident: Option<IncidentId>,
+    ) {
+        self.put_in_service(version, ActivatedBy::Person);
+        self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
+    }
+
+    fn set_active(&mut self, version: &VersionName) {
+        self.active = (self.snapshot.active.version() != Some(version)).then(|| version.clone());
     }
 
     /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
@@ -87,7 +111,7 @@ impl Draft<'_> {
         let major = split.major();
         if self.serving() != Some(major) {
             self.state.serving = Some(Serving { version: major.clone(), since: now, by });
-            self.active = Some(major.clone());
+            self.set_active(major);
         }
         self.routing = Routing::Set(split.routing());
         let (from, to) = (Some(split.leaving.to_string()), Some(split.arriving.to_string()));

@@ -38,7 +38,7 @@ impl Announcer {
                 Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
                 Err(Halt::Store(error)) => {
                     tracing::error!(%error, "the weekly report can't be made");
-                    End::Failed
+                    End::after(&error)
                 }
             };
             store.finish(&claim, None, end).await?;

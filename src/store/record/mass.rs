@@ -4,7 +4,7 @@
 use super::*;
 use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order, Shares};
 
-pub fn read_mass(json: &str) -> Result<(Mass, Unknown), Damaged> {
+pub fn read_mass(json: &str) -> Result<(Mass, Unknown), Unreadable> {
     let (whole::Own(mass), unknown) = read(json)?;
     Ok((mass, unknown))
 }
@@ -13,7 +13,7 @@ pub fn write_mass(mass: &Mass, unknown: &Unknown) -> String {
     write(whole::Ref(mass), unknown)
 }
 
-pub fn read_member(json: &str) -> Result<(Member, Unknown), Damaged> {
+pub fn read_member(json: &str) -> Result<(Member, Unknown), Unreadable> {
     let (member::Own(member), unknown) = read(json)?;
     Ok((member, unknown))
 }

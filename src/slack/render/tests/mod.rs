@@ -154,7 +154,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         reason: "Error rate".to_owned(),
         paused: None,
         last: Some(Check { at: after(60), finding: Finding::new(Verdict::Healthy, "error ratio 0.20 %") }),
-        tie_to_arriving: true,
+        is_rollback: true,
     };
     split.enter(1, after(600));
     if let Some(why) = paused {
@@ -171,7 +171,7 @@ fn canaries() {
     let running = |plan: Plan| {
         let split = rolling_back(None).gradual.expect("a split");
         let (leaving, arriving) = (version("v2.0.9"), version("v2.1.0"));
-        let mut split = Split { leaving, arriving, plan, tie_to_arriving: false, last: None, ..split };
+        let mut split = Split { leaving, arriving, plan, is_rollback: false, last: None, ..split };
         split.enter(0, NOW);
         Canary { id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, started: NOW, end: None }
     };

@@ -1,0 +1,109 @@
+//! What a request says: names, times and texts of bounded length, each error naming its field.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+
+use super::reply::Failure;
+use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Entries of a list where the request names no limit, and the most that one page may hold.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
+/// Longest texts that people may send along.
+const MAX_TEXT: usize = 500;
+/// Reads a JSON body; the error names the field.
+pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let message: String = error.inner().to_string().chars().take(MAX_TEXT).collect();
+        Failure::bad_request(if path == "." { format!("body: {message}") } else { format!("{path}: {message}") })
+    })?;
+    deserializer.end().map_err(|error| Failure::bad_request(format!("body: {error}")))?;
+    Ok(value)
+}
+
+pub fn prompt_name(text: &str) -> Result<PromptName> {
+    PromptName::parse(text).map_err(|error| Failure::bad_request(format!("prompt: {error}")))
+}
+
+pub fn version(field: &str, text: &str) -> Result<VersionName> {
+    VersionName::parse(text).map_err(|error| Failure::bad_request(format!("{field}: {error}")))
+}
+
+pub fn optional_version(field: &str, text: Option<&String>) -> Result<Option<VersionName>> {
+    text.map(|text| version(field, text)).transpose()
+}
+
+/// A text for people: of bounded length, on one line.
+pub fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
+    let text = text.filter(|t| !t.trim().is_empty()).unwrap_or_else(|| default.to_owned());
+    if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
+    }
+    Ok(text)
+}
+
+pub fn time(field: &str, text: Option<&String>) -> Result<Option<Timestamp>> {
+    text.map(|text| {
+        let at: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| Failure::bad_request(format!("{field}: expected a time as 2026-11-21T00:38:12Z")))?;
+        Ok(Timestamp(at.as_millisecond()))
+    })
+    .transpose()
+}
+
+/// The query string, decoded.
+pub struct Query(HashMap<String, String>);
+
+impl Query {
+    pub fn parse(text: Option<&str>) -> Self {
+        let decode =
+            |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
+        )
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub fn limit(&self) -> Result<usize> {
+        let Some(text) = self.0.get("limit") else { return Ok(PAGE) };
+        let wrong = || Failure::bad_request(format!("limit: expected a number from 1 to {MAX_PAGE}"));
+        text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(wrong)
+    }
+
+    pub fn flag(&self, name: &str) -> Result<bool> {
+        match self.0.get(name).map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true" | "") => Ok(true),
+            Some(_) => Err(Failure::bad_request(format!("{name}: expected true or false"))),
+        }
+    }
+
+    pub fn cursor(&self) -> Result<Option<&str>> {
+        let cursor = self.0.get("cursor").map(String::as_str).filter(|c| !c.is_empty());
+        match cursor {
+            Some(text) if text.len() > PromptName::MAX => Err(Failure::bad_request("cursor: not one of ours")),
+            cursor => Ok(cursor),
+        }
+    }
+}
+
+pub fn incident_id(text: &str) -> Result<IncidentId> {
+    // a ULID; anything else can't name an incident and must not become part of a key
+    if text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        Ok(IncidentId(text.to_ascii_uppercase()))
+    } else {
+        Err(Failure::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))
+    }
+}

@@ -1,0 +1,353 @@
+//! What changes which version is served: `POST /api/rollback`, `…/activate` with its gates, `…/decide`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::input::{Query, Result, body, incident_id, line, optional_version, prompt_name, version};
+use super::reply::{Failure, Reply, json, no_incident, unexpected};
+use super::wait::Patience;
+use super::{Context, mass};
+use crate::config::parse_prometheus_duration;
+use crate::decision::mass::Bulk;
+use crate::decision::verification::Objection;
+use crate::decision::{
+    self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, RefusalCode,
+    Rollback, Share, Snapshot, Timestamp, VersionName,
+};
+use crate::engine::Handled;
+use crate::store::{Wanted, rfc3339};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackBody {
+    prompt: String,
+    target_version: Option<String>,
+    from_version: Option<String>,
+    reason: Option<String>,
+    operator: Option<String>,
+    strategy: Option<Strategy>,
+    stages: Option<Vec<u8>>,
+    hold: Option<Hold>,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Strategy {
+    Instant,
+    Gradual,
+}
+
+pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
+    let request: RollbackBody = body(bytes)?;
+    let prompt = prompt_name(&request.prompt)?;
+    let gradual = match request.strategy {
+        Some(Strategy::Gradual) => {
+            Some(plan(request.stages, request.hold, &context.engine.policy.gradual, Plan::gradual)?)
+        }
+        Some(Strategy::Instant) | None if request.stages.is_some() || request.hold.is_some() => {
+            return Err(Failure::bad_request("stages, hold: only with strategy \"gradual\""));
+        }
+        Some(Strategy::Instant) | None => None,
+    };
+    let event = Event::Rollback(Rollback {
+        target: optional_version("target_version", request.target_version.as_ref())?,
+        from: optional_version("from_version", request.from_version.as_ref())?,
+        reason: line("reason", request.reason, "asked for")?,
+        operator: line("operator", request.operator, "api")?,
+        force: request.force,
+        gradual,
+    });
+    let handled = context.engine.handle(&prompt, &event).await?;
+    changed_or_confirming(context, &prompt, handled).await
+}
+
+/// One duration for all stages, or one for each; the last one holds for the others.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Hold {
+    All(String),
+    Each(Vec<String>),
+}
+
+type FromStages = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
+
+/// The plan of a request; what it leaves out is as in the config.
+fn plan(stages: Option<Vec<u8>>, hold: Option<Hold>, default: &Plan, from_stages: FromStages) -> Result<Plan> {
+    let holds = match hold {
+        None => default.holds.clone(),
+        Some(hold) => {
+            let texts = match hold {
+                Hold::All(text) => vec![text],
+                Hold::Each(texts) => texts,
+            };
+            let read = |text: String| {
+                parse_prometheus_duration(&text)
+                    .map_err(|_| Failure::bad_request("hold: expected durations such as \"10m\" or \"1h30m\""))
+            };
+            texts.into_iter().map(read).collect::<Result<_>>()?
+        }
+    };
+    let plan = match stages {
+        Some(stages) => from_stages(&stages, holds),
+        None => Plan { stages: default.stages.clone(), holds }.checked(),
+    };
+    plan.map_err(|message| Failure::new(StatusCode::CONFLICT, "bad_stages", message))
+}
+
+async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> Result<Reply> {
+    let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
+    let patience = Patience::begin();
+    loop {
+        let last = patience.wait().await;
+        let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
+        if incident.phase != Phase::Confirming {
+            return confirmed(prompt, &incident, handled.now);
+        }
+        if last {
+            let answer = json!({
+                "success": false,
+                "confirming": true,
+                "prompt": prompt.as_str(),
+                "from_version": incident.pending.as_ref().map(|pending| pending.from.as_str()),
+                "to_version": to.as_str(),
+                "timestamp": rfc3339(handled.now),
+                "incident": id.0,
+            });
+            return Ok(json(StatusCode::ACCEPTED, &answer));
+        }
+    }
+}
+
+/// What became of a rollback that waited since `asked`.
+fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Result<Reply> {
+    if let Some(flip) = incident.flip.as_ref().filter(|flip| flip.at >= asked) {
+        return Ok(json(
+            StatusCode::OK,
+            &flipped(prompt, Some(flip.from.as_str()), &flip.to, flip.at, Some(&incident.id)),
+        ));
+    }
+    if let Some(split) = &incident.gradual {
+        return Ok(json(
+            StatusCode::OK,
+            &shared(prompt, &split.leaving, &split.arriving, split.percent(), asked, Some(&incident.id)),
+        ));
+    }
+    let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
+    match &incident.objection {
+        Some(objection) => {
+            let (code, then) = match objection {
+                Objection { text_missing: true, .. } => {
+                    ("archived", "ask once more to try again, or with force to roll back without its text")
+                }
+                Objection { baseline: true, .. } => {
+                    ("baseline_failed", "ask once more, or with force, to roll back all the same")
+                }
+                _ => ("healthy", "ask once more, or with force, to roll back all the same"),
+            };
+            conflict(code, format!("{}: {then}", objection.text))
+        }
+        None => conflict("already_decided", format!("decided by someone else meanwhile: {}", incident.phase)),
+    }
+}
+
+fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
+    match handled.answer {
+        Answer::Changed { from, to, incident, unchanged, .. } => {
+            let mut answer = flipped(prompt, from.as_deref(), &to, handled.now, incident.as_ref());
+            if unchanged {
+                answer["unchanged"] = Value::Bool(true);
+            }
+            Ok(json(StatusCode::OK, &answer))
+        }
+        Answer::Shared { from, to, percent, incident } => {
+            Ok(json(StatusCode::OK, &shared(prompt, &from, &to, percent, handled.now, incident.as_ref())))
+        }
+        Answer::Refused(refusal) => Err(refusal.into()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// As [`flipped`], with the percent that `to` has for now.
+fn shared(
+    prompt: &PromptName,
+    from: &VersionName,
+    to: &VersionName,
+    percent: u8,
+    at: Timestamp,
+    incident: Option<&IncidentId>,
+) -> Value {
+    let mut answer = flipped(prompt, Some(from.as_str()), to, at, incident);
+    answer["percent"] = percent.into();
+    answer
+}
+
+fn flipped(
+    prompt: &PromptName,
+    from: Option<&str>,
+    to: &VersionName,
+    at: Timestamp,
+    incident: Option<&IncidentId>,
+) -> Value {
+    json!({
+        "success": true,
+        "prompt": prompt.as_str(),
+        "from_version": from,
+        "to_version": to.as_str(),
+        "timestamp": rfc3339(at),
+        "incident": incident.map(|id| &id.0),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivateBody {
+    version: String,
+    percent: Option<u8>,
+    #[serde(default)]
+    canary: bool,
+    stages: Option<Vec<u8>>,
+    hold: Option<Hold>,
+    operator: Option<String>,
+    reason: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+/// Waits until the worker has asked Prometheus about this version; what it found is in the prompt's record then.
+async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> Result<(Snapshot, Timestamp)> {
+    let engine = &context.engine;
+    let asked = engine.handle(prompt, &Event::AskGates { version: version.clone() }).await?;
+    if let Answer::Refused(refusal) = asked.answer {
+        return Err(refusal.into());
+    }
+    let patience = Patience::begin();
+    loop {
+        let last = patience.wait().await;
+        let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+        let waits = loaded.snapshot.state.to_measure().any(|record| record.version == *version);
+        if last || !waits {
+            return Ok((loaded.snapshot, loaded.now));
+        }
+    }
+}
+
+/// Each promotion gate of one version, with its figures.
+pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let version = version("version", query.text("version").unwrap_or_default())?;
+    let (snapshot, now) = measured(context, &prompt, &version).await?;
+    let policy = &context.engine.policy;
+    let all = decision::gates::gates(policy, &snapshot.state, &version, now);
+    let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
+    let answer = json!({
+        "prompt": prompt.as_str(),
+        "version": version.as_str(),
+        "replaces": snapshot.state.replaced_by(&version).map(VersionName::as_str),
+        "may_have_all_traffic": closed.is_none(),
+        "gates": all.iter().map(|gate| json!({
+            "gate": gate.name, "on": gate.on, "passed": gate.passed, "figures": gate.text,
+        })).collect::<Vec<_>>(),
+    });
+    Ok(json(StatusCode::OK, &answer))
+}
+
+pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+    let prompt = prompt_name(prompt)?;
+    let request: ActivateBody = body(bytes)?;
+    let share = match request.percent {
+        Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
+        _ if !request.canary && (request.stages.is_some() || request.hold.is_some()) => {
+            return Err(Failure::bad_request("stages, hold: only with \"canary\": true"));
+        }
+        None if request.canary => {
+            Share::Canary(plan(request.stages, request.hold, &context.engine.policy.canary, Plan::canary)?)
+        }
+        None | Some(100) => Share::All,
+        Some(percent) => Share::Percent(percent),
+    };
+    let version = version("version", &request.version)?;
+    let event = Event::Activate(Activation {
+        version: version.clone(),
+        share,
+        operator: line("operator", request.operator, "api")?,
+        force: request.force,
+        reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
+    });
+    let engine = &context.engine;
+    let mut handled = engine.handle(&prompt, &event).await?;
+    let closed = matches!(&handled.answer, Answer::Refused(refusal) if refusal.code == RefusalCode::GateClosed);
+    if closed && engine.policy.gates.ab_test && !request.force {
+        measured(context, &prompt, &version).await?; // fresh figures may open it
+        handled = engine.handle(&prompt, &event).await?;
+    }
+    changed(&prompt, handled)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecideBody {
+    decision: Decision,
+    operator: String,
+    target_version: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    Approve,
+    ApproveGradual,
+    Investigate,
+    Dismiss,
+    Undo,
+    Release,
+}
+
+pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
+    let request: DecideBody = body(bytes)?;
+    let id = incident_id(id)?;
+    let choice = match request.decision {
+        Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),
+        Decision::Investigate => Some((Choice::Investigate, None)),
+        Decision::Dismiss => Some((Choice::Dismiss, Some(Bulk::Hold))),
+        Decision::Undo => Some((Choice::Undo, Some(Bulk::Undo))),
+        Decision::Release => None,
+        Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
+    };
+    let operator = line("operator", Some(request.operator), "")?;
+    if operator.is_empty() {
+        return Err(Failure::bad_request("operator: expected who decides"));
+    }
+    let target = optional_version("target_version", request.target_version.as_ref())?;
+    let Some(incident) = context.engine.store.incident(&id).await? else {
+        let bulk = choice.map_or(Some(Bulk::Release), |(_, bulk)| bulk);
+        return mass::decide(context, &id, bulk, &operator).await;
+    };
+    let Some((choice, _)) = choice else {
+        return Err(Failure::bad_request(
+            "decision: release is for what holds many prompts back; this is one prompt's",
+        ));
+    };
+    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };
+    let event = Event::Decide(click);
+    let handled = context.engine.handle(&incident.prompt, &event).await?;
+    match &handled.answer {
+        Answer::Decided(phase) => {
+            let answer = json!({
+                "success": true,
+                "incident": id.0,
+                "phase": phase.as_str(),
+                "timestamp": rfc3339(handled.now),
+            });
+            Ok(json(StatusCode::OK, &answer))
+        }
+        _ => changed_or_confirming(context, &incident.prompt, handled).await,
+    }
+}

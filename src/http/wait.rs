@@ -1,0 +1,23 @@
+//! Requests that wait for what the worker does.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long a request waits; Prometheus, which the worker asks, has 2 s.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+pub struct Patience(Instant);
+
+impl Patience {
+    pub fn begin() -> Self {
+        Self(Instant::now() + PATIENCE)
+    }
+
+    /// Until the next look; whether that is the last one.
+    pub async fn wait(&self) -> bool {
+        sleep(LOOK_AGAIN).await;
+        Instant::now() >= self.0
+    }
+}

@@ -1,0 +1,77 @@
+//! Receivers of two releases side by side, as during an upgrade. The newer one is played by its records.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::common::{ROLLED_BACK, SOON, World, alert, assert_flipped_once, critical, incidents};
+use prompt_rollback_testkit::{Redis, eventually};
+
+/// Puts the records of `prompt` into the hands of a newer receiver, in words that this one does not know, or takes them back.
+async fn upgrade(redis: &Redis, prompt: &str, id: &str, newer: bool) -> Result<()> {
+    const WORDS: [[&str; 2]; 2] = [["\"schema\":1,", "\"schema\":2,"], ["\"awaiting_decision\"", "\"pondering\""]];
+    let (old, new) = if newer { (0, 1) } else { (1, 0) };
+    let (state, incident) = (format!("{{prompts}}:state:{prompt}"), format!("{{prompts}}:incident:{id}"));
+    for key in [&state, &incident] {
+        let json: String = match key == &state {
+            true => redis.cmd(&["HGET", key, "json"]).await?,
+            false => redis.cmd(&["GET", key]).await?,
+        };
+        let json = WORDS.iter().fold(json, |json, words| json.replace(words[old], words[new]));
+        ensure!(json.contains(WORDS[1][new]), "{json}");
+        match key == &state {
+            true => redis.cmd::<()>(&["HSET", key, "json", &json, "schema", if newer { "2" } else { "1" }]).await?,
+            false => redis.cmd::<()>(&["SET", key, &json]).await?,
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_older_receiver_leaves_to_a_newer_one_what_is_its_own_and_does_the_rest() -> Result<()> {
+    let world = World::start().await?;
+    for prompt in ["new", "old"] {
+        world.ship(prompt).await?;
+    }
+    ensure!(world.receiver.outcomes(&[alert("new", "v2", "high")]).await? == ["incident_opened{page}"]);
+    let found = incidents(&world.redis, "new").await?.pop().context("an incident")?;
+    let id = found["id"].as_str().context("an id")?.to_owned();
+    upgrade(&world.redis, "new", &id, true).await?;
+
+    // 503 for everything about it: Alertmanager, Slack and people come again, and meet the newer one
+    let newer = |(status, body): (u16, Value)| {
+        assert_eq!((status, &body["error"]["code"]), (503, &json!("newer_record")), "{body}");
+    };
+    newer(world.post(&format!("/api/incidents/{id}/decide"), json!({"decision": "approve", "operator": "mia"})).await?);
+    newer(world.post("/api/rollback", json!({"prompt": "new"})).await?);
+    let answer = world.receiver.http.get(&format!("/api/incidents/{id}")).await?;
+    newer((answer.status, answer.json()?));
+    ensure!(world.receiver.deliver(&[critical("new"), critical("old")]).await?.status == 503);
+    assert_flipped_once(&world.redis, "old").await?;
+
+    // its deadline passes: this receiver claims it again and again, and gives it back
+    let member = format!("{id}|act");
+    let due = async || world.redis.cmd::<Option<f64>>(&["ZSCORE", "{prompts}:due", &member]).await.ok().flatten();
+    let mut before = due().await.context("its deadline is scheduled")?;
+    world.receiver.clock.advance(Duration::from_secs(3_600));
+    for _ in 0..12 {
+        let left = eventually("it is given back", SOON, async || due().await.filter(|at| *at > before)).await?;
+        before = left;
+        world.receiver.clock.advance(Duration::from_secs(2));
+    }
+    for set in ["parked", "attempts"] {
+        assert!(!world.redis.cmd::<bool>(&["EXISTS", &format!("{{prompts}}:{set}")]).await?, "{set}");
+    }
+
+    // the newer one, or this one once it is updated, finds all as it was
+    upgrade(&world.redis, "new", &id, false).await?;
+    world.receiver.clock.advance(Duration::from_secs(2));
+    eventually("its deadline is acted upon", SOON, async || {
+        let incident = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        incident["events"].as_array()?.iter().find(|event| event["kind"] == "escalated").map(drop)
+    })
+    .await?;
+    assert_eq!(world.receiver.outcomes(&[critical("new")]).await?, [ROLLED_BACK]);
+    assert_flipped_once(&world.redis, "new").await
+}

@@ -1,0 +1,93 @@
+//! Receivers replaced one after the other while work comes in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures_util::future::join_all;
+use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::{Receiver, Redis, eventually};
+use serde_json::json;
+
+use crate::common::{ROLLED_BACK, SOON, active, copy_prompt, critical, deliver, outcomes, rollbacks, ship};
+
+const PROMPTS: usize = 240;
+const CLIENTS: usize = 4;
+
+/// As a load balancer and Alertmanager do: to the next receiver after anything but an answer, and again after 503.
+async fn until_answered(receivers: &[Http], turn: usize, prompt: &str, by_hand: bool) -> Result<bool> {
+    for attempt in 0.. {
+        let http = &receivers[(turn + attempt) % receivers.len()];
+        let answer = match by_hand {
+            true => http.post_json("/api/rollback", &json!({"prompt": prompt, "from_version": "v2"})).await,
+            false => deliver(http, &[critical(prompt)]).await,
+        };
+        match answer {
+            Ok(answer) if by_hand && answer.status == 200 => return Ok(true),
+            Ok(answer) if !by_hand && answer.status == 200 => return Ok(outcomes(&answer)? == [ROLLED_BACK]),
+            // an answer was lost with its receiver: it had done it
+            Ok(answer) if by_hand && answer.status == 409 => return Ok(false),
+            Ok(answer) => ensure!(answer.status == 503, "{} {}", answer.status, answer.text()),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    unreachable!()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> {
+    let redis = Redis::start()?;
+    let start = || {
+        Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+            .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")
+            .start()
+    };
+    let mut receivers = [start()?, start()?];
+    ship(&receivers[0].http(), "p-0").await?;
+    let names: Vec<String> = (1..PROMPTS).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&redis, "p-0", &names).await?;
+
+    let https: Arc<[Http]> = receivers.iter().map(Receiver::http).collect();
+    let (sent, restarted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let clients = (0..CLIENTS).map(|client| {
+        let (https, sent, restarted) = (https.clone(), sent.clone(), restarted.clone());
+        tokio::spawn(async move {
+            let mut answered = 0;
+            for n in (client..PROMPTS).step_by(CLIENTS) {
+                // some are left for after the restarts, however fast all goes
+                while n > PROMPTS / 2 && !restarted.load(Ordering::Acquire) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                answered += usize::from(until_answered(&https, n, &format!("p-{n}"), n % 3 == 0).await?);
+                sent.fetch_add(1, Ordering::Release);
+            }
+            anyhow::Ok(answered)
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut wanted = PROMPTS / 8;
+    for receiver in &mut receivers {
+        eventually("work comes in", SOON, async || (sent.load(Ordering::Acquire) >= wanted).then_some(())).await?;
+        wanted += PROMPTS / 8;
+        let status = tokio::task::block_in_place(|| receiver.sigterm())?;
+        assert_eq!(status.code(), Some(0), "{}", receiver.log());
+        tokio::task::block_in_place(|| receiver.restart())?;
+    }
+    restarted.store(true, Ordering::Release);
+    let mut answered = 0;
+    for client in join_all(clients).await {
+        answered += client??;
+    }
+    for n in 0..PROMPTS {
+        let prompt = format!("p-{n}");
+        assert_eq!(active(&redis, &prompt).await?.as_deref(), Some("v1"), "{prompt}");
+        assert_eq!(rollbacks(&redis, &prompt).await?, 1, "{prompt}: entries in the log");
+    }
+    assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents"]).await?, PROMPTS);
+    // a graceful end answers what it took in: next to none had to be asked again by another request
+    assert!(answered >= PROMPTS - CLIENTS, "only {answered} of {PROMPTS} were told what they did");
+    Ok(())
+}
