@@ -4,5 +4,6 @@
 mod common;
 
 mod cluster;
+mod drill;
 mod sentinel;
 mod world;
