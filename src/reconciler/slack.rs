@@ -181,6 +181,9 @@ impl Announcer {
         }
         let mut sync = self.engine.store.sync(&incident.id).await?;
         self.note(claim, &mut sync, &[]).await?; // still ours, however long the queue was
+        if sync.get("root_ts").is_none() {
+            self.wait_until_kept(incident).await?;
+        }
         self.relate(incident).await?;
         if self.is_spoken_for(incident, &sync).await? {
             return Ok(());
@@ -214,6 +217,18 @@ impl Announcer {
             tracing::error!(incident = %claim.incident, note = note.seq, "a reply is given up; later ones go on");
         }
         self.keep_picture(claim, &mut sync, incident, &root).await
+    }
+
+    /// A commit that no replica has may be lost with its master, and what was told of it is left without an incident. So
+    /// a failover is waited out; people are told all the same where it is the replica that stays away.
+    async fn wait_until_kept(&self, incident: &Incident) -> Result<(), Halt> {
+        match self.engine.store.fence().await {
+            Err(StoreError::NotReplicated { .. }) => {
+                let age = self.engine.store.now().await?.since(incident.opened_at);
+                if age < LEASE { Err(Halt::Later(IDLE)) } else { Ok(()) }
+            }
+            fenced => Ok(fenced?),
+        }
     }
 
     /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.

@@ -265,9 +265,13 @@ impl Store {
     fn read_loaded(&self, prompt: &PromptName, reply: Value, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
         let unexpected = || StoreError::unexpected("load");
         let mut fields = Fields(array(reply).ok_or_else(unexpected)?.into_iter());
-        if fields.text().ok_or_else(unexpected)? != "ok" {
-            let key = fields.text().unwrap_or_default();
-            return Err(StoreError::Broken { key, detail: "holds the wrong type".to_owned() });
+        match fields.text().ok_or_else(unexpected)?.as_str() {
+            "ok" => {}
+            "wrong_type" => {
+                let key = fields.text().unwrap_or_default();
+                return Err(StoreError::Broken { key, detail: "holds the wrong type".to_owned() });
+            }
+            _ => return Err(unexpected()),
         }
         let now = Timestamp(fields.number().ok_or_else(unexpected)?);
         let raw_active = fields.bytes();

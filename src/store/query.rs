@@ -104,7 +104,8 @@ impl Store {
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
         command.arg(key).arg(field).arg(json);
-        let added: u32 = self.link.read(&command).await?;
+        // not run twice: it would pause again what was resumed since, or not know its own change
+        let added: u32 = self.link.run(&command).await?;
         self.fence().await?;
         Ok(added == 1)
     }
@@ -113,7 +114,7 @@ impl Store {
     pub async fn resume(&self, prompt: Option<&PromptName>) -> Result<bool, StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
-        let removed: u32 = self.link.read(&command).await?;
+        let removed: u32 = self.link.run(&command).await?;
         self.fence().await?;
         Ok(removed == 1)
     }

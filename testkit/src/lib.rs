@@ -27,6 +27,7 @@ mod prometheus;
 pub mod proxy;
 mod receiver;
 mod redis;
+mod rng;
 pub mod shipped;
 pub mod slack;
 pub mod tls;
@@ -39,6 +40,7 @@ pub use prometheus::{Prometheus, PrometheusBuilder};
 pub use proxy::FaultProxy;
 pub use receiver::{Receiver, ReceiverBuilder, Wait};
 pub use redis::{Redis, RedisBuilder};
+pub use rng::Rng;
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,11 @@
 //! Keys that hold what we never write there.
 
 use anyhow::Result;
-use prompt_rollback_testkit::eventually;
+use prompt_rollback_testkit::proxy::Mode;
+use prompt_rollback_testkit::{FaultProxy, eventually};
 use serde_json::json;
 
-use crate::common::{ROLLED_BACK, SOON, World, assert_flipped_once, critical, dump};
+use crate::common::{ROLLED_BACK, Receiver, SOON, World, assert_flipped_once, critical, dump};
 
 #[tokio::test]
 async fn a_key_of_the_wrong_type_holds_its_alert_and_the_rest_of_the_group_is_handled() -> Result<()> {
@@ -89,4 +90,19 @@ async fn a_redis_that_starts_to_evict_is_found_out_at_the_next_start() -> Result
     eventually("ready", SOON, async || receiver.http.get("/-/ready").await.ok().filter(|answer| answer.status == 200))
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_no_broken_key() -> Result<()> {
+    let world = World::start().await?;
+    let proxy = FaultProxy::start(world.redis.addr()).await?;
+    let receiver = Receiver::ready(&proxy.url(), &[]).await?;
+    world.ship("p").await?;
+    proxy.set(Mode::Answer(b"*2\r\n$4\r\nwhat\r\n:1\r\n".to_vec()));
+    let answer = receiver.deliver(&[critical("p")]).await?;
+    assert_eq!(answer.status, 503, "to be sent again: {}", answer.text());
+    proxy.set(Mode::Pass);
+    receiver.wait_ready(SOON).await?;
+    assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    assert_flipped_once(&world.redis, "p").await
 }

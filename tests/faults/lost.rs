@@ -54,6 +54,22 @@ async fn a_lost_reply_of_a_person_s_request_gives_the_original_answer() -> Resul
 }
 
 #[tokio::test]
+async fn a_lost_reply_of_the_kill_switch_is_said_and_not_asked_for_again() -> Result<()> {
+    let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
+    proxy.lose_next_reply_matching(r#""operator":"mia""#);
+    let pause = json!({"prompt": "p", "operator": "mia"});
+    let answer = receiver.http.post_json("/api/pause", &pause).await?;
+    assert!(!proxy.loss_pending());
+    // asked again by itself it would answer that nothing changed, or pause what someone has resumed since
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(receiver.outcomes(&[critical("p")]).await?, ["held{paused}"]);
+    let answer = receiver.http.post_json("/api/pause", &pause).await?;
+    assert_eq!((answer.status, &answer.json()?["changed"]), (200, &json!(false)));
+    assert_eq!(active(&redis, "p").await?.as_deref(), Some("v2"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lost_reply_of_a_load_is_asked_for_again() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
     proxy.lose_next_reply_matching(LOAD);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
-use crate::common::{SOON, alert, critical};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons};
+use crate::common::{Receiver, Redis, SOON, alert, critical, ship};
+use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
     let mut all = slack.roots(channel).into_iter().filter(|root| root.visible_text().contains(&format!("`{prompt}`")));
@@ -207,6 +207,29 @@ async fn a_channel_gets_about_one_message_a_second() -> Result<()> {
     for pair in at.windows(2).skip(1) {
         let gap = pair[1].duration_since(pair[0])?;
         assert!(gap > Duration::from_millis(800), "{gap:?} between two messages");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_has_it_or_stays_away() -> Result<()> {
+    let (slack, redis) = (slack()?, Redis::start()?);
+    let replica = Redis::builder().replica_of(&redis).start()?;
+    redis.wait_for_replicas(1).await?;
+    let (api, more) = (slack.api_url(), [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "100ms")]);
+    let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, &more)).await?;
+    for (prompt, comes_back) in [("first", true), ("second", false)] {
+        ship(&receiver.http, prompt).await?;
+        replica.pause()?;
+        assert_eq!(receiver.deliver(&[critical(prompt)]).await?.status, 503, "not replicated");
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is told of too early");
+        if comes_back {
+            replica.resume()?;
+        } else {
+            receiver.clock.advance(Duration::from_secs(30));
+        }
+        slack.wait_for("its thread", SLACK_SOON, |slack| root_of(slack, ON_CALL, prompt)).await?;
     }
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! A TCP proxy in front of Redis that breaks connections on demand.
 
+mod plan;
+
+use crate::Rng;
 use anyhow::{Context, Result};
+use plan::{Boundary, Plan, Struck};
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,7 +20,8 @@ use tokio::task::JoinHandle;
 pub enum Mode {
     /// Hands everything on.
     Pass,
-    /// Accepts and reads, but hands nothing on and answers nothing; what was read meanwhile is lost.
+    /// Accepts and reads, but hands nothing on and answers nothing. What was read meanwhile is lost, so a connection that
+    /// lost something closes when this ends: a stream has no gaps.
     Stall,
     /// Closes all connections, and new ones at once.
     Cut,
@@ -35,6 +41,8 @@ struct Shared {
     upstream: String,
     mode: watch::Sender<Mode>,
     loss: Mutex<Option<Loss>>,
+    plan: Mutex<Option<Arc<Plan>>>,
+    struck: Struck,
 }
 
 /// A running proxy on a loopback port; stops when dropped. Needs a tokio runtime.
@@ -50,7 +58,13 @@ impl FaultProxy {
     pub async fn start(upstream: impl Into<String>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("bind the proxy")?;
         let addr = listener.local_addr()?.to_string();
-        let shared = Shared { upstream: upstream.into(), mode: watch::Sender::new(Mode::Pass), loss: Mutex::default() };
+        let shared = Shared {
+            upstream: upstream.into(),
+            mode: watch::Sender::new(Mode::Pass),
+            loss: Mutex::default(),
+            plan: Mutex::default(),
+            struck: Struck::default(),
+        };
         let shared = Arc::new(shared);
         let accept = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { addr, shared, accept })
@@ -80,6 +94,18 @@ impl FaultProxy {
     /// The same for the command after `skip` others that hold `pattern`; an empty pattern is in every command.
     pub fn lose_reply_after(&self, skip: usize, pattern: impl AsRef<[u8]>) {
         *self.shared.lock() = Some(Loss { pattern: pattern.as_ref().to_vec(), skip });
+    }
+
+    /// Strikes `per_mille` of the commands from now on, each with one of: a delay, a cut before or inside it, its reply
+    /// swallowed (then a cut, or silence), a cut inside the reply, one direction closed. 0 ends it.
+    pub fn strike(&self, rng: Rng, per_mille: u64) {
+        let plan = (per_mille > 0).then(|| Arc::new(Plan::new(rng, per_mille)));
+        *self.shared.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = plan;
+    }
+
+    /// How often [`strike`](Self::strike) did what.
+    pub fn struck(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.struck.all()
     }
 
     /// Whether a reply that was to be lost is still to come.
@@ -114,6 +140,19 @@ impl Shared {
         armed.skip -= usize::from(matches);
         false
     }
+
+    /// Returns when the stall is over.
+    async fn stalled(&self) -> io::Result<()> {
+        let _ = self.mode.subscribe().wait_for(|mode| *mode != Mode::Stall).await;
+        Ok(())
+    }
+
+    fn boundary(&self) -> Boundary {
+        let plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let boundary = plan.map_or(Boundary::Pass, |plan| plan.draw());
+        self.struck.note(boundary);
+        boundary
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -132,7 +171,11 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let client = ToClient { writer: tokio::sync::Mutex::new(to_client), silent: AtomicBool::new(false) };
+        let client = ToClient {
+            writer: tokio::sync::Mutex::new(to_client),
+            left: AtomicUsize::new(usize::MAX),
+            ends: AtomicBool::new(false),
+        };
         tokio::select! {
             done = replies(from_server, &client, &shared) => done,
             done = commands(from_client, to_server, &client, &shared) => done,
@@ -146,8 +189,17 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
 
 struct ToClient {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
-    /// A reply is being lost: nothing goes to the client any more.
-    silent: AtomicBool,
+    /// Bytes that may still go to the client.
+    left: AtomicUsize,
+    /// Once there are none left, the connection closes.
+    ends: AtomicBool,
+}
+
+impl ToClient {
+    /// Nothing goes to the client any more.
+    fn silence(&self) {
+        self.left.store(0, Ordering::SeqCst);
+    }
 }
 
 async fn replies(mut from: OwnedReadHalf, client: &ToClient, shared: &Shared) -> io::Result<()> {
@@ -157,9 +209,18 @@ async fn replies(mut from: OwnedReadHalf, client: &ToClient, shared: &Shared) ->
         if read == 0 {
             return Ok(());
         }
-        let swallow = *shared.mode.borrow() == Mode::Stall || client.silent.load(Ordering::SeqCst);
-        if !swallow {
-            client.writer.lock().await.write_all(&chunk[..read]).await?;
+        if *shared.mode.borrow() == Mode::Stall {
+            return shared.stalled().await;
+        }
+        let left = client.left.load(Ordering::SeqCst);
+        if left > 0 {
+            client.writer.lock().await.write_all(&chunk[..read.min(left)]).await?;
+        }
+        if left < usize::MAX {
+            client.left.store(left.saturating_sub(read), Ordering::SeqCst);
+            if left <= read && client.ends.load(Ordering::SeqCst) {
+                return Ok(());
+            }
         }
     }
 }
@@ -179,18 +240,40 @@ async fn commands(
             let rest = buffer.split_off(length);
             let command = std::mem::replace(&mut buffer, rest);
             let mode = shared.mode.borrow().clone();
-            match mode {
-                Mode::Stall => continue,
+            let boundary = match mode {
+                Mode::Stall => return shared.stalled().await,
                 Mode::Cut => return Ok(()),
-                Mode::Answer(reply) => client.writer.lock().await.write_all(&reply).await?,
-                Mode::Pass if shared.loses_reply_of(&command) => {
-                    client.silent.store(true, Ordering::SeqCst);
-                    to.write_all(&command).await?;
-                    // Redis runs all it was sent before it sees the end and closes, which ends `replies`.
-                    to.shutdown().await?;
-                    std::future::pending::<()>().await;
+                Mode::Answer(reply) => {
+                    client.writer.lock().await.write_all(&reply).await?;
+                    continue;
                 }
-                Mode::Pass => to.write_all(&command).await?,
+                Mode::Pass if shared.loses_reply_of(&command) => Boundary::LoseReply,
+                Mode::Pass => shared.boundary(),
+            };
+            match boundary {
+                Boundary::Cut => return Ok(()),
+                Boundary::CutInside => {
+                    to.write_all(&command[..command.len() / 2]).await?;
+                    to.shutdown().await?; // read before the end, rather than dropped with it
+                    return Ok(());
+                }
+                Boundary::Delay(wait) => tokio::time::sleep(wait).await,
+                Boundary::Silence | Boundary::LoseReply => client.silence(),
+                Boundary::CutReply(bytes) => {
+                    client.ends.store(true, Ordering::SeqCst);
+                    client.left.store(bytes, Ordering::SeqCst);
+                }
+                Boundary::HalfCloseClient => {
+                    client.silence();
+                    client.writer.lock().await.shutdown().await?;
+                }
+                Boundary::Pass | Boundary::HalfCloseServer => {}
+            }
+            to.write_all(&command).await?;
+            if matches!(boundary, Boundary::LoseReply | Boundary::HalfCloseServer) {
+                // Redis runs all it was sent before it sees the end and closes, which ends `replies`.
+                to.shutdown().await?;
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -1,0 +1,435 @@
+//! Is a history linearizable? Each request must seem to happen at one moment between its beginning and its answer, with
+//! the answer that a single, sequential prompt gives at that moment.
+//!
+//! The search is that of Wing and Gong, with the memory of Lowe. The model's state is little more than a place in the
+//! deployment log: a change of what is served is explained only by the log's next entry, all entries must be explained,
+//! and a request without a known outcome may explain one at any time after it began. So this shows, too, that log
+//! entries are flips, and flips are log entries.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::history::{Call, Entry, Got, Op};
+
+/// Beyond it the history is called undecided, which counts as a failure.
+const STEPS: usize = 2_000_000;
+
+/// How a prompt began: what had been shipped before the history.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub active: String,
+    pub good: BTreeSet<String>,
+    /// From the longest to the most recently active.
+    pub recency: Vec<String>,
+}
+
+/// What is so after the first entries of the log.
+#[derive(Debug, Clone)]
+struct After {
+    active: String,
+    quarantined: BTreeSet<String>,
+    good: BTreeSet<String>,
+    /// Were known-good when they were rolled back: an undo trusts them again.
+    were_good: BTreeSet<String>,
+    recency: Vec<String>,
+    rolled_back: bool,
+}
+
+impl After {
+    /// Where a rollback goes.
+    fn target(&self) -> Option<&String> {
+        self.recency.iter().rev().find(|version| {
+            **version != self.active && self.good.contains(*version) && !self.quarantined.contains(*version)
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    /// So many entries of the log are explained.
+    log: usize,
+    paused: bool,
+    /// What serves was put there by a rollback, and no person has stood up for it.
+    by_rollback: bool,
+}
+
+struct Search<'a> {
+    ops: &'a [Op],
+    log: &'a [Entry],
+    after: Vec<After>,
+    seen: HashSet<(Vec<u64>, State)>,
+    steps: usize,
+    /// The most that was explained, for the report.
+    best: (usize, Vec<usize>, State),
+}
+
+/// `Err` says why not.
+pub fn linearizable(start: &Start, ops: &[Op], log: &[Entry]) -> Result<(), String> {
+    let after = replay(start, ops, log)?;
+    let begun = State { log: 0, paused: false, by_rollback: false };
+    let mut search = Search { ops, log, after, seen: HashSet::new(), steps: 0, best: (0, Vec::new(), begun.clone()) };
+    let mut done = vec![0u64; ops.len().div_ceil(64)];
+    if search.go(&mut done, &mut Vec::new(), begun) {
+        return Ok(());
+    }
+    let (_, order, state) = &search.best;
+    let why = if search.steps >= STEPS { "undecided" } else { "not linearizable" };
+    let mut text = format!("{why}; at most this is explained, in this order, which ends in {state:?}:\n");
+    let line = |op: &Op| format!("  {:>9} … {:>9} {} {:?} -> {:?}\n", op.start, op.end, op.client, op.call, op.got);
+    text.extend(order.iter().map(|index| line(&ops[*index])));
+    text.push_str("these are left:\n");
+    text.extend((0..ops.len()).filter(|index| !order.contains(index)).map(|index| line(&ops[index])));
+    text.push_str("the log:\n");
+    text.extend(log.iter().enumerate().map(|(at, entry)| format!("  {at} {entry:?}\n")));
+    Err(text)
+}
+
+/// What each entry of the log leads to. An entry must go on where the one before it ended.
+fn replay(start: &Start, ops: &[Op], log: &[Entry]) -> Result<Vec<After>, String> {
+    let mut now = After {
+        active: start.active.clone(),
+        quarantined: BTreeSet::new(),
+        good: start.good.clone(),
+        were_good: BTreeSet::new(),
+        recency: start.recency.clone(),
+        rolled_back: false,
+    };
+    let mut all = vec![now.clone()];
+    for (at, entry) in log.iter().enumerate() {
+        if entry.from != now.active {
+            return Err(format!("entry {at} leaves {}, but {} was active: {log:#?}", entry.from, now.active));
+        }
+        let undone = ops.iter().any(|op| op.call == Call::Undo { operator: entry.operator.clone() });
+        match entry.event.as_str() {
+            "rollback" => {
+                if now.good.remove(&entry.from) {
+                    now.were_good.insert(entry.from.clone());
+                }
+                now.quarantined.insert(entry.from.clone());
+                now.rolled_back = true;
+            }
+            "activate" => {
+                if now.were_good.remove(&entry.to) && undone {
+                    now.good.insert(entry.to.clone());
+                }
+            }
+            other => return Err(format!("entry {at} is {other}: nobody asked for that")),
+        }
+        now.quarantined.remove(&entry.to);
+        now.recency.retain(|version| *version != entry.from && *version != entry.to);
+        now.recency.extend([entry.from.clone(), entry.to.clone()]);
+        now.active.clone_from(&entry.to);
+        all.push(now.clone());
+    }
+    Ok(all)
+}
+
+impl Search<'_> {
+    fn go(&mut self, done: &mut Vec<u64>, order: &mut Vec<usize>, state: State) -> bool {
+        let is_done = |done: &[u64], index: usize| done[index / 64] & (1 << (index % 64)) != 0;
+        let left = |done: &[u64]| {
+            let open = (0..self.ops.len()).filter(|index| !is_done(done, *index));
+            open.collect::<Vec<_>>()
+        };
+        let open = left(done);
+        if open.iter().all(|index| self.ops[*index].got == Got::Unknown) && state.log == self.log.len() {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps >= STEPS || !self.seen.insert((done.clone(), state.clone())) {
+            return false;
+        }
+        let explained = order.len() + state.log;
+        if explained > self.best.0 {
+            self.best = (explained, order.clone(), state.clone());
+        }
+        let first_end = open.iter().map(|index| self.ops[*index].end).min().unwrap_or(u64::MAX);
+        let candidates: Vec<usize> = open.into_iter().filter(|index| self.ops[*index].start <= first_end).collect();
+        let steps: Vec<(usize, Vec<State>)> =
+            candidates.iter().map(|index| (*index, self.next(&self.ops[*index], &state))).collect();
+        // what changes nothing and fits now may as well be first
+        let still = steps.iter().find(|(index, next)| self.ops[*index].got != Got::Unknown && *next == [state.clone()]);
+        let still = still.cloned().map(|step| vec![step]);
+        for (index, next) in still.unwrap_or(steps) {
+            for state in next {
+                done[index / 64] |= 1 << (index % 64);
+                order.push(index);
+                if self.go(done, order, state) {
+                    return true;
+                }
+                order.pop();
+                done[index / 64] &= !(1 << (index % 64));
+            }
+        }
+        false
+    }
+
+    /// The states that `op` may lead to, if it can have happened in `state` with its answer.
+    fn next(&self, op: &Op, state: &State) -> Vec<State> {
+        match &op.got {
+            // that it changed nothing needs no place in the order
+            Got::Unknown => {
+                let mut next = Vec::new();
+                match &op.call {
+                    Call::Pause => next.push(State { paused: true, ..state.clone() }),
+                    Call::Resume => next.push(State { paused: false, ..state.clone() }),
+                    Call::Activate { version, .. } if self.after[state.log].active == *version => {
+                        next.push(State { by_rollback: false, ..state.clone() });
+                    }
+                    call => next.extend(self.takes_entry(call, state)),
+                }
+                if matches!(op.call, Call::Activate { .. }) {
+                    next.extend(self.takes_entry(&op.call, state));
+                }
+                next.retain(|next| next != state);
+                next
+            }
+            got => self.known(op, got, state).into_iter().collect(),
+        }
+    }
+
+    fn known(&self, op: &Op, got: &Got, state: &State) -> Option<State> {
+        let after = &self.after[state.log];
+        let same = |holds: bool| holds.then(|| state.clone());
+        match (&op.call, got) {
+            (Call::Pause, Got::Switched { changed }) => {
+                (*changed != state.paused).then(|| State { paused: true, ..state.clone() })
+            }
+            (Call::Resume, Got::Switched { changed }) => {
+                (*changed == state.paused).then(|| State { paused: false, ..state.clone() })
+            }
+            (Call::Look, Got::Seen { active, quarantined, paused }) => same(
+                active.as_ref() == Some(&after.active) && *quarantined == after.quarantined && *paused == state.paused,
+            ),
+            (call, Got::Changed { from, to, incident }) => {
+                let entry = self.log.get(state.log)?;
+                // an alert's answer does not say where the rollback went
+                let told = from.as_ref() == Some(&entry.from)
+                    && (*to == entry.to || (to.is_empty() && matches!(call, Call::Critical { .. })))
+                    && incident.as_ref().is_none_or(|incident| *incident == entry.incident);
+                if told { self.takes_entry(call, state) } else { None }
+            }
+            (Call::Rollback { .. }, Got::Unchanged { active }) => same(*active == after.active),
+            (Call::Activate { .. }, Got::Unchanged { active }) => {
+                (*active == after.active).then(|| State { by_rollback: false, ..state.clone() })
+            }
+            (Call::Critical { version }, Got::Noted { outcome, reason }) => {
+                let serves = *version == after.active;
+                let ill = after.target().is_some_and(|target| self.was_alerted(target, op));
+                let must_flip = serves && !state.paused && !state.by_rollback && after.target().is_some() && !ill;
+                same(match (outcome.as_str(), reason.as_str()) {
+                    ("held", "paused") => serves && state.paused,
+                    ("held", "no_known_good") => serves && !state.paused && after.target().is_none(),
+                    ("held", "target_unhealthy") => serves && !state.paused && ill,
+                    ("held", "cooldown") => serves && !state.paused && state.by_rollback,
+                    ("ignored", "not_active") => !serves,
+                    ("ignored", "dismissed") => self.was_silenced(op),
+                    ("duplicate" | "incident_updated", _) => !must_flip,
+                    _ => false,
+                })
+            }
+            (Call::Rollback { from, target, .. }, Got::Refused(code)) => same(match code.as_str() {
+                "moved" => from.as_ref().is_some_and(|from| *from != after.active),
+                "recently_rolled_back" => after.rolled_back && from.is_none() && target.is_none(),
+                "no_known_good" => after.target().is_none(),
+                "needs_force" => target
+                    .as_ref()
+                    .is_some_and(|target| after.quarantined.contains(target) || !after.good.contains(target)),
+                _ => false,
+            }),
+            (Call::Activate { version, force, .. }, Got::Refused(code)) => {
+                same(code == "needs_force" && !force && after.quarantined.contains(version))
+            }
+            (Call::Undo { .. } | Call::Approve { .. } | Call::Dismiss, Got::Refused(code)) => same(matches!(
+                code.as_str(),
+                "moved" | "already_decided" | "stale" | "unknown_incident" | "no_known_good"
+            )),
+            (Call::Dismiss, Got::Done) => same(true),
+            _ => None,
+        }
+    }
+
+    /// Whether `call` explains the log's next entry, and what is so then.
+    fn takes_entry(&self, call: &Call, state: &State) -> Option<State> {
+        let entry = self.log.get(state.log)?;
+        let after = &self.after[state.log];
+        let rollback = entry.event == "rollback";
+        let to_target = after.target() == Some(&entry.to);
+        let explains = match call {
+            Call::Critical { version } => {
+                rollback
+                    && entry.operator == "system"
+                    && entry.from == *version
+                    && to_target
+                    && !state.paused
+                    && !state.by_rollback
+            }
+            Call::Rollback { from, target, operator } => {
+                let allowed = |target: &String| after.good.contains(target) && !after.quarantined.contains(target);
+                rollback
+                    && entry.operator == *operator
+                    && from.as_ref().is_none_or(|from| *from == entry.from)
+                    && target.as_ref().map_or(to_target, |target| *target == entry.to && allowed(target))
+            }
+            Call::Approve { operator } => rollback && entry.operator == *operator && to_target,
+            Call::Activate { version, force, operator } => {
+                !rollback
+                    && entry.operator == *operator
+                    && entry.to == *version
+                    && (*force || !after.quarantined.contains(version))
+            }
+            Call::Undo { operator } => !rollback && entry.operator == *operator,
+            Call::Pause | Call::Resume | Call::Dismiss | Call::Look => false,
+        };
+        explains.then(|| State { log: state.log + 1, by_rollback: rollback, ..state.clone() })
+    }
+
+    /// An alert on `target` may be remembered by the time that `op` ends.
+    fn was_alerted(&self, target: &str, op: &Op) -> bool {
+        let on_target = |call: &Call| matches!(call, Call::Critical { version } if version == target);
+        self.ops.iter().any(|other| on_target(&other.call) && other.start <= op.end)
+    }
+
+    /// A person may have silenced what fires by the time that `op` ends.
+    fn was_silenced(&self, op: &Op) -> bool {
+        let silences = |call: &Call| matches!(call, Call::Dismiss | Call::Undo { .. });
+        self.ops.iter().any(|other| silences(&other.call) && other.start <= op.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Start {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Start {
+            active: "v3".to_owned(),
+            good: names(&["v1", "v2"]).into_iter().collect(),
+            recency: names(&["v1", "v2", "v3"]),
+        }
+    }
+
+    fn op(start: u64, end: u64, call: Call, got: Got) -> Op {
+        Op { client: "c".to_owned(), call, start, end, got }
+    }
+
+    fn critical() -> Call {
+        Call::Critical { version: "v3".to_owned() }
+    }
+
+    fn activate(version: &str, operator: &str, force: bool) -> Call {
+        Call::Activate { version: version.to_owned(), force, operator: operator.to_owned() }
+    }
+
+    fn changed(from: &str, to: &str, incident: &str) -> Got {
+        let incident = (!incident.is_empty()).then(|| incident.to_owned());
+        Got::Changed { from: Some(from.to_owned()), to: to.to_owned(), incident }
+    }
+
+    fn noted(outcome: &str, reason: &str) -> Got {
+        Got::Noted { outcome: outcome.to_owned(), reason: reason.to_owned() }
+    }
+
+    fn seen(active: &str, quarantined: &[&str], paused: bool) -> Got {
+        let quarantined = quarantined.iter().map(|version| (*version).to_owned()).collect();
+        Got::Seen { active: Some(active.to_owned()), quarantined, paused }
+    }
+
+    fn entry(event: &str, from: &str, to: &str, operator: &str, incident: &str) -> Entry {
+        let [event, from, to, operator, incident] = [event, from, to, operator, incident].map(str::to_owned);
+        Entry { event, from, to, operator, incident, reason: String::new(), at: String::new() }
+    }
+
+    fn flip() -> Entry {
+        entry("rollback", "v3", "v2", "system", "I1")
+    }
+
+    #[track_caller]
+    fn accepts(ops: &[Op], log: &[Entry]) {
+        linearizable(&start(), ops, log).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    #[track_caller]
+    fn rejects(ops: &[Op], log: &[Entry]) {
+        assert!(linearizable(&start(), ops, log).is_err());
+    }
+
+    #[test]
+    fn concurrent_requests_may_have_happened_in_any_order() {
+        let ops = [
+            op(0, 10, critical(), noted("duplicate", "duplicate")),
+            op(1, 9, critical(), changed("v3", "v2", "I1")),
+            op(2, 8, Call::Look, seen("v3", &[], false)),
+        ];
+        accepts(&ops, &[flip()]);
+    }
+
+    #[test]
+    fn a_reader_that_sees_the_past_is_not() {
+        let ops = [op(0, 1, critical(), changed("v3", "v2", "I1")), op(2, 3, Call::Look, seen("v3", &[], false))];
+        rejects(&ops, &[flip()]);
+        accepts(&[ops[0].clone(), op(0, 3, Call::Look, seen("v3", &[], false))], &[flip()]);
+        rejects(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &[], false))], &[flip()]);
+        accepts(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &["v3"], false))], &[flip()]);
+    }
+
+    #[test]
+    fn a_flip_that_nobody_asked_for_or_that_is_not_in_the_log_is_not() {
+        rejects(&[], &[flip()]);
+        rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[]);
+        rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[entry("rollback", "v3", "v2", "system", "I2")]);
+        // to where no rollback goes by itself
+        rejects(&[op(0, 1, critical(), changed("v3", "v1", "I1"))], &[entry("rollback", "v3", "v1", "system", "I1")]);
+        // the second one leaves what is not served any more
+        rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[flip(), flip()]);
+    }
+
+    #[test]
+    fn one_request_explains_one_flip() {
+        let log = [flip(), entry("activate", "v2", "v3", "mia", ""), flip()];
+        let again = op(2, 3, activate("v3", "mia", true), changed("v2", "v3", ""));
+        let first = op(0, 1, critical(), changed("v3", "v2", "I1"));
+        rejects(&[first.clone(), again.clone()], &log);
+        accepts(&[first.clone(), again.clone(), op(4, 5, critical(), changed("v3", "v2", "I1"))], &log);
+        accepts(&[first, again, op(4, u64::MAX, critical(), Got::Unknown)], &log);
+    }
+
+    #[test]
+    fn what_has_no_answer_may_have_happened_or_not_but_not_before_it_was_asked() {
+        let lost = op(5, u64::MAX, critical(), Got::Unknown);
+        accepts(std::slice::from_ref(&lost), &[]);
+        accepts(std::slice::from_ref(&lost), &[flip()]);
+        let after = |start| op(start, start + 1, Call::Look, seen("v2", &["v3"], false));
+        accepts(&[lost.clone(), after(9)], &[flip()]);
+        rejects(&[lost, after(1)], &[flip()]);
+    }
+
+    #[test]
+    fn an_alert_that_was_taken_and_did_not_flip_though_it_had_to_is_not() {
+        rejects(&[op(0, 1, critical(), noted("duplicate", "duplicate"))], &[]);
+        rejects(&[op(0, 1, critical(), noted("ignored", "not_active"))], &[]);
+        rejects(&[op(0, 1, critical(), noted("held", "paused"))], &[]);
+        let pause = op(0, 1, Call::Pause, Got::Switched { changed: true });
+        accepts(&[pause.clone(), op(2, 3, critical(), noted("held", "paused"))], &[]);
+        // once pause has answered, nothing flips by itself
+        rejects(&[pause.clone(), op(2, 3, critical(), changed("v3", "v2", "I1"))], &[flip()]);
+        let resume = op(4, 5, Call::Resume, Got::Switched { changed: true });
+        let late = op(6, 7, critical(), changed("v3", "v2", "I1"));
+        accepts(&[pause.clone(), resume, late], &[flip()]);
+        rejects(&[pause, op(2, 3, Call::Pause, Got::Switched { changed: true })], &[]);
+    }
+
+    #[test]
+    fn quarantine_is_lifted_by_force_only() {
+        let flipped = op(0, 1, critical(), changed("v3", "v2", "I1"));
+        let back = |force| op(2, 3, activate("v3", "mia", force), changed("v2", "v3", ""));
+        let log = [flip(), entry("activate", "v2", "v3", "mia", "")];
+        accepts(&[flipped.clone(), back(true)], &log);
+        rejects(&[flipped.clone(), back(false)], &log);
+        let refused = op(2, 3, activate("v3", "mia", false), Got::Refused("needs_force".to_owned()));
+        accepts(&[flipped.clone(), refused.clone()], &[flip()]);
+        rejects(&[refused], &[]);
+        let moved = Call::Rollback { from: Some("v2".to_owned()), target: None, operator: "al".to_owned() };
+        rejects(&[flipped, op(2, 3, moved, Got::Refused("moved".to_owned()))], &[flip()]);
+    }
+}
