@@ -148,7 +148,10 @@ async fn not_enough_replicas_for_redis_itself() -> Result<()> {
 
 #[tokio::test]
 async fn out_of_connections() -> Result<()> {
-    let world = World::start().await?;
+    // without a password: the client library calls every refusal of a log-in a wrong one
+    let redis = Redis::start()?;
+    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    let world = World { redis, receiver };
     world.ship("p").await?;
     let mut admin = world.redis.connection().await?;
     redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).exec_async(&mut admin).await?;
