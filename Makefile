@@ -25,7 +25,8 @@ test: ## everything that CI runs
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-rules
 	scripts/check-configs
-	cargo test --workspace
+	# most tests wait for real programs more than they compute
+	cargo test --workspace -- --test-threads=4
 
 chaos: ## CHAOS_RUNS (100) seeded runs in which everything fails, from CHAOS_FROM (0) on, for CHAOS_SECONDS (1800) at most
 	scripts/install-deps test
