@@ -76,6 +76,7 @@ async fn keys_of_our_layout_are_trusted_and_again_changes_nothing() -> Result<()
 #[tokio::test]
 async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> {
     let world = World::start().await?;
+    world.redis.cmd::<()>(&["ACL", "SETUSER", "receiver", "%R~app:*"]).await?;
     world.ship("shipped").await?;
     for (key, value) in [
         ("app:prompt:greeting:version", "v3"),

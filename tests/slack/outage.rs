@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
-use crate::common::{Receiver, Redis, SOON, alert, critical, ship};
+use crate::common::{Receiver, Redis, SOON, alert, critical, eventually, incidents, ship};
 use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
@@ -216,13 +216,23 @@ async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_h
     let (slack, redis) = (slack()?, Redis::start()?);
     let replica = Redis::builder().replica_of(&redis).start()?;
     redis.wait_for_replicas(1).await?;
-    let (api, more) = (slack.api_url(), [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "100ms")]);
+    let (api, more) = (slack.api_url(), [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "300ms")]);
     let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, &more)).await?;
     for (prompt, comes_back) in [("first", true), ("second", false)] {
-        ship(&receiver.http, prompt).await?;
+        eventually("shipped", SLACK_SOON, async || ship(&receiver.http, prompt).await.ok()).await?;
         replica.pause()?;
         assert_eq!(receiver.deliver(&[critical(prompt)]).await?.status, 503, "not replicated");
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        // looked at, and put off
+        let id = incidents(&redis, prompt).await?[0]["id"].as_str().context("an id")?.to_owned();
+        let member = format!("{id}|slack");
+        let mut due = None;
+        for _ in 0..2 {
+            due = eventually("put off", SLACK_SOON, async || {
+                let at: Option<f64> = redis.cmd(&["ZSCORE", "{prompts}:due", &member]).await.ok()?;
+                at.filter(|at| Some(*at) > due).map(Some)
+            })
+            .await?;
+        }
         assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is told of too early");
         if comes_back {
             replica.resume()?;
