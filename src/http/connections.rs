@@ -31,8 +31,8 @@ impl Slot {
 /// Connections that were told to give way and are not gone yet: who comes need not wait for so many.
 const LEAVING: usize = 64;
 
-/// The open connections, at most `max`, and a few that are about to end. When they are all taken, the one longest without a whole request gives way:
-/// clients that say nothing, or slowly, can't keep Alertmanager out.
+/// The open connections, at most `max`, and a few that are about to end. When they are all taken, the one longest
+/// without a whole request gives way: clients that say nothing, or slowly, can't keep Alertmanager out.
 #[derive(Debug)]
 pub struct Connections {
     max: usize,

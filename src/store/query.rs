@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::Keys;
 use super::mass::Coordinated;
 use super::record;
-use super::{Loaded, Store, StoreError, Wanted, millis};
+use super::{Loaded, Store, StoreError, Wanted};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
 
 /// One page of a list; `next` is the cursor of the one behind it.
@@ -362,20 +362,5 @@ impl Store {
     pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
         let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
         PromptName::parse(std::str::from_utf8(name).ok()?).ok()
-    }
-
-    /// What hangs on the prompt itself is due now.
-    pub async fn wake_prompt(&self, prompt: &PromptName) -> Result<(), StoreError> {
-        let mut command = redis::cmd("ZADD");
-        command.arg(self.keys.due()).arg("LT").arg(millis(Duration::ZERO));
-        command.arg(super::schedule::Work::Act.member_of(prompt));
-        self.link.run::<Value>(&command).await.map(drop)
-    }
-
-    /// Makes one wake-up due now.
-    pub async fn wake_now(&self, work: super::schedule::Work, incident: &IncidentId) -> Result<(), StoreError> {
-        let mut command = redis::cmd("ZADD");
-        command.arg(self.keys.due()).arg("LT").arg(millis(Duration::ZERO)).arg(work.member(incident));
-        self.link.run::<Value>(&command).await.map(drop)
     }
 }

@@ -63,8 +63,9 @@ pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {
 }
 
 fn read<'de, T: Deserialize<'de>>(json: &'de str) -> Result<(T, Unknown), Unreadable> {
+    // serde takes a list for an object, and `[]` for an empty record
     if !json.trim_start().starts_with('{') {
-        return Err(Unreadable::Damaged(serde_json::Error::custom("no object"))); // serde takes a list for one, and `[]` for an empty record
+        return Err(Unreadable::Damaged(serde_json::Error::custom("no object")));
     }
     let mut ignored = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json);

@@ -150,8 +150,17 @@ impl Store {
 
     /// Makes a wake-up due at `at` at the latest.
     pub async fn wake_by(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
+        self.wake(work.member(name), at).await
+    }
+
+    /// What hangs on the prompt itself is due now.
+    pub async fn wake_prompt(&self, prompt: &PromptName) -> Result<(), StoreError> {
+        self.wake(Work::Act.member_of(prompt), Timestamp(0)).await
+    }
+
+    async fn wake(&self, member: String, at: Timestamp) -> Result<(), StoreError> {
         let mut command = redis::cmd("ZADD");
-        command.arg(self.keys.due()).arg("LT").arg(at.0).arg(work.member(name));
+        command.arg(self.keys.due()).arg("LT").arg(at.0).arg(member);
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 

@@ -5,8 +5,8 @@ use prompt_rollback_testkit::{FaultProxy, Receiver as Process, Wait};
 use serde_json::json;
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, critical, eventually, log, outcomes,
-    ship,
+    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, critical, eventually, log,
+    outcomes, ship,
 };
 
 /// Only a commit names this key.
@@ -84,7 +84,7 @@ async fn a_lost_reply_while_replicas_must_have_it() -> Result<()> {
     let replica = Redis::builder().replica_of(&redis).start()?;
     redis.wait_for_replicas(1).await?;
     let proxy = FaultProxy::start(redis.addr()).await?;
-    let receiver = Receiver::ready(&proxy.url(), &[("REDIS__MIN_REPLICAS_ACKED", "1")]).await?;
+    let receiver = Receiver::ready(&proxy.url(), &REPLICATED).await?;
     ship(&receiver.http, "p").await?;
     proxy.lose_next_reply_matching(COMMIT);
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);

@@ -8,7 +8,8 @@ use prompt_rollback_testkit::proxy::Mode;
 use serde_json::{Value, json};
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical, eventually, outcomes, ship,
+    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical, eventually,
+    outcomes, ship,
 };
 
 const BACK_WITHIN: Duration = Duration::from_secs(2);
@@ -194,7 +195,7 @@ async fn a_replica_that_stopped_while_one_must_have_each_commit() -> Result<()> 
     let redis = Redis::start()?;
     let replica = Redis::builder().replica_of(&redis).start()?;
     redis.wait_for_replicas(1).await?;
-    let receiver = Receiver::ready(&redis.url(), &[("REDIS__MIN_REPLICAS_ACKED", "1")]).await?;
+    let receiver = Receiver::ready(&redis.url(), &REPLICATED).await?;
     ship(&receiver.http, "p").await?;
     replica.pause()?;
     refused(&receiver, "not_replicated").await?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use serde_json::json;
 
-use crate::common::{Receiver, Redis, SOON, alert, critical, eventually, incidents, ship};
+use crate::common::{REPLICATED, Receiver, Redis, SOON, alert, critical, eventually, incidents, ship};
 use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
@@ -217,8 +217,7 @@ async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_h
     let (slack, redis) = (slack()?, Redis::start()?);
     let replica = Redis::builder().replica_of(&redis).start()?;
     redis.wait_for_replicas(1).await?;
-    let (api, more) = (slack.api_url(), [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "1s")]);
-    let receiver = Receiver::ready(&redis.url(), &env(&slack, &api, &more)).await?;
+    let receiver = Receiver::ready(&redis.url(), &env(&slack, &slack.api_url(), &REPLICATED)).await?;
     for (prompt, comes_back) in [("first", true), ("second", false)] {
         eventually("the replica follows", SLACK_SOON, async || {
             let answer = receiver.http.post_json("/api/resume", &json!({})).await.ok()?;

@@ -6,20 +6,15 @@ use ulid::Ulid;
 
 use prompt_rollback_testkit::FaultProxy;
 
-use crate::common::{Redis, SOON, assert_same, eventually};
+use crate::common::{REPLICATED, Redis, SOON, assert_same, eventually};
 use crate::kit::{Kit, critical, key};
 
-/// Long enough for a replica on a machine that is busy with other tests.
-const WAITING: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "3500ms")];
-/// Where the replica does not answer.
-const IN_VAIN: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "500ms")];
-
-async fn start(waiting: &[(&str, &str)]) -> Result<(Kit, Redis)> {
+async fn start() -> Result<(Kit, Redis)> {
     let master = Redis::start()?;
     let replica = Redis::builder().replica_of(&master).start()?;
     master.wait_for_replicas(1).await?;
     let url = master.url();
-    Ok((Kit::with(master, &url, waiting)?, replica))
+    Ok((Kit::with(master, &url, &REPLICATED)?, replica))
 }
 
 fn not_replicated<T: std::fmt::Debug>(result: Result<T, StoreError>) {
@@ -28,7 +23,7 @@ fn not_replicated<T: std::fmt::Debug>(result: Result<T, StoreError>) {
 
 #[tokio::test]
 async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
-    let (kit, replica) = start(&WAITING).await?;
+    let (kit, replica) = start().await?;
     kit.ship("p").await?;
     kit.does("p", critical("p")).await?;
     assert_eq!(replica.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
@@ -38,7 +33,7 @@ async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
 
 #[tokio::test]
 async fn without_the_replica_neither_a_commit_nor_its_repetition_nor_a_fence_is_acknowledged() -> Result<()> {
-    let (kit, replica) = start(&IN_VAIN).await?;
+    let (kit, replica) = start().await?;
     kit.ship("p").await?;
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
     replica.pause()?;
@@ -63,7 +58,7 @@ async fn a_commit_whose_answer_got_lost_is_not_acknowledged_by_a_connection_that
     master.wait_for_replicas(1).await?;
     let proxy = FaultProxy::start(master.addr()).await?;
     let url = proxy.url();
-    let kit = Kit::with(master, &url, &WAITING)?;
+    let kit = Kit::with(master, &url, &REPLICATED)?;
     kit.ship("p").await?;
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
     replica.pause()?;
@@ -80,7 +75,7 @@ async fn a_commit_whose_answer_got_lost_is_not_acknowledged_by_a_connection_that
 
 #[tokio::test]
 async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Result<()> {
-    let (kit, _replica) = start(&WAITING).await?;
+    let (kit, _replica) = start().await?;
     // eight connections wait at the same time
     let fences = (0..8).map(|_| kit.store.fence());
     for fence in futures_util::future::join_all(fences).await {

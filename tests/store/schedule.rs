@@ -236,7 +236,7 @@ async fn waking_now_beats_a_later_time() -> Result<()> {
     kit.ship("p").await?;
     let incident = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     assert_eq!(kit.claim("a").await?, None, "its deadline is ahead");
-    kit.store.wake_now(Work::Act, &incident).await?;
+    kit.store.wake_by(Work::Act, &incident, Timestamp(0)).await?;
     assert_eq!(kit.claim("a").await?.map(|claim| claim.incident), Some(incident));
     Ok(())
 }

@@ -123,8 +123,9 @@ fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, f
         let message = format!("{} asked for this just now: Prometheus is being asked first", other.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
-    // after a rollback that failed, the checks have said how bad it is
-    let overruled = force || incident.objection.is_some() || incident.phase == Phase::Escalated;
+    // after a rollback that failed, the checks have said how bad it is; what is on its way was confirmed when it began
+    let known = matches!(incident.phase, Phase::Escalated | Phase::RollingBack);
+    let overruled = force || incident.objection.is_some() || known;
     pending.sure = !policy.confirm || overruled;
     if pending.sure && has_text {
         return Ok(None);
@@ -323,7 +324,6 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
     let incident = undecided(draft, click, |phase| {
         phase.is_undecided() || matches!(phase, Phase::RollingBack | Phase::Escalated)
     })?;
-    let rolling = incident.phase == Phase::RollingBack;
     let version = incident.version.clone();
     // after a rollback that failed, the version rolled back to is what serves
     let subject = incident.flip.as_ref().map_or(version, |flip| flip.to.clone());
@@ -354,8 +354,7 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
         sure: false,
         at: now,
     };
-    // what is on its way was confirmed when it began
-    if let Some(answer) = confirm_first(draft, &click.incident, pending.clone(), click.force || rolling)? {
+    if let Some(answer) = confirm_first(draft, &click.incident, pending.clone(), click.force)? {
         return Ok(answer);
     }
     if pending.gradual.is_some() {

@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::decision::decide::Active;
-use prompt_rollback::decision::event::{Alert, AlertStatus};
+use prompt_rollback::decision::event::Alert;
 use prompt_rollback::decision::mass::{Mass, Member};
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
-    Action, ActivatedBy, Checked, Choice, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState,
-    Serving, Severity, Snapshot, Stepped, Trigger, VersionRecord, decide, rehearse,
+    ActivatedBy, Checked, Choice, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState, Serving,
+    Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
 };
 use prompt_rollback::postmortem::{Facts, draft};
 use prompt_rollback::slack::render::{
     MassView, Message, View, call, canary, mass_overview, mass_reply, mass_root, overview, plain, reply, root,
 };
 use prompt_rollback::store::record::{Unknown, read_state, write_state};
+
+use serde_json::json;
 
 use super::{CONFIG, NOW, POLICY, prompt, version};
 
@@ -46,7 +49,7 @@ pub fn state(state: &PromptState) {
     let flip = state.incidents.first().and_then(|incident| incident.flip.as_ref()).map_or(NOW, |flip| flip.at);
     let asked =
         state.incidents.first().and_then(|incident| incident.pending.as_ref()).map_or(NOW, |pending| pending.at);
-    let stage = |split: Option<&prompt_rollback::decision::Split>| split.map_or(NOW, |split| split.since);
+    let stage = |split: Option<&Split>| split.map_or(NOW, |split| split.since);
     let decide = |choice| {
         Event::Decide(Decide {
             incident: id.clone(),
@@ -123,31 +126,12 @@ fn snapshot(state: &PromptState) -> Snapshot {
     }
 }
 
-fn firing(name: &prompt_rollback::decision::VersionName) -> Alert {
-    let trigger = Trigger {
-        severity: Severity::Critical,
-        action: Action::Rollback,
-        decider: "on-call".to_owned(),
-        time_limit: Duration::from_secs(120),
-        remarks: Vec::new(),
-    };
-    Alert {
-        fingerprint: "f".to_owned(),
-        alertname: "A".to_owned(),
-        prompt: prompt("p"),
-        version: name.clone(),
-        status: AlertStatus::Firing,
-        trigger,
-        starts_at: None,
-        summary: String::new(),
-        description: String::new(),
-        value: String::new(),
-        verify: String::new(),
-        runbook_url: String::new(),
-        dashboard_url: String::new(),
-        generator_url: String::new(),
-        alertmanager_url: String::new(),
-        shares: Default::default(),
+fn firing(version: &VersionName) -> Alert {
+    let labels = json!({"alertname": "A", "prompt": "p", "version": version.as_str(), "severity": "critical"});
+    let body = json!({"alerts": [{"status": "firing", "fingerprint": "f", "labels": labels}]}).to_string();
+    match parse(body.as_bytes(), &CONFIG.labels, &POLICY).expect("a delivery").remove(0) {
+        Delivered::Alert(alert) => *alert,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -205,3 +205,19 @@ fn it_is_confirmed_first_like_any_other() {
     world.pass(seconds(1));
     assert_eq!((traffic(&world).as_str(), world.phase()), ("v1 25, v2 75 > v2", Phase::RollingBack));
 }
+
+#[test]
+fn whoever_wants_the_rest_at_once_waits_for_no_second_answer() {
+    let mut world = begun();
+    world.policy.confirm = true;
+    let answer = world.roll_back(Rollback {
+        target: None,
+        from: Some(v("v2")),
+        reason: "too slow".to_owned(),
+        operator: "erin".to_owned(),
+        force: false,
+        gradual: None,
+    });
+    assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", Phase::Verifying));
+}

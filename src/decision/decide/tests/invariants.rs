@@ -61,6 +61,9 @@ fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
     let splits = commit.state.incidents.iter().filter_map(|i| i.gradual.as_ref());
     let splits: Vec<_> = splits.chain(commit.state.running_canary().map(|canary| &canary.split)).collect();
     assert!(splits.len() <= 1, "two splits at once");
+    for incident in &commit.state.incidents {
+        assert_eq!(incident.gradual.is_some(), incident.phase == Phase::RollingBack, "{incident:?}");
+    }
     let Some(split) = splits.first() else {
         let shared = before.state.split().is_some() && !before.routing.is_empty();
         assert!(!shared || commit.routing == Routing::Drop, "a split is left behind");

@@ -234,7 +234,7 @@ fn a_world() -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {
