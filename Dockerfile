@@ -3,7 +3,7 @@ WORKDIR /src
 # .dockerignore lets in only what the binary is built from.
 COPY . .
 # Slower to build, smaller and a little faster to run.
-ENV CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
+ENV CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 CARGO_PROFILE_RELEASE_LTO=thin
 RUN cargo build --release --locked --bin prompt-rollback
 
 # The same Debian release as above, for the same libc.

@@ -8,64 +8,55 @@
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
 --       15 channel  16 retention of closed incidents (ms)
 --       then counted lists, each as its length and its items:
---         expected routing: field, percent · incidents: id, record, phase before ("" = new or closed),
---         phase after ("" = closed) · log entries: event, from, to, reason, operator, at, incident
---         · messages · wake-ups: member, score · contents: "keep"/"drop", text
---         · new routing: field, percent
+--         expected routing: field, percent · new routing: field, percent
+--         · incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
+--         · log entries: event, from, to, reason, operator, at, incident · messages · wake-ups: member, score
+--         · contents: "keep"/"drop", text
 -- Returns {1, rev} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
-local call = redis.call -- a local is found sooner, forty times over
+local call = redis.call -- a local is found sooner, thirty times over
 local cursor = 16
 local function take()
   cursor = cursor + 1
   return ARGV[cursor]
 end
-local function take_list(width)
-  local list = {}
-  for i = 1, tonumber(take()) do
-    local item = {}
-    for field = 1, width do
-      item[field] = take()
-    end
-    list[i] = item
-  end
-  return list
+
+local TYPES = {
+  'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash',
+}
+local function typed(at)
+  local found = call('TYPE', KEYS[at]).ok
+  return found == 'none' or found == (TYPES[at] or 'string')
 end
 
-local routing = take_list(2)
-local incidents = take_list(4)
-local entries = take_list(7)
-local messages = take_list(1)
-local wakes = take_list(2)
-local contents = take_list(2)
-local shares = take_list(2)
-
--- a script is not rolled back: a wrong type found half-way would leave the first writes applied. Reading tells of the
--- keys that are read below, at no cost
-local wrong
-local function read(at, name, ...)
-  local value = redis.pcall(name, KEYS[at], ...)
-  if type(value) == 'table' and value.err then
-    wrong = wrong or { at = at, err = value.err }
+-- a script is not rolled back: a wrong type found half-way would leave the first writes applied. A command that reads
+-- the type tells, for less than TYPE costs
+local state, active, routed, pauses, spent
+local fine, trouble = pcall(function()
+  active = call('GET', KEYS[1])
+  routed = call('HLEN', KEYS[2])
+  state = call('HMGET', KEYS[3], 'rev', 'schema', 'commits')
+  pauses = call('HMGET', KEYS[5], '*', ARGV[3])
+  if ARGV[7] ~= '' then
+    spent = call('ZCOUNT', KEYS[6], '(' .. ARGV[8], '+inf')
   end
-  return value
-end
-local state = read(3, 'HMGET', 'rev', 'schema', 'commits')
-local active = read(1, 'GET')
-local routed = read(2, 'HLEN')
-local pauses = read(5, 'HMGET', '*', ARGV[3])
-local spent = ARGV[7] ~= '' and read(6, 'ZCOUNT', '(' .. ARGV[8], '+inf')
-if wrong then
-  return string.find(wrong.err, 'WRONGTYPE', 1, true) and { -4, KEYS[wrong.at] } or redis.error_reply(wrong.err)
-end
-local TYPES = { [4] = 'stream', [7] = 'zset', [8] = 'zset', [9] = 'zset', [10] = 'zset', [11] = 'zset', [12] = 'zset', [13] = 'hash' }
-for i = 4, #KEYS do
-  if i ~= 5 and i ~= 6 then
-    local found = call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= (TYPES[i] or 'string') then
-      return { -4, KEYS[i] }
+  for at = 7, 12 do
+    call('ZCARD', KEYS[at])
+  end
+  call('HLEN', KEYS[13])
+end)
+if not fine then
+  for at = 1, #KEYS do
+    if not typed(at) then
+      return { -4, KEYS[at] }
     end
+  end
+  return redis.error_reply(type(trouble) == 'table' and trouble.err or tostring(trouble))
+end
+for at = 4, #KEYS do
+  if (at == 4 or at > 13) and not typed(at) then
+    return { -4, KEYS[at] }
   end
 end
 
@@ -77,11 +68,13 @@ end
 if state[2] and tonumber(state[2]) > tonumber(ARGV[12]) then
   return { -5, state[2] }
 end
-if rev ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= #routing then
+local expected = tonumber(take())
+if rev ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
   return { -1 }
 end
-for _, pair in ipairs(routing) do
-  if call('HGET', KEYS[2], pair[1]) ~= pair[2] then
+for _ = 1, expected do
+  local field, percent = take(), take()
+  if call('HGET', KEYS[2], field) ~= percent then
     return { -1 }
   end
 end
@@ -108,11 +101,11 @@ end
 if ARGV[9] ~= '' then
   call('SET', KEYS[1], ARGV[9])
 end
-if ARGV[10] ~= 'keep' and #routing > 0 then
+if ARGV[10] ~= 'keep' and expected > 0 then
   call('DEL', KEYS[2])
 end
-for _, share in ipairs(shares) do
-  call('HSET', KEYS[2], share[1], share[2])
+for _ = 1, tonumber(take()) do
+  call('HSET', KEYS[2], take(), take())
 end
 if ARGV[7] ~= '' then
   call('ZREMRANGEBYSCORE', KEYS[6], '-inf', since)
@@ -124,27 +117,24 @@ call('HSET', KEYS[3], 'rev', tonumber(rev) + 1, 'schema', ARGV[12], 'json', ARGV
 if rev == '0' then
   call('ZADD', KEYS[8], '0', ARGV[3])
 end
-if rev == '0' or #messages > 0 then
-  call('ZADD', KEYS[9], now, ARGV[3])
-end
-for _, entry in ipairs(entries) do
-  call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'event', entry[1], 'from', entry[2], 'to', entry[3],
-    'reason', entry[4], 'operator', entry[5], 'at', entry[6], 'incident', entry[7])
-end
-for i, incident in ipairs(incidents) do
-  local id, record, before, after = incident[1], incident[2], incident[3], incident[4]
-  local key = KEYS[13 + i]
-  call('ZADD', KEYS[10], '0', id)
-  if before ~= '' then
+local key = 13
+for _ = 1, tonumber(take()) do
+  local id, record, before, after = take(), take(), take(), take()
+  key = key + 1
+  if before == '-' or before == '' then
+    call('ZADD', KEYS[10], '0', id)
+  else
     call('HINCRBY', KEYS[13], before, '-1')
   end
   if after ~= '' then
-    call('SET', key, record)
+    call('SET', KEYS[key], record)
     call('HINCRBY', KEYS[13], after, '1')
     call('ZADD', KEYS[11], '0', id)
-    call('ZREM', KEYS[12], id)
+    if before == '' then
+      call('ZREM', KEYS[12], id)
+    end
   else
-    call('SET', key, record, 'PX', ARGV[16])
+    call('SET', KEYS[key], record, 'PX', ARGV[16])
     call('ZREM', KEYS[11], id)
     call('ZADD', KEYS[12], now, id)
     -- their records have expired: a few at a time, so that no commit pays for all
@@ -154,18 +144,28 @@ for i, incident in ipairs(incidents) do
     end
   end
 end
-for _, wake in ipairs(wakes) do
-  call('ZADD', KEYS[7], 'LT', wake[2], wake[1])
+for _ = 1, tonumber(take()) do
+  call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'event', take(), 'from', take(), 'to', take(), 'reason', take(),
+    'operator', take(), 'at', take(), 'incident', take())
 end
-for i, content in ipairs(contents) do
-  local key = KEYS[13 + #incidents + i]
-  if content[1] == 'keep' then
-    call('SET', key, content[2])
+local messages = tonumber(take())
+for _ = 1, messages do
+  call('PUBLISH', ARGV[15], take())
+end
+if rev == '0' or messages > 0 then
+  call('ZADD', KEYS[9], now, ARGV[3])
+end
+for _ = 1, tonumber(take()) do
+  local member, score = take(), take()
+  call('ZADD', KEYS[7], 'LT', score, member)
+end
+for _ = 1, tonumber(take()) do
+  local what, text = take(), take()
+  key = key + 1
+  if what == 'keep' then
+    call('SET', KEYS[key], text)
   else
-    call('DEL', key)
+    call('DEL', KEYS[key])
   end
-end
-for _, message in ipairs(messages) do
-  call('PUBLISH', ARGV[15], message[1])
 end
 return { 1, tonumber(rev) + 1 }

@@ -5,47 +5,39 @@
 -- Returns {"ok", now in ms, active, routing, rev, schema, json, paused for all, paused for this prompt,
 --          other prompts in the budget, further strings…}, absent values as nil (false),
 --      or {"wrong_type", key} where a key does not hold what it should.
-local function read(key, ...)
-  local value = redis.pcall(...)
-  if type(value) == 'table' and value.err then
-    if string.find(value.err, 'WRONGTYPE', 1, true) then
-      error({ wrong = key })
-    end
-    error({ other = value.err })
-  end
-  return value
-end
+local call = redis.call
+local TYPES = { 'string', 'hash', 'hash', 'hash', 'zset' }
 
 local function all()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
-  local active = read(KEYS[1], 'GET', KEYS[1])
-  local routing = read(KEYS[2], 'HGETALL', KEYS[2])
-  local state = read(KEYS[3], 'HMGET', KEYS[3], 'rev', 'schema', 'json')
-  local paused = read(KEYS[4], 'HMGET', KEYS[4], '*', ARGV[1])
-  local window = tonumber(ARGV[2])
-  local others = read(KEYS[5], 'ZCOUNT', KEYS[5], '(' .. (now - window), '+inf')
+  local active = call('GET', KEYS[1])
+  local routing = call('HGETALL', KEYS[2])
+  local state = call('HMGET', KEYS[3], 'rev', 'schema', 'json')
+  local paused = call('HMGET', KEYS[4], '*', ARGV[1])
+  local since = now - tonumber(ARGV[2])
+  local others = call('ZCOUNT', KEYS[5], '(' .. since, '+inf')
   if others > 0 then
-    local own = read(KEYS[5], 'ZSCORE', KEYS[5], ARGV[1])
-    if own and tonumber(own) > now - window then
+    local own = call('ZSCORE', KEYS[5], ARGV[1])
+    if own and tonumber(own) > since then
       others = others - 1
     end
   end
   local reply = { 'ok', now, active, routing, state[1], state[2], state[3], paused[1], paused[2], others }
-  for i = 6, #KEYS do
-    reply[5 + i] = read(KEYS[i], 'GET', KEYS[i])
+  for at = 6, #KEYS do
+    reply[5 + at] = call('GET', KEYS[at])
   end
   return reply
 end
 
-local ok, result = pcall(all)
-if ok then
+local fine, result = pcall(all)
+if fine then
   return result
 end
-if type(result) == 'table' and result.wrong then
-  return { 'wrong_type', result.wrong }
+for at = 1, #KEYS do
+  local found = call('TYPE', KEYS[at]).ok
+  if found ~= 'none' and found ~= (TYPES[at] or 'string') then
+    return { 'wrong_type', KEYS[at] }
+  end
 end
-if type(result) == 'table' and result.other then
-  return redis.error_reply(result.other)
-end
-return redis.error_reply('ERR ' .. tostring(result))
+return redis.error_reply(type(result) == 'table' and result.err or tostring(result))

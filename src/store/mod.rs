@@ -408,13 +408,24 @@ impl Store {
         for (field, percent) in &loaded.raw_routing {
             cmd.arg(field).arg(percent);
         }
+        match &commit.routing {
+            Routing::Set(shares) => {
+                cmd.arg(shares.len());
+                for (version, percent) in shares {
+                    cmd.arg(version.as_str()).arg(*percent);
+                }
+            }
+            Routing::Keep | Routing::Drop => {
+                cmd.arg(0);
+            }
+        }
         cmd.arg(commit.incidents.len());
         for write in &commit.incidents {
             let unknown = loaded.unknown.of_incident(&write.incident.id);
             let open = |phase: crate::decision::Phase| if phase.is_open() { phase.as_str() } else { "" };
             cmd.arg(&write.incident.id.0)
                 .arg(record::write_incident(&write.incident, unknown.as_ref().unwrap_or(&loaded.unknown_incident)))
-                .arg(write.was.map_or("", open))
+                .arg(write.was.map_or("-", open))
                 .arg(open(write.incident.phase));
         }
         cmd.arg(commit.log.len());
@@ -469,17 +480,6 @@ impl Store {
                 Some(text) => cmd.arg("keep").arg(text),
                 None => cmd.arg("drop").arg(""),
             };
-        }
-        match &commit.routing {
-            Routing::Set(shares) => {
-                cmd.arg(shares.len());
-                for (version, percent) in shares {
-                    cmd.arg(version.as_str()).arg(*percent);
-                }
-            }
-            Routing::Keep | Routing::Drop => {
-                cmd.arg(0);
-            }
         }
         call
     }
