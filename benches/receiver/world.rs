@@ -253,14 +253,6 @@ pub fn settle(redis: &Redis) -> Result<()> {
     Ok(())
 }
 
-/// Resident memory of a process in MB.
-pub fn resident(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024.0 / 1e6)
-}
-
 /// CPU time that the receiver and its Redis have used, in seconds.
 pub fn cpu_seconds(receiver: &Receiver, redis: &Redis) -> Result<[f64; 2]> {
     let info: String = redis::cmd("INFO").query(&mut connect(redis)?)?;

@@ -10,6 +10,9 @@
 #[path = "../shared/figures.rs"]
 mod figures;
 #[allow(dead_code, reason = "shared with the other benches")]
+#[path = "../shared/memory.rs"]
+mod memory;
+#[allow(dead_code, reason = "shared with the other benches")]
 #[path = "../shared/wire.rs"]
 mod wire;
 #[allow(dead_code, reason = "shared with the other benches")]
@@ -27,8 +30,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use figures::{Figure, Times, ms, table};
+use memory::memory;
 use wire::{Wire, http_length};
-use world::{Model, outcomes, resident, settle, webhook};
+use world::{Model, outcomes, settle, webhook};
 
 const SLOW: usize = 2_000;
 const DRIP: Duration = Duration::from_secs(1);
@@ -172,7 +176,7 @@ impl Bench {
 fn run(what: &str, connections: Option<u32>, held: usize, each: u64, figures: &mut Vec<Figure>) -> Result<()> {
     let mut bench = Bench::start(connections, each)?;
     let mut idle = bench.honest()?;
-    let memory = resident(bench.receiver.pid())?;
+    let idle_mb = memory(bench.receiver.pid())?.resident;
     let crowd = Crowd::start(bench.receiver.addr());
     let start = Instant::now();
     while crowd.open.load(Ordering::Relaxed) < held {
@@ -181,7 +185,7 @@ fn run(what: &str, connections: Option<u32>, held: usize, each: u64, figures: &m
     }
     std::thread::sleep(2 * DRIP);
     let open = crowd.open.load(Ordering::Relaxed);
-    let each_kb = (resident(bench.receiver.pid())? - memory) * 1e3 / open as f64;
+    let each_kb = (memory(bench.receiver.pid())?.resident - idle_mb) * 1e3 / open as f64;
     eprintln!("{what}: {each_kb:.1} kB for each of {open}");
     let before = crowd.thrown_out.load(Ordering::Relaxed);
     let start = Instant::now();

@@ -9,6 +9,8 @@
 #[allow(dead_code, reason = "shared with other benches")]
 #[path = "../shared/figures.rs"]
 mod figures;
+#[path = "../shared/memory.rs"]
+mod memory;
 #[allow(dead_code, reason = "shared with other benches")]
 #[path = "../shared/wire.rs"]
 mod wire;
@@ -25,7 +27,7 @@ use prompt_rollback_testkit::{Receiver, Redis};
 
 use figures::{Figure, Times, ms, table};
 use wire::{Wire, http_length};
-use world::{Memory, alert, delivered, delivery, post};
+use world::{Sample, alert, delivered, delivery, post};
 
 /// Prompts with an incident that stays open.
 const OPEN: usize = 200;
@@ -133,7 +135,7 @@ fn ship_and_flip(shared: &Shared, address: &str) -> Result<()> {
 }
 
 /// Looks at both until the time is over.
-fn watch(shared: &Shared, receiver: &Receiver, redis: &Redis, minutes: u32) -> Result<(Vec<Memory>, Times)> {
+fn watch(shared: &Shared, receiver: &Receiver, redis: &Redis, minutes: u32) -> Result<(Vec<Sample>, Times)> {
     let began = Instant::now();
     let (mut samples, mut all, mut minute) = (Vec::new(), Times::default(), Times::default());
     println!("| minute | receiver MB | of it its own | Redis' data MB | open | incidents | alerts/s | p50 | p99 |");
@@ -141,15 +143,15 @@ fn watch(shared: &Shared, receiver: &Receiver, redis: &Redis, minutes: u32) -> R
     let mut told = (0, 0);
     while shared.goes_on() && began.elapsed() < WARM_UP + MINUTE * minutes {
         std::thread::sleep(BETWEEN_SAMPLES);
-        let sample = Memory::now(receiver, redis)?;
+        let sample = Sample::now(receiver, redis)?;
         minute.0.append(&mut shared.times.lock().expect("no panic").0);
         let passed = began.elapsed().as_secs() / MINUTE.as_secs();
         if passed > told.0 {
             let alerts = shared.alerts.load(Ordering::Relaxed);
             println!(
                 "| {passed} | {:.2} | {:.2} | {:.2} | {} | {} | {} | {} | {} |",
-                sample.resident,
-                sample.own,
+                sample.memory.resident,
+                sample.memory.own,
                 sample.redis / 1e6,
                 sample.open,
                 sample.incidents,
@@ -168,7 +170,7 @@ fn watch(shared: &Shared, receiver: &Receiver, redis: &Redis, minutes: u32) -> R
     Ok((samples, all))
 }
 
-fn mean(samples: &[Memory], of: fn(&Memory) -> f64) -> f64 {
+fn mean(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
     samples.iter().map(of).sum::<f64>() / samples.len() as f64
 }
 
@@ -205,8 +207,8 @@ fn soak(minutes: u32) -> Result<Vec<Figure>> {
 
     let third = samples.len() / 3;
     let (first, last) = (&samples[..third], &samples[samples.len() - third..]);
-    let drift = |of: fn(&Memory) -> f64| (mean(last, of) / mean(first, of) - 1.0) * 100.0;
-    let (drift_all, drift_own) = (drift(|sample| sample.resident), drift(|sample| sample.own));
+    let drift = |of: fn(&Sample) -> f64| (mean(last, of) / mean(first, of) - 1.0) * 100.0;
+    let (drift_all, drift_own) = (drift(|sample| sample.memory.resident), drift(|sample| sample.memory.own));
     let end = samples.last().context("too short for a sample")?;
     let reckoned = world::reckoned(PROMPTS, end);
     let open = samples.iter().map(|sample| sample.open).min().unwrap_or_default();
@@ -224,10 +226,10 @@ fn soak(minutes: u32) -> Result<Vec<Figure>> {
             what: "receiver's memory, mean of the last third / of the first",
             found: format!(
                 "{drift_all:+.1} % ({:.2} of {:.2} MB; without pages of files {drift_own:+.1} %, {:.2} of {:.2} MB)",
-                mean(last, |sample| sample.resident),
-                mean(first, |sample| sample.resident),
-                mean(last, |sample| sample.own),
-                mean(first, |sample| sample.own),
+                mean(last, |sample| sample.memory.resident),
+                mean(first, |sample| sample.memory.resident),
+                mean(last, |sample| sample.memory.own),
+                mean(first, |sample| sample.memory.own),
             ),
             target: "within 5 %",
             met: drift_all.abs() <= 5.0,

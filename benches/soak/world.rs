@@ -1,12 +1,11 @@
 //! The receiver, what it is sent, and what it and its Redis keep.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::slack::Slack;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 
+use crate::memory::{Memory, memory};
 use crate::wire::{Wire, http_length};
 
 /// The figures of docs/operations.md, in bytes: a prompt with two versions, an incident with two alerts that Slack is told of
@@ -107,11 +106,9 @@ pub fn delivered(answer: &[u8]) -> Result<Option<Vec<String>>> {
 }
 
 /// At one moment.
-pub struct Memory {
-    /// Of the receiver, in MB.
-    pub resident: f64,
-    /// Of that, what is not of files.
-    pub own: f64,
+pub struct Sample {
+    /// Of the receiver.
+    pub memory: Memory,
     /// Redis' data, in bytes.
     pub redis: f64,
     pub open: usize,
@@ -119,13 +116,8 @@ pub struct Memory {
     pub entries: usize,
 }
 
-impl Memory {
+impl Sample {
     pub fn now(receiver: &Receiver, redis: &Redis) -> Result<Self> {
-        let status = std::fs::read_to_string(Path::new("/proc").join(receiver.pid().to_string()).join("status"))?;
-        let kib = |field: &str| -> Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(field)).context("a field of the status")?;
-            Ok(line.trim().trim_end_matches(" kB").parse()?)
-        };
         let mut connection = redis::Client::open(redis.url())?.get_connection()?;
         let info: String = redis::cmd("INFO").arg("memory").query(&mut connection)?;
         let data = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).context("INFO")?;
@@ -136,8 +128,7 @@ impl Memory {
             entries += count("XLEN", format!("{{prompts}}:log:{}", name(prompt)))?;
         }
         Ok(Self {
-            resident: kib("VmRSS:")? * 1024.0 / 1e6,
-            own: kib("RssAnon:")? * 1024.0 / 1e6,
+            memory: memory(receiver.pid())?,
             redis: data.trim().parse()?,
             open: open?,
             incidents: incidents?,
@@ -147,6 +138,6 @@ impl Memory {
 }
 
 /// Bytes that Redis is to have room for.
-pub fn reckoned(prompts: usize, end: &Memory) -> f64 {
+pub fn reckoned(prompts: usize, end: &Sample) -> f64 {
     prompts as f64 * PROMPT + end.incidents as f64 * INCIDENT + end.entries as f64 * ENTRY
 }

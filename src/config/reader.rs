@@ -37,7 +37,8 @@ impl<'a> Reader<'a> {
         let env = env.filter(|(name, _)| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__")));
         let mut reader =
             Self { path, file: BTreeMap::new(), env: env.collect(), known: BTreeMap::new(), problems: Vec::new() };
-        let line_of = |offset: usize| 1 + text[..offset].matches('\n').count();
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let origin = reader.in_file(error.span().map(|span| line_of(span.start)));

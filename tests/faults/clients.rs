@@ -47,7 +47,7 @@ async fn answered_soon(world: &World, expected: &str) -> Result<()> {
     let got = outcomes(&deliver(&fresh, &[critical("p")]).await?)?;
     ensure!(got == [expected], "{got:?}");
     let took = start.elapsed();
-    ensure!(took < Duration::from_secs(2), "answered after {took:?}");
+    ensure!(took < Duration::from_secs(4), "answered after {took:?}");
     Ok(())
 }
 
