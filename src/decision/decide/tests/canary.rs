@@ -156,15 +156,7 @@ fn people_may_end_it_either_way_or_hold_it() {
 #[test]
 fn a_rollback_that_names_nothing_takes_the_new_version_back() {
     let mut world = begun();
-    let request = Rollback {
-        target: None,
-        from: None,
-        reason: "odd answers".to_owned(),
-        operator: "mia".to_owned(),
-        force: false,
-        gradual: None,
-    };
-    let answer = world.roll_back(request);
+    let answer = world.roll_back(world::rollback());
     assert!(
         matches!(&answer, Answer::Changed { from: Some(from), to, .. } if from == "v2" && *to == v("v1")),
         "{answer:?}"

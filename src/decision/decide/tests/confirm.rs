@@ -14,17 +14,6 @@ fn finding(verdict: Verdict) -> Option<Finding> {
     Some(Finding::new(verdict, "error ratio 7.00 %"))
 }
 
-fn request() -> Rollback {
-    Rollback {
-        target: None,
-        from: None,
-        reason: "looks bad".to_owned(),
-        operator: "dana".to_owned(),
-        force: false,
-        gradual: None,
-    }
-}
-
 #[test]
 fn a_persons_rollback_is_confirmed_first() {
     for verdict in [Verdict::Unhealthy, Verdict::NoData, Verdict::Unknown] {
@@ -62,23 +51,23 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
 fn force_is_not_confirmed() {
     let mut world = asking();
     world.says = finding(Verdict::Healthy);
-    assert!(matches!(world.roll_back(Rollback { force: true, ..request() }), Answer::Changed { .. }));
+    assert!(matches!(world.roll_back(Rollback { force: true, ..world::rollback() }), Answer::Changed { .. }));
 }
 
 #[test]
 fn a_rollback_without_an_alert_is_confirmed_too_and_its_incident_ends_by_itself() {
     let mut world = asking();
     world.says = finding(Verdict::Healthy);
-    assert!(matches!(world.roll_back(request()), Answer::Confirming { .. }));
-    assert_eq!(refusal(&world.roll_back(request())), RefusalCode::AlreadyDecided, "while it is being asked");
+    assert!(matches!(world.roll_back(world::rollback()), Answer::Confirming { .. }));
+    assert_eq!(refusal(&world.roll_back(world::rollback())), RefusalCode::AlreadyDecided, "while it is being asked");
     world.pass(seconds(1));
     assert_eq!((world.phase(), world.served()), (Phase::AwaitingDecision, "v2"));
     world.pass(Policy::QUIET);
     assert_eq!(world.phase(), Phase::Resolved);
 
-    world.roll_back(request());
+    world.roll_back(world::rollback());
     world.pass(seconds(1));
-    assert!(matches!(world.roll_back(request()), Answer::Changed { .. }), "the second time goes on");
+    assert!(matches!(world.roll_back(world::rollback()), Answer::Changed { .. }), "the second time goes on");
 }
 
 #[test]

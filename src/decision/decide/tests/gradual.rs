@@ -18,6 +18,10 @@ fn begun() -> World {
     world
 }
 
+fn of_v2() -> Rollback {
+    Rollback { from: Some(v("v2")), ..world::rollback() }
+}
+
 /// `v1 25, v2 75 > v2`: the shares and what `active` holds.
 fn traffic(world: &World) -> String {
     let shares: Vec<_> = world.routing.iter().map(|(version, percent)| format!("{version} {percent}")).collect();
@@ -156,20 +160,12 @@ fn one_at_a_time() {
     refused(world.choose(Choice::Investigate), RefusalCode::AlreadyDecided);
     refused(world.choose(Choice::Dismiss), RefusalCode::AlreadyDecided);
     let plan = Policy::default().gradual;
-    let again = Rollback {
-        target: None,
-        from: Some(v("v2")),
-        reason: "slow".to_owned(),
-        operator: "mia".to_owned(),
-        force: false,
-        gradual: Some(plan),
-    };
-    refused(world.roll_back(again.clone()), RefusalCode::SplitUnderWay);
+    refused(world.roll_back(Rollback { gradual: Some(plan), ..of_v2() }), RefusalCode::SplitUnderWay);
     world.register("v3");
     let canary = Share::Canary(Policy::default().canary);
     refused(world.share("v3", canary, false), RefusalCode::SplitUnderWay);
     assert_eq!(before.split(), world.state.split());
-    assert!(matches!(world.roll_back(Rollback { gradual: None, ..again }), Answer::Changed { .. }), "at once goes");
+    assert!(matches!(world.roll_back(of_v2()), Answer::Changed { .. }), "at once goes");
     assert_eq!(traffic(&world), " > v1");
 }
 
@@ -210,14 +206,7 @@ fn it_is_confirmed_first_like_any_other() {
 fn whoever_wants_the_rest_at_once_waits_for_no_second_answer() {
     let mut world = begun();
     world.policy.confirm = true;
-    let answer = world.roll_back(Rollback {
-        target: None,
-        from: Some(v("v2")),
-        reason: "too slow".to_owned(),
-        operator: "erin".to_owned(),
-        force: false,
-        gradual: None,
-    });
+    let answer = world.roll_back(of_v2());
     assert!(matches!(answer, Answer::Changed { .. }), "{answer:?}");
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", Phase::Verifying));
 }

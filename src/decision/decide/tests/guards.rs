@@ -26,14 +26,7 @@ fn at_once() -> impl DoubleEndedIterator<Item = Guard> {
 }
 
 fn rollback() -> Rollback {
-    Rollback {
-        target: None,
-        from: None,
-        reason: "test".to_owned(),
-        operator: "dana".to_owned(),
-        force: true,
-        gradual: None,
-    }
+    Rollback { force: true, ..world::rollback() }
 }
 
 #[test]

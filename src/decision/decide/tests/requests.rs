@@ -3,23 +3,12 @@
 use super::world::{refusal, registration};
 use super::*;
 
-fn rollback() -> Rollback {
-    Rollback {
-        target: None,
-        from: None,
-        reason: "bad answers".to_owned(),
-        operator: "dana".to_owned(),
-        force: false,
-        gradual: None,
-    }
-}
-
 fn to(version: &str) -> Rollback {
-    Rollback { target: Some(v(version)), ..rollback() }
+    Rollback { target: Some(v(version)), ..world::rollback() }
 }
 
 fn from(version: &str) -> Rollback {
-    Rollback { from: Some(v(version)), ..rollback() }
+    Rollback { from: Some(v(version)), ..world::rollback() }
 }
 
 /// from, to, unchanged
@@ -33,7 +22,7 @@ fn changed(answer: &Answer) -> (Option<&str>, &str, bool) {
 #[test]
 fn a_person_rolls_back_to_the_newest_known_good_version() {
     let mut world = World::with_a_fresh_release();
-    let answer = world.roll_back(rollback());
+    let answer = world.roll_back(world::rollback());
     assert_eq!(changed(&answer), (Some("v2"), "v1", false));
     assert_eq!((world.served(), world.phase()), ("v1", Phase::Verifying));
     assert!(world.is_quarantined("v2"));
@@ -50,7 +39,7 @@ fn a_person_rolls_back_to_the_newest_known_good_version() {
 fn a_persons_rollback_takes_over_the_open_incident() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    world.roll_back(rollback());
+    world.roll_back(world::rollback());
     assert_eq!((world.incidents.len(), world.phase()), (1, Phase::Verifying));
     assert_eq!(world.latest().decided_by.as_deref(), Some("dana"));
     assert_eq!(world.alert(high("v2")), "duplicate duplicate");
@@ -88,7 +77,7 @@ fn an_unknown_prompt_is_not_found_and_not_created() {
     let mut world = World::new();
     let requests = [
         Event::Rollback(to("v1")),
-        Event::Rollback(rollback()),
+        Event::Rollback(world::rollback()),
         Event::Activate(Activation {
             version: v("v1"),
             share: Share::All,
@@ -111,7 +100,7 @@ fn without_a_known_good_version_a_person_must_name_one() {
     world.release("v1");
     world.pass(minutes(5));
     world.release("v2");
-    assert_eq!(refusal(&world.roll_back(rollback())), RefusalCode::NoKnownGood);
+    assert_eq!(refusal(&world.roll_back(world::rollback())), RefusalCode::NoKnownGood);
     assert_eq!(refusal(&world.roll_back(to("v1"))), RefusalCode::NeedsForce);
     assert_eq!(changed(&world.roll_back(Rollback { force: true, ..to("v1") })).1, "v1");
 }
@@ -123,12 +112,12 @@ fn a_second_rollback_within_a_minute_must_name_a_version() {
         world.release(version);
         world.pass(hours(2));
     }
-    world.roll_back(rollback());
+    world.roll_back(world::rollback());
     world.pass(seconds(59));
-    assert_eq!(refusal(&world.roll_back(rollback())), RefusalCode::RecentlyRolledBack);
+    assert_eq!(refusal(&world.roll_back(world::rollback())), RefusalCode::RecentlyRolledBack);
     assert_eq!(world.served(), "v1", "a double click goes one step, not two");
     world.pass(seconds(1));
-    assert_eq!(changed(&world.roll_back(rollback())), (Some("v1"), "v0", false));
+    assert_eq!(changed(&world.roll_back(world::rollback())), (Some("v1"), "v0", false));
     world.release("v3");
     assert_eq!(changed(&world.roll_back(from("v3"))), (Some("v3"), "v0", false), "naming from is clear enough");
     assert!(changed(&world.roll_back(to("v0"))).2, "so is naming the target");
@@ -139,7 +128,7 @@ fn an_automatic_rollback_counts_as_recent_too() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(seconds(10));
-    assert_eq!(refusal(&world.roll_back(rollback())), RefusalCode::RecentlyRolledBack);
+    assert_eq!(refusal(&world.roll_back(world::rollback())), RefusalCode::RecentlyRolledBack);
     assert_eq!(refusal(&world.roll_back(from("v2"))), RefusalCode::Moved);
     let as_wanted = Rollback { from: Some(v("v2")), ..to("v1") };
     assert!(changed(&world.roll_back(as_wanted)).2, "what was wanted is so");
@@ -148,7 +137,7 @@ fn an_automatic_rollback_counts_as_recent_too() {
 #[test]
 fn a_quarantined_target_needs_force_and_is_trusted_again_then() {
     let mut world = World::with_a_fresh_release();
-    world.roll_back(rollback());
+    world.roll_back(world::rollback());
     assert_eq!(refusal(&world.roll_back(to("v2"))), RefusalCode::NeedsForce);
     assert_eq!(changed(&world.roll_back(Rollback { force: true, ..to("v2") })), (Some("v1"), "v2", false));
     assert!(!world.is_quarantined("v2") && world.is_quarantined("v1"));

@@ -375,6 +375,18 @@ pub(super) fn registration(version: &str) -> Register {
     Register { version: v(version), content: None, contact: None, staged_at: None, known_good: false }
 }
 
+/// dana wants the version before.
+pub(super) fn rollback() -> Rollback {
+    Rollback {
+        target: None,
+        from: None,
+        reason: "bad answers".to_owned(),
+        operator: "dana".to_owned(),
+        force: false,
+        gradual: None,
+    }
+}
+
 pub(super) fn refusal(answer: &Answer) -> RefusalCode {
     match answer {
         Answer::Refused(refusal) => refusal.code,
