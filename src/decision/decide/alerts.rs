@@ -29,30 +29,28 @@ pub(super) enum Acted {
 /// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
 pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
-    // ends first, then what fires on versions without traffic: both tell whether the target is healthy
+    // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
             *outcome = Some(resolved(draft, alert));
         }
     }
-    for served in [false, true] {
-        let mut versions: Vec<&VersionName> = Vec::new();
-        for (alert, outcome) in alerts.iter().zip(&outcomes) {
-            let wanted = outcome.is_none() && draft.has_traffic(&alert.version) == served;
-            if wanted && !versions.contains(&&alert.version) {
-                versions.push(&alert.version);
-            }
-        }
-        for version in versions {
-            let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
-            let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();
-            let group: Vec<&Alert> = indexes.iter().map(|i| &alerts[*i]).collect();
-            for (index, outcome) in indexes.into_iter().zip(firing(draft, version, &group)) {
-                outcomes[index] = Some(outcome);
-            }
+    let mut versions: Vec<&VersionName> = Vec::new();
+    for (alert, outcome) in alerts.iter().zip(&outcomes) {
+        if outcome.is_none() && !versions.contains(&&alert.version) {
+            versions.push(&alert.version);
         }
     }
-    // every alert is either resolved or belongs to a version that is served or not
+    versions.sort_by_key(|version| (draft.has_traffic(version), !gradual::leads_to(draft, version)));
+    for version in versions {
+        let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
+        let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();
+        let group: Vec<&Alert> = indexes.iter().map(|i| &alerts[*i]).collect();
+        for (index, outcome) in indexes.into_iter().zip(firing(draft, version, &group)) {
+            outcomes[index] = Some(outcome);
+        }
+    }
+    // every alert is either resolved or belongs to one of the versions
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
 }
 
@@ -274,7 +272,8 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     incident.target = target.clone();
     incident.choices = choices;
     if incident.phase == Phase::RollingBack {
-        let reason = (urgent && strongest.action == Action::Rollback).then(|| why(&strongest));
+        let waits = urgent || incident.held.is_some();
+        let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
         return gradual::react(draft, id, reason.as_deref());
     }
     match canary::fails(draft, id, version, strongest.severity, &why(&strongest)) {
@@ -361,6 +360,9 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
 pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+    if gradual::held_is_over(draft, id) {
+        return act(draft, id, version, true);
+    }
     let waits = {
         let incident = draft.incident(id)?;
         incident.phase == Phase::AwaitingDecision

@@ -1,7 +1,7 @@
 //! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target serves well.
 
 use super::super::event::{Alert, Stepped};
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::split::Split;
 use super::super::state::ActivatedBy;
@@ -106,6 +106,7 @@ pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
         let split = split.clone();
         if let Some(incident) = draft.incident(id) {
             incident.escalations = 0;
+            incident.held = None;
             incident.updated_at = now;
         }
         draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
@@ -156,15 +157,47 @@ pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str) -> R
     })
 }
 
-/// What an alert on the bad version does to a gradual rollback: a critical one ends the patience.
+/// Whether a gradual rollback to `version` is under way.
+pub(super) fn leads_to(draft: &Draft<'_>, version: &VersionName) -> bool {
+    draft.state.open_incidents().filter_map(|i| i.gradual.as_ref()).any(|split| split.arriving == *version)
+}
+
+/// Why only a person may give the target more.
+fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
+    let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
+    draft.trouble_on(&split.arriving).or_else(|| split.paused.clone().filter(|_| found_bad()))
+}
+
+/// A critical alert on the bad version waited for the target to serve well, which it does.
+pub(super) fn held_is_over(draft: &Draft<'_>, id: &IncidentId) -> bool {
+    let held = draft.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
+    let split = held.and_then(|incident| incident.gradual.as_ref());
+    split.is_some_and(|split| draft.snapshot.paused.is_none() && doubt(draft, split).is_none())
+}
+
+/// What an alert on the bad version does to a gradual rollback: a critical one ends the patience, unless the target is no
+/// better.
 pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
     let split = rolling(draft, id)?.clone();
     // someone stopped automation: it goes on no faster than they were promised
     if let Some(reason) = urgent.filter(|_| draft.snapshot.paused.is_none()) {
+        if let Some(detail) = doubt(draft, &split) {
+            pause(draft, id, detail.clone());
+            return Some(alerts::Acted::Held(hold(draft, id, detail)));
+        }
         draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, Trigger::SYSTEM, reason, Some(id));
         return Some(alerts::Acted::Flipped);
     }
     Some(alerts::Acted::Asked)
+}
+
+fn hold(draft: &mut Draft<'_>, id: &IncidentId, detail: String) -> Guard {
+    let (now, guard) = (draft.now, Guard::TargetUnhealthy);
+    if let Some(incident) = draft.incident(id).filter(|incident| incident.held.is_none()) {
+        incident.note(now, NoteKind::Held, format!("held ({}): {detail}", guard.as_str()));
+        incident.held = Some(Held { guard, detail });
+    }
+    guard
 }
 
 /// A critical alert on the target of a gradual rollback: it stays where it is, and people are called. `None`: no such thing.

@@ -310,6 +310,13 @@ impl<'a> Draft<'a> {
         self.guard_if_armed(from)
     }
 
+    /// The alert that fires on a version which may be rolled back to, in words.
+    fn trouble_on(&self, target: &VersionName) -> Option<String> {
+        let fresh = |s: &&Stray| s.version == *target && self.now.since(s.last_seen) < self.policy.forget_after;
+        let stray = self.state.strays.iter().find(fresh)?;
+        Some(format!("{} fires on {target} too", stray.alertname))
+    }
+
     /// What would hold it if automation were switched on.
     fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
         let (policy, now) = (self.policy, self.now);
@@ -317,9 +324,8 @@ impl<'a> Draft<'a> {
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
         };
-        let fresh = |s: &&Stray| s.version == *target && now.since(s.last_seen) < policy.forget_after;
-        if let Some(alert) = self.state.strays.iter().find(fresh) {
-            return held(Guard::TargetUnhealthy, format!("{} fires on {target} too", alert.alertname));
+        if let Some(trouble) = self.trouble_on(target) {
+            return held(Guard::TargetUnhealthy, trouble);
         }
         if let Some(serving) =
             self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback && s.version == *from)

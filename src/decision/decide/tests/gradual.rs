@@ -150,6 +150,39 @@ fn a_critical_alert_on_the_target_stays_and_escalates() {
 }
 
 #[test]
+fn a_critical_alert_on_the_bad_version_waits_for_a_target_that_fails_too() {
+    for order in [[critical("v2"), critical("v1")], [critical("v1"), critical("v2")]] {
+        let mut world = begun();
+        let said = world.deliver(&order);
+        let of = |version: &str| said[order.iter().position(|a| a.version == v(version)).unwrap()].as_str();
+        assert_eq!((of("v2"), of("v1")), ("held target_unhealthy", "incident_updated target_unhealthy"));
+        assert!(world.latest().is_stuck() && world.latest().pages());
+        assert!(!world.would_write(&order));
+        assert_eq!(traffic(&world), "v1 25, v2 75 > v2", "never forward");
+        let next = if order[0].version == v("v1") { critical("v2") } else { high("v2") };
+        let said = world.deliver(&[critical("v1").resolved(), next]);
+        assert!(
+            said[1] == "rolled_back alert" || said[1] == "incident_updated joined",
+            "whatever comes next: {said:?}"
+        );
+        assert_eq!((traffic(&world).as_str(), world.latest().held.as_ref()), (" > v1", None));
+    }
+}
+
+#[test]
+fn a_critical_alert_on_the_bad_version_waits_where_prometheus_finds_the_target_bad() {
+    let mut world = begun();
+    world.says = Some(Finding::new(Verdict::Unhealthy, "errors 9 %"));
+    world.pass(minutes(10));
+    assert!(world.latest().is_stuck());
+    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    assert_eq!(traffic(&world), "v1 25, v2 75 > v2");
+    world.choose(Choice::ApproveGradual);
+    assert_eq!((traffic(&world).as_str(), world.latest().held.as_ref()), ("v1 50, v2 50 > v1", None), "a person may");
+}
+
+#[test]
 fn one_at_a_time() {
     let mut world = begun();
     let refused = |answer: Answer, code: RefusalCode| {

@@ -105,12 +105,10 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
             assert!(named, "no alert names {bad}");
         }
         Event::Confirmed(confirmed) => {
-            let waited = before.state.incidents.iter().find(|incident| incident.id == confirmed.incident);
-            let sure = waited.and_then(|incident| incident.pending.as_ref()).is_some_and(|pending| pending.sure);
-            // one that only waited for a text asked nobody
             let found = (confirmed.finding.verdict, &confirmed.blame);
-            assert!(sure || found == (Verdict::Unhealthy, &None), "{found:?}");
+            assert!(asks_nobody(before, &confirmed.incident) || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
+        Event::Timer { incident } => assert!(asks_nobody(before, incident), "no alert, no answer: {incident}"),
         Event::Resume { incident } => {
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
             assert!(!policy.requery && incident.is_firing() && incident.hold.is_none(), "{incident:?}");
@@ -124,6 +122,12 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     assert!(record.quarantine.is_none(), "{target} is quarantined");
     assert!(record.known_good(policy, now).is_some(), "{target} is not known-good");
     assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+}
+
+/// What is pending is decided, and only waited for a text.
+fn asks_nobody(before: &Snapshot, incident: &IncidentId) -> bool {
+    let waited = before.state.incidents.iter().find(|i| i.id == *incident);
+    waited.and_then(|i| i.pending.as_ref()).is_some_and(|pending| pending.sure)
 }
 
 fn incidents_are_consistent(commit: &Commit) {
