@@ -220,13 +220,17 @@ impl Actor {
         version: VersionName,
         now: Timestamp,
     ) -> Result<Option<i64>, EngineError> {
+        let engine = &self.engine;
         let rev = self.commit(prompt, Kept::Expired { version: version.clone() }).await?;
-        if let (Some(_), Some(archive)) = (rev, &self.archive) {
+        let Some(archive) = &self.archive else { return Ok(rev) };
+        // a commit may only have followed what someone SET, which made this version needed
+        let state = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        if state.version(&version).is_none_or(|record| record.archived.is_none()) {
             let removed = {
                 let prompt = prompt.clone();
                 archive.io(move |files| files.remove(&prompt, &version)).await
             };
-            archive.note(&self.engine, "forget", removed.err().as_ref(), prompt, now);
+            archive.note(engine, "forget", removed.err().as_ref(), prompt, now);
         }
         Ok(rev)
     }

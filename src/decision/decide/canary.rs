@@ -28,7 +28,7 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
             gradual::must_be_free(draft)?;
-            gradual::must_not_begin(draft)?;
+            gradual::must_not_begin(draft, None)?;
             let Some(base) = draft.serving().cloned() else {
                 let message = format!("nothing is served yet that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));

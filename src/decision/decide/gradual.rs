@@ -22,9 +22,10 @@ pub(super) fn must_be_free(draft: &Draft<'_>) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::SplitUnderWay, message))
 }
 
-/// Nor one that only waits for an answer to begin.
-pub(super) fn must_not_begin(draft: &Draft<'_>) -> Result<(), Refusal> {
-    let pending = draft.state.open_incidents().filter_map(|incident| incident.pending.as_ref());
+/// Nor one that only waits for an answer to begin, but for that of incident `own`.
+pub(super) fn must_not_begin(draft: &Draft<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
+    let others = draft.state.open_incidents().filter(|incident| Some(&incident.id) != own);
+    let pending = others.filter_map(|incident| incident.pending.as_ref());
     let Some(pending) = pending.into_iter().find(|pending| pending.gradual.is_some()) else { return Ok(()) };
     let message = format!(
         "a gradual rollback from {} to {} is about to begin (asked for by {})",

@@ -87,6 +87,9 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
     }
     let from = served.as_ref().map(VersionName::to_string).or_else(|| draft.served_text());
     let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
+    if request.gradual.is_some() {
+        gradual::must_not_begin(draft, incident.as_ref())?;
+    }
     if let (Some(bad), Some(id)) = (&served, &incident) {
         let pending = Pending {
             by: FlipMode::Manual,
@@ -268,6 +271,7 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
         }
         Choice::ApproveGradual => {
             gradual::must_be_free(draft)?;
+            gradual::must_not_begin(draft, Some(&click.incident))?;
             let plan = draft.policy.gradual.clone();
             approve(draft, click, Some(plan))
         }

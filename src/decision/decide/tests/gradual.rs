@@ -203,6 +203,25 @@ fn one_at_a_time() {
 }
 
 #[test]
+fn none_begins_while_another_only_waits_for_an_answer() {
+    let mut world = world();
+    world.policy.confirm = true;
+    world.says = Some(Finding::new(Verdict::Unhealthy, "errors 9 %"));
+    world.mark_known_good("v0");
+    world.roll_back(of_v2());
+    world.pass(minutes(5));
+    assert_eq!((world.phase(), world.served()), (Phase::Escalated, "v1"), "the rollback did not help");
+    let click = world.click(Choice::ApproveGradual);
+    let plan = Policy::default().gradual;
+    let asked = world.roll_back(Rollback { gradual: Some(plan), ..world::rollback() });
+    assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
+    let refused = world.happens(&click).answer;
+    assert!(matches!(&refused, Answer::Refused(refusal) if refusal.code == RefusalCode::SplitUnderWay), "{refused:?}");
+    world.pass(seconds(2));
+    assert_eq!(traffic(&world), "v0 25, v1 75 > v1");
+}
+
+#[test]
 fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.set_active("v1");

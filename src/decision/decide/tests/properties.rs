@@ -300,8 +300,8 @@ proptest! {
         for incident in world.state.open_incidents() {
             let wanted = incident.next_wake(&world.policy);
             let planned = world.wakes.get(&incident.id).copied();
-            // what a dead worker should have asked is taken up a moment later
-            let grace = if world.says.is_none() { world.now.plus(seconds(1)) } else { world.now };
+            // what a dead worker should have asked, even if Prometheus is back, is taken up a moment later
+            let grace = world.now.plus(seconds(1));
             match wanted.map(|wanted| wanted.max(grace)) {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it

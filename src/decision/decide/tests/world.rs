@@ -189,7 +189,8 @@ impl World {
         }
         for version in due.forget {
             self.happens(&Event::Kept(Kept::Expired { version: version.clone() }));
-            if let Some(files) = &mut self.files {
+            let archived = self.is_archived(version.as_str());
+            if let Some(files) = self.files.as_mut().filter(|_| !archived) {
                 files.remove(&version);
             }
         }
