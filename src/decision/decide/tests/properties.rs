@@ -253,10 +253,15 @@ proptest! {
         for step in &steps {
             take(&mut world, step);
         }
-        world.deliver(&delivery);
-        prop_assert!(!world.would_write(&delivery));
+        let acted = |said: &[String]| said.iter().any(|s| s.starts_with("rolled_back") || s.starts_with("incident"));
+        let first = world.deliver(&delivery);
+        // a rollback ends the incident of the version before: its alerts are then remembered on their own
+        if !first.iter().any(|said| said.starts_with("rolled_back")) {
+            prop_assert!(!world.would_write(&delivery));
+        }
         let again = world.deliver(&delivery);
-        prop_assert!(again.iter().all(|said| !said.starts_with("rolled_back") && !said.starts_with("incident")), "{again:?}");
+        prop_assert!(!acted(&again), "{again:?}");
+        prop_assert!(!world.would_write(&delivery));
     }
 
     #[test]
