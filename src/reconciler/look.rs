@@ -92,7 +92,8 @@ async fn follow(engine: &Engine) -> Result<(), StoreError> {
                 if everything {
                     scan(engine).await?;
                 } else {
-                    look(engine, &changed.into_iter().collect::<Vec<_>>()).await?;
+                    let changed = engine.store.not_as_written(changed).await;
+                    look(engine, &changed).await?;
                 }
             }
         }

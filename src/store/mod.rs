@@ -1,6 +1,7 @@
 //! Redis: keys, records, scripts and connections. Knows how things are kept, never why they change.
 
 mod cluster;
+mod commit;
 mod connect;
 pub mod drill;
 mod ids;
@@ -10,6 +11,7 @@ pub mod link;
 pub mod mass;
 mod query;
 pub mod record;
+mod reply;
 mod samples;
 pub mod schedule;
 mod script;
@@ -26,14 +28,16 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::Semaphore;
 
 use crate::config;
-use crate::decision::decide::{Active, LogEntry};
-use crate::decision::{Commit, IncidentId, PromptName, Routing, Snapshot, Timestamp, VersionName};
+use crate::decision::decide::Active;
+use crate::decision::{IncidentId, PromptName, Snapshot, Timestamp, VersionName};
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
 use record::{SCHEMA, Unknown, Unreadable};
+use reply::{Fields, pairs};
 use script::{Call, Scripts};
 
+pub use commit::Committed;
 pub use ids::fresh_ulid;
 pub use import::{Layout, Read};
 pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
@@ -158,16 +162,6 @@ pub struct Wanted<'a> {
     pub content: Option<&'a VersionName>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// Now, or earlier by this very commit whose answer got lost.
-    Done { rev: i64 },
-    /// Someone else committed first: load and decide again.
-    Moved,
-    /// Other prompts have used up the budget of automatic rollbacks: load and decide again.
-    BudgetSpent,
-}
-
 /// All that is kept, in one namespace of one Redis.
 #[derive(Debug)]
 pub struct Store {
@@ -178,6 +172,7 @@ pub struct Store {
     clock: Clock,
     /// Each commit that touches an incident wakes whoever tells Slack.
     announces: bool,
+    written: watch::Written,
 }
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
@@ -217,6 +212,7 @@ impl Store {
             waiters,
             clock,
             announces: false,
+            written: watch::Written::default(),
         })
     }
 
@@ -264,7 +260,7 @@ impl Store {
 
     fn read_loaded(&self, prompt: &PromptName, reply: Value, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
         let unexpected = || StoreError::unexpected("load");
-        let mut fields = Fields(array(reply).ok_or_else(unexpected)?.into_iter());
+        let mut fields = Fields::of(reply).ok_or_else(unexpected)?;
         match fields.text().ok_or_else(unexpected)?.as_str() {
             "ok" => {}
             "wrong_type" => {
@@ -322,168 +318,6 @@ impl Store {
         })
     }
 
-    /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
-    pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
-        let call = self.commit_call(id, loaded, commit);
-        let reply = match &self.waiters {
-            None => self.link.run(&call).await?,
-            Some(waiters) => {
-                let replicas = waiters.replicas;
-                let timeout = millis(waiters.timeout);
-                let (reply, acked) = self.on_waiter(waiters, &call, timeout).await?;
-                let (code, _) = read_code(&reply)?;
-                if code > 0 && acked < replicas {
-                    return Err(StoreError::NotReplicated { acked, wanted: replicas });
-                }
-                reply
-            }
-        };
-        let (code, mut detail) = read_code(&reply)?;
-        match code {
-            1 => Ok(Committed::Done { rev: detail.number().unwrap_or_default() }),
-            2 => {
-                // written by another connection: the WAIT of this one did not count it
-                self.fence().await?;
-                Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
-            }
-            -1 => Ok(Committed::Moved),
-            -3 => Ok(Committed::BudgetSpent),
-            -4 => Err(StoreError::Broken {
-                key: detail.text().unwrap_or_default(),
-                detail: "holds the wrong type".to_owned(),
-            }),
-            -5 => Err(StoreError::NewerRecord { found: detail.text().unwrap_or_default() }),
-            _ => Err(StoreError::unexpected("commit")),
-        }
-    }
-
-    /// The script call of a commit; see `commit.lua` for its arguments.
-    fn commit_call(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Call<'_> {
-        let keys = &self.keys;
-        let prompt = &loaded.snapshot.prompt;
-        let now = loaded.now;
-        let mut names = vec![
-            keys.active(prompt),
-            keys.routing(prompt),
-            keys.state(prompt),
-            keys.log(prompt),
-            keys.paused(),
-            keys.automatic(),
-            keys.due(),
-            keys.prompts(),
-            keys.activity(),
-            keys.incidents(),
-            keys.open(),
-            keys.closed(),
-            keys.phases(),
-        ];
-        names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
-        names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
-        let mut call = self.scripts.commit.call(&names);
-        let cmd = &mut call.cmd;
-        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.rev);
-        match &loaded.raw_active {
-            None => cmd.arg("-"),
-            Some(active) => cmd.arg([b"=", active.as_slice()].concat()),
-        };
-        cmd.arg(u8::from(loaded.snapshot.paused.is_some()));
-        match commit.automatic {
-            None => cmd.arg("").arg(0),
-            Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),
-        };
-        let serving = commit.state.serving.as_ref().map_or("", |s| s.version.as_str());
-        cmd.arg(commit.active.as_ref().map_or("", VersionName::as_str))
-            .arg(match commit.routing {
-                Routing::Keep => "keep",
-                Routing::Drop => "drop",
-                Routing::Set(_) => "set",
-            })
-            .arg(record::write_state(&commit.state, &loaded.unknown))
-            .arg(SCHEMA)
-            .arg(serving)
-            .arg(query::info_line(commit))
-            .arg(keys.changes())
-            .arg(millis(INCIDENT_RETENTION));
-        cmd.arg(loaded.raw_routing.len());
-        for (field, percent) in &loaded.raw_routing {
-            cmd.arg(field).arg(percent);
-        }
-        match &commit.routing {
-            Routing::Set(shares) => {
-                cmd.arg(shares.len());
-                for (version, percent) in shares {
-                    cmd.arg(version.as_str()).arg(*percent);
-                }
-            }
-            Routing::Keep | Routing::Drop => {
-                cmd.arg(0);
-            }
-        }
-        cmd.arg(commit.incidents.len());
-        for write in &commit.incidents {
-            let unknown = loaded.unknown.of_incident(&write.incident.id);
-            let open = |phase: crate::decision::Phase| if phase.is_open() { phase.as_str() } else { "" };
-            cmd.arg(&write.incident.id.0)
-                .arg(record::write_incident(&write.incident, unknown.as_ref().unwrap_or(&loaded.unknown_incident)))
-                .arg(write.was.map_or("-", open))
-                .arg(open(write.incident.phase));
-        }
-        cmd.arg(commit.log.len());
-        let at = query::rfc3339(now);
-        for LogEntry { event, from, to, reason, operator, incident } in &commit.log {
-            cmd.arg(event.as_str())
-                .arg(from.as_deref().unwrap_or_default())
-                .arg(to.as_deref().unwrap_or_default())
-                .arg(reason)
-                .arg(operator)
-                .arg(&at)
-                .arg(incident.as_ref().map_or("", |id| &id.0));
-        }
-        let routing: Option<serde_json::Map<_, _>> = match &commit.routing {
-            Routing::Set(shares) => {
-                Some(shares.iter().map(|(version, percent)| (version.to_string(), (*percent).into())).collect())
-            }
-            Routing::Keep | Routing::Drop => None,
-        };
-        cmd.arg(commit.changes.len());
-        for change in &commit.changes {
-            let message = serde_json::json!({
-                "prompt": prompt.as_str(), "from": change.from, "to": change.to,
-                "routing": routing, "at": at, "reason": change.reason,
-            });
-            cmd.arg(message.to_string());
-        }
-        let told = if self.announces { commit.incidents.as_slice() } else { &[] };
-        let canary_told = self.announces && commit.canary.changed;
-        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
-        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
-        let canary = usize::from(canary_told) + usize::from(own.is_some());
-        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
-        for write in coordinated() {
-            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
-        }
-        if let Some(at) = own {
-            cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
-        }
-        if canary_told {
-            cmd.arg(schedule::Work::Slack.member_of(prompt)).arg(now.0);
-        }
-        for wake in &commit.wakes {
-            cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
-        }
-        for write in told {
-            cmd.arg(schedule::Work::Slack.member(&write.incident.id)).arg(schedule::slack_turn(&write.incident).0);
-        }
-        cmd.arg(commit.content.len());
-        for (_, content) in &commit.content {
-            match content {
-                Some(text) => cmd.arg("keep").arg(text),
-                None => cmd.arg("drop").arg(""),
-            };
-        }
-        call
-    }
-
     /// Waits until the replicas have all that was written before: an answer that wrote nothing rests on writes
     /// whose own answer may never have been sent.
     pub async fn fence(&self) -> Result<(), StoreError> {
@@ -533,56 +367,5 @@ fn read_active(raw: Option<&[u8]>) -> Active {
     match std::str::from_utf8(raw).ok().and_then(|text| VersionName::parse(text).ok()) {
         Some(version) => Active::Version(version),
         None => Active::Foreign(lossy(raw)),
-    }
-}
-
-fn read_code(reply: &Value) -> Result<(i64, Fields), StoreError> {
-    let unexpected = || StoreError::unexpected("a script");
-    let mut fields = Fields(array(reply.clone()).ok_or_else(unexpected)?.into_iter());
-    Ok((fields.number().ok_or_else(unexpected)?, fields))
-}
-
-fn array(value: Value) -> Option<Vec<Value>> {
-    match value {
-        Value::Array(items) => Some(items),
-        _ => None,
-    }
-}
-
-fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut fields = Fields(value.and_then(array).unwrap_or_default().into_iter());
-    let mut pairs = Vec::new();
-    while let (Some(field), Some(value)) = (fields.bytes(), fields.bytes()) {
-        pairs.push((field, value));
-    }
-    pairs.sort();
-    pairs
-}
-
-/// The items of a reply, one after the other. Text that is no UTF-8 was not written by us.
-struct Fields(std::vec::IntoIter<Value>);
-
-impl Fields {
-    fn next(&mut self) -> Option<Value> {
-        self.0.next()
-    }
-
-    fn bytes(&mut self) -> Option<Vec<u8>> {
-        match self.0.next()? {
-            Value::BulkString(bytes) => Some(bytes),
-            Value::SimpleString(text) => Some(text.into_bytes()),
-            Value::Int(number) => Some(number.to_string().into_bytes()),
-            _ => None,
-        }
-    }
-
-    fn text(&mut self) -> Option<String> {
-        self.bytes().map(|bytes| {
-            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
-        })
-    }
-
-    fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
-        self.text()?.parse().ok()
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use redis::FromRedisValue;
 
 use super::drill::{DRILL, DrillId};
-use super::{Store, StoreError, array, millis};
+use super::reply::array;
+use super::{Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 
 /// Kinds of work, done by separate workers: one that hangs never delays another.

@@ -1,13 +1,14 @@
 //! Hears of changes to `active` keys, whoever makes them: RESP3 tracking on a connection of its own.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use redis::{PushInfo, PushKind, Value};
+use redis::{Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::connect::Connected;
 use super::{Store, StoreError};
-use crate::decision::PromptName;
+use crate::decision::{PromptName, VersionName};
 
 /// A tracking connection. What happened while there was none is for a scan to find.
 #[derive(Debug)]
@@ -28,6 +29,28 @@ pub enum Heard {
     Lost,
 }
 
+/// What this process committed to `active` keys and has not heard of since. That it did is no news: a `GET` in place of
+/// a script's look, so that a burst of rollbacks is not slowed down by looking at each again.
+#[derive(Debug, Default)]
+pub(super) struct Written(Mutex<HashMap<PromptName, VersionName>>);
+
+impl Written {
+    /// Where nobody listens it must not grow; what is forgotten is looked at.
+    const MOST: usize = 10_000;
+
+    pub fn insert(&self, prompt: &PromptName, version: &VersionName) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() >= Self::MOST {
+            written.clear();
+        }
+        written.insert(prompt.clone(), version.clone());
+    }
+
+    fn take(&self, prompt: &PromptName) -> Option<VersionName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(prompt)
+    }
+}
+
 impl Watch {
     /// A half-open connection is silent for ever; asking finds out.
     pub async fn is_alive(&mut self) -> bool {
@@ -44,6 +67,34 @@ impl Store {
         command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(self.keys.active_prefix());
         command.exec_async(&mut connected.connection).await?;
         Ok(Watch { connected, master: self.link.connector().subscribe(), pushes })
+    }
+
+    /// Of `prompts`, heard to have changed, those whose `active` is not what this process itself just wrote.
+    pub async fn not_as_written(&self, prompts: BTreeSet<PromptName>) -> Vec<PromptName> {
+        /// Read by one pipeline.
+        const AT_ONCE: usize = 100;
+        let (mut others, mut ours) = (Vec::new(), Vec::new());
+        for prompt in prompts {
+            match self.written.take(&prompt) {
+                Some(version) => ours.push((prompt, version)),
+                None => others.push(prompt),
+            }
+        }
+        for batch in ours.chunks(AT_ONCE) {
+            let mut pipeline = Pipeline::with_capacity(batch.len());
+            for (prompt, _) in batch {
+                pipeline.cmd("GET").arg(self.keys.active(prompt));
+            }
+            // what can't be read wants a closer look
+            let found: Vec<Option<Vec<u8>>> = self.link.read(&pipeline).await.unwrap_or_default();
+            let mut found = found.into_iter();
+            for (prompt, version) in batch {
+                if found.next().flatten().as_deref() != Some(version.as_str().as_bytes()) {
+                    others.push(prompt.clone());
+                }
+            }
+        }
+        others
     }
 
     /// What the next push says.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use prompt_rollback::decision::{Event, Wake};
-use prompt_rollback::store::{Committed, StoreError};
+use prompt_rollback::decision::{Commit, Event, Wake};
+use prompt_rollback::store::{Committed, Loaded, StoreError};
 use serde_json::Value;
 use ulid::Ulid;
 
@@ -191,7 +191,7 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
     let (loaded, mut commit) = kit.prepare("p", &critical("p")).await?;
     commit.content.push((version("v2"), Some("text".to_owned())));
     let incident = format!("incident:{}", commit.incidents[0].incident.id);
-    let mut keys = vec![
+    let written = [
         "active:p",
         "routing:p",
         "state:p",
@@ -199,36 +199,51 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
         "paused",
         "automatic",
         "due",
-        "prompts",
         "activity",
         "incidents",
         "incidents:open",
-        "incidents:closed",
         "phases",
         "content:p:v2",
     ];
-    keys.push(&incident);
-    for name in keys {
-        let broken = key(name);
-        // a set is what none of them may be
-        let backup = key("backup");
-        let existed: bool = kit.cmd(&["EXISTS", &broken]).await?;
-        if existed {
-            kit.cmd::<()>(&["RENAME", &broken, &backup]).await?;
-        }
-        kit.cmd::<()>(&["SADD", &broken, "x"]).await?;
-        let before = kit.dump().await?;
-        match kit.commit(&loaded, &commit).await {
-            Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
-            other => panic!("{broken}: {other:?}"),
-        }
-        assert_same(&before, &kit.dump().await?, &broken);
-        kit.cmd::<()>(&["DEL", &broken]).await?;
-        if existed {
-            kit.cmd::<()>(&["RENAME", &backup, &broken]).await?;
-        }
+    for name in written.into_iter().chain([incident.as_str()]) {
+        broken_is_named(&kit, name, &loaded, &commit).await?;
     }
     assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Done { rev: 5 }, "with all repaired");
+
+    let (loaded, new) = kit.prepare("new", &register("v1", true, None)).await?;
+    broken_is_named(&kit, "prompts", &loaded, &new).await?;
+    kit.does("p", register("v3", true, None)).await?;
+    let (loaded, mut commit) = kit.prepare("p", &activate("v3")).await?;
+    assert!(commit.incidents.iter().all(|write| !write.incident.phase.is_open()), "it ends the incident");
+    commit.wakes.push(Wake {
+        incident: commit.incidents[0].incident.id.clone(),
+        at: loaded.now.plus(Duration::from_secs(86_400)),
+    });
+    for name in ["incidents:open", "incidents:closed", "phases", "due", "activity", &incident] {
+        broken_is_named(&kit, name, &loaded, &commit).await?;
+    }
+    assert!(matches!(kit.commit(&loaded, &commit).await?, Committed::Done { .. }), "with all repaired");
+    Ok(())
+}
+
+/// A set is what none of them may be.
+async fn broken_is_named(kit: &Kit, name: &str, loaded: &Loaded, commit: &Commit) -> Result<()> {
+    let (broken, backup) = (key(name), key("backup"));
+    let existed: bool = kit.cmd(&["EXISTS", &broken]).await?;
+    if existed {
+        kit.cmd::<()>(&["RENAME", &broken, &backup]).await?;
+    }
+    kit.cmd::<()>(&["SADD", &broken, "x"]).await?;
+    let before = kit.dump().await?;
+    match kit.commit(loaded, commit).await {
+        Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
+        other => panic!("{broken}: {other:?}"),
+    }
+    assert_same(&before, &kit.dump().await?, &broken);
+    kit.cmd::<()>(&["DEL", &broken]).await?;
+    if existed {
+        kit.cmd::<()>(&["RENAME", &backup, &broken]).await?;
+    }
     Ok(())
 }
 

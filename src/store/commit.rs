@@ -1,0 +1,193 @@
+//! One decision, written: `commit.lua` and what it is told.
+
+use redis::Cmd;
+
+use super::record::{self, SCHEMA};
+use super::reply::read_code;
+use super::script::Call;
+use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query, schedule};
+use crate::decision::decide::LogEntry;
+use crate::decision::{Commit, Routing, VersionName};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Now, or earlier by this very commit whose answer got lost.
+    Done { rev: i64 },
+    /// Someone else committed first: load and decide again.
+    Moved,
+    /// Other prompts have used up the budget of automatic rollbacks: load and decide again.
+    BudgetSpent,
+}
+
+impl Store {
+    /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
+    pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
+        let call = self.commit_call(id, loaded, commit);
+        let reply = match &self.waiters {
+            None => self.link.run(&call).await?,
+            Some(waiters) => {
+                let replicas = waiters.replicas;
+                let timeout = millis(waiters.timeout);
+                let (reply, acked) = self.on_waiter(waiters, &call, timeout).await?;
+                let (code, _) = read_code(&reply)?;
+                if code > 0 && acked < replicas {
+                    return Err(StoreError::NotReplicated { acked, wanted: replicas });
+                }
+                reply
+            }
+        };
+        let (code, mut detail) = read_code(&reply)?;
+        if let (1, Some(active)) = (code, &commit.active) {
+            self.written.insert(&loaded.snapshot.prompt, active);
+        }
+        match code {
+            1 => Ok(Committed::Done { rev: detail.number().unwrap_or_default() }),
+            2 => {
+                // written by another connection: the WAIT of this one did not count it
+                self.fence().await?;
+                Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
+            }
+            -1 => Ok(Committed::Moved),
+            -3 => Ok(Committed::BudgetSpent),
+            -4 => Err(StoreError::Broken {
+                key: detail.text().unwrap_or_default(),
+                detail: "holds the wrong type".to_owned(),
+            }),
+            -5 => Err(StoreError::NewerRecord { found: detail.text().unwrap_or_default() }),
+            _ => Err(StoreError::unexpected("commit")),
+        }
+    }
+
+    /// The script call of a commit; see `commit.lua` for its arguments.
+    fn commit_call(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Call<'_> {
+        let keys = &self.keys;
+        let prompt = &loaded.snapshot.prompt;
+        let now = loaded.now;
+        let mut names = vec![
+            keys.active(prompt),
+            keys.routing(prompt),
+            keys.state(prompt),
+            keys.log(prompt),
+            keys.paused(),
+            keys.automatic(),
+            keys.due(),
+            keys.prompts(),
+            keys.activity(),
+            keys.incidents(),
+            keys.open(),
+            keys.closed(),
+            keys.phases(),
+        ];
+        names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
+        names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
+        let mut call = self.scripts.commit.call(&names);
+        let cmd = &mut call.cmd;
+        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.rev);
+        match &loaded.raw_active {
+            None => cmd.arg("-"),
+            Some(active) => cmd.arg([b"=", active.as_slice()].concat()),
+        };
+        cmd.arg(u8::from(loaded.snapshot.paused.is_some()));
+        match commit.automatic {
+            None => cmd.arg("").arg(0),
+            Some(automatic) => cmd.arg(automatic.max).arg(now.minus(automatic.window).0),
+        };
+        let serving = commit.state.serving.as_ref().map_or("", |s| s.version.as_str());
+        cmd.arg(commit.active.as_ref().map_or("", VersionName::as_str))
+            .arg(match commit.routing {
+                Routing::Keep => "keep",
+                Routing::Drop => "drop",
+                Routing::Set(_) => "set",
+            })
+            .arg(record::write_state(&commit.state, &loaded.unknown))
+            .arg(SCHEMA)
+            .arg(serving)
+            .arg(query::info_line(commit))
+            .arg(keys.changes())
+            .arg(millis(INCIDENT_RETENTION));
+        cmd.arg(loaded.raw_routing.len());
+        for (field, percent) in &loaded.raw_routing {
+            cmd.arg(field).arg(percent);
+        }
+        cmd.arg(commit.incidents.len());
+        for write in &commit.incidents {
+            let unknown = loaded.unknown.of_incident(&write.incident.id);
+            let open = |phase: crate::decision::Phase| if phase.is_open() { phase.as_str() } else { "" };
+            cmd.arg(&write.incident.id.0)
+                .arg(record::write_incident(&write.incident, unknown.as_ref().unwrap_or(&loaded.unknown_incident)))
+                .arg(write.was.map_or("-", open))
+                .arg(open(write.incident.phase));
+        }
+        self.add_wakes(cmd, loaded, commit);
+        let at = query::rfc3339(now);
+        let routing: Option<serde_json::Map<_, _>> = match &commit.routing {
+            Routing::Set(shares) => {
+                Some(shares.iter().map(|(version, percent)| (version.to_string(), (*percent).into())).collect())
+            }
+            Routing::Keep | Routing::Drop => None,
+        };
+        cmd.arg(commit.changes.len());
+        for change in &commit.changes {
+            let message = serde_json::json!({
+                "prompt": prompt.as_str(), "from": change.from, "to": change.to,
+                "routing": routing, "at": at, "reason": change.reason,
+            });
+            cmd.arg(message.to_string());
+        }
+        match &commit.routing {
+            Routing::Set(shares) => {
+                cmd.arg(shares.len());
+                for (version, percent) in shares {
+                    cmd.arg(version.as_str()).arg(*percent);
+                }
+            }
+            Routing::Keep | Routing::Drop => {
+                cmd.arg(0);
+            }
+        }
+        cmd.arg(commit.log.len());
+        for LogEntry { event, from, to, reason, operator, incident } in &commit.log {
+            cmd.arg(event.as_str())
+                .arg(from.as_deref().unwrap_or_default())
+                .arg(to.as_deref().unwrap_or_default())
+                .arg(reason)
+                .arg(operator)
+                .arg(&at)
+                .arg(incident.as_ref().map_or("", |id| &id.0));
+        }
+        cmd.arg(commit.content.len());
+        for (_, content) in &commit.content {
+            match content {
+                Some(text) => cmd.arg("keep").arg(text),
+                None => cmd.arg("drop").arg(""),
+            };
+        }
+        call
+    }
+
+    /// What is to be done when: for incidents, the prompt's canary and texts, and Slack.
+    fn add_wakes(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit) {
+        let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
+        let told = if self.announces { commit.incidents.as_slice() } else { &[] };
+        let canary_told = self.announces && commit.canary.changed;
+        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
+        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
+        let canary = usize::from(canary_told) + usize::from(own.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
+        for write in coordinated() {
+            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
+        }
+        if let Some(at) = own {
+            cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
+        }
+        if canary_told {
+            cmd.arg(schedule::Work::Slack.member_of(prompt)).arg(now.0);
+        }
+        for wake in &commit.wakes {
+            cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
+        }
+        for write in told {
+            cmd.arg(schedule::Work::Slack.member(&write.incident.id)).arg(schedule::slack_turn(&write.incident).0);
+        }
+    }
+}

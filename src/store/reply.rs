@@ -1,0 +1,62 @@
+//! What scripts answer.
+
+use redis::Value;
+
+use super::StoreError;
+
+/// The number that it begins with, and the rest.
+pub(super) fn read_code(reply: &Value) -> Result<(i64, Fields), StoreError> {
+    let unexpected = || StoreError::unexpected("a script");
+    let mut fields = Fields::of(reply.clone()).ok_or_else(unexpected)?;
+    Ok((fields.number().ok_or_else(unexpected)?, fields))
+}
+
+pub(super) fn array(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// The fields of a hash, sorted.
+pub(super) fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut fields = Fields(value.and_then(array).unwrap_or_default().into_iter());
+    let mut pairs = Vec::new();
+    while let (Some(field), Some(value)) = (fields.bytes(), fields.bytes()) {
+        pairs.push((field, value));
+    }
+    pairs.sort();
+    pairs
+}
+
+/// The items of a reply, one after the other. Text that is no UTF-8 was not written by us.
+pub(super) struct Fields(std::vec::IntoIter<Value>);
+
+impl Fields {
+    pub fn of(reply: Value) -> Option<Self> {
+        array(reply).map(|items| Self(items.into_iter()))
+    }
+
+    pub fn next(&mut self) -> Option<Value> {
+        self.0.next()
+    }
+
+    pub fn bytes(&mut self) -> Option<Vec<u8>> {
+        match self.0.next()? {
+            Value::BulkString(bytes) => Some(bytes),
+            Value::SimpleString(text) => Some(text.into_bytes()),
+            Value::Int(number) => Some(number.to_string().into_bytes()),
+            _ => None,
+        }
+    }
+
+    pub fn text(&mut self) -> Option<String> {
+        self.bytes().map(|bytes| {
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
+    }
+
+    pub fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
+        self.text()?.parse().ok()
+    }
+}
