@@ -202,8 +202,12 @@ impl Bench {
             let numbers = self.prompts(ALERTS)?;
             let request = webhook(numbers);
             let mut http = Wire::connect(&self.receiver.addr())?;
+            let before = cpu_seconds(&self.receiver, &self.redis)?;
             let answer = times.time(|| http.ask(&request, http_length))?;
             ensure!(outcomes(answer, "rolled_back") == 3_000, "not all were rolled back");
+            let after = cpu_seconds(&self.receiver, &self.redis)?;
+            let [ours, redis] = [0, 1].map(|i| (after[i] - before[i]) * 1e3);
+            eprintln!("  CPU of a body: receiver {ours:.0} ms, Redis {redis:.0} ms");
         }
         let (p50, worst) = (times.quantile(0.5), times.quantile(1.0));
         self.report(
