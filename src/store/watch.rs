@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redis::{Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -71,8 +72,9 @@ impl Store {
 
     /// Of `prompts`, heard to have changed, those whose `active` is not what this process itself just wrote.
     pub async fn not_as_written(&self, prompts: BTreeSet<PromptName>) -> Vec<PromptName> {
-        /// Read by one pipeline.
-        const AT_ONCE: usize = 100;
+        /// Read by one pipeline, and the pause before the next: rollbacks go first.
+        const AT_ONCE: usize = 25;
+        const BREATH: Duration = Duration::from_millis(1);
         let (mut others, mut ours) = (Vec::new(), Vec::new());
         for prompt in prompts {
             match self.written.take(&prompt) {
@@ -80,7 +82,10 @@ impl Store {
                 None => others.push(prompt),
             }
         }
-        for batch in ours.chunks(AT_ONCE) {
+        for (at, batch) in ours.chunks(AT_ONCE).enumerate() {
+            if at > 0 {
+                tokio::time::sleep(BREATH).await;
+            }
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for (prompt, _) in batch {
                 pipeline.cmd("GET").arg(self.keys.active(prompt));

@@ -41,7 +41,7 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             versions.push(&alert.version);
         }
     }
-    versions.sort_by_key(|version| (draft.has_traffic(version), !gradual::leads_to(draft, version)));
+    versions.sort_by_key(|version| (draft.has_traffic(version), gradual::split_to(draft, version).is_none()));
     for version in versions {
         let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
         let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();

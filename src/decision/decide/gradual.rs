@@ -158,13 +158,13 @@ pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str) -> R
     })
 }
 
-/// Whether a gradual rollback to `version` is under way.
-pub(super) fn leads_to(draft: &Draft<'_>, version: &VersionName) -> bool {
-    draft.state.open_incidents().filter_map(|i| i.gradual.as_ref()).any(|split| split.arriving == *version)
+/// The gradual rollback to `version` that is under way.
+pub(super) fn split_to<'d>(draft: &'d Draft<'_>, version: &VersionName) -> Option<&'d Split> {
+    draft.state.open_incidents().filter_map(|i| i.gradual.as_ref()).find(|split| split.arriving == *version)
 }
 
 /// Why only a person may give the target more.
-fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
+pub(super) fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
     draft.trouble_on(&split.arriving).or_else(|| split.paused.clone().filter(|_| found_bad()))
 }

@@ -324,7 +324,8 @@ impl<'a> Draft<'a> {
         let Some(target) = self.state.target(Some(from), policy, now) else {
             return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
         };
-        if let Some(trouble) = self.trouble_on(target) {
+        let split = gradual::split_to(self, target);
+        if let Some(trouble) = split.map_or_else(|| self.trouble_on(target), |split| gradual::doubt(self, split)) {
             return held(Guard::TargetUnhealthy, trouble);
         }
         if let Some(serving) =
