@@ -71,3 +71,35 @@ async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
     assert_eq!(stray, [key("active:q")]);
     Ok(())
 }
+
+#[tokio::test]
+async fn what_this_receiver_wrote_itself_is_no_news_unless_someone_changed_it_since() -> Result<()> {
+    let kit = Kit::start()?;
+    for name in ["ours", "changed", "deleted", "broken"] {
+        kit.ship(name).await?;
+    }
+    kit.cmd::<()>(&["SET", &key("active:theirs"), "v1"]).await?;
+    kit.cmd::<()>(&["SET", &key("active:changed"), "v1"]).await?;
+    kit.cmd::<()>(&["DEL", &key("active:deleted"), &key("active:broken")]).await?;
+    kit.cmd::<()>(&["SADD", &key("active:broken"), "x"]).await?;
+    let heard: BTreeSet<_> = ["ours", "theirs", "changed", "deleted"].map(prompt).into();
+    let mut news = kit.store.not_as_written(heard.clone()).await;
+    news.sort();
+    assert_eq!(news, ["changed", "deleted", "theirs"].map(prompt));
+    assert_eq!(kit.store.not_as_written([prompt("broken")].into()).await, [prompt("broken")]);
+    assert_eq!(kit.store.not_as_written(heard).await.len(), 4, "told once for each write");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_own_writes_are_looked_at_in_several_goes() -> Result<()> {
+    let kit = Kit::start()?;
+    let names: Vec<String> = (0..60).map(|n| format!("p-{n:02}")).collect();
+    for name in &names {
+        kit.ship(name).await?;
+    }
+    kit.cmd::<()>(&["SET", &key("active:p-59"), "v1"]).await?;
+    let heard = names.iter().map(|name| prompt(name)).collect();
+    assert_eq!(kit.store.not_as_written(heard).await, [prompt("p-59")]);
+    Ok(())
+}
