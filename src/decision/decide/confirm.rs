@@ -2,6 +2,7 @@
 
 use super::super::event::Confirmed;
 use super::super::incident::{FlipMode, Guard, Held, IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Objection, Pending, Verdict};
@@ -41,6 +42,7 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     };
     let Some(pending) = incident.pending.take_if(|pending| pending.at == answer.at) else { return Answer::Noted };
     if !draft.has_traffic(&pending.from) {
+        goes_on(draft, id, &pending.from);
         return Answer::Noted;
     }
     if draft.lacks_text(&pending.to) {
@@ -106,6 +108,18 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         Some(objection) => object(draft, id, &pending, objection),
     }
     Answer::Noted
+}
+
+/// What was to be rolled back is not served any more. Only an earlier rollback keeps the incident open, which is still to be
+/// proved.
+fn goes_on(draft: &mut Draft<'_>, id: &IncidentId, gone: &VersionName) {
+    let (policy, now) = (draft.policy, draft.now);
+    let Some(incident) = draft.incident(id).filter(|incident| incident.phase.is_open()) else { return };
+    let text = format!("{gone} is not served any more: nothing is left to roll back");
+    let Some(flip) = &incident.flip else { return incident.close(Phase::Superseded, now, text) };
+    incident.phase = Phase::Verifying;
+    incident.deadline = Some(flip.at.plus(policy.verification_deadline));
+    incident.note(now, NoteKind::Checked, text);
 }
 
 fn unconfirmed(detail: String) -> Option<Held> {

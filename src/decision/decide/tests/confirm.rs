@@ -48,6 +48,22 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
 }
 
 #[test]
+fn one_whose_version_went_meanwhile_lets_the_rollback_before_be_proved() {
+    let mut world = asking();
+    world.mark_known_good("v0");
+    world.roll_back(Rollback { force: true, ..world::rollback() });
+    world.share("v2", Share::Canary(Policy::default().canary), true);
+    let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
+    assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
+    world.routing.clear(); // someone ends the canary by hand
+    world.pass(seconds(12));
+    let incident = world.latest();
+    assert_eq!((incident.phase, world.served(), &incident.pending), (Phase::Verifying, "v1", &None));
+    world.pass(minutes(20));
+    assert!(!world.latest().phase.is_open(), "{:?}", world.latest());
+}
+
+#[test]
 fn force_is_not_confirmed() {
     let mut world = asking();
     world.says = finding(Verdict::Healthy);
