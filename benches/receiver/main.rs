@@ -135,11 +135,19 @@ impl Bench {
                 ensure!(answer.starts_with(COMMITTED), "{}", String::from_utf8_lossy(answer));
             }
         }
+        // a flip is at least a duplicate's way, which loads, and a bare commit
+        let mut parts = Times(duplicates.0.iter().zip(&scripts.0).map(|(load, commit)| load + commit).collect());
         let (p50, p99, script) = (flips.quantile(0.5), flips.quantile(0.99), scripts.quantile(0.5));
         let ratio = p50 / script;
         let found = format!("{ratio:.2} ({} of {})", ms(p50), ms(script));
         self.report("one webhook at a time, p50 / the script's p50", found, "<= 5", ratio <= 5.0);
-        let found = format!("{} (the script's {})", ms(p99), ms(scripts.quantile(0.99)));
+        let found = format!(
+            "{} (the script's {}; a duplicate and a bare script, one after the other: {}, their p50 {})",
+            ms(p99),
+            ms(scripts.quantile(0.99)),
+            ms(parts.quantile(0.99)),
+            ms(parts.quantile(0.5)),
+        );
         self.report("one webhook at a time, p99", found, "< 0.5 ms", p99 < 0.000_5);
         let duplicate = duplicates.quantile(0.5);
         let ratio = duplicate / p50;
