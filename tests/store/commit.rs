@@ -226,25 +226,17 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
     Ok(())
 }
 
-/// A set is what none of them may be.
 async fn broken_is_named(kit: &Kit, name: &str, loaded: &Loaded, commit: &Commit) -> Result<()> {
-    let (broken, backup) = (key(name), key("backup"));
-    let existed: bool = kit.cmd(&["EXISTS", &broken]).await?;
-    if existed {
-        kit.cmd::<()>(&["RENAME", &broken, &backup]).await?;
-    }
-    kit.cmd::<()>(&["SADD", &broken, "x"]).await?;
-    let before = kit.dump().await?;
-    match kit.commit(loaded, commit).await {
-        Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
-        other => panic!("{broken}: {other:?}"),
-    }
-    assert_same(&before, &kit.dump().await?, &broken);
-    kit.cmd::<()>(&["DEL", &broken]).await?;
-    if existed {
-        kit.cmd::<()>(&["RENAME", &backup, &broken]).await?;
-    }
-    Ok(())
+    kit.while_broken(name, async |broken| {
+        let before = kit.dump().await?;
+        match kit.commit(loaded, commit).await {
+            Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
+            other => panic!("{broken}: {other:?}"),
+        }
+        assert_same(&before, &kit.dump().await?, broken);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

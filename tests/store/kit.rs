@@ -87,6 +87,22 @@ impl Kit {
     }
 
     /// `v1` to go back to, and `v2` active.
+    /// `looks` while the key holds a set, which is what none of ours may be.
+    pub async fn while_broken(&self, name: &str, looks: impl AsyncFnOnce(&str) -> Result<()>) -> Result<()> {
+        let (broken, backup) = (key(name), key("backup"));
+        let existed: bool = self.cmd(&["EXISTS", &broken]).await?;
+        if existed {
+            self.cmd::<()>(&["RENAME", &broken, &backup]).await?;
+        }
+        self.cmd::<()>(&["SADD", &broken, "x"]).await?;
+        looks(&broken).await?;
+        self.cmd::<()>(&["DEL", &broken]).await?;
+        if existed {
+            self.cmd::<()>(&["RENAME", &backup, &broken]).await?;
+        }
+        Ok(())
+    }
+
     pub async fn ship(&self, name: &str) -> Result<()> {
         self.does(name, register("v1", true, None)).await?;
         self.does(name, activate("v1")).await?;

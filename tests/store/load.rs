@@ -61,20 +61,14 @@ async fn a_key_of_the_wrong_type_is_named() -> Result<()> {
     let (incident, v1) = (format!("incident:{id}"), version("v1"));
     let wanted = Wanted { incident: Some(&id), content: Some(&v1) };
     for name in ["active:p", "routing:p", "state:p", "paused", "automatic", incident.as_str(), "content:p:v1"] {
-        let (broken, backup) = (key(name), key("backup"));
-        let existed: bool = kit.cmd(&["EXISTS", &broken]).await?;
-        if existed {
-            kit.cmd::<()>(&["RENAME", &broken, &backup]).await?;
-        }
-        kit.cmd::<()>(&["SADD", &broken, "x"]).await?;
-        match kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await {
-            Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
-            other => panic!("{broken}: {other:?}"),
-        }
-        kit.cmd::<()>(&["DEL", &broken]).await?;
-        if existed {
-            kit.cmd::<()>(&["RENAME", &backup, &broken]).await?;
-        }
+        kit.while_broken(name, async |broken| {
+            match kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await {
+                Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
+                other => panic!("{broken}: {other:?}"),
+            }
+            Ok(())
+        })
+        .await?;
     }
     assert!(kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await.is_ok(), "with all repaired");
     Ok(())
