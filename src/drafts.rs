@@ -3,7 +3,7 @@
 use crate::decision::{Incident, Phase, PromptName, Timestamp, VersionName};
 use crate::engine::Engine;
 use crate::postmortem::{Entry, Facts, Measured, Verified, draft};
-use crate::store::{LoggedChange, StoreError, Wanted};
+use crate::store::{LoggedChange, StoreError};
 
 /// Entries of the deployment log that are looked through, from the end of the incident backwards.
 const MAX_LOG: usize = 200;
@@ -55,7 +55,7 @@ pub fn is_awaited(incident: &Incident) -> bool {
 
 /// Whom the version was registered with. A draft without it is worth having, too.
 async fn contact(engine: &Engine, prompt: &PromptName, version: &VersionName) -> Result<Option<String>, StoreError> {
-    match engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await {
+    match engine.load(prompt).await {
         Ok(loaded) => Ok(loaded.snapshot.state.version(version).and_then(|record| record.contact.clone())),
         Err(error @ StoreError::Unavailable { .. }) => Err(error),
         Err(_) => Ok(None),

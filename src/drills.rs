@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::decision::{Alert, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
-use crate::store::Wanted;
 use crate::store::drill::{Drill, DrillId, News};
 
 /// Starts a drill on what `prompt` serves. Posting its alert is others' work.
@@ -16,7 +15,7 @@ pub async fn start(
     operator: &str,
 ) -> Result<Result<Option<Drill>, Refusal>, EngineError> {
     let store = &engine.store;
-    let loaded = store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+    let loaded = engine.load(prompt).await?;
     let Some(version) = loaded.snapshot.active.version() else {
         let message = format!("{prompt} has no active version: there is nothing that an alert could be about");
         return Ok(Err(Refusal { code: RefusalCode::UnknownPrompt, message }));

@@ -55,6 +55,11 @@ impl Engine {
         Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new(), announced: Notify::new() }
     }
 
+    /// The prompt as it is now.
+    pub async fn load(&self, prompt: &PromptName) -> Result<Loaded, StoreError> {
+        self.store.load(prompt, self.policy.budget_window, Wanted::default()).await
+    }
+
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
         let result = self.try_handle(prompt, event).await;
@@ -66,7 +71,7 @@ impl Engine {
 
     /// What [`Engine::handle`] would answer now; nothing is written.
     pub async fn foresee(&self, prompt: &PromptName, event: &Event) -> Result<Answer, EngineError> {
-        let mut loaded = self.store.load(prompt, self.policy.budget_window, Wanted::default()).await?;
+        let mut loaded = self.load(prompt).await?;
         loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
         Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
     }
@@ -146,7 +151,7 @@ impl Engine {
 
     /// What `alert` would do now. Writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
-        let mut loaded = self.store.load(&alert.prompt, self.policy.budget_window, Wanted::default()).await?;
+        let mut loaded = self.load(&alert.prompt).await?;
         loaded.snapshot.fresh_ids = fresh_ids(1, loaded.now);
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }

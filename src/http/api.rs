@@ -9,7 +9,7 @@ use super::input::{Query, Result, body, incident_id, line, prompt_name, time, ve
 use super::reply::{Failure, Reply, json, unexpected};
 use super::{Context, mass, views};
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
-use crate::store::{Listed, Wanted};
+use crate::store::Listed;
 
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
@@ -90,7 +90,7 @@ async fn known(context: &Context, prompt: &PromptName) -> Result<(Snapshot, Time
     let engine = &context.engine;
     // whoever asks sees what someone has just SET, noticed and logged
     engine.handle(prompt, &Event::Look).await?;
-    let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+    let loaded = engine.load(prompt).await?;
     if loaded.snapshot.state.versions.is_empty() {
         let message = format!("no prompt {prompt} is registered or active");
         return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_prompt", message));

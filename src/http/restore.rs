@@ -8,7 +8,6 @@ use super::input::{Result, prompt_name, version};
 use super::reply::{Failure, Reply, json, unexpected};
 use super::wait::Patience;
 use crate::decision::{Answer, Event};
-use crate::store::Wanted;
 
 /// The reconciler reads the file; this waits for a while until it has.
 pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Reply> {
@@ -31,7 +30,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Repl
     let patience = Patience::begin();
     loop {
         let last = patience.wait().await;
-        let state = engine.store.load(&prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        let state = engine.load(&prompt).await?.snapshot.state;
         match state.version(&version).and_then(|record| record.archived.as_ref()) {
             None => return answer(StatusCode::OK, true, false),
             Some(archived) if archived.lost => {

@@ -19,7 +19,7 @@ use crate::decision::{
     Rollback, Share, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
-use crate::store::{Wanted, rfc3339};
+use crate::store::rfc3339;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,7 +229,7 @@ async fn measured(context: &Context, prompt: &PromptName, version: &VersionName)
     let patience = Patience::begin();
     loop {
         let last = patience.wait().await;
-        let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+        let loaded = engine.load(prompt).await?;
         let waits = loaded.snapshot.state.to_measure().any(|record| record.version == *version);
         if last || !waits {
             return Ok((loaded.snapshot, loaded.now));

@@ -13,7 +13,7 @@ use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, Promotion, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
-use crate::store::{Loaded, StoreError, Wanted};
+use crate::store::{Loaded, StoreError};
 
 /// Wake-ups claimed at once.
 const BATCH: usize = 32;
@@ -83,7 +83,7 @@ impl Actor {
     /// What is due for a prompt itself: the next stage of its canary, and its texts.
     async fn act_on_prompt(&self, prompt: PromptName) -> Result<(Option<PromptName>, End), EngineError> {
         let engine = &self.engine;
-        let load = || engine.store.load(&prompt, engine.policy.budget_window, Wanted::default());
+        let load = || engine.load(&prompt);
         let loaded = load().await?;
         let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
         let state = &loaded.snapshot.state;

@@ -13,7 +13,7 @@ use super::act::Actor;
 use crate::decision::event::Kept;
 use crate::decision::{Event, Incident, Phase, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
-use crate::store::{StoreError, Wanted};
+use crate::store::StoreError;
 use files::Files;
 
 /// Texts handled at once: a lease must not expire over them.
@@ -133,7 +133,7 @@ impl Actor {
             stuck |= done.is_none();
             rev = done.or(rev);
         }
-        let loaded = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?;
+        let loaded = engine.load(prompt).await?;
         let state = &loaded.snapshot.state;
         if let Some(archive) = self.archive.as_ref().filter(|_| forgot) {
             let archived = state.versions.iter().filter(|record| record.archived.is_some());
@@ -222,9 +222,9 @@ impl Actor {
     ) -> Result<Option<i64>, EngineError> {
         let engine = &self.engine;
         let rev = self.commit(prompt, Kept::Expired { version: version.clone() }).await?;
-        let Some(archive) = &self.archive else { return Ok(rev) };
-        // a commit may only have followed what someone SET, which made this version needed
-        let state = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        let (Some(_), Some(archive)) = (rev, &self.archive) else { return Ok(rev) };
+        // the commit may only have followed what someone SET, which made this version needed
+        let state = engine.load(prompt).await?.snapshot.state;
         if state.version(&version).is_none_or(|record| record.archived.is_none()) {
             let removed = {
                 let prompt = prompt.clone();
@@ -244,7 +244,7 @@ impl Actor {
         let pending = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming);
         let Some(pending) = pending else { return Ok(()) };
         let (engine, prompt) = (&self.engine, &incident.prompt);
-        let state = engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await?.snapshot.state;
+        let state = engine.load(prompt).await?.snapshot.state;
         if state.version(&pending.to).is_some_and(|record| record.archived.is_some()) {
             self.bring_back(prompt, pending.to.clone(), now).await?;
         }

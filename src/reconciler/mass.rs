@@ -18,7 +18,7 @@ use crate::decision::{Answer, Choice, Decide, Event, FlipMode, Incident, Inciden
 use crate::engine::{Engine, EngineError};
 use crate::store::mass::{Coordinated, Written};
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
-use crate::store::{StoreError, Wanted, fresh_ulid};
+use crate::store::{StoreError, fresh_ulid};
 
 /// Reports taken in at once.
 const BATCH: usize = 200;
@@ -130,8 +130,7 @@ impl Coordinator {
         let Engine { store, policy, .. } = &*self.engine;
         let mut found = Coordinated::new(Mass::open(IncidentId(fresh_ulid(now)), policy, now));
         for (prompt, _) in store.automatic_since(now.minus(policy.budget_window)).await? {
-            let Some(loaded) = unless_broken(store.load(&prompt, policy.budget_window, Wanted::default()).await)?
-            else {
+            let Some(loaded) = unless_broken(self.engine.load(&prompt).await)? else {
                 continue;
             };
             let state = loaded.snapshot.state;

@@ -27,7 +27,7 @@ use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work, slack_turn};
 use crate::store::sync::Sync;
-use crate::store::{LoggedChange, StoreError, Wanted};
+use crate::store::{LoggedChange, StoreError};
 use posting::{Kept, Taken};
 
 /// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
@@ -157,7 +157,7 @@ impl Announcer {
     /// The message of the prompt's last canary.
     async fn announce_canary(&self, claim: &Claim, prompt: &PromptName) -> Result<(), Halt> {
         let store = &self.engine.store;
-        let loaded = store.load(prompt, self.engine.policy.budget_window, Wanted::default()).await?;
+        let loaded = self.engine.load(prompt).await?;
         let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
         let mut sync = store.sync(&claim.incident).await?;
         if sync.get("canary") != Some(&canary.id.0) {

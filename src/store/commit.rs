@@ -23,20 +23,17 @@ impl Store {
     /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
     pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit);
-        let reply = match &self.waiters {
-            None => self.link.run(&call).await?,
+        let (reply, acked, wanted) = match &self.waiters {
+            None => (self.link.run(&call).await?, 0, 0),
             Some(waiters) => {
-                let replicas = waiters.replicas;
-                let timeout = millis(waiters.timeout);
-                let (reply, acked) = self.on_waiter(waiters, &call, timeout).await?;
-                let (code, _) = read_code(&reply)?;
-                if code > 0 && acked < replicas {
-                    return Err(StoreError::NotReplicated { acked, wanted: replicas });
-                }
-                reply
+                let (reply, acked) = self.on_waiter(waiters, &call, millis(waiters.timeout)).await?;
+                (reply, acked, waiters.replicas)
             }
         };
-        let (code, mut detail) = read_code(&reply)?;
+        let (code, mut detail) = read_code(reply)?;
+        if code > 0 && acked < wanted {
+            return Err(StoreError::NotReplicated { acked, wanted });
+        }
         if let (1, Some(active)) = (code, &commit.active) {
             self.written.insert(&loaded.snapshot.prompt, active);
         }

@@ -5,9 +5,9 @@ use redis::Value;
 use super::StoreError;
 
 /// The number that it begins with, and the rest.
-pub(super) fn read_code(reply: &Value) -> Result<(i64, Fields), StoreError> {
+pub(super) fn read_code(reply: Value) -> Result<(i64, Fields), StoreError> {
     let unexpected = || StoreError::unexpected("a script");
-    let mut fields = Fields::of(reply.clone()).ok_or_else(unexpected)?;
+    let mut fields = Fields::of(reply).ok_or_else(unexpected)?;
     Ok((fields.number().ok_or_else(unexpected)?, fields))
 }
 

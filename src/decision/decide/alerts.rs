@@ -339,13 +339,19 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
 }
 
 fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
+    let other_guard = note_held(incident, now, held);
+    ask(incident, now, changed || other_guard, heard);
+}
+
+/// Says what keeps it from acting; whether that is another guard than before.
+pub(super) fn note_held(incident: &mut Incident, now: super::Timestamp, held: Held) -> bool {
     let guard = held.guard;
     let other_guard = incident.held.as_ref().is_none_or(|before| before.guard != guard);
     if other_guard {
         incident.note(now, NoteKind::Held, format!("held ({}): {}", guard.as_str(), held.detail));
     }
     incident.held = Some(held);
-    ask(incident, now, changed || other_guard, heard);
+    other_guard
 }
 
 /// Asks a person instead of rolling back.

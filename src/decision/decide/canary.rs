@@ -27,8 +27,7 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
-            gradual::must_be_free(draft)?;
-            gradual::must_not_begin(draft, None)?;
+            gradual::must_be_free(draft, None)?;
             let Some(base) = draft.serving().cloned() else {
                 let message = format!("nothing is served yet that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));

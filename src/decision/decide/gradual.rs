@@ -10,28 +10,25 @@ use super::super::trigger::{Action, Trigger};
 use super::super::verification::{Check, Finding, Pending, Verdict};
 use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts};
 
-/// Only one split at a time.
-pub(super) fn must_be_free(draft: &Draft<'_>) -> Result<(), Refusal> {
-    let Some(split) = draft.state.split() else { return Ok(()) };
-    let what = if draft.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
-    let Split { leaving, arriving, operator, .. } = split;
-    let message = format!(
-        "{what} from {leaving} to {arriving} is under way ({} % on {arriving}, by {operator})",
-        split.percent()
-    );
-    Err(Refusal::new(RefusalCode::SplitUnderWay, message))
-}
-
-/// Nor one that only waits for an answer to begin, but for that of incident `own`.
-pub(super) fn must_not_begin(draft: &Draft<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
+/// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.
+pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
+    let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
+    if let Some(split) = draft.state.split() {
+        let what = if draft.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
+        let Split { leaving, arriving, operator, .. } = split;
+        let percent = split.percent();
+        return refusal(format!(
+            "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
+        ));
+    }
     let others = draft.state.open_incidents().filter(|incident| Some(&incident.id) != own);
-    let pending = others.filter_map(|incident| incident.pending.as_ref());
-    let Some(pending) = pending.into_iter().find(|pending| pending.gradual.is_some()) else { return Ok(()) };
-    let message = format!(
-        "a gradual rollback from {} to {} is about to begin (asked for by {})",
-        pending.from, pending.to, pending.operator
-    );
-    Err(Refusal::new(RefusalCode::SplitUnderWay, message))
+    let mut pending = others.filter_map(|incident| incident.pending.as_ref());
+    match pending.find(|pending| pending.gradual.is_some()) {
+        Some(Pending { from, to, operator, .. }) => {
+            refusal(format!("a gradual rollback from {from} to {to} is about to begin (asked for by {operator})"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
@@ -195,8 +192,7 @@ pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>
 fn hold(draft: &mut Draft<'_>, id: &IncidentId, detail: String) -> Guard {
     let (now, guard) = (draft.now, Guard::TargetUnhealthy);
     if let Some(incident) = draft.incident(id).filter(|incident| incident.held.is_none()) {
-        incident.note(now, NoteKind::Held, format!("held ({}): {detail}", guard.as_str()));
-        incident.held = Some(Held { guard, detail });
+        alerts::note_held(incident, now, Held { guard, detail });
     }
     guard
 }

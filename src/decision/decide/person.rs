@@ -79,16 +79,13 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
             draft.state.target(served.as_ref(), policy, now).cloned().ok_or_else(|| no_known_good(draft))?
         }
     };
-    if request.gradual.is_some() {
-        gradual::must_be_free(draft)?;
-    }
-    if served.is_none() || draft.state.split().is_some() {
-        draft.must_have_text(&target, request.force)?; // nothing could wait for it
-    }
     let from = served.as_ref().map(VersionName::to_string).or_else(|| draft.served_text());
     let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
     if request.gradual.is_some() {
-        gradual::must_not_begin(draft, incident.as_ref())?;
+        gradual::must_be_free(draft, incident.as_ref())?;
+    }
+    if served.is_none() || draft.state.split().is_some() {
+        draft.must_have_text(&target, request.force)?; // nothing could wait for it
     }
     if let (Some(bad), Some(id)) = (&served, &incident) {
         let pending = Pending {
@@ -270,8 +267,7 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
             gradual::go_on(draft, &click.incident, &click.operator)
         }
         Choice::ApproveGradual => {
-            gradual::must_be_free(draft)?;
-            gradual::must_not_begin(draft, Some(&click.incident))?;
+            gradual::must_be_free(draft, Some(&click.incident))?;
             let plan = draft.policy.gradual.clone();
             approve(draft, click, Some(plan))
         }

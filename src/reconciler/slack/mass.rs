@@ -9,10 +9,10 @@ use crate::decision::mass::Shares;
 use crate::decision::{Incident, Phase, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
+use crate::store::StoreError;
 use crate::store::mass::Speaks;
 use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
-use crate::store::{StoreError, Wanted};
 
 /// Prompts of a group that are told of.
 const RELATED: usize = 10;
@@ -104,7 +104,7 @@ impl Announcer {
         let mut related = Vec::new();
         for prompt in prompts.iter().filter(|prompt| **prompt != incident.prompt).take(RELATED) {
             // one that can't be read must not hide the others
-            match engine.store.load(prompt, engine.policy.budget_window, Wanted::default()).await {
+            match engine.load(prompt).await {
                 Ok(loaded) => related.push(health(&loaded.snapshot)),
                 Err(StoreError::Unavailable { kind, message }) => {
                     return Err(StoreError::Unavailable { kind, message });
