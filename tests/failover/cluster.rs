@@ -1,11 +1,14 @@
 //! Redis Cluster: all keys of a namespace are in one slot, and the slot moves.
 
-use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 use prompt_rollback_testkit::free_port;
 use serde_json::json;
 
 use crate::common::{DUPLICATE, Receiver, Redis, SOON, assert_flipped_once, critical, eventually, ship};
 use crate::sentinel::until_taken;
+use crate::world::FAILOVER;
 
 struct Node {
     redis: Redis,
@@ -97,6 +100,20 @@ async fn a_slot_that_moves_is_followed() -> Result<()> {
     Ok(())
 }
 
+/// Redis gives up a failover that takes longer than five seconds, as it may on a busy machine: asked again then.
+async fn take_over(replica: &Redis) -> Result<()> {
+    let mut asked: Option<Instant> = None;
+    eventually("the replica is the master", FAILOVER, async || {
+        if asked.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+            let accepted = replica.cmd::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok();
+            asked = accepted.then(Instant::now).or(asked);
+        }
+        let role: Vec<redis::Value> = replica.cmd(&["ROLE"]).await.ok()?;
+        (role.first()? == &redis::Value::BulkString("master".into())).then_some(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_followed() -> Result<()> {
     let [master, replica] = cluster().await?;
@@ -105,13 +122,6 @@ async fn a_replica_that_takes_over_is_followed() -> Result<()> {
     master.redis.wait_for_replicas(1).await?;
     let receiver = receiver(&[&master, &replica]).await?;
     master.redis.wait_for_replicas(1).await?;
-    eventually("asked to take over", SOON, async || replica.redis.cmd::<()>(&["CLUSTER", "FAILOVER"]).await.ok())
-        .await?;
-    eventually("taken over", SOON, async || {
-        let role: Vec<redis::Value> = replica.redis.cmd(&["ROLE"]).await.ok()?;
-        (role.first()? == &redis::Value::BulkString("master".into())).then_some(())
-    })
-    .await
-    .context("the failover")?;
+    take_over(&replica.redis).await?;
     works_on(&receiver, &replica.redis).await
 }
