@@ -19,15 +19,29 @@ import time
 from zlib import crc32
 
 import redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 1.0  # longest wait for Redis, in seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # between attempts to connect
+LONGEST_REFRESH = 24 * 60 * 60.0
 READ_AT_ONCE = 100  # Redis does nothing else meanwhile
 
 # Names of versions may become file names and metric labels, so nothing else is ever handed out.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
 PERCENT = re.compile(rb"[0-9]{1,3}")
+
+
+def key_bytes(key):
+    """The bytes that choose the version of a key: bytes as they are, anything else as the UTF-8 of its str(). None is
+    refused: all who have no id would be one user, and change their version together."""
+    if isinstance(key, (bytes, bytearray, memoryview)):
+        return bytes(key)
+    if key is None:
+        raise TypeError("key: expected the id of a user or of a request, found None")
+    return str.encode(key if isinstance(key, str) else str(key), "utf-8", "surrogatepass")
 
 
 class Split:
@@ -55,9 +69,10 @@ class Split:
 
     def version(self, key):
         """The version for a request's or user's key; the same one while shares stay as they are."""
+        key = key_bytes(key)  # first: a key that is refused during a split is refused before it, too
         if len(self._shares) == 1:
             return self._shares[0][0]
-        bucket = crc32(key.encode()) % 100
+        bucket = crc32(key) % 100
         return next(version for version, end in self._shares if bucket < end)
 
     def versions(self):
@@ -72,26 +87,59 @@ class _Known:
         self.split, self.asked, self.problem = split, asked, problem
 
 
+def _seconds(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_REFRESH:
+        raise ValueError(f"{name}: expected seconds, more than 0 and at most a day, found {value!r}")
+    return value
+
+
+def _pool(url, options):
+    """Connections as the reader needs them: a URL that is shared with other clients may ask for what would break it."""
+    if options.get("cache") or options.get("cache_config"):
+        raise ValueError("cache: the reader keeps what it knows itself")
+    timeouts = {"socket_timeout": PATIENCE}
+    if not url.startswith("unix:"):  # redis-py 4 refuses it there
+        timeouts["socket_connect_timeout"] = PATIENCE
+    settings = {**timeouts, **options, **parse_url(url)}
+    for name in timeouts:
+        _seconds(name, settings[name])
+    settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes
+    settings.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[])  # the reader does that itself
+    for name in ("single_connection_client", "max_connections", "protocol"):  # it needs two connections, and no pushes
+        settings.pop(name, None)
+    if int(redis.__version__.split(".")[0]) >= 5:
+        settings["protocol"] = 2
+    pool = redis.ConnectionPool(**settings)
+    pool.connection_class(**pool.connection_kwargs)  # an option that redis-py does not know fails here, not on the thread
+    return pool
+
+
 class Reader:
     """Follows some prompts until `close()`. May be used by any number of threads."""
 
     def __init__(self, url, prompts, namespace="{prompts}", refresh=2.0, on_change=None, **options):
         """`on_change(prompt, versions)` is called before new versions are served, on the reader's thread; `options`
-        go to redis.Redis.from_url, such as ssl_ca_certs. Redis may be away; that is no error."""
-        timeouts = {"socket_timeout": PATIENCE}
-        if not url.startswith("unix:"):  # redis-py 4 refuses it there
-            timeouts["socket_connect_timeout"] = PATIENCE
-        self._redis = redis.Redis.from_url(url, **{**timeouts, **options, "decode_responses": False})
-        self._namespace, self._refresh, self._on_change = namespace, refresh, on_change
-        self._known = {prompt: _Known() for prompt in prompts}
+        are those of redis.ConnectionPool.from_url, such as ssl_ca_certs. Redis may be away; that is no error. A setting that
+        cannot work is a TypeError or ValueError here."""
+        if not isinstance(namespace, str):
+            raise TypeError(f"namespace: expected a str, found {namespace!r}")
+        names = [None] if isinstance(prompts, (str, bytes)) else list(prompts)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"prompts: expected a list of str, found {prompts!r}")
+        if on_change is not None and not callable(on_change):
+            raise TypeError(f"on_change: expected a function, found {on_change!r}")
+        self._redis = redis.Redis(connection_pool=_pool(url, options))
+        self._namespace, self._refresh, self._on_change = namespace, _seconds("refresh", refresh), on_change
+        self._known = {name: _Known() for name in names}
         self._closed, self._ready = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="prompt-reader", daemon=True)
         self._thread.start()
 
     def active_version(self, prompt, key):
         """The version to serve to the request or user `key`, the last known one while Redis is away; None only if
-        there has never been one. The same key changes its version at most once while a split moves."""
-        split = self._known[prompt].split
+        there has never been one. The same key changes its version at most once while a split moves. A key is anything
+        with a str(), or bytes; None is a TypeError."""
+        key, split = key_bytes(key), self._known[prompt].split
         return split and split.version(key)
 
     def versions(self, prompt):
@@ -130,7 +178,7 @@ class Reader:
                 pause = FIRST_PAUSE  # it did work for a while
             self._closed.wait(pause * random.uniform(0.5, 1))  # not all prompt servers at once
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._redis.close()
+        self._redis.connection_pool.disconnect()
 
     def _follow(self):
         """Over one pair of connections, for as long as they live."""

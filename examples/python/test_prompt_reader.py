@@ -1,5 +1,6 @@
 """Tests of prompt_reader.py, on a real redis-server: python3 -m unittest test_prompt_reader"""
 
+import enum
 import json
 import pathlib
 import shutil
@@ -8,9 +9,12 @@ import tempfile
 import threading
 import time
 import unittest
+import uuid
 
 import redis
 from prompt_reader import Reader, Split
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ACTIVE, ROUTING = "{prompts}:active:support", "{prompts}:routing:support"
@@ -79,6 +83,48 @@ class Vectors(unittest.TestCase):
         self.assertEqual((split.versions(), bool(split.problem)), (["v1"], True))
 
 
+class Plan(str, enum.Enum):
+    FREE = "user-4711"
+
+
+KEYS = [
+    # a key, and the text that another language has for it
+    (4711, b"4711"),
+    (-1, b"-1"),
+    (True, b"True"),
+    (1.5, b"1.5"),
+    (uuid.UUID("6BA7B810-9DAD-11D1-80B4-00C04FD430C8"), b"6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+    (Plan.FREE, b"user-4711"),
+    ("müller", b"m\xc3\xbcller"),
+    ("", b""),
+    ("\udcff", b"\xed\xb3\xbf"),  # a byte that was no text when somebody read it
+    (b"\xff\xfe", b"\xff\xfe"),
+    (bytearray(b"user-4711"), b"user-4711"),
+    (memoryview(b"user-4711"), b"user-4711"),
+    (("a", 1), b"('a', 1)"),
+]
+HALVES = Split(b"v1", {b"v1": b"50", b"v2": b"50"})
+ONE_BY_ONE = Split(b"b0", {f"b{bucket}".encode(): b"1" for bucket in range(100)})
+
+
+class Keys(unittest.TestCase):
+    def test_any_key_is_taken_with_and_without_a_split(self):
+        for key, same in KEYS:
+            with self.subTest(key=key):
+                self.assertEqual(Split(b"v1").version(key), "v1")
+                self.assertEqual(HALVES.version(key), HALVES.version(same))
+                self.assertEqual(ONE_BY_ONE.version(key), ONE_BY_ONE.version(same))
+
+    def test_what_is_refused_during_a_split_is_refused_before_it(self):
+        class Odd:
+            def __str__(self):
+                raise ValueError("no text")
+
+        for key, error in [(None, TypeError), (Odd(), ValueError)]:
+            for split in (Split(b"v1"), HALVES):
+                self.assertRaises(error, split.version, key)
+
+
 class Following(unittest.TestCase):
     def setUp(self):
         self.server = Server()
@@ -103,6 +149,83 @@ class Following(unittest.TestCase):
         eventually(lambda: reader.versions("support") == ["v1"])
         self.assertEqual(self.changes, [("support", ["v1"]), ("support", ["v1", "v2"]), ("support", ["v1"])])
         self.assertIsNone(reader.error("support"))
+
+    def test_a_key_is_refused_from_the_first_call_on(self):
+        reader = self.reader(refresh=0.1)
+        with self.assertRaisesRegex(TypeError, "expected the id of a user or of a request, found None"):
+            reader.active_version("support", None)
+        self.assertIsNone(reader.active_version("support", 4711))
+        self.server.commit("v1")
+        eventually(lambda: reader.active_version("support", 4711) == "v1")
+        self.assertRaises(TypeError, reader.active_version, "support", None)
+        self.server.commit("v1", v1="50", v2="50")
+        eventually(lambda: reader.versions("support") == ["v1", "v2"])
+        self.assertEqual(reader.active_version("support", 4711), reader.active_version("support", "4711"))
+        self.assertRaises(TypeError, reader.active_version, "support", None)
+
+    def follows(self, url, **options):
+        """It hears of a change, follows a split, and notices that Redis is away."""
+        self.server.commit("v1")
+        reader = Reader(url, ["support"], refresh=0.2, **options)
+        self.addCleanup(reader.close)
+        self.assertTrue(reader.wait_ready(10), reader.error("support"))
+        self.server.commit("v2", v1="25", v2="75")
+        eventually(lambda: reader.versions("support") == ["v1", "v2"])
+        self.assertIsNone(reader.error("support"))
+        self.server.kill()
+        eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
+        self.server.start()
+        self.server.commit("v3")
+        eventually(lambda: reader.versions("support") == ["v3"])
+        self.server.client.delete(ACTIVE, ROUTING)
+
+    def test_options_of_the_url_that_would_break_it_do_not(self):
+        for query in (
+            "decode_responses=true",
+            "decode_responses=true&encoding=utf-16",
+            "protocol=3",
+            "single_connection_client=true",
+            "max_connections=1",
+            "retry_on_timeout=true&health_check_interval=1",
+        ):
+            with self.subTest(query=query):
+                self.follows(f"{self.server.url}?{query}")
+
+    def test_options_that_would_break_it_do_not(self):
+        for options in (
+            {"decode_responses": True, "encoding_errors": "ignore"},
+            {"retry": Retry(NoBackoff(), -1), "retry_on_error": [redis.ConnectionError, redis.TimeoutError]},
+            {"single_connection_client": True, "max_connections": 1},
+            {"protocol": 3, "client_name": "prompts", "socket_timeout": 2},
+        ):
+            with self.subTest(options=options):
+                self.follows(self.server.url, **options)
+
+    def test_settings_that_cannot_work_are_refused_at_once(self):
+        threads = threading.active_count()
+        for error, message, url, prompts, settings in (
+            (TypeError, "prompts: expected a list of str, found 'support'", self.server.url, "support", {}),
+            (TypeError, "prompts: expected a list of str", self.server.url, [b"support"], {}),
+            (TypeError, "namespace: expected a str", self.server.url, ["support"], {"namespace": b"{prompts}"}),
+            (TypeError, "on_change: expected a function", self.server.url, ["support"], {"on_change": "print"}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": 0}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": -1}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": None}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": "2"}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": float("nan")}),
+            (ValueError, "refresh: expected seconds", self.server.url, ["support"], {"refresh": float("inf")}),
+            (ValueError, "socket_timeout: expected seconds", self.server.url, ["support"], {"socket_timeout": None}),
+            (ValueError, "socket_timeout: expected seconds", f"{self.server.url}?socket_timeout=0", ["support"], {}),
+            (ValueError, "socket_connect_timeout: ", "redis://h:1", ["support"], {"socket_connect_timeout": None}),
+            (ValueError, "cache: ", self.server.url, ["support"], {"cache": object()}),
+            (TypeError, "unexpected keyword argument", self.server.url, ["support"], {"decode_response": True}),
+            (TypeError, "unexpected keyword argument", f"{self.server.url}?typo=1", ["support"], {}),
+            (ValueError, "redis://", "localhost:6379", ["support"], {}),
+        ):
+            with self.subTest(url=url, prompts=prompts, settings=settings):
+                with self.assertRaisesRegex(error, message):
+                    Reader(url, prompts, **settings)
+        self.assertEqual(threading.active_count(), threads)
 
     def test_a_plain_set_is_found_by_reading_again(self):
         reader = self.reader(refresh=0.1)
