@@ -204,7 +204,7 @@ impl Metrics {
             let _born = redis_errors.get_or_create(&KindLabel { kind });
         }
         for severity in Severity::ALL.map(Severity::as_str) {
-            for (outcome, reason) in [("ignored", "invalid_name"), ("held", "broken_state")] {
+            for (outcome, reason) in [("ignored", "invalid_name"), ("ignored", "malformed"), ("held", "broken_state")] {
                 let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
             }
         }

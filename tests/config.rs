@@ -260,7 +260,7 @@ fn secret_files_that_do_not_serve_are_named() {
                 "{file}:2: server.webhook_token_file: found {empty:?}, expected a file that holds the secret, but that file is empty"
             ),
             format!(
-                "{file}:3: server.api_token_file: found a line break or control character, expected one line of text"
+                "{file}:3: server.api_token_file: found a line break or control character inside, expected one line of text"
             ),
             format!(
                 "{file}:5: redis.password_file: cannot read /nonexistent/p: No such file or directory (os error 2)"
@@ -271,6 +271,116 @@ fn secret_files_that_do_not_serve_are_named() {
             format!("{file}:9: slack.app_token: found a value that is not shown here, expected a string"),
         ]
     );
+}
+
+/// Each secret, and whether a header carries it.
+const SECRETS: [(&str, bool); 8] = [
+    ("server.webhook_token", true),
+    ("server.api_token", true),
+    ("slack.bot_token", true),
+    ("slack.signing_secret", true),
+    ("slack.app_token", true),
+    ("redis.password", false),
+    ("redis.sentinel_password", false),
+    ("redis.url", false),
+];
+
+fn secret_of(config: &Config, key: &str) -> String {
+    let secret = match key {
+        "server.webhook_token" => &config.server.webhook_token,
+        "server.api_token" => &config.server.api_token,
+        "slack.bot_token" => &config.slack.bot_token,
+        "slack.signing_secret" => &config.slack.signing_secret,
+        "slack.app_token" => &config.slack.app_token,
+        "redis.password" => &config.redis.password,
+        "redis.sentinel_password" => &config.redis.sentinel_password,
+        _ => return config.redis.url.expose().to_owned(),
+    };
+    secret.as_ref().expect("a secret").expose_secret().to_owned()
+}
+
+/// The secret as a file, as a variable and in the config file itself.
+fn everywhere(test: &str, key: &str, secret: &[u8]) -> Vec<Result<Config, ConfigError>> {
+    let dir = Dir::new(test);
+    let (section, name) = key.split_once('.').unwrap();
+    std::fs::write(dir.0.join("secret"), secret).unwrap();
+    let mut results = vec![(format!("[{section}]\n{name}_file = \"secret\""), None)];
+    if let Ok(text) = std::str::from_utf8(secret) {
+        let variable = format!("PROMPT_ROLLBACK_{}", key.to_uppercase().replace('.', "__"));
+        results.push((String::new(), Some((variable, text.to_owned()))));
+        results.push((format!("[{section}]\n{name} = {}", toml::Value::from(text)), None));
+    }
+    let load = |(toml, env): (String, Option<_>)| Config::load(Some(&dir.write("test.toml", &toml)), env.into_iter());
+    results.into_iter().map(load).collect()
+}
+
+#[test]
+fn what_gets_around_a_secret_by_accident_is_left_out() {
+    for (key, _) in SECRETS {
+        let secret = if key == "redis.url" { "redis://:s3cret@h:1" } else { "s3cret" };
+        for (before, after) in [
+            ("", "\n"),
+            ("", "\r\n"),
+            ("", " "),
+            ("", "\n\n"),
+            ("\t", " \r"),
+            ("\u{feff}", ""),
+            ("\u{feff} ", "\u{a0}\n"),
+        ] {
+            for config in everywhere("around", key, format!("{before}{secret}{after}").as_bytes()) {
+                assert_eq!(secret_of(&config.unwrap(), key), secret, "{key}: {before:?} {after:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_work_is_a_mistake_that_names_the_key_and_shows_nothing() {
+    for (key, in_header) in SECRETS {
+        for blank in ["\n", " ", "\u{feff}", " \r\n"] {
+            for found in everywhere("blank", key, blank.as_bytes()) {
+                let error = found.expect_err(key).to_string();
+                let expected =
+                    error.contains("expected a file that holds the secret") || error.contains("found only blanks");
+                assert!(error.contains(key) && expected, "{key}: {error}");
+            }
+        }
+        for (inside, what) in [
+            ("\n", "a line break or control character"),
+            ("\0", "a line break or control character"),
+            ("\u{7f}", "a line break or control character"),
+            (" ", "a blank"),
+            ("\u{a0}", "a blank"),
+            ("\u{200b}", "a character that is not ASCII"),
+            ("\u{e9}", "a character that is not ASCII"),
+        ] {
+            let secret = format!("hunter2{inside}hunter3");
+            for (way, found) in everywhere("inside", key, secret.as_bytes()).into_iter().enumerate() {
+                if way == 1 && inside == "\0" {
+                    continue; // no variable can hold it
+                }
+                if !in_header && !inside.contains(char::is_control) {
+                    // Redis has such passwords; of a URL its own parser decides
+                    assert!(key == "redis.url" || secret_of(&found.unwrap(), key) == secret, "{key}: {inside:?}");
+                    continue;
+                }
+                let error = found.expect_err(key).to_string();
+                assert!(error.contains(key) && error.contains(", expected "), "{key}: {inside:?}: {error}");
+                assert!(
+                    key == "redis.url" || error.contains(&format!("found {what} inside")),
+                    "{key}: {inside:?}: {error}"
+                );
+                assert!(!error.contains("hunter"), "{key}: {inside:?}: {error}");
+            }
+        }
+        for (bytes, found) in
+            [(&b"\xff\xfes\x003\0"[..], "UTF-16"), (b"\xfe\xff\x00s\x003", "UTF-16"), (b"s\xe9cret", "other bytes")]
+        {
+            let error = everywhere("bytes", key, bytes).remove(0).expect_err(key).to_string();
+            assert!(error.contains(&format!("{key}_file: cannot read ")), "{error}");
+            assert!(error.contains(&format!("expected text in UTF-8, found {found}")), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{BaseUrl, Client, Token};
+use super::client::{BaseUrl, Client};
 use super::output;
 use super::table::{Cell, table};
 use super::views::Prompt;
@@ -41,7 +41,7 @@ pub async fn probe_http(config: &Config) -> Vec<Probe> {
 async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Probe {
     let tried = async {
         let base: BaseUrl = url.parse()?;
-        let client = Client::new(base, Token::default(), None).map_err(|error| error.to_string())?;
+        let client = Client::new(base, None, None).map_err(|error| error.to_string())?;
         client.text("/-/ready").await.map_err(|error| error.to_string())?;
         // Something may answer 200 to everything; what is meant here knows its own version.
         let about = client.get(info).await.map_err(|error| error.to_string())?;

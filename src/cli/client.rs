@@ -1,5 +1,6 @@
 //! A small HTTP client: one request, one answer, ten seconds.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,33 +13,56 @@ use rustls::RootCertStore;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::config::{bare, unfit};
 pub use crate::outgoing::{BaseUrl, encode};
 use crate::outgoing::{Outgoing, OutgoingError};
 
 /// For one request in all; the receiver itself promises an answer within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A bearer token, perhaps none.
-#[derive(Clone, Default)]
-pub struct Token(Option<HeaderValue>);
+/// A bearer token, perhaps none. One that no header can carry is an error only when it is used: whoever parses the
+/// command line would repeat it.
+#[derive(Clone)]
+pub struct Token(Result<Option<HeaderValue>, String>);
+
+impl Token {
+    pub fn header(self) -> Result<Option<HeaderValue>, String> {
+        self.0
+    }
+}
+
+impl Default for Token {
+    fn default() -> Self {
+        Self(Ok(None))
+    }
+}
 
 impl FromStr for Token {
-    type Err = String;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let text = bare(text);
         if text.is_empty() {
-            return Ok(Self(None));
+            return Ok(Self::default());
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {text}"))
-            .map_err(|_| "a token is one line of visible characters".to_owned())?;
-        value.set_sensitive(true);
-        Ok(Self(Some(value)))
+        let header = match unfit(text) {
+            Some(why) => Err(why),
+            None => HeaderValue::from_str(&format!("Bearer {text}")).map_err(|error| error.to_string()),
+        };
+        Ok(Self(header.map(|mut value| {
+            value.set_sensitive(true);
+            Some(value)
+        })))
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Token(set)" } else { "Token(none)" })
+        f.write_str(match self.0 {
+            Ok(Some(_)) => "Token(set)",
+            Ok(None) => "Token(none)",
+            Err(_) => "Token(unfit)",
+        })
     }
 }
 
@@ -57,12 +81,12 @@ pub enum ClientError {
 
 pub struct Client {
     http: Outgoing,
-    token: Token,
+    token: Option<HeaderValue>,
 }
 
 impl Client {
     /// With `roots`, these authorities alone are trusted.
-    pub fn new(base: BaseUrl, token: Token, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
+    pub fn new(base: BaseUrl, token: Option<HeaderValue>, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
         Ok(Self { http: Outgoing::trusting(base, roots, TIMEOUT)?, token })
     }
 
@@ -121,7 +145,7 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let mut request = Request::builder().method(method).uri(path);
-        if let Some(token) = &self.token.0 {
+        if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token);
         }
         if body.is_some() {
@@ -166,10 +190,15 @@ mod tests {
 
     #[test]
     fn tokens_do_not_show_and_fit_in_a_header() {
-        let token: Token = "hunter2".parse().unwrap();
-        assert_eq!(format!("{token:?}"), "Token(set)");
-        assert_eq!(token.0.unwrap().as_bytes(), b"Bearer hunter2");
-        assert!("".parse::<Token>().unwrap().0.is_none());
-        assert!("a\nb".parse::<Token>().is_err());
+        let token = |text: &str| text.parse::<Token>().unwrap();
+        assert_eq!(format!("{:?}", token("hunter2")), "Token(set)");
+        for accidental in ["hunter2", " hunter2\r\n", "\u{feff}hunter2\n"] {
+            assert_eq!(token(accidental).header().unwrap().unwrap().as_bytes(), b"Bearer hunter2", "{accidental:?}");
+        }
+        assert!(token("").header().unwrap().is_none() && token(" \n").header().unwrap().is_none());
+        for unfit in ["hunter2\nx", "hunter2 x", "hunter2\u{e9}", "hunter2\u{200b}x"] {
+            let why = token(unfit).header().unwrap_err();
+            assert!(why.contains("expected one word of visible ASCII") && !why.contains("hunter2"), "{why}");
+        }
     }
 }

@@ -273,7 +273,9 @@ fn clean_line(line: &str) -> String {
 fn connect(receiver: &Receiver) -> Result<Client, Failure> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| Failure::Misused(format!("--ca-file: {error}")))?;
-    Ok(Client::new(receiver.url.clone(), receiver.token.clone(), roots)?)
+    let token = receiver.token.clone().header();
+    let token = token.map_err(|why| Failure::Misused(format!("--token or PROMPT_ROLLBACK_TOKEN: {why}")))?;
+    Ok(Client::new(receiver.url.clone(), token, roots)?)
 }
 
 /// A JSON object of what was given; what was not is left to the receiver.

@@ -13,11 +13,13 @@ use secrecy::SecretString;
 mod duration;
 mod error;
 mod reader;
+mod secret;
 mod validate;
 mod value;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
+pub(crate) use secret::{bare, unfit};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 
 use crate::decision::{Plan, Policy, Severity};
@@ -340,8 +342,8 @@ impl Config {
         Self {
             server: Server {
                 listen: r.get("server.listen", "127.0.0.1:8000"),
-                webhook_token: r.secret("server.webhook_token"),
-                api_token: r.secret("server.api_token"),
+                webhook_token: r.token("server.webhook_token"),
+                api_token: r.token("server.api_token"),
                 max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
                 request_timeout: r.get("server.request_timeout", "4s"),
                 max_connections: r.get("server.max_connections", "1024"),
@@ -373,9 +375,9 @@ impl Config {
                 severity_aliases: r.get_table("labels.severity_aliases", "warning=high,info=medium"),
             },
             slack: Slack {
-                bot_token: r.secret("slack.bot_token"),
-                signing_secret: r.secret("slack.signing_secret"),
-                app_token: r.secret("slack.app_token"),
+                bot_token: r.token("slack.bot_token"),
+                signing_secret: r.token("slack.signing_secret"),
+                app_token: r.token("slack.app_token"),
                 api_url: base_url(r.get("slack.api_url", "https://slack.com/api")),
                 incident_channel: r.get("slack.incident_channel", "#incidents"),
             },

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Origin, Problem};
+use super::secret::{bare, decode, unfit};
 use super::value::Setting;
 
 /// What the name of every variable begins with.
@@ -115,6 +116,17 @@ impl<'a> Reader<'a> {
         self.hidden(key).map(|(_, text)| SecretString::from(text))
     }
 
+    /// A secret that a header carries: one that no header can would be refused as wrong for ever.
+    pub fn token(&mut self, key: &str) -> Option<SecretString> {
+        let (key, text) = self.hidden(key)?;
+        if let Some(why) = unfit(&text)
+            && !self.has_problem(&key)
+        {
+            self.problem(&key, why);
+        }
+        Some(SecretString::from(text))
+    }
+
     /// A value that must not be seen.
     pub fn get_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let given = self.hidden(key).and_then(|(key, text)| {
@@ -137,6 +149,7 @@ impl<'a> Reader<'a> {
         }
         let direct = self.get::<Hidden>(key, "").0;
         let path = self.get_path(&file_key);
+        let from_file = path.is_some();
         let (key, text) = match path {
             None if direct.is_empty() => return None,
             None => (key.to_owned(), direct),
@@ -144,18 +157,26 @@ impl<'a> Reader<'a> {
                 self.reject(&file_key, &format!("only one of {key} and {file_key}"));
                 return None;
             }
-            Some(path) => match std::fs::read_to_string(&path) {
-                Ok(text) => (file_key, text.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => {
-                    self.problem(&file_key, format!("cannot read {}: {error}", path.display()));
-                    return None;
+            Some(path) => {
+                let read = std::fs::read(&path).map_err(|error| error.to_string());
+                match read.and_then(|bytes| Ok(decode(&bytes)?.to_owned())) {
+                    Ok(text) => (file_key, text),
+                    Err(error) => {
+                        self.problem(&file_key, format!("cannot read {}: {error}", path.display()));
+                        return None;
+                    }
                 }
-            },
+            }
         };
+        let text = bare(&text).to_owned();
         if text.is_empty() {
-            self.reject(&key, "a file that holds the secret, but that file is empty");
+            if from_file {
+                self.reject(&key, "a file that holds the secret, but that file is empty");
+            } else {
+                self.problem(&key, "found only blanks, expected a secret, or \"\" for none".into());
+            }
         } else if text.chars().any(char::is_control) {
-            self.problem(&key, "found a line break or control character, expected one line of text".into());
+            self.problem(&key, "found a line break or control character inside, expected one line of text".into());
         }
         Some((key, text))
     }

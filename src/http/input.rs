@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::reply::Failure;
@@ -16,6 +17,35 @@ const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 /// Longest texts that people may send along.
 const MAX_TEXT: usize = 500;
+
+/// Refuses a body that is said to be compressed.
+pub fn uncompressed(headers: &HeaderMap) -> Result<()> {
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        if let Some(encoding) =
+            value.split(',').map(str::trim).find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
+        {
+            let encoding: String = encoding.chars().take(40).flat_map(char::escape_debug).collect();
+            let message = format!("Content-Encoding: {encoding} is not supported, send the body uncompressed");
+            return Err(Failure::bad_request(message));
+        }
+    }
+    Ok(())
+}
+
+/// The body without a byte order mark. One that cannot be UTF-8 text of ours, by how it begins, is named for what it is.
+pub fn utf8(bytes: Bytes) -> Result<Bytes> {
+    let found = match bytes[..] {
+        [0xef, 0xbb, 0xbf, ..] => return Ok(bytes.slice(3..)),
+        [0x1f, 0x8b, ..] => "gzip",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => "zlib (deflate)",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => "UTF-16 or UTF-32",
+        _ => return Ok(bytes),
+    };
+    Err(Failure::bad_request(format!("body: expected uncompressed UTF-8 text, found {found}")))
+}
+
 /// Reads a JSON body; the error names the field.
 pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);

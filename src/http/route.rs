@@ -10,7 +10,7 @@ use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
-use super::input::Query;
+use super::input::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
 use super::{Context, api, auth, drill, import, postmortem, report, restore, serving, slack, webhook};
 use crate::metrics::Stored;
@@ -154,21 +154,24 @@ async fn dispatch(
     }
     match route {
         Route::Webhook => {
-            auth::check(&head.headers, context.webhook_token.as_ref())?;
+            auth::check(&head, context.webhook_token.as_ref(), "server.webhook_token")?;
             auth::check_certificate(certified || !context.webhook_certificate)?;
         }
         // Slack signs its body
-        Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => {}
-        _ => auth::check(&head.headers, context.api_token.as_ref())?,
+        Route::Slack => {}
+        // they need no token, but tell a web page no more than the API would
+        Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => {}
+        _ => auth::check(&head, context.api_token.as_ref(), "server.api_token")?,
     }
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
         return get(context, route, &parameter, &query).await;
     }
+    input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     let max = if route == Route::Slack { slack::MAX_BODY } else { context.max_body_bytes };
-    let bytes = read(incoming, declared, max).await?;
+    let bytes = input::utf8(read(incoming, declared, max).await?)?;
     whole();
     match route {
         Route::Webhook => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::reply::{Failure, Reply, json};
-use crate::alertmanager::payload::{self, Delivered};
+use crate::alertmanager::payload::{self, Delivered, Ignored};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::engine::{Engine, EngineError, Handled};
@@ -31,6 +31,9 @@ struct AlertResult<'a> {
     outcome: &'static str,
     reason: &'static str,
     incident: Option<&'a str>,
+    /// Only of a malformed alert: which field, what was expected there and what was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
 }
 
 /// The alerts of one prompt: one load, one decision, one commit.
@@ -46,7 +49,8 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
     let delivered =
         payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
-    let mut outcomes: Vec<Option<AlertOutcome>> = delivered.iter().map(ignored).collect();
+    let mut outcomes: Vec<Option<AlertOutcome>> =
+        delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered)).collect();
 
     // criticals first: a rollback does not wait for a thousand observations
     let (urgent, other): (Vec<Group>, Vec<Group>) = groups(&delivered).into_iter().partition(|g| g.urgent);
@@ -110,16 +114,21 @@ async fn handle_group(engine: &Engine, group: Group) -> (Vec<usize>, Result<Hand
     (group.places, engine.handle(&group.prompt, &event).await)
 }
 
-fn ignored(delivered: &Delivered) -> Option<AlertOutcome> {
-    let Delivered::Ignored(ignored) = delivered else { return None };
-    tracing::info!(
-        reason = ignored.reason,
-        prompt = ?ignored.prompt,
-        version = ?ignored.version,
-        fingerprint = ?ignored.fingerprint,
-        "alert ignored"
-    );
-    Some(AlertOutcome { outcome: Outcome::Ignored, reason: ignored.reason, incident: None })
+fn ignored(place: usize, delivered: &Delivered) -> Option<AlertOutcome> {
+    let Delivered::Ignored(Ignored { fingerprint, prompt, version, why, .. }) = delivered else { return None };
+    let reason = why.reason;
+    match &why.detail {
+        Some(detail) => tracing::warn!(
+            at = format!("alerts[{place}]"),
+            detail,
+            ?prompt,
+            ?version,
+            ?fingerprint,
+            "a malformed alert is ignored, the others of its delivery are not"
+        ),
+        None => tracing::info!(reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
+    }
+    Some(AlertOutcome { outcome: Outcome::Ignored, reason, incident: None })
 }
 
 fn groups(delivered: &[Delivered]) -> Vec<Group> {
@@ -147,11 +156,13 @@ fn severity(delivered: &Delivered) -> Severity {
 }
 
 fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> AlertResult<'a> {
-    let (fingerprint, prompt, version) = match delivered {
+    let (fingerprint, prompt, version, message) = match delivered {
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => {
-            (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str()))
+            (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str()), None)
         }
-        Delivered::Ignored(ignored) => (&ignored.fingerprint, ignored.prompt.as_deref(), ignored.version.as_deref()),
+        Delivered::Ignored(Ignored { fingerprint, prompt, version, why, .. }) => {
+            (fingerprint, prompt.as_deref(), version.as_deref(), why.detail.as_deref())
+        }
     };
     AlertResult {
         fingerprint,
@@ -160,5 +171,6 @@ fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> Al
         outcome: outcome.map_or(Outcome::Ignored, |o| o.outcome).as_str(),
         reason: outcome.map_or("not_active", |o| o.reason),
         incident: outcome.and_then(|o| o.incident.as_ref()).map(|id| id.0.as_str()),
+        message,
     }
 }

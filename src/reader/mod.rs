@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisResult};
+use redis::{Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -36,8 +36,12 @@ use tokio::task::JoinHandle;
 pub struct Settings {
     /// As in the receiver's config, `redis.namespace`.
     pub namespace: String,
-    /// Everything is read again after this long, even if no change was heard of.
+    /// Everything is read again after this long, even if no change was heard of: more than 0, at most a day.
     pub refresh: Duration,
+}
+
+impl Settings {
+    const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 60 * 60);
 }
 
 impl Default for Settings {
@@ -56,10 +60,11 @@ pub struct Reader {
 impl Reader {
     /// Follows `prompts` in the background of the current tokio runtime. Redis may be away; that is no error.
     ///
-    /// `redis` is a URL, or a [`redis::ConnectionInfo`] with credentials and TLS certificates.
+    /// `redis` is a URL, or a [`redis::ConnectionInfo`] with credentials and TLS certificates. Its protocol is always RESP3,
+    /// whatever it says: nothing is pushed with RESP2.
     ///
     /// # Errors
-    /// When `redis` is no address.
+    /// When `redis` is no address, or `settings.refresh` is 0 or longer than a day.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -68,6 +73,10 @@ impl Reader {
         prompts: impl IntoIterator<Item = N>,
         settings: Settings,
     ) -> RedisResult<Self> {
+        if settings.refresh.is_zero() || settings.refresh > Settings::LONGEST_REFRESH {
+            let why = format!("expected more than 0 and at most a day, found {:?}", settings.refresh);
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, "Settings::refresh", why)));
+        }
         let address = redis.into_connection_info()?;
         let pushing = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(address.set_redis_settings(pushing))?;
@@ -115,7 +124,8 @@ struct Known {
 impl Prompt {
     /// The version to serve to the request or user `key`, the last known one while Redis is away; none only if there
     /// has never been one. The same key stays with the same version, and changes it at most once while a split moves.
-    pub fn active_version(&self, key: &str) -> Option<Version> {
+    /// A key is text or bytes: a number or a UUID counts as its `to_string()`.
+    pub fn active_version(&self, key: impl AsRef<[u8]>) -> Option<Version> {
         self.0.borrow().split.as_ref().map(|split| split.version(key).clone())
     }
 

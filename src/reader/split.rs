@@ -69,9 +69,9 @@ impl Split {
     }
 
     /// The version for the request or user `key`; the same key gets the same version while shares stay as they are.
-    pub fn version(&self, key: &str) -> &Version {
+    pub fn version(&self, key: impl AsRef<[u8]>) -> &Version {
         let [share] = self.shares.as_slice() else {
-            let bucket = crc32fast::hash(key.as_bytes()) % BUCKETS;
+            let bucket = crc32fast::hash(key.as_ref()) % BUCKETS;
             let below = self.shares.partition_point(|share| share.end <= bucket);
             return &self.shares[below].version;
         };

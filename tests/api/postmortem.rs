@@ -40,7 +40,8 @@ async fn what_is_known_is_filled_in() -> Result<()> {
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
-    let request = format!("GET /api/incidents/{id}/postmortem HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET /api/incidents/{id}/postmortem HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let raw = exchange(world.receiver.app.address, request.as_bytes(), SOON).await?;
     assert!(raw.contains("content-type: text/markdown; charset=utf-8\r\n") && raw.ends_with(&text), "{raw}");
     assert_eq!(text.matches("rolled v2 back to v1").count(), 1, "once, not from the log again:\n{text}");

@@ -43,6 +43,21 @@ fn help_never_shows_the_token() {
 }
 
 #[test]
+fn a_token_that_no_header_can_carry_is_refused_and_not_shown() {
+    for token in ["hunter2\nx", "hunter2 x", "hunter2\u{200b}x"] {
+        let mut by_argument = program(&["status", "--token", token]);
+        let mut by_variable = program(&["status"]);
+        by_variable.env("PROMPT_ROLLBACK_TOKEN", token);
+        for command in [&mut by_argument, &mut by_variable] {
+            let output = command.output().unwrap();
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains("--token or PROMPT_ROLLBACK_TOKEN: found ") && !said.contains("hunter2"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn wrong_usage_exits_2() {
     for args in [
         &["frobnicate"][..],

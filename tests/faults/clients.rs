@@ -17,8 +17,8 @@ use crate::common::{
 const SILENCES: [&str; 4] = [
     "",
     "POST /webhooks/alertm",
-    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nX-Slow:",
-    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
+    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nX-Slow:",
+    "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
 ];
 
 async fn silent_client(world: &World, sent: &str) -> Result<TcpStream> {
@@ -117,7 +117,7 @@ async fn head_is_answered_as_get_without_the_body() -> Result<()> {
         ("/api/rollback", 405),
     ] {
         let ask = async |method: &str| {
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
             exchange(world.receiver.app.address, request.as_bytes(), SOON).await
         };
         let (get, head) = (ask("GET").await?, ask("HEAD").await?);
@@ -134,7 +134,7 @@ async fn head_is_answered_as_get_without_the_body() -> Result<()> {
 async fn a_head_that_is_too_large_or_has_too_many_headers_is_refused() -> Result<()> {
     let world = World::start().await?;
     let ask = async |headers: String| {
-        let request = format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!("GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         exchange(world.receiver.app.address, request.as_bytes(), SOON).await
     };
     let large = |bytes| format!("X-Large: {}\r\n", "x".repeat(bytes));
@@ -165,7 +165,7 @@ async fn ended_after(sent: &str) -> Result<Duration> {
 
 #[tokio::test(start_paused = true)]
 async fn a_head_that_does_not_come_and_a_connection_without_a_next_request_end_after_half_a_minute() -> Result<()> {
-    for sent in ["", "GET /-/healthy HT", "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"] {
+    for sent in ["", "GET /-/healthy HT", "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         let after = ended_after(sent).await?;
         assert!((29..40).contains(&after.as_secs()), "{sent:?}: {after:?}");
     }

@@ -55,6 +55,28 @@ async fn says(prompt: &Prompt, problem: impl Fn(Option<Problem>) -> bool) -> Res
 }
 
 #[tokio::test]
+async fn a_refresh_that_cannot_work_is_refused_at_once() {
+    for refresh in [Duration::ZERO, Duration::from_secs(86_401), Duration::MAX] {
+        let settings = Settings { refresh, ..Settings::default() };
+        let error = Reader::start("redis://127.0.0.1:1", ["support"], settings).unwrap_err().to_string();
+        assert!(
+            error.contains("Settings::refresh") && error.contains("expected more than 0 and at most a day"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_asks_for_another_protocol_is_pushed_to_all_the_same() -> Result<()> {
+    let redis = Redis::start()?;
+    commit(&redis, "v1", &[]).await?;
+    let (reader, prompt) = follow(&format!("{}?protocol=resp2", redis.url()), pushed()).await?;
+    ready(&reader).await?;
+    commit(&redis, "v2", &[]).await?;
+    serves(&prompt, &["v2"]).await
+}
+
+#[tokio::test]
 async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
     let redis = Redis::start()?;
     commit(&redis, "v1", &[]).await?;

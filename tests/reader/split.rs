@@ -47,6 +47,18 @@ fn the_vectors_that_all_languages_share() {
 }
 
 #[test]
+fn a_key_is_text_or_bytes() {
+    let halves = Split::new("v1", &[("v1", "50"), ("v2", "50")]);
+    for number in 0..100 {
+        let key = format!("user-{number}");
+        assert_eq!(halves.version(&key), halves.version(key.as_bytes()));
+    }
+    let bytes: [u8; 2] = [0xff, 0xfe];
+    assert!(["v1", "v2"].contains(&&**halves.version(bytes)));
+    assert_eq!(&**Split::whole("v1").version(bytes), "v1");
+}
+
+#[test]
 fn a_routing_that_is_none_says_why_and_one_of_another_time_does_not() {
     let why = |routing: &[(&[u8], &[u8])]| match Split::routed("v1", routing) {
         Ok(split) => split.map_or("no split".to_owned(), |_| "a split".to_owned()),

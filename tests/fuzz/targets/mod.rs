@@ -6,6 +6,7 @@ mod answers;
 mod records;
 mod told;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -14,6 +15,7 @@ use prompt_rollback::config::Config;
 use prompt_rollback::decision::{Policy, PromptName, Timestamp, VersionName};
 use prompt_rollback::slack::payload::{self, Envelope, Interaction};
 use prompt_rollback::slack::render::Button;
+use serde_json::value::RawValue;
 
 pub use answers::answer;
 pub use records::record;
@@ -36,6 +38,7 @@ fn version(name: &str) -> VersionName {
 pub fn webhook(input: &[u8]) {
     let Ok(delivered) = parse(input, &CONFIG.labels, &POLICY) else { return };
     assert_eq!(parse(input, &CONFIG.labels, &POLICY).as_deref(), Ok(&*delivered), "the same bytes mean the same");
+    alone(input, &delivered);
     for one in delivered {
         let (Delivered::Alert(alert) | Delivered::Drill { alert, .. }) = one else { continue };
         let foreign = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '{' | '}');
@@ -45,6 +48,26 @@ pub fn webhook(input: &[u8]) {
         );
         told::alert(&alert);
     }
+}
+
+/// Each alert means the same alone, and beside what is none.
+fn alone(input: &[u8], delivered: &[Delivered]) {
+    let text = String::from_utf8_lossy(input);
+    let Ok(body) = serde_json::from_str::<HashMap<String, &RawValue>>(&text) else { return };
+    let alerts: Vec<&RawValue> = serde_json::from_str(body["alerts"].get()).expect("a list");
+    for (alert, together) in alerts.iter().zip(delivered).take(4) {
+        let url = match together {
+            Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.alertmanager_url.as_str(),
+            Delivered::Ignored(_) => "",
+        };
+        let url = serde_json::Value::from(url);
+        for beside in ["", "null,", "[[1e999]],", r#"{"status":"resolved","labels":{"prompt":"\ud800"}},"#] {
+            let alone = format!(r#"{{"externalURL":{url},"alerts":[{beside}{}]}}"#, alert.get());
+            let alone = parse(alone.as_bytes(), &CONFIG.labels, &POLICY).expect("a delivery");
+            assert_eq!(alone.last(), Some(together), "beside {beside:?}");
+        }
+    }
+    assert_eq!(alerts.len(), delivered.len());
 }
 
 /// An interaction over HTTP: two lines with the headers of the signature, then the body. Nobody can sign it.

@@ -1,0 +1,135 @@
+//! JSON that is parsed only as deep as somebody reads it, so that one bad value spoils nothing beside it. Pure.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The fields of a JSON object, their values not parsed yet.
+#[derive(Default)]
+pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// The object has this field twice: parsers disagree on which one counts.
+pub struct Repeated;
+
+impl<'a> Object<'a> {
+    /// `None` if `value` is no object.
+    pub fn new(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+
+    /// `null` is the same as no such field.
+    pub fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Repeated> {
+        let mut found = self.0.iter().filter(|(field, _)| field == name).map(|(_, value)| *value);
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(Repeated),
+            (value, None) => Ok(value.filter(|value| !is_null(value))),
+        }
+    }
+
+    /// All fields but those that are `null`.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().filter(|(_, value)| !is_null(value)).map(|(name, value)| (&**name, *value))
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(16);
+                while let Some((Text(name), value)) = map.next_entry()? {
+                    fields.push((name, value));
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// The items of a JSON list, not parsed yet; `None` if `value` is no list, or has more than `most`.
+pub fn list(value: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
+    struct Items(usize);
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while items.len() < self.0
+                && let Some(item) = seq.next_element()?
+            {
+                items.push(item);
+            }
+            Ok(items) // what is left over is an error
+        }
+    }
+    serde_json::Deserializer::from_str(value.get()).deserialize_seq(Items(most)).ok()
+}
+
+/// What a JSON string says; `None` for another value. Half of a surrogate pair becomes U+FFFD, as in most languages.
+pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+}
+
+/// What a JSON string says, or any other value as it is written.
+pub fn written(value: &RawValue) -> Cow<'_, str> {
+    text(value).unwrap_or(Cow::Borrowed(value.get()))
+}
+
+/// For messages.
+pub fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "true or false",
+        Some(b'"') => "a text",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        _ => "a number",
+    }
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// A string that need not be Unicode once it is unescaped.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Text(String::from_utf8_lossy(bytes)))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
