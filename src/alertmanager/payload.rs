@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::json::{Object, Repeated, kind, list, text, written};
+use super::json::{Object, Repeated, kind, list, lossy, text, written};
 use crate::config::{Labels, parse_prometheus_duration};
 use crate::decision::mass::Shares;
 use crate::decision::{
@@ -87,7 +87,7 @@ impl Why {
 /// Reads a delivery.
 pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Vec<Delivered>, BadPayload> {
     // bytes that are not UTF-8 spoil the text that they are in, not the delivery
-    let body = String::from_utf8_lossy(body);
+    let body = lossy(body);
     let delivery: Object<'_> = serde_json::from_str(&body).map_err(|error| BadPayload(format!("body: {error}")))?;
     let expected =
         |found: &str| BadPayload(format!("alerts: expected a list of at most {MAX_ALERTS} alerts, found {found}"));
@@ -264,6 +264,9 @@ fn was_measured(annotations: &Part<'_>, alertname: &str) -> Result<bool, Why> {
 }
 
 fn shorten(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

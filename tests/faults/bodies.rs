@@ -47,10 +47,10 @@ async fn a_body_that_cannot_be_read_is_400_names_the_place_and_writes_nothing() 
 }
 
 #[tokio::test]
-async fn what_nobody_reads_may_be_nested_as_deep_as_a_body_is_long() -> Result<()> {
+async fn what_nobody_reads_may_be_nested_however_deep() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
-    let deep = "[".repeat(3 << 20) + &"]".repeat(3 << 20);
+    let deep = "[".repeat(200_000) + &"]".repeat(200_000);
     let body = delivery(&[json!("DEEP"), critical("p")]).replace("\"DEEP\"", &deep);
     let body = body.replacen('{', &format!("{{\"x\":{deep},"), 1);
     let answer = world.http().post(WEBHOOK, body).await?;
