@@ -6,7 +6,7 @@
 //!
 //! What an alert is about and whether it fires must be plain. An alert without a readable `status`, with a `prompt` or
 //! `version` that is not text, or with a field that is there twice is *malformed*: it is never taken for resolved and
-//! never acted upon. `null` counts as absent. Any other value of the wrong type costs only itself: a label or annotation
+//! never acted upon. `null` counts as absent. Any other value of the wrong type affects only itself: a label or annotation
 //! is taken as it is written (`"severity": 5` is an unknown severity, so high), and a time, an address, a fingerprint or a
 //! `verify` that is not text counts as absent.
 

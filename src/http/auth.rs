@@ -1,4 +1,4 @@
-//! Who may ask: bearer tokens, client certificates and, where there is no token, the programs of this machine.
+//! Who may ask: bearer tokens, client certificates and, without a token, programs of this machine.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq;
 
 use super::reply::Failure;
 
-/// Lets the request pass if it carries `token`, the value of the config key `key`. Without one we listen on a loopback
-/// address: programs of this machine may pass, and pages of others in its browser may not.
+/// Lets the request pass if it carries `token`, the value of the config key `key`. Without a token the receiver listens on a
+/// loopback address: programs of this machine pass, foreign web pages in a browser on it do not.
 pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<(), Failure> {
     match token {
         Some(token) => bearer(&head.headers, token),
@@ -38,13 +38,13 @@ fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), Failure> {
     Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
 }
 
-/// Whether a page of somebody else may have sent this, which a browser tells by three headers; the error says by which.
-/// - `Host` is the name that the page was found under. One whose name was made to lead here has a name of its own.
-/// - `Origin` is where the page that sends comes from: with every POST, and with a GET whose answer it wants to read.
-/// - `Sec-Fetch-Site` says the same of GETs whose answer it cannot read: what they cause is not its business, either. A
-///   person who follows a link to us is welcome.
+/// Refuses what a foreign web page in a browser on this machine may have sent; the error says which header shows it.
+/// - `Host` is the name in the request's URL. DNS rebinding makes a foreign name lead here, and the browser still sends that name.
+/// - `Origin` is the site of the page that sends the request: with each POST, and with a GET whose answer the page wants to read.
+/// - `Sec-Fetch-Site` says the same of a GET whose answer the page cannot read (an image, a frame): a GET, too, causes work.
+///   A person who follows a link from another site is let through.
 ///
-/// Programs without a browser send no `Origin`, and with HTTP/1.0 no `Host`.
+/// Programs other than browsers send no `Origin`, and HTTP/1.0 needs no `Host`.
 fn local(head: &Parts) -> Result<(), String> {
     let hosts = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let hosts: Vec<&[u8]> = hosts.chain(head.uri.authority().map(|target| target.as_str().as_bytes())).collect();

@@ -159,7 +159,7 @@ async fn dispatch(
         }
         // Slack signs its body
         Route::Slack => {}
-        // they need no token, but tell a web page no more than the API would
+        // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => {}
         _ => auth::check(&head, context.api_token.as_ref(), "server.api_token")?,
     }

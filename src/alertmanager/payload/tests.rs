@@ -289,6 +289,8 @@ fn delivery(alerts: &[String]) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn an_alert_means_the_same_whatever_stands_beside_it(
         alerts in prop::collection::vec(alert(), 1..8),
