@@ -67,9 +67,12 @@ impl Archive {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when it is left alone.
+    /// Until when it is left alone: for its back-off at most, even if Redis' clock went back.
     fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.trouble().map(|trouble| trouble.until).filter(|until| *until > now)
+        let mut trouble = self.trouble();
+        let trouble = trouble.as_mut()?;
+        trouble.until = trouble.until.min(now.plus(trouble.backoff));
+        Some(trouble.until).filter(|until| *until > now)
     }
 
     fn note(
