@@ -285,3 +285,20 @@ pub async fn run(engine: Arc<Engine>) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_for_its_back_off_at_most_whatever_the_clock_does() {
+        let folder = std::env::temp_dir();
+        let archive = Archive::new(Files::new(&folder));
+        let (now, backoff) = (Timestamp(7_200_000), Duration::from_secs(10));
+        *archive.trouble() = Some(Trouble { backoff, until: now.plus(backoff) });
+        assert_eq!(archive.rests_until(now), Some(now.plus(backoff)));
+        let before = now.minus(Duration::from_secs(3_600));
+        assert_eq!(archive.rests_until(before), Some(before.plus(backoff)));
+        assert_eq!(archive.rests_until(before.plus(backoff)), None, "not from then on anew");
+    }
+}

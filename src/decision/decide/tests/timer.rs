@@ -73,9 +73,9 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
 
 #[test]
 fn after_the_clock_went_back_a_gradual_rollback_is_asked_about_soon_and_goes_on_in_time() {
-    let plan = Plan::gradual(&[50, 0], vec![minutes(10)]).expect("a plan");
+    let plan = crate::decision::Plan::gradual(&[50, 0], vec![minutes(10)]).expect("a plan");
     let (now, versions) = (Timestamp(7_200_000), (v("v2"), v("v1")));
-    let begun = Split::begin(true, versions, plan, "maya".to_owned(), String::new(), now);
+    let begun = crate::decision::Split::begin(true, versions, plan, "maya".to_owned(), String::new(), now);
     let before = now.minus(hours(1));
     let mut split = begun.clone();
     split.cap_waits(before);
