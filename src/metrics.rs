@@ -1,8 +1,7 @@
 //! Our own metrics, prefix `prompt_rollback_`.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -97,9 +96,6 @@ pub struct Metrics {
     archive: Family<ArchiveLabels, Counter>,
     archive_failing: Gauge,
     slack_requests: Family<SlackLabels, Counter>,
-    slack_lag: Gauge<f64, AtomicU64>,
-    /// Since when Slack takes nothing.
-    slack_down: Mutex<Option<Instant>>,
 }
 
 /// What is read from Redis at each scrape.
@@ -111,6 +107,8 @@ pub struct Stored {
     pub phases: Vec<(String, i64)>,
     pub parked: u64,
     pub paused: bool,
+    /// Age of the oldest of what Slack has not been told.
+    pub slack_lag: Duration,
 }
 
 impl Metrics {
@@ -190,9 +188,7 @@ impl Metrics {
             archive_failing.clone(),
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();
-        let slack_lag = Gauge::<f64, AtomicU64>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
-        registry.register("slack_lag_seconds", "For how long Slack has not taken what we say", slack_lag.clone());
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in FlipMode::ALL {
@@ -223,8 +219,6 @@ impl Metrics {
             archive_failing,
             time_limits,
             slack_requests,
-            slack_lag,
-            slack_down: Mutex::new(None),
         }
     }
 
@@ -318,20 +312,8 @@ impl Metrics {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }
 
-    /// Slack has taken all that one incident had to say.
-    pub fn slack_told(&self) {
-        *self.slack_down.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Slack takes nothing.
-    pub fn slack_down(&self) {
-        self.slack_down.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
-    }
-
     /// All metrics as OpenMetrics text; without `stored` while Redis is away.
     pub fn encode(&self, stored: Option<Stored>) -> Result<String, std::fmt::Error> {
-        let down = *self.slack_down.lock().unwrap_or_else(PoisonError::into_inner);
-        self.slack_lag.set(down.map_or(0.0, |since| since.elapsed().as_secs_f64()));
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
         if let Some(stored) = stored {
@@ -385,6 +367,13 @@ fn from_stored(stored: Stored) -> Registry {
         "parked",
         "Wake-ups given up after repeated failure",
         gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)),
+    );
+    let slack_lag = Gauge::<f64, AtomicU64>::default();
+    slack_lag.set(stored.slack_lag.as_secs_f64());
+    registry.register(
+        "slack_lag_seconds",
+        "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none",
+        slack_lag,
     );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
     registry

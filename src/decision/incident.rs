@@ -479,6 +479,29 @@ impl Incident {
         self.notes.iter().any(|note| note.kind == NoteKind::Escalated)
     }
 
+    /// Shortens each wait to what it can be at most: it was worked out before the clock went back.
+    pub fn cap_waits(&mut self, policy: &Policy, now: Timestamp) {
+        let cap = |at: &mut Timestamp, most: Duration| *at = (*at).min(now.plus(most));
+        let most = match self.phase {
+            Phase::Confirming => Policy::CONFIRM,
+            Phase::Verifying => policy.verification_deadline,
+            Phase::AwaitingDecision if self.action == Action::Observe => self.time_limit.max(Policy::AFTER_OBSERVING),
+            Phase::AwaitingDecision => self.time_limit.max(Policy::ESCALATE_EVERY),
+            _ => self.time_limit,
+        };
+        if let Some(deadline) = &mut self.deadline {
+            cap(deadline, most);
+        }
+        if let Some(verification) = &mut self.verification {
+            cap(&mut verification.next, policy.verify_every.max(Policy::VERIFY_SLOWLY));
+        }
+        if let Some(split) = &mut self.gradual {
+            split.cap_waits(now);
+        }
+        let past = self.quiet_since.iter_mut().chain(self.alerts.iter_mut().map(|alert| &mut alert.last_seen));
+        past.for_each(|at| cap(at, Duration::ZERO));
+    }
+
     /// When something must happen by itself, if nothing happens before.
     pub fn next_wake(&self, policy: &Policy) -> Option<Timestamp> {
         if !self.phase.is_open() {

@@ -171,6 +171,11 @@ impl Member {
         self.phase.is_undecided()
     }
 
+    /// Automation may be tried on it again. A try that lies ahead was before the clock went back.
+    pub fn has_rested(&self, every: Duration, now: Timestamp) -> bool {
+        self.tried.is_none_or(|at| at > now || now.since(at) >= every)
+    }
+
     /// The coordinating incident lasts as long as one of these does. A rollback that did not help is a matter of its own.
     pub fn is_open(&self) -> bool {
         self.waits() || matches!(self.phase, Phase::RollingBack | Phase::Verifying)

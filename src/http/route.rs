@@ -233,7 +233,8 @@ async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
     let (series, dropped) = store.series(context.max_prompts).await?;
     let (phases, parked) = store.counts().await?;
     let paused = store.paused_for_all().await?.is_some();
-    Ok(Stored { series, dropped, phases, parked, paused })
+    let slack_lag = store.slack_lag().await?;
+    Ok(Stored { series, dropped, phases, parked, paused, slack_lag })
 }
 
 /// Reads the whole body, which may be at most `max` bytes.

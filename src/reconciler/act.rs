@@ -159,6 +159,8 @@ impl Actor {
     /// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
     pub async fn run(self: Arc<Self>) {
         let token = Ulid::generate().to_string();
+        // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
+        let _ = self.engine.store.hurry().await;
         loop {
             let wait = match self.tick(&token).await {
                 Ok(next) => next.unwrap_or(IDLE).min(IDLE),

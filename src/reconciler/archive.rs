@@ -67,9 +67,12 @@ impl Archive {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when it is left alone.
+    /// Until when it is left alone: for its back-off at most, even if Redis' clock went back.
     fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.trouble().map(|trouble| trouble.until).filter(|until| *until > now)
+        let mut trouble = self.trouble();
+        let trouble = trouble.as_mut()?;
+        trouble.until = trouble.until.min(now.plus(trouble.backoff));
+        Some(trouble.until).filter(|until| *until > now)
     }
 
     fn note(
@@ -280,5 +283,22 @@ pub async fn run(engine: Arc<Engine>) {
             Ok(()) => SURVEY,
             Err(_) => FIRST_SURVEY,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_for_its_back_off_at_most_whatever_the_clock_does() {
+        let folder = std::env::temp_dir();
+        let archive = Archive::new(Files::new(&folder));
+        let (now, backoff) = (Timestamp(7_200_000), Duration::from_secs(10));
+        *archive.trouble() = Some(Trouble { backoff, until: now.plus(backoff) });
+        assert_eq!(archive.rests_until(now), Some(now.plus(backoff)));
+        let before = now.minus(Duration::from_secs(3_600));
+        assert_eq!(archive.rests_until(before), Some(before.plus(backoff)));
+        assert_eq!(archive.rests_until(before.plus(backoff)), None, "not from then on anew");
     }
 }

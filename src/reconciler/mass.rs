@@ -308,7 +308,7 @@ impl Coordinator {
         next: &mut Timestamp,
     ) -> Result<Option<Vec<Change>>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
-        let rested = |m: &&Member| m.tried.is_none_or(|at| now.since(at) >= LOOK);
+        let rested = |m: &&Member| m.has_rested(LOOK, now);
         let waiting = || found.members.iter().filter(|m| m.phase == Phase::AwaitingDecision && !m.hold);
         if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
             return Ok(None);

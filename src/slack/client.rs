@@ -32,7 +32,7 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
-pub use error::SlackError;
+pub use error::{LONGEST_WAIT, SlackError};
 
 /// For one operation in all: two of them stay below a lease. The library itself would wait for ever.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -176,14 +176,14 @@ impl Slack {
         Ok(Posted { channel: posted.channel, ts: posted.ts })
     }
 
-    /// Uploads files and shares them in a thread, as one message. Three steps, of which only the last is seen.
-    pub async fn upload(
-        &self,
-        channel_id: &str,
-        thread: &str,
-        text: &str,
-        files: Vec<Upload>,
-    ) -> Result<(), SlackError> {
+    /// Uploads files and shares them in a thread, as one message. After [`SlackError::Retry`] it may be there all the same:
+    /// [`find_file`](Self::find_file) tells.
+    pub async fn upload(&self, root: &Posted, text: &str, files: Vec<Upload>) -> Result<(), SlackError> {
+        within("files.completeUploadExternal", self.upload_all(root, text, files)).await
+    }
+
+    /// Three steps, of which only the last is seen.
+    async fn upload_all(&self, root: &Posted, text: &str, files: Vec<Upload>) -> Result<(), SlackError> {
         const METHOD: &str = "files.getUploadURLExternal";
         let mut shared = Vec::new();
         for Upload { name, title, content } in files {
@@ -202,7 +202,7 @@ impl Slack {
             shared.push(serde_json::json!({ "id": place.file_id, "title": title }));
         }
         let request = serde_json::json!({
-            "files": shared, "channel_id": channel_id, "thread_ts": thread, "initial_comment": text,
+            "files": shared, "channel_id": root.channel, "thread_ts": root.ts, "initial_comment": text,
         });
         self.bot.post("files.completeUploadExternal", &request).await.map(|Nothing {}| ())
     }
@@ -237,7 +237,23 @@ impl Slack {
         mark: &Mark,
         oldest_ms: i64,
     ) -> Result<Option<Posted>, SlackError> {
-        let method = if thread.is_some() { "conversations.replies" } else { "conversations.history" };
+        self.search(channel, thread, oldest_ms, |message| mark.is_on(message)).await
+    }
+
+    /// Looks for a message that shares a file of this name: such a message carries no mark.
+    pub async fn find_file(&self, root: &Posted, name: &str, oldest_ms: i64) -> Result<Option<Posted>, SlackError> {
+        let shares = |message: &Listed| message.files.iter().flatten().any(|file| file.name.as_deref() == Some(name));
+        self.search(&root.channel, Some(&root.ts), oldest_ms, shares).await
+    }
+
+    async fn search(
+        &self,
+        channel: &str,
+        thread: Option<&str>,
+        oldest_ms: i64,
+        is_it: impl Fn(&Listed) -> bool + Send,
+    ) -> Result<Option<Posted>, SlackError> {
+        let method = search_method(thread);
         within(method, async {
             let channel = self.channel_id(channel).await?;
             let oldest = slack_time(oldest_ms.saturating_sub(SKEW_MS));
@@ -258,7 +274,7 @@ impl Slack {
                         ],
                     )
                     .await?;
-                if let Some(found) = page.messages.into_iter().find(|message| mark.is_on(message)) {
+                if let Some(found) = page.messages.into_iter().find(&is_it) {
                     return Ok(Some(Posted { channel, ts: found.ts }));
                 }
                 cursor = page.more.next();
@@ -269,6 +285,11 @@ impl Slack {
             Ok(None)
         })
         .await
+    }
+
+    /// Whether Slack is there and takes our token. Changes nothing.
+    pub async fn ping(&self) -> Result<(), SlackError> {
+        self.bot.post("auth.test", &serde_json::json!({})).await.map(|Nothing {}| ())
     }
 
     /// The ids of a user group's members.
@@ -403,6 +424,11 @@ fn https(tls: &Arc<rustls::ClientConfig>) -> SlackHyperHttpsConnector {
     HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1().build()
 }
 
+/// Where messages are searched.
+pub fn search_method(thread: Option<&str>) -> &'static str {
+    if thread.is_some() { "conversations.replies" } else { "conversations.history" }
+}
+
 fn content(text: &str, blocks: Option<Vec<SlackBlock>>) -> SlackMessageContent {
     SlackMessageContent::new().with_text(text.to_owned()).opt_blocks(blocks)
 }
@@ -459,6 +485,12 @@ struct Messages {
 struct Listed {
     ts: String,
     metadata: Option<Value>,
+    files: Option<Vec<ListedFile>>,
+}
+
+#[derive(Deserialize)]
+struct ListedFile {
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,16 +1,39 @@
 #!lua
 -- Claims due wake-ups under a lease. Expired leases are due again first: their worker died.
--- KEYS  1 due  2 leased  3 tokens
+-- KEYS  1 due  2 leased  3 tokens  4 unsent  5 parked
 -- ARGV  1 suffix of the kind of work ("|act")  2 how many at most  3 lease (ms)  4 token  5 ms by which the clock is ahead
--- Returns {ms until the next wake-up is due or a lease expires, or -1; member, member, …}
+--       6 ms that a wake-up of this kind may lie ahead, for the kind that "unsent" lists ("" = as long as the config says)
+-- Returns {now (ms); number of waits that were shortened; ms until the next wake-up is due or a lease expires, or -1;
+--          member, member, …}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
+local lease = tonumber(ARGV[3])
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', KEYS[2], member)
   redis.call('HDEL', KEYS[3], member)
   redis.call('ZADD', KEYS[1], 'LT', now, member)
 end
-local reply = { -1 }
+local shortened = 0
+-- no lease was ever this long: the clock went back
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now + lease), '+inf', 'LIMIT', 0, 100)) do
+  redis.call('ZADD', KEYS[2], now + lease, member)
+  shortened = shortened + 1
+end
+if ARGV[6] ~= '' then
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, 100)) do
+    redis.call('ZADD', KEYS[4], now, member)
+  end
+  -- whatever is unsent is due soon, under a lease, or parked
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[4], 0, 99)) do
+    local at = redis.call('ZSCORE', KEYS[1], member)
+    local lost = not at and not redis.call('ZSCORE', KEYS[2], member) and not redis.call('ZSCORE', KEYS[5], member)
+    if lost or at and tonumber(at) > now + tonumber(ARGV[6]) then
+      redis.call('ZADD', KEYS[1], now, member)
+      shortened = shortened + 1
+    end
+  end
+end
+local reply = { now, shortened, -1 }
 local suffix, most = ARGV[1], tonumber(ARGV[2])
 -- page by page: wake-ups of another kind, or held by another worker, must not hide ours; bounded all the same
 local found = {}
@@ -27,7 +50,7 @@ for offset = 0, 1900, 100 do
 end
 for _, member in ipairs(found) do
   redis.call('ZREM', KEYS[1], member)
-  redis.call('ZADD', KEYS[2], now + tonumber(ARGV[3]), member)
+  redis.call('ZADD', KEYS[2], now + lease, member)
   redis.call('HSET', KEYS[3], member, ARGV[4])
   reply[#reply + 1] = member
 end
@@ -35,8 +58,8 @@ local next_due = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHS
 local next_lease = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 for _, at in ipairs({ next_due or false, next_lease or false }) do
   local wait = at and math.max(0, tonumber(at) - now)
-  if wait and (reply[1] < 0 or wait < reply[1]) then
-    reply[1] = wait
+  if wait and (reply[3] < 0 or wait < reply[3]) then
+    reply[3] = wait
   end
 end
 return reply

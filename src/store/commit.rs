@@ -74,6 +74,7 @@ impl Store {
             keys.open(),
             keys.closed(),
             keys.phases(),
+            keys.unsent(),
         ];
         names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));

@@ -130,7 +130,7 @@ impl Store {
         wakes: Option<Work>,
         fields: &[(&str, &str)],
     ) -> Result<bool, StoreError> {
-        let mut call = self.scripts.drill.call(&[self.keys.drill(id), self.keys.due()]);
+        let mut call = self.scripts.drill.call(&[self.keys.drill(id), self.keys.due(), self.keys.unsent()]);
         call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION));
         call.cmd.arg(wakes.map(|work| work.member(&id.work_name())).unwrap_or_default());
         for (field, text) in fields {

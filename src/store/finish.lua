@@ -1,9 +1,10 @@
 #!lua
 -- Ends a claim.
--- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)
--- ARGV  1 member  2 token  3 revision seen ("" = do not compare)  4 "done", "failed" or "left"
+-- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)  7 unsent
+-- ARGV  1 member  2 token  3 revision seen ("" = do not compare)
+--       4 "done", "failed", "left"; of what "unsent" lists: "sent" (everything) or "unsent" (something is left)
 --       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)
---       8 ms by which the clock is ahead
+--       8 ms by which the clock is ahead  9 all from before this moment was sent (ms; "" = not known)
 -- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again, or by another · 4 parked
 --         · 0 refused: the lease was lost to another worker
 local member = ARGV[1]
@@ -29,6 +30,13 @@ if ARGV[4] == 'left' then
   return 3
 end
 redis.call('HDEL', KEYS[4], member)
+if ARGV[4] == 'sent' and not redis.call('ZSCORE', KEYS[1], member) then
+  redis.call('ZREM', KEYS[7], member)
+elseif (ARGV[4] == 'sent' or ARGV[4] == 'unsent') and ARGV[9] ~= '' then
+  redis.call('ZADD', KEYS[7], 'GT', ARGV[9], member) -- news came meanwhile, or only a part was sent
+elseif ARGV[4] == 'unsent' then
+  redis.call('ZADD', KEYS[7], 'NX', now, member)
+end
 if ARGV[3] ~= '' and (redis.call('HGET', KEYS[6], 'rev') or '0') ~= ARGV[3] then
   redis.call('ZADD', KEYS[1], 'LT', now, member)
   return 2

@@ -131,6 +131,11 @@ impl Keys {
         self.key("parked", "")
     }
 
+    /// Sorted set: wake-ups of what Slack has not been told, score = since when there is something to say.
+    pub fn unsent(&self) -> String {
+        self.key("unsent", "")
+    }
+
     /// Hash: what the outside world knows of an incident.
     pub fn sync(&self, incident: &IncidentId) -> String {
         self.key("sync", &incident.0)
@@ -166,7 +171,7 @@ impl Keys {
         self.key("drill", id.as_str())
     }
 
-    /// Exists while a channel must not be posted to.
+    /// Exists while a turn is taken or something is on hold; its value is how long, in ms.
     pub fn pace(&self, channel: &str) -> String {
         self.key("pace", channel)
     }

@@ -110,6 +110,7 @@ impl Store {
             keys.open(),
             keys.closed(),
             keys.due(),
+            keys.unsent(),
         ];
         let mut call = self.scripts.mass.call(&names);
         let open = found.mass.is_open();

@@ -173,6 +173,7 @@ pub struct Store {
     /// Each commit that touches an incident wakes whoever tells Slack.
     announces: bool,
     written: watch::Written,
+    pulse: schedule::Pulse,
 }
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
@@ -182,6 +183,11 @@ pub struct Clock(Arc<AtomicI64>);
 impl Clock {
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// As if the clock of Redis were set back: that of a new master may be behind.
+    pub fn go_back(&self, by: Duration) {
+        self.0.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     fn ahead(&self) -> i64 {
@@ -213,6 +219,7 @@ impl Store {
             clock,
             announces: false,
             written: watch::Written::default(),
+            pulse: schedule::Pulse::default(),
         })
     }
 

@@ -1,9 +1,11 @@
 //! Wake-ups: `due` and `leased`, moved by scripts on Redis TIME, so that every replica may do the work and none does
 //! it twice at once.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::FromRedisValue;
+use tokio::time::Instant;
 
 use super::drill::{DRILL, DrillId};
 use super::reply::array;
@@ -46,6 +48,9 @@ impl Work {
 
 const PROMPT: char = '@';
 
+/// Longest wait that Slack may ask for. It asks for half a minute as a rule; who asks too early is told so again.
+pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
 /// When Slack is to be told of an incident: at once, but the backlog of an outage goes by severity, then by time.
 pub fn slack_turn(incident: &Incident) -> Timestamp {
     const RANK: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -79,6 +84,8 @@ impl Claim {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
+    /// When this was.
+    pub now: Timestamp,
     pub claims: Vec<Claim>,
     /// How long until the next wake-up may be due; `None` when nothing waits.
     pub next: Option<Duration>,
@@ -108,6 +115,13 @@ pub enum End {
     Failed,
     /// It is a newer receiver's, which finds it due soon.
     Left,
+    /// Slack has all that there was to say at this moment.
+    Sent(Timestamp),
+    /// Slack is to be told the rest at `next`. It has all from before `since`, if that is known.
+    Unsent {
+        next: Timestamp,
+        since: Option<Timestamp>,
+    },
 }
 
 impl End {
@@ -128,16 +142,34 @@ pub const IDLE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 10;
 /// The first back-off; each doubles, so ten tries take about eight minutes.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// The last one: nothing that is to be told in Slack is put off for longer.
+const LAST_BACKOFF: Duration = Duration::from_secs(1 << (TRIES - 2));
+/// Wake-ups looked at by one command.
+const PAGE: usize = 1_000;
 
 impl Store {
     /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
-        let mut call = self.scripts.claim.call(&[self.keys.due(), self.keys.leased(), self.keys.tokens()]);
+        let keys = &self.keys;
+        let names = [keys.due(), keys.leased(), keys.tokens(), keys.unsent(), keys.parked()];
+        let mut call = self.scripts.claim.call(&names);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
+        match work {
+            Work::Slack => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
+            _ => call.cmd.arg(""),
+        };
         let reply = self.link.run(&call).await?;
         let unexpected = || StoreError::unexpected("claim");
         let mut items = array(reply).ok_or_else(unexpected)?.into_iter();
-        let wait: i64 = items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected)?;
+        let mut number = || items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected);
+        let (now, shortened, wait) = (Timestamp(number()?), number()?, number()?);
+        if shortened > 0 {
+            tracing::warn!(shortened, "leases or wake-ups lay too far ahead (did Redis' clock go back?): shortened");
+        }
+        if self.pulse.went_back(now) {
+            let hurried = self.hurry().await.inspect(|_| self.pulse.beat(now));
+            tracing::warn!(?hurried, "redis' clock went back: what waits by it is looked at now");
+        }
         let claims = items
             .filter_map(|member| String::from_redis_value(member).ok())
             .map(|member| Claim {
@@ -146,7 +178,7 @@ impl Store {
                 token: token.to_owned(),
             })
             .collect();
-        Ok(Claimed { claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
+        Ok(Claimed { now, claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
     }
 
     /// Makes a wake-up due at `at` at the latest.
@@ -170,26 +202,70 @@ impl Store {
         if !self.announces {
             return Ok(());
         }
+        let mut command = redis::cmd("ZADD");
+        let member = Work::Slack.member(&incident.id);
+        command.arg(self.keys.unsent()).arg("NX").arg(self.now().await?.0).arg(member);
+        self.link.run::<redis::Value>(&command).await?;
         self.wake_by(Work::Slack, &incident.id, slack_turn(incident)).await
+    }
+
+    /// Makes due now whatever waits for minutes at most: a wake-up that comes too early works out anew when it is due. After
+    /// Redis' clock went back they would be late by as much. What waits for days by the config (stages of canaries, texts, the
+    /// weekly report) is left alone.
+    pub async fn hurry(&self) -> Result<usize, StoreError> {
+        let now = self.now().await?;
+        let (mut left, mut hurried) = (0, 0);
+        loop {
+            let mut command = redis::cmd("ZRANGEBYSCORE");
+            command.arg(self.keys.due()).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
+            let page: Vec<String> = self.link.read(&command).await?;
+            let waits = |member: &&String| member.starts_with(PROMPT) || member.ends_with(Work::Report.suffix());
+            let (stay, go): (Vec<_>, Vec<_>) = page.iter().partition(waits);
+            if !go.is_empty() {
+                let mut command = redis::cmd("ZADD");
+                command.arg(self.keys.due()).arg("LT");
+                for member in &go {
+                    command.arg(now.0).arg(member);
+                }
+                self.link.run::<redis::Value>(&command).await?;
+            }
+            left += stay.len();
+            hurried += go.len();
+            if page.len() < PAGE {
+                return Ok(hurried);
+            }
+        }
+    }
+
+    /// For how long the oldest of what Slack is to be told has been waiting.
+    pub async fn slack_lag(&self) -> Result<Duration, StoreError> {
+        if !self.announces {
+            return Ok(Duration::ZERO);
+        }
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys.unsent()).arg(0).arg(0).arg("WITHSCORES");
+        let oldest: Vec<(String, i64)> = self.link.read(&command).await?;
+        let Some((_, since)) = oldest.first() else { return Ok(Duration::ZERO) };
+        Ok(self.now().await?.since(Timestamp(*since)))
     }
 
     /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
-        let names = [keys.due(), keys.leased(), keys.tokens(), keys.attempts(), keys.parked(), state];
+        let names = [keys.due(), keys.leased(), keys.tokens(), keys.attempts(), keys.parked(), state, keys.unsent()];
         let mut call = self.scripts.finish.call(&names);
         let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
         call.cmd.arg(&claim.member).arg(&claim.token);
-        match end {
-            End::Done { rev, next } => {
-                let rev = prompt.and(rev);
-                call.cmd.arg(text(rev)).arg("done").arg(text(next.map(|at| at.0)))
-            }
-            End::Failed => call.cmd.arg("").arg("failed").arg(""),
-            End::Left => call.cmd.arg("").arg("left").arg(""),
+        let (rev, how, next, sent) = match end {
+            End::Done { rev, next } => (prompt.and(rev), "done", next, None),
+            End::Failed => (None, "failed", None, None),
+            End::Left => (None, "left", None, None),
+            End::Sent(as_of) => (None, "sent", None, Some(as_of)),
+            End::Unsent { next, since } => (None, "unsent", Some(next), since),
         };
-        call.cmd.arg(TRIES).arg(millis(FIRST_BACKOFF)).arg(self.clock.ahead());
+        call.cmd.arg(text(rev)).arg(how).arg(text(next.map(|at| at.0)));
+        call.cmd.arg(TRIES).arg(millis(FIRST_BACKOFF)).arg(self.clock.ahead()).arg(text(sent.map(|at| at.0)));
         let reply = self.link.run(&call).await?;
         match i64::from_redis_value(reply) {
             Ok(1) => Ok(Finished::Done),
@@ -199,5 +275,32 @@ impl Store {
             Ok(0) => Ok(Finished::Lost),
             _ => Err(StoreError::unexpected("finish")),
         }
+    }
+}
+
+/// What Redis TIME was at the last claim, by the process' own clock.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Mutex<Option<(Instant, Timestamp)>>);
+
+impl Pulse {
+    /// A new master's clock may differ by a little, and answers take a moment.
+    const TOLERANCE: Duration = Duration::from_secs(5);
+
+    /// Whether Redis' clock went back since [`beat`](Self::beat); if not, this is one.
+    fn went_back(&self, now: Timestamp) -> bool {
+        let last = *self.last();
+        let back = last.is_some_and(|(at, then)| now.plus(Self::TOLERANCE) < then.plus(at.elapsed()));
+        if !back {
+            self.beat(now);
+        }
+        back
+    }
+
+    fn beat(&self, now: Timestamp) {
+        *self.last() = Some((Instant::now(), now));
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(Instant, Timestamp)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,6 +16,7 @@ pub struct Scripts {
     pub drill: Source,
     pub mass: Source,
     pub members: Source,
+    pub pace: Source,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Scripts {
             drill: Source::new(include_str!("drill.lua")),
             mass: Source::new(include_str!("mass.lua")),
             members: Source::new(include_str!("members.lua")),
+            pace: Source::new(include_str!("pace.lua")),
         }
     }
 }

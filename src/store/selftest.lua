@@ -9,6 +9,7 @@ local tries = {
   { 'TYPE', KEYS[1] },
   { 'SET', KEYS[1], '1', 'PX', '60000' },
   { 'PEXPIRE', KEYS[1], '60000' },
+  { 'PTTL', KEYS[1] },
   { 'GET', KEYS[1] },
   { 'HSET', KEYS[2], 'a', '1' },
   { 'HGET', KEYS[2], 'a' },

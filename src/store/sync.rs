@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::Pipeline;
-
-use super::schedule::{Claim, LEASE};
+use super::schedule::{Claim, LEASE, LONGEST_HOLD};
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{IncidentId, Timestamp};
 
@@ -40,31 +38,49 @@ impl Store {
         Ok(noted == 1)
     }
 
-    /// Takes the channel's next turn; otherwise tells how long until there is one. Shared by all replicas.
-    pub async fn pace(&self, channel: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
-        let key = self.keys.pace(channel);
-        let mut pipeline = Pipeline::new();
-        pipeline.cmd("SET").arg(&key).arg(1).arg("NX").arg("PX").arg(millis(every)).cmd("PTTL").arg(&key);
-        let (taken, left): (Option<String>, i64) = self.link.run(&pipeline).await?;
-        if taken.is_some() {
-            return Ok(None);
-        }
-        Ok(Some(Duration::from_millis(left.max(1).unsigned_abs())))
+    /// Takes the next turn, unless `what` is on hold; otherwise tells how long until there is one. Shared by all replicas.
+    pub async fn pace(&self, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
+        self.turn(&[self.keys.pace(what)], every).await
     }
 
-    /// Nobody posts to the channel for this long: Slack said so.
-    pub async fn hold_channel(&self, channel: &str, wait: Duration) -> Result<(), StoreError> {
+    /// The same where `held`, too, must not be on hold.
+    pub async fn pace_unless(
+        &self,
+        held: &str,
+        what: &str,
+        every: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.turn(&[self.keys.pace(what), self.keys.pace(held)], every).await
+    }
+
+    /// For how long `what` is on hold. Takes no turn.
+    pub async fn held(&self, what: &str) -> Result<Option<Duration>, StoreError> {
+        self.turn(&[self.keys.pace(what)], Duration::ZERO).await
+    }
+
+    /// `what` has no turn for this long: Slack said so.
+    pub async fn hold(&self, what: &str, wait: Duration) -> Result<(), StoreError> {
+        let wait = millis(wait.min(LONGEST_HOLD)).max(1);
         let mut command = redis::cmd("SET");
-        command.arg(self.keys.pace(channel)).arg(1).arg("PX").arg(millis(wait).max(1));
+        command.arg(self.keys.pace(what)).arg(wait).arg("PX").arg(wait);
         self.link.run::<redis::Value>(&command).await.map(drop)
+    }
+
+    async fn turn(&self, names: &[String], every: Duration) -> Result<Option<Duration>, StoreError> {
+        let mut call = self.scripts.pace.call(names);
+        call.cmd.arg(millis(every)).arg(millis(LONGEST_HOLD));
+        let (wait, shortened): (u64, u32) = self.link.run(&call).await?;
+        if shortened > 0 {
+            let what = &names[0];
+            tracing::warn!(what, wait, "a wait was to last too long (did Redis' clock go back?): shortened");
+        }
+        Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }
 
     /// True for the first caller within `ttl`.
     pub async fn once(&self, what: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let mut command = redis::cmd("SET");
-        command.arg(self.keys.once(what)).arg(1).arg("NX").arg("PX").arg(millis(ttl).max(1));
-        let first: Option<String> = self.link.run(&command).await?;
-        Ok(first.is_some())
+        let ttl = ttl.max(Duration::from_millis(1));
+        Ok(self.turn(&[self.keys.once(what)], ttl).await?.is_none())
     }
 
     /// Lets it be done again.

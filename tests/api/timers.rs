@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::eventually;
 use serde_json::Value;
 
-use crate::common::{DUPLICATE, SOON, World, alert, critical, resolved};
+use crate::common::{DUPLICATE, Receiver, SOON, World, alert, critical, resolved};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -128,4 +128,32 @@ async fn a_version_put_there_by_a_rollback_cools_down_before_the_next() -> Resul
     assert_eq!(world.receiver.outcomes(&[on_target]).await?, ["rolled_back{alert}"]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v0"));
     Ok(())
+}
+
+/// Waits until the question's deadline is within its time limit again, lets that pass, and expects one more escalation.
+async fn is_escalated_in_its_time(world: &World, times: usize) -> Result<()> {
+    eventually("the deadline is shortened", SOON, async || {
+        let deadline: jiff::Timestamp = incident(world).await.ok()?["deadline"].as_str()?.parse().ok()?;
+        let now = world.receiver.app.engine.store.now().await.ok()?;
+        (deadline.as_millisecond() - now.0 <= 300_000).then_some(())
+    })
+    .await?;
+    world.receiver.clock.advance(5 * MINUTE);
+    eventually("escalated", SOON, async || (notes(world, "escalated").await.ok()? == times).then_some(())).await
+}
+
+#[tokio::test]
+async fn a_question_is_escalated_in_its_time_although_redis_clock_went_back() -> Result<()> {
+    let mut world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await; // the workers have seen the time
+    world.receiver.clock.go_back(60 * MINUTE);
+    is_escalated_in_its_time(&world, 1).await?;
+    // while no receiver ran
+    world.receiver.clock.advance(120 * MINUTE);
+    eventually("escalated", SOON, async || (notes(&world, "escalated").await.ok()? == 2).then_some(())).await?;
+    let next = Receiver::ready(&world.redis.receiver_url(), &[]).await?;
+    std::mem::replace(&mut world.receiver, next).app.shutdown().await;
+    is_escalated_in_its_time(&world, 3).await
 }

@@ -42,6 +42,8 @@ pub struct Facts {
     pub due: Vec<(String, i64)>,
     pub leased: Vec<String>,
     pub parked: Vec<String>,
+    /// What Slack has not been told.
+    pub unsent: Vec<String>,
     /// What the counters say of open incidents, by phase.
     pub phases: BTreeMap<String, i64>,
     /// In the order of Slack's `ts`.
@@ -192,6 +194,9 @@ fn nothing_is_left(facts: &Facts, broken: &mut Vec<String>) {
     }
     if !facts.parked.is_empty() {
         broken.push(format!("left in parked: {:?}", facts.parked));
+    }
+    if !facts.unsent.is_empty() {
+        broken.push(format!("left in unsent: {:?}", facts.unsent));
     }
     for (member, at) in &facts.due {
         if *at <= facts.now - LATE_MS {
@@ -371,6 +376,7 @@ mod tests {
         });
         breaks("left in leased", |facts| facts.leased.push("I1|slack".to_owned()));
         breaks("left in parked", |facts| facts.parked.push("I1|act".to_owned()));
+        breaks("left in unsent", |facts| facts.unsent.push("I1|slack".to_owned()));
         breaks("left in due", |facts| facts.due.push(("I9|slack".to_owned(), 0)));
         breaks("nobody wakes for I1|act", |facts| facts.due.clear());
         breaks("nobody wakes for I1|act", |facts| facts.due[0].1 = 120_001);

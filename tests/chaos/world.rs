@@ -276,13 +276,16 @@ impl World {
     }
 
     fn hurt_slack(&mut self, rng: &mut Rng) {
-        let (fault, name) = match rng.below(8) {
+        let (fault, name) = match rng.below(11) {
             0 => (Fault::rate_limited(1), "Slack answers 429"),
             1 | 2 => (Fault::status(500), "Slack answers 500"),
             3 => (Fault::html(502), "Slack answers with a web page"),
             4 => (Fault::hang(Duration::from_millis(300 + rng.below(1_200))), "Slack hangs"),
             5 => (Fault::slow_reply(Duration::from_millis(300 + rng.below(700))), "Slack answers late"),
             6 => (Fault::drop_connection(), "Slack closes the connection"),
+            7 => (Fault::error("update_failed"), "Slack answers with a code that is not listed"),
+            8 => (Fault::error("internal_error").applied(), "Slack does it and says that it failed"),
+            9 => (Fault::html(403).on("chat.update"), "A proxy refuses edits"),
             _ => (Fault::lose_reply(), "Slack does it and does not say so"),
         };
         self.slack.inject(fault.times(1).after(rng.below(3) as usize));
@@ -336,6 +339,7 @@ impl World {
         let mut orphans = HashSet::new();
         let healed = self.now(&mut connection).await?;
         let mut passed = Duration::ZERO;
+        let mut backing_off = false;
         let begun = Instant::now();
         loop {
             self.settle(&mut connection, &mut orphans).await?;
@@ -349,14 +353,15 @@ impl World {
             }
             if passed >= HORIZON {
                 let due = scores(&mut connection, "due").await?;
-                let telling = due.iter().any(|(member, at)| member.ends_with("|slack") && *at <= now);
+                let telling = due.iter().any(|(member, _)| member.ends_with("|slack"));
+                backing_off = due.iter().any(|(member, at)| member.ends_with("|slack") && *at > now);
                 if !telling && scores(&mut connection, "leased").await?.is_empty() {
                     return Ok(late.into_values().collect());
                 }
                 ensure!(begun.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}: {due:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            if passed < HORIZON || !orphans.is_empty() {
+            if passed < HORIZON || !orphans.is_empty() || backing_off {
                 self.time.advance(STEP).await;
                 passed += STEP;
             }
@@ -458,6 +463,7 @@ impl World {
             due: scores(&mut connection, "due").await?,
             leased: names(scores(&mut connection, "leased").await?),
             parked: names(scores(&mut connection, "parked").await?),
+            unsent: names(scores(&mut connection, "unsent").await?),
             phases: redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await?,
             told: self.told(),
             late: late.into_iter().chain(overdue(&incidents, self.now(&mut connection).await?)).collect(),

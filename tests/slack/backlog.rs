@@ -1,109 +1,25 @@
 //! Much to tell at once. Slack's limits hold by the double's clock, which runs faster here, and so does our pace.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prompt_rollback::alertmanager::payload;
-use prompt_rollback::decision::event::Register;
-use prompt_rollback::decision::{Activation, Event, PromptName, Share, VersionName};
-use prompt_rollback::engine::Engine;
-use prompt_rollback::reconciler::slack::{Announcer, PACE};
-use prompt_rollback::slack::client;
-use prompt_rollback::store::{Clock, Store};
+use prompt_rollback::reconciler::slack::PACE;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
-use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use crate::common::{Redis, alert, config, copy_prompt, critical, delivery, resolved};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, env, slack};
+use crate::common::{alert, copy_prompt, critical, resolved};
+use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, slack};
+use crate::office::Office;
 
-/// The engine and the worker that tells, without the HTTP around them.
-struct Office {
-    slack: Slack,
-    redis: Redis,
-    engine: Arc<Engine>,
-    worker: JoinHandle<()>,
-}
-
-impl Drop for Office {
-    fn drop(&mut self) {
-        self.worker.abort();
-    }
-}
-
-impl Office {
-    /// With a prompt `p` as everywhere, and time in Slack `times` as fast.
-    async fn start(slack: Slack, times: u32, more: &[(&str, &str)]) -> Result<Self> {
-        let redis = Redis::start()?;
-        slack.clock().run_faster(times);
-        let api = slack.api_url();
-        let config = config(&redis.url(), &env(&slack, &api, more));
-        let store = Store::new(&config.redis, Clock::default())?.announcing(true);
-        let engine = Arc::new(Engine::new(store, config.policy()));
-        let announcer = Announcer {
-            engine: Arc::clone(&engine),
-            slack: client::Slack::new(&config.slack)?.context("a token")?,
-            deciders: config.deciders.clone(),
-            incident_channel: config.slack.incident_channel.clone(),
-            weekly: None,
-            pace: PACE / times,
-        };
-        let (_, tells) = mpsc::channel(1);
-        let office = Self { slack, redis, engine, worker: tokio::spawn(Arc::new(announcer).run(tells)) };
-        for version in ["v1", "v2"] {
-            let version = VersionName::parse(version)?;
-            let known_good = version.as_str() == "v1";
-            let register =
-                Register { version: version.clone(), content: None, contact: None, staged_at: None, known_good };
-            office.happens("p", &Event::Register(register)).await?;
-            let (share, operator) = (Share::All, "ci".to_owned());
-            let activation = Activation { version, share, operator, force: false, reason: None };
-            office.happens("p", &Event::Activate(activation)).await?;
-        }
-        Ok(office)
-    }
-
-    async fn happens(&self, prompt: &str, event: &Event) -> Result<()> {
-        self.engine.handle(&PromptName::parse(prompt)?, event).await?;
-        Ok(())
-    }
-
-    async fn fires(&self, prompt: &str, alert: Value) -> Result<()> {
-        let config = config(&self.redis.url(), &[]);
-        let delivered = payload::parse(delivery(&[alert]).as_bytes(), &config.labels, &self.engine.policy)?;
-        let alerts = delivered.into_iter().filter_map(|delivered| match delivered {
-            payload::Delivered::Alert(alert) => Some(*alert),
-            _ => None,
-        });
-        self.happens(prompt, &Event::Alerts(alerts.collect())).await
-    }
-
-    /// Until nothing is left to tell. Looks rarely: to look costs much while there is much.
-    async fn quiet(&self) -> Result<()> {
-        loop {
-            let mut left: Vec<String> = Vec::new();
-            for set in ["{prompts}:due", "{prompts}:leased"] {
-                left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", set, "0", "-1"]).await?);
-            }
-            if left.iter().all(|member| !member.ends_with("|slack")) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    }
-
-    fn root_of(&self, prompt: &str) -> Option<Message> {
-        let mut all = self.slack.roots(ON_CALL).into_iter();
-        all.find(|root| root.visible_text().contains(&format!("`{prompt}`")))
-    }
+/// Where time in Slack goes `times` as fast.
+async fn fast(slack: Slack, times: u32, more: &[(&str, &str)]) -> Result<Office> {
+    slack.clock().run_faster(times);
+    Ok(Office::start(slack, PACE / times, more).await?.working())
 }
 
 #[tokio::test]
 async fn a_long_thread_gives_way_to_what_is_more_urgent_and_is_told_to_its_end() -> Result<()> {
-    let office = Office::start(slack()?, 10, &[]).await?;
+    let office = fast(slack()?, 10, &[]).await?;
     copy_prompt(&office.redis, "p", &["urgent".to_owned()]).await?;
     office.slack.inject(Fault::status(503));
     let flapping = alert("p", "v2", "high");
@@ -142,7 +58,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
         env.push((format!("DECIDERS__{team}__CHANNEL"), format!("#{}", team.to_lowercase())));
     }
     let env: Vec<_> = env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let office = Office::start(builder.start()?, TIMES, &env).await?;
+    let office = fast(builder.start()?, TIMES, &env).await?;
     let channel = |n: usize| format!("C{}", TEAMS[n % TEAMS.len()]);
     let prompts: Vec<String> = (0..MANY).map(|n| format!("prompt-{n:04}")).collect();
     copy_prompt(&office.redis, "p", &prompts).await?;

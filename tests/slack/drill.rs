@@ -183,7 +183,7 @@ async fn slack_that_is_away_is_named_and_told_when_it_is_back() -> Result<()> {
     let drills = start(slack()?, as_shipped, &[]).await?;
     let slack = &drills.workspace.slack;
     slack.inject(Fault::status(503).on("chat.postMessage"));
-    failed(&drills.command("6").await?, "Slack does not show it: Slack does not answer")?;
+    failed(&drills.command("6").await?, "Slack does not show it: Slack does not take it now")?;
     assert!(slack.roots(ON_CALL).is_empty());
     slack.heal();
     drills.workspace.root("the drill's message", |root| root.visible_text().contains("Drill: p v2")).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
-use crate::common::{SOON, alert};
-use crate::kit::{INCIDENTS, MAYA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
+use crate::common::{SOON, alert, critical};
+use crate::kit::{INCIDENTS, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POST: &str = "chat.postMessage";
@@ -269,5 +269,125 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     let is_asked = |slack: &Slack| slack.roots(INCIDENTS).into_iter().find(|root: &Message| !buttons(root).is_empty());
     let asked = workspace.slack.wait_for("product is asked meanwhile", Duration::from_secs(15), is_asked).await?;
     assert!(asked.visible_text().contains("product-pm"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replies() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    workspace.slack.inject(Fault::error("edit_window_closed").on(UPDATE).in_channel(ON_CALL));
+    workspace.click(MAYA, &root, "investigate").await?;
+    let replies = workspace.replies(&root, 3).await?;
+    assert!(replies[0].contains("does not allow edits") && replies[0].contains("`edit_window_closed`"), "{replies:#?}");
+    assert!(replies[1].contains("maya investigates") && replies[2].contains("Under investigation"), "{replies:#?}");
+    let asked = workspace.slack.replies(&root).pop().context("the question")?;
+    assert!(buttons(&asked).contains(&"approve".to_owned()), "{asked:?}");
+    // the buttons of the reply are those that count
+    workspace.click(MAYA, &asked, "approve").await?;
+    workspace.serves("v1").await?;
+    let replies = workspace.replies(&root, 5).await?;
+    assert!(replies[3].contains("maya rolled v2 back to v1"), "{replies:#?}");
+    assert_eq!(buttons(&workspace.slack.replies(&root)[4]), ["undo"]);
+    workspace.quiet().await?;
+    let edits = workspace.slack.calls_of(UPDATE).into_iter().filter(|call| call.args["channel"] == ON_CALL).count();
+    let notices = replies.iter().filter(|reply| reply.contains("does not allow edits")).count();
+    assert_eq!((edits, notices, workspace.slack.roots(ON_CALL).len()), (1, 1, 1), "tried once, said once, one thread");
+    assert_eq!(workspace.slack.message(ON_CALL, &root.ts).context("the root")?.text, root.text);
+    // the channel of all incidents can be edited
+    workspace.root_in(INCIDENTS, "the overview", |root| root.visible_text().contains("maya approved")).await?;
+    // where the root is gone as well, a new one tells all
+    workspace.slack.delete(&root);
+    workspace.slack.heal();
+    workspace.decide("undo", "maya").await?;
+    let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
+    let replies = workspace.replies(&again, 3).await?;
+    assert!(replies[0].contains("maya investigates") && !replies[2].contains("does not allow"), "{replies:#?}");
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    // the reply, not the new root, and the reply again
+    workspace.slack.inject(once(Fault::error("thread_not_found")));
+    workspace.slack.inject(once(Fault::error("thread_not_found")).after(1));
+    workspace.click(MAYA, &root, "investigate").await?;
+    let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
+    workspace.decide("approve", "maya").await?;
+    workspace.titled("maya approved").await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "one more thread, not one for each try");
+    let replies = workspace.replies(&again, 1).await?;
+    assert!(replies[0].contains("maya rolled v2 back to v1"), "later ones go on: {replies:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pace_that_lasts_too_long_silences_nobody() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    // as a master whose clock is an hour behind finds it, and as PERSIST leaves it
+    for (channel, command) in [(ON_CALL, vec!["PX", "3600000"]), (INCIDENTS, vec![])] {
+        let key = format!("{{prompts}}:pace:{channel}");
+        let command: Vec<&str> = ["SET", &key, "1"].into_iter().chain(command).collect();
+        workspace.redis.cmd::<()>(&command).await?;
+    }
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.titled("maya approved").await?;
+    workspace.replies(&root, 1).await?;
+    workspace.quiet().await
+}
+
+#[tokio::test]
+async fn a_clicker_is_told_although_slack_fails_for_a_moment() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.slack.inject(Fault::error("a_code_of_next_year").on("chat.postEphemeral").times(2));
+    workspace.click(PETE, &root, "approve").await?;
+    workspace.told(PETE).await?;
+    // what is refused for good is not tried again
+    workspace.ship("q").await?;
+    workspace.receiver.outcomes(&[alert("q", "v2", "high")]).await?;
+    let root = workspace.root("another", |root| root.visible_text().contains("`q`")).await?;
+    workspace.slack.inject(Fault::error("user_not_in_channel").on("chat.postEphemeral"));
+    workspace.click(PETE, &root, "approve").await?;
+    let tries = |slack: &Slack| (slack.calls_of("chat.postEphemeral").len() >= 4).then_some(());
+    workspace.slack.wait_for("one more try", SOON, tries).await?;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(workspace.slack.calls_of("chat.postEphemeral").len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_group_is_resolved_although_slack_fails_for_a_moment() -> Result<()> {
+    let slack = slack()?;
+    slack.inject(Fault::status(503).on("usergroups.users.list").times(2));
+    let workspace = Workspace::with(slack, &[]).await?;
+    let resolved = async || {
+        let members: Option<String> = workspace.redis.cmd(&["GET", "{prompts}:group:S1"]).await.ok()?;
+        (members? == NINA).then_some(())
+    };
+    prompt_rollback_testkit::eventually("the group is known", SOON, resolved).await
+}
+
+#[tokio::test]
+async fn a_picture_whose_sharing_was_answered_badly_is_shared_once() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(critical("p")).await?;
+    workspace.slack.inject(Fault::html(502).applied().on("files.completeUploadExternal").times(1));
+    workspace.receiver.clock.advance(5 * MINUTE);
+    workspace.slack.clock().advance(5 * MINUTE);
+    let shared = |slack: &Slack| slack.replies(&root).into_iter().find(|reply| !reply.files.is_empty());
+    workspace.slack.wait_for("the draft", SLACK_SOON, shared).await?;
+    workspace.quiet().await?;
+    let shared = workspace.slack.replies(&root).iter().filter(|reply| !reply.files.is_empty()).count();
+    assert_eq!((shared, workspace.slack.calls_of("files.completeUploadExternal").len()), (1, 1));
     Ok(())
 }

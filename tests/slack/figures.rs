@@ -1,11 +1,13 @@
 //! Our own metrics about Slack.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::eventually;
-use prompt_rollback_testkit::slack::Fault;
+use prompt_rollback_testkit::slack::{Fault, Slack};
 
 use crate::common::{SOON, alert};
-use crate::kit::{SLACK_SOON, Workspace};
+use crate::kit::{ON_CALL, SLACK_SOON, Workspace};
 
 /// The value of one series.
 async fn value(workspace: &Workspace, series: &str) -> Result<f64> {
@@ -57,7 +59,32 @@ async fn the_lag_grows_while_slack_is_down_and_ends_with_it() -> Result<()> {
     assert!(value(&workspace, &requests("chat.postMessage", "retry")).await? >= 1.0);
     workspace.slack.heal();
     workspace.root("told", |_| true).await?;
-    eventually("no lag", SLACK_SOON, async || (value(&workspace, "slack_lag_seconds").await.ok()? == 0.0).then_some(()))
-        .await
-        .context("all is told")
+    no_lag(&workspace).await
+}
+
+async fn no_lag(workspace: &Workspace) -> Result<()> {
+    let told = async || (value(workspace, "slack_lag_seconds").await.ok()? == 0.0).then_some(());
+    eventually("no lag", SLACK_SOON, told).await.context("all is told")
+}
+
+#[tokio::test]
+async fn one_thread_that_is_stuck_shows_its_own_lag_while_others_are_told() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    workspace.ship("q").await?;
+    workspace.thread(alert("p", "v2", "high")).await?;
+    no_lag(&workspace).await?;
+    workspace.receiver.clock.advance(Duration::from_secs(200));
+    assert_eq!(value(&workspace, "slack_lag_seconds").await?, 0.0, "all is told, however long ago");
+    workspace.slack.inject(Fault::error("update_failed").on("chat.update").in_channel(ON_CALL));
+    workspace.decide("investigate", "maya").await?;
+    workspace.receiver.clock.advance(Duration::from_secs(200));
+    workspace.receiver.outcomes(&[alert("q", "v2", "high")]).await?;
+    workspace.root("the other", |root| root.visible_text().contains("`q`")).await?;
+    let lag = value(&workspace, "slack_lag_seconds").await?;
+    assert!(lag >= 200.0, "{lag}");
+    workspace.slack.heal();
+    workspace.receiver.clock.advance(Duration::from_secs(31));
+    let edited = |slack: &Slack| slack.roots(ON_CALL).into_iter().find(|root| root.text.contains("Under investigation"));
+    workspace.slack.wait_for("the edit", SLACK_SOON, edited).await?;
+    no_lag(&workspace).await
 }

@@ -31,7 +31,7 @@ async fn next(slack: Slack, redis: Redis) -> Result<Workspace> {
 
 #[tokio::test]
 async fn kill_9_around_any_message_leaves_nothing_untold_and_nothing_told_twice() -> Result<()> {
-    // the message arrived, or did not; it is the root, the overview, the reply
+    // the message arrived, or did not; it is the root, the reply, the overview
     for (arrives, after) in [(true, 0), (false, 0), (true, 1), (true, 2), (false, 2)] {
         let fault = if arrives { Fault::slow_reply(MINUTE) } else { Fault::hang(MINUTE) };
         let (slack, redis) = (slack()?, Redis::start()?);

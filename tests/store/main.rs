@@ -13,3 +13,4 @@ mod records;
 mod replication;
 mod schedule;
 mod selftest;
+mod waits;

@@ -34,6 +34,15 @@ fn mass() -> Mass {
 }
 
 #[test]
+fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
+    let every = Duration::from_secs(15);
+    let tried = |at| Member { tried: at, ..member("a", Phase::AwaitingDecision) };
+    for (at, rested) in [(None, true), (Some(NOW), false), (Some(NOW.minus(every)), true), (Some(later(3_600)), true)] {
+        assert_eq!(tried(at).has_rested(every, NOW), rested, "{at:?}");
+    }
+}
+
+#[test]
 fn the_choices_are_what_can_be_done_now() {
     use Bulk::{Hold, Release, RollBack, Undo};
     let (waits, verifying) = (member("a", Phase::AwaitingDecision), member("b", Phase::Verifying));

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use super::posting::Kept;
+use super::posting::{Kept, Telling};
 use super::{Announcer, Halt};
 use crate::drills;
 use crate::slack::render;
 use crate::store::drill::{DrillId, News};
-use crate::store::schedule::Claim;
 
 /// After an outage of Slack, who cares about a drill of before?
 const OVER: Duration = Duration::from_secs(600);
 
 impl Announcer {
-    pub(super) async fn announce_drill(&self, claim: &Claim, id: &DrillId) -> Result<(), Halt> {
+    pub(super) async fn announce_drill(&self, telling: &mut Telling<'_>, id: &DrillId) -> Result<(), Halt> {
         let store = &self.engine.store;
         let Some(drill) = store.drill(id).await? else { return Ok(()) };
         let Some(decision) = drills::decision(&drill) else { return Ok(()) };
@@ -31,12 +30,12 @@ impl Announcer {
             started: drill.started,
             would: decision["text"].as_str().unwrap_or_default(),
         });
-        let mut sync = store.sync(&claim.incident).await?;
-        match self.keep(claim, &mut sync, &Kept { what: "drill", channel }, &message).await {
+        match self.keep(telling, &Kept { what: "drill", channel }, &message).await {
             Ok(Ok(_)) => store.note_drill(id, News::Told(channel)).await?,
             Ok(Err(error)) => store.note_drill(id, News::NotTold(&format!("{channel}: {error}"))).await?,
-            Err(halt @ (Halt::Down | Halt::Later(_))) => {
-                let why = if matches!(halt, Halt::Down) { "Slack does not answer" } else { "Slack asks us to wait" };
+            Err(halt @ (Halt::Untaken | Halt::Later(_))) => {
+                let waits = matches!(halt, Halt::Later(_));
+                let why = if waits { "Slack asks us to wait" } else { "Slack does not take it now" };
                 store.note_drill(id, News::NotTold(why)).await?;
                 return Err(halt);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::posting::Kept;
+use super::posting::{Kept, Left, Telling, posting};
 use super::{Announcer, Halt};
 use crate::decision::incident::{Note, NoteKind};
 use crate::decision::mass::Shares;
@@ -11,7 +11,6 @@ use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
 use crate::store::StoreError;
 use crate::store::mass::Speaks;
-use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
 
 /// Prompts of a group that are told of.
@@ -23,7 +22,7 @@ impl Announcer {
     /// Whether a coordinating incident tells of `incident`, so that it needs no thread of its own. One that has a thread
     /// keeps it; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
-        let begun = sync.get("root_ts").is_some() || sync.get("posting").is_some();
+        let begun = sync.get("root_ts").is_some() || sync.get(&posting("root")).is_some();
         if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
             return Ok(false);
         }
@@ -38,47 +37,58 @@ impl Announcer {
     }
 
     /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.
-    pub(super) async fn announce_mass(&self, claim: &Claim) -> Result<(), Halt> {
-        let Some(found) = self.engine.store.mass(&claim.incident).await? else { return Ok(()) };
+    pub(super) async fn announce_mass(&self, telling: &mut Telling<'_>) -> Result<(), Halt> {
+        let Some(found) = self.engine.store.mass(&telling.claim.incident).await? else { return Ok(()) };
         let decider = self.deciders.get(&found.mass.decider);
         let mention = decider.and_then(|decider| decider.mention.as_deref());
         let view = MassView { mass: &found.mass, members: &found.members, mention };
-        let mut sync = self.engine.store.sync(&claim.incident).await?;
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
+        let message = render::mass_root(&view);
         let mut root = None;
         for channel in own.into_iter().chain([self.incident_channel.as_str()]) {
-            let home = sync.get("root_channel").unwrap_or(channel).to_owned();
-            let kept = Kept { what: "root", channel: &home };
-            match self.keep(claim, &mut sync, &kept, &render::mass_root(&view)).await? {
+            let home = telling.get("root_channel").unwrap_or(channel).to_owned();
+            match self.keep(telling, &Kept { what: "root", channel: &home }, &message).await? {
                 Ok(posted) => {
                     root = Some(posted);
                     break;
                 }
                 // where it was is lost: told anew in the next channel
-                Err(_) => self.note(claim, &mut sync, &[("root_channel", ""), ("root_ts", "")]).await?,
+                Err(_) => self.note(telling, &[("root_channel", ""), ("root_ts", "")]).await?,
             }
         }
         let Some(root) = root else {
             return Ok(()); // said in the log; each prompt pages when nobody decides in time
         };
-        if own.is_some() && !self.is_incident_channel(&root.channel) {
-            let link = self.permalink(claim, &mut sync, &root).await?;
-            let kept = Kept { what: "overview", channel: &self.incident_channel };
-            let message = render::mass_overview(&view, link.as_deref());
-            let _ = self.keep(claim, &mut sync, &kept, &message).await?; // refused for good: said in the log
-        }
-        let next: u32 = sync.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is in the root
+        let behind = telling.is_behind();
+        self.say_frozen(telling, &root).await?;
+        let next: u32 = telling.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is in the root
+        let mut left = Left::Nothing;
         for (sent, note) in found.mass.notes.iter().filter(|note| note.seq >= next).enumerate() {
             if sent == super::REPLIES {
-                return Err(Halt::GiveWay);
+                left = Left::More(note.at);
+                break;
             }
             let place = Place::thread(&root.channel, &root.ts);
             let what = format!("reply-{}", note.seq);
+            let posted = self.post(telling, &what, place, &render::mass_reply(&view, note)).await;
             // one that is refused for good is given up; later ones go on
-            let _ = self.post(claim, &mut sync, &what, place, &render::mass_reply(&view, note)).await?;
-            self.note(claim, &mut sync, &[("replied", &(note.seq + 1).to_string()), ("posting", "")]).await?;
+            if telling.put_off(posted)?.is_none() {
+                left = Left::PutOff(note.at);
+                break;
+            }
+            self.note(telling, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
         }
-        Ok(())
+        if own.is_some() && !self.is_incident_channel(&root.channel) {
+            let link = self.permalink(telling, &root).await;
+            let link = telling.put_off(link)?.flatten();
+            let kept = Kept { what: "overview", channel: &self.incident_channel };
+            let overview = self.keep(telling, &kept, &render::mass_overview(&view, link.as_deref())).await;
+            let _ = telling.put_off(overview)?; // refused for good: said in the log
+        }
+        match left {
+            Left::Nothing => self.ask_again(telling, &root, &message).await,
+            left => telling.give_way(left, behind),
+        }
     }
 
     /// Remembers which group the prompt belongs to, as its alerts say.

@@ -1,16 +1,18 @@
 //! One message: posted once, whatever happens in between, and kept up to date.
 //!
 //! Between Slack's answer and our record of it a message may double; before posting, a marker says what is about to be
-//! posted, and after a crash it is looked for first.
+//! posted, and after a crash, or an answer that leaves it open, the message is looked for first.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
+use slack_morphism::prelude::SlackBlock;
 use tokio::time::Instant;
 
 use super::{Announcer, Halt, PATIENCE};
-use crate::slack::client::{Mark, Place, Posted, SlackError};
+use crate::decision::Timestamp;
+use crate::slack::client::{Mark, Place, Posted, SlackError, search_method};
 use crate::slack::render::{self, Message};
-use crate::store::StoreError;
 use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
 
@@ -24,159 +26,272 @@ pub(super) struct Kept<'a> {
 /// What Slack refuses for good is no reason to halt: there is the refusal.
 pub(super) type Taken<T> = Result<Result<T, SlackError>, Halt>;
 
+/// A claim, and how far telling it has come.
+pub(super) struct Telling<'a> {
+    pub claim: &'a Claim,
+    pub sync: Sync,
+    /// All that is older is told, if that is known.
+    pub since: Option<Timestamp>,
+    /// Slack has taken a call.
+    taken: bool,
+    /// Slack did not take a part, which may pass.
+    untaken: bool,
+    /// A part waits for its turn for this long.
+    wait: Option<Duration>,
+}
+
+impl<'a> Telling<'a> {
+    pub fn new(claim: &'a Claim, sync: Sync) -> Self {
+        Self { claim, sync, since: None, taken: false, untaken: false, wait: None }
+    }
+
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.sync.get(field)
+    }
+
+    /// Puts a part off that Slack does not take now, so that what does not depend on it goes on. `None`: it was put off.
+    pub fn put_off<T>(&mut self, told: Result<T, Halt>) -> Result<Option<T>, Halt> {
+        match told {
+            Ok(told) => return Ok(Some(told)),
+            Err(Halt::Untaken) => self.untaken = true,
+            Err(Halt::Later(wait)) => self.wait = Some(self.wait.map_or(wait, |before| before.min(wait))),
+            Err(halt) => return Err(halt),
+        }
+        Ok(None)
+    }
+
+    /// Ends a turn with `left`. `behind`: the root, too, is not as it should be.
+    pub fn give_way(&mut self, left: Left, behind: bool) -> Result<(), Halt> {
+        let (since, result) = match left {
+            Left::Nothing => return Ok(()),
+            Left::More(at) => (at, Err(Halt::GiveWay)),
+            Left::PutOff(at) => (at, Ok(())),
+        };
+        self.since = Some(since).filter(|_| !behind);
+        result
+    }
+
+    pub fn has_taken(&self) -> bool {
+        self.taken
+    }
+
+    pub fn is_untaken(&self) -> bool {
+        self.untaken
+    }
+
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Some part of it was put off.
+    pub fn is_behind(&self) -> bool {
+        self.untaken || self.wait.is_some()
+    }
+
+    /// How often in a row Slack did not take all of it.
+    pub fn tries(&self) -> u32 {
+        self.get("tries").and_then(|tries| tries.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// The replies that are left, and when the first of them came to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// These come after what is more urgent.
+    More(Timestamp),
+    /// Slack did not take the first of them.
+    PutOff(Timestamp),
+}
+
+/// The field that says since when a message may have been posted.
+pub(super) fn posting(what: &str) -> String {
+    format!("posting {what}")
+}
+
 impl Announcer {
-    /// Posts `message`, or updates it if it was posted and reads differently.
-    pub(super) async fn keep(
-        &self,
-        claim: &Claim,
-        sync: &mut Sync,
-        kept: &Kept<'_>,
-        message: &Message,
-    ) -> Taken<Posted> {
+    /// Posts `message`, or updates it if it was posted and reads differently. An edit that Slack does not take now is put off.
+    pub(super) async fn keep(&self, telling: &mut Telling<'_>, kept: &Kept<'_>, message: &Message) -> Taken<Posted> {
         let Kept { what, channel } = *kept;
-        let [channel_field, ts_field, hash_field] = ["channel", "ts", "hash"].map(|part| format!("{what}_{part}"));
+        let [channel_field, ts_field, hash_field, frozen_field] =
+            ["channel", "ts", "hash", "frozen"].map(|part| format!("{what}_{part}"));
         let hash = digest(message);
-        if let (Some(id), Some(ts)) = (sync.get(&channel_field), sync.get(&ts_field)) {
+        if let (Some(id), Some(ts)) = (telling.get(&channel_field), telling.get(&ts_field)) {
             let posted = Posted { channel: id.to_owned(), ts: ts.to_owned() };
-            if sync.get(&hash_field) == Some(&hash) {
+            if telling.get(&hash_field) == Some(&hash) || telling.get(&frozen_field).is_some() {
                 return Ok(Ok(posted));
             }
-            match self.update(claim, sync, &posted, message).await? {
-                Ok(()) => {
-                    self.note(claim, sync, &[(&hash_field, &hash)]).await?;
+            let updated = self.update(telling, &posted, message).await;
+            match telling.put_off(updated)? {
+                None => return Ok(Ok(posted)),
+                Some(Ok(())) => {
+                    self.note(telling, &[(&hash_field, &hash)]).await?;
                     return Ok(Ok(posted));
                 }
                 // someone deleted it: what is to be decided must be seen all the same
-                Err(SlackError::Missing) => self.note(claim, sync, &[(&ts_field, "")]).await?,
-                Err(error) => {
-                    tracing::error!(incident = %claim.incident, what, %error, "slack refuses an update for good");
+                Some(Err(SlackError::Missing)) => self.note(telling, &[(&ts_field, "")]).await?,
+                Some(Err(SlackError::Uneditable { code })) => {
+                    let incident = &telling.claim.incident;
+                    tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
+                    self.note(telling, &[(&frozen_field, &code)]).await?;
+                    return Ok(Ok(posted));
+                }
+                Some(Err(error @ SlackError::Message { .. })) => {
+                    let incident = &telling.claim.incident;
+                    tracing::error!(%incident, what, %error, "slack refuses an edit for good: the message stays as it is");
+                    self.note(telling, &[(&hash_field, &hash)]).await?; // the next state may be taken
+                    return Ok(Ok(posted));
+                }
+                Some(Err(error)) => {
+                    let incident = &telling.claim.incident;
+                    tracing::error!(%incident, what, %error, "slack refuses an update for good");
                     return Ok(Err(error));
                 }
             }
         }
-        let (posted, is_new) = match self.post(claim, sync, what, Place::channel(channel), message).await? {
+        let (posted, is_new) = match self.post(telling, what, Place::channel(channel), message).await? {
             Ok(posted) => posted,
             Err(error) => return Ok(Err(error)),
         };
         // one that is found may say what was so then: without a hash it is updated next
+        let marker = posting(what);
         let mut fields = vec![
             (channel_field.as_str(), posted.channel.as_str()),
             (&ts_field, &posted.ts),
             (&hash_field, if is_new { &hash } else { "" }),
-            ("posting", ""),
+            (&frozen_field, ""),
+            (&marker, ""),
         ];
         if what == "root" {
-            fields.push(("replied", "")); // a new thread gets all replies: who comes to it knows none
+            // a new thread gets all replies: who comes to it knows none
+            fields.extend([("replied", ""), ("said_frozen", ""), ("asked", "")]);
         }
-        self.note(claim, sync, &fields).await?;
-        if !is_new && self.update(claim, sync, &posted, message).await?.is_ok() {
-            self.note(claim, sync, &[(&hash_field, &hash)]).await?;
+        self.note(telling, &fields).await?;
+        if !is_new {
+            let updated = self.update(telling, &posted, message).await;
+            if let Some(Ok(())) = telling.put_off(updated)? {
+                self.note(telling, &[(&hash_field, &hash)]).await?;
+            }
         }
         Ok(Ok(posted))
     }
 
     /// Brings a message up to date, as plain text if Slack refuses its blocks.
-    async fn update(&self, claim: &Claim, sync: &mut Sync, posted: &Posted, message: &Message) -> Taken<()> {
-        self.turn(&posted.channel).await?;
-        let mut result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, message).await);
-        if let Err(SlackError::Message { code }) = &result {
-            tracing::error!(incident = %claim.incident, code, "slack refuses the blocks for good: updated as plain text");
-            self.note(claim, sync, &[]).await?;
-            self.turn(&posted.channel).await?;
-            let plain = Message { text: render::plain(message), blocks: Vec::new() };
-            result = self.count("chat.update", self.slack.update(&posted.channel, &posted.ts, &plain).await);
-        }
-        self.for_good(&posted.channel, result).await
+    async fn update(&self, telling: &mut Telling<'_>, posted: &Posted, message: &Message) -> Taken<()> {
+        let Posted { channel, ts } = posted;
+        let updated = self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
+        let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
+        let incident = &telling.claim.incident;
+        tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
+        let plain = Message { text: render::plain(message), blocks: Vec::new() };
+        self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
     }
 
-    /// Posts once; tells whether it was posted just now or found.
+    /// Posts once; tells whether it was posted just now or found. The caller clears [`posting`] with what it notes.
     pub(super) async fn post(
         &self,
-        claim: &Claim,
-        sync: &mut Sync,
+        telling: &mut Telling<'_>,
         what: &str,
         place: Place<'_>,
         message: &Message,
     ) -> Taken<(Posted, bool)> {
         let channel = place.channel;
-        let mark = Mark { incident: claim.incident.0.clone(), what: what.to_owned() };
-        if let Some(oldest) = sync.get("posting").and_then(|p| p.strip_prefix(&format!("{what}@"))) {
-            // a worker died around a post: it may have arrived
+        let mark = Mark { incident: telling.claim.incident.0.clone(), what: what.to_owned() };
+        let marker = posting(what);
+        if let Some(oldest) = telling.get(&marker) {
+            // a worker died around a post, or the answer left it open: it may have arrived
             let oldest = oldest.parse().unwrap_or_default();
-            match self.count("conversations.history", self.slack.find(channel, place.thread, &mark, oldest).await) {
+            let search = self.slack.find(channel, place.thread, &mark, oldest);
+            match self.call(telling, Method::Other(search_method(place.thread)), &[], search).await? {
                 Ok(Some(posted)) => return Ok(Ok((posted, false))),
                 Ok(None) => {}
-                Err(error @ (SlackError::RateLimited { .. } | SlackError::Retry { .. })) => {
-                    return Err(self.halt(channel, error).await?);
-                }
                 // can't look (a missing scope, say): a doubled message is better than none
-                Err(error) => tracing::warn!(incident = %claim.incident, %error, "can't look for an earlier message"),
+                Err(error) => {
+                    tracing::warn!(incident = %telling.claim.incident, %error, "can't look for an earlier message");
+                }
             }
         }
-        self.turn(channel).await?;
-        let now = self.engine.store.now().await?;
-        self.note(claim, sync, &[("posting", &format!("{what}@{}", now.0))]).await?;
-        let mut result = self.count("chat.postMessage", self.slack.post(place, message, &mark).await);
-        if let Err(SlackError::Message { code }) = &result {
-            tracing::error!(incident = %claim.incident, what, code, "slack refuses the blocks for good: sent as plain text");
-            self.note(claim, sync, &[]).await?;
-            self.turn(channel).await?;
+        let now = self.engine.store.now().await?.0.to_string();
+        let method = Method::Post { channel };
+        let mut posted =
+            self.call(telling, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
+        if let Err(SlackError::Message { code }) = &posted {
+            let incident = &telling.claim.incident;
+            tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");
             let text = render::plain(message);
-            result = self.count("chat.postMessage", self.slack.post_plain(place, &text, &mark).await);
+            posted = self.call(telling, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
-        let taken = self.for_good(channel, result).await?;
-        if let Err(error) = &taken {
-            tracing::error!(incident = %claim.incident, what, channel, %error, "slack refuses a message for good");
+        if let Err(error) = &posted {
+            let incident = &telling.claim.incident;
+            tracing::error!(%incident, what, channel, %error, "slack refuses a message for good");
         }
-        Ok(taken.map(|posted| (posted, true)))
+        Ok(posted.map(|posted| (posted, true)))
     }
 
-    /// Tells apart what is refused for good and what may pass.
-    async fn for_good<T>(&self, channel: &str, result: Result<T, SlackError>) -> Taken<T> {
-        match result {
-            Ok(taken) => Ok(Ok(taken)),
-            Err(error @ (SlackError::Channel { .. } | SlackError::Message { .. } | SlackError::Missing)) => {
-                Ok(Err(error))
+    /// Waits for the method's turn, notes `fields`, which renews the lease, and makes the call.
+    pub(super) async fn call<T>(
+        &self,
+        telling: &mut Telling<'_>,
+        method: Method<'_>,
+        fields: &[(&str, &str)],
+        call: impl Future<Output = Result<T, SlackError>>,
+    ) -> Taken<T> {
+        self.turn(method).await?;
+        self.note(telling, fields).await?;
+        match self.count(method.name(), call.await) {
+            Ok(taken) => {
+                telling.taken = true;
+                Ok(Ok(taken))
             }
-            Err(error) => Err(self.halt(channel, error).await?),
+            Err(SlackError::RateLimited { retry_after }) => {
+                self.engine.store.hold(&self.on_hold(method), retry_after).await?;
+                Err(Halt::Later(retry_after))
+            }
+            Err(error) if error.is_final() => Ok(Err(error)),
+            Err(error) => {
+                tracing::warn!(incident = %telling.claim.incident, %error, "slack does not take this now: tried again");
+                Err(Halt::Untaken)
+            }
         }
     }
 
-    /// Waits for the channel's turn.
-    pub(super) async fn turn(&self, channel: &str) -> Result<(), Halt> {
+    /// Waits until the method may be called.
+    async fn turn(&self, method: Method<'_>) -> Result<(), Halt> {
         let start = Instant::now();
-        while let Some(wait) = self.engine.store.pace(&self.slack.known_id(channel), self.pace).await? {
-            if start.elapsed() + wait > PATIENCE {
-                return Err(Halt::Later(wait));
+        let store = &self.engine.store;
+        let held = self.on_hold(method);
+        loop {
+            let wait = match method {
+                Method::Post { .. } => store.pace(&held, self.pace).await?,
+                // replies must not wait for edits, nor the other way round
+                Method::Update { channel } => store.pace_unless(&held, &format!("edit:{channel}"), self.pace).await?,
+                Method::Other(_) => store.held(&held).await?,
+            };
+            match wait {
+                None => return Ok(()),
+                Some(wait) if start.elapsed() + wait > PATIENCE => return Err(Halt::Later(wait)),
+                Some(wait) => tokio::time::sleep(wait).await,
             }
-            tokio::time::sleep(wait).await;
         }
-        Ok(())
     }
 
-    /// What an error that may pass means for the rest.
-    pub(super) async fn halt(&self, channel: &str, error: SlackError) -> Result<Halt, StoreError> {
-        match error {
-            SlackError::RateLimited { retry_after } => {
-                self.engine.store.hold_channel(&self.slack.known_id(channel), retry_after).await?;
-                Ok(Halt::Later(retry_after))
-            }
-            error => {
-                tracing::warn!(%error, "slack does not take messages; they wait");
-                Ok(Halt::Down)
-            }
+    /// What Slack limits: messages by channel, all else by method.
+    fn on_hold(&self, method: Method<'_>) -> String {
+        match method {
+            Method::Post { channel } => self.slack.known_id(channel),
+            Method::Update { .. } | Method::Other(_) => method.name().to_owned(),
         }
     }
 
     /// Notes progress, which renews the lease; without fields it does only that.
-    pub(super) async fn note(&self, claim: &Claim, sync: &mut Sync, fields: &[(&str, &str)]) -> Result<(), Halt> {
-        if !self.engine.store.note(claim, fields).await? {
+    pub(super) async fn note(&self, telling: &mut Telling<'_>, fields: &[(&str, &str)]) -> Result<(), Halt> {
+        if !self.engine.store.note(telling.claim, fields).await? {
             return Err(Halt::Lost);
         }
         for (field, value) in fields {
-            sync.0.insert((*field).to_owned(), (*value).to_owned());
+            telling.sync.0.insert((*field).to_owned(), (*value).to_owned());
             if value.is_empty() {
-                sync.0.remove(*field);
+                telling.sync.0.remove(*field);
             }
         }
         Ok(())
@@ -188,10 +303,35 @@ impl Announcer {
     }
 }
 
+/// A method of Slack's, and what its turns go by.
+#[derive(Clone, Copy)]
+pub(super) enum Method<'a> {
+    Post { channel: &'a str },
+    Update { channel: &'a str },
+    Other(&'static str),
+}
+
+impl Method<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Method::Post { .. } => "chat.postMessage",
+            Method::Update { .. } => "chat.update",
+            Method::Other(name) => name,
+        }
+    }
+}
+
 /// Tells whether a message reads differently from what was sent.
 fn digest(message: &Message) -> String {
     let mut hasher = DefaultHasher::new();
     message.text.hash(&mut hasher);
     serde_json::to_string(&message.blocks).unwrap_or_default().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+/// What a message asks: its buttons, with what they stand for. `None`: nothing.
+pub(super) fn question(message: &Message) -> Option<String> {
+    let buttons = message.blocks.iter().filter(|block| matches!(block, SlackBlock::Actions(_)));
+    let blocks: Vec<_> = buttons.cloned().collect();
+    (!blocks.is_empty()).then(|| digest(&Message { text: String::new(), blocks }))
 }

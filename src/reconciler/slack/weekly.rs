@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::posting::{Telling, posting};
 use super::{Announcer, Halt};
 use crate::config::Weekly;
 use crate::decision::{IncidentId, Timestamp};
@@ -32,7 +33,7 @@ impl Announcer {
             let slot = last(weekly, now);
             let end = match self.post_report(&claim, slot).await {
                 Ok(()) | Err(Halt::Lost) => End::Done { rev: None, next: Some(slot.plus(WEEK)) },
-                Err(Halt::Later(_) | Halt::GiveWay | Halt::Down) => {
+                Err(Halt::Later(_) | Halt::GiveWay | Halt::Untaken) => {
                     End::Done { rev: None, next: Some(now.plus(RETRY)) }
                 }
                 Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
@@ -48,18 +49,19 @@ impl Announcer {
 
     /// The report of the week before `slot`, unless it was posted. A week without anything is passed over.
     async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
-        let mut sync = self.engine.store.sync(&claim.incident).await?;
-        let done = sync.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
+        let telling = &mut Telling::new(claim, self.engine.store.sync(&claim.incident).await?);
+        let done = telling.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
         if done {
             return Ok(());
         }
         let report = reports::report(&self.engine, slot.minus(WEEK), slot).await?;
+        let what = format!("report-{}", slot.0);
         if self.engine.policy.dry_run || !report.cases.is_empty() {
             let place = Place::channel(&self.incident_channel);
             // refused for good: said in the log; there is another one next week
-            let _ = self.post(claim, &mut sync, &format!("report-{}", slot.0), place, &render::report(&report)).await?;
+            let _ = self.post(telling, &what, place, &render::report(&report)).await?;
         }
-        self.note(claim, &mut sync, &[("reported", &slot.0.to_string()), ("posting", "")]).await
+        self.note(telling, &[("reported", &slot.0.to_string()), (&posting(&what), "")]).await
     }
 }
 

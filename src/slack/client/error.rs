@@ -1,70 +1,99 @@
 //! What Slack's refusals mean for the caller.
+//!
+//! Slack adds codes without notice, and a proxy answers as it likes. So only the codes listed here are final; after any other
+//! answer the call is made again.
 
 use std::time::Duration;
 
 use slack_morphism::errors::SlackClientError;
 
-/// A 429 without a word on how long to wait.
+/// A 429 that does not say how long to wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
-/// No answer can silence us for longer.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// Longest wait that is believed. Slack asks for about 30 s; who comes too early is only told to wait again.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Codes that pass by themselves.
-const PASSING: &[&str] = &[
-    "external_channel_migrating",
-    "fatal_error",
-    "internal_error",
-    "message_limit_exceeded",
-    "org_login_required",
-    "request_timeout",
-    "service_unavailable",
-    "team_added_to_org",
-];
 /// Codes that concern the channel, whatever is said in it.
 const OF_CHANNEL: &[&str] = &[
     "channel_not_found",
     "channel_type_not_supported",
+    "invalid_channel",
     "is_archived",
     "is_inactive",
     "messages_tab_disabled",
     "method_not_supported_for_channel_type",
     "not_in_channel",
+    "posting_to_channel_denied",
     "restricted_action",
     "restricted_action_non_threadable_channel",
     "restricted_action_read_only_channel",
     "restricted_action_thread_locked",
     "restricted_action_thread_only_channel",
 ];
-/// Codes for a message that is not there, or no longer ours to change.
-const OF_PLACE: &[&str] = &[
+/// Codes for a message, or the root of a thread, that is not there.
+const OF_PLACE: &[&str] = &["invalid_thread_ts", "message_not_found", "thread_not_found"];
+/// Codes for a message that is there and can't be edited any more.
+const OF_EDIT: &[&str] =
+    &["block_mismatch", "cant_update_message", "edit_window_closed", "no_dual_broadcast_content_update"];
+/// Codes for what a message, or the arguments of another call, say.
+const OF_CONTENT: &[&str] = &[
+    "as_user_not_supported",
+    "attachment_payload_limit_exceeded",
     "cannot_reply_to_message",
-    "cant_update_message",
-    "edit_window_closed",
-    "invalid_thread_ts",
-    "message_not_found",
-    "thread_not_found",
+    "cant_broadcast_message",
+    "invalid_arguments",
+    "invalid_attachments",
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "invalid_metadata_format",
+    "invalid_metadata_schema",
+    "markdown_text_conflict",
+    "metadata_must_be_sent_from_app",
+    "metadata_too_large",
+    "msg_blocks_too_long",
+    "msg_too_long",
+    "no_text",
+    "slack_connect_file_link_sharing_blocked",
+    "too_many_attachments",
+    "too_many_contact_cards",
 ];
-/// Codes that concern the app and its token, so every message alike.
-const OF_APP: &[&str] = &[
-    "access_denied",
+/// Codes for the person, the user group or the file that another call than a message is about.
+const OF_SUBJECT: &[&str] = &[
+    "blocked_file_type",
+    "file_upload_size_restricted",
+    "file_uploads_disabled",
+    "file_uploads_except_images_disabled",
+    "is_bot",
+    "no_such_subteam",
+    "slack_connect_blocked_file_type",
+    "slack_connect_file_upload_sharing_blocked",
+    "storage_limit_reached",
+    "user_not_found",
+    "user_not_in_channel",
+];
+/// Codes that concern the token, so every call alike.
+const OF_TOKEN: &[&str] = &[
     "accesslimited",
     "account_inactive",
     "app_access_denied",
-    "deprecated_endpoint",
     "ekm_access_denied",
     "enterprise_is_restricted",
     "invalid_auth",
-    "method_deprecated",
-    "missing_scope",
-    "no_permission",
-    "not_allowed_token_type",
     "not_authed",
     "team_access_not_granted",
     "token_expired",
     "token_revoked",
     "two_factor_setup_required",
-    "unknown_method",
     "user_is_restricted",
+];
+/// Codes that concern the app's permission to call a method.
+const OF_METHOD: &[&str] = &[
+    "access_denied",
+    "deprecated_endpoint",
+    "method_deprecated",
+    "missing_scope",
+    "no_permission",
+    "not_allowed_token_type",
+    "unknown_method",
 ];
 
 /// Why a call brought nothing. Holds neither secrets nor the bodies of answers.
@@ -72,7 +101,7 @@ const OF_APP: &[&str] = &[
 pub enum SlackError {
     #[error("rate limited for {} s", retry_after.as_secs())]
     RateLimited { retry_after: Duration },
-    /// Passes by itself. The call may have taken effect.
+    /// May pass. The call may have taken effect.
     #[error("{method}: {why}")]
     Retry { method: &'static str, why: String },
     /// No message can be posted to this channel.
@@ -81,10 +110,13 @@ pub enum SlackError {
     /// This message will never be taken as it is; others will.
     #[error("the message is refused: {code}")]
     Message { code: String },
-    /// The message, or the root of the thread, is not there or can't be changed any more.
+    /// The message, or the root of the thread, is not there.
     #[error("the message is not there any more")]
     Missing,
-    /// Concerns the app or its token: no message gets through until someone repairs it.
+    /// The message is there and stays as it is.
+    #[error("the message can't be edited: {code}")]
+    Uneditable { code: String },
+    /// Concerns the app or its token, until someone repairs it, or what the call is about.
     #[error("{method}: {code}")]
     Refused { method: &'static str, code: String },
     /// Only from [`Slack::new`](super::Slack::new).
@@ -101,6 +133,7 @@ impl SlackError {
             SlackError::Channel { .. } => "channel",
             SlackError::Message { .. } => "message",
             SlackError::Missing => "missing",
+            SlackError::Uneditable { .. } => "uneditable",
             SlackError::Refused { .. } => "refused",
             SlackError::Config(_) => "config",
         }
@@ -110,20 +143,34 @@ impl SlackError {
         SlackError::Retry { method, why: why.into() }
     }
 
+    /// Whether it is in vain to make the call again. Messages wait for as long as it takes to repair the app or its token;
+    /// what is only nice to have does without a method that the app may not call.
+    pub fn is_final(&self) -> bool {
+        match self {
+            SlackError::RateLimited { .. } | SlackError::Retry { .. } => false,
+            SlackError::Refused { method, code } => !is_message(method) && !OF_TOKEN.contains(&code.as_str()),
+            _ => true,
+        }
+    }
+
     /// The meaning of `ok: false`.
     pub(super) fn from_code(method: &'static str, code: &str) -> Self {
         let is_code = (1..=64).contains(&code.len())
             && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit());
         let code = if is_code { code } else { "unreadable_code" };
-        let posts = matches!(method, "chat.postMessage" | "chat.update");
+        let of = |codes: &[&str]| codes.contains(&code);
+        let owned = || code.to_owned();
         match code {
             "ratelimited" | "rate_limited" => SlackError::RateLimited { retry_after: DEFAULT_WAIT },
-            _ if PASSING.contains(&code) => SlackError::retry(method, code),
-            _ if OF_CHANNEL.contains(&code) => SlackError::Channel { code: code.to_owned() },
-            _ if OF_PLACE.contains(&code) => SlackError::Missing,
-            // what is not known to concern the app concerns this message: one of them must never stop all others
-            _ if posts && !OF_APP.contains(&code) => SlackError::Message { code: code.to_owned() },
-            _ => SlackError::Refused { method, code: code.to_owned() },
+            _ if of(OF_TOKEN) || of(OF_METHOD) => SlackError::Refused { method, code: owned() },
+            _ if of(OF_CHANNEL) => SlackError::Channel { code: owned() },
+            _ if of(OF_PLACE) => SlackError::Missing,
+            _ if method == "chat.update" && of(OF_EDIT) => SlackError::Uneditable { code: owned() },
+            _ if is_message(method) && of(OF_CONTENT) => SlackError::Message { code: owned() },
+            _ if !is_message(method) && (of(OF_CONTENT) || of(OF_SUBJECT)) => {
+                SlackError::Refused { method, code: owned() }
+            }
+            _ => SlackError::retry(method, code),
         }
     }
 
@@ -144,9 +191,17 @@ impl SlackError {
     }
 
     fn limited(wait: Option<Duration>) -> Self {
-        let retry_after = wait.unwrap_or(DEFAULT_WAIT).clamp(Duration::from_secs(1), LONGEST_WAIT);
+        let asked = wait.unwrap_or(DEFAULT_WAIT);
+        let retry_after = asked.clamp(Duration::from_secs(1), LONGEST_WAIT);
+        if asked > LONGEST_WAIT {
+            tracing::warn!("slack asks us to wait {} s; {} s is the most that is done", asked.as_secs(), LONGEST_WAIT.as_secs());
+        }
         SlackError::RateLimited { retry_after }
     }
+}
+
+fn is_message(method: &str) -> bool {
+    matches!(method, "chat.postMessage" | "chat.update")
 }
 
 /// The outer errors only say that it failed; the innermost says why.
@@ -163,35 +218,82 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_stops_as_much_as_it_must() {
-        let post = |code| SlackError::from_code("chat.postMessage", code);
-        for (code, kind) in [
-            ("ratelimited", "rate_limited"),
-            ("internal_error", "retry"),
-            ("service_unavailable", "retry"),
-            ("channel_not_found", "channel"),
-            ("not_in_channel", "channel"),
-            ("is_archived", "channel"),
-            ("invalid_blocks", "message"),
-            ("msg_too_long", "message"),
-            ("never_heard_of", "message"),
-            ("thread_not_found", "missing"),
-            ("cant_update_message", "missing"),
-            ("invalid_auth", "refused"),
-            ("missing_scope", "refused"),
-            ("no_permission", "refused"),
+    fn only_a_listed_code_is_final_and_stops_as_much_as_it_must() {
+        for (method, code, kind, is_final) in [
+            ("chat.postMessage", "ratelimited", "rate_limited", false),
+            ("chat.postMessage", "channel_not_found", "channel", true),
+            ("chat.postMessage", "not_in_channel", "channel", true),
+            ("chat.postMessage", "is_archived", "channel", true),
+            ("chat.postMessage", "invalid_blocks", "message", true),
+            ("chat.postMessage", "msg_too_long", "message", true),
+            ("chat.postMessage", "thread_not_found", "missing", true),
+            ("chat.update", "message_not_found", "missing", true),
+            ("chat.update", "is_inactive", "channel", true),
+            ("chat.update", "cant_update_message", "uneditable", true),
+            ("chat.update", "edit_window_closed", "uneditable", true),
+            // messages wait until someone has repaired these
+            ("chat.postMessage", "invalid_auth", "refused", false),
+            ("chat.update", "missing_scope", "refused", false),
+            ("chat.postMessage", "no_permission", "refused", false),
+            // files and questions do without, unless the token is the trouble
+            ("files.completeUploadExternal", "missing_scope", "refused", true),
+            ("files.getUploadURLExternal", "file_uploads_disabled", "refused", true),
+            ("files.completeUploadExternal", "token_revoked", "refused", false),
+            ("conversations.history", "missing_scope", "refused", true),
+            ("usergroups.users.list", "no_such_subteam", "refused", true),
+            ("chat.postEphemeral", "user_not_in_channel", "refused", true),
+            ("chat.postEphemeral", "msg_too_long", "refused", true),
+            // a code of another method says nothing here
+            ("chat.postMessage", "edit_window_closed", "retry", false),
+            ("usergroups.users.list", "edit_window_closed", "retry", false),
         ] {
-            assert_eq!(post(code).kind(), kind, "{code}");
+            let error = SlackError::from_code(method, code);
+            assert_eq!((error.kind(), error.is_final()), (kind, is_final), "{method} {code}");
         }
-        // a question has no message to blame
-        assert_eq!(SlackError::from_code("usergroups.users.list", "no_such_subteam").kind(), "refused");
+    }
+
+    #[test]
+    fn whatever_is_not_listed_may_pass_at_any_method() {
+        for method in [
+            "chat.postMessage",
+            "chat.update",
+            "chat.postEphemeral",
+            "chat.getPermalink",
+            "conversations.history",
+            "conversations.replies",
+            "files.getUploadURLExternal",
+            "files.completeUploadExternal",
+            "usergroups.users.list",
+            "apps.connections.open",
+        ] {
+            for code in [
+                "update_failed",
+                "file_update_failed",
+                "file_not_found",
+                "fatal_error",
+                "internal_error",
+                "request_timeout",
+                "service_unavailable",
+                "team_added_to_org",
+                "org_login_required",
+                "external_channel_migrating",
+                "message_limit_exceeded",
+                "streaming_state_conflict",
+                "never_heard_of",
+                "",
+                "<html>",
+            ] {
+                let error = SlackError::from_code(method, code);
+                assert_eq!((error.kind(), error.is_final()), ("retry", false), "{method} {code}");
+            }
+        }
     }
 
     #[test]
     fn a_code_is_a_code_or_nothing() {
         for text in ["", "<html>", "xoxb-1 leaked", "a\nb", &"x".repeat(65)] {
             let error = SlackError::from_code("chat.postMessage", text);
-            assert_eq!(error.to_string(), "the message is refused: unreadable_code");
+            assert_eq!(error.to_string(), "chat.postMessage: unreadable_code");
         }
     }
 

@@ -128,7 +128,13 @@ async fn each_fault_has_one_meaning() {
         (Fault::html(200), "retry"),
         (Fault::html(502), "retry"),
         (Fault::drop_connection(), "retry"),
+        (Fault::status(408), "retry"),
+        (Fault::body("{\"ok\":false}"), "retry"),
+        (Fault::body("{\"ok\":true,\"chan"), "retry"),
         (Fault::error("internal_error"), "retry"),
+        (Fault::error("update_failed"), "retry"),
+        (Fault::error("a_code_of_next_year"), "retry"),
+        (Fault::error(""), "retry"),
         (Fault::error("not_in_channel"), "channel"),
         (Fault::error("invalid_blocks"), "message"),
         (Fault::error("message_not_found"), "missing"),
@@ -169,6 +175,33 @@ async fn a_lost_answer_leaves_a_message_that_is_found() {
     let found = slack.find("#on-call", None, &mark("root"), before).await.expect("looked").expect("found");
     let roots = workspace.roots("C1");
     assert_eq!((roots.len(), roots[0].ts.as_str()), (1, found.ts.as_str()), "posted once");
+}
+
+#[tokio::test]
+async fn files_are_found_in_the_thread_that_they_were_shared_in() {
+    let workspace = workspace();
+    let (slack, before) = (client(&workspace), jiff::Timestamp::now().as_millisecond());
+    let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
+    let upload = || Upload { name: "a.md".to_owned(), title: "A draft".to_owned(), content: b"# A".to_vec() };
+    assert_eq!(slack.find_file(&root, "a.md", before).await, Ok(None));
+    workspace.inject(Fault::error("internal_error").applied().on("files.completeUploadExternal").times(1));
+    let error = slack.upload(&root, "read this", vec![upload()]).await.expect_err("it may not be there");
+    assert_eq!((error.kind(), error.is_final()), ("retry", false));
+    let found = slack.find_file(&root, "a.md", before).await.expect("looked").expect("found");
+    let shared = workspace.message("C1", &found.ts).expect("there");
+    assert_eq!((shared.text.as_str(), shared.files.len()), ("read this", 1));
+    assert_eq!(slack.find_file(&root, "b.md", before).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_ping_says_whether_slack_takes_the_token() {
+    let workspace = workspace();
+    let slack = client(&workspace);
+    assert_eq!(slack.ping().await, Ok(()));
+    workspace.revoke(true);
+    assert_eq!(slack.ping().await.map_err(|error| (error.kind(), error.is_final())), Err(("refused", false)));
+    workspace.inject(Fault::html(200));
+    assert_eq!(slack.ping().await.map_err(|error| error.kind()), Err("retry"));
 }
 
 #[tokio::test]

@@ -58,6 +58,14 @@ pub fn told(sentence: &str) -> String {
     escape(&fit(sentence, 1_000))
 }
 
+/// Said in a thread whose root Slack does not let be edited, with Slack's code.
+pub fn frozen(code: &str) -> Message {
+    let text = Markup::words("Slack does not allow edits of the first message of this thread (").code(code);
+    let text = text.and("): it stays as it is, and what is new follows as replies.");
+    let said = "The first message of this thread stays as it is: what is new follows as replies.".to_owned();
+    Message { text: said, blocks: vec![ours(text)] }
+}
+
 /// All that `message` says as one text, for when Slack refuses its blocks for good.
 pub fn plain(message: &Message) -> String {
     let mut said = String::new();

@@ -1,6 +1,6 @@
 //! The Web API: arguments, tokens, scopes, rate limits and faults around the methods.
 
-use super::faults::{Kind, strike};
+use super::faults::{Kind, Struck, strike};
 use super::methods::{self, Method, Token};
 use super::records::Call;
 use super::server::{Answer, Closed};
@@ -170,32 +170,35 @@ pub(super) async fn under_faults(
         applied: false,
     };
     let number = shared.arrived(call);
+    let (fault, applies) = match fault {
+        Some(Struck { kind, applied }) => (Some(kind), applied),
+        None => (None, false),
+    };
     if let Some(Kind::Hang(wait)) = fault {
         tokio::time::sleep(wait).await;
     }
-    let mut applied = false;
-    let answer = match &fault {
-        Some(Kind::RateLimited(seconds)) => Some(refuse(&Refusal::rate_limited(*seconds))),
-        Some(Kind::Error(error)) => Some(refuse(&error.as_str().into())),
-        Some(Kind::Status(status)) => Some(Answer::text(*status, "upstream connect error")),
+    let spoiled = match &fault {
+        Some(Kind::RateLimited(seconds)) => Some(Some(refuse(&Refusal::rate_limited(*seconds)))),
+        Some(Kind::Error(error)) => Some(Some(refuse(&error.as_str().into()))),
+        Some(Kind::Body(json)) => Some(Some(Answer::raw_json(200, json))),
+        Some(Kind::Status(status)) => Some(Some(Answer::text(*status, "upstream connect error"))),
         Some(Kind::Html(status)) => {
-            Some(Answer::html(*status, "<!DOCTYPE html><title>Slack</title><h1>Server Error</h1>"))
+            let page = "<!DOCTYPE html><title>Slack</title><h1>Server Error</h1>";
+            Some(Some(Answer::html(*status, page)))
         }
-        Some(Kind::Drop) => None,
-        Some(Kind::Hang(_) | Kind::SlowReply(_) | Kind::LoseReply) | None => {
-            let answer = apply();
-            applied = answer.status == 200 && answer.json()["ok"] != false;
-            Some(answer)
-        }
+        Some(Kind::Drop) => Some(None),
+        Some(Kind::Hang(_) | Kind::SlowReply(_)) | None => None,
     };
-    let answered = answer.as_ref().filter(|_| fault != Some(Kind::LoseReply));
-    let status = answered.map_or(0, |answer| answer.status);
-    let result = answer.as_ref().map(Answer::json).unwrap_or_default();
+    let handled = (spoiled.is_none() || applies).then(apply);
+    let applied = handled.as_ref().is_some_and(|answer| answer.status == 200 && answer.json()["ok"] != false);
+    let answer = spoiled.unwrap_or_else(|| handled.clone());
+    let status = answer.as_ref().map_or(0, |answer| answer.status);
+    let result = handled.as_ref().or(answer.as_ref()).map(Answer::json).unwrap_or_default();
     shared.answered(number, status, result, applied);
     if let Some(Kind::SlowReply(wait)) = fault {
         tokio::time::sleep(wait).await;
     }
-    answer.filter(|_| status != 0).ok_or(Closed)
+    answer.ok_or(Closed)
 }
 
 fn run(shared: &Shared, request: &Request<'_>, method: &Method, args: &Args) -> Outcome {

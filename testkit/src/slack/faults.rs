@@ -9,10 +9,10 @@ pub(super) enum Kind {
     Status(u16),
     Html(u16),
     Error(String),
+    Body(String),
     Hang(Duration),
     SlowReply(Duration),
     Drop,
-    LoseReply,
 }
 
 /// A fault and the calls that it strikes: all, unless narrowed by [`on`](Fault::on) and [`in_channel`](Fault::in_channel).
@@ -25,11 +25,12 @@ pub struct Fault {
     channel: Option<String>,
     skip: usize,
     left: Option<usize>,
+    applied: bool,
 }
 
 impl Fault {
     fn of(kind: Kind) -> Self {
-        Self { kind, method: None, channel: None, skip: 0, left: None }
+        Self { kind, method: None, channel: None, skip: 0, left: None, applied: false }
     }
 
     /// 429 with `Retry-After` of this many seconds. Nothing is applied.
@@ -52,6 +53,11 @@ impl Fault {
         Self::of(Kind::Error(error.into()))
     }
 
+    /// This JSON, whole or not, with status 200. Nothing is applied.
+    pub fn body(json: impl Into<String>) -> Self {
+        Self::of(Kind::Body(json.into()))
+    }
+
     /// Waits this long, then handles the call; not if the caller hung up meanwhile.
     pub fn hang(wait: Duration) -> Self {
         Self::of(Kind::Hang(wait))
@@ -69,7 +75,14 @@ impl Fault {
 
     /// Handles the call, then closes the connection instead of answering.
     pub fn lose_reply() -> Self {
-        Self::of(Kind::LoseReply)
+        Self::drop_connection().applied()
+    }
+
+    /// Handles the call first: of an `internal_error` Slack says that a part may have succeeded, and a proxy gives up on a
+    /// call that goes on behind it.
+    pub fn applied(mut self) -> Self {
+        self.applied = true;
+        self
     }
 
     /// Strikes this method only (`response_url` for replies to interactions, `upload` for file bytes).
@@ -114,6 +127,15 @@ impl Fault {
 }
 
 /// The fault that strikes this call, if any.
-pub(super) fn strike(faults: &mut [Fault], method: &str, channel: &str) -> Option<Kind> {
-    faults.iter_mut().find_map(|fault| fault.strikes(method, channel).then(|| fault.kind.clone()))
+pub(super) fn strike(faults: &mut [Fault], method: &str, channel: &str) -> Option<Struck> {
+    let struck = |fault: &Fault| Struck { kind: fault.kind.clone(), applied: fault.applied };
+    faults.iter_mut().find_map(|fault| fault.strikes(method, channel).then(|| struck(fault)))
+}
+
+/// What happens to one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Struck {
+    pub kind: Kind,
+    /// The call is handled before it is answered badly.
+    pub applied: bool,
 }

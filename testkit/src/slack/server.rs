@@ -47,6 +47,11 @@ impl Answer {
         Self::new(status, "application/json; charset=utf-8", body.to_string())
     }
 
+    /// JSON as it stands, whole or not.
+    pub fn raw_json(status: u16, body: &str) -> Self {
+        Self::new(status, "application/json; charset=utf-8", body.to_owned())
+    }
+
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
         Self::new(status, "text/plain; charset=utf-8", body)
     }

@@ -51,6 +51,33 @@ async fn a_lost_reply_was_applied() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_bad_answer_may_follow_a_call_that_was_handled() -> Result<()> {
+    let slack = workspace().start()?;
+    for (fault, status) in [(Fault::error("internal_error"), 200), (Fault::html(502), 502), (Fault::body("{\"ok\":"), 200)] {
+        let before = slack.messages("C1").len();
+        slack.inject(fault.clone().on("chat.postMessage").times(1));
+        assert_eq!((posts(&slack).await?.status, slack.messages("C1").len()), (status, before), "{fault:?}");
+        slack.inject(fault.clone().applied().on("chat.postMessage").times(1));
+        assert_eq!((posts(&slack).await?.status, slack.messages("C1").len()), (status, before + 1), "{fault:?}");
+        let call = slack.calls().pop().unwrap();
+        assert_eq!((call.applied, call.status, &call.result["ok"]), (true, status, &json!(true)), "{fault:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_is_answered_as_it_is() -> Result<()> {
+    let slack = workspace().start()?;
+    slack.inject(Fault::body("{\"ok\":false}").times(1));
+    assert_eq!(posts(&slack).await?.body, json!({"ok": false}));
+    slack.inject(Fault::body("{\"ok\":true,\"chan").times(1));
+    let cut = posts(&slack).await?;
+    assert!(cut.headers["content-type"].to_str()?.starts_with("application/json") && cut.body.is_string());
+    assert!(slack.messages("C1").is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn faults_strike_only_what_they_name() -> Result<()> {
     let slack = workspace().start()?;
     slack.inject(Fault::status(500).on("chat.update"));

@@ -317,6 +317,22 @@ proptest! {
     }
 
     #[test]
+    fn no_wait_is_longer_than_its_bound(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+            world.look();
+            for incident in world.state.open_incidents() {
+                let mut capped = incident.clone();
+                capped.cap_waits(&world.policy, world.now);
+                prop_assert_eq!(incident, &capped, "after {:?}", step);
+            }
+        }
+    }
+
+    #[test]
     fn every_text_is_in_one_place_and_what_is_needed_comes_back(steps in prop::collection::vec(step(), 1..80)) {
         let mut world = a_world();
         for step in &steps {

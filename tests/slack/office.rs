@@ -1,0 +1,155 @@
+//! The engine and what tells Slack, without the HTTP around them: time is passed in, and Slack is told when a test says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prompt_rollback::alertmanager::payload;
+use prompt_rollback::decision::event::Register;
+use prompt_rollback::decision::{Activation, Event, Incident, PromptName, Share, VersionName};
+use prompt_rollback::engine::Engine;
+use prompt_rollback::reconciler::slack::Announcer;
+use prompt_rollback::slack::client;
+use prompt_rollback::store::{Clock, Store};
+use prompt_rollback_testkit::slack::{Message, Slack};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::common::{Redis, config, delivery};
+use crate::kit::{ON_CALL, env};
+
+pub struct Office {
+    pub slack: Slack,
+    pub redis: Redis,
+    pub clock: Clock,
+    pub engine: Arc<Engine>,
+    announcer: Arc<Announcer>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.abort();
+        }
+    }
+}
+
+impl Office {
+    /// With a prompt `p` as everywhere.
+    pub async fn start(slack: Slack, pace: Duration, more: &[(&str, &str)]) -> Result<Self> {
+        let redis = Redis::start()?;
+        let api = slack.api_url();
+        let config = config(&redis.url(), &env(&slack, &api, more));
+        let clock = Clock::default();
+        let store = Store::new(&config.redis, clock.clone())?.announcing(true);
+        let engine = Arc::new(Engine::new(store, config.policy()));
+        let announcer = Arc::new(Announcer {
+            engine: Arc::clone(&engine),
+            slack: client::Slack::new(&config.slack)?.context("a token")?,
+            deciders: config.deciders.clone(),
+            incident_channel: config.slack.incident_channel.clone(),
+            weekly: None,
+            pace,
+        });
+        let office = Self { slack, redis, clock, engine, announcer, worker: None };
+        for version in ["v1", "v2"] {
+            let version = VersionName::parse(version)?;
+            let known_good = version.as_str() == "v1";
+            let register =
+                Register { version: version.clone(), content: None, contact: None, staged_at: None, known_good };
+            office.happens("p", &Event::Register(register)).await?;
+            let (share, operator) = (Share::All, "ci".to_owned());
+            let activation = Activation { version, share, operator, force: false, reason: None };
+            office.happens("p", &Event::Activate(activation)).await?;
+        }
+        Ok(office)
+    }
+
+    /// Tells by itself from now on.
+    pub fn working(mut self) -> Self {
+        let (_, tells) = mpsc::channel(1);
+        self.worker = Some(tokio::spawn(Arc::clone(&self.announcer).run(tells)));
+        self
+    }
+
+    /// Tells what is due, once.
+    pub async fn tell(&self) -> Result<()> {
+        self.announcer.tick("office").await?;
+        Ok(())
+    }
+
+    /// Lets time pass for us and for Slack. Redis expires keys by its own time, so the test does.
+    pub async fn pass(&self, time: Duration) -> Result<()> {
+        self.clock.advance(time);
+        self.slack.clock().advance(time);
+        let paces: Vec<String> = self.redis.cmd(&["KEYS", "{prompts}:pace:*"]).await?;
+        for pace in paces {
+            self.redis.cmd::<()>(&["DEL", &pace]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells, with time between, until nothing is left to say.
+    pub async fn tell_all(&self) -> Result<()> {
+        for _ in 0..60 {
+            self.tell().await?;
+            if self.engine.store.slack_lag().await?.is_zero() && self.unsent().await?.is_empty() {
+                return Ok(());
+            }
+            self.pass(Duration::from_secs(31)).await?;
+        }
+        anyhow::bail!("never told: {:?}", self.unsent().await?)
+    }
+
+    /// Wake-ups of what Slack does not show yet.
+    pub async fn unsent(&self) -> Result<Vec<String>> {
+        self.redis.cmd(&["ZRANGE", "{prompts}:unsent", "0", "-1"]).await
+    }
+
+    pub async fn happens(&self, prompt: &str, event: &Event) -> Result<()> {
+        self.engine.handle(&PromptName::parse(prompt)?, event).await?;
+        Ok(())
+    }
+
+    pub async fn fires(&self, prompt: &str, alert: Value) -> Result<()> {
+        let config = config(&self.redis.url(), &[]);
+        let delivered = payload::parse(delivery(&[alert]).as_bytes(), &config.labels, &self.engine.policy)?;
+        let alerts = delivered.into_iter().filter_map(|delivered| match delivered {
+            payload::Delivered::Alert(alert) => Some(*alert),
+            _ => None,
+        });
+        self.happens(prompt, &Event::Alerts(alerts.collect())).await
+    }
+
+    /// All incidents of `prompt`, the newest first.
+    pub async fn incidents(&self, prompt: &str) -> Result<Vec<Incident>> {
+        let all = self.engine.store.incidents(None, 1_000, false).await?.items;
+        Ok(all.into_iter().filter(|incident| incident.prompt.as_str() == prompt).collect())
+    }
+
+    /// The newest one.
+    pub async fn incident(&self, prompt: &str) -> Result<Incident> {
+        self.incidents(prompt).await?.into_iter().next().with_context(|| format!("an incident of {prompt}"))
+    }
+
+    /// Until nothing is left to tell. Looks rarely: to look costs much while there is much.
+    pub async fn quiet(&self) -> Result<()> {
+        loop {
+            let mut left: Vec<String> = Vec::new();
+            for set in ["{prompts}:due", "{prompts}:leased"] {
+                left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", set, "0", "-1"]).await?);
+            }
+            if left.iter().all(|member| !member.ends_with("|slack")) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    pub fn root_of(&self, prompt: &str) -> Option<Message> {
+        let mut all = self.slack.roots(ON_CALL).into_iter();
+        all.find(|root| root.visible_text().contains(&format!("`{prompt}`")))
+    }
+}

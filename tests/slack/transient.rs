@@ -1,0 +1,380 @@
+//! Answers of Slack that are not known to be final. For every incident and any finite sequence of them, at any calls: once
+//! Slack answers again the root shows the present state, and every note was posted exactly once and in order.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback::decision::incident::NoteKind;
+use prompt_rollback::decision::{Choice, Decide, Event, Incident};
+use prompt_rollback::reconciler::slack::PACE;
+use prompt_rollback::slack::render::{self, View};
+use prompt_rollback_testkit::slack::{Fault, Message, Slack};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use crate::common::{alert, copy_prompt, critical, resolved};
+use crate::kit::{INCIDENTS, MENTION, ON_CALL, slack};
+use crate::office::Office;
+
+const POST: &str = "chat.postMessage";
+const UPDATE: &str = "chat.update";
+/// Longer than any back-off.
+const A_WHILE: Duration = Duration::from_secs(31);
+
+async fn office() -> Result<Office> {
+    // however many prompts are rolled back, each is told by itself
+    Office::start(slack()?, PACE / 1_000, &[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await
+}
+
+/// Answers that say nothing for good, as far as anyone knows.
+fn bad_answers() -> Vec<Fault> {
+    let mut faults: Vec<_> = [
+        "update_failed",
+        "fatal_error",
+        "internal_error",
+        "service_unavailable",
+        "request_timeout",
+        "team_added_to_org",
+        "org_login_required",
+        "a_code_of_next_year",
+        "",
+    ]
+    .map(Fault::error)
+    .into();
+    faults.extend([408, 429, 500, 502, 503].map(Fault::status));
+    faults.extend([200, 403, 502].map(Fault::html));
+    faults.extend(["{\"ok\":false}", "{}", "{\"ok\":tr", "[]", "null"].map(Fault::body));
+    faults.extend([Fault::drop_connection(), Fault::rate_limited(20)]);
+    faults
+}
+
+/// What a message shows, without what Slack adds.
+fn shown(message: &Value) -> Value {
+    match message {
+        Value::Object(fields) => {
+            let added = ["block_id", "emoji", "verbatim"];
+            let kept = fields.iter().filter(|(name, _)| !added.contains(&name.as_str()));
+            kept.map(|(name, value)| (name.clone(), shown(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(shown).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The messages of `incident` in `channel`, by what they are, in the order in which they were posted.
+fn marked(slack: &Slack, channel: &str, incident: &Incident) -> Vec<(String, Message)> {
+    let of_incident = |message: Message| {
+        let payload = message.metadata.as_ref()?["event_payload"].clone();
+        (payload["incident"] == incident.id.0).then(|| (payload["what"].as_str().unwrap_or_default().to_owned(), message))
+    };
+    slack.messages(channel).into_iter().filter_map(of_incident).collect()
+}
+
+/// Each message is there at most once, and replies are in the order of their notes.
+fn once_and_in_order(slack: &Slack, incident: &Incident) -> Result<()> {
+    for channel in [ON_CALL, INCIDENTS] {
+        let mut times: HashMap<String, usize> = HashMap::new();
+        let mut last = 0;
+        for (what, _) in marked(slack, channel, incident) {
+            let number = times.entry(what.clone()).or_default();
+            *number += 1;
+            ensure!(*number == 1, "{what} is in {channel} twice");
+            if let Some(seq) = what.strip_prefix("reply-") {
+                let seq: usize = seq.parse()?;
+                ensure!(seq == last + 1, "{what} follows reply-{last}");
+                last = seq;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All of it is told, and as it is now.
+fn told(slack: &Slack, incident: &Incident) -> Result<()> {
+    once_and_in_order(slack, incident)?;
+    let here = marked(slack, ON_CALL, incident);
+    let root = &here.iter().find(|(what, _)| what == "root").context("a root")?.1;
+    let view = View { incident, mention: Some(MENTION) };
+    let message = render::root(&view);
+    ensure!(root.text == message.text, "the root says {:?} and should {:?}", root.text, message.text);
+    let (is, should) = (shown(&json!(root.blocks)), shown(&serde_json::to_value(&message.blocks)?));
+    ensure!(is == should, "the root shows {is:#} and should {should:#}");
+    let replies = here.iter().filter(|(what, _)| what.starts_with("reply-")).count();
+    ensure!(replies == incident.notes.len() - 1, "{replies} replies for {} notes", incident.notes.len());
+    let there = marked(slack, INCIDENTS, incident);
+    let overview = &there.iter().find(|(what, _)| what == "overview").context("an overview")?.1;
+    ensure!(overview.text == message.text, "the overview says {:?}", overview.text);
+    ensure!(overview.visible_text().contains("/archives/"), "no link: {}", overview.visible_text());
+    let files = slack.replies(root).into_iter().filter(|reply| !reply.files.is_empty()).count();
+    let known = ["recovered", "escalated", "unverified"].contains(&incident.phase.as_str());
+    let flips = incident.notes.iter().filter(|note| note.kind == NoteKind::Flipped).count();
+    let needed = usize::from(known && incident.flip.is_some());
+    ensure!((needed..=flips).contains(&files), "{files} messages with files for {flips} rollbacks");
+    Ok(())
+}
+
+fn choose(incident: &Incident, choice: Choice) -> Event {
+    let (incident, operator) = (incident.id.clone(), "maya".to_owned());
+    Event::Decide(Decide { incident, choice, operator, target: None, force: false, ask: None })
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Fires(&'static str),
+    Ends(&'static str),
+    Decides(Choice),
+    /// Long enough for every deadline.
+    TimePasses,
+    Tells,
+    Fault { answer: usize, applied: bool, method: Option<&'static str>, times: usize, after: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let severity = prop::sample::select(vec!["medium", "high", "critical"]);
+    let methods = [
+        POST,
+        UPDATE,
+        "chat.getPermalink",
+        "conversations.history",
+        "conversations.replies",
+        "files.getUploadURLExternal",
+        "upload",
+        "files.completeUploadExternal",
+    ];
+    let method = prop::option::weighted(0.8, prop::sample::select(methods.to_vec()));
+    let choice = prop::sample::select(vec![Choice::Approve, Choice::Investigate, Choice::Dismiss, Choice::Undo]);
+    let fault = (0..bad_answers().len(), any::<bool>(), method, 1..4_usize, 0..3_usize).prop_map(
+        |(answer, applied, method, times, after)| Step::Fault { answer, applied, method, times, after },
+    );
+    let step = prop_oneof![
+        2 => severity.clone().prop_map(Step::Fires),
+        1 => severity.prop_map(Step::Ends),
+        1 => choice.prop_map(Step::Decides),
+        1 => Just(Step::TimePasses),
+        4 => Just(Step::Tells),
+        5 => fault,
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+async fn take(office: &Office, prompt: &str, step: &Step) -> Result<()> {
+    let of = |severity: &str| alert(prompt, "v2", severity);
+    match step {
+        Step::Fires(severity) => office.fires(prompt, of(severity)).await,
+        Step::Ends(severity) => office.fires(prompt, resolved(of(severity))).await,
+        Step::Decides(choice) => office.happens(prompt, &choose(&office.incident(prompt).await?, *choice)).await,
+        Step::TimePasses => {
+            office.pass(Duration::from_secs(301)).await?;
+            let incident = office.incident(prompt).await?.id;
+            office.happens(prompt, &Event::Timer { incident }).await
+        }
+        Step::Tells => {
+            office.tell().await?;
+            office.pass(A_WHILE).await
+        }
+        Step::Fault { answer, applied, method, times, after } => {
+            let mut fault = bad_answers().swap_remove(*answer).times(*times).after(*after);
+            if let Some(method) = method {
+                fault = fault.on(*method);
+            }
+            office.slack.inject(if *applied { fault.applied() } else { fault });
+            Ok(())
+        }
+    }
+}
+
+async fn is_told_after(office: &Office, prompt: &str, steps: &[Step]) -> Result<()> {
+    copy_prompt(&office.redis, "p", &[prompt.to_owned()]).await?;
+    office.fires(prompt, alert(prompt, "v2", "medium")).await?;
+    for step in steps {
+        take(office, prompt, step).await?;
+        for incident in office.incidents(prompt).await? {
+            once_and_in_order(&office.slack, &incident)?;
+        }
+    }
+    office.slack.heal();
+    office.tell_all().await?;
+    for incident in office.incidents(prompt).await? {
+        told(&office.slack, &incident).with_context(|| format!("{} {:?}", incident.id, incident.notes))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn after_any_bad_answers_each_thread_is_complete_and_nothing_is_there_twice() -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let office = runtime.block_on(office())?;
+    let number = Cell::new(0);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(64) });
+    let result = runner.run(&steps(), |steps| {
+        number.set(number.get() + 1);
+        let prompt = format!("p-{}", number.get());
+        let told = runtime.block_on(is_told_after(&office, &prompt, &steps));
+        office.slack.heal();
+        told.map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    });
+    result.map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+#[tokio::test]
+async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Result<()> {
+    let office = office().await?;
+    for (n, answer) in bad_answers().into_iter().enumerate() {
+        let (prompt, other) = (format!("p-{n}"), format!("q-{n}"));
+        copy_prompt(&office.redis, "p", &[prompt.clone(), other.clone()]).await?;
+        office.fires(&prompt, alert(&prompt, "v2", "high")).await?;
+        office.tell_all().await?;
+        office.slack.inject(answer.clone().on(UPDATE));
+        let incident = office.incident(&prompt).await?;
+        office.happens(&prompt, &choose(&incident, Choice::Approve)).await?;
+        office.fires(&other, critical(&other)).await?;
+        for _ in 0..4 {
+            office.tell().await?; // no time passes
+        }
+        let incident = office.incident(&prompt).await?;
+        once_and_in_order(&office.slack, &incident)?;
+        let root = office.root_of(&prompt).context("a root")?;
+        let replies: Vec<_> = office.slack.replies(&root).iter().map(Message::visible_text).collect();
+        ensure!(replies.iter().any(|reply| reply.contains("rolled v2 back to v1")), "{answer:?}: {replies:?}");
+        ensure!(root.text.contains("Decision needed"), "{answer:?}: {}", root.text);
+        told(&office.slack, &office.incident(&other).await?).with_context(|| format!("{answer:?}"))?;
+        office.slack.heal();
+        office.tell_all().await?;
+        told(&office.slack, &office.incident(&prompt).await?).with_context(|| format!("{answer:?}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() -> Result<()> {
+    let office = office().await?;
+    for (n, answer) in bad_answers().into_iter().enumerate() {
+        let prompt = format!("p-{n}");
+        copy_prompt(&office.redis, "p", &[prompt.clone()]).await?;
+        office.fires(&prompt, alert(&prompt, "v2", "high")).await?;
+        office.tell_all().await?;
+        office.slack.inject(answer.clone().on(POST).in_channel(ON_CALL));
+        for choice in [Choice::Investigate, Choice::Approve] {
+            office.happens(&prompt, &choose(&office.incident(&prompt).await?, choice)).await?;
+            office.tell().await?;
+            office.pass(A_WHILE).await?;
+        }
+        let root = office.root_of(&prompt).context("a root")?;
+        ensure!(root.text.contains("Rolled back"), "{answer:?}: {}", root.text);
+        ensure!(office.slack.replies(&root).is_empty(), "{answer:?}");
+        office.slack.heal();
+        office.tell_all().await?;
+        told(&office.slack, &office.incident(&prompt).await?).with_context(|| format!("{answer:?}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thread_that_slack_does_not_take_holds_up_no_other() -> Result<()> {
+    let office = office().await?;
+    // more than are told at once, all of them more urgent
+    let stuck: Vec<String> = (0..6).map(|n| format!("stuck-{n}")).collect();
+    copy_prompt(&office.redis, "p", &stuck).await?;
+    copy_prompt(&office.redis, "p", &["other".to_owned()]).await?;
+    for answer in [Fault::html(403), Fault::error("a_code_of_next_year"), Fault::status(500)] {
+        office.slack.inject(answer.clone().on(POST).in_channel(ON_CALL));
+        for prompt in &stuck {
+            let high = alert(prompt, "v2", "high");
+            office.fires(prompt, high.clone()).await?;
+            office.fires(prompt, resolved(high)).await?;
+        }
+        let mut product = alert("other", "v2", "medium");
+        product["labels"]["decider"] = json!("product-pm"); // without a channel of its own: in the one of all incidents
+        office.fires("other", product.clone()).await?;
+        for _ in 0..12 {
+            office.tell().await?;
+        }
+        let other = office.incident("other").await?;
+        let there = marked(&office.slack, INCIDENTS, &other);
+        ensure!(there.iter().any(|(what, _)| what == "root"), "{answer:?}: {there:?}");
+        office.slack.heal();
+        office.tell_all().await?;
+        office.fires("other", resolved(product)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_other_way_round() -> Result<()> {
+    let office = office().await?;
+    copy_prompt(&office.redis, "p", &["q".to_owned()]).await?;
+    for prompt in ["p", "q"] {
+        office.fires(prompt, alert(prompt, "v2", "high")).await?;
+    }
+    office.tell_all().await?;
+    let decide = async |choice| -> Result<()> {
+        for prompt in ["p", "q"] {
+            office.happens(prompt, &choose(&office.incident(prompt).await?, choice)).await?;
+        }
+        office.tell().await
+    };
+    office.slack.inject(Fault::rate_limited(30).on(POST).times(1));
+    decide(Choice::Investigate).await?;
+    for prompt in ["p", "q"] {
+        let root = office.root_of(prompt).context("a root")?;
+        ensure!(root.text.contains("Under investigation"), "{}", root.text);
+        ensure!(office.slack.replies(&root).is_empty(), "the channel waits");
+    }
+    office.pass(A_WHILE).await?;
+    office.tell_all().await?;
+    // edits are limited for the workspace: one refusal is enough for all
+    let edits = || office.slack.calls_of(UPDATE).len();
+    let before = edits();
+    office.slack.inject(Fault::rate_limited(30).on(UPDATE).times(1));
+    decide(Choice::Approve).await?;
+    office.tell().await?;
+    ensure!(edits() <= before + 2, "{} edits while they are on hold", edits() - before);
+    for prompt in ["p", "q"] {
+        let root = office.root_of(prompt).context("a root")?;
+        let replies: Vec<_> = office.slack.replies(&root).iter().map(Message::visible_text).collect();
+        ensure!(replies.len() == 2 && replies[1].contains("rolled v2 back"), "{replies:?}");
+    }
+    office.tell_all().await?;
+    for prompt in ["p", "q"] {
+        told(&office.slack, &office.incident(prompt).await?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_asks_us_to_wait_for_an_hour_is_asked_again_after_a_minute() -> Result<()> {
+    let office = office().await?;
+    office.slack.inject(Fault::rate_limited(3_600).on(POST).in_channel(ON_CALL).times(1));
+    office.fires("p", alert("p", "v2", "high")).await?;
+    office.tell().await?;
+    let left: i64 = office.redis.cmd(&["PTTL", "{prompts}:pace:#on-call"]).await?;
+    ensure!((50_000..=60_000).contains(&left), "{left} ms");
+    office.pass(Duration::from_secs(61)).await?;
+    office.tell().await?;
+    ensure!(office.root_of("p").is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_outage_is_not_filled_with_tries_and_ends_with_the_worst_first() -> Result<()> {
+    let office = office().await?.working();
+    let prompts: Vec<String> = (0..12).map(|n| format!("p-{n}")).collect();
+    copy_prompt(&office.redis, "p", &prompts).await?;
+    copy_prompt(&office.redis, "p", &["worst".to_owned()]).await?;
+    office.slack.inject(Fault::status(503));
+    for prompt in &prompts {
+        office.fires(prompt, alert(prompt, "v2", "high")).await?;
+    }
+    office.fires("worst", critical("worst")).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let tries = office.slack.calls().len();
+    ensure!(tries < 20, "{tries} calls in three seconds of an outage");
+    office.slack.heal();
+    let all = |slack: &Slack| Some(slack.roots(ON_CALL)).filter(|roots| roots.len() == prompts.len() + 1);
+    let roots = office.slack.wait_for("all roots", crate::kit::SLACK_SOON, all).await?;
+    ensure!(roots[0].visible_text().contains("`worst`"), "{}", roots[0].text);
+    Ok(())
+}

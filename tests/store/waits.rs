@@ -1,0 +1,271 @@
+//! No wait that is read from Redis is longer than it can have been meant: a new master's clock may be behind by an hour, and
+//! anyone may have used EXPIRE, PERSIST or ZADD.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use prompt_rollback::decision::event::AlertStatus;
+use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
+use prompt_rollback::store::{Committed, StoreError};
+use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Work};
+
+use crate::common::assert_same;
+use crate::kit::{Kit, alert, critical, key, paging};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What makes a key of a wait last longer than it should.
+const SPOILT: [&[&str]; 4] =
+    [&["PEXPIRE", "KEY", "3600000"], &["PERSIST", "KEY"], &["SET", "KEY", "x"], &["SET", "KEY", "1", "PX", "3600000"]];
+
+impl Kit {
+    async fn spoil(&self, command: &[&str], name: &str) -> Result<()> {
+        let name = key(name);
+        let command: Vec<&str> = command.iter().map(|word| if *word == "KEY" { &name } else { *word }).collect();
+        self.cmd::<redis::Value>(&command).await.map(drop)
+    }
+
+    async fn waits_at(&self, set: &str, member: &str) -> Result<Option<i64>> {
+        Ok(self.cmd::<Option<f64>>(&["ZSCORE", &key(set), member]).await?.map(|score| score as i64))
+    }
+
+    /// One that tells Slack.
+    async fn shipped() -> Result<Self> {
+        let kit = Self::start()?;
+        let kit = Self { store: kit.store.announcing(true), ..kit };
+        kit.ship("p").await?;
+        Ok(kit)
+    }
+
+    /// The same with an incident that it is to be told of.
+    async fn announcing() -> Result<(Self, IncidentId, String)> {
+        let kit = Self::shipped().await?;
+        let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
+        let member = Work::Slack.member(&id);
+        Ok((kit, id, member))
+    }
+
+    async fn lag(&self) -> Result<u64> {
+        Ok(self.store.slack_lag().await?.as_secs())
+    }
+}
+
+#[tokio::test]
+async fn a_turn_is_never_further_away_than_the_pace() -> Result<()> {
+    let kit = Kit::start()?;
+    for command in SPOILT {
+        assert_eq!(kit.store.pace("C1", SECOND).await?, None);
+        kit.spoil(command, "pace:C1").await?;
+        let wait = kit.store.pace("C1", SECOND).await?.expect("the turn is taken");
+        ensure!(wait <= SECOND, "{command:?}: {wait:?}");
+        let left: i64 = kit.cmd(&["PTTL", &key("pace:C1")]).await?;
+        ensure!((1..=1_000).contains(&left), "{command:?}: shortened for all replicas, {left} ms");
+        kit.cmd::<()>(&["DEL", &key("pace:C1")]).await?;
+    }
+    kit.while_broken("pace:C1", async |_| {
+        ensure!(kit.store.pace("C1", SECOND).await?.is_some_and(|wait| wait <= SECOND));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.store.hold("chat.update", 20 * SECOND).await?;
+    assert_eq!(kit.store.pace("C1", SECOND).await?, None, "it holds nothing else");
+    for wait in [kit.store.held("chat.update").await?, kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?] {
+        let wait = wait.expect("on hold");
+        ensure!(wait > 18 * SECOND && wait <= 20 * SECOND, "{wait:?}");
+    }
+    ensure!(!kit.cmd::<bool>(&["EXISTS", &key("pace:edit:C1")]).await?, "no turn was taken");
+    kit.spoil(SPOILT[0], "pace:chat.update").await?;
+    let wait = kit.store.held("chat.update").await?.expect("on hold");
+    ensure!(wait > 18 * SECOND && wait <= 20 * SECOND, "it was to last 20 s: {wait:?}");
+    kit.store.hold("chat.update", HOUR).await?;
+    let wait = kit.store.held("chat.update").await?.expect("on hold");
+    ensure!(wait <= LONGEST_HOLD && wait > LONGEST_HOLD - 2 * SECOND, "{wait:?}");
+    kit.spoil(SPOILT[1], "pace:chat.update").await?;
+    let wait = kit.store.held("chat.update").await?.expect("on hold");
+    ensure!(wait <= LONGEST_HOLD, "{wait:?}");
+    kit.cmd::<()>(&["DEL", &key("pace:chat.update")]).await?;
+    assert_eq!(kit.store.held("chat.update").await?, None);
+    assert_eq!(kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?, None);
+    ensure!(kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?.is_some(), "the turn is taken");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_done_once_is_done_again_after_its_time() -> Result<()> {
+    let kit = Kit::start()?;
+    let short = Duration::from_millis(200);
+    for command in SPOILT {
+        ensure!(kit.store.once("it", short).await?);
+        kit.spoil(command, "once:it").await?;
+        ensure!(!kit.store.once("it", short).await?, "{command:?}");
+        let left: i64 = kit.cmd(&["PTTL", &key("once:it")]).await?;
+        ensure!((1..=200).contains(&left), "{command:?}: {left} ms");
+        kit.store.forget_once("it").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_ends_in_time_whatever_the_clock_does() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.store.wake_by(Work::Act, &IncidentId("01K".to_owned()), Timestamp(0)).await?;
+    let claimed = kit.store.claim(Work::Act, 1, LEASE, "dies").await?;
+    assert_eq!(claimed.claims.len(), 1);
+    kit.clock.go_back(HOUR);
+    let claimed = kit.store.claim(Work::Act, 1, LEASE, "other").await?;
+    ensure!(claimed.claims.is_empty() && claimed.next.is_some_and(|next| next <= LEASE), "{claimed:?}");
+    kit.clock.advance(LEASE);
+    assert_eq!(kit.store.claim(Work::Act, 1, LEASE, "other").await?.claims.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_waits_for_minutes_is_due_at_once_when_the_clock_went_back_and_what_waits_for_days_stays() -> Result<()> {
+    let kit = Kit::start()?;
+    let soon = kit.now().await?.plus(60 * SECOND).0.to_string();
+    let days = kit.now().await?.plus(72 * HOUR).0.to_string();
+    let waits = ["01K1|act", "01K1|mass", "01K1|slack", "drill:01K2|act"];
+    let stays = ["@p|act", "weekly|report"];
+    for member in waits {
+        kit.cmd::<()>(&["ZADD", &key("due"), &soon, member]).await?;
+    }
+    for member in stays {
+        kit.cmd::<()>(&["ZADD", &key("due"), &days, member]).await?;
+    }
+    for _ in 0..3 {
+        ensure!(kit.store.claim(Work::Act, 10, LEASE, "a").await?.claims.is_empty(), "nothing is due yet");
+    }
+    kit.clock.go_back(HOUR);
+    kit.store.claim(Work::Report, 1, LEASE, "a").await?; // whichever kind is looked for notices
+    let now = kit.now().await?.0;
+    for member in waits {
+        let at = kit.waits_at("due", member).await?.expect("it waits");
+        ensure!(at <= now, "{member} waits for {} s", (at - now) / 1_000);
+    }
+    for member in stays {
+        assert_eq!(kit.waits_at("due", member).await?.map(|at| at.to_string()), Some(days.clone()), "{member}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
+    let kit = Kit::start()?;
+    let fill = "for i = 1, 2500 do
+        redis.call('ZADD', KEYS[1], ARGV[1] + i * 3, '@p' .. i .. '|act', ARGV[1] + i * 3 + 1, 'i' .. i .. '|act')
+      end";
+    let ahead = kit.now().await?.plus(HOUR).0.to_string();
+    kit.cmd::<()>(&["EVAL", fill, "1", &key("due"), &ahead]).await?;
+    assert_eq!(kit.store.hurry().await?, 2_500);
+    let now = kit.now().await?.0.to_string();
+    assert_eq!(kit.cmd::<usize>(&["ZCOUNT", &key("due"), "-inf", &now]).await?, 2_500);
+    assert_eq!(kit.store.hurry().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
+    let (kit, id, member) = Kit::announcing().await?;
+    let far = kit.now().await?.plus(HOUR).0.to_string();
+    for spoil in [
+        &["ZADD", &key("due"), &far, &member][..],
+        &["ZREM", &key("due"), &member],
+        &["DEL", &key("due")],
+    ] {
+        kit.cmd::<()>(spoil).await?;
+        let claims = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims;
+        assert_eq!(claims.first().map(|claim| &claim.incident), Some(&id), "{spoil:?}");
+        let end = End::Unsent { next: kit.now().await?.plus(30 * SECOND), since: None };
+        assert_eq!(kit.store.finish(&claims[0], None, end).await?, Finished::Done);
+        ensure!(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.is_empty(), "a back-off is one");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
+    let (kit, _, member) = Kit::announcing().await?;
+    let claim = async || -> Result<_> {
+        let claimed = kit.store.claim(Work::Slack, 1, LEASE, "a").await?;
+        Ok((claimed.claims.into_iter().next().expect("due"), claimed.now))
+    };
+    kit.clock.advance(100 * SECOND);
+    ensure!(kit.lag().await? >= 100);
+    // put off again and again
+    for tries in 1..5 {
+        let (claim, now) = claim().await?;
+        let next = now.plus(30 * SECOND);
+        kit.store.finish(&claim, None, End::Unsent { next, since: None }).await?;
+        kit.clock.advance(30 * SECOND);
+        ensure!(kit.lag().await? >= 100 + 30 * tries, "{}", kit.lag().await?);
+    }
+    // news do not make it younger
+    kit.does("p", critical("p")).await?;
+    ensure!(kit.lag().await? >= 220);
+    // the older part was told
+    let (first, now) = claim().await?;
+    kit.store.finish(&first, None, End::Unsent { next: now, since: Some(Timestamp(now.0 - 50_000)) }).await?;
+    ensure!((50..60).contains(&kit.lag().await?), "{}", kit.lag().await?);
+    // all was told but what came meanwhile
+    let (second, now) = claim().await?;
+    kit.clock.advance(10 * SECOND);
+    kit.does("p", alert("p", Severity::High, Action::Page, AlertStatus::Resolved)).await?;
+    kit.store.finish(&second, None, End::Sent(now)).await?;
+    ensure!((10..20).contains(&kit.lag().await?), "{}", kit.lag().await?);
+    let (third, now) = claim().await?;
+    kit.store.finish(&third, None, End::Sent(now)).await?;
+    assert_eq!((kit.store.slack_lag().await?, kit.waits_at("unsent", &member).await?), (Duration::ZERO, None));
+    kit.clock.advance(HOUR);
+    assert_eq!(kit.store.slack_lag().await?, Duration::ZERO, "nothing is left to say");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_parked_lags_too_and_what_slack_is_not_configured_for_does_not() -> Result<()> {
+    let (kit, _, member) = Kit::announcing().await?;
+    for _ in 0..10 {
+        let claim = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.into_iter().next().expect("due");
+        kit.store.finish(&claim, None, End::Failed).await?;
+        kit.clock.advance(HOUR);
+    }
+    ensure!(kit.waits_at("parked", &member).await?.is_some(), "given up");
+    ensure!(kit.lag().await? >= 36_000, "{}", kit.lag().await?);
+    ensure!(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.is_empty(), "it stays parked");
+    let silent = Kit { store: kit.store.announcing(false), ..kit };
+    assert_eq!(silent.store.slack_lag().await?, Duration::ZERO);
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_the_clock_went_back_the_lag_counts_on_from_then() -> Result<()> {
+    let (kit, ..) = Kit::announcing().await?;
+    kit.clock.go_back(HOUR);
+    kit.store.claim(Work::Slack, 0, LEASE, "a").await?;
+    kit.clock.advance(90 * SECOND);
+    ensure!((90..100).contains(&kit.lag().await?), "{}", kit.lag().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_that_finds_the_list_of_the_unsent_broken_changes_nothing() -> Result<()> {
+    let kit = Kit::shipped().await?;
+    let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
+    kit.while_broken("unsent", async |broken| {
+        let before = kit.dump().await?;
+        match kit.commit(&loaded, &commit).await {
+            Err(StoreError::Broken { key, .. }) => assert_eq!(key, broken),
+            other => panic!("{other:?}"),
+        }
+        assert_same(&before, &kit.dump().await?, broken);
+        Ok(())
+    })
+    .await?;
+    ensure!(matches!(kit.commit(&loaded, &commit).await?, Committed::Done { .. }));
+    Ok(())
+}
