@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -100,6 +100,8 @@ pub struct Metrics {
     slack_lag: Gauge<f64, AtomicU64>,
     /// Since when Slack takes nothing.
     slack_down: Mutex<Option<Instant>>,
+    reload_successful: Gauge,
+    reloaded_at: Gauge<f64, AtomicU64>,
 }
 
 /// What is read from Redis at each scrape.
@@ -193,6 +195,17 @@ impl Metrics {
         let slack_lag = Gauge::<f64, AtomicU64>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
         registry.register("slack_lag_seconds", "For how long Slack has not taken what we say", slack_lag.clone());
+        let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
+        registry.register(
+            "config_last_reload_successful",
+            "1 while the config and the files that it names are in force as they were last read",
+            reload_successful.clone(),
+        );
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When they were last read and taken over",
+            reloaded_at.clone(),
+        );
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in FlipMode::ALL {
@@ -225,7 +238,20 @@ impl Metrics {
             slack_requests,
             slack_lag,
             slack_down: Mutex::new(None),
+            reload_successful,
+            reloaded_at,
         }
+    }
+
+    /// The config was read and taken over.
+    pub fn config_loaded(&self, at: SystemTime) {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.reloaded_at.set(since_epoch.as_secs_f64());
+    }
+
+    /// Whether what was read last is in force.
+    pub fn config_in_force(&self, yes: bool) {
+        self.reload_successful.set(i64::from(yes));
     }
 
     pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {

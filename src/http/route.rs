@@ -1,18 +1,22 @@
 //! Which request goes where, and who may send it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
 use super::input::Query;
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, api, auth, drill, import, postmortem, report, restore, serving, slack, webhook};
+use super::{
+    Context, Door, Peer, api, auth, drill, import, postmortem, reload, report, restore, serving, slack, webhook,
+};
+use crate::live::Current;
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -39,6 +43,7 @@ enum Route {
     Pause,
     Resume,
     Slack,
+    Reload,
     Metrics,
     Healthy,
     Ready,
@@ -73,6 +78,7 @@ impl Routes {
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
             ("/metrics", Route::Metrics),
+            ("/-/reload", Route::Reload),
             ("/-/healthy", Route::Healthy),
             ("/-/ready", Route::Ready),
         ];
@@ -101,33 +107,37 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`; `certified` is who has shown a client
-/// certificate, `whole` is called once all of it is there.
+/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
 pub async fn answer(
-    context: &Context,
+    contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
-    certified: bool,
+    peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Infallible> {
-    let timeout = context.request_timeout;
-    let answer =
-        tokio::time::timeout(timeout, dispatch(context, request, certified, whole)).await.unwrap_or_else(|_| {
-            Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
-        });
-    Ok(answer.unwrap_or_else(|failure| {
+    let timeout = contexts.get().request_timeout;
+    let answer = tokio::time::timeout(timeout, dispatch(contexts, request, peer, whole)).await.unwrap_or_else(|_| {
+        Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
+    });
+    let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
         }
         failure.into_reply()
-    }))
+    });
+    if peer.door != contexts.get().door() {
+        // TLS was switched on or off: whoever goes on comes in anew
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }
 
 async fn dispatch(
-    context: &Context,
+    contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
-    certified: bool,
+    peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Failure> {
+    let mut context = contexts.get();
     let (head, incoming) = request.into_parts();
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
@@ -143,6 +153,7 @@ async fn dispatch(
         | Route::StartDrill
         | Route::Pause
         | Route::Resume
+        | Route::Reload
         | Route::Slack => Method::POST,
         _ => Method::GET,
     };
@@ -152,15 +163,16 @@ async fn dispatch(
         let message = format!("expected {expected}");
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
     }
-    match route {
-        Route::Webhook => {
-            auth::check(&head.headers, context.webhook_token.as_ref())?;
-            auth::check_certificate(certified || !context.webhook_certificate)?;
+    if let Err(refused) = admit(&context, route, &head.headers, peer) {
+        // its file may have been replaced since we looked: a new token is never refused
+        let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
+        if !is_token || !context.reloader.look().await {
+            return Err(refused);
         }
-        // Slack signs its body
-        Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => {}
-        _ => auth::check(&head.headers, context.api_token.as_ref())?,
+        context = contexts.get();
+        admit(&context, route, &head.headers, peer)?;
     }
+    let context = &*context;
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
@@ -177,6 +189,7 @@ async fn dispatch(
             context.engine.metrics.webhook(start.elapsed());
             answer
         }
+        Route::Reload => reload::reload(context).await,
         Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
         Route::Rollback => serving::rollback(context, &bytes).await,
         Route::Import => import::import(context, &bytes).await,
@@ -187,6 +200,23 @@ async fn dispatch(
         Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,
         _ => api::pause(context, &bytes, false).await,
+    }
+}
+
+/// Lets the request pass if whoever sends it may.
+fn admit(context: &Context, route: Route, headers: &HeaderMap, peer: Peer) -> Result<(), Failure> {
+    match route {
+        Route::Webhook => {
+            auth::check(headers, context.webhook_token.as_ref())?;
+            if context.webhook_certificate && peer.door != Door::TlsWithCertificates {
+                // it was never asked for one; a 4xx would not be sent again
+                return Err(Failure::unavailable("reconnect", "client certificates are wanted by now: connect again"));
+            }
+            auth::check_certificate(peer.certified || !context.webhook_certificate)
+        }
+        // Slack signs its body
+        Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => Ok(()),
+        _ => auth::check(headers, context.api_token.as_ref()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::decision::incident::Note;
 use crate::decision::{Event, Incident, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
+use crate::live::Current;
 use crate::postmortem::{Measured, chart};
 use crate::slack::client::{Place, Posted, Slack, SlackError, Upload};
 use crate::slack::render::{self, LogLine, View};
@@ -70,7 +71,7 @@ impl From<StoreError> for Halt {
 #[derive(Debug)]
 pub struct Announcer {
     pub engine: Arc<Engine>,
-    pub slack: Slack,
+    pub slack: Arc<Slack>,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
     /// When a dry run is reported.
@@ -406,54 +407,71 @@ impl Announcer {
             tracing::warn!(%error, "a clicker could not be told why nothing was done");
         }
     }
+}
 
-    /// Runs for as long as the process does.
-    pub async fn run(self: Arc<Self>, mut tells: mpsc::Receiver<Tell>) {
-        let teller = Arc::clone(&self);
-        let groups = Arc::clone(&self);
-        let telling = async {
-            while let Some(tell) = tells.recv().await {
-                teller.tell(&tell).await;
-            }
-        };
-        let resolving = async {
-            loop {
-                let _ = groups.refresh_groups().await; // health reports Redis; who is not resolved may not decide
-                tokio::time::sleep(GROUPS_EVERY).await;
-            }
-        };
-        let reporting = async {
-            let token = Ulid::generate().to_string();
-            loop {
-                let _ = self.tell_weekly(&token).await; // health reports Redis; it waits there
-                tokio::time::sleep(weekly::EVERY).await;
-            }
-        };
-        tokio::join!(self.announce_for_ever(), telling, resolving, reporting);
-    }
+type Announcers = Current<Option<Arc<Announcer>>>;
 
-    async fn announce_for_ever(&self) {
-        let token = Ulid::generate().to_string();
-        let mut backoff = BACKOFF.0;
+/// Runs for as long as the process does; there is nothing to do while Slack is not configured.
+pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
+    let telling = async {
+        while let Some(tell) = tells.recv().await {
+            if let Some(announcer) = announcers.get() {
+                announcer.tell(&tell).await;
+            }
+        }
+    };
+    let mut renewed = announcers.clone();
+    let resolving = async {
         loop {
-            let wait = match self.tick(&token).await {
-                Ok(Some(wait)) => {
-                    backoff = BACKOFF.0;
-                    wait.min(IDLE)
-                }
-                Ok(None) => {
-                    self.engine.metrics.slack_down();
-                    let wait = backoff;
-                    backoff = (backoff * 2).min(BACKOFF.1);
-                    tokio::time::sleep(wait).await; // news do not make Slack answer sooner
-                    continue;
-                }
-                Err(_) => IDLE,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.engine.announced.notified() => {}
+            if let Some(announcer) = announcers.get() {
+                let _ = announcer.refresh_groups().await; // health reports Redis; who is not resolved may not decide
             }
+            tokio::select! {
+                () = tokio::time::sleep(GROUPS_EVERY) => {}
+                () = renewed.replaced() => {} // with other approvers, perhaps
+            }
+        }
+    };
+    let reporting = async {
+        let token = Ulid::generate().to_string();
+        loop {
+            if let Some(announcer) = announcers.get() {
+                let _ = announcer.tell_weekly(&token).await; // health reports Redis; it waits there
+            }
+            tokio::time::sleep(weekly::EVERY).await;
+        }
+    };
+    tokio::join!(announce_for_ever(announcers.clone()), telling, resolving, reporting);
+}
+
+async fn announce_for_ever(mut announcers: Announcers) {
+    let token = Ulid::generate().to_string();
+    let mut backoff = BACKOFF.0;
+    loop {
+        let Some(announcer) = announcers.get() else {
+            announcers.replaced().await;
+            continue;
+        };
+        let wait = match announcer.tick(&token).await {
+            Ok(Some(wait)) => {
+                backoff = BACKOFF.0;
+                wait.min(IDLE)
+            }
+            Ok(None) => {
+                announcer.engine.metrics.slack_down();
+                let wait = backoff;
+                backoff = (backoff * 2).min(BACKOFF.1);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {} // news do not make Slack answer sooner
+                    () = announcers.replaced() => backoff = BACKOFF.0, // but other settings may
+                }
+                continue;
+            }
+            Err(_) => IDLE,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = announcer.engine.announced.notified() => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::app::App;
-use prompt_rollback::config::Config;
+use prompt_rollback::config::{Config, Settings};
 use prompt_rollback::store::Clock;
 pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
 use serde_json::{Value, json};
@@ -21,9 +21,14 @@ pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), (
 
 /// The default config, but for Redis, a free port, and `env` (keys without the prefix).
 pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
+    settings(redis_url, env).config
+}
+
+/// The same, to start a receiver with.
+pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
     let pairs = own.iter().chain(env).map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
-    Config::load(None, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+    Settings::load(None, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
 }
 
 /// A receiver in this process.
@@ -36,7 +41,7 @@ pub struct Receiver {
 impl Receiver {
     pub async fn start(redis_url: &str, env: &[(&str, &str)]) -> Result<Self> {
         let clock = Clock::default();
-        let app = App::start(&config(redis_url, env), clock.clone()).await?;
+        let app = App::start(&settings(redis_url, env), clock.clone()).await?;
         let http = Http::new(format!("http://{}", app.address));
         Ok(Self { app, clock, http })
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::common::{DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, config, critical, eventually};
+use crate::common::{DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, critical, eventually, settings};
 use crate::kit::{Files, Got, World, curl, program};
 
 fn outcome(got: &Got) -> Result<String> {
@@ -109,7 +109,7 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_are_not_tak
     // broken: half a pair, then no PEM at all
     let next = Authority::new()?;
     let replaced = next.server()?;
-    let warnings = || receiver.log().matches("the old certificates stay in use").count();
+    let warnings = || receiver.log().matches("the old content stays in force").count();
     let halves = [("server", replaced.cert.as_str()), ("server-key", "-----BEGIN NOTHING-----")];
     for (seen, (name, pem)) in halves.into_iter().enumerate() {
         files.write(name, pem)?;
@@ -215,7 +215,7 @@ async fn a_handshake_that_does_not_come_ends_after_half_a_minute() -> Result<()>
     let (files, _) = Files::new()?;
     let (cert, key) = (files.path("server"), files.path("server-key"));
     let env = [("SERVER__TLS_CERT_FILE", cert.as_str()), ("SERVER__TLS_KEY_FILE", &key)];
-    let app = App::start(&config("redis://127.0.0.1:1", &env), Clock::default()).await?;
+    let app = App::start(&settings("redis://127.0.0.1:1", &env), Clock::default()).await?;
     // nothing, and a record of 512 bytes of which 3 come
     for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01"] {
         let mut stream = TcpStream::connect(app.address).await?;

@@ -9,7 +9,8 @@ use prompt_rollback::alertmanager::payload;
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{Activation, Event, PromptName, Share, VersionName};
 use prompt_rollback::engine::Engine;
-use prompt_rollback::reconciler::slack::{Announcer, PACE};
+use prompt_rollback::live::Live;
+use prompt_rollback::reconciler::slack::{self as announcing, Announcer, PACE};
 use prompt_rollback::slack::client;
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
@@ -45,14 +46,15 @@ impl Office {
         let engine = Arc::new(Engine::new(store, config.policy()));
         let announcer = Announcer {
             engine: Arc::clone(&engine),
-            slack: client::Slack::new(&config.slack)?.context("a token")?,
+            slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
             deciders: config.deciders.clone(),
             incident_channel: config.slack.incident_channel.clone(),
             weekly: None,
             pace: PACE / times,
         };
+        let announcer = Live::new(Arc::new(announcer)).part(|announcer| Some(Arc::clone(announcer)));
         let (_, tells) = mpsc::channel(1);
-        let office = Self { slack, redis, engine, worker: tokio::spawn(Arc::new(announcer).run(tells)) };
+        let office = Self { slack, redis, engine, worker: tokio::spawn(announcing::run(announcer, tells)) };
         for version in ["v1", "v2"] {
             let version = VersionName::parse(version)?;
             let known_good = version.as_str() == "v1";
