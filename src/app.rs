@@ -14,7 +14,7 @@ use crate::clicks::{Clicks, Tell};
 use crate::config::{self, Config, LogFormat, LogLevel, Settings};
 use crate::engine::{Engine, Readiness};
 use crate::http;
-use crate::live::{Current, Live, ReloadResult, Reloader};
+use crate::live::{Current, Live, Reloader};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::{self, Actor};
 use crate::reconciler::archive::files::Files;
@@ -198,11 +198,6 @@ impl App {
         workers.push(tokio::spawn(reload::run(live, shared, asked)));
         tracing::info!(%address, tls = settings.config.server.tls.is_some(), "listening");
         Ok(Self { address, engine, reloader, log_level, stop, server, workers })
-    }
-
-    /// Reads the config again, as `POST /-/reload` does; `None` if it is shutting down.
-    pub async fn reload(&self) -> Option<ReloadResult> {
-        self.reloader.reload("the program").await
     }
 
     /// Ends it: no new connections, requests under way finish, then the workers stop. What they had claimed is done

@@ -4,6 +4,7 @@ use crate::http::Http;
 use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -153,6 +154,16 @@ impl Receiver {
     /// The process, to pause it or to wait for its end.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Replaces the text of its config file; what has read it goes on with what it has read.
+    pub fn write_config(&self, toml: &str) -> Result<()> {
+        self.dir.write("prompt-rollback.toml", toml).map(drop)
+    }
+
+    /// SIGHUP.
+    pub fn hangup(&self) -> Result<()> {
+        self.process.signal(Signal::SIGHUP)
     }
 
     /// SIGTERM, then its exit status; an error when it takes longer than 15 s.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -26,9 +27,14 @@ pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
 
 /// The same, to start a receiver with.
 pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
+    settings_of(None, redis_url, env)
+}
+
+/// The same with a config file.
+pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> Settings {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
     let pairs = own.iter().chain(env).map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
-    Settings::load(None, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+    Settings::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
 }
 
 /// A receiver in this process.
@@ -40,8 +46,12 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(redis_url: &str, env: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(&settings(redis_url, env)).await
+    }
+
+    pub async fn start_with(settings: &Settings) -> Result<Self> {
         let clock = Clock::default();
-        let app = App::start(&settings(redis_url, env), clock.clone()).await?;
+        let app = App::start(settings, clock.clone()).await?;
         let http = Http::new(format!("http://{}", app.address));
         Ok(Self { app, clock, http })
     }

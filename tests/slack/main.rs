@@ -18,6 +18,7 @@ mod mass;
 mod outage;
 mod pages;
 mod refused;
+mod reload;
 mod sockets;
 mod splits;
 mod time;
