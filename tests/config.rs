@@ -509,7 +509,7 @@ mod reread {
 
         fn try_edit(&self, toml: &str) -> Result<Reread, ConfigError> {
             self.dir.write("test.toml", toml);
-            self.settings.reread()
+            self.settings.reread(self.settings.look())
         }
 
         /// Edits and takes over: what has changed, and what needs a restart.
@@ -521,7 +521,7 @@ mod reread {
 
         /// Takes over the files that the config names, as the receiver does each second.
         fn follow(&mut self) -> Result<Vec<String>, ConfigError> {
-            let reread = self.settings.reread_files(self.settings.files().look())?;
+            let reread = self.settings.reread(self.settings.source().look_at_files())?;
             self.settings = reread.settings;
             Ok(lines(&reread.changed))
         }
@@ -559,7 +559,7 @@ mod reread {
             ]
         );
         assert_eq!(restart, [""; 0]);
-        assert_eq!(edited.edit("# nothing but defaults\n").0.len(), 5);
+        assert_eq!(edited.edit("# nothing but defaults\n").0.len(), 6);
         assert_eq!(edited.edit("\n").0, [""; 0], "a comment is no change");
     }
 
@@ -666,7 +666,7 @@ mod reread {
         assert_eq!(edited.settings.config.redis.url.expose(), "redis://u:two@host:6379");
         edited.dir.write("url", "redis://u:three@other:6379\n");
         assert_eq!(edited.follow().unwrap(), [""; 0]);
-        let reread = edited.settings.reread().unwrap();
+        let reread = edited.settings.reread(edited.settings.look()).unwrap();
         assert_eq!(lines(&reread.needs_restart), ["redis.url: \"redis://***@host:6379\" → \"redis://***@other:6379\""]);
         assert_eq!(reread.settings.config.redis.url.expose(), "redis://u:two@host:6379");
     }
@@ -697,7 +697,7 @@ mod reread {
         }
         let path = edited.dir.0.join("test.toml");
         std::fs::remove_file(&path).unwrap();
-        let error = edited.settings.reread().expect_err("no file").to_string();
+        let error = edited.settings.reread(edited.settings.look()).expect_err("no file").to_string();
         assert_eq!(
             error,
             format!("{}: cannot read the config file: No such file or directory (os error 2)", path.display())
@@ -751,6 +751,26 @@ mod reread {
         assert_eq!(edited.api_token(), "two");
     }
 
+    #[test]
+    fn a_file_that_was_just_written_is_known_as_such() {
+        let edited = Edited::new("fresh", "");
+        let written = |path: &str, age: u64| {
+            let file = std::fs::File::options().append(true).open(edited.dir.0.join(path)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        let minute = Duration::from_secs(60);
+        written("test.toml", 0);
+        assert!(edited.settings.was_written_within(minute));
+        written("test.toml", 120);
+        assert!(!edited.settings.was_written_within(minute));
+        edited.dir.write("token", "a");
+        let settings = edited.try_edit("[server]\napi_token_file = \"token\"\n").unwrap().settings;
+        written("test.toml", 120);
+        assert!(settings.was_written_within(minute), "the token's file");
+        written("token", 120);
+        assert!(!settings.was_written_within(minute));
+    }
+
     /// As `--config <(…)` and the like: what was read is gone, and would look like an empty file.
     #[test]
     fn a_pipe_is_read_once() {
@@ -767,8 +787,8 @@ mod reread {
         for writer in writers {
             writer.join().unwrap();
         }
-        assert_eq!(*settings.files(), settings.files().look());
-        assert!(settings.reread().expect_err("a pipe").to_string().contains("it is a pipe"));
+        assert_eq!(settings.source(), settings.source().look_at_files());
+        assert!(settings.reread(settings.look()).expect_err("a pipe").to_string().contains("it is a pipe"));
     }
 
     #[test]

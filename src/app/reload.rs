@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 
 use super::{Running, Shared};
-use crate::config::{ConfigError, Files, Reread, Settings};
+use crate::config::{Found, Reread};
 use crate::live::{Ask, Asked, Live, ReloadResult, Reloaded};
 
 /// How soon a file that was replaced is noticed.
@@ -26,19 +26,19 @@ struct Faults {
 struct Reloading {
     live: Live<Running>,
     shared: Shared,
-    /// The files as they were last looked at, also those that could not be used.
-    seen: Files,
+    /// The config file as it is in force, and its files as they were last looked at, also if they could not be used.
+    seen: Found,
     faults: Faults,
 }
 
 /// Runs for as long as the process does. One thing at a time: the settings that are in force are those of the last reload.
 pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
-    let seen = live.get().settings.files().clone();
+    let seen = live.get().settings.source();
     let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
     reloading.note();
     reloading.live.get().engine.metrics.config_loaded(SystemTime::now());
     loop {
-        let follows = !reloading.seen.is_empty();
+        let follows = reloading.seen.has_files();
         tokio::select! {
             Some(Ask { by, answer }) = asked.reloads.recv() => {
                 let result = reloading.reload(by).await;
@@ -65,7 +65,11 @@ pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
 impl Reloading {
     /// Reads everything again.
     async fn reload(&mut self, by: &'static str) -> ReloadResult {
-        let result = self.replace(Settings::reread).await;
+        let mut found = self.found().await;
+        if self.live.get().settings.was_written_within(SETTLES) {
+            found = settled(found, || self.found()).await;
+        }
+        let result = self.take(found).await;
         match &result {
             Ok(done) => {
                 self.faults = Faults::default();
@@ -91,13 +95,13 @@ impl Reloading {
 
     /// Takes over files that were replaced. Whether anything has changed by that.
     async fn look(&mut self) -> bool {
-        let found = self.now().await;
+        let found = self.files().await;
         if found == self.seen {
             return false;
         }
-        let found = settled(found, || self.now()).await;
+        let found = settled(found, || self.files()).await;
         self.seen = found.clone();
-        let result = self.replace(move |settings| settings.reread_files(found)).await;
+        let result = self.take(found).await;
         self.faults.files = result.is_err();
         if let Err(problems) = &result {
             // also for a moment, between the two files of a pair
@@ -113,14 +117,11 @@ impl Reloading {
     }
 
     /// Makes all that other settings need, and then replaces everything in one step.
-    async fn replace(
-        &mut self,
-        read: impl FnOnce(&Settings) -> Result<Reread, ConfigError> + Send + 'static,
-    ) -> ReloadResult {
+    async fn take(&mut self, found: Found) -> ReloadResult {
         let (running, shared) = (self.live.get(), self.shared.clone());
         let made = tokio::task::spawn_blocking(move || {
             let Reread { settings, changed, needs_restart } =
-                read(&running.settings).map_err(|error| error.to_string())?;
+                running.settings.reread(found).map_err(|error| error.to_string())?;
             let touched = |prefix: &str| changed.iter().any(|change| change.key.starts_with(prefix));
             let next = if changed.is_empty() {
                 Running { settings, ..Running::clone(&running) }
@@ -130,7 +131,7 @@ impl Reloading {
             Ok::<_, String>((next, Reloaded { changed, needs_restart }))
         });
         let (next, done) = made.await.map_err(|error| format!("a bug, please report it: {error}"))??;
-        self.seen = next.settings.files().clone();
+        self.seen = next.settings.source();
         let engine = Arc::clone(&next.engine);
         engine.store.in_force();
         if next.announcer.is_none() {
@@ -144,9 +145,16 @@ impl Reloading {
         Ok(done)
     }
 
-    async fn now(&self) -> Files {
+    /// All that is on the disk.
+    async fn found(&self) -> Found {
+        let running = self.live.get();
+        tokio::task::spawn_blocking(move || running.settings.look()).await.unwrap_or_else(|_| self.seen.clone())
+    }
+
+    /// The same, but for the config file: that waits until it is asked for.
+    async fn files(&self) -> Found {
         let seen = self.seen.clone();
-        tokio::task::spawn_blocking(move || seen.look()).await.unwrap_or_else(|_| self.seen.clone())
+        tokio::task::spawn_blocking(move || seen.look_at_files()).await.unwrap_or_else(|_| self.seen.clone())
     }
 
     fn note(&self) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The contents of files by path, or why one could not be read.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Files(BTreeMap<PathBuf, Result<Vec<u8>, (ErrorKind, String)>>);
+pub(super) struct Files(BTreeMap<PathBuf, Result<Vec<u8>, (ErrorKind, String)>>);
 
 /// Without the contents.
 impl fmt::Debug for Files {
@@ -22,6 +22,10 @@ impl Files {
         self.0.is_empty()
     }
 
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
+
     /// The same files as they are now. Each path is followed anew: it may lead through a link that was replaced.
     #[must_use]
     pub fn look(&self) -> Self {
@@ -33,7 +37,7 @@ impl Files {
     }
 
     /// The content of one, as `known` has it or else from the disk.
-    pub(super) fn read(&mut self, path: &Path, known: &Self) -> io::Result<Vec<u8>> {
+    pub fn read(&mut self, path: &Path, known: &Self) -> io::Result<Vec<u8>> {
         let content = known.0.get(path).cloned().unwrap_or_else(|| open(path));
         self.0.insert(path.to_owned(), content.clone());
         content.map_err(|(kind, message)| io::Error::new(kind, message))
@@ -45,7 +49,7 @@ fn open(path: &Path) -> Result<Vec<u8>, (ErrorKind, String)> {
 }
 
 /// A pipe, a terminal or the like: it can't be read again.
-pub(super) fn is_stream(path: &Path) -> bool {
+pub fn is_stream(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| {
         let kind = metadata.file_type();
         kind.is_fifo() || kind.is_char_device() || kind.is_socket()

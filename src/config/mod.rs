@@ -21,13 +21,13 @@ mod values;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
-pub use files::Files;
-pub use settings::{Reread, Settings};
+pub use settings::{Found, Reread, Settings};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 pub use values::Change;
 
 use crate::decision::{Plan, Policy, Severity};
 use crate::tls::{ServerFiles, ServerTls};
+use files::Files;
 use reader::{ENV_PREFIX, Reader};
 use value::{Bytes, MaybeWeekly};
 use values::Values;

@@ -1,6 +1,8 @@
 //! A config that can be read again: all of it, or only the files that it names.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Config;
 use super::error::{ConfigError, Origin, Problem};
@@ -21,9 +23,36 @@ pub struct Settings {
 }
 
 /// Without the text, which may hold secrets.
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
+    }
+}
+
+/// What a config file holds, and the files that it names.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Found {
+    text: Result<String, ConfigError>,
+    files: Files,
+}
+
+impl Found {
+    /// The same with the files that the config names as they are now.
+    #[must_use]
+    pub fn look_at_files(&self) -> Self {
+        Self { files: self.files.look(), ..self.clone() }
+    }
+
+    /// Whether there is anything to look at.
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+}
+
+/// Without what they hold.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -46,26 +75,34 @@ impl Settings {
         Ok(Self { config, values, files, path, env, text })
     }
 
-    /// The files that the config names, as they were read.
-    pub fn files(&self) -> &Files {
-        &self.files
+    /// What these settings were read from.
+    pub fn source(&self) -> Found {
+        Found { text: Ok(self.text.clone()), files: self.files.clone() }
     }
 
-    /// Reads everything again. What is wrong is all reported, as by [`Config::load`].
-    pub fn reread(&self) -> Result<Reread, ConfigError> {
-        // a pipe holds nothing any more, which would be a valid config
-        if let Some(path) = self.path.as_deref().filter(|path| is_stream(path)) {
-            return Err(unreadable(path, "it is a pipe, which can be read only once"));
-        }
-        self.reread_as(read(self.path.as_deref())?, self.files.look())
+    /// All that is on the disk now.
+    pub fn look(&self) -> Found {
+        let text = match self.path.as_deref() {
+            // which would be a valid config
+            Some(path) if is_stream(path) => Err(unreadable(path, "it is a pipe, which holds nothing any more")),
+            path => read(path),
+        };
+        Found { text, files: self.files.look() }
     }
 
-    /// Takes over what the files that the config names hold now. The config file stays as it was read.
-    pub fn reread_files(&self, files: Files) -> Result<Reread, ConfigError> {
-        self.reread_as(self.text.clone(), files)
+    /// Whether a file on the disk was written so short a time ago: it may be half of what it is to be.
+    pub fn was_written_within(&self, time: Duration) -> bool {
+        let fresh = |path: &Path| {
+            let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < time))
+        };
+        self.path.iter().map(PathBuf::as_path).chain(self.files.paths()).any(fresh)
     }
 
-    fn reread_as(&self, text: String, found: Files) -> Result<Reread, ConfigError> {
+    /// Makes settings of what was found. What is wrong is all reported, as by [`Config::load`].
+    pub fn reread(&self, found: Found) -> Result<Reread, ConfigError> {
+        let Found { text, files: found } = found;
+        let text = text?;
         let reader = || Reader::new(self.path.as_deref(), &text, self.env.iter().cloned());
         let all = reader().with(Default::default(), found.clone());
         let (mut config, mut values, mut files) = Config::read_from(all)?;

@@ -156,9 +156,10 @@ impl Receiver {
         &mut self.process
     }
 
-    /// Replaces the text of its config file; what has read it goes on with what it has read.
+    /// Replaces its config file in one step. The receiver hears of it by [`hangup`](Self::hangup).
     pub fn write_config(&self, toml: &str) -> Result<()> {
-        self.dir.write("prompt-rollback.toml", toml).map(drop)
+        let new = self.dir.write("prompt-rollback.toml.new", toml)?;
+        std::fs::rename(new, self.dir().join("prompt-rollback.toml")).context("replace the config file")
     }
 
     /// SIGHUP.

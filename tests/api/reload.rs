@@ -213,11 +213,20 @@ async fn each_delivery_is_judged_by_one_whole_config() -> Result<()> {
         ["armed", "holding"].iter().flat_map(|c| (0..DELIVERIES * ALERTS).map(move |n| name(c, n))).collect();
     copy_prompt(&world.redis, "p", &names).await?;
 
+    for (name, config) in [("armed.toml", ARMED), ("holding.toml", HOLDING)] {
+        let path = world.dir.write(name, config)?;
+        std::fs::File::options().append(true).open(path)?.set_modified(std::time::SystemTime::UNIX_EPOCH)?;
+    }
     let over = AtomicBool::new(false);
     let reloading = async {
         let mut reloads = 0;
         while !over.load(Ordering::Relaxed) {
-            world.reloaded([HOLDING, ARMED][reloads % 2]).await?;
+            // files of before, so that it need not wait whether somebody is writing one
+            let link = world.dir.path().join("link");
+            std::os::unix::fs::symlink(["holding.toml", "armed.toml"][reloads % 2], &link)?;
+            std::fs::rename(link, world.dir.path().join("prompt-rollback.toml"))?;
+            let answer = world.http().post("/-/reload", "").await?;
+            ensure!(answer.status == 200, "{}", answer.text());
             reloads += 1;
         }
         anyhow::Ok(reloads)
