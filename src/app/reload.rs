@@ -95,6 +95,9 @@ impl Reloading {
 
     /// Takes over files that were replaced. Whether anything has changed by that.
     async fn look(&mut self) -> bool {
+        if !self.seen.has_files() {
+            return false;
+        }
         let found = self.files().await;
         if found == self.seen {
             return false;
@@ -103,14 +106,15 @@ impl Reloading {
         self.seen = found.clone();
         let result = self.take(found).await;
         self.faults.files = result.is_err();
-        if let Err(problems) = &result {
+        match &result {
+            Ok(_) => tracing::info!("a file that the config names was replaced"),
             // also for a moment, between the two files of a pair
-            for problem in problems.lines() {
+            Err(problems) => problems.lines().for_each(|problem| {
                 tracing::warn!(
                     problem,
                     "a file was replaced by one that can't be used: the old content stays in force"
                 );
-            }
+            }),
         }
         self.note();
         result.is_ok_and(|done| !done.changed.is_empty())

@@ -114,8 +114,10 @@ pub async fn answer(
     peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Infallible> {
-    let timeout = contexts.get().request_timeout;
-    let answer = tokio::time::timeout(timeout, dispatch(contexts, request, peer, whole)).await.unwrap_or_else(|_| {
+    let context = contexts.get();
+    let timeout = context.request_timeout;
+    let answer = dispatch(context, contexts, request, peer, whole);
+    let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
     });
     let mut answer = answer.unwrap_or_else(|failure| {
@@ -132,12 +134,12 @@ pub async fn answer(
 }
 
 async fn dispatch(
+    mut context: Arc<Context>,
     contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
     peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Failure> {
-    let mut context = contexts.get();
     let (head, incoming) = request.into_parts();
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));

@@ -267,6 +267,25 @@ async fn each_delivery_is_judged_by_one_whole_config() -> Result<()> {
 }
 
 #[tokio::test]
+async fn another_alertmanager_gets_our_alerts_from_then_on() -> Result<()> {
+    let world = World::start("", &[]).await?;
+    ship(world.http(), "p").await?;
+    let drill = async || world.http().post_json("/api/drill", &json!({"prompt": "p"})).await;
+    assert_eq!(drill().await?.status, 409);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    world.reloaded(&format!("[alertmanager]\nurls = [\"http://{}\"]\n", listener.local_addr()?)).await?;
+    assert_eq!(drill().await?.status, 202);
+    let posted = async {
+        let (mut stream, _) = listener.accept().await?;
+        let mut head = [0; 24];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await?;
+        anyhow::Ok(String::from_utf8_lossy(&head).into_owned())
+    };
+    assert_eq!(tokio::time::timeout(SOON, posted).await??, "POST /api/v2/alerts HTTP/");
+    Ok(())
+}
+
+#[tokio::test]
 async fn reloads_at_once_are_done_one_after_the_other() -> Result<()> {
     let world = World::start("", &[]).await?;
     world.dir.write("prompt-rollback.toml", DRY_RUN)?;

@@ -5,7 +5,7 @@ use prompt_rollback_testkit::slack::{Slack, Via};
 use prompt_rollback_testkit::{Dir, eventually};
 
 use crate::common::{Receiver, Redis, SOON, World, alert, settings_of};
-use crate::kit::{MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
+use crate::kit::{GROUP, MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
 
 /// A workspace whose receiver has a config file.
 struct Edited {
@@ -83,7 +83,14 @@ async fn who_may_decide_is_who_the_new_config_names() -> Result<()> {
     workspace.told(MAYA).await?;
     workspace.serves("v2").await?;
     workspace.click(OMAR, &root, "dismiss").await?;
-    workspace.phase("dismissed", SOON).await
+    workspace.phase("dismissed", SOON).await?;
+
+    // a group is resolved at once, not when it is next looked at
+    edited.reload(&config(&workspace.slack, &secret, "\"S1\"")).await?;
+    eventually("the group is resolved", SOON, async || {
+        workspace.receiver.app.engine.store.group(GROUP).await.ok().flatten().map(drop)
+    })
+    .await
 }
 
 #[tokio::test]
