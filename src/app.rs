@@ -4,30 +4,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::baseline::Baseline;
-use crate::clicks::Clicks;
-use crate::config::{Config, LogFormat};
-use crate::engine::Engine;
+use crate::clicks::{Clicks, Tell};
+use crate::config::{self, Config, LogFormat, LogLevel, Settings};
+use crate::engine::{Engine, Readiness};
 use crate::http;
-use crate::http::tls::Certificates;
+use crate::live::{Current, Live, Reloader};
 use crate::prometheus::client::{Prometheus, PrometheusError};
-use crate::reconciler::act::Actor;
+use crate::reconciler::act::{self, Actor};
 use crate::reconciler::archive::files::Files;
 use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
-use crate::reconciler::look;
-use crate::reconciler::mass::Coordinator;
 use crate::reconciler::prove::Prover;
-use crate::reconciler::slack::{Announcer, PACE};
+use crate::reconciler::slack::{self, Announcer, PACE};
+use crate::reconciler::{look, mass};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
-use crate::tls::TlsError;
+
+mod reload;
 
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
 const TELLS: usize = 256;
@@ -52,17 +53,107 @@ pub enum AppError {
     Prometheus(#[from] PrometheusError),
     #[error("registry.baseline_url: {0}")]
     Baseline(String),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
+}
+
+/// What one config makes. A reload makes it anew and replaces it as a whole.
+#[derive(Debug, Clone)]
+struct Running {
+    settings: Settings,
+    engine: Arc<Engine>,
+    slack: Option<Arc<Slack>>,
+    clicks: Option<Arc<Clicks>>,
+    context: Arc<http::Context>,
+    actor: Arc<Actor>,
+    announcer: Option<Arc<Announcer>>,
+}
+
+/// What outlives every config.
+#[derive(Debug, Clone)]
+struct Shared {
+    readiness: watch::Receiver<Readiness>,
+    reloader: Reloader,
+    tells: mpsc::Sender<Tell>,
+}
+
+impl Running {
+    fn new(settings: Settings, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
+        let store = Store::new(&settings.config.redis, clock)?;
+        let slack = Slack::new(&settings.config.slack)?.map(Arc::new);
+        let engine = Engine::new(store.announcing(slack.is_some()), settings.config.policy());
+        Self::with(settings, engine, slack, shared)
+    }
+
+    /// That of other settings; `touched` says whether a key that begins so is another one in them.
+    fn reconfigured(
+        &self,
+        settings: Settings,
+        touched: impl Fn(&str) -> bool,
+        shared: &Shared,
+    ) -> Result<Self, AppError> {
+        let config = &settings.config;
+        let store =
+            if touched("redis.") { self.engine.store.reconfigured(&config.redis)? } else { self.engine.store.clone() };
+        // a client knows channels by now, and Socket Mode goes on by it
+        let slack = if ["slack.bot_token", "slack.app_token", "slack.api_url"].into_iter().any(touched) {
+            Slack::new(&config.slack)?.map(Arc::new)
+        } else {
+            self.slack.clone()
+        };
+        let engine = self.engine.reconfigured(store.announcing(slack.is_some()), config.policy());
+        Self::with(settings, engine, slack, shared)
+    }
+
+    fn with(settings: Settings, engine: Engine, slack: Option<Arc<Slack>>, shared: &Shared) -> Result<Self, AppError> {
+        let (config, engine) = (&settings.config, Arc::new(engine));
+        let clicks = slack
+            .is_some()
+            .then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.tells.clone())));
+        let context = http::Context::new(
+            config,
+            within_open_files(config.server.max_connections),
+            Arc::clone(&engine),
+            shared.readiness.clone(),
+            shared.reloader.clone(),
+            clicks.clone(),
+        );
+        let baseline = config.registry.baseline_url.as_deref().map(Baseline::new).transpose();
+        let actor = Actor {
+            engine: Arc::clone(&engine),
+            alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
+            prover: Prover {
+                engine: Arc::clone(&engine),
+                prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
+                baseline: baseline.map_err(AppError::Baseline)?,
+                labels: config.labels.clone(),
+                abort_query: config.gradual.abort_query.clone(),
+            },
+            archive: config.retention.archive.as_deref().map(Files::new).map(Archive::new),
+            prompt_label: config.labels.prompt.clone(),
+        };
+        let announcer = slack.clone().map(|slack| {
+            Arc::new(Announcer {
+                engine: Arc::clone(&engine),
+                slack,
+                deciders: config.deciders.clone(),
+                incident_channel: config.slack.incident_channel.clone(),
+                weekly: config.report.weekly,
+                pace: PACE,
+            })
+        });
+        Ok(Self { context: Arc::new(context), actor: Arc::new(actor), announcer, clicks, slack, engine, settings })
+    }
 }
 
 /// A running receiver.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
+    /// With the policy of the start; all else of it is that of every later one.
     pub engine: Arc<Engine>,
+    reloader: Reloader,
+    log_level: Current<LogLevel>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
@@ -70,72 +161,43 @@ pub struct App {
 
 impl App {
     /// Starts everything. Does not wait for Redis: `/-/ready` tells, and requests are answered 503 until it is there.
-    pub async fn start(config: &Config, clock: Clock) -> Result<Self, AppError> {
+    pub async fn start(settings: &Settings, clock: Clock) -> Result<Self, AppError> {
         // the default provider of TLS, once for the process; a second start finds it there
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = Store::new(&config.redis, clock)?.announcing(config.slack.bot_token.is_some());
-        let engine = Arc::new(Engine::new(store, config.policy()));
-        let listen = |error| AppError::Listen { address: config.server.listen, error };
-        let listener = http::bind(config.server.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let (health, readiness) = Health::new(Arc::clone(&engine));
-        let slack = Slack::new(&config.slack)?;
+        let (health, readiness) = Health::new();
+        let (reloader, asked) = Reloader::new();
         let (tells, told) = mpsc::channel(TELLS);
-        let clicks =
-            slack.is_some().then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), tells)));
-        let context = http::Context::new(config, Arc::clone(&engine), readiness, clicks.clone());
-        let actor = Arc::new(Actor {
-            engine: Arc::clone(&engine),
-            alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
-            prover: Prover {
-                engine: Arc::clone(&engine),
-                prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
-                baseline: config
-                    .registry
-                    .baseline_url
-                    .as_deref()
-                    .map(Baseline::new)
-                    .transpose()
-                    .map_err(AppError::Baseline)?,
-                labels: config.labels.clone(),
-                abort_query: config.gradual.abort_query.clone(),
-            },
-            archive: config.retention.archive.as_deref().map(Files::new).map(Archive::new),
-            prompt_label: config.labels.prompt.clone(),
-        });
+        let shared = Shared { readiness, reloader: reloader.clone(), tells };
+        let running = Running::new(settings.clone(), clock, &shared)?;
+        let listen = |error| AppError::Listen { address: settings.config.server.listen, error };
+        let listener = http::bind(settings.config.server.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let engine = Arc::clone(&running.engine);
+        let live = Live::new(running);
+        let engines = live.part(|running| Arc::clone(&running.engine));
+        let actors = live.part(|running| Arc::clone(&running.actor));
+        let contexts = live.part(|running| Arc::clone(&running.context));
         let (stop, stopped) = oneshot::channel::<()>();
-        let max_connections = config.server.max_connections as usize;
-        let certificates = config.server.tls().map(Certificates::load).transpose()?;
-        let tls = certificates.as_ref().map(Certificates::subscribe);
-        let encrypted = tls.is_some();
-        let server = tokio::spawn(http::serve(listener, context, max_connections, tls, async {
+        let server = tokio::spawn(http::serve(listener, contexts, async {
             let _ = stopped.await;
         }));
-        let mut workers = vec![tokio::spawn(health.run()), tokio::spawn(look::run(Arc::clone(&engine)))];
-        workers.extend(certificates.map(|certificates| tokio::spawn(certificates.run())));
-        let follower = Arc::clone(&engine);
-        workers.push(tokio::spawn(async move { follower.store.follow_master().await }));
-        workers.push(tokio::spawn(archive::run(Arc::clone(&engine))));
-        workers.extend((0..ACTORS).map(|_| tokio::spawn(Arc::clone(&actor).run())));
-        workers.push(tokio::spawn(Coordinator { engine: Arc::clone(&engine) }.run()));
-        if let (Some(slack), Some(clicks)) = (slack, clicks) {
-            let announcer = Announcer {
-                engine: Arc::clone(&engine),
-                slack,
-                deciders: config.deciders.clone(),
-                incident_channel: config.slack.incident_channel.clone(),
-                weekly: config.report.weekly,
-                pace: PACE,
-            };
-            workers.push(tokio::spawn(Arc::new(announcer).run(told)));
-            if config.slack.app_token.is_some() {
-                let (sender, receiver) = mpsc::channel(CLICKS);
-                workers.push(tokio::spawn(socket::run(config.slack.clone(), sender)));
-                workers.push(tokio::spawn(clicked(clicks, receiver)));
-            }
-        }
-        tracing::info!(%address, tls = encrypted, "listening");
-        Ok(Self { address, engine, stop, server, workers })
+        let follower = engine.store.clone();
+        let (clicks, clicked) = mpsc::channel(CLICKS);
+        let mut workers = vec![
+            tokio::spawn(health.run(engines.clone())),
+            tokio::spawn(look::run(engines.clone())),
+            tokio::spawn(async move { follower.follow_master().await }),
+            tokio::spawn(archive::run(engines.clone())),
+            tokio::spawn(mass::run(engines)),
+            tokio::spawn(slack::run(live.part(|running| running.announcer.clone()), told)),
+            tokio::spawn(hear_clicks(live.part(workspace), clicks)),
+            tokio::spawn(handle_clicks(live.part(|running| running.clicks.clone()), clicked)),
+        ];
+        workers.extend((0..ACTORS).map(|_| tokio::spawn(act::run(actors.clone()))));
+        let log_level = live.part(|running| running.settings.config.log.level);
+        workers.push(tokio::spawn(reload::run(live, shared, asked)));
+        tracing::info!(%address, tls = settings.config.server.tls.is_some(), "listening");
+        Ok(Self { address, engine, reloader, log_level, stop, server, workers })
     }
 
     /// Ends it: no new connections, requests under way finish, then the workers stop. What they had claimed is done
@@ -149,12 +211,46 @@ impl App {
     }
 }
 
+/// What Socket Mode connects by.
+type Workspace = Option<(Arc<Slack>, config::Slack)>;
+
+fn workspace(running: &Running) -> Workspace {
+    running.slack.clone().map(|slack| (slack, running.settings.config.slack.clone()))
+}
+
+/// Keeps Socket Mode connected, anew when its settings are replaced.
+async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<Interaction>) {
+    loop {
+        let now = workspaces.get();
+        let listen = async {
+            if let Some((_, config)) = &now {
+                socket::run(config.clone(), clicks.clone()).await;
+            }
+            std::future::pending().await // not by Socket Mode
+        };
+        let replaced = async {
+            let client = |workspace: &Workspace| workspace.as_ref().map(|(slack, _)| Arc::as_ptr(slack));
+            loop {
+                workspaces.replaced().await;
+                if client(&workspaces.get()) != client(&now) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = replaced => {}
+        }
+    }
+}
+
 /// Handles what Socket Mode brings. It is acknowledged already, so a fault is waited out.
-async fn clicked(clicks: Arc<Clicks>, mut interactions: mpsc::Receiver<Interaction>) {
+async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: mpsc::Receiver<Interaction>) {
     while let Some(interaction) = interactions.recv().await {
         let Interaction::Clicks(all) = interaction else { continue };
         for click in &all {
             for attempt in 1..=CLICK_TRIES {
+                let Some(clicks) = clicks.get() else { break }; // Slack is not configured any more
                 match clicks.handle(click).await {
                     Ok(()) => break,
                     Err(error) if attempt == CLICK_TRIES => tracing::error!(%error, "a click is lost"),
@@ -165,17 +261,36 @@ async fn clicked(clicks: Arc<Clicks>, mut interactions: mpsc::Receiver<Interacti
     }
 }
 
-/// `prompt-rollback serve`: runs until SIGTERM or SIGINT.
-pub async fn serve(config: &Config) -> Result<(), AppError> {
-    init_logging(config);
-    let mut config = config.clone();
-    config.server.max_connections = within_open_files(config.server.max_connections);
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(AppError::Signals)?;
-    let app = App::start(&config, Clock::default()).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(AppError::Signals)?,
+/// The signals that steer the process. One that comes before it serves is not lost, and does not end it.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub fn listen() -> Result<Self, AppError> {
+        let listen = |kind| signal(kind).map_err(AppError::Signals);
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
+pub async fn serve(settings: &Settings, mut signals: Signals) -> Result<(), AppError> {
+    let set_log_level = init_logging(&settings.config);
+    let mut app = App::start(settings, Clock::default()).await?;
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => app.reloader.reload_soon("SIGHUP"),
+            () = app.log_level.replaced() => set_log_level(app.log_level.get()),
+        }
     }
     tracing::info!("shutting down");
     app.shutdown().await;
@@ -200,12 +315,27 @@ fn within_open_files(connections: u32) -> u32 {
     connections.min(fit)
 }
 
-fn init_logging(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PROMPT_ROLLBACK_LOG_FILTER")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(config.log.level.as_str()));
+/// What changes the level later.
+fn init_logging(config: &Config) -> Box<dyn Fn(LogLevel)> {
+    let given = tracing_subscriber::EnvFilter::try_from_env("PROMPT_ROLLBACK_LOG_FILTER").ok();
+    let follows = given.is_none();
+    let of_level = |level: LogLevel| tracing_subscriber::EnvFilter::new(level.as_str());
+    let filter = given.unwrap_or_else(|| of_level(config.log.level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    macro_rules! init {
+        ($builder:expr) => {{
+            let builder = $builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.init();
+            Box::new(move |level| {
+                if follows {
+                    let _ = handle.reload(of_level(level));
+                }
+            })
+        }};
+    }
     match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => init!(builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))),
+        LogFormat::Json => init!(builder.json()),
     }
 }

@@ -1,5 +1,6 @@
 //! Load → decide → commit: the only place where the store and the decisions meet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -39,20 +40,26 @@ pub struct Handled {
     pub rev: Option<i64>,
 }
 
-#[derive(Debug)]
+/// Those of later settings share all but the policy with it.
+#[derive(Debug, Clone)]
 pub struct Engine {
     pub store: Store,
     pub policy: Policy,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Told after each commit that scheduled something for soon.
-    pub scheduled: Notify,
+    pub scheduled: Arc<Notify>,
     /// Told after each commit that changed an incident.
-    pub announced: Notify,
+    pub announced: Arc<Notify>,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, metrics: Metrics::new(), scheduled: Notify::new(), announced: Notify::new() }
+        Self { store, policy, metrics: Arc::default(), scheduled: Arc::default(), announced: Arc::default() }
+    }
+
+    /// The engine of other settings.
+    pub fn reconfigured(&self, store: Store, policy: Policy) -> Self {
+        Self { store, policy, ..self.clone() }
     }
 
     /// The prompt as it is now.

@@ -14,6 +14,7 @@
 //! | [`app`] | wires, binds, spawns, shuts down |
 //! | [`http`], [`reconciler`] | what comes in, what is due |
 //! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
+//! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`tls`] | certificates |
@@ -33,6 +34,7 @@ pub mod drafts;
 pub mod drills;
 pub mod engine;
 pub mod http;
+pub mod live;
 pub mod metrics;
 pub mod outgoing;
 pub mod postmortem;

@@ -1,7 +1,7 @@
 //! Our own metrics, prefix `prompt_rollback_`.
 
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -96,6 +96,8 @@ pub struct Metrics {
     archive: Family<ArchiveLabels, Counter>,
     archive_failing: Gauge,
     slack_requests: Family<SlackLabels, Counter>,
+    reload_successful: Gauge,
+    reloaded_at: Gauge<f64, AtomicU64>,
 }
 
 /// What is read from Redis at each scrape.
@@ -189,6 +191,17 @@ impl Metrics {
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
+        let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
+        registry.register(
+            "config_last_reload_successful",
+            "1 while the config and the files that it names are in force as they were last read",
+            reload_successful.clone(),
+        );
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When they were last read and taken over",
+            reloaded_at.clone(),
+        );
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in FlipMode::ALL {
@@ -219,7 +232,20 @@ impl Metrics {
             archive_failing,
             time_limits,
             slack_requests,
+            reload_successful,
+            reloaded_at,
         }
+    }
+
+    /// The config was read and taken over.
+    pub fn config_loaded(&self, at: SystemTime) {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.reloaded_at.set(since_epoch.as_secs_f64());
+    }
+
+    /// Whether what was read last is in force.
+    pub fn config_in_force(&self, yes: bool) {
+        self.reload_successful.set(i64::from(yes));
     }
 
     pub fn alert(&self, severity: Severity, outcome: &AlertOutcome) {

@@ -1,6 +1,7 @@
 //! Certificates: ours, and those of whom we trust. What is wrong with a file is said before anything is served.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,39 +36,28 @@ pub struct TlsError {
     pub message: String,
 }
 
-/// What the files hold.
-#[derive(PartialEq, Eq)]
-pub struct Contents {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
-}
+/// How a server speaks TLS.
+#[derive(Clone)]
+pub struct ServerTls(pub Arc<ServerConfig>);
 
 /// Without the key.
-impl fmt::Debug for Contents {
+impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contents").finish_non_exhaustive()
+        f.debug_tuple("ServerTls").finish_non_exhaustive()
     }
 }
 
 impl ServerFiles {
-    pub fn read(&self) -> Result<Contents, TlsError> {
-        let bytes = |file, path: &Path| {
-            let message = |error| format!("cannot read {}: {error}", path.display());
-            std::fs::read(path).map_err(|error| TlsError { file, message: message(error) })
-        };
-        Ok(Contents {
-            cert: bytes(File::Cert, &self.cert)?,
-            key: bytes(File::Key, &self.key)?,
-            client_ca: self.client_ca.as_deref().map(|path| bytes(File::ClientCa, path)).transpose()?,
-        })
-    }
-
-    /// What `contents`, read from these files, make of a server.
-    pub fn config(&self, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
+    /// What the files, got by `read`, make of a server.
+    pub fn load(&self, mut read: impl FnMut(File, &Path) -> io::Result<Vec<u8>>) -> Result<ServerTls, TlsError> {
         let wrong = |file, message| TlsError { file, message };
-        let chain = certificates(&self.cert, &contents.cert).map_err(|message| wrong(File::Cert, message))?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| {
+        let mut content = |file, path: &Path| {
+            read(file, path).map_err(|error| wrong(file, format!("cannot read {}: {error}", path.display())))
+        };
+        let (cert, key) = (content(File::Cert, &self.cert)?, content(File::Key, &self.key)?);
+        let client_ca = self.client_ca.as_deref().map(|path| Ok((path, content(File::ClientCa, path)?))).transpose()?;
+        let chain = certificates(&self.cert, &cert).map_err(|message| wrong(File::Cert, message))?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
             let expected = "a private key in PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)";
             wrong(File::Key, format!("found none in {}, expected {expected}", self.key.display()))
         })?;
@@ -76,10 +66,10 @@ impl ServerFiles {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default TLS versions");
-        let builder = match self.client_ca.as_deref().zip(contents.client_ca.as_deref()) {
+        let builder = match client_ca {
             None => builder.with_no_client_auth(),
             Some((path, pem)) => {
-                let roots = authorities(path, pem).map_err(|message| wrong(File::ClientCa, message))?;
+                let roots = authorities(path, &pem).map_err(|message| wrong(File::ClientCa, message))?;
                 // without one, too: only the webhook asks for it
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .allow_unauthenticated()
@@ -100,7 +90,7 @@ impl ServerFiles {
             error => wrong(File::Key, format!("{}: {error}", self.key.display())),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(ServerTls(Arc::new(config)))
     }
 }
 

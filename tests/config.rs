@@ -598,3 +598,324 @@ fn the_weekly_report_has_a_day_and_a_time_or_is_off() {
         assert!(error.contains("such as \"mon 09:00\""), "{wrong}: {error}");
     }
 }
+
+mod reread {
+    use super::*;
+    use prompt_rollback::config::{Change, Reread, Settings};
+
+    /// A config file that is edited while its settings are in force.
+    struct Edited {
+        dir: Dir,
+        settings: Settings,
+    }
+
+    impl Edited {
+        fn new(test: &str, toml: &str) -> Self {
+            let dir = Dir::new(test);
+            let path = dir.write("test.toml", toml);
+            let settings = Settings::load(Some(&path), owned(&[])).unwrap();
+            Self { dir, settings }
+        }
+
+        fn try_edit(&self, toml: &str) -> Result<Reread, ConfigError> {
+            self.dir.write("test.toml", toml);
+            self.settings.reread(self.settings.look())
+        }
+
+        /// Edits and takes over: what has changed, and what needs a restart.
+        fn edit(&mut self, toml: &str) -> (Vec<String>, Vec<String>) {
+            let reread = self.try_edit(toml).unwrap();
+            self.settings = reread.settings;
+            (lines(&reread.changed), lines(&reread.needs_restart))
+        }
+
+        /// Takes over the files that the config names, as the receiver does each second.
+        fn follow(&mut self) -> Result<Vec<String>, ConfigError> {
+            let reread = self.settings.reread(self.settings.source().look_at_files())?;
+            self.settings = reread.settings;
+            Ok(lines(&reread.changed))
+        }
+
+        fn api_token(&self) -> &str {
+            self.settings.config.server.api_token.as_ref().map_or("", |token| token.expose_secret())
+        }
+    }
+
+    fn lines(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(Change::to_string).collect()
+    }
+
+    #[test]
+    fn what_changes_is_named_with_both_values_and_a_secret_without() {
+        let mut edited = Edited::new(
+            "changes",
+            "[server]\napi_token = \"hunter2\"\n[guards]\nmode = \"armed\"\ncooldown = \"60m\"\n[deciders.team]\nchannel = \"#a\"\n\
+             [labels.severity_aliases]\np1 = \"critical\"\n",
+        );
+        let (changed, restart) = edited.edit(
+            "[server]\napi_token = \"hunter3\"\n[guards]\nmode = \"dry-run\"\ncooldown = \"1h\"\n[deciders.other]\napprovers = [\"U1\"]\n\
+             [gradual]\nstages = [50, 0]\n",
+        );
+        assert_eq!(
+            changed,
+            [
+                "deciders: \"on-call,product-pm,team\" → \"on-call,other,product-pm\"",
+                "deciders.other.approvers: nothing → \"U1\"",
+                "deciders.team.channel: \"#a\" → nothing",
+                "gradual.stages: \"75,50,25,0\" → \"50,0\"",
+                "guards.mode: \"armed\" → \"dry-run\"",
+                "labels.severity_aliases: \"p1=critical\" → \"info=medium,warning=high\"",
+                "server.api_token: changed",
+            ]
+        );
+        assert_eq!(restart, [""; 0]);
+        assert_eq!(edited.edit("# nothing but defaults\n").0.len(), 6);
+        assert_eq!(edited.edit("\n").0, [""; 0], "a comment is no change");
+    }
+
+    #[test]
+    fn a_change_of_any_key_is_seen_and_named_as_that_key() {
+        let other = |key: &str| match key {
+            "server.listen" => "\"127.0.0.1:9\"",
+            "server.webhook_token" | "server.api_token" | "redis.password" | "redis.sentinel_password" => "\"s3cret\"",
+            "slack.bot_token" | "slack.signing_secret" | "slack.app_token" => "\"s3cret\"",
+            "server.max_body_bytes" => "\"1MiB\"",
+            "server.request_timeout" => "\"3s\"",
+            "redis.url" => "\"redis://other\"",
+            "redis.wait_timeout" => "\"2s\"",
+            "redis.mode" => "\"sentinel\"\nnodes = [\"a:1\"]\nsentinel_master = \"m\"",
+            "redis.nodes" => "[\"a:1\"]",
+            "redis.namespace" => "\"{x}\"",
+            "prometheus.url" | "registry.baseline_url" | "slack.api_url" => "\"http://other\"",
+            "alertmanager.urls" => "[\"http://other\"]",
+            "labels.severity_aliases" => "{ p1 = \"critical\" }",
+            "guards.mode" => "\"dry-run\"",
+            "guards.confirm" => "\"requery\"\n[prometheus]\nurl = \"http://p\"",
+            "guards.fallback_decider" => "\"product-pm\"",
+            "gradual.stages" => "[50, 0]",
+            "canary.stages" => "[50, 100]",
+            "report.weekly" => "\"off\"",
+            "log.format" => "\"json\"",
+            "log.level" => "\"debug\"",
+            "gates.staging" | "gates.ab_test" | "gates.first_hour" => "true",
+            "verification.checks" | "verification.healthy_in_a_row" | "metrics.max_prompts" => "7",
+            "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
+            "retention.hot_versions" => "7",
+            key if key.ends_with(".approvers") => "[\"U1\"]",
+            "registry.soak" | "guards.max_auto_rollbacks_within" | "guards.cooldown" => "\"77s\"",
+            "incidents.reopen_within" | "incidents.forget_after" | "gates.staged_for" => "\"77s\"",
+            "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",
+            "gradual.stage_hold" | "canary.hold" => "\"77s\"",
+            _ => "\"other\"",
+        };
+        // each needs a file or another key, and has a test of its own
+        let files = |key: &str| key.ends_with("_file");
+        for key in Config::keys().into_iter().filter(|key| !files(key)) {
+            let edited = Edited::new("any-key", "");
+            let (section, name) = key.rsplit_once('.').unwrap();
+            let reread = edited.try_edit(&format!("[{section}]\n{name} = {}\n", other(&key))).expect(&key);
+            let of_key = |changes: &[Change]| changes.iter().any(|change| change.key == key);
+            let needs_restart = Config::keys_that_need_a_restart().contains(&key);
+            assert_eq!(of_key(&reread.changed), !needs_restart, "{key}: {reread:?}");
+            assert_eq!(of_key(&reread.needs_restart), needs_restart, "{key}: {reread:?}");
+            let text = format!("{:?}", reread.changed);
+            assert!(!text.contains("s3cret") && !text.contains("redis://other"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_and_is_named_as_long_as_it_is_written() {
+        let mut edited = Edited::new("restart", "[redis]\nnamespace = \"{a}\"\n");
+        let written = "[redis]\nnamespace = \"{b}\"\n[log]\nformat = \"json\"\n";
+        let waits = ["log.format: \"text\" → \"json\"", "redis.namespace: \"{a}\" → \"{b}\""];
+        let (changed, restart) = edited.edit(&format!("{written}[guards]\nmode = \"dry-run\"\n"));
+        assert_eq!(
+            (changed, restart),
+            (vec!["guards.mode: \"armed\" → \"dry-run\"".to_owned()], waits.map(str::to_owned).to_vec())
+        );
+        assert_eq!(edited.settings.config.redis.namespace, "{a}");
+        let (changed, restart) = edited.edit(&format!("{written}[registry]\nsoak = \"2h\"\n"));
+        assert_eq!((changed.len(), restart), (2, waits.map(str::to_owned).to_vec()), "again");
+        assert_eq!(edited.edit("[redis]\nnamespace = \"{a}\"\n").1, [""; 0], "taken back");
+    }
+
+    #[test]
+    fn settings_of_another_redis_wait_for_the_restart_together() {
+        let dir = Dir::new("together");
+        dir.write("old", "old-pass");
+        let own = "[redis]\nurl = \"redis://old\"\npassword_file = \"old\"\n[server]\napi_token = \"a\"\n";
+        let path = dir.write("test.toml", own);
+        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        let written = "[redis]\nurl = \"redis://new\"\npassword_file = \"new\"\nmin_replicas_acked = 1\n[server]\napi_token = \"b\"\n";
+        assert!(edited.try_edit(written).is_err(), "no file holds the new password yet");
+        edited.dir.write("new", "new-pass");
+        // that of the old one is needed still
+        let password =
+            |edited: &Edited| edited.settings.config.redis.password.as_ref().unwrap().expose_secret().to_owned();
+        let (changed, restart) = edited.edit(written);
+        assert_eq!(changed, ["server.api_token: changed"]);
+        let keys: Vec<_> = restart.iter().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(keys, ["redis.min_replicas_acked", "redis.password", "redis.password_file", "redis.url"]);
+        assert_eq!(password(&edited), "old-pass");
+        edited.dir.write("old", "rotated");
+        assert_eq!(edited.follow().unwrap(), ["redis.password: changed"], "and it is followed");
+        assert_eq!(
+            (password(&edited).as_str(), edited.settings.config.redis.url.to_string().as_str()),
+            ("rotated", "redis://old")
+        );
+    }
+
+    #[test]
+    fn the_login_in_a_redis_url_is_taken_over_and_its_address_is_not() {
+        let dir = Dir::new("login");
+        dir.write("url", "redis://u:one@host:6379\n");
+        let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"\n");
+        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        edited.dir.write("url", "redis://u:two@host:6379\n");
+        assert_eq!(edited.follow().unwrap(), ["redis.url: changed"]);
+        assert_eq!(edited.settings.config.redis.url.expose(), "redis://u:two@host:6379");
+        edited.dir.write("url", "redis://u:three@other:6379\n");
+        assert_eq!(edited.follow().unwrap(), [""; 0]);
+        let reread = edited.settings.reread(edited.settings.look()).unwrap();
+        assert_eq!(lines(&reread.needs_restart), ["redis.url: \"redis://***@host:6379\" → \"redis://***@other:6379\""]);
+        assert_eq!(reread.settings.config.redis.url.expose(), "redis://u:two@host:6379");
+    }
+
+    #[test]
+    fn a_config_that_does_not_fit_what_stays_in_force_is_refused() {
+        let public = "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"a\"\napi_token = \"b\"\n";
+        let edited = Edited::new("mixed", public);
+        // right by itself: but the address stays, and would be open to everyone
+        let private = "[server]\nlisten = \"127.0.0.1:8000\"\n";
+        Config::parse(private, None, owned(&[])).unwrap();
+        let error = edited.try_edit(private).expect_err("open to everyone").to_string();
+        for part in
+            ["server.webhook_token", "server.api_token", "in force until a restart: server.listen: \"0.0.0.0:8000\""]
+        {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_edit_names_every_problem_and_no_secret() {
+        let edited = Edited::new("bad-edit", "[server]\napi_token = \"hunter2\"\n");
+        let bad = "[server]\napi_token = [\"hunter3\"]\n[guards]\nmode = \"off\"\ncooldwn = \"hunter2\"\n[slack\n";
+        for (toml, problems) in [(bad, 1), (bad.trim_end_matches("[slack\n"), 3)] {
+            let error = edited.try_edit(toml).expect_err("a problem");
+            assert_eq!(error.problems.len(), problems, "{error}");
+            assert!(!error.to_string().contains("hunter"), "{error}");
+        }
+        let path = edited.dir.0.join("test.toml");
+        std::fs::remove_file(&path).unwrap();
+        let error = edited.settings.reread(edited.settings.look()).expect_err("no file").to_string();
+        assert_eq!(
+            error,
+            format!("{}: cannot read the config file: No such file or directory (os error 2)", path.display())
+        );
+        assert!(!format!("{:?}", edited.settings).contains("hunter"));
+    }
+
+    #[test]
+    fn a_file_is_followed_and_the_config_file_is_not() {
+        let dir = Dir::new("followed");
+        dir.write("token", "one\n");
+        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
+        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        assert_eq!(edited.follow().unwrap(), [""; 0]);
+        edited.dir.write("test.toml", "[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n");
+        edited.dir.write("token", "two\n");
+        assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
+        assert_eq!((edited.api_token(), edited.settings.config.guards.mode), ("two", GuardMode::Armed));
+        for (content, why) in [("", "is empty"), ("a\nb", "line break")] {
+            edited.dir.write("token", content);
+            let error = edited.follow().expect_err(content).to_string();
+            assert!(error.contains("server.api_token_file") && error.contains(why), "{error}");
+            assert_eq!(edited.api_token(), "two");
+        }
+        std::fs::remove_file(edited.dir.0.join("token")).unwrap();
+        assert!(edited.follow().is_err());
+        edited.dir.write("token", "three\n");
+        assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
+        assert_eq!(edited.edit("[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n").0.len(), 1);
+    }
+
+    /// A volume of Kubernetes: `token` → `..data/token`, `..data` → a directory, and that link is replaced.
+    #[test]
+    fn a_directory_that_is_swapped_by_its_link_is_seen() {
+        use std::os::unix::fs::symlink;
+        let dir = Dir::new("kubernetes");
+        let at = |name: &str| dir.0.join(name);
+        for (version, token) in [("v1", "one"), ("v2", "two")] {
+            std::fs::create_dir_all(at(version)).unwrap();
+            std::fs::write(at(version).join("token"), token).unwrap();
+        }
+        symlink("v1", at("..data")).unwrap();
+        symlink("..data/token", at("token")).unwrap();
+        let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
+        symlink("v2", at("..data_tmp")).unwrap();
+        let (data, tmp) = (at("..data"), at("..data_tmp"));
+        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        assert_eq!(edited.api_token(), "one");
+        std::fs::rename(tmp, data).unwrap();
+        assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
+        assert_eq!(edited.api_token(), "two");
+    }
+
+    #[test]
+    fn a_file_that_was_just_written_is_known_as_such() {
+        let edited = Edited::new("fresh", "");
+        let written = |path: &str, age: u64| {
+            let file = std::fs::File::options().append(true).open(edited.dir.0.join(path)).unwrap();
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        let minute = Duration::from_secs(60);
+        written("test.toml", 0);
+        assert!(edited.settings.was_written_within(minute));
+        written("test.toml", 120);
+        assert!(!edited.settings.was_written_within(minute));
+        edited.dir.write("token", "a");
+        let settings = edited.try_edit("[server]\napi_token_file = \"token\"\n").unwrap().settings;
+        written("test.toml", 120);
+        assert!(settings.was_written_within(minute), "the token's file");
+        written("token", 120);
+        assert!(!settings.was_written_within(minute));
+    }
+
+    /// As `--config <(…)` and the like: what was read is gone, and would look like an empty file.
+    #[test]
+    fn a_pipe_is_read_once() {
+        let dir = Dir::new("pipe");
+        for name in ["test.toml", "token"] {
+            assert!(std::process::Command::new("mkfifo").arg(dir.0.join(name)).status().unwrap().success());
+        }
+        let writer = |name: &str, text: &'static str| {
+            let path = dir.0.join(name);
+            std::thread::spawn(move || std::fs::write(path, text).unwrap())
+        };
+        let writers = [writer("test.toml", "[server]\napi_token_file = \"token\"\n"), writer("token", "one")];
+        let settings = Settings::load(Some(&dir.0.join("test.toml")), owned(&[])).unwrap();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        assert_eq!(settings.source(), settings.source().look_at_files());
+        assert!(settings.reread(settings.look()).expect_err("a pipe").to_string().contains("it is a pipe"));
+    }
+
+    #[test]
+    fn the_shipped_file_says_which_keys_need_a_restart() {
+        let text = std::fs::read_to_string(shipped()).unwrap();
+        let mut section = String::new();
+        let mut marked = Vec::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+                section = name.to_owned();
+            } else if let Some((key, rest)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with('#'))
+                && rest.contains("needs a restart")
+            {
+                marked.push(format!("{section}.{key}"));
+            }
+        }
+        marked.sort();
+        assert_eq!(marked, Config::keys_that_need_a_restart());
+    }
+}

@@ -41,6 +41,7 @@ const LAYERS: &[Layer] = &[
         &["clients", "outgoing"],
         &["redis", "hyper", "tower"],
     ),
+    layer("live", &["live"], &["metrics", "store"], &["redis", "hyper", "tower"]),
     layer("metrics", &["metrics"], &["clients", "outgoing"], &["redis", "hyper", "tower", "tokio"]),
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(

@@ -41,7 +41,7 @@ Examples:
   PROMPT_ROLLBACK_REDIS__URL=redis://redis:6379 prompt-rollback serve
 
 Every key of the config is also a variable: [guards] cooldown is PROMPT_ROLLBACK_GUARDS__COOLDOWN.
-SIGTERM lets requests in flight finish.")]
+SIGHUP reads the config, secrets and certificates again. SIGTERM lets requests in flight finish.")]
     Serve(ConfigFile),
 
     /// Say whether the config is right, and with --connect whether it works.
@@ -372,6 +372,18 @@ Prompt by prompt and all together are two switches: `resume` alone leaves single
         prompt: Option<String>,
         #[command(flatten)]
         operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Have the receiver read its config again, with all secrets and certificates.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback reload
+  prompt-rollback check --config prompt-rollback.toml && prompt-rollback reload
+
+Does what SIGHUP does, for one receiver: run it for each. Exit 1: the config is wrong, and nothing has changed.")]
+    Reload {
         #[command(flatten)]
         receiver: Receiver,
     },

@@ -19,8 +19,8 @@ mod views;
 
 pub use args::Cli;
 
-use crate::app::{self, AppError};
-use crate::config::{self, Config};
+use crate::app::{self, AppError, Signals};
+use crate::config::{self, Config, Settings};
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
@@ -63,10 +63,7 @@ impl From<anyhow::Error> for Failure {
 /// Runs one command.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Serve(file) => match load(&file) {
-            Ok(config) => serve(config).await,
-            Err(failure) => Err(failure),
-        },
+        Command::Serve(file) => serve(&file).await,
         Command::Check { config, connect, format } => check(&config, connect, format.output).await,
         command => ask(command).await,
     };
@@ -88,11 +85,16 @@ fn load(file: &ConfigFile) -> Result<Config, Failure> {
     config.map_err(|error| Failure::Misused(error.to_string()))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    app::serve(&config).await.map_err(|error| match error {
+async fn serve(file: &ConfigFile) -> Result<(), Failure> {
+    let failure = |error| match error {
         AppError::Store(StoreError::Config(_)) => Failure::Misused(error.to_string()),
         error => Failure::Failed(error.to_string()),
-    })
+    };
+    // before all else: a SIGHUP must not end it
+    let signals = Signals::listen().map_err(failure)?;
+    let settings = Settings::load(file.config.as_deref(), config::environment());
+    let settings = settings.map_err(|error| Failure::Misused(error.to_string()))?;
+    app::serve(&settings, signals).await.map_err(failure)
 }
 
 async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), Failure> {
@@ -254,6 +256,10 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let body = body([("prompt", prompt.into()), ("operator", operator.operator.into())]);
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
+        }
+        Command::Reload { receiver } => {
+            let answer = connect(&receiver)?.post("/-/reload", &json!({})).await?;
+            show(&receiver, answer, |reloaded| output::reloaded(&reloaded))
         }
         Command::Healthcheck { receiver } => {
             let answer = connect(&receiver)?.text("/-/ready").await?;

@@ -256,6 +256,22 @@ pub struct Decided {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+pub struct Reloaded {
+    pub changed: Vec<Change>,
+    pub needs_restart: Vec<Change>,
+}
+
+/// A key of the config; its values are empty where they are secrets.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    pub key: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Paused {
     pub paused: bool,
     pub prompt: Option<String>,

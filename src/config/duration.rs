@@ -68,6 +68,21 @@ pub fn parse_prometheus_duration(text: &str) -> Result<Duration, DurationError> 
     Ok(Duration::from_millis(millis as u64))
 }
 
+/// Writes a duration so that Prometheus, and [`parse_prometheus_duration`], read it back.
+pub(super) fn format_prometheus_duration(duration: Duration) -> String {
+    let mut left = duration.as_millis();
+    let mut text = String::new();
+    for (unit, millis) in UNITS {
+        // as Prometheus does: 90d is easier to read than 12w6d
+        let only_whole = matches!(unit, "y" | "w");
+        if left >= millis && !(only_whole && left % millis != 0) {
+            text.push_str(&format!("{}{unit}", left / millis));
+            left %= millis;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 fn split_at_first(text: &str, stop: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(stop).unwrap_or(text.len()))
 }

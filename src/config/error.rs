@@ -50,6 +50,8 @@ pub enum Origin {
     Env(String),
     /// Set nowhere, and there is no file.
     Default,
+    /// In force since the start, whatever the file says now.
+    InForce,
 }
 
 impl fmt::Display for Origin {
@@ -59,6 +61,7 @@ impl fmt::Display for Origin {
             Origin::File { path, line: None } => write!(f, "{}", path.display()),
             Origin::Env(name) => write!(f, "environment variable {name}"),
             Origin::Default => f.write_str("config"),
+            Origin::InForce => f.write_str("in force until a restart"),
         }
     }
 }

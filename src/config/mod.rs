@@ -12,20 +12,27 @@ use secrecy::SecretString;
 
 mod duration;
 mod error;
+mod files;
 mod reader;
 mod secret;
+mod settings;
 mod validate;
 mod value;
+mod values;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
 pub(crate) use secret::{bare, unfit};
+pub use settings::{Found, Reread, Settings};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
+pub use values::Change;
 
 use crate::decision::{Plan, Policy, Severity};
-use crate::tls::ServerFiles;
+use crate::tls::{ServerFiles, ServerTls};
+use files::Files;
 use reader::{ENV_PREFIX, Reader};
 use value::{Bytes, MaybeWeekly};
+use values::Values;
 
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
@@ -70,11 +77,12 @@ pub struct Server {
     pub tls_key_file: Option<PathBuf>,
     /// PEM file of the authority that signs clients' certificates; the webhook then asks for one.
     pub tls_client_ca_file: Option<PathBuf>,
+    /// What these files make of a server.
+    pub tls: Option<ServerTls>,
 }
 
 impl Server {
-    /// Where TLS is spoken.
-    pub fn tls(&self) -> Option<ServerFiles> {
+    fn tls_files(&self) -> Option<ServerFiles> {
         let (cert, key) = self.tls_cert_file.clone().zip(self.tls_key_file.clone())?;
         Some(ServerFiles { cert, key, client_ca: self.tls_client_ca_file.clone() })
     }
@@ -89,6 +97,8 @@ pub struct Redis {
     pub password: Option<SecretString>,
     /// PEM file of the authority that signed Redis' certificate; `None`: the well-known ones.
     pub tls_ca_file: Option<PathBuf>,
+    /// What that file holds.
+    pub tls_ca: Option<Vec<u8>>,
     pub mode: RedisMode,
     /// The master's name in Sentinel.
     pub sentinel_master: String,
@@ -266,15 +276,7 @@ impl Config {
     /// All that is wrong is reported together: unknown keys, wrong types, values that make no sense,
     /// secret files that cannot be read.
     pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let text = match path.map(std::fs::read_to_string).transpose() {
-            Ok(text) => text.unwrap_or_default(),
-            Err(error) => {
-                let origin = Origin::File { path: path.unwrap_or(Path::new("")).to_owned(), line: None };
-                let message = format!("cannot read the config file: {error}");
-                return Err(ConfigError { problems: vec![Problem { origin, key: String::new(), message }] });
-            }
-        };
-        Self::parse(&text, path, env)
+        Ok(Settings::load(path, env)?.config)
     }
 
     /// The same of a text, which is said to be the file at `path`.
@@ -283,15 +285,18 @@ impl Config {
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(path, text, env);
+        Ok(Self::read_from(Reader::new(path, text, env))?.0)
+    }
+
+    fn read_from(mut reader: Reader<'_>) -> Result<(Self, Values, Files), ConfigError> {
         if !reader.is_readable() {
             reader.finish()?;
             unreachable!("an unreadable file is a problem");
         }
-        let config = Self::read(&mut reader);
+        let mut config = Self::read(&mut reader);
         config.validate(&mut reader);
-        reader.finish()?;
-        Ok(config)
+        let (values, files) = reader.finish()?;
+        Ok((config, values, files))
     }
 
     /// The part that the decision core reads.
@@ -337,11 +342,19 @@ impl Config {
         reader.known_keys().map(str::to_owned).collect()
     }
 
+    /// The keys that a running receiver can't change.
+    pub fn keys_that_need_a_restart() -> Vec<String> {
+        let mut reader = Reader::new(None, "", std::iter::empty());
+        Self::read(&mut reader);
+        reader.values.fixed_keys().map(str::to_owned).collect()
+    }
+
     fn read(r: &mut Reader<'_>) -> Self {
         let deciders = r.names("deciders", &["on-call", "product-pm"]);
+        r.values.set("deciders", &deciders);
         Self {
             server: Server {
-                listen: r.get("server.listen", "127.0.0.1:8000"),
+                listen: r.get_fixed("server.listen", "127.0.0.1:8000"),
                 webhook_token: r.token("server.webhook_token"),
                 api_token: r.token("server.api_token"),
                 max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
@@ -350,18 +363,20 @@ impl Config {
                 tls_cert_file: r.get_path("server.tls_cert_file"),
                 tls_key_file: r.get_path("server.tls_key_file"),
                 tls_client_ca_file: r.get_path("server.tls_client_ca_file"),
+                tls: None,
             },
             redis: Redis {
-                url: r.get_hidden("redis.url", "redis://127.0.0.1:6379"),
+                url: r.get_fixed_hidden("redis.url", "redis://127.0.0.1:6379"),
                 username: some(r.get("redis.username", "")),
                 password: r.secret("redis.password"),
                 tls_ca_file: r.get_path("redis.tls_ca_file"),
-                mode: r.get("redis.mode", "standalone"),
-                sentinel_master: r.get("redis.sentinel_master", ""),
+                tls_ca: None,
+                mode: r.get_fixed("redis.mode", "standalone"),
+                sentinel_master: r.get_fixed("redis.sentinel_master", ""),
                 sentinel_username: some(r.get("redis.sentinel_username", "")),
                 sentinel_password: r.secret("redis.sentinel_password"),
                 nodes: r.get("redis.nodes", ""),
-                namespace: r.get("redis.namespace", "{prompts}"),
+                namespace: r.get_fixed("redis.namespace", "{prompts}"),
                 min_replicas_acked: r.get("redis.min_replicas_acked", "0"),
                 wait_timeout: r.get("redis.wait_timeout", "1s"),
             },
@@ -434,7 +449,7 @@ impl Config {
             },
             report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
             metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
-            log: Log { format: r.get("log.format", "text"), level: r.get("log.level", "info") },
+            log: Log { format: r.get_fixed("log.format", "text"), level: r.get("log.level", "info") },
         }
     }
 }

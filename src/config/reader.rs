@@ -2,14 +2,17 @@
 //! collects what is wrong instead of stopping at the first problem.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Origin, Problem};
+use super::files::Files;
 use super::secret::{bare, decode, unfit};
 use super::value::Setting;
+use super::values::Values;
 
 /// What the name of every variable begins with.
 pub(super) const ENV_PREFIX: &str = "PROMPT_ROLLBACK_";
@@ -28,6 +31,13 @@ pub(super) struct Reader<'a> {
     env: BTreeMap<String, String>,
     /// Every key asked for, with where its value came from and how to show that value.
     known: BTreeMap<String, (Origin, String)>,
+    /// Values that count more than what is written.
+    pins: BTreeMap<String, SecretString>,
+    /// Contents of files that are known already.
+    found: Files,
+    /// What was read.
+    pub values: Values,
+    pub files: Files,
     problems: Vec<Problem>,
 }
 
@@ -36,8 +46,17 @@ impl<'a> Reader<'a> {
         // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the
         // command line has variables of its own: only names with a section are ours.
         let env = env.filter(|(name, _)| name.strip_prefix(ENV_PREFIX).is_some_and(|rest| rest.contains("__")));
-        let mut reader =
-            Self { path, file: BTreeMap::new(), env: env.collect(), known: BTreeMap::new(), problems: Vec::new() };
+        let mut reader = Self {
+            path,
+            file: BTreeMap::new(),
+            env: env.collect(),
+            known: BTreeMap::new(),
+            pins: BTreeMap::new(),
+            found: Files::default(),
+            values: Values::default(),
+            files: Files::default(),
+            problems: Vec::new(),
+        };
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -51,6 +70,12 @@ impl<'a> Reader<'a> {
         reader
     }
 
+    /// Takes these values whatever is written, and these contents of files instead of looking.
+    #[must_use]
+    pub fn with(self, pins: BTreeMap<String, SecretString>, found: Files) -> Self {
+        Self { pins, found, ..self }
+    }
+
     /// Whether the file could be read as TOML at all.
     pub fn is_readable(&self) -> bool {
         self.problems.is_empty()
@@ -62,7 +87,12 @@ impl<'a> Reader<'a> {
         let hide = |shown: String| {
             if T::SECRET && shown != "\"\"" { "a value that is not shown here".into() } else { shown }
         };
-        let (origin, shown, value) = if let Some((origin, text)) = self.take_env(key) {
+        let pinned = self.pins.get(key).map(|text| text.expose_secret().to_owned());
+        let (origin, shown, value) = if let Some(text) = pinned {
+            self.take_env(key);
+            self.file.remove(key);
+            (Origin::InForce, hide(show_text(&text)), T::from_text(&text))
+        } else if let Some((origin, text)) = self.take_env(key) {
             (origin, hide(show_text(&text)), T::from_text(&text))
         } else if let Some(leaf) = self.file.remove(key) {
             (self.in_file(Some(leaf.line)), hide(show(&leaf.value)), T::from_toml(&leaf.value))
@@ -71,16 +101,30 @@ impl<'a> Reader<'a> {
             (self.in_file(None), shown, Some(or_default()))
         };
         self.known.insert(key.to_owned(), (origin, shown));
-        value.unwrap_or_else(|| {
+        let value = value.unwrap_or_else(|| {
             self.reject(key, &T::expected());
             or_default()
-        })
+        });
+        self.values.set(key, &value);
+        value
+    }
+
+    /// Like `get`, of a key that a running receiver can't change.
+    pub fn get_fixed<T: Setting>(&mut self, key: &str, default: &str) -> T {
+        let value = self.get(key, default);
+        self.values.set_fixed(key, &value);
+        value
     }
 
     /// Like `get`; an empty text means that nothing is set.
     pub fn get_path(&mut self, key: &str) -> Option<PathBuf> {
         let path: PathBuf = self.get(key, "");
-        (!path.as_os_str().is_empty()).then(|| self.beside_config(key, path))
+        if path.as_os_str().is_empty() {
+            return None;
+        }
+        let path = self.beside_config(key, path);
+        self.values.set(key, &path);
+        Some(path)
     }
 
     /// A table whose names the user chooses, `default` if there is none of them.
@@ -108,17 +152,22 @@ impl<'a> Reader<'a> {
             }
         }
         self.known.insert(key.to_owned(), (self.in_file(None), "a table".into()));
+        self.values.set(key, &table);
         table
     }
 
     /// A text that must not be seen; empty means that nothing is set.
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
-        self.hidden(key).map(|(_, text)| SecretString::from(text))
+        let text = self.hidden(key).map(|(_, text)| text);
+        self.values.set_secret(key, text.clone().unwrap_or_default());
+        text.map(SecretString::from)
     }
 
     /// A secret that a header carries: one that no header can would be refused as wrong for ever.
     pub fn token(&mut self, key: &str) -> Option<SecretString> {
-        let (key, text) = self.hidden(key)?;
+        let found = self.hidden(key);
+        self.values.set_secret(key, found.as_ref().map(|(_, text)| text.clone()).unwrap_or_default());
+        let (key, text) = found?;
         if let Some(why) = unfit(&text)
             && !self.has_problem(&key)
         {
@@ -127,8 +176,8 @@ impl<'a> Reader<'a> {
         Some(SecretString::from(text))
     }
 
-    /// A value that must not be seen.
-    pub fn get_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
+    /// A value that must not be seen, of a key that a running receiver can't change.
+    pub fn get_fixed_hidden<T: Setting>(&mut self, key: &str, default: &str) -> T {
         let given = self.hidden(key).and_then(|(key, text)| {
             let value = T::from_text(&text);
             if value.is_none() {
@@ -136,7 +185,14 @@ impl<'a> Reader<'a> {
             }
             value
         });
-        given.unwrap_or_else(|| T::from_text(default).expect("defaults are valid"))
+        let mut value = given.unwrap_or_else(|| T::from_text(default).expect("defaults are valid"));
+        // by a file, which is followed for the part that may change
+        let stays = self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()));
+        if let Some(stays) = stays.filter(|stays| stays.fixed_part() != value.fixed_part()) {
+            value = stays;
+        }
+        self.values.set_fixed(key, &value);
+        value
     }
 
     /// Reads `key`, or the file named by `key_file`, and says which of the two it was. Either of
@@ -147,9 +203,12 @@ impl<'a> Reader<'a> {
             self.file.remove(key);
             self.file.remove(&file_key);
         }
-        let direct = self.get::<Hidden>(key, "").0;
+        let mut direct = self.get::<Hidden>(key, "").0;
         let path = self.get_path(&file_key);
         let from_file = path.is_some();
+        if path.is_some() && self.pins.contains_key(key) {
+            direct.clear(); // what that file held before
+        }
         let (key, text) = match path {
             None if direct.is_empty() => return None,
             None => (key.to_owned(), direct),
@@ -158,7 +217,7 @@ impl<'a> Reader<'a> {
                 return None;
             }
             Some(path) => {
-                let read = std::fs::read(&path).map_err(|error| error.to_string());
+                let read = self.files.read(&path, &self.found).map_err(|error| error.to_string());
                 match read.and_then(|bytes| Ok(decode(&bytes)?.to_owned())) {
                     Ok(text) => (file_key, text),
                     Err(error) => {
@@ -179,6 +238,13 @@ impl<'a> Reader<'a> {
             self.problem(&key, "found a line break or control character inside, expected one line of text".into());
         }
         Some((key, text))
+    }
+
+    /// What the file holds that `key` names; it becomes a part of the key's value.
+    pub fn content(&mut self, key: &str, path: &Path) -> io::Result<Vec<u8>> {
+        let content = self.files.read(path, &self.found)?;
+        self.values.add_content(key, &content);
+        Ok(content)
     }
 
     /// Reports the value of a key that `get` has read, unless `ok`.
@@ -245,7 +311,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What nobody asked for is unknown to us.
-    pub fn finish(mut self) -> Result<(), ConfigError> {
+    pub fn finish(mut self) -> Result<(Values, Files), ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
@@ -264,7 +330,15 @@ impl<'a> Reader<'a> {
             let message = self.siblings(&key);
             self.problems.push(Problem { origin: Origin::Env(name), key, message });
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.problems }) }
+        if self.problems.is_empty() {
+            return Ok((self.values, self.files));
+        }
+        for key in self.pins.into_keys() {
+            let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);
+            let message = format!("{stays}, which the rest of the config does not fit: restart to change both");
+            self.problems.push(Problem { origin: Origin::InForce, key, message });
+        }
+        Err(ConfigError { problems: self.problems })
     }
 
     fn siblings(&self, key: &str) -> String {
@@ -319,6 +393,10 @@ impl Setting for Hidden {
 
     fn from_text(text: &str) -> Option<Self> {
         Some(Self(text.to_owned()))
+    }
+
+    fn to_text(&self) -> String {
+        self.0.clone()
     }
 }
 

@@ -7,8 +7,10 @@ use super::{Config, Confirm, Decider, RedisMode};
 use crate::tls::File;
 
 impl Config {
-    pub(super) fn validate(&self, r: &mut Reader<'_>) {
+    /// Also reads the certificates.
+    pub(super) fn validate(&mut self, r: &mut Reader<'_>) {
         self.validate_server(r);
+        self.validate_tls(r);
         self.validate_redis(r);
         self.validate_urls(r);
         self.validate_names(r);
@@ -29,11 +31,10 @@ impl Config {
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
-        self.validate_tls(r);
     }
 
-    fn validate_tls(&self, r: &mut Reader<'_>) {
-        let server = &self.server;
+    fn validate_tls(&mut self, r: &mut Reader<'_>) {
+        let server = &mut self.server;
         let both = server.tls_cert_file.is_some() == server.tls_key_file.is_some();
         r.check(
             "server.tls_cert_file",
@@ -43,28 +44,28 @@ impl Config {
         r.check("server.tls_key_file", both || server.tls_key_file.is_some(), "the key of server.tls_cert_file");
         let encrypted = server.tls_client_ca_file.is_none() || server.tls_cert_file.is_some();
         r.check("server.tls_client_ca_file", encrypted, "server.tls_cert_file to be set as well");
-        if let Some(files) = server.tls()
-            && let Err(error) = files.read().and_then(|contents| files.config(&contents))
-        {
-            let key = match error.file {
-                File::Cert => "server.tls_cert_file",
-                File::Key => "server.tls_key_file",
-                File::ClientCa => "server.tls_client_ca_file",
-            };
-            r.problem(key, error.message);
+        let key = |file| match file {
+            File::Cert => "server.tls_cert_file",
+            File::Key => "server.tls_key_file",
+            File::ClientCa => "server.tls_client_ca_file",
+        };
+        match server.tls_files().map(|files| files.load(|file, path| r.content(key(file), path))).transpose() {
+            Ok(tls) => server.tls = tls,
+            Err(error) => r.problem(key(error.file), error.message),
         }
     }
 
-    fn validate_redis(&self, r: &mut Reader<'_>) {
-        let redis = &self.redis;
+    fn validate_redis(&mut self, r: &mut Reader<'_>) {
+        let redis = &mut self.redis;
         let one_password = redis.password.is_none() || !redis.url.has_password();
         r.check("redis.url", one_password, "a URL without a password, because redis.password is set as well");
         let encrypted = redis.tls_ca_file.is_none() || redis.url.is_tls();
         r.check("redis.tls_ca_file", encrypted, "redis.url to be rediss://…");
-        if let Some(path) = &redis.tls_ca_file
-            && let Err(error) = std::fs::read(path)
-        {
-            r.problem("redis.tls_ca_file", format!("cannot read {}: {error}", path.display()));
+        if let Some(path) = &redis.tls_ca_file {
+            match r.content("redis.tls_ca_file", path) {
+                Ok(content) => redis.tls_ca = Some(content),
+                Err(error) => r.problem("redis.tls_ca_file", format!("cannot read {}: {error}", path.display())),
+            }
         }
         r.check(
             "redis.namespace",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use toml::de::DeValue;
 
-use super::duration::parse_prometheus_duration;
+use super::duration::{format_prometheus_duration, parse_prometheus_duration};
 use crate::decision::Severity;
 
 /// A value of the config: written as text in the environment, mostly also in the file.
@@ -26,6 +26,19 @@ pub(super) trait Setting: Sized {
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         Self::from_text(value.as_str()?)
     }
+
+    /// The value as a variable of the environment would give it.
+    fn to_text(&self) -> String;
+
+    /// What the log may say of the value; `None`: only that it has changed.
+    fn shown(&self) -> Option<String> {
+        (!Self::SECRET).then(|| self.to_text())
+    }
+
+    /// The part that a running receiver can't change, of a key that needs a restart.
+    fn fixed_part(&self) -> String {
+        self.to_text()
+    }
 }
 
 impl Setting for String {
@@ -35,6 +48,10 @@ impl Setting for String {
 
     fn from_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+
+    fn to_text(&self) -> String {
+        self.clone()
     }
 }
 
@@ -46,6 +63,10 @@ impl Setting for PathBuf {
     fn from_text(text: &str) -> Option<Self> {
         Some(text.into())
     }
+
+    fn to_text(&self) -> String {
+        self.display().to_string()
+    }
 }
 
 impl Setting for SocketAddr {
@@ -56,6 +77,10 @@ impl Setting for SocketAddr {
     fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()
     }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Setting for Duration {
@@ -65,6 +90,10 @@ impl Setting for Duration {
 
     fn from_text(text: &str) -> Option<Self> {
         parse_prometheus_duration(text).ok()
+    }
+
+    fn to_text(&self) -> String {
+        format_prometheus_duration(*self)
     }
 }
 
@@ -80,6 +109,10 @@ impl Setting for u32 {
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         integer(value)?.try_into().ok()
     }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
 }
 
 impl Setting for bool {
@@ -93,6 +126,10 @@ impl Setting for bool {
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         value.as_bool()
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -108,6 +145,10 @@ impl Setting for u8 {
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         integer(value)?.try_into().ok().filter(|percent| *percent <= 100)
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -125,6 +166,8 @@ pub struct Weekly {
     pub minute: u8,
 }
 
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 /// `off`, or when.
 pub(super) struct MaybeWeekly(pub Option<Weekly>);
 
@@ -134,7 +177,6 @@ impl Setting for MaybeWeekly {
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
         if text == "off" {
             return Some(Self(None));
         }
@@ -146,6 +188,12 @@ impl Setting for MaybeWeekly {
         };
         let day = u8::try_from(DAYS.iter().position(|name| *name == day)?).ok()?;
         Some(Self(Some(Weekly { day, hour: two(hour, 24)?, minute: two(minute, 60)? })))
+    }
+
+    fn to_text(&self) -> String {
+        self.0.map_or("off".into(), |Weekly { day, hour, minute }| {
+            format!("{} {hour:02}:{minute:02}", DAYS[usize::from(day)])
+        })
     }
 }
 
@@ -179,6 +227,12 @@ impl Setting for Bytes {
             None => integer(value)?.try_into().ok().map(Bytes),
         }
     }
+
+    fn to_text(&self) -> String {
+        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let unit = units.into_iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0);
+        unit.map_or(self.0.to_string(), |(unit, size)| format!("{}{unit}", self.0 / size))
+    }
 }
 
 impl<T: Setting> Setting for Vec<T> {
@@ -192,6 +246,10 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         value.as_array()?.iter().map(|item| T::from_toml(item.get_ref())).collect()
+    }
+
+    fn to_text(&self) -> String {
+        self.iter().map(T::to_text).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -210,6 +268,10 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
                 Some((name.trim().to_owned(), T::from_text(value.trim())?))
             })
             .collect()
+    }
+
+    fn to_text(&self) -> String {
+        self.iter().map(|(name, value)| format!("{name}={}", value.to_text())).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -266,6 +328,22 @@ impl Setting for RedisUrl {
         let known = ["redis://", "rediss://", "redis+unix://"].iter().any(|scheme| text.starts_with(scheme));
         (known && text.into_connection_info().is_ok()).then(|| Self(text.to_owned()))
     }
+
+    fn to_text(&self) -> String {
+        self.0.clone()
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    /// Which server and database; who logs in may change.
+    fn fixed_part(&self) -> String {
+        let scheme = self.0.split("://").next().unwrap_or_default();
+        let insecure = self.0.ends_with("#insecure");
+        let address = self.expose().into_connection_info().map(|info| info.addr().to_string()).unwrap_or_default();
+        format!("{scheme} {address} {} {insecure}", self.database())
+    }
 }
 
 /// Enums whose variants are words of the config.
@@ -289,6 +367,10 @@ macro_rules! words {
 
             fn from_text(text: &str) -> Option<Self> {
                 match text { $($word => Some(Self::$variant),)+ _ => None }
+            }
+
+            fn to_text(&self) -> String {
+                self.as_str().to_owned()
             }
         }
     )+};
@@ -345,6 +427,10 @@ impl Setting for Severity {
     fn from_text(text: &str) -> Option<Self> {
         Self::parse(text)
     }
+
+    fn to_text(&self) -> String {
+        self.as_str().to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -361,6 +447,45 @@ mod tests {
         for text in ["", "MiB", "-1", "1.5MiB", "1mb", "1 MiBs", "99999999999999999999", "18446744073709551615GiB"] {
             assert!(Bytes::from_text(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_value_reads_back_from_its_text() {
+        fn check<T: Setting>(texts: &[&str]) {
+            for text in texts {
+                assert_eq!(T::from_text(text).map(|value| value.to_text()).as_deref(), Some(*text));
+            }
+        }
+        check::<String>(&["", "a \"b\""]);
+        check::<PathBuf>(&["", "/run/secrets/token"]);
+        check::<SocketAddr>(&["127.0.0.1:8000", "[::1]:0"]);
+        check::<Duration>(&["0s", "500ms", "1h30m", "180d", "2w", "1y", "382d4h5m6s7ms"]);
+        check::<u32>(&["0", "1024"]);
+        check::<bool>(&["true", "false"]);
+        check::<Vec<u8>>(&["", "75,50,25,0"]);
+        check::<MaybeWeekly>(&["off", "mon 09:00", "sun 23:05"]);
+        check::<Bytes>(&["0", "1000", "512KiB", "16MiB", "2GiB"]);
+        check::<BTreeMap<String, Severity>>(&["", "info=medium,warning=high"]);
+        check::<RedisUrl>(&["rediss://user:p%40ss@redis.example:6380/2"]);
+        check::<RedisMode>(&["standalone", "sentinel", "cluster"]);
+    }
+
+    #[test]
+    fn only_the_login_of_a_redis_url_may_change() {
+        let part = |url: &str| RedisUrl::from_text(url).expect(url).fixed_part();
+        let at = part("redis://127.0.0.1:6379");
+        for same in ["redis://a:b@127.0.0.1:6379", "redis://:b@127.0.0.1", "redis://127.0.0.1:6379/0"] {
+            assert_eq!(part(same), at, "{same}");
+        }
+        for other in
+            ["redis://127.0.0.1:6380", "redis://localhost:6379", "rediss://127.0.0.1:6379", "redis://127.0.0.1/1"]
+        {
+            assert_ne!(part(other), at, "{other}");
+        }
+        assert_ne!(part("rediss://a:1"), part("rediss://a:1#insecure"));
+        let socket = part("redis+unix:///run/redis.sock");
+        assert_eq!(part("redis+unix:///run/redis.sock?user=a&pass=b"), socket);
+        assert_ne!(part("redis+unix:///run/redis.sock?db=1"), socket);
     }
 
     #[test]

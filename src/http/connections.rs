@@ -31,11 +31,10 @@ impl Slot {
 /// Connections that were told to give way and are not gone yet: who comes need not wait for so many.
 const LEAVING: usize = 64;
 
-/// The open connections, at most `max`, and a few that are about to end. When they are all taken, the one longest
+/// The open connections, as many as may be, and a few that are about to end. When they are all taken, the one longest
 /// without a whole request gives way: clients that say nothing, or slowly, can't keep Alertmanager out.
 #[derive(Debug)]
 pub struct Connections {
-    max: usize,
     started: Instant,
     slots: Mutex<Slots>,
     freed: Notify,
@@ -60,8 +59,8 @@ impl Slots {
 }
 
 impl Connections {
-    pub fn new(max: usize) -> Self {
-        Self { max, started: Instant::now(), slots: Mutex::default(), freed: Notify::new() }
+    pub fn new() -> Self {
+        Self { started: Instant::now(), slots: Mutex::default(), freed: Notify::new() }
     }
 
     fn now(&self) -> u64 {
@@ -72,15 +71,16 @@ impl Connections {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub async fn enter(&self, id: u64) -> Arc<Slot> {
+    /// One more, of at most `max`.
+    pub async fn enter(&self, id: u64, max: usize) -> Arc<Slot> {
         loop {
             let freed = self.freed.notified();
             {
                 let mut slots = self.slots();
-                if slots.open.len() >= self.max && slots.leaving < LEAVING {
+                if slots.open.len() >= max && slots.leaving < LEAVING {
                     slots.evict();
                 }
-                if slots.open.len() < self.max {
+                if slots.open.len() < max {
                     let slot = Arc::new(Slot {
                         busy: AtomicBool::new(false),
                         idle_since: AtomicU64::new(self.now()),

@@ -8,13 +8,14 @@ mod import;
 mod input;
 mod mass;
 mod postmortem;
+mod reload;
 mod reply;
 mod report;
 mod restore;
 mod route;
 mod serving;
 mod slack;
-pub mod tls;
+mod tls;
 mod views;
 mod wait;
 mod webhook;
@@ -28,7 +29,6 @@ use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use rustls::ServerConfig;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -39,6 +39,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::clicks::Clicks;
 use crate::config::{Config, Labels};
 use crate::engine::{Engine, Readiness};
+use crate::live::{Current, Reloader};
+use crate::tls::ServerTls;
 use connections::{Connections, Slot};
 
 /// Longest time for a handshake, for the head of a request to arrive, and for a connection to be idle.
@@ -49,11 +51,14 @@ const MAX_HEAD: usize = 64 << 10;
 /// Longest time that a shutdown waits for requests under way; each takes at most `server.request_timeout`.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every request can see.
+/// What every request can see: one of these, whatever is reloaded meanwhile.
 #[derive(Debug)]
 pub struct Context {
     engine: Arc<Engine>,
+    reloader: Reloader,
     routes: route::Routes,
+    tls: Option<ServerTls>,
+    max_connections: usize,
     labels: Labels,
     webhook_token: Option<SecretString>,
     /// Besides its token: where clients' certificates can be verified.
@@ -76,16 +81,22 @@ struct SlackClicks {
 }
 
 impl Context {
+    /// Serves `max_connections` at once.
     pub fn new(
         config: &Config,
+        max_connections: u32,
         engine: Arc<Engine>,
         readiness: watch::Receiver<Readiness>,
+        reloader: Reloader,
         clicks: Option<Arc<Clicks>>,
     ) -> Self {
         let slack = config.slack.signing_secret.clone().zip(clicks);
         Self {
             engine,
+            reloader,
             routes: route::Routes::new(),
+            tls: config.server.tls.clone(),
+            max_connections: max_connections as usize,
             labels: config.labels.clone(),
             webhook_token: config.server.webhook_token.clone(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
@@ -98,20 +109,40 @@ impl Context {
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
         }
     }
+
+    /// What a connection is made by now.
+    fn door(&self) -> Door {
+        match &self.tls {
+            None => Door::Plain,
+            Some(_) if self.webhook_certificate => Door::TlsWithCertificates,
+            Some(_) => Door::Tls,
+        }
+    }
+}
+
+/// How a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Plain,
+    Tls,
+    /// Clients were asked for a certificate.
+    TlsWithCertificates,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    door: Door,
+    /// It has shown a certificate, which then is one of our authority.
+    certified: bool,
 }
 
 /// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
-pub async fn serve(
-    listener: TcpListener,
-    context: Context,
-    max_connections: usize,
-    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdown: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
-    let server = Arc::new(Server { context: Arc::new(context), connections: Connections::new(max_connections), http });
+    let server = Arc::new(Server { context, connections: Connections::new(), http });
     // gone when no more requests are taken: what has not even shaken hands is not waited for
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
@@ -134,20 +165,23 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         id += 1;
         let slot = tokio::select! {
-            slot = server.connections.enter(id) => slot,
+            slot = server.connections.enter(id, server.context.get().max_connections) => slot,
             () = &mut shutdown => break,
         };
-        let tls = tls.as_ref().map(|current| Arc::clone(&current.borrow()));
+        let context = server.context.get();
+        let (tls, door) = (context.tls.clone(), context.door());
         let (server, watcher, mut closed) = (Arc::clone(&server), graceful.watcher(), closed.clone());
         tokio::spawn(async move {
             let served = async {
-                let Some(tls) = tls else { return server.converse(stream, false, &slot, watcher).await };
+                let Some(ServerTls(tls)) = tls else {
+                    return server.converse(stream, Peer { door, certified: false }, &slot, watcher).await;
+                };
                 let shaken = tokio::select! {
                     shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls)) => shaken.ok().flatten(),
                     _ = closed.changed() => None,
                 };
                 if let Some((stream, certified)) = shaken {
-                    server.converse(stream, certified, &slot, watcher).await;
+                    server.converse(stream, Peer { door, certified }, &slot, watcher).await;
                 }
             };
             tokio::select! {
@@ -166,21 +200,21 @@ pub async fn serve(
 
 /// What all connections share.
 struct Server {
-    context: Arc<Context>,
+    context: Current<Arc<Context>>,
     connections: Connections,
     http: http1::Builder,
 }
 
 impl Server {
     /// Answers the requests of one connection until it ends.
-    async fn converse<S>(&self, stream: S, certified: bool, slot: &Arc<Slot>, watcher: Watcher)
+    async fn converse<S>(&self, stream: S, peer: Peer, slot: &Arc<Slot>, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let service = tower::service_fn(|request: Request<Incoming>| {
             async move {
                 // not before its body is there: one that never comes must not hold the place
-                let answer = route::answer(&self.context, request, certified, || slot.busy()).await;
+                let answer = route::answer(&self.context, request, peer, || slot.busy()).await;
                 self.connections.idle(slot);
                 answer
             }

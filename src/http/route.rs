@@ -1,18 +1,23 @@
 //! Which request goes where, and who may send it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::CONTENT_LENGTH;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
 use super::input::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
-use super::{Context, api, auth, drill, import, postmortem, report, restore, serving, slack, webhook};
+use super::{
+    Context, Door, Peer, api, auth, drill, import, postmortem, reload, report, restore, serving, slack, webhook,
+};
+use crate::live::Current;
 use crate::metrics::Stored;
 use crate::store::StoreError;
 
@@ -39,6 +44,7 @@ enum Route {
     Pause,
     Resume,
     Slack,
+    Reload,
     Metrics,
     Healthy,
     Ready,
@@ -73,6 +79,7 @@ impl Routes {
             ("/api/resume", Route::Resume),
             ("/slack/interactions", Route::Slack),
             ("/metrics", Route::Metrics),
+            ("/-/reload", Route::Reload),
             ("/-/healthy", Route::Healthy),
             ("/-/ready", Route::Ready),
         ];
@@ -101,31 +108,37 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`; `certified` is who has shown a client
-/// certificate, `whole` is called once all of it is there.
+/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
 pub async fn answer(
-    context: &Context,
+    contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
-    certified: bool,
+    peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Infallible> {
+    let context = contexts.get();
     let timeout = context.request_timeout;
-    let answer =
-        tokio::time::timeout(timeout, dispatch(context, request, certified, whole)).await.unwrap_or_else(|_| {
-            Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
-        });
-    Ok(answer.unwrap_or_else(|failure| {
+    let answer = dispatch(context, contexts, request, peer, whole);
+    let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+        Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
+    });
+    let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
         }
         failure.into_reply()
-    }))
+    });
+    if peer.door != contexts.get().door() {
+        // TLS was switched on or off: whoever goes on comes in anew
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }
 
 async fn dispatch(
-    context: &Context,
+    mut context: Arc<Context>,
+    contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
-    certified: bool,
+    peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Failure> {
     let (head, incoming) = request.into_parts();
@@ -143,6 +156,7 @@ async fn dispatch(
         | Route::StartDrill
         | Route::Pause
         | Route::Resume
+        | Route::Reload
         | Route::Slack => Method::POST,
         _ => Method::GET,
     };
@@ -152,17 +166,16 @@ async fn dispatch(
         let message = format!("expected {expected}");
         return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
     }
-    match route {
-        Route::Webhook => {
-            auth::check(&head, context.webhook_token.as_ref(), "server.webhook_token")?;
-            auth::check_certificate(certified || !context.webhook_certificate)?;
+    if let Err(refused) = admit(&context, route, &head, peer) {
+        // its file may have been replaced since we looked: a new token is never refused
+        let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
+        if !is_token || !context.reloader.look().await {
+            return Err(refused);
         }
-        // Slack signs its body
-        Route::Slack => {}
-        // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => {}
-        _ => auth::check(&head, context.api_token.as_ref(), "server.api_token")?,
+        context = contexts.get();
+        admit(&context, route, &head, peer)?;
     }
+    let context = &*context;
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
@@ -180,6 +193,7 @@ async fn dispatch(
             context.engine.metrics.webhook(start.elapsed());
             answer
         }
+        Route::Reload => reload::reload(context).await,
         Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
         Route::Rollback => serving::rollback(context, &bytes).await,
         Route::Import => import::import(context, &bytes).await,
@@ -190,6 +204,25 @@ async fn dispatch(
         Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,
         _ => api::pause(context, &bytes, false).await,
+    }
+}
+
+/// Lets the request pass if whoever sends it may.
+fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), Failure> {
+    match route {
+        Route::Webhook => {
+            auth::check(head, context.webhook_token.as_ref(), "server.webhook_token")?;
+            if context.webhook_certificate && peer.door != Door::TlsWithCertificates {
+                // it was never asked for one; a 4xx would not be sent again
+                return Err(Failure::unavailable("reconnect", "client certificates are wanted by now: connect again"));
+            }
+            auth::check_certificate(peer.certified || !context.webhook_certificate)
+        }
+        // Slack signs its body
+        Route::Slack => Ok(()),
+        // these need no token; without one for the API they must not show a foreign web page what the API hides from it
+        Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
+        _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{drill, page};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, IncidentId, Promotion, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
+use crate::live::Current;
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
 use crate::store::{Loaded, StoreError};
 
@@ -155,22 +156,23 @@ impl Actor {
         let asks = !self.alertmanagers.is_empty() && incident.phase.is_undecided() && incident.is_firing();
         asks.then(|| now.plus(LIST_EVERY))
     }
+}
 
-    /// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
-    pub async fn run(self: Arc<Self>) {
-        let token = Ulid::generate().to_string();
-        // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
-        let _ = self.engine.store.hurry().await;
-        loop {
-            let wait = match self.tick(&token).await {
-                Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-                // health reports it; nothing is lost, the wake-ups wait in Redis
-                Err(_) => IDLE,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.engine.scheduled.notified() => {}
-            }
+/// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
+pub async fn run(actors: Current<Arc<Actor>>) {
+    let token = Ulid::generate().to_string();
+    // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
+    let _ = actors.get().engine.store.hurry().await;
+    loop {
+        let actor = actors.get();
+        let wait = match actor.tick(&token).await {
+            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+            // health reports it; nothing is lost, the wake-ups wait in Redis
+            Err(_) => IDLE,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = actor.engine.scheduled.notified() => {}
         }
     }
 }

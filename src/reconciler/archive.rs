@@ -9,10 +9,13 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::act::Actor;
 use crate::decision::event::Kept;
 use crate::decision::{Event, Incident, Phase, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
+use crate::live::Current;
 use crate::store::StoreError;
 use files::Files;
 
@@ -275,14 +278,21 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(engine: Arc<Engine>) {
-    let mut wait = FIRST_SURVEY;
+pub async fn run(mut engines: Current<Arc<Engine>>) {
+    let mut next = Instant::now() + FIRST_SURVEY;
     loop {
-        tokio::time::sleep(wait).await;
-        wait = match survey(&engine).await {
-            Ok(()) => SURVEY,
-            Err(_) => FIRST_SURVEY,
-        };
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = engines.replaced() => {
+                next = next.min(Instant::now() + FIRST_SURVEY);
+                continue;
+            }
+        }
+        next = Instant::now()
+            + match survey(&engines.get()).await {
+                Ok(()) => SURVEY,
+                Err(_) => FIRST_SURVEY,
+            };
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::engine::{Engine, Readiness};
+use crate::live::Current;
 use crate::store::StoreError;
 
 /// Redis is back for at most this long before we say so.
@@ -15,21 +16,20 @@ const RETEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Health {
-    engine: Arc<Engine>,
     sender: watch::Sender<Readiness>,
     tested: Option<(u64, tokio::time::Instant, Option<String>)>,
 }
 
 impl Health {
-    pub fn new(engine: Arc<Engine>) -> (Self, watch::Receiver<Readiness>) {
+    pub fn new() -> (Self, watch::Receiver<Readiness>) {
         let (sender, receiver) = watch::channel(Err("starting".to_owned()));
-        (Self { engine, sender, tested: None }, receiver)
+        (Self { sender, tested: None }, receiver)
     }
 
     /// Looks once.
-    pub async fn look(&mut self) {
-        let readiness = self.probe().await;
-        self.engine.metrics.ready(readiness.is_ok());
+    pub async fn look(&mut self, engine: &Engine) {
+        let readiness = self.probe(engine).await;
+        engine.metrics.ready(readiness.is_ok());
         self.sender.send_if_modified(|before| {
             if *before == readiness {
                 return false;
@@ -43,8 +43,7 @@ impl Health {
         });
     }
 
-    async fn probe(&mut self) -> Readiness {
-        let engine = Arc::clone(&self.engine);
+    async fn probe(&mut self, engine: &Engine) -> Readiness {
         let explain = |error: StoreError| {
             engine.metrics.redis_error(&error);
             error.to_string()
@@ -67,9 +66,9 @@ impl Health {
     }
 
     /// Runs for as long as the process does.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, engines: Current<Arc<Engine>>) {
         loop {
-            self.look().await;
+            self.look(&engines.get()).await;
             tokio::time::sleep(EVERY).await;
         }
     }

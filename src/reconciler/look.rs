@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::decision::{Event, PromptName};
 use crate::engine::Engine;
+use crate::live::Current;
 use crate::store::StoreError;
 use crate::store::watch::Heard;
 
@@ -34,11 +35,12 @@ pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreEr
 }
 
 /// Looks at every prompt that has an `active` key.
-pub async fn scan(engine: &Engine) -> Result<(), StoreError> {
+pub async fn scan(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     let mut cursor = 0;
     loop {
+        let engine = engines.get();
         let (next, prompts) = engine.store.scan_active(cursor).await?;
-        look(engine, &prompts).await?;
+        look(&engine, &prompts).await?;
         if next == 0 {
             return Ok(());
         }
@@ -48,24 +50,25 @@ pub async fn scan(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(engine: Arc<Engine>) {
+pub async fn run(engines: Current<Arc<Engine>>) {
     loop {
-        if let Err(error) = follow(&engine).await {
+        if let Err(error) = follow(&engines).await {
             tracing::debug!(%error, "tracking of active keys was interrupted");
         }
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn follow(engine: &Engine) -> Result<(), StoreError> {
-    let mut watch = engine.store.watch().await?;
+async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
+    let store = engines.get().store.clone();
+    let mut watch = store.watch().await?;
     // tracking first, then the scan: what changes during the scan is heard
-    scan(engine).await?;
+    scan(engines).await?;
     let mut rescan = tokio::time::interval_at(tokio::time::Instant::now() + RESCAN, RESCAN);
     let mut ask_alive = tokio::time::interval(ASK_ALIVE);
     loop {
         let heard = tokio::select! {
-            heard = engine.store.hear(&mut watch) => heard,
+            heard = store.hear(&mut watch) => heard,
             _ = rescan.tick() => Heard::Everything,
             _ = ask_alive.tick() => {
                 if watch.is_alive().await { continue } else { Heard::Lost }
@@ -73,7 +76,7 @@ async fn follow(engine: &Engine) -> Result<(), StoreError> {
         };
         match heard {
             Heard::Lost => return Ok(()),
-            Heard::Everything => scan(engine).await?,
+            Heard::Everything => scan(engines).await?,
             Heard::Prompts(prompts) => {
                 let mut changed: BTreeSet<PromptName> = prompts.into_iter().collect();
                 let gathered = tokio::time::sleep(GATHER);
@@ -82,7 +85,7 @@ async fn follow(engine: &Engine) -> Result<(), StoreError> {
                 loop {
                     tokio::select! {
                         () = &mut gathered => break,
-                        heard = engine.store.hear(&mut watch) => match heard {
+                        heard = store.hear(&mut watch) => match heard {
                             Heard::Prompts(prompts) => changed.extend(prompts),
                             Heard::Everything => everything = true,
                             Heard::Lost => return Ok(()),
@@ -90,10 +93,10 @@ async fn follow(engine: &Engine) -> Result<(), StoreError> {
                     }
                 }
                 if everything {
-                    scan(engine).await?;
+                    scan(engines).await?;
                 } else {
-                    let changed = engine.store.not_as_written(changed).await;
-                    look(engine, &changed).await?;
+                    let changed = store.not_as_written(changed).await;
+                    look(&engines.get(), &changed).await?;
                 }
             }
         }

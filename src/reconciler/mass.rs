@@ -16,6 +16,7 @@ use crate::coordinate::update;
 use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
 use crate::decision::{Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, Phase, RefusalCode, Timestamp};
 use crate::engine::{Engine, EngineError};
+use crate::live::Current;
 use crate::store::mass::{Coordinated, Written};
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
@@ -353,18 +354,18 @@ impl Coordinator {
     async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
         Ok(unless_broken(self.engine.store.incident(id).await)?.flatten())
     }
+}
 
-    /// Runs for as long as the process does.
-    pub async fn run(self) {
-        let token = Ulid::generate().to_string();
-        loop {
-            let wait = match self.tick(&token).await {
-                Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-                // health reports it; nothing is lost, the wake-ups wait in Redis
-                Err(_) => IDLE,
-            };
-            tokio::time::sleep(wait).await;
-        }
+/// Runs for as long as the process does.
+pub async fn run(engines: Current<Arc<Engine>>) {
+    let token = Ulid::generate().to_string();
+    loop {
+        let wait = match (Coordinator { engine: engines.get() }).tick(&token).await {
+            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+            // health reports it; nothing is lost, the wake-ups wait in Redis
+            Err(_) => IDLE,
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

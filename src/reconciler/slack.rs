@@ -28,6 +28,7 @@ use crate::decision::incident::Note;
 use crate::decision::{Event, Incident, IncidentId, Phase, PromptName, Timestamp};
 use crate::drafts;
 use crate::engine::{Engine, EngineError};
+use crate::live::Current;
 use crate::postmortem::{Measured, chart};
 use crate::slack::client::{LONGEST_WAIT, Place, Posted, Slack, SlackError, Upload, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
@@ -82,7 +83,7 @@ impl From<StoreError> for Halt {
 #[derive(Debug)]
 pub struct Announcer {
     pub engine: Arc<Engine>,
-    pub slack: Slack,
+    pub slack: Arc<Slack>,
     pub deciders: BTreeMap<String, Decider>,
     pub incident_channel: String,
     /// When a dry run is reported.
@@ -347,12 +348,7 @@ impl Announcer {
     }
 
     /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
-    async fn keep_picture(
-        &self,
-        telling: &mut Telling<'_>,
-        incident: &Incident,
-        root: &Posted,
-    ) -> Result<(), Halt> {
+    async fn keep_picture(&self, telling: &mut Telling<'_>, incident: &Incident, root: &Posted) -> Result<(), Halt> {
         let known = matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified);
         let Some(flip) = incident.flip.as_ref().filter(|_| known) else { return Ok(()) };
         let of_this_flip = flip.at.0.to_string();
@@ -456,12 +452,7 @@ impl Announcer {
 
     /// What the channel of all incidents shows: where the thread is and how it stands. An edit is noticed by nobody, so an
     /// escalation is a reply to it that the whole channel sees.
-    async fn keep_overview(
-        &self,
-        telling: &mut Telling<'_>,
-        view: &View<'_>,
-        root: &Posted,
-    ) -> Result<(), Halt> {
+    async fn keep_overview(&self, telling: &mut Telling<'_>, view: &View<'_>, root: &Posted) -> Result<(), Halt> {
         let link = self.permalink(telling, root).await;
         let link = telling.put_off(link)?.flatten(); // the overview does without, until there is one
         let kept = Kept { what: "overview", channel: &self.incident_channel };
@@ -571,48 +562,6 @@ impl Announcer {
         }
     }
 
-    /// Runs for as long as the process does.
-    pub async fn run(self: Arc<Self>, mut tells: mpsc::Receiver<Tell>) {
-        let teller = Arc::clone(&self);
-        let telling = poll_fn(|context| tells.poll_recv(context)).for_each_concurrent(TELLS, move |tell| {
-            let teller = Arc::clone(&teller);
-            async move { teller.tell(&tell).await }
-        });
-        let resolving = async {
-            let mut failures = 0;
-            loop {
-                let wait = self.refresh_groups(&mut failures).await;
-                tokio::time::sleep(wait).await;
-            }
-        };
-        let reporting = async {
-            let token = Ulid::generate().to_string();
-            loop {
-                let _ = self.tell_weekly(&token).await; // health reports Redis; it waits there
-                tokio::time::sleep(weekly::EVERY).await;
-            }
-        };
-        tokio::join!(self.announce_for_ever(), telling, resolving, reporting);
-    }
-
-    async fn announce_for_ever(&self) {
-        let token = Ulid::generate().to_string();
-        loop {
-            let wait = match self.tick(&token).await {
-                Ok(told) if told.untaken.is_empty() => told.wait.min(IDLE),
-                Ok(told) => {
-                    self.wait_for_slack(&told.untaken).await;
-                    IDLE
-                }
-                Err(_) => IDLE,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.engine.announced.notified() => {}
-            }
-        }
-    }
-
     /// Slack took nothing: if that is so for everyone, the others are not tried until it is there again. Those that were
     /// then go back to their places in the queue.
     async fn wait_for_slack(&self, untaken: &[(IncidentId, Timestamp)]) {
@@ -629,6 +578,70 @@ impl Announcer {
         }
         for (id, place) in untaken.iter().filter(|_| tries > 0) {
             let _ = self.engine.store.wake_by(Work::Slack, id, *place).await; // or it is told a little later
+        }
+    }
+}
+
+type Announcers = Current<Option<Arc<Announcer>>>;
+
+/// Runs for as long as the process does; there is nothing to do while Slack is not configured.
+pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
+    let tellers = announcers.clone();
+    let telling = poll_fn(|context| tells.poll_recv(context)).for_each_concurrent(TELLS, move |tell| {
+        let teller = tellers.get();
+        async move {
+            if let Some(teller) = teller {
+                teller.tell(&tell).await;
+            }
+        }
+    });
+    let mut renewed = announcers.clone();
+    let resolving = async {
+        let mut failures = 0;
+        loop {
+            let wait = match renewed.get() {
+                Some(announcer) => announcer.refresh_groups(&mut failures).await,
+                None => GROUPS_EVERY,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = renewed.replaced() => {} // with other approvers, perhaps
+            }
+        }
+    };
+    let reporting = async {
+        let token = Ulid::generate().to_string();
+        loop {
+            if let Some(announcer) = announcers.get() {
+                let _ = announcer.tell_weekly(&token).await; // health reports Redis; it waits there
+            }
+            tokio::time::sleep(weekly::EVERY).await;
+        }
+    };
+    tokio::join!(announce_for_ever(announcers.clone()), telling, resolving, reporting);
+}
+
+async fn announce_for_ever(mut announcers: Announcers) {
+    let token = Ulid::generate().to_string();
+    loop {
+        let Some(announcer) = announcers.get() else {
+            announcers.replaced().await;
+            continue;
+        };
+        let wait = match announcer.tick(&token).await {
+            Ok(told) if told.untaken.is_empty() => told.wait.min(IDLE),
+            Ok(told) => {
+                tokio::select! {
+                    () = announcer.wait_for_slack(&told.untaken) => {}
+                    () = announcers.replaced() => {} // other settings may be taken
+                }
+                IDLE
+            }
+            Err(_) => IDLE,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = announcer.engine.announced.notified() => {}
         }
     }
 }

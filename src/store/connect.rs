@@ -3,7 +3,6 @@
 //! Where there is more than one, the master is looked up for each new connection, and proves by ROLE that it is one.
 //! Whoever keeps a connection asks whether it still [leads to the master](Connector::is_current).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,11 +95,20 @@ pub struct Connector {
     client: Client,
     place: Place,
     /// The address of the master that was found last; empty before, and where there is nothing to find.
-    master: watch::Sender<Arc<str>>,
+    master: Arc<watch::Sender<Arc<str>>>,
 }
 
 impl Connector {
     pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+        Self::with(config, Arc::new(watch::Sender::new(Arc::from(""))))
+    }
+
+    /// The way to the same Redis by other settings.
+    pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
+        Self::with(config, Arc::clone(&self.master))
+    }
+
+    fn with(config: &config::Redis, master: Arc<watch::Sender<Arc<str>>>) -> Result<Self, StoreError> {
         let wrong = |error: RedisError| StoreError::Config(format!("redis.url: {}", error.category()));
         let info = config.url.expose().into_connection_info().map_err(wrong)?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -112,10 +120,10 @@ impl Connector {
         }
         // small commands that wait for each other: Nagle's algorithm would add 40 ms
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true)).set_redis_settings(settings);
-        let client = match &config.tls_ca_file {
+        let client = match &config.tls_ca {
             None => Client::open(info).map_err(wrong)?,
-            Some(path) => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: Some(read(path)?) };
+            Some(pem) => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) };
                 Client::build_with_tls(info, certificates).map_err(wrong)?
             }
         };
@@ -124,7 +132,7 @@ impl Connector {
             RedisMode::Sentinel => Place::Sentinel(Sentinels::new(config, client.get_connection_info())),
             RedisMode::Cluster => Place::Cluster(Cluster::new(config, client.get_connection_info())),
         };
-        Ok(Self { client, place, master: watch::Sender::new(Arc::from("")) })
+        Ok(Self { client, place, master })
     }
 
     /// A new connection of its own; `response_timeout` bounds each of its commands.
@@ -298,10 +306,6 @@ pub async fn ask_at(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection>
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(ASK_TIMEOUT)).set_response_timeout(Some(ASK_TIMEOUT));
     Client::open(info.clone())?.get_multiplexed_async_connection_with_config(&config).await
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|error| StoreError::Config(format!("redis.tls_ca_file: {}: {error}", path.display())))
 }
 
 #[cfg(test)]

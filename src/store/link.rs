@@ -3,11 +3,12 @@
 //! The client library neither reconnects nor leaves a socket that accepts and never answers, so this does: an error
 //! of the connection drops it, the next caller makes a new one, and while Redis is away callers fail fast.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::StoreError;
@@ -46,24 +47,38 @@ impl<'a> From<&'a Call<'a>> for Request<'a> {
 /// One shared, multiplexed connection that heals.
 #[derive(Debug)]
 pub struct Link {
-    connector: Connector,
+    connector: watch::Sender<Arc<Connector>>,
     current: Mutex<Option<(u64, Connected)>>,
     connecting: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
     generation: AtomicU64,
 }
 
 impl Link {
-    pub fn new(connector: Connector) -> Self {
+    pub fn new(connector: Arc<Connector>) -> Self {
         Self {
-            connector,
+            connector: watch::Sender::new(connector),
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(None),
             generation: AtomicU64::new(0),
         }
     }
 
-    pub fn connector(&self) -> &Connector {
-        &self.connector
+    pub fn connector(&self) -> Arc<Connector> {
+        Arc::clone(&self.connector.borrow())
+    }
+
+    /// The connector, each time that it is replaced.
+    pub fn connectors(&self) -> watch::Receiver<Arc<Connector>> {
+        self.connector.subscribe()
+    }
+
+    /// Makes new connections by `connector`; those that there are stay.
+    pub fn connect_by(&self, connector: &Arc<Connector>) {
+        self.connector.send_if_modified(|current| {
+            let another = !Arc::ptr_eq(current, connector);
+            current.clone_from(connector);
+            another
+        });
     }
 
     /// Counts connections made; a new one may be another server with other settings.
@@ -74,7 +89,7 @@ impl Link {
     /// One to a master that was replaced is none.
     fn current(&self) -> Option<(u64, Connected)> {
         let current = self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        current.filter(|(_, connected)| self.connector.is_current(&connected.to))
+        current.filter(|(_, connected)| self.connector.borrow().is_current(&connected.to))
     }
 
     async fn get(&self) -> Result<(u64, Connected), StoreError> {
@@ -88,7 +103,7 @@ impl Link {
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < RETRY_AFTER) {
             return Err(error.clone());
         }
-        match self.connector.connect(RESPONSE_TIMEOUT).await {
+        match self.connector().connect(RESPONSE_TIMEOUT).await {
             Ok(connected) => {
                 *failed = None;
                 let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
@@ -133,7 +148,7 @@ impl Link {
         };
         let read = reply.and_then(|value| Ok(T::from_redis_value(value)?));
         read.map_err(|error| {
-            if self.connector.ends(&error) {
+            if self.connector.borrow().ends(&error) {
                 self.drop_broken(generation);
             }
             StoreError::from(error)

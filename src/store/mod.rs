@@ -162,18 +162,20 @@ pub struct Wanted<'a> {
     pub content: Option<&'a VersionName>,
 }
 
-/// All that is kept, in one namespace of one Redis.
-#[derive(Debug)]
+/// All that is kept, in one namespace of one Redis. Clones, and those with other settings, share the connections.
+#[derive(Debug, Clone)]
 pub struct Store {
-    link: Link,
-    keys: Keys,
-    scripts: Scripts,
-    waiters: Option<Waiters>,
+    link: Arc<Link>,
+    /// That of these settings: the link uses it once they are in force.
+    connector: Arc<Connector>,
+    keys: Arc<Keys>,
+    scripts: Arc<Scripts>,
+    waiters: Option<Arc<Waiters>>,
     clock: Clock,
     /// Each commit that touches an incident wakes whoever tells Slack.
     announces: bool,
-    written: watch::Written,
-    pulse: schedule::Pulse,
+    written: Arc<watch::Written>,
+    pulse: Arc<schedule::Pulse>,
 }
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
@@ -203,24 +205,44 @@ struct Waiters {
     idle: std::sync::Mutex<Vec<Connected>>,
 }
 
+impl Waiters {
+    fn new(config: &config::Redis) -> Option<Arc<Self>> {
+        (config.min_replicas_acked > 0).then(|| {
+            Arc::new(Self {
+                replicas: config.min_replicas_acked,
+                timeout: config.wait_timeout,
+                permits: Semaphore::new(WAITERS),
+                idle: std::sync::Mutex::default(),
+            })
+        })
+    }
+}
+
 impl Store {
     pub fn new(config: &config::Redis, clock: Clock) -> Result<Self, StoreError> {
-        let waiters = (config.min_replicas_acked > 0).then(|| Waiters {
-            replicas: config.min_replicas_acked,
-            timeout: config.wait_timeout,
-            permits: Semaphore::new(WAITERS),
-            idle: std::sync::Mutex::default(),
-        });
+        let connector = Arc::new(Connector::new(config)?);
         Ok(Self {
-            link: Link::new(Connector::new(config)?),
-            keys: Keys::new(&config.namespace),
-            scripts: Scripts::new(),
-            waiters,
+            link: Arc::new(Link::new(Arc::clone(&connector))),
+            connector,
+            keys: Arc::new(Keys::new(&config.namespace)),
+            scripts: Arc::new(Scripts::new()),
+            waiters: Waiters::new(config),
             clock,
             announces: false,
-            written: watch::Written::default(),
-            pulse: schedule::Pulse::default(),
+            written: Arc::default(),
+            pulse: Arc::default(),
         })
+    }
+
+    /// The same namespace of the same Redis by other settings.
+    pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
+        let connector = Arc::new(self.connector.reconfigured(config)?);
+        Ok(Self { connector, waiters: Waiters::new(config), ..self.clone() })
+    }
+
+    /// The settings of this one are in force: everybody's new connections are made by them.
+    pub fn in_force(&self) {
+        self.link.connect_by(&self.connector);
     }
 
     /// Slack is configured: wake its worker, too.
@@ -240,7 +262,18 @@ impl Store {
 
     /// Hears of failovers for as long as the process runs.
     pub async fn follow_master(&self) {
-        self.link.connector().follow().await;
+        let mut connectors = self.link.connectors();
+        loop {
+            let connector = Arc::clone(&connectors.borrow_and_update());
+            let follow = async {
+                connector.follow().await;
+                std::future::pending().await // there is nothing to follow
+            };
+            tokio::select! {
+                () = follow => {}
+                replaced = connectors.changed() => if replaced.is_err() { return },
+            }
+        }
     }
 
     /// Where the master was found, unless `redis.url` says where it is.

@@ -4,6 +4,7 @@ use crate::http::Http;
 use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -153,6 +154,17 @@ impl Receiver {
     /// The process, to pause it or to wait for its end.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Replaces its config file in one step. The receiver hears of it by [`hangup`](Self::hangup).
+    pub fn write_config(&self, toml: &str) -> Result<()> {
+        let new = self.dir.write("prompt-rollback.toml.new", toml)?;
+        std::fs::rename(new, self.dir().join("prompt-rollback.toml")).context("replace the config file")
+    }
+
+    /// SIGHUP.
+    pub fn hangup(&self) -> Result<()> {
+        self.process.signal(Signal::SIGHUP)
     }
 
     /// SIGTERM, then its exit status; an error when it takes longer than 15 s.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prompt_rollback::app::App;
-use prompt_rollback::config::Config;
+use prompt_rollback::config::Settings;
 use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Dir, Port, Process, ProcessBuilder};
@@ -166,14 +166,14 @@ fn receiver_process() -> Result<()> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let env = std::env::vars().filter(|(key, _)| key.starts_with("PROMPT_ROLLBACK_"));
-    let config = Config::load(None, env).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let settings = Settings::load(None, env).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut world = TcpStream::connect(address).await.context("the world")?;
         let clock = Clock::default();
         let mut ahead = world.read_u64().await?;
         clock.advance(Duration::from_millis(ahead));
-        let app = App::start(&config, clock.clone()).await?;
+        let app = App::start(&settings, clock.clone()).await?;
         loop {
             let now = world.read_u64().await?;
             clock.advance(Duration::from_millis(now - ahead));

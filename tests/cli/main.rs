@@ -21,6 +21,7 @@ fn every_command_teaches_by_example() {
         "pause",
         "resume",
         "drill",
+        "reload",
         "healthcheck",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in {help}");

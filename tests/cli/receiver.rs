@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::stub::{Stub, fails, free_address, program, stdout, succeeds};
+use crate::stub::{Stub, fails, free_address, program, stderr, stdout, succeeds};
 
 #[test]
 fn register_sends_what_was_given_and_nothing_else() {
@@ -115,6 +115,22 @@ fn pause_and_resume_one_or_all() {
     succeeds(&stub.run(&["resume", "p"]), "automatic rollbacks are on again for p\n");
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     assert_eq!(bodies, [json!({"reason": "outage", "operator": "ana"}), json!({"prompt": "p", "operator": "ana"})]);
+}
+
+#[test]
+fn reload_says_what_has_changed_or_what_is_wrong() {
+    let changed = json!({"key": "guards.mode", "from": "armed", "to": "dry-run"});
+    let good =
+        Stub::start(&[("POST /-/reload", 200, json!({"success": true, "changed": [changed], "needs_restart": []}))]);
+    succeeds(&good.run(&["reload"]), "reloaded; what has changed:\n  guards.mode: \"armed\" → \"dry-run\"\n");
+    let problems =
+        "a.toml:2: guards.mode: found \"on\", expected one of \"armed\", \"dry-run\"\na.toml:3: guards.x: unknown key";
+    let bad = Stub::start(&[("POST /-/reload", 400, json!({"error": {"code": "bad_config", "message": problems}}))]);
+    let output = bad.run(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    for line in problems.lines() {
+        assert!(stderr(&output).contains(line), "{}", stderr(&output));
+    }
 }
 
 #[test]

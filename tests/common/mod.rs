@@ -2,11 +2,12 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::app::App;
-use prompt_rollback::config::Config;
+use prompt_rollback::config::{Config, Settings};
 use prompt_rollback::store::Clock;
 pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
 use serde_json::{Value, json};
@@ -21,9 +22,19 @@ pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), (
 
 /// The default config, but for Redis, a free port, and `env` (keys without the prefix).
 pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
+    settings(redis_url, env).config
+}
+
+/// The same, to start a receiver with.
+pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
+    settings_of(None, redis_url, env)
+}
+
+/// The same with a config file.
+pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> Settings {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
     let pairs = own.iter().chain(env).map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
-    Config::load(None, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+    Settings::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
 }
 
 /// A receiver in this process.
@@ -35,8 +46,12 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(redis_url: &str, env: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(&settings(redis_url, env)).await
+    }
+
+    pub async fn start_with(settings: &Settings) -> Result<Self> {
         let clock = Clock::default();
-        let app = App::start(&config(redis_url, env), clock.clone()).await?;
+        let app = App::start(settings, clock.clone()).await?;
         let http = Http::new(format!("http://{}", app.address));
         Ok(Self { app, clock, http })
     }

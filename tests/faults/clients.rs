@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, config, critical, deliver, exchange, outcomes, ship,
+    DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, critical, deliver, exchange, outcomes, settings, ship,
 };
 
 /// What a client sends before it falls silent.
@@ -153,8 +153,7 @@ async fn a_head_that_is_too_large_or_has_too_many_headers_is_refused() -> Result
 /// Virtual time that passes until the receiver ends a connection on which the client sends no more than this. Redis is not
 /// needed for it, and none is there.
 async fn ended_after(sent: &str) -> Result<Duration> {
-    let config = config("redis://127.0.0.1:1", &[]);
-    let app = App::start(&config, Clock::default()).await?;
+    let app = App::start(&settings("redis://127.0.0.1:1", &[]), Clock::default()).await?;
     let mut stream = TcpStream::connect(app.address).await?;
     stream.write_all(sent.as_bytes()).await?;
     let start = tokio::time::Instant::now();

@@ -10,7 +10,7 @@ use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::Dir;
 use prompt_rollback_testkit::tls::{Authority, Certificate};
 
-use crate::common::{Redis, SOON, config, delivery, eventually};
+use crate::common::{Redis, SOON, delivery, eventually, settings};
 
 /// Files of certificates; `server.pem` and `server-key.pem` are the receiver's.
 pub struct Files(pub Dir);
@@ -89,7 +89,7 @@ impl World {
             files.pair("client", &authority.client("alertmanager")?)?;
         }
         all.extend(env);
-        let app = App::start(&config(&redis.url(), &all), Clock::default()).await?;
+        let app = App::start(&settings(&redis.url(), &all), Clock::default()).await?;
         let world = Self { files, redis, app };
         eventually("ready", SOON, async || {
             world.curl("/-/ready", &[]).await.ok().filter(|got| got.status == 200).map(drop)

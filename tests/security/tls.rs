@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::common::{DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, config, critical, eventually};
+use crate::common::{
+    DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, critical, delivery, eventually, settings,
+};
 use crate::kit::{Files, Got, World, curl, program};
 
 fn outcome(got: &Got) -> Result<String> {
@@ -109,7 +111,7 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_are_not_tak
     // broken: half a pair, then no PEM at all
     let next = Authority::new()?;
     let replaced = next.server()?;
-    let warnings = || receiver.log().matches("the old certificates stay in use").count();
+    let warnings = || receiver.log().matches("the old content stays in force").count();
     let halves = [("server", replaced.cert.as_str()), ("server-key", "-----BEGIN NOTHING-----")];
     for (seen, (name, pem)) in halves.into_iter().enumerate() {
         files.write(name, pem)?;
@@ -134,18 +136,103 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_are_not_tak
     Ok(())
 }
 
+/// What is answered to `request` on a connection that stays open.
+async fn ask<S: AsyncReadExt + AsyncWriteExt + Unpin>(stream: &mut S, request: &str) -> Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    let length = |head: &str| {
+        let line =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+        line.and_then(|length| length.parse::<usize>().ok())
+    };
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && length(head).is_some_and(|length| body.len() >= length)
+        {
+            return Ok(text);
+        }
+        let mut more = [0; 4096];
+        let read = tokio::time::timeout(SOON, stream.read(&mut more)).await??;
+        ensure!(read > 0, "the connection was closed: {text}");
+        answer.extend_from_slice(&more[..read]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -> Result<()> {
+    let (files, authority) = Files::new()?;
+    files.pair("client", &authority.client("alertmanager")?)?;
+    let redis = Redis::start()?;
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+        .start()?;
+    let address = receiver.addr().parse()?;
+    let reload = async |toml: &str, times: usize| {
+        receiver.write_config(toml)?;
+        receiver.hangup()?;
+        eventually("it is reloaded", SOON, async || {
+            (receiver.log().matches("config reloaded").count() >= times).then_some(())
+        })
+        .await
+    };
+    let healthy = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    let delivery = delivery(&[critical("p")]);
+    let post = format!(
+        "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{delivery}",
+        delivery.len()
+    );
+
+    let mut plain = TcpStream::connect(address).await?;
+    let before = ask(&mut plain, healthy).await?;
+    assert!(!before.contains("connection: close"), "{before}");
+    let (cert, key, ca) = (files.path("server"), files.path("server-key"), files.path("ca"));
+    let tls = format!("[server]\ntls_cert_file = {cert:?}\ntls_key_file = {key:?}\n");
+    reload(&tls, 1).await?;
+    let last = ask(&mut plain, healthy).await?;
+    assert!(last.starts_with("HTTP/1.1 200 ") && last.contains("connection: close"), "{last}");
+    let refused = in_the_clear(address, healthy).await?;
+    assert!(refused.contains("this port speaks TLS"), "{refused}");
+    let trust = ["--cacert", &ca];
+    assert_eq!(curl(address, "/-/healthy", &trust).await?.status, 200);
+
+    // a client that connected before it could show its certificate is sent away, but not with a 4xx, which would be final
+    let mut early = TlsConnector::from(Arc::new(client_config(&files)?))
+        .connect(ServerName::try_from("localhost")?, TcpStream::connect(address).await?)
+        .await?;
+    assert!(ask(&mut early, &post).await?.starts_with("HTTP/1.1 200 "));
+    reload(&format!("{tls}tls_client_ca_file = {ca:?}\n"), 2).await?;
+    let again = ask(&mut early, &post).await?;
+    assert!(again.starts_with("HTTP/1.1 503 ") && again.contains("reconnect"), "{again}");
+    assert!(again.contains("connection: close"), "{again}");
+    let webhook = ["--cacert", &ca, "--data", &delivery];
+    assert_eq!(curl(address, "/webhooks/alertmanager", &webhook).await?.status, 403);
+    let (cert, key) = (files.path("client"), files.path("client-key"));
+    let certified = [&webhook[..], &["--cert", &cert, "--key", &key]].concat();
+    assert_eq!(curl(address, "/webhooks/alertmanager", &certified).await?.status, 200);
+
+    reload("", 3).await?;
+    let off = in_the_clear(address, "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    assert!(off.starts_with("HTTP/1.1 200 "), "{off}");
+    Ok(())
+}
+
 async fn shaken(world: &World, connector: &TlsConnector) -> Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(world.app.address).await?;
     Ok(connector.connect(ServerName::try_from("localhost")?, stream).await?)
 }
 
 fn connector(world: &World) -> Result<TlsConnector> {
-    let roots = prompt_rollback::tls::trusted(world.files.path("ca").as_ref()).map_err(anyhow::Error::msg)?;
-    let config = rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
+    Ok(TlsConnector::from(Arc::new(client_config(&world.files)?)))
+}
+
+/// Trusts the authority of `files`.
+fn client_config(files: &Files) -> Result<rustls::ClientConfig> {
+    let roots = prompt_rollback::tls::trusted(files.path("ca").as_ref()).map_err(anyhow::Error::msg)?;
+    Ok(rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+        .with_no_client_auth())
 }
 
 /// How far a client comes before it falls silent.
@@ -215,7 +302,7 @@ async fn a_handshake_that_does_not_come_ends_after_half_a_minute() -> Result<()>
     let (files, _) = Files::new()?;
     let (cert, key) = (files.path("server"), files.path("server-key"));
     let env = [("SERVER__TLS_CERT_FILE", cert.as_str()), ("SERVER__TLS_KEY_FILE", &key)];
-    let app = App::start(&config("redis://127.0.0.1:1", &env), Clock::default()).await?;
+    let app = App::start(&settings("redis://127.0.0.1:1", &env), Clock::default()).await?;
     // nothing, and a record of 512 bytes of which 3 come
     for sent in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01"] {
         let mut stream = TcpStream::connect(app.address).await?;

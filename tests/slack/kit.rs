@@ -82,7 +82,7 @@ impl Workspace {
         Ok(workspace)
     }
 
-    fn take_clicks(&self) {
+    pub fn take_clicks(&self) {
         self.slack.set_request_url(format!("http://{}/slack/interactions", self.receiver.app.address));
     }
 

@@ -19,6 +19,7 @@ mod office;
 mod outage;
 mod pages;
 mod refused;
+mod reload;
 mod sockets;
 mod splits;
 mod time;

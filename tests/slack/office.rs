@@ -8,7 +8,8 @@ use prompt_rollback::alertmanager::payload;
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{Activation, Event, Incident, PromptName, Share, VersionName};
 use prompt_rollback::engine::Engine;
-use prompt_rollback::reconciler::slack::Announcer;
+use prompt_rollback::live::Live;
+use prompt_rollback::reconciler::slack::{self as announcing, Announcer};
 use prompt_rollback::slack::client;
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::{Message, Slack};
@@ -47,7 +48,7 @@ impl Office {
         let engine = Arc::new(Engine::new(store, config.policy()));
         let announcer = Arc::new(Announcer {
             engine: Arc::clone(&engine),
-            slack: client::Slack::new(&config.slack)?.context("a token")?,
+            slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
             deciders: config.deciders.clone(),
             incident_channel: config.slack.incident_channel.clone(),
             weekly: None,
@@ -70,7 +71,8 @@ impl Office {
     /// Tells by itself from now on.
     pub fn working(mut self) -> Self {
         let (_, tells) = mpsc::channel(1);
-        self.worker = Some(tokio::spawn(Arc::clone(&self.announcer).run(tells)));
+        let announcer = Live::new(Arc::clone(&self.announcer)).part(|announcer| Some(Arc::clone(announcer)));
+        self.worker = Some(tokio::spawn(announcing::run(announcer, tells)));
         self
     }
 

@@ -10,8 +10,10 @@ pub use report::report;
 
 use crate::cli::table::{Cell, clean, table, time};
 use crate::cli::views::{
-    Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Restored, Split, Version,
+    Change, Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Reloaded, Restored,
+    Split, Version,
 };
+use crate::config;
 use incident::incident_table;
 
 /// Hints beyond these would only scroll the table away.
@@ -291,6 +293,26 @@ pub fn paused(p: &Paused) -> String {
         (false, true) => format!("automatic rollbacks are on again for {whose}\n"),
         (false, false) => format!("automatic rollbacks were not paused for {whose}\n"),
     }
+}
+
+pub fn reloaded(r: &Reloaded) -> String {
+    let mut out = String::new();
+    for (changes, what) in [
+        (&r.changed, "reloaded; what has changed:"),
+        (&r.needs_restart, "needs a restart; until then the old value stays in force:"),
+    ] {
+        if !changes.is_empty() {
+            out.push_str(&format!("{what}\n"));
+        }
+        for Change { key, from, to } in changes {
+            let change = config::Change { key: key.clone(), values: from.clone().zip(to.clone()) };
+            out.push_str(&format!("  {}\n", clean(&change.to_string())));
+        }
+    }
+    if r.changed.is_empty() {
+        out.insert_str(0, "reloaded; nothing has changed\n");
+    }
+    out
 }
 
 fn line(name: &str, value: &str) -> String {

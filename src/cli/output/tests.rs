@@ -180,6 +180,17 @@ fn answers_to_changes() {
     ] {
         assert_eq!(paused(&read(json)), text);
     }
+    for (json, text) in [
+        (r#"{"changed":[],"needs_restart":[]}"#, "reloaded; nothing has changed\n"),
+        (
+            r#"{"changed":[{"key":"deciders.ops.channel","from":"","to":"C1\u001b"},{"key":"server.api_token","from":null,"to":null}],
+            "needs_restart":[{"key":"server.listen","from":"127.0.0.1:8000","to":"127.0.0.1:9000"}]}"#,
+            "reloaded; what has changed:\n  deciders.ops.channel: nothing → \"C1\\u{1b}\"\n  server.api_token: changed\n\
+             needs a restart; until then the old value stays in force:\n  server.listen: \"127.0.0.1:8000\" → \"127.0.0.1:9000\"\n",
+        ),
+    ] {
+        assert_eq!(reloaded(&read(json)), text);
+    }
 }
 
 #[test]

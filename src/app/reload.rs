@@ -1,0 +1,197 @@
+//! Takes over other settings: when asked to, and when a file that the config names is replaced.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use super::{Running, Shared};
+use crate::config::{Found, Reread};
+use crate::live::{Ask, Asked, Live, ReloadResult, Reloaded};
+
+/// How soon a file that was replaced is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A file that has not changed for this long has been written to its end.
+const SETTLES: Duration = Duration::from_millis(100);
+/// One that goes on changing is taken as it is after so many of them.
+const SETTLES_WITHIN: usize = 10;
+
+/// Why what was read last is not in force.
+#[derive(Debug, Default)]
+struct Faults {
+    config: bool,
+    files: bool,
+}
+
+struct Reloading {
+    live: Live<Running>,
+    shared: Shared,
+    /// The config file as it is in force, and its files as they were last looked at, also if they could not be used.
+    seen: Found,
+    faults: Faults,
+}
+
+/// Runs for as long as the process does. One thing at a time: the settings that are in force are those of the last reload.
+pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
+    let seen = live.get().settings.source();
+    let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
+    reloading.note();
+    reloading.live.get().engine.metrics.config_loaded(SystemTime::now());
+    loop {
+        let follows = reloading.seen.has_files();
+        tokio::select! {
+            Some(Ask { by, answer }) = asked.reloads.recv() => {
+                let result = reloading.reload(by).await;
+                if let Some(answer) = answer {
+                    let _ = answer.send(result); // whoever asked may be gone
+                }
+            }
+            Some(first) = asked.looks.recv() => {
+                let mut waiting = vec![first];
+                while let Ok(more) = asked.looks.try_recv() {
+                    waiting.push(more);
+                }
+                let changed = reloading.look().await;
+                for answer in waiting {
+                    let _ = answer.send(changed);
+                }
+            }
+            () = sleep(LOOK_EVERY), if follows => drop(reloading.look().await),
+            else => return,
+        }
+    }
+}
+
+impl Reloading {
+    /// Reads everything again.
+    async fn reload(&mut self, by: &'static str) -> ReloadResult {
+        let mut found = self.found().await;
+        if self.live.get().settings.was_written_within(SETTLES) {
+            found = settled(found, || self.found()).await;
+        }
+        let result = self.take(found).await;
+        match &result {
+            Ok(done) => {
+                self.faults = Faults::default();
+                if done.changed.is_empty() {
+                    tracing::info!(by, "config reloaded: nothing has changed");
+                } else {
+                    tracing::info!(by, changes = done.changed.len(), "config reloaded");
+                }
+                for change in &done.needs_restart {
+                    tracing::warn!(%change, "needs a restart: the old value stays in force");
+                }
+            }
+            Err(problems) => {
+                self.faults.config = true;
+                for problem in problems.lines() {
+                    tracing::error!(by, problem, "config not reloaded: the old one stays in force");
+                }
+            }
+        }
+        self.note();
+        result
+    }
+
+    /// Takes over files that were replaced. Whether anything has changed by that.
+    async fn look(&mut self) -> bool {
+        if !self.seen.has_files() {
+            return false;
+        }
+        let found = self.files().await;
+        if found == self.seen {
+            return false;
+        }
+        let found = settled(found, || self.files()).await;
+        self.seen = found.clone();
+        let result = self.take(found).await;
+        self.faults.files = result.is_err();
+        match &result {
+            Ok(_) => tracing::info!("a file that the config names was replaced"),
+            // also for a moment, between the two files of a pair
+            Err(problems) => problems.lines().for_each(|problem| {
+                tracing::warn!(
+                    problem,
+                    "a file was replaced by one that can't be used: the old content stays in force"
+                );
+            }),
+        }
+        self.note();
+        result.is_ok_and(|done| !done.changed.is_empty())
+    }
+
+    /// Makes all that other settings need, and then replaces everything in one step.
+    async fn take(&mut self, found: Found) -> ReloadResult {
+        let (running, shared) = (self.live.get(), self.shared.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let Reread { settings, changed, needs_restart } =
+                running.settings.reread(found).map_err(|error| error.to_string())?;
+            let touched = |prefix: &str| changed.iter().any(|change| change.key.starts_with(prefix));
+            let next = if changed.is_empty() {
+                Running { settings, ..Running::clone(&running) }
+            } else {
+                running.reconfigured(settings, touched, &shared).map_err(|error| error.to_string())?
+            };
+            Ok::<_, String>((next, Reloaded { changed, needs_restart }))
+        });
+        let (next, done) = made.await.map_err(|error| format!("a bug, please report it: {error}"))??;
+        self.seen = next.settings.source();
+        let engine = Arc::clone(&next.engine);
+        engine.store.in_force();
+        self.live.replace(next);
+        for change in &done.changed {
+            tracing::info!(%change, "a setting has changed");
+        }
+        engine.metrics.config_loaded(SystemTime::now());
+        Ok(done)
+    }
+
+    /// All that is on the disk.
+    async fn found(&self) -> Found {
+        let running = self.live.get();
+        tokio::task::spawn_blocking(move || running.settings.look()).await.unwrap_or_else(|_| self.seen.clone())
+    }
+
+    /// The same, but for the config file: that waits until it is asked for.
+    async fn files(&self) -> Found {
+        let seen = self.seen.clone();
+        tokio::task::spawn_blocking(move || seen.look_at_files()).await.unwrap_or_else(|_| self.seen.clone())
+    }
+
+    fn note(&self) {
+        let metrics = &self.live.get().engine.metrics;
+        metrics.config_in_force(!self.faults.config && !self.faults.files);
+    }
+}
+
+/// The content once it stays the same: nobody is in the middle of writing it.
+async fn settled<T: PartialEq, F: Future<Output = T>>(mut found: T, mut look: impl FnMut() -> F) -> T {
+    for _ in 0..SETTLES_WITHIN {
+        sleep(SETTLES).await;
+        let again = look().await;
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_is_waited_for() {
+        let mut written = ["", "ne", "new-to", "new-token", "new-token"].into_iter();
+        let first = written.next().expect("one");
+        let look = || std::future::ready(written.next().expect("not looked at again"));
+        assert_eq!(settled(first, look).await, "new-token");
+        let mut looks = 0;
+        let restless = || {
+            looks += 1;
+            std::future::ready(looks)
+        };
+        assert_eq!(settled(0, restless).await, SETTLES_WITHIN);
+    }
+}

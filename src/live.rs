@@ -1,0 +1,142 @@
+//! What is in force, replaced as a whole by a reload, and asking for one.
+//!
+//! Whoever works takes it once for each request, tick or decision, so that nothing is done by half of the old and half
+//! of the new.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Change;
+
+/// All that one config makes.
+#[derive(Debug)]
+pub struct Live<W> {
+    whole: Arc<RwLock<Arc<W>>>,
+    replaced: watch::Sender<()>,
+}
+
+impl<W: Send + Sync + 'static> Live<W> {
+    pub fn new(whole: W) -> Self {
+        Self { whole: Arc::new(RwLock::new(Arc::new(whole))), replaced: watch::Sender::new(()) }
+    }
+
+    pub fn get(&self) -> Arc<W> {
+        Arc::clone(&self.whole.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn replace(&self, whole: W) {
+        *self.whole.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(whole);
+        self.replaced.send_replace(());
+    }
+
+    /// A part of it, for those who need no more.
+    pub fn part<T>(&self, part: impl Fn(&W) -> T + Send + Sync + 'static) -> Current<T> {
+        let whole = Arc::clone(&self.whole);
+        let get = move || part(&whole.read().unwrap_or_else(PoisonError::into_inner));
+        Current { get: Arc::new(get), replaced: self.replaced.subscribe() }
+    }
+}
+
+/// A part of what is in force.
+#[derive(Clone)]
+pub struct Current<T> {
+    get: Arc<dyn Fn() -> T + Send + Sync>,
+    replaced: watch::Receiver<()>,
+}
+
+impl<T> fmt::Debug for Current<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").finish_non_exhaustive()
+    }
+}
+
+impl<T> Current<T> {
+    pub fn get(&self) -> T {
+        (self.get)()
+    }
+
+    /// Completes when a reload has replaced it since the last call.
+    pub async fn replaced(&mut self) {
+        if self.replaced.changed().await.is_err() {
+            std::future::pending().await // nothing replaces it any more
+        }
+    }
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    pub changed: Vec<Change>,
+    /// Written, and not in force before a restart.
+    pub needs_restart: Vec<Change>,
+}
+
+/// What was wrong with the config, one line for each problem; nothing has changed then.
+pub type ReloadResult = Result<Reloaded, String>;
+
+/// Who asks for a reload, and where the answer goes.
+#[derive(Debug)]
+pub struct Ask {
+    pub by: &'static str,
+    pub answer: Option<oneshot::Sender<ReloadResult>>,
+}
+
+/// What is asked of whoever reloads.
+#[derive(Debug)]
+pub struct Asked {
+    pub reloads: mpsc::Receiver<Ask>,
+    /// Look whether a file that the config names was replaced. The answer is whether something has changed by that.
+    pub looks: mpsc::Receiver<oneshot::Sender<bool>>,
+}
+
+/// Asks whoever reloads.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    reloads: mpsc::Sender<Ask>,
+    looks: mpsc::Sender<oneshot::Sender<bool>>,
+}
+
+impl Reloader {
+    pub fn new() -> (Self, Asked) {
+        const MOST: usize = 16;
+        let ((reloads, asked), (looks, looked)) = (mpsc::channel(MOST), mpsc::channel(MOST));
+        (Self { reloads, looks }, Asked { reloads: asked, looks: looked })
+    }
+
+    /// Reloads; `None` if the process is ending.
+    pub async fn reload(&self, by: &'static str) -> Option<ReloadResult> {
+        let (answer, answered) = oneshot::channel();
+        self.reloads.send(Ask { by, answer: Some(answer) }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Reloads without waiting for it.
+    pub fn reload_soon(&self, by: &'static str) {
+        // full: one of those that wait reads what is there now
+        let _ = self.reloads.try_send(Ask { by, answer: None });
+    }
+
+    /// Whether something has changed by a file that was replaced a moment ago. False where too many ask at once.
+    pub async fn look(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.looks.try_send(answer).is_ok() && answered.await.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_parts_are_replaced_at_once() {
+        let live = Live::new((1, "one"));
+        let (number, mut word) = (live.part(|whole| whole.0), live.part(|whole| whole.1));
+        let before = live.get();
+        assert_eq!((number.get(), word.get()), (1, "one"));
+        live.replace((2, "two"));
+        word.replaced().await;
+        assert_eq!((number.get(), word.get(), *before), (2, "two", (1, "one")));
+    }
+}

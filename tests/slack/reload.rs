@@ -1,0 +1,152 @@
+//! Slack's settings and secrets are replaced while the receiver runs.
+
+use anyhow::{Result, ensure};
+use prompt_rollback_testkit::slack::{Slack, Via};
+use prompt_rollback_testkit::{Dir, eventually};
+
+use crate::common::{Receiver, Redis, SOON, World, alert, settings_of};
+use crate::kit::{GROUP, MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
+
+/// A workspace whose receiver has a config file.
+struct Edited {
+    dir: Dir,
+    workspace: Workspace,
+}
+
+impl Edited {
+    async fn start(slack: Slack, toml: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let (dir, redis) = (Dir::new("slack-reload")?, Redis::start()?);
+        for (name, content) in files {
+            dir.write(name, content)?;
+        }
+        let path = dir.write("prompt-rollback.toml", toml)?;
+        let receiver = Receiver::start_with(&settings_of(Some(&path), &redis.receiver_url(), &[])).await?;
+        receiver.wait_ready(SOON).await?;
+        let workspace = Workspace { slack, world: World { redis, receiver } };
+        workspace.take_clicks();
+        workspace.ship("p").await?;
+        Ok(Self { dir, workspace })
+    }
+
+    async fn reload(&self, toml: &str) -> Result<()> {
+        self.dir.write("prompt-rollback.toml", toml)?;
+        let answer = self.workspace.http().post("/-/reload", "").await?;
+        ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+        Ok(())
+    }
+}
+
+/// With a bot token, and the rest of `[slack]`.
+fn config(slack: &Slack, more: &str, approvers: &str) -> String {
+    format!(
+        "[slack]\napi_url = {:?}\nbot_token = {:?}\n{more}\n[deciders.on-call]\nchannel = \"#on-call\"\napprovers = [{approvers}]\n",
+        slack.api_url(),
+        slack.bot_token()
+    )
+}
+
+#[tokio::test]
+async fn slack_may_be_configured_while_running_and_taken_away_again() -> Result<()> {
+    let edited = Edited::start(slack()?, "", &[]).await?;
+    let workspace = &edited.workspace;
+    workspace.ship("q").await?;
+    let secret = format!("signing_secret = {:?}", workspace.slack.signing_secret());
+    edited.reload(&config(&workspace.slack, &secret, "\"U1\"")).await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await?;
+    workspace.quiet().await?;
+
+    edited.reload("").await?;
+    let calls = workspace.slack.calls().len();
+    workspace.receiver.outcomes(&[alert("q", "v2", "high")]).await?;
+    let closed = workspace.slack.click(MAYA, &root, "approve").send().await?;
+    assert_eq!(closed.status, 404);
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.calls().len(), calls, "nothing is said any more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_decide_is_who_the_new_config_names() -> Result<()> {
+    let slack = slack()?;
+    let secret = format!("signing_secret = {:?}", slack.signing_secret());
+    let toml = config(&slack, &secret, "\"U1\"");
+    let edited = Edited::start(slack, &toml, &[]).await?;
+    let workspace = &edited.workspace;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(OMAR, &root, "approve").await?;
+    workspace.told(OMAR).await?;
+    workspace.serves("v2").await?;
+    edited.reload(&config(&workspace.slack, &secret, "\"U2\"")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.told(MAYA).await?;
+    workspace.serves("v2").await?;
+    workspace.click(OMAR, &root, "dismiss").await?;
+    workspace.phase("dismissed", SOON).await?;
+
+    // a group is resolved at once, not when it is next looked at
+    edited.reload(&config(&workspace.slack, &secret, "\"S1\"")).await?;
+    eventually("the group is resolved", SOON, async || {
+        workspace.receiver.app.engine.store.group(GROUP).await.ok().flatten().map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_signing_secret_is_followed_when_its_file_is_replaced() -> Result<()> {
+    let slack = slack()?;
+    let toml = config(&slack, "signing_secret_file = \"secret\"", "\"U1\"");
+    let edited = Edited::start(slack, &toml, &[("secret", "another one")]).await?;
+    let workspace = &edited.workspace;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    let unsigned = workspace.slack.click(MAYA, &root, "approve").send().await?;
+    assert_eq!(unsigned.status, 401);
+    edited.dir.write("secret", workspace.slack.signing_secret())?;
+    eventually("clicks are taken", SOON, async || {
+        let click = workspace.slack.click(MAYA, &root, "approve").send().await.ok()?;
+        (click.status == 200).then_some(())
+    })
+    .await?;
+    workspace.serves("v1").await
+}
+
+#[tokio::test]
+async fn tokens_are_followed_when_their_files_are_replaced() -> Result<()> {
+    let slack = slack()?;
+    let files = "app_token_file = \"app\"";
+    let toml = config(&slack, files, "\"U1\"").replace("bot_token = ", "bot_token_file = \"bot\" #");
+    let edited = Edited::start(slack, &toml, &[("app", "xapp-old"), ("bot", "xoxb-old")]).await?;
+    let workspace = &edited.workspace;
+    workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    let refused = |slack: &Slack| {
+        let tried = |method: &str| !slack.calls_of(method).is_empty();
+        (tried("apps.connections.open") && tried("chat.postMessage")).then_some(())
+    };
+    workspace.slack.wait_for("the old tokens are tried", SLACK_SOON, refused).await?;
+    assert!(workspace.slack.roots(ON_CALL).is_empty() && workspace.slack.sockets() == 0);
+    edited.dir.write("bot", workspace.slack.bot_token())?;
+    edited.dir.write("app", workspace.slack.app_token())?;
+    workspace.slack.wait_for("a socket", SLACK_SOON, |slack| (slack.sockets() > 0).then_some(())).await?;
+    let root = workspace.root("a root", |_| true).await?;
+    acknowledged(workspace.slack.click(MAYA, &root, "approve").via(Via::Socket)).await?;
+    workspace.phase("verifying", SLACK_SOON).await
+}
+
+#[tokio::test]
+async fn a_socket_stays_open_while_other_settings_are_replaced() -> Result<()> {
+    let slack = slack()?;
+    let app = format!("app_token = {:?}", slack.app_token());
+    let toml = config(&slack, &app, "\"U1\"");
+    let edited = Edited::start(slack, &toml, &[]).await?;
+    let workspace = &edited.workspace;
+    workspace.slack.wait_for("a socket", SLACK_SOON, |slack| (slack.sockets() > 0).then_some(())).await?;
+    for n in 2..6 {
+        edited.reload(&format!("{toml}[guards]\nmax_auto_rollbacks = {n}\n")).await?;
+    }
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    acknowledged(workspace.slack.click(MAYA, &root, "approve").via(Via::Socket)).await?;
+    workspace.phase("verifying", SLACK_SOON).await?;
+    assert_eq!(workspace.slack.calls_of("apps.connections.open").len(), 1);
+    Ok(())
+}
