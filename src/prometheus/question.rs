@@ -21,6 +21,8 @@ const STOP_ABOVE: f64 = 0.02;
 const FAILS_ABOVE: f64 = 0.05;
 /// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
 pub const EVIDENCE: u64 = 20;
+/// `$since` for a version that no rollback has put there: whether it is still bad is asked over this long.
+const BEFORE_A_ROLLBACK: Duration = Duration::from_secs(300);
 /// Counters are looked at from so long before the flip: a sample from then is what they are counted from.
 const BEFORE: Duration = Duration::from_secs(60);
 
@@ -28,16 +30,19 @@ const BEFORE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verify {
     Default,
-    Custom(String),
+    Custom { alertname: String, expression: String },
 }
 
 impl Verify {
     /// The expression of the strongest alert that has one, for `version`.
-    pub fn of(incident: &Incident, version: &VersionName) -> Self {
+    pub fn of(incident: &Incident, version: &VersionName, now: Timestamp) -> Self {
         let with = incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty());
-        match with.max_by_key(|alert| (alert.firing, alert.rank())) {
-            Some(alert) => Self::Custom(about(&alert.verify, &incident.prompt, version)),
-            None => Self::Default,
+        let Some(alert) = with.max_by_key(|alert| (alert.firing, alert.rank())) else { return Self::Default };
+        let rolled_back = incident.flip.as_ref().filter(|flip| flip.to == *version);
+        let since = rolled_back.map_or(BEFORE_A_ROLLBACK, |flip| now.since(flip.at));
+        Self::Custom {
+            alertname: alert.alertname.clone(),
+            expression: about(&alert.verify, &incident.prompt, version, since),
         }
     }
 }
@@ -86,26 +91,24 @@ pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&
         .then(|| format!("{failing} of {others} other prompts fail too: this looks like the provider, not the prompt"))
 }
 
-/// The verdict of a `verify` expression: 1, 0 or nothing.
-pub fn read_verify(answer: &Result<Vec<Series>, PrometheusError>, ratio: Option<f64>) -> Finding {
+/// The verdict of the `verify` expression of this alert: 1, 0 or nothing.
+pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError>, ratio: Option<f64>) -> Finding {
+    let whose = format!("the verify expression of {alertname}");
     let figures = ratio.map_or_else(String::new, |ratio| format!(" ({})", spoken_ratio(ratio)));
     let series = match answer {
         Ok(series) => series,
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
     match series.as_slice() {
-        [] => Finding::new(Verdict::NoData, format!("no data yet{figures}")),
+        [] => Finding::new(Verdict::NoData, format!("no data yet for {whose}{figures}")),
         [one] => match one.value() {
-            1.0 => Finding::new(Verdict::Healthy, format!("its verify expression says healthy{figures}")),
-            0.0 => Finding::new(Verdict::Unhealthy, format!("its verify expression says not healthy{figures}")),
-            other => {
-                Finding::new(Verdict::Unknown, format!("its verify expression gives {other}: expected 1, 0 or nothing"))
-            }
+            1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}{figures}")),
+            0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}{figures}")),
+            other => Finding::new(Verdict::Unknown, format!("{whose} gives {other}: expected 1, 0 or nothing")),
         },
-        many => Finding::new(
-            Verdict::Unknown,
-            format!("its verify expression gives {} series: expected one, or nothing", many.len()),
-        ),
+        many => {
+            Finding::new(Verdict::Unknown, format!("{whose} gives {} series: expected one, or nothing", many.len()))
+        }
     }
 }
 
@@ -147,9 +150,11 @@ pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     }
 }
 
-/// `expression` for one version. Names hold nothing that PromQL strings escape.
-pub fn about(expression: &str, prompt: &PromptName, version: &VersionName) -> String {
-    expression.replace("$prompt", prompt.as_str()).replace("$version", version.as_str())
+/// `expression` for one version. Names hold nothing that PromQL strings escape. `$since` is in whole seconds, and at least
+/// 1: PromQL refuses a window of 0.
+pub fn about(expression: &str, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
+    let since = since.as_secs().max(1).to_string();
+    expression.replace("$prompt", prompt.as_str()).replace("$version", version.as_str()).replace("$since", &since)
 }
 
 fn spoken_ratio(ratio: f64) -> String {

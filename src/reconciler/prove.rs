@@ -29,6 +29,8 @@ const PACE: Duration = Duration::from_millis(70);
 const PATIENCE: Duration = Duration::from_secs(8);
 
 type Answer = Result<Vec<Series>, PrometheusError>;
+/// The answer to the `verify` expression of the alert with this name.
+type Asked = (String, Answer);
 
 /// What asking takes.
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl Prover {
     /// Does for `incident` what only an answer from outside can.
     pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
         let event = match incident.phase {
-            Phase::Confirming => self.confirm(incident).await.map(Event::Confirmed),
+            Phase::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
             Phase::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
             Phase::Verifying if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
@@ -160,7 +162,7 @@ impl Prover {
     }
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
-    async fn confirm(&self, incident: &Incident) -> Option<Confirmed> {
+    async fn confirm(&self, incident: &Incident, now: Timestamp) -> Option<Confirmed> {
         let pending = incident.pending.as_ref()?;
         if pending.sure {
             let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
@@ -174,7 +176,7 @@ impl Prover {
         }
         let baseline = self.baseline.as_ref().filter(|_| pending.by != FlipMode::Auto);
         let baseline = OptionFuture::from(baseline.map(|b| b.test(&incident.prompt, &pending.to)));
-        let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident)));
+        let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident, now)));
         let (baseline, asked) = join(baseline, asked).await;
         let (finding, blame) =
             asked.flatten().unwrap_or_else(|| (Finding::new(Verdict::NoData, "prometheus.url is not set"), None));
@@ -182,11 +184,16 @@ impl Prover {
         Some(Confirmed { incident: incident.id.clone(), at: pending.at, finding, blame, baseline })
     }
 
-    async fn confirm_with(&self, prometheus: &Prometheus, incident: &Incident) -> Option<(Finding, Option<String>)> {
+    async fn confirm_with(
+        &self,
+        prometheus: &Prometheus,
+        incident: &Incident,
+        now: Timestamp,
+    ) -> Option<(Finding, Option<String>)> {
         let pending = incident.pending.as_ref()?;
         let automatic = pending.by == FlipMode::Auto;
         let ratios = question::ratios(&self.labels, [&incident.prompt]);
-        let (bad, target) = (Verify::of(incident, &pending.from), Verify::of(incident, &pending.to));
+        let [bad, target] = [&pending.from, &pending.to].map(|version| Verify::of(incident, version, now));
         let all_prompts = OptionFuture::from(automatic.then(|| self.all_prompts(prometheus, [&incident.prompt])));
         let (ratios, bad_answer, target_answer, all_prompts) = join4(
             prometheus.instant(&ratios),
@@ -247,7 +254,7 @@ impl Prover {
         }
         let finding = match &self.abort_query {
             Some(query) => {
-                let query = question::about(query, &incident.prompt, &split.arriving);
+                let query = question::about(query, &incident.prompt, &split.arriving, now.since(split.since));
                 question::read_abort(&prometheus.instant(&query).await)
             }
             None => {
@@ -263,8 +270,8 @@ impl Prover {
     /// One look at a rollback. `None`: Prometheus had no turn for it.
     async fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Result<Option<Checked>, StoreError> {
         let (Some(prometheus), Some(flip)) = (&self.prometheus, &incident.flip) else { return Ok(None) };
-        let verify = Verify::of(incident, &flip.to);
-        if matches!(verify, Verify::Custom(_)) && !self.turn().await? {
+        let verify = Verify::of(incident, &flip.to, now);
+        if matches!(verify, Verify::Custom { .. }) && !self.turn().await? {
             return Ok(None);
         }
         let answer = ask(prometheus, &verify).await;
@@ -287,10 +294,10 @@ impl Prover {
         Ok(Some(Checked { incident: incident.id.clone(), flip: flip.at, finding, traffic, blame }))
     }
 
-    fn finding(&self, incident: &Incident, version: &VersionName, custom: Option<&Answer>, ratios: &Answer) -> Finding {
+    fn finding(&self, incident: &Incident, version: &VersionName, custom: Option<&Asked>, ratios: &Answer) -> Finding {
         let ratio = |series: &Vec<Series>| question::ratio_of(&self.labels, series, &incident.prompt, version);
         match custom {
-            Some(answer) => question::read_verify(answer, ratios.as_ref().ok().and_then(ratio)),
+            Some((alertname, answer)) => question::read_verify(alertname, answer, ratios.as_ref().ok().and_then(ratio)),
             None => question::read_ratio(&ratios.as_ref().map(ratio).map_err(Clone::clone)),
         }
     }
@@ -358,9 +365,9 @@ fn is_new(incident: &Incident, now: Timestamp) -> bool {
     young && incident.verification.as_ref().is_some_and(|v| !v.blamed && !v.measured)
 }
 
-async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Answer> {
+async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Asked> {
     match verify {
-        Verify::Custom(expression) => Some(prometheus.instant(expression).await),
+        Verify::Custom { alertname, expression } => Some((alertname.clone(), prometheus.instant(expression).await)),
         // the ratios are asked for anyway
         Verify::Default => None,
     }

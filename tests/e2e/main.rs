@@ -4,6 +4,7 @@
 
 mod server;
 mod stack;
+mod yardstick;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::shipped::Source;

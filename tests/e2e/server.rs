@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two requests to one prompt.
 const PAUSE: Duration = Duration::from_millis(20);
-const SECONDS: f64 = 0.02;
+/// Bounds of the latency histogram.
+const BOUNDS: [f64; 4] = [0.01, 0.1, 0.15, 0.3];
 
 /// What the users of one version got.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -30,11 +31,35 @@ impl Served {
     }
 }
 
+/// How good a version's answers are.
+#[derive(Debug, Clone, Copy)]
+pub struct Behaviour {
+    pub error_ratio: f64,
+    /// Of each answer that is no error.
+    pub score: f64,
+    pub seconds: f64,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self { error_ratio: 0.0, score: 0.9, seconds: 0.02 }
+    }
+}
+
+/// What is measured of one version.
+#[derive(Debug, Default)]
+struct Measured {
+    served: Served,
+    scores: f64,
+    /// Answers that are no errors, by the first bound that they are within.
+    within: [u32; BOUNDS.len()],
+}
+
 #[derive(Debug, Default)]
 struct World {
     /// By prompt and version.
-    served: BTreeMap<(String, String), Served>,
-    error_ratios: BTreeMap<(String, String), f64>,
+    measured: BTreeMap<(String, String), Measured>,
+    behaviour: BTreeMap<(String, String), Behaviour>,
 }
 
 /// Ends when dropped.
@@ -61,11 +86,17 @@ impl PromptServer {
 
     /// From now on this share of the version's requests fails, evenly spread.
     pub fn misbehave(&self, prompt: &str, version: &str, error_ratio: f64) {
-        lock(&self.world).error_ratios.insert((prompt.to_owned(), version.to_owned()), error_ratio);
+        self.behave(prompt, version, Behaviour { error_ratio, ..Behaviour::default() });
+    }
+
+    /// From now on.
+    pub fn behave(&self, prompt: &str, version: &str, behaviour: Behaviour) {
+        lock(&self.world).behaviour.insert((prompt.to_owned(), version.to_owned()), behaviour);
     }
 
     pub fn served(&self, prompt: &str, version: &str) -> Served {
-        lock(&self.world).served.get(&(prompt.to_owned(), version.to_owned())).copied().unwrap_or_default()
+        let world = lock(&self.world);
+        world.measured.get(&(prompt.to_owned(), version.to_owned())).map(|one| one.served).unwrap_or_default()
     }
 }
 
@@ -86,12 +117,16 @@ async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world
         let version = split.version(&user.to_string()).to_string();
         let mut world = lock(&world);
         let key = (prompt.clone(), version);
-        let ratio = world.error_ratios.get(&key).copied().unwrap_or_default();
-        let served = world.served.entry(key).or_default();
-        if f64::from(served.failed + 1) <= f64::from(served.answers() + 1) * ratio {
+        let behaviour = world.behaviour.get(&key).copied().unwrap_or_default();
+        let Measured { served, scores, within } = world.measured.entry(key).or_default();
+        if f64::from(served.failed + 1) <= f64::from(served.answers() + 1) * behaviour.error_ratio {
             served.failed += 1;
         } else {
             served.ok += 1;
+            *scores += behaviour.score;
+            if let Some(place) = BOUNDS.iter().position(|bound| behaviour.seconds <= *bound) {
+                within[place] += 1;
+            }
         }
     }
     Ok(())
@@ -120,15 +155,18 @@ async fn answer(mut stream: TcpStream, text: String) -> Result<()> {
 
 fn native(world: &World) -> Result<String> {
     let mut text = String::new();
-    for ((prompt, version), served) in &world.served {
+    for ((prompt, version), Measured { served, scores, within }) in &world.measured {
         let labels = format!(r#"prompt="{prompt}",version="{version}""#);
-        for (outcome, count) in [("ok", served.ok), ("error", served.failed)] {
+        for (outcome, count, within) in [("ok", served.ok, *within), ("error", served.failed, quick(served.failed))] {
             let labels = format!(r#"{labels},outcome="{outcome}""#);
             writeln!(text, "prompt_requests_total{{{labels}}} {count}")?;
-            histogram(&mut text, "prompt_request_duration_seconds", &labels, count)?;
+            histogram(&mut text, "prompt_request_duration_seconds", &labels, within, count)?;
         }
-        let (sum, count) = (f64::from(served.ok) * 0.9, served.ok);
-        writeln!(text, "prompt_quality_score_sum{{{labels}}} {sum}\nprompt_quality_score_count{{{labels}}} {count}")?;
+        let count = served.ok;
+        writeln!(
+            text,
+            "prompt_quality_score_sum{{{labels}}} {scores}\nprompt_quality_score_count{{{labels}}} {count}"
+        )?;
     }
     Ok(text)
 }
@@ -136,23 +174,32 @@ fn native(world: &World) -> Result<String> {
 /// A series with an `error_type` is born with the first error, as SDKs do it.
 fn open_telemetry(world: &World) -> Result<String> {
     let mut text = String::new();
-    for ((prompt, version), served) in &world.served {
+    for ((prompt, version), Measured { served, within, .. }) in &world.measured {
         let labels = format!(r#"gen_ai_prompt_name="{prompt}",gen_ai_prompt_version="{version}""#);
         let name = "gen_ai_client_operation_duration_seconds";
-        histogram(&mut text, name, &labels, served.ok)?;
+        histogram(&mut text, name, &labels, *within, served.ok)?;
         if served.failed > 0 {
-            histogram(&mut text, name, &format!(r#"{labels},error_type="timeout""#), served.failed)?;
+            let labels = format!(r#"{labels},error_type="timeout""#);
+            histogram(&mut text, name, &labels, quick(served.failed), served.failed)?;
         }
     }
     Ok(text)
 }
 
-fn histogram(text: &mut String, name: &str, labels: &str, count: u32) -> Result<()> {
-    for (bound, within) in [("0.01", 0), ("0.1", count), ("+Inf", count)] {
-        writeln!(text, r#"{name}_bucket{{{labels},le="{bound}"}} {within}"#)?;
+/// Errors take as long as a usual answer.
+fn quick(count: u32) -> [u32; BOUNDS.len()] {
+    [0, count, 0, 0]
+}
+
+/// Without its sum, which no rule reads.
+fn histogram(text: &mut String, name: &str, labels: &str, within: [u32; BOUNDS.len()], count: u32) -> Result<()> {
+    let mut total = 0;
+    for (bound, within) in BOUNDS.iter().zip(within) {
+        total += within;
+        writeln!(text, r#"{name}_bucket{{{labels},le="{bound}"}} {total}"#)?;
     }
-    let sum = f64::from(count) * SECONDS;
-    writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}")?;
+    writeln!(text, r#"{name}_bucket{{{labels},le="+Inf"}} {count}"#)?;
+    writeln!(text, "{name}_count{{{labels}}} {count}")?;
     Ok(())
 }
 

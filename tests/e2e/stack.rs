@@ -1,6 +1,6 @@
 //! All parts, with the files that ship, scraped and evaluated each second.
 
-use crate::server::PromptServer;
+use crate::server::{Behaviour, PromptServer};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
@@ -22,11 +22,19 @@ pub struct Plan<'a> {
     pub replicas: usize,
     /// Alertmanager repeats what fires each 10 s, not each minute.
     pub repeat_soon: bool,
+    /// What quality and latency are compared with is known after a second, not after five minutes.
+    pub baselines_soon: bool,
 }
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { prompts: &["customer-support"], source: Source::Native, replicas: 1, repeat_soon: false }
+        Self {
+            prompts: &["customer-support"],
+            source: Source::Native,
+            replicas: 1,
+            repeat_soon: false,
+            baselines_soon: false,
+        }
     }
 }
 
@@ -74,7 +82,13 @@ impl Stack {
             alertmanagers: alertmanagers.iter().map(Alertmanager::addr).collect(),
             prompt_servers: vec![server.addr.clone()],
         };
-        let prometheus = shipped::prometheus(&targets, plan.source, Duration::from_secs(1))?.on(port).start()?;
+        let mut prometheus = shipped::prometheus(&targets, plan.source, Duration::from_secs(1))?.on(port);
+        if plan.baselines_soon {
+            let baselines = shipped::text("alert-rules/baselines.yml")?;
+            let baselines = shipped::replace(&baselines, "interval: 5m", "interval: 1s")?;
+            prometheus = prometheus.file("rules/baselines.yml", baselines);
+        }
+        let prometheus = prometheus.start()?;
         let stack = Self { prometheus, alertmanagers, receivers, server, redis };
         // All receivers and Alertmanagers, the prompt server, and Prometheus itself.
         let targets = 2 * plan.replicas + 2;
@@ -147,7 +161,12 @@ impl Stack {
 
     /// A version follows of which so many requests fail.
     pub async fn ship_bad(&self, prompt: &str, error_ratio: f64) -> Result<()> {
-        self.server.misbehave(prompt, BAD, error_ratio);
+        self.ship(prompt, Behaviour { error_ratio, ..Behaviour::default() }).await
+    }
+
+    /// A version follows that behaves like this.
+    pub async fn ship(&self, prompt: &str, behaviour: Behaviour) -> Result<()> {
+        self.server.behave(prompt, BAD, behaviour);
         let path = format!("/api/prompts/{}", encode(prompt));
         self.post(&format!("{path}/versions"), json!({ "version": BAD })).await?;
         self.post(&format!("{path}/activate"), json!({ "version": BAD })).await?;

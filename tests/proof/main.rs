@@ -8,6 +8,7 @@ mod killed;
 mod liar;
 mod servers;
 mod splits;
+mod yardstick;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ pub fn answer(input: &[u8]) {
     let answer = read_answer(StatusCode::OK, input);
     let (labels, name) = (&CONFIG.labels, prompt("p"));
     let [bad, good] = ["v2", "v1"].map(version);
-    read_verify(&answer, None);
+    read_verify("PromptErrorRateHigh", &answer, None);
     read_abort(&answer);
     let Ok(series) = answer else { return };
     let ratio = Ok(ratio_of(labels, &series, &name, &good));
