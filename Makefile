@@ -11,10 +11,10 @@ export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench fuzz chaos fmt lint up down
+.PHONY: help demo test bench fuzz chaos fmt lint secrets up down pins requirements
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## ship bad prompts; one is rolled back by itself, one by you; KEEP=1 leaves it running, PROFILE=fast scrapes every second
 	scripts/demo
@@ -48,14 +48,20 @@ lint: ## fmt and clippy only
 	cargo clippy --workspace --all-targets -- -D warnings
 
 secrets: $(SECRETS) ## make the tokens and passwords of docker-compose.yml, where there are none yet
-up: $(SECRETS) ## everything in containers
-	$(COMPOSE) up --build --detach
-	@echo 'Receiver http://localhost:8000, Prometheus http://localhost:9090, Alertmanager http://localhost:9093'
-	@echo 'Grafana http://localhost:3000/d/prompt-rollback: admin, with the password in secrets/grafana_admin_password'
-	@echo 'Command line: $(COMPOSE) exec -e PROMPT_ROLLBACK_TOKEN=$$(cat secrets/api_token) receiver prompt-rollback --help'
+up: $(SECRETS) ## everything in containers, and what to try there
+	COMPOSE='$(COMPOSE)' scripts/up
 
 down: ## stop the containers, keep the data
 	$(COMPOSE) down
+
+pins: ## the digests of the images that the containers are made of
+	scripts/pins
+
+requirements: ## lock the packages of the example in Python anew, to the newest that requirements.in permits
+	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; cd examples/python; \
+	"$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes --custom-compile-command 'make requirements' \
+		--python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' Dockerfile)" requirements.in -o requirements.txt
 
 # Each container reads its secrets as a user of its own, so the files are open; the directory is not, and git ignores it.
 $(SECRETS):

@@ -69,6 +69,7 @@ Examples:
   prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact mia
   git show HEAD:prompt.txt | prompt-rollback register customer-support v2.0.0 --content-file -
   prompt-rollback register customer-support v1.9.0 --known-good      # trusted: may be gone back to
+  prompt-rollback register customer-support v1.9.0 --known-good --first    # and served, if the prompt is new
 
 Registering the same again changes nothing; another text for a known version is refused.")]
     Register {
@@ -88,6 +89,11 @@ Registering the same again changes nothing; another text for a known version is 
         /// Trust it without waiting for it to soak.
         #[arg(long)]
         known_good: bool,
+        /// Serve it too; do nothing at all if the prompt has an active version.
+        #[arg(long)]
+        first: bool,
+        #[command(flatten)]
+        operator: Operator,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -439,9 +445,12 @@ pub struct Receiver {
     /// The receiver's address.
     #[arg(long, env = "PROMPT_ROLLBACK_URL", default_value = "http://127.0.0.1:8000")]
     pub url: BaseUrl,
-    /// The receiver's server.api_token; prefer the variable, arguments are visible to others.
+    /// The receiver's server.api_token; prefer a file or the variable, arguments are visible to others.
     #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub token: Token,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_TOKEN_FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// For https://: the PEM file of your own certificate authority, trusted instead of the system's.
     #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CA_FILE")]
     pub ca_file: Option<PathBuf>,

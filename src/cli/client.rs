@@ -26,6 +26,22 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Token(Result<Option<HeaderValue>, String>);
 
 impl Token {
+    /// What editors add around a token is not part of it.
+    pub fn new(text: &str) -> Self {
+        let text = bare(text);
+        if text.is_empty() {
+            return Self::default();
+        }
+        let header = match unfit(text) {
+            Some(why) => Err(why),
+            None => HeaderValue::from_str(&format!("Bearer {text}")).map_err(|error| error.to_string()),
+        };
+        Self(header.map(|mut value| {
+            value.set_sensitive(true);
+            Some(value)
+        }))
+    }
+
     pub fn header(self) -> Result<Option<HeaderValue>, String> {
         self.0
     }
@@ -41,18 +57,7 @@ impl FromStr for Token {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        let text = bare(text);
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
-        let header = match unfit(text) {
-            Some(why) => Err(why),
-            None => HeaderValue::from_str(&format!("Bearer {text}")).map_err(|error| error.to_string()),
-        };
-        Ok(Self(header.map(|mut value| {
-            value.set_sensitive(true);
-            Some(value)
-        })))
+        Ok(Self::new(text))
     }
 }
 

@@ -1,9 +1,10 @@
 //! The command line. `serve` and `check` read the config; all else asks a running receiver.
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+
 use std::process::ExitCode;
 
+use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -20,13 +21,13 @@ mod views;
 pub use args::Cli;
 
 use crate::app::{self, AppError, Signals};
-use crate::config::{self, Config, Settings};
+use crate::config::{self, Config, Settings, bare, decode};
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
 use args::{Command, ConfigFile, Decision, Output, Receiver};
 use check::StoreReport;
-use client::{Client, ClientError, encode};
+use client::{Client, ClientError, Token, encode};
 
 /// Why a command did not do what it was asked.
 enum Failure {
@@ -46,7 +47,7 @@ impl From<ClientError> for Failure {
                 "\nhint: is the receiver running there? set --url or PROMPT_ROLLBACK_URL"
             }
             ClientError::Refused { status, .. } if status.as_u16() == 401 => {
-                "\nhint: set --token or PROMPT_ROLLBACK_TOKEN to the receiver's server.api_token"
+                "\nhint: give the receiver's server.api_token by --token-file, PROMPT_ROLLBACK_TOKEN_FILE or PROMPT_ROLLBACK_TOKEN"
             }
             _ => "",
         };
@@ -125,18 +126,39 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
 async fn ask(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
-        Command::Register { prompt, version, content_file, contact, staged_at, known_good, receiver } => {
+        Command::Register {
+            prompt,
+            version,
+            content_file,
+            contact,
+            staged_at,
+            known_good,
+            first,
+            operator,
+            receiver,
+        } => {
             let content = content_file.as_deref().map(read_content).transpose()?;
             let body = body([
-                ("version", version.into()),
+                ("version", version.as_str().into()),
                 ("content", content.into()),
                 ("contact", contact.into()),
                 ("staged_at", staged_at.map(|at| at.to_string()).into()),
                 ("known_good", flag(known_good)),
             ]);
-            let path = format!("/api/prompts/{}/versions", encode(&prompt));
-            let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |registered| output::registered(&registered))
+            let (client, path) = (connect(&receiver)?, format!("/api/prompts/{}", encode(&prompt)));
+            if !first {
+                let answer = client.post(&format!("{path}/versions"), &body).await?;
+                return show(&receiver, answer, |registered| output::registered(&registered));
+            }
+            let active = active(&client, &path).await?;
+            if !active.is_null() {
+                let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
+                return show(&receiver, answer, |flipped| output::activated(&flipped));
+            }
+            client.post(&format!("{path}/versions"), &body).await?;
+            let body = self::body([("version", version.into()), ("operator", operator.operator.into())]);
+            let answer = client.post(&format!("{path}/activate"), &body).await?;
+            show(&receiver, answer, |flipped| output::activated(&flipped))
         }
         Command::Import { pattern, known_good, dry_run, operator, receiver } => {
             let body = body([
@@ -271,6 +293,15 @@ async fn ask(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// The active version of the prompt at this path; null where there is none, or no such prompt.
+async fn active(client: &Client, path: &str) -> Result<Value, ClientError> {
+    match client.get(path).await {
+        Ok(mut prompt) => Ok(prompt["active"].take()),
+        Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(Value::Null),
+        Err(error) => Err(error),
+    }
+}
+
 /// The text of a prompt may hold tabs.
 fn clean_line(line: &str) -> String {
     line.split('\t').map(table::clean).collect::<Vec<_>>().join("\t")
@@ -279,8 +310,20 @@ fn clean_line(line: &str) -> String {
 fn connect(receiver: &Receiver) -> Result<Client, Failure> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| Failure::Misused(format!("--ca-file: {error}")))?;
-    let token = receiver.token.clone().header();
-    let token = token.map_err(|why| Failure::Misused(format!("--token or PROMPT_ROLLBACK_TOKEN: {why}")))?;
+    let (token, from) = match &receiver.token_file {
+        None => (receiver.token.clone(), "--token or PROMPT_ROLLBACK_TOKEN".to_owned()),
+        Some(path) => {
+            let from = format!("--token-file: {}", path.display());
+            let text = std::fs::read(path).map_err(|error| error.to_string());
+            let text = text.and_then(|bytes| Ok(decode(&bytes)?.to_owned()));
+            let text = text.map_err(|why| Failure::Misused(format!("{from}: {why}")))?;
+            if bare(&text).is_empty() {
+                return Err(Failure::Misused(format!("{from}: expected a token, but the file is empty")));
+            }
+            (Token::new(&text), from)
+        }
+    };
+    let token = token.header().map_err(|why| Failure::Misused(format!("{from}: {why}")))?;
     Ok(Client::new(receiver.url.clone(), token, roots)?)
 }
 

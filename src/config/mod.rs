@@ -22,7 +22,7 @@ mod values;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
-pub(crate) use secret::{bare, unfit};
+pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{Found, Reread, Settings};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 pub use values::Change;

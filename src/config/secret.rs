@@ -6,7 +6,7 @@ pub(crate) fn bare(text: &str) -> &str {
 }
 
 /// The text of a secret's file.
-pub(super) fn decode(bytes: &[u8]) -> Result<&str, &'static str> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<&str, &'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err("expected text in UTF-8, found UTF-16"),
         _ => std::str::from_utf8(bytes).map_err(|_| "expected text in UTF-8, found other bytes"),

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use prompt_rollback_testkit::Dir;
 use serde_json::{Value, json};
 
 use crate::stub::{Stub, fails, free_address, program, stderr, stdout, succeeds};
@@ -45,6 +46,75 @@ fn register_sends_what_was_given_and_nothing_else() {
     stub.run(&["register", "team/greeting", "v1"]);
     let seen = &stub.seen()[1];
     assert_eq!((seen.authorization.as_deref(), seen.body.as_str()), (None, r#"{"version":"v1"}"#));
+}
+
+#[test]
+fn a_first_version_is_served_only_where_nothing_is() {
+    let prompt = "/api/prompts/team%2Fnew";
+    let (register, activate) = (format!("POST {prompt}/versions"), format!("POST {prompt}/activate"));
+    let unknown = json!({"error": {"code": "unknown_prompt", "message": "no such prompt"}});
+    let registered = json!({"prompt": "team/new", "version": "v1", "created": true, "known_good": true});
+    let activated = json!({"success": true, "prompt": "team/new", "from_version": null, "to_version": "v1"});
+    for (status, known) in [(404, unknown), (200, json!({"prompt": "team/new", "active": null}))] {
+        let stub = Stub::start(&[
+            (&format!("GET {prompt}"), status, known),
+            (&register, 201, registered.clone()),
+            (&activate, 200, activated.clone()),
+        ]);
+        let run = stub.run(&["register", "team/new", "v1", "--known-good", "--first", "--operator", "setup"]);
+        succeeds(&run, "team/new: active is now v1\n");
+        let seen = stub.seen();
+        let lines: Vec<&str> = seen.iter().map(|seen| seen.line.as_str()).collect();
+        assert_eq!(lines, [format!("GET {prompt}").as_str(), &register, &activate]);
+        let bodies: Vec<Value> = seen[1..].iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
+        let expected = [json!({"version": "v1", "known_good": true}), json!({"version": "v1", "operator": "setup"})];
+        assert_eq!(bodies, expected);
+    }
+}
+
+#[test]
+fn a_first_version_changes_nothing_where_one_is_active() {
+    let path = "GET /api/prompts/p";
+    let stub = Stub::start(&[(path, 200, json!({"prompt": "p", "active": "v2", "rollback_target": "v1"}))]);
+    succeeds(&stub.run(&["register", "p", "v1", "--known-good", "--first"]), "p: v2 is active already\n");
+    let error = json!({"error": {"code": "store_unavailable", "message": "Redis does not answer"}});
+    let down = Stub::start(&[(path, 503, error)]);
+    fails(&down.run(&["register", "p", "v1", "--first"]), 1, "error: Redis does not answer (store_unavailable)\n");
+    for stub in [stub, down] {
+        assert_eq!(stub.seen().len(), 1, "{:?}", stub.seen());
+    }
+}
+
+#[test]
+fn a_token_file_holds_the_token_and_perhaps_what_an_editor_added() {
+    let dir = Dir::new("token").unwrap();
+    let stub = Stub::start(&[("GET /api/incidents?limit=50", 200, json!({"incidents": [], "next": null}))]);
+    for text in ["t0ken", "t0ken\n", "\u{feff}t0ken \r\n"] {
+        let path = dir.write("token", text).unwrap();
+        let path = path.to_str().unwrap();
+        succeeds(&stub.run(&["incidents", "--token-file", path]), "no incidents\n");
+        let run = program(&["incidents"])
+            .env("PROMPT_ROLLBACK_URL", stub.url())
+            .env("PROMPT_ROLLBACK_TOKEN_FILE", path)
+            .output()
+            .unwrap();
+        succeeds(&run, "no incidents\n");
+    }
+    let seen = stub.seen();
+    assert!(seen.iter().all(|seen| seen.authorization.as_deref() == Some("Bearer t0ken")), "{seen:?}");
+
+    let path = |name: &str, text: &str| dir.write(name, text).unwrap().to_str().unwrap().to_owned();
+    for (path, why) in [
+        (path("empty", " \n"), "expected a token, but the file is empty"),
+        (path("two", "a\nb"), "a token is one line of visible characters"),
+        ("/nonexistent/token".to_owned(), "No such file or directory (os error 2)"),
+    ] {
+        let run = stub.run(&["incidents", "--token-file", &path]);
+        fails(&run, 2, &format!("error: --token-file: {path}: {why}\n"));
+    }
+    let both = stub.run(&["incidents", "--token", "a", "--token-file", "b"]);
+    assert_eq!(both.status.code(), Some(2));
+    assert_eq!(stub.seen().len(), seen.len(), "none of these was sent");
 }
 
 #[test]
@@ -246,7 +316,7 @@ fn refusals_are_told_in_the_receivers_words() {
     fails(
         &stub.run(&["status", "p"]),
         1,
-        "error: wrong bearer token (unauthorized)\nhint: set --token or PROMPT_ROLLBACK_TOKEN to the receiver's server.api_token\n",
+        "error: wrong bearer token (unauthorized)\nhint: give the receiver's server.api_token by --token-file, PROMPT_ROLLBACK_TOKEN_FILE or PROMPT_ROLLBACK_TOKEN\n",
     );
     let url = stub.url();
     fails(&stub.run(&["status", "html"]), 1, &format!("error: {url} answered 502 Bad Gateway: <html>\n"));

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Dir, Port, ProcessBuilder};
 
 use crate::common::{ROLLED_BACK, Redis, SOON, critical, deliver, eventually, outcomes, ship};
+use crate::dockerfile::{file, stages};
 
 const PROGRAM: &str = "/usr/local/bin/prompt-rollback";
 const CONFIG: &str = "/etc/prompt-rollback/prompt-rollback.toml";
@@ -22,10 +23,6 @@ mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 exec setpriv --no-new-privs -- "$@"
 "#;
-
-fn file(path: &str) -> Result<String> {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).context(path.to_owned())
-}
 
 /// The libraries that a program is started with.
 fn libraries(program: &str) -> Result<Vec<PathBuf>> {
@@ -127,19 +124,13 @@ async fn it_serves_as_a_plain_user_where_nothing_can_be_written_and_there_is_no_
 #[test]
 fn the_dockerfiles_run_as_a_plain_user_and_start_no_shell() -> Result<()> {
     for path in ["Dockerfile", "examples/python/Dockerfile"] {
-        let text = file(path)?.replace("\\\n", " ");
-        let last = &text[text.rfind("\nFROM ").map_or(0, |at| at + 1)..];
-        let instruction = |name: &str| -> Result<&str> {
-            let all: Vec<&str> = last.lines().filter_map(|line| line.trim().strip_prefix(name)).collect();
-            ensure!(all.len() == 1, "{path}: {name} stands {} times in the last stage", all.len());
-            Ok(all[0].trim())
-        };
-        let user = instruction("USER ")?;
+        let stages = stages(path)?;
+        let last = stages.last().context("a stage")?;
+        let user = last.one("USER")?;
         let ids: Vec<u32> = user.split(':').map(str::parse).collect::<Result<_, _>>().context(user.to_owned())?;
         ensure!(ids.len() == 2 && !ids.contains(&0), "{path}: USER {user}");
-        let check = instruction("HEALTHCHECK ")?;
-        let check = check.split_once("CMD").context("HEALTHCHECK CMD")?.1.trim();
-        for command in [instruction("ENTRYPOINT ")?, instruction("CMD ")?, check] {
+        let check = last.one("HEALTHCHECK")?.split_once("CMD").context("HEALTHCHECK CMD")?.1.trim();
+        for command in [last.one("ENTRYPOINT")?, last.one("CMD")?, check] {
             let words: Vec<String> =
                 serde_json::from_str(command).with_context(|| format!("{path}: a shell: {command}"))?;
             ensure!(!words.iter().any(|word| word.ends_with("sh")), "{path}: a shell: {command}");
@@ -149,26 +140,103 @@ fn the_dockerfiles_run_as_a_plain_user_and_start_no_shell() -> Result<()> {
 }
 
 #[test]
-fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<()> {
-    let text = file("docker-compose.yml")?;
-    let block = |name: &str, indent: &str| -> Vec<&str> {
-        let lines = text.lines().skip_while(|line| !line.starts_with(&format!("{indent}{name}:"))).skip(1);
-        lines.take_while(|line| line.is_empty() || line.starts_with(&format!("{indent}  "))).map(str::trim).collect()
-    };
-    let hardened = block("x-hardened", "");
-    for line in ["read_only: true", "cap_drop: [ALL]", r#"security_opt: ["no-new-privileges:true"]"#] {
-        assert!(hardened.contains(&line), "{line}: {hardened:?}");
+fn the_receivers_image_is_made_from_nothing_and_says_what_it_is() -> Result<()> {
+    let stages = stages("Dockerfile")?;
+    let last = stages.last().context("a stage")?;
+    assert_eq!(last.from, "scratch");
+    assert!(last.all("RUN").is_empty());
+    let labels = last.one("LABEL")?;
+    for (label, value) in [
+        ("title", env!("CARGO_PKG_NAME")),
+        ("description", env!("CARGO_PKG_DESCRIPTION")),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", "$REVISION"),
+    ] {
+        let label = format!("org.opencontainers.image.{label}=\"{value}\"");
+        assert!(labels.contains(&label), "{label} in {labels}");
     }
-    let services: Vec<&str> = text
+    Ok(())
+}
+
+/// Whether a tag names one release: `v3.13.3`, `1.98.0-slim-trixie`.
+fn is_pinned(image: &str) -> bool {
+    let Some((_, tag)) = image.split_once(':') else { return false };
+    let version = tag.split('-').next().unwrap_or_default().trim_start_matches('v');
+    version.split('.').count() == 3 && version.split('.').all(|part| part.parse::<u32>().is_ok())
+}
+
+#[test]
+fn every_image_is_pinned_to_a_release() -> Result<()> {
+    let compose = file("docker-compose.yml")?;
+    let mut images: Vec<String> =
+        compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).map(str::to_owned).collect();
+    images.retain(|image| !image.ends_with(":local"));
+    for path in ["Dockerfile", "examples/python/Dockerfile"] {
+        images.extend(stages(path)?.into_iter().map(|stage| stage.from).filter(|from| from != "scratch"));
+    }
+    assert!(images.len() >= 6, "{images:?}");
+    for image in images {
+        assert!(is_pinned(&image), "{image}");
+    }
+    assert!(!["redis", "redis:8", "redis:latest", "prom/prometheus:v3.13"].into_iter().any(is_pinned));
+    Ok(())
+}
+
+#[test]
+fn every_package_of_the_example_in_python_is_locked_by_its_hash() -> Result<()> {
+    let locked = file("examples/python/requirements.txt")?.replace("\\\n", " ");
+    let mut names = Vec::new();
+    for line in locked.lines().filter(|line| !line.trim().starts_with('#') && !line.trim().is_empty()) {
+        let (name, rest) = line.split_once("==").with_context(|| format!("not one version: {line}"))?;
+        ensure!(rest.contains("--hash=sha256:"), "no hash: {line}");
+        names.push(name.to_owned());
+    }
+    for line in file("examples/python/requirements.in")?.lines() {
+        let name = line.split(['>', '<', '=']).next().unwrap_or_default();
+        ensure!(names.iter().any(|locked| locked == name), "{name} is not locked: make requirements");
+    }
+    ensure!(stages("examples/python/Dockerfile")?[0].one("RUN")?.contains("--require-hashes"), "pip checks no hashes");
+    Ok(())
+}
+
+/// A command line is seen by everyone on the machine.
+#[test]
+fn no_command_that_we_print_or_run_holds_a_secret() -> Result<()> {
+    for path in ["Makefile", "scripts/up", "README.md", "docs/operations.md", "docs/security.md"] {
+        for line in file(path)?.lines() {
+            assert!(!line.contains("cat secrets/"), "{path}: {line}");
+        }
+    }
+    Ok(())
+}
+
+/// The lines below `name:` at this indent, without theirs.
+fn block<'a>(text: &'a str, name: &str, indent: &str) -> Vec<&'a str> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(&format!("{indent}{name}:"))).skip(1);
+    lines.take_while(|line| line.is_empty() || line.starts_with(&format!("{indent}  "))).map(str::trim).collect()
+}
+
+/// Each service of docker-compose.yml with its lines.
+fn services(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let names = text
         .lines()
         .skip_while(|line| *line != "services:")
         .skip(1)
         .take_while(|line| line.is_empty() || line.starts_with(' '))
-        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|name| !name.starts_with(' ')))
-        .collect();
-    assert!(services.len() >= 6 && services.contains(&"receiver"), "{services:?}");
-    for service in services {
-        let lines = block(service, "  ");
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|name| !name.starts_with([' ', '#'])));
+    names.map(|name| (name, block(text, name, "  "))).collect()
+}
+
+#[test]
+fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<()> {
+    let text = file("docker-compose.yml")?;
+    let hardened = block(&text, "x-hardened", "");
+    for line in ["read_only: true", "cap_drop: [ALL]", r#"security_opt: ["no-new-privileges:true"]"#] {
+        assert!(hardened.contains(&line), "{line}: {hardened:?}");
+    }
+    let services = services(&text);
+    assert!(services.len() >= 7 && services.iter().any(|(name, _)| *name == "receiver"), "{services:?}");
+    for (service, lines) in services {
         assert!(lines.contains(&"<<: *hardened"), "{service}: {lines:?}");
         let softened = ["privileged:", "cap_add:", "read_only:", "cap_drop:", "security_opt:", "network_mode:", "pid:"];
         assert!(!lines.iter().any(|line| softened.iter().any(|key| line.starts_with(key))), "{service}: {lines:?}");
@@ -183,5 +251,31 @@ fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<(
             );
         }
     }
+    Ok(())
+}
+
+#[test]
+fn each_service_has_limits_and_a_health_check_and_is_published_on_loopback() -> Result<()> {
+    let text = file("docker-compose.yml")?;
+    let hardened = block(&text, "x-hardened", "");
+    for line in ["restart: unless-stopped", "pids_limit: 256", r#"options: { max-size: 10m, max-file: "3" }"#] {
+        assert!(hardened.contains(&line), "{line}: {hardened:?}");
+    }
+    let mut published = 0;
+    for (service, lines) in services(&text) {
+        let has = |key: &str| lines.iter().any(|line| line.starts_with(key));
+        assert!(has("mem_limit: ") && has("cpus: "), "{service}: {lines:?}");
+        assert!(!has("logging:") && !has("pids_limit:"), "{service} has its own: {lines:?}");
+        // One that runs once ends well or not; an image that is built here has its own check.
+        let once = lines.contains(&r#"restart: "no""#);
+        assert!(once != (has("healthcheck:") && !has("disable: true") || has("build:")), "{service}: {lines:?}");
+        for ports in lines.iter().filter(|line| line.starts_with("ports:")) {
+            let variable = format!("{}_PORT", service.to_uppercase().replace('-', "_"));
+            let expected = format!("${{PUBLISH_ADDRESS:-127.0.0.1}}:${{{variable}:-");
+            assert_eq!(ports.matches(&expected).count(), ports.matches(',').count() + 1, "{service}: {ports}");
+            published += 1;
+        }
+    }
+    assert_eq!(published, 5);
     Ok(())
 }

@@ -4,6 +4,8 @@
 mod common;
 
 mod container;
+mod context;
+mod dockerfile;
 mod kit;
 mod permissions;
 mod secrets;
