@@ -26,9 +26,10 @@ pub fn sentinel(builder: RedisBuilder, master: &Redis) -> Result<Redis> {
 
 impl World {
     pub async fn start(replicas: usize) -> Result<Self> {
-        let mut servers = vec![Redis::start()?];
+        let build = || Redis::builder().receiver_may("+role");
+        let mut servers = vec![build().start()?];
         for _ in 0..replicas {
-            servers.push(Redis::builder().replica_of(&servers[0]).start()?);
+            servers.push(build().replica_of(&servers[0]).start()?);
         }
         servers[0].wait_for_replicas(replicas).await?;
         let sentinels = (0..3).map(|_| sentinel(Redis::builder(), &servers[0])).collect::<Result<Vec<_>>>()?;
