@@ -32,7 +32,7 @@ const CUSTOM: &str = "expression_of_a_team";
 fn receiver(redis: &Redis, prometheus: &str) -> Result<Receiver> {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus)
         .start()
 }

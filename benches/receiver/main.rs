@@ -96,7 +96,7 @@ impl Bench {
         redis::cmd("FLUSHALL").exec(&mut connection)?;
         let output = Command::new("redis-benchmark")
             .args(["-p", &self.floor.port().to_string(), "-c", &CLIENTS.to_string(), "-n", &commits.to_string()])
-            .args(["-r", "2147483647", "--csv"])
+            .args(["-r", "2147483647", "--csv", "--user", Redis::ADMIN.name, "-a", Redis::ADMIN.password])
             .args(self.model.commit_template())
             .output()
             .context("redis-benchmark (Debian: redis-tools)")?;
@@ -114,7 +114,7 @@ impl Bench {
         redis::cmd("FLUSHALL").exec(&mut connect(&self.floor)?)?;
         self.model.seed(&self.floor, 0..commits)?;
         let requests: Vec<_> = (0..commits).map(|number| self.model.commit(number)).collect();
-        Ok(commits as f64 / flood_commits(&self.floor.addr(), &requests, CLIENTS)?)
+        Ok(commits as f64 / flood_commits(&self.floor, &requests, CLIENTS)?)
     }
 
     /// One request at a time: flips, the same again, and the bare script, by turns.
@@ -125,7 +125,7 @@ impl Bench {
         redis::cmd("FLUSHALL").exec(&mut connection)?;
         self.model.seed(&self.floor, numbers.clone())?;
         let mut http = Wire::connect(&self.receiver.addr())?;
-        let mut redis = Wire::connect(&self.floor.addr())?;
+        let mut redis = Wire::to_redis(&self.floor)?;
         let (mut flips, mut duplicates, mut scripts) = (Times::default(), Times::default(), Times::default());
         for turn in 0..turns {
             let numbers = numbers.start + turn * each..numbers.start + (turn + 1) * each;
@@ -187,7 +187,7 @@ impl Bench {
             http.ask(&webhook(number..number + 1), http_length)?;
         }
         settle(&self.redis)?;
-        let seen = monitored(&self.redis.addr(), || {
+        let seen = monitored(&self.redis, || {
             for number in numbers.clone() {
                 let answer = http.ask(&webhook(number..number + 1), http_length)?;
                 ensure!(outcomes(answer, "duplicate") == 1, "{}", String::from_utf8_lossy(answer));

@@ -28,7 +28,7 @@ pub fn name(number: u64) -> String {
 pub fn receiver(redis: &Redis) -> Result<Receiver> {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .start()
 }
 
@@ -104,7 +104,7 @@ impl Model {
         let log: Vec<(String, Vec<(String, String)>)> =
             redis::cmd("XRANGE").arg(log).arg("-").arg("+").query(&mut connection)?;
         let mut flip = Wire::connect(&receiver.addr())?;
-        let seen = monitored(&redis.addr(), || {
+        let seen = monitored(redis, || {
             let answer = flip.ask(&webhook(MODEL..MODEL + 1), http_length)?;
             ensure!(outcomes(answer, "rolled_back") == 1, "{}", String::from_utf8_lossy(answer));
             Ok(())
@@ -234,7 +234,7 @@ impl Model {
 
 /// A blocking connection that knows the commit script.
 pub fn connect(redis: &Redis) -> Result<redis::Connection> {
-    let mut connection = redis::Client::open(redis.url())?.get_connection()?;
+    let mut connection = redis::Client::open(redis.admin_url())?.get_connection()?;
     redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("../../src/store/commit.lua")).exec(&mut connection)?;
     Ok(connection)
 }
@@ -269,16 +269,18 @@ pub fn cpu_seconds(receiver: &Receiver, redis: &Redis) -> Result<[f64; 2]> {
 
 /// Sends each webhook over one of `connections`, all at once, and expects each to roll back; the seconds that took.
 pub fn flood(address: &str, webhooks: &[Vec<u8>], connections: usize) -> Result<f64> {
-    flood_with(address, webhooks, connections, http_length, |answer| outcomes(answer, "rolled_back") == 1)
+    flood_with(address, &[], webhooks, connections, http_length, |answer| outcomes(answer, "rolled_back") == 1)
 }
 
 /// The same with commits, to Redis.
-pub fn flood_commits(address: &str, commits: &[Vec<u8>], connections: usize) -> Result<f64> {
-    flood_with(address, commits, connections, script_length, |answer| answer.starts_with(COMMITTED))
+pub fn flood_commits(redis: &Redis, commits: &[Vec<u8>], connections: usize) -> Result<f64> {
+    let login = wire::login();
+    flood_with(&redis.addr(), &login, commits, connections, script_length, |answer| answer.starts_with(COMMITTED))
 }
 
 fn flood_with(
     address: &str,
+    login: &[u8],
     requests: &[Vec<u8>],
     connections: usize,
     complete: impl Fn(&[u8]) -> Option<usize> + Copy,
@@ -288,8 +290,11 @@ fn flood_with(
     runtime.block_on(async {
         let mut streams = Vec::new();
         for _ in 0..connections {
-            let stream = tokio::net::TcpStream::connect(address).await?;
+            let mut stream = tokio::net::TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            if !login.is_empty() {
+                wire::ask(&mut stream, login, &mut Vec::new(), wire::line_length).await?;
+            }
             streams.push(stream);
         }
         let next = std::cell::Cell::new(0);

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use anyhow::{Context, Result, bail, ensure};
+use prompt_rollback_testkit::Redis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A blocking connection on which one request waits for one answer.
@@ -17,6 +18,14 @@ impl Wire {
         let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(64 << 10) })
+    }
+
+    /// To Redis, as somebody who may do everything.
+    pub fn to_redis(redis: &Redis) -> Result<Self> {
+        let mut wire = Self::connect(&redis.addr())?;
+        let answer = wire.ask(&login(), line_length)?;
+        ensure!(answer == b"+OK\r\n", "{}", String::from_utf8_lossy(answer));
+        Ok(wire)
     }
 
     /// Sends `request` and reads until `complete` says how long the answer is.
@@ -65,6 +74,16 @@ pub fn script_length(bytes: &[u8]) -> Option<usize> {
     (lines == 1 + items).then_some(bytes.len())
 }
 
+/// The first command of who may do everything.
+pub fn login() -> Vec<u8> {
+    pack(&["AUTH", Redis::ADMIN.name, Redis::ADMIN.password].map(|arg| arg.as_bytes().to_vec()))
+}
+
+/// Length of a whole answer of one line.
+pub fn line_length(bytes: &[u8]) -> Option<usize> {
+    bytes.ends_with(b"\r\n").then_some(bytes.len())
+}
+
 /// One command in the protocol of Redis.
 pub fn pack(args: &[Vec<u8>]) -> Vec<u8> {
     let mut packed = format!("*{}\r\n", args.len()).into_bytes();
@@ -90,14 +109,14 @@ impl Seen {
 }
 
 /// What Redis executes while `during` runs, by MONITOR.
-pub fn monitored(address: &str, during: impl FnOnce() -> Result<()>) -> Result<Vec<Seen>> {
+pub fn monitored(redis: &Redis, during: impl FnOnce() -> Result<()>) -> Result<Vec<Seen>> {
     const END: &str = "end-of-what-is-monitored";
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = Wire::to_redis(redis)?.stream;
     stream.write_all(b"MONITOR\r\n")?;
     let mut lines = BufReader::new(stream).lines();
     ensure!(lines.next().context("MONITOR")?? == "+OK");
     during()?;
-    let mut echo = TcpStream::connect(address)?;
+    let mut echo = Wire::to_redis(redis)?.stream;
     echo.write_all(&pack(&[b"ECHO".to_vec(), END.as_bytes().to_vec()]))?;
     let mut seen = Vec::new();
     for line in lines {

@@ -34,7 +34,7 @@ fn workspace() -> Result<Slack> {
 fn receiver(redis: &Redis, slack: Option<&Slack>) -> Result<Receiver> {
     let mut builder = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url());
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url());
     if let Some(slack) = slack {
         for (key, value) in [
             ("SLACK__BOT_TOKEN", slack.bot_token().to_owned()),
@@ -129,7 +129,7 @@ fn names(group: &str, count: usize) -> Vec<String> {
 
 /// How many of these serve `v1`.
 fn rolled_back(redis: &Redis, prompts: &[String]) -> Result<usize> {
-    let mut connection = redis::Client::open(redis.url())?.get_connection()?;
+    let mut connection = redis::Client::open(redis.admin_url())?.get_connection()?;
     let keys: Vec<String> = prompts.iter().map(|prompt| format!("{{prompts}}:active:{prompt}")).collect();
     let active: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query(&mut connection)?;
     Ok(active.iter().filter(|version| version.as_deref() == Some("v1")).count())

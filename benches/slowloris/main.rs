@@ -126,7 +126,7 @@ impl Bench {
         let redis = Redis::start()?;
         let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
             .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url());
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url());
         if let Some(connections) = connections {
             receiver = receiver.env("PROMPT_ROLLBACK_SERVER__MAX_CONNECTIONS", connections.to_string());
         }

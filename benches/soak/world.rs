@@ -18,7 +18,7 @@ const ENTRY: f64 = 90.0;
 pub fn receiver(redis: &Redis, slack: &Slack) -> Result<Receiver> {
     let mut builder = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url());
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url());
     for (key, value) in [
         ("SLACK__BOT_TOKEN", slack.bot_token().to_owned()),
         ("SLACK__SIGNING_SECRET", slack.signing_secret().to_owned()),
@@ -118,7 +118,7 @@ pub struct Sample {
 
 impl Sample {
     pub fn now(receiver: &Receiver, redis: &Redis) -> Result<Self> {
-        let mut connection = redis::Client::open(redis.url())?.get_connection()?;
+        let mut connection = redis::Client::open(redis.admin_url())?.get_connection()?;
         let info: String = redis::cmd("INFO").arg("memory").query(&mut connection)?;
         let data = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).context("INFO")?;
         let mut count = |command: &str, key: String| redis::cmd(command).arg(key).query(&mut connection);

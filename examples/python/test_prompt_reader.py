@@ -1,6 +1,7 @@
 """Tests of prompt_reader.py, on a real redis-server: python3 -m unittest test_prompt_reader"""
 
 import enum
+import hashlib
 import json
 import pathlib
 import shutil
@@ -28,17 +29,20 @@ redis.call('PUBLISH', '{prompts}:changes', '{"prompt":"support"}')
 
 
 class Server:
-    """A redis-server on a unix socket."""
+    """A redis-server on a unix socket, with the users that ship. Readers log in as prompt-server, the tests as test."""
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="prompt-reader-")
-        self.url = f"unix://{self.dir}/redis.sock"
+        password = hashlib.sha256(b"password").hexdigest()
+        users = (ROOT / "config/users.acl").read_text().replace("RECEIVER_PASSWORD_SHA256", password).replace("PROMPT_SERVER_PASSWORD_SHA256", password)
+        pathlib.Path(self.dir, "users.acl").write_text(users + "user test on nopass ~* &* +@all\n")
+        self.url = f"unix://prompt-server:password@{self.dir}/redis.sock"
         self.start()
 
     def start(self):
-        arguments = ["--port", "0", "--unixsocket", f"{self.dir}/redis.sock", "--dir", self.dir, "--save", ""]
+        arguments = ["--port", "0", "--unixsocket", f"{self.dir}/redis.sock", "--dir", self.dir, "--save", "", "--aclfile", f"{self.dir}/users.acl"]
         self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "redis-server", *arguments], stdout=subprocess.DEVNULL)
-        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+        self.client = redis.Redis.from_url(f"unix://test:any@{self.dir}/redis.sock", decode_responses=True)
         eventually(self.answers)
 
     def answers(self):

@@ -51,8 +51,8 @@ Examples:
   prompt-rollback check --config prompt-rollback.toml --connect
 
 --connect proves Redis, its permissions and its memory policy, Prometheus and each Alertmanager, one
-line each, and lists the prompts that have no version to go back to. Exit 2: the config is wrong;
-exit 1: something does not work.")]
+line each, warns of a Redis that may lose data or that anyone can write to, and lists the prompts that
+have no version to go back to. Exit 2: the config is wrong; exit 1: something does not work.")]
     Check {
         #[command(flatten)]
         config: ConfigFile,

@@ -7,15 +7,28 @@ use super::output;
 use super::table::{Cell, table};
 use super::views::Prompt;
 use crate::config::Config;
+use crate::store::Level;
 
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// What was tried, such as `redis permissions`.
     pub name: String,
-    pub ok: bool,
+    pub level: Level,
     /// What was found; when it failed, why and what to do.
     pub detail: String,
+}
+
+impl Probe {
+    /// Of something that works or does not.
+    pub fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
+        let level = if ok { Level::Ok } else { Level::Problem };
+        Self { name: name.into(), level, detail: detail.into() }
+    }
+
+    pub fn failed(&self) -> bool {
+        self.level == Level::Problem
+    }
 }
 
 /// What there is to say about Redis.
@@ -53,7 +66,7 @@ async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Pr
     };
     let result: Result<String, String> = tried.await;
     let ok = result.is_ok();
-    Probe { name: name.to_owned(), ok, detail: result.unwrap_or_else(|error| error) }
+    Probe::new(name, ok, result.unwrap_or_else(|error| error))
 }
 
 /// One line for each probe; then the prompts that could not be rolled back.
@@ -61,7 +74,11 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color:
     let rows: Vec<_> = probes
         .iter()
         .map(|probe| {
-            let result = if probe.ok { Cell::new("ok") } else { Cell::warning("FAIL") };
+            let result = match probe.level {
+                Level::Ok => Cell::new("ok"),
+                Level::Warning => Cell::warning("warning"),
+                Level::Problem => Cell::warning("FAIL"),
+            };
             [Cell::new(&probe.name), result, Cell::new(&probe.detail)]
         })
         .collect();
@@ -82,7 +99,13 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color:
 }
 
 pub fn json(probes: &[Probe], without_target: &[Prompt]) -> Value {
-    let probes: Vec<Value> = probes.iter().map(|p| json!({ "name": p.name, "ok": p.ok, "detail": p.detail })).collect();
+    let probes: Vec<Value> = probes
+        .iter()
+        .map(|probe| {
+            let level = probe.level.as_str();
+            json!({ "name": probe.name, "ok": !probe.failed(), "level": level, "detail": probe.detail })
+        })
+        .collect();
     let names: Vec<&str> = without_target.iter().map(|prompt| prompt.prompt.as_str()).collect();
     json!({ "config": "ok", "probes": probes, "without_target": names })
 }

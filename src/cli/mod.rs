@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use hyper::StatusCode;
@@ -116,7 +117,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
             }
         }
     }
-    match probes.iter().filter(|probe| !probe.ok).count() {
+    match probes.iter().filter(|probe| probe.failed()).count() {
         0 => Ok(()),
         failed => Err(Failure::Failed(format!("{failed} of {} checks failed", probes.len()))),
     }

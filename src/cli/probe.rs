@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::decision::Policy;
 use crate::reconciler::archive::files::Files;
 use crate::slack::client::Slack;
-use crate::store::{Clock, Store, StoreError, Wanted, rfc3339};
+use crate::store::{Clock, Finding, Store, StoreError, Wanted, rfc3339};
 
 /// Looks at Slack, where it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
@@ -15,9 +15,9 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
         Ok(None) => Vec::new(),
         Ok(Some(slack)) => {
             let probed = slack.probe(config).await.into_iter();
-            probed.map(|(name, ok, detail)| Probe { name, ok, detail }).collect()
+            probed.map(|(name, ok, detail)| Probe::new(name, ok, detail)).collect()
         }
-        Err(error) => vec![Probe { name: "slack".to_owned(), ok: false, detail: error.to_string() }],
+        Err(error) => vec![Probe::new("slack", false, error.to_string())],
     }
 }
 
@@ -30,14 +30,14 @@ pub fn probe_archive(config: &Config) -> Option<Probe> {
         Ok(()) => format!("{} can be written to", root.display()),
         Err(error) => format!("texts can't be archived: {error}"),
     };
-    Some(Probe { name: "archive".to_owned(), ok, detail })
+    Some(Probe::new("archive", ok, detail))
 }
 
 /// Looks at Redis the way a receiver would: for `check --connect`.
 pub async fn probe(config: &Config) -> StoreReport {
     let mut report = StoreReport::default();
     if let Err(error) = probe_into(config, &mut report).await {
-        report.probes.push(Probe { name: "redis".to_owned(), ok: false, detail: error.to_string() });
+        report.probes.push(Probe::new("redis", false, error.to_string()));
     }
     report
 }
@@ -46,7 +46,7 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
     let _ = rustls::crypto::ring::default_provider().install_default();
     let store = Store::new(&config.redis, Clock::default())?;
     let mut add = |name: &str, ok: bool, detail: String| {
-        report.probes.push(Probe { name: format!("redis {name}"), ok, detail });
+        report.probes.push(Probe::new(format!("redis {name}"), ok, detail));
     };
     store.ping().await?;
     if let Some(master) = store.located() {
@@ -60,9 +60,11 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
             add("reachable", !old, format!("version {version}{hint}"));
         }
     }
-    for finding in store.selftest().await?.findings {
-        add(finding.name, finding.ok, finding.detail);
-    }
+    let findings = store.selftest().await?.findings.into_iter();
+    report.probes.extend(findings.map(|Finding { name, level, detail }| {
+        let name = format!("redis {name}");
+        Probe { name, level, detail }
+    }));
     report.without_target = without_target(&store, &config.policy()).await?;
     Ok(())
 }

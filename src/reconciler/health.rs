@@ -18,12 +18,14 @@ const RETEST: Duration = Duration::from_secs(60);
 pub struct Health {
     sender: watch::Sender<Readiness>,
     tested: Option<(u64, tokio::time::Instant, Option<String>)>,
+    /// What the last self-test warned of.
+    warned: Vec<String>,
 }
 
 impl Health {
     pub fn new() -> (Self, watch::Receiver<Readiness>) {
         let (sender, receiver) = watch::channel(Err("starting".to_owned()));
-        (Self { sender, tested: None }, receiver)
+        (Self { sender, tested: None, warned: Vec::new() }, receiver)
     }
 
     /// Looks once.
@@ -59,10 +61,19 @@ impl Health {
                 let test = engine.store.selftest().await.map_err(&explain)?;
                 let problem = test.problem();
                 self.tested = Some((generation, tokio::time::Instant::now(), problem.clone()));
+                self.warn(test.warnings());
                 problem
             }
         };
         problem.map_or(Ok(()), |problem| Err(format!("redis is not fit: {problem}")))
+    }
+
+    /// Each warning is logged once, for as long as it lasts.
+    fn warn(&mut self, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            tracing::warn!("redis {warning}");
+        }
+        self.warned = warnings;
     }
 
     /// Runs for as long as the process does.

@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, PushInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value,
 };
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc::UnboundedSender;
@@ -147,6 +147,16 @@ impl Connector {
     /// A RESP3 connection whose pushes arrive at `sender`.
     pub async fn connect_pushed(&self, sender: UnboundedSender<PushInfo>) -> Result<Connected, StoreError> {
         self.open(resp3(self.client.get_connection_info()), &pushed(sender)).await
+    }
+
+    /// A connection of somebody without a user or password.
+    pub async fn connect_without_login(&self) -> Result<MultiplexedConnection, StoreError> {
+        let info = self.client.get_connection_info();
+        let info = match Address::parse(&self.master.borrow()) {
+            Some(master) => at(info, &master),
+            None => info.clone(),
+        };
+        Ok(ask_at(&info.set_redis_settings(RedisConnectionInfo::default())).await?)
     }
 
     async fn open(&self, info: ConnectionInfo, config: &AsyncConnectionConfig) -> Result<Connected, StoreError> {

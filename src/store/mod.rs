@@ -4,6 +4,7 @@ mod cluster;
 mod commit;
 mod connect;
 pub mod drill;
+mod durability;
 mod ids;
 mod import;
 pub mod keys;
@@ -41,7 +42,7 @@ pub use commit::Committed;
 pub use ids::fresh_ulid;
 pub use import::{Layout, Read};
 pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
-pub use selftest::{Finding, SelfTest};
+pub use selftest::{Finding, Level, SelfTest};
 
 /// How long a closed incident is kept.
 pub const INCIDENT_RETENTION: Duration = Duration::from_secs(180 * 24 * 3_600);

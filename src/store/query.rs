@@ -308,35 +308,28 @@ impl Store {
         self.link.read::<Value>(&command).await.map(drop)
     }
 
-    /// `maxmemory` and its policy, where CONFIG may be read.
-    pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
+    /// A setting of Redis, where CONFIG GET is permitted.
+    pub(super) async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("maxmemory-policy");
-        let reply = self.link.run::<Value>(&command).await;
-        match reply {
-            Ok(value) => {
-                let pairs = Vec::<(String, String)>::from_redis_value(value).unwrap_or_default();
-                Ok(pairs.into_iter().next().map(|(_, policy)| policy))
-            }
-            Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        command.arg("GET").arg(name);
+        let pairs: Option<Vec<(String, String)>> = if_permitted(self.link.run(&command).await)?;
+        Ok(pairs.and_then(|pairs| pairs.into_iter().next()).map(|(_, value)| value))
+    }
+
+    /// What INFO says in these sections, where it is permitted.
+    pub(super) async fn info(&self, sections: &[&str]) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg(sections);
+        if_permitted(self.link.run(&command).await)
     }
 
     /// Server version, from INFO where it may be read.
     pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("INFO");
-        command.arg("server");
-        match self.link.run::<String>(&command).await {
-            Ok(info) => {
-                let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
-                // Valkey says there with which Redis it is compatible
-                let valkey = field("valkey_version:").map(|valkey| format!(", Valkey {valkey}")).unwrap_or_default();
-                Ok(field("redis_version:").map(|version| format!("{version}{valkey}")))
-            }
-            Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(info) = self.info(&["server"]).await? else { return Ok(None) };
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+        // Valkey says there with which Redis it is compatible
+        let valkey = field("valkey_version:").map(|valkey| format!(", Valkey {valkey}")).unwrap_or_default();
+        Ok(field("redis_version:").map(|version| format!("{version}{valkey}")))
     }
 
     /// Of `prompts`, those whose `active` is not what their state says.
@@ -362,5 +355,14 @@ impl Store {
     pub fn prompt_of_active(&self, key: &[u8]) -> Option<PromptName> {
         let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
         PromptName::parse(std::str::from_utf8(name).ok()?).ok()
+    }
+}
+
+/// `None` where the user, or the provider of this Redis, does not permit to ask.
+pub(super) fn if_permitted<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Unavailable { kind: "noperm" | "error", .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

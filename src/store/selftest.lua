@@ -1,5 +1,6 @@
 #!lua
--- Proves that every command of the other scripts is permitted, on scratch keys that are gone when it ends.
+-- Proves that every command of the other scripts is permitted, on scratch keys that are gone when it ends. Each write changes
+-- something, so that it also stands in the append-only file (tests/store/replay.rs).
 -- KEYS  1 string  2 hash  3 sorted set  4 stream
 -- ARGV  1 channel
 -- Returns {command, error, command, error, …} of those that are not.
@@ -18,7 +19,7 @@ local tries = {
   { 'HLEN', KEYS[2] },
   { 'HINCRBY', KEYS[2], 'a', '1' },
   { 'HDEL', KEYS[2], 'a' },
-  { 'ZADD', KEYS[3], 'LT', '1', 'a' },
+  { 'ZADD', KEYS[3], 'LT', '1', 'a', '0', 'b' },
   { 'ZSCORE', KEYS[3], 'a' },
   { 'ZCOUNT', KEYS[3], '-inf', '+inf' },
   { 'ZRANGE', KEYS[3], '0', '0' },

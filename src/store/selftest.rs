@@ -4,13 +4,47 @@ use redis::{FromRedisValue, Pipeline, Value};
 
 use super::{Store, StoreError};
 
+/// How good or bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Ok,
+    /// The receiver works; commits may get lost, or strangers may write.
+    Warning,
+    /// The receiver does not work, or must not.
+    Problem,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        }
+    }
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub name: &'static str,
-    pub ok: bool,
+    pub level: Level,
     /// What was found, or what to do about it.
     pub detail: String,
+}
+
+impl Finding {
+    pub(super) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, level: Level::Ok, detail: detail.into() }
+    }
+
+    pub(super) fn warning(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, level: Level::Warning, detail: detail.into() }
+    }
+
+    fn problem(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, level: Level::Problem, detail: detail.into() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,35 +55,44 @@ pub struct SelfTest {
 impl SelfTest {
     /// Why this Redis must not be used.
     pub fn problem(&self) -> Option<String> {
-        let bad: Vec<_> = self.findings.iter().filter(|f| !f.ok).map(|f| format!("{}: {}", f.name, f.detail)).collect();
-        (!bad.is_empty()).then(|| bad.join("; "))
+        let problems: Vec<_> = self.at(Level::Problem).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// What should be mended, although this Redis can be used.
+    pub fn warnings(&self) -> Vec<String> {
+        self.at(Level::Warning).collect()
+    }
+
+    fn at(&self, level: Level) -> impl Iterator<Item = String> {
+        let found = self.findings.iter().filter(move |finding| finding.level == level);
+        found.map(|finding| format!("{}: {}", finding.name, finding.detail))
     }
 }
 
+const PERMISSIONS: &str = "permissions";
+const EVICTION: &str = "maxmemory-policy";
+
 impl Store {
-    /// Proves on scratch keys that every command is permitted and that nothing is evicted.
+    /// Proves on scratch keys that every command is permitted, and looks whether data can get lost or written by strangers.
     pub async fn selftest(&self) -> Result<SelfTest, StoreError> {
         let denied = self.denied().await?;
         let permissions = if denied.is_empty() {
-            Finding { name: "permissions", ok: true, detail: "all that is needed is permitted".to_owned() }
+            Finding::ok(PERMISSIONS, "all that is needed is permitted")
         } else {
             let detail = format!("not permitted to this user (see config/users.acl): {}", denied.join(", "));
-            Finding { name: "permissions", ok: false, detail }
+            Finding::problem(PERMISSIONS, detail)
         };
-        let eviction = match self.eviction_policy().await? {
-            Some(policy) if policy == "noeviction" => Finding { name: "maxmemory-policy", ok: true, detail: policy },
-            Some(policy) => Finding {
-                name: "maxmemory-policy",
-                ok: false,
-                detail: format!("is {policy}, which may evict the active key: set it to noeviction"),
-            },
-            None => Finding {
-                name: "maxmemory-policy",
-                ok: true,
-                detail: "unknown (CONFIG GET is not permitted): make sure that it is noeviction".to_owned(),
-            },
+        let eviction = match self.setting(EVICTION).await? {
+            Some(policy) if policy == "noeviction" => Finding::ok(EVICTION, policy),
+            Some(policy) => {
+                Finding::problem(EVICTION, format!("is {policy}, which may evict the active key: set it to noeviction"))
+            }
+            None => Finding::ok(EVICTION, "unknown (CONFIG GET is not permitted): make sure that it is noeviction"),
         };
-        Ok(SelfTest { findings: vec![permissions, eviction] })
+        let mut findings = vec![permissions, eviction];
+        findings.extend(self.durability().await?);
+        Ok(SelfTest { findings })
     }
 
     /// Commands, keys and channels that this user lacks, as an ACL writes them.
@@ -109,7 +152,7 @@ impl Store {
     }
 
     /// What was denied when `command` was: itself, or what it is about.
-    fn lacks(&self, command: &str, why: &str) -> String {
+    pub(super) fn lacks(&self, command: &str, why: &str) -> String {
         if why.contains(" channel") {
             format!("&{}", self.keys.changes())
         } else if why.contains(" key") {

@@ -5,7 +5,7 @@
 //! use prompt_rollback_testkit::{Receiver, Redis};
 //! let redis = Redis::start()?;
 //! let receiver = Receiver::builder("target/debug/prompt-rollback")
-//!     .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+//!     .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
 //!     .start()?;
 //! redis.cmd::<()>(&["SET", "{prompts}:active:greeting", "v2"]).await?;
 //! let prompts = receiver.http().get("/api/prompts").await?.json()?;
@@ -39,7 +39,7 @@ pub use process::{Process, ProcessBuilder};
 pub use prometheus::{Prometheus, PrometheusBuilder};
 pub use proxy::FaultProxy;
 pub use receiver::{Receiver, ReceiverBuilder, Wait};
-pub use redis::{Redis, RedisBuilder};
+pub use redis::{Redis, RedisBuilder, User};
 pub use rng::Rng;
 
 use std::time::{Duration, Instant};

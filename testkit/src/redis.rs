@@ -6,16 +6,25 @@ use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// With an ACL file the testkit needs a way in of its own, whatever the file says.
-const ACL_USER: &str = "testkit";
-/// Users of `config/users.acl`, with their passwords here.
-const RECEIVER: (&str, &str) = ("receiver", "receiver");
-const PROMPT_SERVER: (&str, &str) = ("prompt-server", "prompt-server");
+/// Who logs in to a [`Redis`].
+#[derive(Debug, Clone, Copy)]
+pub struct User {
+    pub name: &'static str,
+    pub password: &'static str,
+}
+
+impl User {
+    /// For a Redis, or a proxy in front of one, at `addr`.
+    pub fn url(self, addr: impl Display) -> String {
+        format!("redis://{}:{}@{addr}", self.name, self.password)
+    }
+}
 
 /// How a [`Redis`] is to be.
 #[derive(Debug, Default, Clone)]
@@ -26,6 +35,9 @@ pub struct RedisBuilder {
     unix: bool,
     appendonly: bool,
     acl: Option<String>,
+    grants: String,
+    namespace: Option<String>,
+    base: Option<PathBuf>,
     conf: Vec<String>,
 }
 
@@ -48,9 +60,27 @@ impl RedisBuilder {
         self
     }
 
-    /// The text of an ACL file. A user of the testkit's own is added to it.
+    /// The text of an ACL file, instead of `config/users.acl`. [`Redis::ADMIN`] is added to it.
     pub fn acl(mut self, text: impl Into<String>) -> Self {
         self.acl = Some(text.into());
+        self
+    }
+
+    /// Permissions that the receiver needs besides those that ship, such as `+role`.
+    pub fn receiver_may(mut self, rules: &str) -> Self {
+        self.grants = format!("{} {rules}", self.grants);
+        self
+    }
+
+    /// The users that ship are bound to this namespace instead of `{prompts}`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// A redis.conf to begin with, instead of the testkit's own choices.
+    pub(crate) fn base(mut self, file: PathBuf) -> Self {
+        self.base = Some(file);
         self
     }
 
@@ -65,11 +95,14 @@ impl RedisBuilder {
         self.tls().conf("tls-replication yes")
     }
 
-    /// Is a sentinel, which watches `master` under `name`: of these, `quorum` must find it down.
+    /// Is a sentinel, which watches `master` under `name`: of these, `quorum` must find it down. It logs in as
+    /// [`Redis::ADMIN`].
     pub fn sentinel(mut self, name: &str, master: &Redis, quorum: usize) -> Self {
         self.sentinel = true;
         let port = master.replication_port();
+        let User { name: user, password } = Redis::ADMIN;
         self.conf(format!("sentinel monitor {name} 127.0.0.1 {port} {quorum}"))
+            .conf(format!("sentinel auth-user {name} {user}\nsentinel auth-pass {name} {password}"))
     }
 
     /// Adds lines of redis.conf; they win over the testkit's own.
@@ -86,29 +119,33 @@ impl RedisBuilder {
     fn try_start(&self) -> Result<Redis> {
         let dir = Dir::new("redis")?;
         let port = Port::claim();
-        let mut conf = vec![
+        let mut conf = match &self.base {
+            Some(file) => vec![format!("include {}", file.display())],
+            None => vec!["save \"\"".to_owned(), "maxmemory-policy noeviction".to_owned()],
+        };
+        conf.extend([
             "bind 127.0.0.1".to_owned(),
             format!("port {}", port.number()),
             format!("dir {}", dir.path().display()),
             "daemonize no".to_owned(),
-            "save \"\"".to_owned(),
-            "maxmemory-policy noeviction".to_owned(),
             // A replica of a test needn't wait for more replicas to share a snapshot.
             "repl-diskless-sync-delay 0".to_owned(),
-        ];
+        ]);
         if self.appendonly {
             conf.extend(["appendonly yes".to_owned(), "appendfsync always".to_owned()]);
         }
         if self.unix {
             conf.push(format!("unixsocket {}", dir.path().join("redis.sock").display()));
         }
-        let users = match &self.acl {
-            Some(text) => Some(format!("{text}\nuser {ACL_USER} on nopass ~* &* +@all\n")),
-            // a sentinel has users of its own kind
-            None => (!self.sentinel).then(open_to_all).transpose()?,
-        };
+        let users = self.users()?;
+        let has_users = users.is_some();
         if let Some(users) = users {
-            conf.push(format!("aclfile {}", dir.write("users.acl", users)?.display()));
+            conf.push(format!("aclfile {}", dir.write(ACL_FILE, with_admin(&users))?.display()));
+        }
+        if !self.sentinel {
+            // Any of them may come to be a replica.
+            let User { name, password } = Redis::ADMIN;
+            conf.push(format!("masteruser {name}\nmasterauth {password}"));
         }
         let mut tls = None;
         if self.tls {
@@ -129,14 +166,32 @@ impl RedisBuilder {
         }
         let process = start_ready(&command, port.number())?;
         let tls_only = self.conf.iter().any(|line| line == "tls-replication yes");
-        Ok(Redis { process, command, port, tls, tls_only, acl: self.acl.is_some(), unix: self.unix, dir })
+        Ok(Redis { process, command, port, tls, tls_only, has_users, unix: self.unix, dir })
+    }
+
+    /// Those that ship, unless others are given; a sentinel has none, because it needs others.
+    fn users(&self) -> Result<Option<String>> {
+        let mut users = match &self.acl {
+            Some(text) => text.clone(),
+            None if self.sentinel => return Ok(None),
+            None => shipped::users(Redis::RECEIVER.password, Redis::PROMPT_SERVER.password)?,
+        };
+        if !self.grants.is_empty() {
+            let of = |name| users.lines().find(|line| line.starts_with(&format!("user {name} "))).map(str::to_owned);
+            let receiver = of(Redis::RECEIVER.name).context("the ACL file has no receiver")?;
+            users = shipped::replace(&users, &receiver, &format!("{receiver}{}", self.grants))?;
+        }
+        if let Some(namespace) = &self.namespace {
+            users = shipped::replace(&users, "{prompts}", namespace)?;
+        }
+        Ok(Some(users))
     }
 }
 
-/// The users that ship, and no password for who does not log in.
-fn open_to_all() -> Result<String> {
-    let users = shipped::users(RECEIVER.1, PROMPT_SERVER.1)?;
-    shipped::replace(&users, "user default off", "user default on nopass ~* &* +@all")
+const ACL_FILE: &str = "users.acl";
+
+fn with_admin(users: &str) -> String {
+    format!("{users}\nuser {} on nopass ~* &* +@all\n", Redis::ADMIN.name)
 }
 
 /// Another server than Redis may be tested, such as Valkey: its program, where `REDIS_SERVER` names one.
@@ -148,15 +203,17 @@ fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {
     command.spawn_until(Duration::from_secs(10), || is_ready(port))
 }
 
-/// Up once PING is answered by anything but `LOADING`: a refusal by an ACL is an answer too.
+/// Up once PING is answered by anything but `LOADING`, which only those hear who have logged in. Where there are no
+/// users, the log-in is refused and PING is answered all the same.
 fn is_ready(port: u16) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 64];
-        let read = stream.read(&mut answer)?;
-        Ok(read > 0 && !answer.starts_with(b"-LOADING"))
+        let User { name, password } = Redis::ADMIN;
+        stream.write_all(format!("AUTH {name} {password}\r\nPING\r\n").as_bytes())?;
+        let mut answers = BufReader::new(stream).lines();
+        answers.next().transpose()?;
+        Ok(answers.next().transpose()?.is_some_and(|answer| !answer.starts_with("-LOADING")))
     };
     ask().unwrap_or(false)
 }
@@ -169,13 +226,20 @@ pub struct Redis {
     port: Port,
     tls: Option<(Port, tls::Files)>,
     tls_only: bool,
-    acl: bool,
+    has_users: bool,
     unix: bool,
     dir: Dir,
 }
 
 impl Redis {
-    /// A plain one: no persistence, no password, TCP only.
+    /// The receiver of `config/users.acl`: may do what a receiver needs, and nothing else.
+    pub const RECEIVER: User = User { name: "receiver", password: "receiver" };
+    /// The prompt servers of `config/users.acl`.
+    pub const PROMPT_SERVER: User = User { name: "prompt-server", password: "prompt-server" };
+    /// The testkit's own, who may do everything.
+    pub const ADMIN: User = User { name: "testkit", password: "any" };
+
+    /// A plain one: the users of `config/users.acl`, no persistence, TCP only.
     pub fn start() -> Result<Self> {
         Self::builder().start()
     }
@@ -195,23 +259,27 @@ impl Redis {
         self.port.addr()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// `redis://127.0.0.1:port`, for who brings a login along: without one, the users that ship permit nothing.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr())
     }
 
-    /// As the user of the receiver that ships, who may do what a receiver needs and nothing else. Without
-    /// [`RedisBuilder::acl`].
+    /// As [`Redis::RECEIVER`].
     pub fn receiver_url(&self) -> String {
-        format!("redis://{}:{}@{}", RECEIVER.0, RECEIVER.1, self.addr())
+        Self::RECEIVER.url(self.addr())
     }
 
-    /// As the user of prompt servers that ships. Without [`RedisBuilder::acl`].
+    /// As [`Redis::PROMPT_SERVER`].
     pub fn prompt_server_url(&self) -> String {
-        format!("redis://{}:{}@{}", PROMPT_SERVER.0, PROMPT_SERVER.1, self.addr())
+        Self::PROMPT_SERVER.url(self.addr())
     }
 
-    /// `redis+unix:///…/redis.sock`.
+    /// As [`Redis::ADMIN`].
+    pub fn admin_url(&self) -> String {
+        Self::ADMIN.url(self.addr())
+    }
+
+    /// `redis+unix:///…/redis.sock`, for who brings a login along.
     ///
     /// # Panics
     /// Without [`RedisBuilder::unix_socket`].
@@ -220,7 +288,7 @@ impl Redis {
         format!("redis+unix://{}", self.dir().join("redis.sock").display())
     }
 
-    /// `rediss://127.0.0.1:port`.
+    /// `rediss://127.0.0.1:port`, for who brings a login along.
     ///
     /// # Panics
     /// Without [`RedisBuilder::tls`].
@@ -274,6 +342,11 @@ impl Redis {
         Ok(())
     }
 
+    /// Replaces the ACL file; the next start reads it.
+    pub fn set_users(&self, users: &str) -> Result<()> {
+        self.dir.write(ACL_FILE, with_admin(users)).map(drop)
+    }
+
     /// SIGSTOP: accepts connections (the kernel does), answers nothing.
     pub fn pause(&self) -> Result<()> {
         self.process.pause()
@@ -284,10 +357,9 @@ impl Redis {
         self.process.resume()
     }
 
-    /// A connection of the testkit's own, past any ACL file.
+    /// A connection as [`Redis::ADMIN`].
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
-        let user = if self.acl { format!("{ACL_USER}:any@") } else { String::new() };
-        let client = redis::Client::open(format!("redis://{user}{}", self.addr()))?;
+        let client = redis::Client::open(if self.has_users { self.admin_url() } else { self.url() })?;
         // The crate's own half a second is too short on a machine that compiles at the same time.
         let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
         client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")

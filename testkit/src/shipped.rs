@@ -2,6 +2,7 @@
 
 use crate::{Prometheus, PrometheusBuilder, Redis, RedisBuilder};
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,21 +21,19 @@ pub fn replace(text: &str, from: &str, to: &str) -> Result<String> {
     Ok(text.replace(from, to))
 }
 
-/// `config/users.acl` with these passwords.
+/// `config/users.acl` with the hashes of these passwords.
 pub fn users(receiver: &str, prompt_server: &str) -> Result<String> {
+    let hash = |password: &str| Sha256::digest(password).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let acl = text("config/users.acl")?;
-    let acl = replace(&acl, "#RECEIVER_PASSWORD_SHA256", &format!(">{receiver}"))?;
-    replace(&acl, "#PROMPT_SERVER_PASSWORD_SHA256", &format!(">{prompt_server}"))
+    let acl = replace(&acl, "RECEIVER_PASSWORD_SHA256", &hash(receiver))?;
+    replace(&acl, "PROMPT_SERVER_PASSWORD_SHA256", &hash(prompt_server))
 }
 
-/// `config/redis.conf`, and the users `receiver` and `prompt-server` of `config/users.acl` with these passwords.
+/// `config/redis.conf` and `config/users.acl` with these passwords, as they are: the testkit says behind them where it
+/// listens and where its files are.
 pub fn redis(receiver: &str, prompt_server: &str) -> Result<RedisBuilder> {
-    let acl = users(receiver, prompt_server)?;
-    // The testkit says where it listens and where the users are.
-    let elsewhere = ["bind ", "port ", "aclfile "];
-    let conf = text("config/redis.conf")?;
-    let conf: Vec<_> = conf.lines().filter(|line| !elsewhere.iter().any(|key| line.starts_with(key))).collect();
-    Ok(Redis::builder().acl(acl).conf(conf.join("\n")))
+    let conf = root().join("config/redis.conf").canonicalize().context("find config/redis.conf")?;
+    Ok(Redis::builder().base(conf).acl(users(receiver, prompt_server)?))
 }
 
 /// `config/alertmanager.yml`, for the receiver at this address. It wants its token in the file `webhook_token`.

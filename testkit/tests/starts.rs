@@ -30,8 +30,14 @@ async fn redis_over_tls_and_unix_socket() -> Result<()> {
     let redis = Redis::builder().tls().unix_socket().start()?;
     let ca = std::fs::read(redis.ca_file())?;
     let certs = redis::TlsCertificates { client_tls: None, root_cert: Some(ca) };
-    let tls = redis::Client::build_with_tls(redis.tls_url(), certs)?;
-    let unix = redis::Client::open(redis.unix_url())?;
+    let login = |url: String| -> Result<redis::ConnectionInfo> {
+        let info = redis::IntoConnectionInfo::into_connection_info(url)?;
+        let settings = info.redis_settings().clone();
+        let receiver = Redis::RECEIVER;
+        Ok(info.set_redis_settings(settings.set_username(receiver.name).set_password(receiver.password)))
+    };
+    let tls = redis::Client::build_with_tls(login(redis.tls_url())?, certs)?;
+    let unix = redis::Client::open(login(redis.unix_url())?)?;
     for client in [tls, unix] {
         let mut connection = client.get_multiplexed_async_connection().await?;
         assert_eq!(redis::cmd("PING").query_async::<String>(&mut connection).await?, "PONG");
@@ -40,12 +46,43 @@ async fn redis_over_tls_and_unix_socket() -> Result<()> {
 }
 
 #[tokio::test]
-async fn redis_enforces_the_acl_that_the_testkit_itself_passes() -> Result<()> {
-    let redis = Redis::builder().acl("user default off").start()?;
-    let stranger = redis::Client::open(redis.url())?;
-    let mut stranger = stranger.get_multiplexed_async_connection().await?;
-    assert!(redis::cmd("GET").arg("k").query_async::<Option<String>>(&mut stranger).await.is_err());
+async fn redis_enforces_the_users_that_ship_and_lets_the_testkit_itself_pass() -> Result<()> {
+    let redis = Redis::start()?;
+    let get = async |url: String, key: &str| -> Result<Option<String>> {
+        let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        Ok(redis::cmd("GET").arg(key).query_async(&mut connection).await?)
+    };
+    let key = "{prompts}:active:p";
+    redis.cmd::<()>(&["SET", key, "v1"]).await?;
+    let stranger = get(redis.url(), key).await.unwrap_err().to_string();
+    assert!(stranger.to_lowercase().contains("auth"), "{stranger}");
+    for url in [redis.receiver_url(), redis.prompt_server_url()] {
+        assert_eq!(get(url.clone(), key).await?.as_deref(), Some("v1"));
+        let elsewhere = get(url, "k").await.unwrap_err().to_string();
+        assert!(elsewhere.contains("no permissions"), "{elsewhere}");
+    }
     redis.cmd::<()>(&["SET", "k", "v"]).await
+}
+
+#[tokio::test]
+async fn the_users_can_be_those_of_another_namespace_and_the_receiver_may_do_more_if_asked() -> Result<()> {
+    let redis = Redis::builder().namespace("team:{a}").receiver_may("+role").start()?;
+    let client = redis::Client::open(redis.receiver_url())?;
+    let mut receiver = client.get_multiplexed_async_connection().await?;
+    redis::cmd("SET").arg("team:{a}:active:p").arg("v1").exec_async(&mut receiver).await?;
+    redis::cmd("ROLE").exec_async(&mut receiver).await?;
+    assert!(redis::cmd("GET").arg("{prompts}:active:p").exec_async(&mut receiver).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_that_loads_is_not_ready() -> Result<()> {
+    let mut redis = Redis::builder().appendonly().conf("key-load-delay 250").start()?;
+    let fill = "for i = 1, 4000 do redis.call('SET', '{prompts}:x' .. i, '') end";
+    redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
+    redis.restart()?;
+    assert_eq!(redis.cmd::<usize>(&["DBSIZE"]).await?, 4_000);
+    Ok(())
 }
 
 #[tokio::test]
@@ -156,7 +193,7 @@ fn ports_are_handed_out_once() {
 async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
-    let client = redis::Client::open(proxy.url())?;
+    let client = redis::Client::open(Redis::ADMIN.url(proxy.addr()))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     proxy.lose_reply_after(1, "INCR");
     let mut incr = redis::cmd("INCR");
@@ -179,7 +216,7 @@ async fn the_proxy_loses_the_reply_of_a_command_that_ran() -> Result<()> {
 async fn the_proxy_stalls_cuts_and_answers_itself() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
-    let client = redis::Client::open(proxy.url())?;
+    let client = redis::Client::open(Redis::ADMIN.url(proxy.addr()))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
 
     proxy.set(Mode::Answer(b"-LOADING wait\r\n".to_vec()));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
 
 async fn ping(proxy: &FaultProxy) -> Result<String> {
-    let client = redis::Client::open(proxy.url())?;
+    let client = redis::Client::open(Redis::ADMIN.url(proxy.addr()))?;
     let quick = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_millis(200)))
         .set_response_timeout(Some(Duration::from_millis(200)));

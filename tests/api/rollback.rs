@@ -14,7 +14,7 @@ async fn the_curl_of_the_runbook_works_verbatim_against_the_default_config() -> 
     // the shipped file, but for the ports that others may hold
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
         .config(include_str!("../../config/prompt-rollback.toml"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .start()?;
     let http = receiver.http();
     for (path, body) in [

@@ -10,7 +10,7 @@ use crate::common::{ROLLED_BACK, SOON, assert_flipped_once, critical, deliver, o
 
 fn start(redis: &Redis) -> Result<Receiver> {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .wait(Wait::Ready)
         .start()
 }

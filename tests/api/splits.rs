@@ -43,7 +43,7 @@ async fn before_v2() -> Result<World> {
 #[tokio::test]
 async fn a_canary_is_promoted_and_everyone_can_follow() -> Result<()> {
     let world = before_v2().await?;
-    let client = redis::Client::open(world.redis.url())?;
+    let client = redis::Client::open(world.redis.prompt_server_url())?;
     let mut changes = client.get_async_pubsub().await?;
     changes.subscribe("{prompts}:changes").await?;
     let (status, answer) =

@@ -83,7 +83,7 @@ impl Drop for Servers {
 impl Servers {
     pub async fn start(kind: Kind) -> Result<Self> {
         // see `no_pace`
-        let build = || Redis::builder().conf("notify-keyspace-events K$");
+        let build = || Redis::builder().receiver_may("+role").conf("notify-keyspace-events K$");
         let mut servers = Self { redis: Vec::new(), sentinels: Vec::new(), tasks: Vec::new(), written: Arc::default() };
         match kind {
             Kind::Wire => servers.redis.push(build().start()?),
@@ -104,7 +104,7 @@ impl Servers {
             }
         }
         for redis in &servers.redis {
-            servers.tasks.push(tokio::spawn(no_pace(redis.url())));
+            servers.tasks.push(tokio::spawn(no_pace(redis.admin_url())));
         }
         Ok(servers)
     }

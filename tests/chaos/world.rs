@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Fault, Slack};
-use prompt_rollback_testkit::{FaultProxy, Rng};
+use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -104,13 +104,13 @@ impl World {
                 set("REDIS__MODE", "sentinel");
                 set("REDIS__SENTINEL_MASTER", MASTER);
                 set("REDIS__NODES", &servers.nodes());
-                set("REDIS__URL", "redis://elsewhere.invalid");
+                set("REDIS__URL", &Redis::RECEIVER.url("elsewhere.invalid"));
                 if kind == Kind::Failover {
                     set("REDIS__MIN_REPLICAS_ACKED", "1");
                 }
             } else {
                 let proxy = FaultProxy::start(servers.redis[0].addr()).await?;
-                set("REDIS__URL", &proxy.url());
+                set("REDIS__URL", &Redis::RECEIVER.url(proxy.addr()));
                 proxies.push(proxy);
             }
             // a click's signature is good for five minutes

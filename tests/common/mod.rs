@@ -20,7 +20,8 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// For a receiver that waits for a replica: long enough for a busy machine, short enough for a refusal to be in time.
 pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "2500ms")];
 
-/// The default config, but for Redis, a free port, and `env` (keys without the prefix).
+/// The default config, but for Redis, a free port, and `env` (keys without the prefix). Logs in as the receiver that ships,
+/// unless the URL or `env` says as whom.
 pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
     settings(redis_url, env).config
 }
@@ -33,7 +34,12 @@ pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
 /// The same with a config file.
 pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> Settings {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
-    let pairs = own.iter().chain(env).map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
+    let elsewhere =
+        redis_url.contains('@') || env.iter().any(|(key, _)| ["REDIS__USERNAME", "REDIS__PASSWORD"].contains(key));
+    let login = [("REDIS__USERNAME", Redis::RECEIVER.name), ("REDIS__PASSWORD", Redis::RECEIVER.password)];
+    let login = if elsewhere { &[] } else { &login[..] };
+    let all = own.iter().chain(login).chain(env);
+    let pairs = all.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
     Settings::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{World, metrics_of};
 use anyhow::{Context, Result, ensure};
-use prompt_rollback_testkit::shipped;
+use prompt_rollback_testkit::{Redis, shipped};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -91,7 +91,8 @@ fn run(world: &World, setting: &str, line: &str) -> Result<Output> {
         .current_dir(root())
         .env("PATH", path)
         .env("PROMPT_ROLLBACK_URL", world.receiver.url())
-        .env("PROMPT_ROLLBACK_REDIS__URL", world.redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", world.redis.receiver_url())
+        .env("REDISCLI_AUTH", Redis::RECEIVER.password)
         .output()?)
 }
 

@@ -27,11 +27,11 @@ impl World {
         let redis = Redis::start()?;
         let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
             .config(shipped::text("config/prompt-rollback.toml")?)
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
             .start()?;
         // There for its metrics only.
         let alertmanager = Alertmanager::builder("{route: {receiver: none}, receivers: [{name: none}]}").start()?;
-        let server = PromptServer::start(&redis.url(), prompts, Source::Native).await?;
+        let server = PromptServer::start(&redis.prompt_server_url(), prompts, Source::Native).await?;
         let targets = Targets {
             receivers: vec![receiver.addr()],
             alertmanagers: vec![alertmanager.addr()],

@@ -17,7 +17,7 @@ struct Node {
 
 async fn node() -> Result<Node> {
     let conf = format!("cluster-enabled yes\ncluster-node-timeout 2000\ncluster-port {}", free_port());
-    let redis = Redis::builder().conf(conf).start()?;
+    let redis = Redis::builder().receiver_may("+role +cluster|nodes").conf(conf).start()?;
     let id = redis.cmd(&["CLUSTER", "MYID"]).await?;
     Ok(Node { redis, id })
 }

@@ -61,7 +61,7 @@ async fn a_drill_outlives_the_receiver_that_started_it() -> Result<()> {
     let port = Port::claim();
     let (_alertmanager, env) = alertmanager(&port.addr())?;
     let mut first = prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", &env[0].1)
         .start()?;
     ship(&first.http(), "p").await?;

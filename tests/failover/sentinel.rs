@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use prompt_rollback_testkit::FaultProxy;
 use prompt_rollback_testkit::proxy::Mode;
+use prompt_rollback_testkit::{FaultProxy, shipped};
 
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, copy_prompt, critical, eventually, log,
@@ -176,18 +176,30 @@ async fn sentinels_that_are_all_away_or_know_no_such_master_are_named() -> Resul
     receiver.wait_ready(SOON).await
 }
 
+/// A user as the operations guide has it.
+fn documented(name: &str, password: &str) -> Result<String> {
+    const GUIDE: &str = include_str!("../../docs/operations.md");
+    let line = GUIDE.lines().find(|line| line.starts_with(&format!("user {name} on >… ")));
+    Ok(line.with_context(|| format!("the guide has no user {name}"))?.replace('…', password))
+}
+
 #[tokio::test]
 async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let redis_users = "user default on nopass ~* &* +@all\n\
-        user receiver on >r3dis resetchannels &{prompts}:* ~{prompts}:* +@all -@dangerous +info +role";
-    let sentinel_users = "user default on nopass ~* &* +@all\n\
-        user finder on >s3ntinel resetchannels &+switch-master -@all +ping +hello +auth +subscribe +unsubscribe \
-        +sentinel|get-master-addr-by-name +sentinel|master";
-    let master = Redis::builder().tls().conf("tls-replication yes").acl(redis_users).start()?;
-    let replica = Redis::builder().tls_as(&master).replica_of(&master).acl(redis_users).start()?;
+    let users = shipped::users("r3dis", "any")?;
+    let users = format!("{users}\n{}\n{}", documented("replica", "r3plica")?, documented("sentinel", "w4tch")?);
+    let build = || {
+        let builder = Redis::builder().acl(&users).receiver_may("+role");
+        builder.conf("masteruser replica\nmasterauth r3plica")
+    };
+    let master = build().tls().conf("tls-replication yes").start()?;
+    let replica = build().tls_as(&master).replica_of(&master).start()?;
     master.wait_for_replicas(1).await?;
-    let build = || sentinel(Redis::builder().tls_as(&master).acl(sentinel_users), &master);
+    let sentinel_users = format!("user default on nopass ~* &* +@all\n{}", documented("prompt-rollback", "s3ntinel")?);
+    let build = || {
+        let watch = format!("sentinel auth-user {NAME} sentinel\nsentinel auth-pass {NAME} w4tch");
+        sentinel(Redis::builder().tls_as(&master).acl(&sentinel_users), &master).conf(watch).start()
+    };
     let sentinels = [build()?, build()?, build()?];
     let nodes: Vec<String> =
         sentinels.iter().map(|sentinel| sentinel.tls_url().trim_start_matches("rediss://").to_owned()).collect();
@@ -195,14 +207,17 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
     let env = [
         ("REDIS__USERNAME", "receiver"),
         ("REDIS__PASSWORD", "r3dis"),
-        ("REDIS__SENTINEL_USERNAME", "finder"),
+        ("REDIS__SENTINEL_USERNAME", "prompt-rollback"),
         ("REDIS__SENTINEL_PASSWORD", "s3ntinel"),
         ("REDIS__TLS_CA_FILE", &ca),
     ];
     let receiver = Receiver::ready("rediss://elsewhere.invalid", &with(&nodes, &env)).await?;
     ship(&receiver.http, "p").await?;
     let clients: String = sentinels[0].cmd(&["CLIENT", "LIST"]).await?;
-    assert!(clients.contains("user=finder") && clients.contains("sub=1"), "the failovers are heard of: {clients}");
+    assert!(
+        clients.contains("user=prompt-rollback") && clients.contains("sub=1"),
+        "the failovers are heard of: {clients}"
+    );
 
     let wrong = [env[0], env[1], env[2], ("REDIS__SENTINEL_PASSWORD", "guess"), env[4]];
     let refused = Receiver::start("rediss://elsewhere.invalid", &with(&nodes, &wrong)).await?;

@@ -18,20 +18,21 @@ pub struct World {
     pub sentinels: Vec<Redis>,
 }
 
-pub fn sentinel(builder: RedisBuilder, master: &Redis) -> Result<Redis> {
+pub fn sentinel(builder: RedisBuilder, master: &Redis) -> RedisBuilder {
     let settings = [("down-after-milliseconds", DOWN_AFTER.as_millis()), ("failover-timeout", 5_000)];
     let conf = settings.map(|(key, value)| format!("sentinel {key} {NAME} {value}"));
-    builder.sentinel(NAME, master, 2).conf(conf.join("\n")).start()
+    builder.sentinel(NAME, master, 2).conf(conf.join("\n"))
 }
 
 impl World {
     pub async fn start(replicas: usize) -> Result<Self> {
-        let mut servers = vec![Redis::start()?];
+        let build = || Redis::builder().receiver_may("+role");
+        let mut servers = vec![build().start()?];
         for _ in 0..replicas {
-            servers.push(Redis::builder().replica_of(&servers[0]).start()?);
+            servers.push(build().replica_of(&servers[0]).start()?);
         }
         servers[0].wait_for_replicas(replicas).await?;
-        let sentinels = (0..3).map(|_| sentinel(Redis::builder(), &servers[0])).collect::<Result<Vec<_>>>()?;
+        let sentinels = (0..3).map(|_| sentinel(Redis::builder(), &servers[0]).start()).collect::<Result<Vec<_>>>()?;
         let world = Self { servers, sentinels };
         world.wait_known(replicas).await?;
         Ok(world)

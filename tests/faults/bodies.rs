@@ -240,7 +240,7 @@ async fn three_thousand_alerts_of_as_many_prompts_fit_into_the_flush_deadline() 
     const MANY: u32 = 3_000;
     let redis = Redis::start()?;
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "10000")
         .start()?;
     ship(&receiver.http(), "p-0").await?;

@@ -179,7 +179,7 @@ async fn few_open_files_are_fewer_connections_and_not_an_outage() -> Result<()> 
     let process = ProcessBuilder::new("prlimit", dir.path())
         .without_env("PROMPT_ROLLBACK_")
         .env("PROMPT_ROLLBACK_SERVER__LISTEN", port.addr())
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .args(["--nofile=200:200", "--", env!("CARGO_BIN_EXE_prompt-rollback"), "serve"])
         .spawn()?;
     let http = Http::new(format!("http://{}", port.addr()));

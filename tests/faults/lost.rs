@@ -117,7 +117,7 @@ async fn each_reply_lost_in_turn_never_flips_twice() -> Result<()> {
 async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let redis = Redis::start()?;
     let mut process = Process::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "1000")
         .wait(Wait::Ready)
         .start()?;

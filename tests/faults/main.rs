@@ -6,6 +6,7 @@ mod common;
 mod bodies;
 mod broken;
 mod clients;
+mod durability;
 mod encodings;
 mod lost;
 mod malformed;

@@ -106,7 +106,7 @@ async fn loading() -> Result<()> {
     let mut redis = Redis::builder().appendonly().conf("key-load-delay 250").start()?;
     let receiver = Receiver::ready(&redis.url(), &[]).await?;
     ship(&receiver.http, "p").await?;
-    let fill = "for i = 1, 12000 do redis.call('SET', 'x' .. i, '') end";
+    let fill = "for i = 1, 12000 do redis.call('SET', '{prompts}:x' .. i, '') end";
     redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
     let restarted = tokio::task::spawn_blocking(move || redis.restart().map(|()| redis));
     receiver.wait_not_ready("loading", Duration::from_secs(5)).await?;
@@ -150,8 +150,8 @@ async fn not_enough_replicas_for_redis_itself() -> Result<()> {
 #[tokio::test]
 async fn out_of_connections() -> Result<()> {
     // without a password: the client library calls every refusal of a log-in a wrong one
-    let redis = Redis::start()?;
-    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    let redis = Redis::builder().acl("user default on nopass ~{prompts}:* &{prompts}:* +@all").start()?;
+    let receiver = Receiver::ready(&redis.url(), &[("REDIS__USERNAME", "")]).await?;
     let world = World { redis, receiver };
     world.ship("p").await?;
     let mut admin = world.redis.connection().await?;

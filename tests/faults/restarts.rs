@@ -41,7 +41,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
     let redis = Redis::start()?;
     let start = || {
         Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
             .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")
             .start()
     };

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use prompt_rollback_testkit::{Receiver, ReceiverBuilder, Wait};
+use anyhow::{Context, Result};
+use prompt_rollback_testkit::{Receiver, ReceiverBuilder, Redis, Wait, eventually};
+
+use crate::common::SOON;
 
 fn receiver() -> ReceiverBuilder {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback")).wait(Wait::Nothing)
@@ -81,5 +83,31 @@ fn an_address_that_is_taken_is_a_failure_and_no_misuse() -> Result<()> {
     let (code, log) = refused(receiver().env("PROMPT_ROLLBACK_SERVER__LISTEN", &address))?;
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains(&address) && log.contains("in use"), "{log}");
+    Ok(())
+}
+
+/// Whoever starts it hears once what is wrong with their Redis, and it works all the same.
+#[tokio::test]
+async fn what_should_be_mended_in_redis_is_logged_once_and_keeps_nobody_from_working() -> Result<()> {
+    let open = "user default on nopass ~* &* +@all";
+    let redis = Redis::builder().acl(open).start()?;
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .start()?;
+    let warnings = |of: &str| receiver.log().lines().filter(|line| line.contains("WARN") && line.contains(of)).count();
+    let both = || (warnings("redis default user: is on and has no password"), warnings("redis persistence: none"));
+    assert_eq!(both(), (1, 1), "{}", receiver.log());
+    // a new connection is another look
+    for kind in ["normal", "pubsub"] {
+        redis.cmd::<()>(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await?;
+    }
+    let tries = async || -> Option<u64> {
+        let stats: String = redis.cmd(&["INFO", "commandstats"]).await.ok()?;
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_scan:calls="))?;
+        calls.split(',').next()?.parse().ok()
+    };
+    let before = tries().await.context("the self-test scans")?;
+    eventually("another self-test", SOON, async || tries().await.filter(|now| *now > before).map(drop)).await?;
+    assert_eq!(both(), (1, 1), "{}", receiver.log());
     Ok(())
 }

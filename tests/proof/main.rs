@@ -103,7 +103,7 @@ impl World {
 
 fn receiver(redis: &Redis, prometheus: &str, more: &[(&str, &str)]) -> Result<Receiver> {
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
     more.iter().fold(receiver, |receiver, (key, value)| receiver.env(*key, *value)).start()
 }

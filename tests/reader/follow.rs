@@ -80,7 +80,7 @@ async fn an_address_that_asks_for_another_protocol_is_pushed_to_all_the_same() -
 async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
     let redis = Redis::start()?;
     commit(&redis, "v1", &[]).await?;
-    let (reader, prompt) = follow(&redis.url(), pushed()).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     ready(&reader).await?;
     let mut changes = prompt.changes();
     for (active, routing, expected) in [
@@ -109,7 +109,7 @@ async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
 async fn a_version_stays_known_while_redis_is_away() -> Result<()> {
     let mut redis = Redis::start()?;
     commit(&redis, "v2", &[("v1", "25"), ("v2", "75")]).await?;
-    let (reader, prompt) = follow(&redis.url(), often()).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), often()).await?;
     ready(&reader).await?;
     redis.kill9();
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;
@@ -135,7 +135,7 @@ async fn a_redis_that_is_not_there_yet_is_waited_for() -> Result<()> {
     let mut redis = Redis::builder().appendonly().start()?;
     commit(&redis, "v1", &[]).await?;
     redis.kill9();
-    let (reader, prompt) = follow(&redis.url(), pushed()).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;
     ensure!(prompt.active_version("user-1").is_none() && prompt.age().is_none() && prompt.versions().is_empty());
     redis.restart()?;
@@ -148,7 +148,7 @@ async fn a_connection_that_is_half_dead_is_left() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
     commit(&redis, "v1", &[]).await?;
-    let (reader, prompt) = follow(&proxy.url(), often()).await?;
+    let (reader, prompt) = follow(&Redis::PROMPT_SERVER.url(proxy.addr()), often()).await?;
     ready(&reader).await?;
     proxy.set(Mode::Stall);
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;
@@ -167,7 +167,7 @@ async fn a_connection_that_is_half_dead_is_left() -> Result<()> {
 async fn what_is_no_version_changes_nothing() -> Result<()> {
     let redis = Redis::start()?;
     commit(&redis, "v1", &[]).await?;
-    let (reader, prompt) = follow(&redis.url(), pushed()).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     ready(&reader).await?;
     let long = "v".repeat(65);
     for value in ["", "../etc/passwd", "v2\n", "v\u{e4}", &long] {
@@ -193,7 +193,7 @@ async fn what_is_no_version_changes_nothing() -> Result<()> {
 async fn a_routing_that_is_none_leaves_everybody_with_the_active_version() -> Result<()> {
     let redis = Redis::start()?;
     commit(&redis, "v1", &[("v1", "50"), ("v2", "49")]).await?;
-    let (reader, prompt) = follow(&redis.url(), pushed()).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     ready(&reader).await?;
     ensure!(names(&prompt) == ["v1"] && matches!(prompt.error(), Some(Problem::Routing(_))), "{:?}", prompt.error());
     // of another time: someone SETs what the split does not hold

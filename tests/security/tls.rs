@@ -92,7 +92,7 @@ async fn certificates_are_replaced_without_a_restart_and_broken_ones_are_not_tak
     files.pair("client", &authority.client("alertmanager")?)?;
     let redis = Redis::start()?;
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .env("PROMPT_ROLLBACK_SERVER__TLS_CERT_FILE", files.path("server"))
         .env("PROMPT_ROLLBACK_SERVER__TLS_KEY_FILE", files.path("server-key"))
         .env("PROMPT_ROLLBACK_SERVER__TLS_CLIENT_CA_FILE", files.path("ca"))

@@ -18,7 +18,7 @@ async fn a_flip_writes_all_that_belongs_to_it() -> Result<()> {
     let kit = Kit::start()?;
     kit.ship("p").await?;
     kit.cmd::<()>(&["HSET", &key("routing:p"), "v2", "90", "v1", "10"]).await?;
-    let client = redis::Client::open(kit.redis.url())?;
+    let client = redis::Client::open(kit.redis.prompt_server_url())?;
     let mut changes = client.get_async_pubsub().await?;
     changes.subscribe(key("changes")).await?;
 

@@ -10,6 +10,7 @@ mod load;
 mod mass;
 mod outside;
 mod records;
+mod replay;
 mod replication;
 mod schedule;
 mod selftest;

@@ -60,7 +60,7 @@ async fn a_scan_finds_every_active_key_of_the_namespace_and_nothing_else() -> Re
 
 #[tokio::test]
 async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
-    let redis = Redis::start()?;
+    let redis = Redis::builder().namespace("team/a:{llm}").start()?;
     let url = redis.url();
     let kit = Kit::with(redis, &url, &[("REDIS__NAMESPACE", "team/a:{llm}")])?;
     kit.ship("p").await?;

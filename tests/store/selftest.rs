@@ -1,7 +1,7 @@
 //! The self-test names what is missing.
 
 use anyhow::Result;
-use prompt_rollback::store::{Clock, Store};
+use prompt_rollback::store::{Clock, Level, SelfTest, Store};
 use prompt_rollback_testkit::free_port;
 
 use crate::common::{Redis, SOON, config, eventually};
@@ -9,7 +9,7 @@ use crate::kit::{Kit, critical};
 
 const USERS: &str = include_str!("../../config/users.acl");
 /// Without these the receiver works, and says less: `check --connect` says so.
-const OPTIONAL: [&str; 2] = ["+config|get", "+info"];
+const OPTIONAL: [&str; 3] = ["+config|get", "+info", "+acl|dryrun"];
 
 /// The rules of the shipped user, without its name and password.
 fn shipped_rules() -> Vec<&'static str> {
@@ -90,7 +90,11 @@ async fn without_the_optional_ones_it_is_said_what_is_not_known() -> Result<()> 
     assert_eq!(store.server_version().await?, None);
     let test = store.selftest().await?;
     let finding = test.findings.iter().find(|f| f.name == "maxmemory-policy").expect("looked at");
-    assert!(finding.ok && finding.detail.starts_with("unknown (CONFIG GET is not permitted)"), "{}", finding.detail);
+    assert!(
+        finding.level == Level::Ok && finding.detail.starts_with("unknown (CONFIG GET is not permitted)"),
+        "{}",
+        finding.detail
+    );
     Ok(())
 }
 
@@ -175,5 +179,97 @@ async fn a_redis_that_evicts_is_not_fit() -> Result<()> {
     }
     kit.cmd::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
     assert_eq!(kit.store.selftest().await?.problem(), None);
+    Ok(())
+}
+
+fn said<'a>(test: &'a SelfTest, name: &str) -> (Level, &'a str) {
+    let finding = test.findings.iter().find(|finding| finding.name == name);
+    finding.map_or((Level::Ok, "not looked at"), |finding| (finding.level, &finding.detail))
+}
+
+#[tokio::test]
+async fn a_user_default_who_may_write_without_a_password_is_warned_of() -> Result<()> {
+    let kit = Kit::start()?;
+    assert_eq!(said(&kit.store.selftest().await?, "default user").0, Level::Ok);
+    for (rules, level) in [
+        (&["on", "nopass", "allkeys", "+@all"][..], Level::Warning),
+        (&["on", "nopass", "~{prompts}:*", "+set"], Level::Warning),
+        // a team lets everybody read, or asks for a password
+        (&["on", "nopass", "%R~{prompts}:*", "+get"], Level::Ok),
+        (&["on", ">s3cret", "allkeys", "+@all"], Level::Ok),
+        (&["off", "nopass", "allkeys", "+@all"], Level::Ok),
+    ] {
+        kit.cmd::<()>(&[&["ACL", "SETUSER", "default", "reset"], rules].concat()).await?;
+        let test = kit.store.selftest().await?;
+        let (found, detail) = said(&test, "default user");
+        assert_eq!(found, level, "{rules:?}: {detail}");
+        assert!(level == Level::Ok || detail.contains("{prompts}:*") && test.warnings().len() > 1, "{detail}");
+        assert_eq!(test.problem(), None, "it works");
+    }
+    assert_eq!(kit.cmd::<usize>(&["EXISTS", "{prompts}:selftest:open"]).await?, 0, "nothing is left behind");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redis_that_keeps_nothing_or_only_snapshots_is_warned_of() -> Result<()> {
+    for (conf, without, level, says) in [
+        ("appendonly yes", "", Level::Ok, "append-only file"),
+        ("", "", Level::Warning, "none: a restart of Redis loses every prompt's version"),
+        ("save 3600 1", "", Level::Warning, "snapshots only (save 3600 1): a crash loses"),
+        ("save 3600 1", "+config|get", Level::Warning, "the append-only file is off"),
+        ("appendonly yes", "+info", Level::Ok, "unknown (INFO is not permitted)"),
+    ] {
+        let redis = Redis::builder().conf(conf).start()?;
+        let rules: Vec<&str> = shipped_rules().into_iter().filter(|rule| *rule != without).collect();
+        let test = store_of(&redis, &rules, &[]).await?.selftest().await?;
+        let (found, detail) = said(&test, "persistence");
+        assert!(found == level && detail.starts_with(says), "{conf} without {without:?}: {found:?} {detail}");
+        assert_eq!(test.problem(), None);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_restart_would_drop_is_warned_of_and_what_is_missing_is_named() -> Result<()> {
+    let redis = Redis::builder().appendonly().start()?;
+    let set_default = async |rules: &[&str]| -> Result<()> {
+        redis.cmd(&[&["ACL", "SETUSER", "default", "reset"], rules].concat()).await
+    };
+    let default = USERS.lines().find(|line| line.starts_with("user default ")).expect("the user");
+    let shipped: Vec<&str> = default.split_whitespace().skip(2).collect();
+    let store = store_of(&redis, &shipped_rules(), &[]).await?;
+    let blind: Vec<&str> = shipped_rules().into_iter().filter(|rule| *rule != "+acl|dryrun").collect();
+
+    set_default(&["off"]).await?;
+    let test = store.selftest().await?;
+    assert_eq!(test.problem(), None, "it works until the restart");
+    let (level, detail) = said(&test, "replay");
+    if level == Level::Ok {
+        // this server is mended: tests/faults/durability.rs has seen it
+        assert!(detail.ends_with("whole"), "{detail}");
+        return Ok(());
+    }
+    let all: Vec<&str> = shipped.iter().filter_map(|rule| rule.strip_prefix('+')).collect();
+    assert!(all.iter().all(|command| detail.contains(command)), "{detail}");
+
+    for rule in shipped.iter().filter(|rule| rule.starts_with(['+', '~'])) {
+        let less: Vec<&str> = shipped.iter().copied().filter(|other| other != rule).collect();
+        set_default(&less).await?;
+        let test = store.selftest().await?;
+        let (level, detail) = said(&test, "replay");
+        let named = format!("lacks {}. ", rule.trim_start_matches('+'));
+        assert!(level == Level::Warning && detail.contains(&named), "{rule}: {detail}");
+    }
+    for whole in [&shipped[..], &["off", "allkeys", "+@all"], &["on", ">s3cret", "allkeys", "+@all"]] {
+        set_default(whole).await?;
+        assert_eq!(said(&store.selftest().await?, "replay").0, Level::Ok, "{whole:?}");
+    }
+    let test = store_of(&redis, &blind, &[]).await?.selftest().await?;
+    let (level, detail) = said(&test, "replay");
+    assert!(level == Level::Warning && detail.contains("unknown") && detail.contains("+acl|dryrun"), "{detail}");
+
+    redis.cmd::<()>(&["CONFIG", "SET", "appendonly", "no"]).await?;
+    set_default(&["off"]).await?;
+    assert_eq!(said(&store_of(&redis, &shipped_rules(), &[]).await?.selftest().await?, "replay").1, "not looked at");
     Ok(())
 }

@@ -1,0 +1,191 @@
+//! Does what is committed outlive a restart of Redis, and can only those who log in write it?
+
+use redis::Pipeline;
+
+use super::query::if_permitted;
+use super::selftest::Finding;
+use super::{Store, StoreError};
+
+const PERSISTENCE: &str = "persistence";
+const REPLAY: &str = "replay";
+const LOGIN: &str = "default user";
+
+/// What the append-only file holds of our scripts, each as it is written there: PEXPIRE becomes PEXPIREAT, a key that had
+/// expired is unlinked first, and SELECT stands in front of the first write after a rewrite. `KEY` is a key of ours.
+const REPLAYED: [(&str, &[&str]); 12] = [
+    ("select", &["0"]),
+    ("set", &["KEY", "1"]),
+    ("del", &["KEY"]),
+    ("unlink", &["KEY"]),
+    ("pexpireat", &["KEY", "1"]),
+    ("hset", &["KEY", "a", "1"]),
+    ("hdel", &["KEY", "a"]),
+    ("hincrby", &["KEY", "a", "1"]),
+    ("zadd", &["KEY", "1", "a"]),
+    ("zrem", &["KEY", "a"]),
+    ("zremrangebyscore", &["KEY", "0", "0"]),
+    ("xadd", &["KEY", "*", "a", "1"]),
+];
+
+/// What Redis says about itself in INFO.
+#[derive(Debug)]
+struct Server {
+    /// Such as `Redis 7.0.15`.
+    name: String,
+    /// Replays what scripts wrote whatever the user `default` may do: redis issue 14541 is fixed there. The two versions
+    /// are the first that were tried and found to; an older one may have the fix as well.
+    replays_all: bool,
+    append_only: bool,
+}
+
+impl Server {
+    fn read(info: &str) -> Option<Self> {
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        // Valkey gives the version of Redis that it is compatible with as redis_version
+        let (name, version, fixed) = match field("valkey_version:") {
+            Some(version) => ("Valkey", version, [9, 1, 2]),
+            None => ("Redis", field("redis_version:")?, [8, 6, 3]),
+        };
+        let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+        Some(Self {
+            name: format!("{name} {version}"),
+            replays_all: numbers.as_slice() >= fixed.as_slice(),
+            append_only: field("aof_enabled:")? == "1",
+        })
+    }
+}
+
+impl Store {
+    /// Nothing here keeps the receiver from working, so at worst it is a warning.
+    pub(super) async fn durability(&self) -> Result<Vec<Finding>, StoreError> {
+        let info = self.info(&["server", "persistence"]).await?;
+        let server = info.as_deref().and_then(Server::read);
+        let mut findings = vec![self.default_user().await, self.persistence(server.as_ref()).await?];
+        if server.as_ref().is_none_or(|server| server.append_only) {
+            findings.push(self.replay(server.as_ref()).await?);
+        }
+        Ok(findings)
+    }
+
+    /// Tries to write without a login: whether that is refused tells what the user `default` may do, without ACL commands.
+    async fn default_user(&self) -> Finding {
+        let mut write = redis::cmd("SET");
+        write.arg(self.keys.selftest("open")).arg("1").arg("PX").arg("1");
+        match self.link.connector().connect_without_login().await {
+            Ok(mut connection) => match write.exec_async(&mut connection).await {
+                Ok(()) => Finding::warning(
+                    LOGIN,
+                    format!(
+                        "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn \
+                         it off (see config/users.acl)",
+                        self.keys.pattern()
+                    ),
+                ),
+                Err(_) => Finding::ok(LOGIN, "a client that does not log in can write nothing"),
+            },
+            Err(error) => Finding::ok(LOGIN, format!("could not be looked at: {error}")),
+        }
+    }
+
+    async fn persistence(&self, server: Option<&Server>) -> Result<Finding, StoreError> {
+        const DO: &str = "set appendonly to yes (see config/redis.conf)";
+        let Some(server) = server else {
+            let detail = "unknown (INFO is not permitted): make sure that appendonly is yes";
+            return Ok(Finding::ok(PERSISTENCE, detail));
+        };
+        if server.append_only {
+            return Ok(Finding::ok(PERSISTENCE, "append-only file"));
+        }
+        let detail = match self.setting("save").await?.as_deref() {
+            Some("") => format!("none: a restart of Redis loses every prompt's version and incidents; {DO}"),
+            Some(save) => format!("snapshots only (save {save}): a crash loses what came after the last one; {DO}"),
+            None => format!("the append-only file is off, and a restart may lose rollbacks; {DO}"),
+        };
+        Ok(Finding::warning(PERSISTENCE, detail))
+    }
+
+    /// Whether the append-only file is read whole. Where EXEC checks permissions during the replay, it checks those of
+    /// the user `default`, and drops what that one lacks.
+    async fn replay(&self, server: Option<&Server>) -> Result<Finding, StoreError> {
+        if server.is_some_and(|server| server.replays_all) {
+            return Ok(Finding::ok(REPLAY, "a restart reads the append-only file whole"));
+        }
+        let name = server.map_or("this Redis", |server| &server.name);
+        Ok(match self.default_user_lacks().await? {
+            Some(lacking) if lacking.is_empty() => Finding::ok(REPLAY, "a restart reads the append-only file whole"),
+            Some(lacking) => Finding::warning(
+                REPLAY,
+                format!(
+                    "{name} would lose at its next restart what was committed since the last rewrite of the append-only \
+                     file (redis issue 14541), because the user default lacks {}. Grant it (see config/users.acl and \
+                     docs/operations.md, Redis users)",
+                    lacking.join(", ")
+                ),
+            ),
+            None => Finding::warning(
+                REPLAY,
+                format!(
+                    "unknown: {name} may lose at its next restart what was committed since the last rewrite of the \
+                     append-only file (redis issue 14541). Grant +acl|dryrun to this user and look again, or see \
+                     docs/operations.md, Redis users"
+                ),
+            ),
+        })
+    }
+
+    /// Of what a replay needs, what the user `default` lacks, as an ACL writes it; `None` if this user may not ask.
+    async fn default_user_lacks(&self) -> Result<Option<Vec<String>>, StoreError> {
+        let key = self.keys.selftest("replay");
+        let mut pipeline = Pipeline::new();
+        for (name, arguments) in REPLAYED {
+            let arguments = arguments.iter().map(|argument| if *argument == "KEY" { key.as_str() } else { *argument });
+            pipeline.cmd("ACL").arg("DRYRUN").arg("default").arg(name).arg(arguments.collect::<Vec<_>>());
+        }
+        let Some(answers) = if_permitted(self.link.read::<Vec<String>>(&pipeline).await)? else { return Ok(None) };
+        let refused = REPLAYED.iter().zip(&answers).filter(|(_, answer)| *answer != "OK");
+        let mut lacking: Vec<String> = refused.map(|((name, _), answer)| self.lacks(name, answer)).collect();
+        lacking.sort();
+        lacking.dedup();
+        Ok(Some(lacking))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REPLAYED, Server};
+
+    fn server(version: &str) -> Server {
+        let info = format!("# Server\r\n{version}\r\n# Persistence\r\naof_enabled:1\r\n");
+        Server::read(&info).unwrap_or_else(|| panic!("{version}"))
+    }
+
+    #[test]
+    fn versions_are_compared_by_number_and_by_server() {
+        for (version, name, replays_all) in [
+            ("redis_version:7.0.15", "Redis 7.0.15", false),
+            ("redis_version:8.0.6", "Redis 8.0.6", false),
+            ("redis_version:8.6.3", "Redis 8.6.3", true),
+            ("redis_version:8.10.0", "Redis 8.10.0", true),
+            ("redis_version:7.2.4\r\nvalkey_version:8.1.1", "Valkey 8.1.1", false),
+            ("redis_version:7.2.4\r\nvalkey_version:9.1.2", "Valkey 9.1.2", true),
+            ("redis_version:10.0", "Redis 10.0", true),
+        ] {
+            let server = server(version);
+            assert_eq!((server.name.as_str(), server.replays_all), (name, replays_all));
+        }
+        assert!(Server::read("").is_none());
+        assert!(Server::read("redis_version:7.0.15\r\n").is_none(), "whether there is a file is not said");
+    }
+
+    /// The granted commands are those that are looked for; `tests/store/replay.rs` shows that they are what is replayed.
+    #[test]
+    fn the_shipped_default_user_has_what_a_replay_needs_and_nothing_else() {
+        let users = include_str!("../../config/users.acl");
+        let default = users.lines().find(|line| line.starts_with("user default ")).expect("the user");
+        let granted: Vec<&str> = default.split(' ').filter_map(|rule| rule.strip_prefix('+')).collect();
+        assert_eq!(granted, REPLAYED.map(|(name, _)| name));
+        for rule in ["off", "resetpass", "resetchannels", "~{prompts}:*", "-@all"] {
+            assert!(default.split(' ').any(|other| other == rule), "{rule}");
+        }
+    }
+}
