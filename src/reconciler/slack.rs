@@ -347,12 +347,7 @@ impl Announcer {
     }
 
     /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
-    async fn keep_picture(
-        &self,
-        telling: &mut Telling<'_>,
-        incident: &Incident,
-        root: &Posted,
-    ) -> Result<(), Halt> {
+    async fn keep_picture(&self, telling: &mut Telling<'_>, incident: &Incident, root: &Posted) -> Result<(), Halt> {
         let known = matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified);
         let Some(flip) = incident.flip.as_ref().filter(|_| known) else { return Ok(()) };
         let of_this_flip = flip.at.0.to_string();
@@ -456,12 +451,7 @@ impl Announcer {
 
     /// What the channel of all incidents shows: where the thread is and how it stands. An edit is noticed by nobody, so an
     /// escalation is a reply to it that the whole channel sees.
-    async fn keep_overview(
-        &self,
-        telling: &mut Telling<'_>,
-        view: &View<'_>,
-        root: &Posted,
-    ) -> Result<(), Halt> {
+    async fn keep_overview(&self, telling: &mut Telling<'_>, view: &View<'_>, root: &Posted) -> Result<(), Halt> {
         let link = self.permalink(telling, root).await;
         let link = telling.put_off(link)?.flatten(); // the overview does without, until there is one
         let kept = Kept { what: "overview", channel: &self.incident_channel };

@@ -44,12 +44,7 @@ impl Store {
     }
 
     /// The same where `held`, too, must not be on hold.
-    pub async fn pace_unless(
-        &self,
-        held: &str,
-        what: &str,
-        every: Duration,
-    ) -> Result<Option<Duration>, StoreError> {
+    pub async fn pace_unless(&self, held: &str, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
         self.turn(&[self.keys.pace(what), self.keys.pace(held)], every).await
     }
 

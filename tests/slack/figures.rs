@@ -84,7 +84,8 @@ async fn one_thread_that_is_stuck_shows_its_own_lag_while_others_are_told() -> R
     assert!(lag >= 200.0, "{lag}");
     workspace.slack.heal();
     workspace.receiver.clock.advance(Duration::from_secs(31));
-    let edited = |slack: &Slack| slack.roots(ON_CALL).into_iter().find(|root| root.text.contains("Under investigation"));
+    let edited =
+        |slack: &Slack| slack.roots(ON_CALL).into_iter().find(|root| root.text.contains("Under investigation"));
     workspace.slack.wait_for("the edit", SLACK_SOON, edited).await?;
     no_lag(&workspace).await
 }

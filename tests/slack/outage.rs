@@ -157,7 +157,11 @@ async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     let asks = |slack: &Slack| (slack.calls_of("auth.test").len() >= 3).then_some(());
     workspace.slack.wait_for("three tries", SLACK_SOON, asks).await?;
-    assert_eq!(workspace.slack.calls_of("chat.postMessage").len(), 1, "nobody's message is tried while none can be taken");
+    assert_eq!(
+        workspace.slack.calls_of("chat.postMessage").len(),
+        1,
+        "nobody's message is tried while none can be taken"
+    );
     let parked: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
     assert_eq!(parked, Vec::<String>::new());
     workspace.slack.revoke(false);

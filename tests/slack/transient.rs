@@ -68,7 +68,8 @@ fn shown(message: &Value) -> Value {
 fn marked(slack: &Slack, channel: &str, incident: &Incident) -> Vec<(String, Message)> {
     let of_incident = |message: Message| {
         let payload = message.metadata.as_ref()?["event_payload"].clone();
-        (payload["incident"] == incident.id.0).then(|| (payload["what"].as_str().unwrap_or_default().to_owned(), message))
+        (payload["incident"] == incident.id.0)
+            .then(|| (payload["what"].as_str().unwrap_or_default().to_owned(), message))
     };
     slack.messages(channel).into_iter().filter_map(of_incident).collect()
 }
@@ -129,7 +130,13 @@ enum Step {
     /// Long enough for every deadline.
     TimePasses,
     Tells,
-    Fault { answer: usize, applied: bool, method: Option<&'static str>, times: usize, after: usize },
+    Fault {
+        answer: usize,
+        applied: bool,
+        method: Option<&'static str>,
+        times: usize,
+        after: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -146,9 +153,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let method = prop::option::weighted(0.8, prop::sample::select(methods.to_vec()));
     let choice = prop::sample::select(vec![Choice::Approve, Choice::Investigate, Choice::Dismiss, Choice::Undo]);
-    let fault = (0..bad_answers().len(), any::<bool>(), method, 1..4_usize, 0..3_usize).prop_map(
-        |(answer, applied, method, times, after)| Step::Fault { answer, applied, method, times, after },
-    );
+    let fault = (0..bad_answers().len(), any::<bool>(), method, 1..4_usize, 0..3_usize)
+        .prop_map(|(answer, applied, method, times, after)| Step::Fault { answer, applied, method, times, after });
     let step = prop_oneof![
         2 => severity.clone().prop_map(Step::Fires),
         1 => severity.prop_map(Step::Ends),

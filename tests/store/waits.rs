@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use prompt_rollback::decision::event::AlertStatus;
 use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
-use prompt_rollback::store::{Committed, StoreError};
 use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Work};
+use prompt_rollback::store::{Committed, StoreError};
 
 use crate::common::assert_same;
 use crate::kit::{Kit, alert, critical, key, paging};
@@ -173,11 +173,7 @@ async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
 async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
     let far = kit.now().await?.plus(HOUR).0.to_string();
-    for spoil in [
-        &["ZADD", &key("due"), &far, &member][..],
-        &["ZREM", &key("due"), &member],
-        &["DEL", &key("due")],
-    ] {
+    for spoil in [&["ZADD", &key("due"), &far, &member][..], &["ZREM", &key("due"), &member], &["DEL", &key("due")]] {
         kit.cmd::<()>(spoil).await?;
         let claims = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims;
         assert_eq!(claims.first().map(|claim| &claim.incident), Some(&id), "{spoil:?}");

@@ -179,7 +179,8 @@ impl Announcer {
     /// Brings a message up to date, as plain text if Slack refuses its blocks.
     async fn update(&self, telling: &mut Telling<'_>, posted: &Posted, message: &Message) -> Taken<()> {
         let Posted { channel, ts } = posted;
-        let updated = self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
+        let updated =
+            self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
         let incident = &telling.claim.incident;
         tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
@@ -213,8 +214,7 @@ impl Announcer {
         }
         let now = self.engine.store.now().await?.0.to_string();
         let method = Method::Post { channel };
-        let mut posted =
-            self.call(telling, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
+        let mut posted = self.call(telling, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
             let incident = &telling.claim.incident;
             tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");

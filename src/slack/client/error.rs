@@ -194,7 +194,11 @@ impl SlackError {
         let asked = wait.unwrap_or(DEFAULT_WAIT);
         let retry_after = asked.clamp(Duration::from_secs(1), LONGEST_WAIT);
         if asked > LONGEST_WAIT {
-            tracing::warn!("slack asks us to wait {} s; {} s is the most that is done", asked.as_secs(), LONGEST_WAIT.as_secs());
+            tracing::warn!(
+                "slack asks us to wait {} s; {} s is the most that is done",
+                asked.as_secs(),
+                LONGEST_WAIT.as_secs()
+            );
         }
         SlackError::RateLimited { retry_after }
     }

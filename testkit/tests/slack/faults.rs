@@ -53,7 +53,9 @@ async fn a_lost_reply_was_applied() -> Result<()> {
 #[tokio::test]
 async fn a_bad_answer_may_follow_a_call_that_was_handled() -> Result<()> {
     let slack = workspace().start()?;
-    for (fault, status) in [(Fault::error("internal_error"), 200), (Fault::html(502), 502), (Fault::body("{\"ok\":"), 200)] {
+    for (fault, status) in
+        [(Fault::error("internal_error"), 200), (Fault::html(502), 502), (Fault::body("{\"ok\":"), 200)]
+    {
         let before = slack.messages("C1").len();
         slack.inject(fault.clone().on("chat.postMessage").times(1));
         assert_eq!((posts(&slack).await?.status, slack.messages("C1").len()), (status, before), "{fault:?}");
