@@ -479,27 +479,29 @@ impl Incident {
         self.notes.iter().any(|note| note.kind == NoteKind::Escalated)
     }
 
-    /// Shortens each wait to what it can be at most: it was worked out before the clock went back.
-    pub fn cap_waits(&mut self, policy: &Policy, now: Timestamp) {
-        let cap = |at: &mut Timestamp, most: Duration| *at = (*at).min(now.plus(most));
-        let most = match self.phase {
-            Phase::Confirming => Policy::CONFIRM,
-            Phase::Verifying => policy.verification_deadline,
-            Phase::AwaitingDecision if self.action == Action::Observe => self.time_limit.max(Policy::AFTER_OBSERVING),
-            Phase::AwaitingDecision => self.time_limit.max(Policy::ESCALATE_EVERY),
-            _ => self.time_limit,
-        };
-        if let Some(deadline) = &mut self.deadline {
-            cap(deadline, most);
+    /// Redis' clock went back since this was written: what waits comes earlier by as much, so that no wait gets longer.
+    pub fn rewind(&mut self, now: Timestamp) {
+        let mut split = self.gradual.as_mut();
+        let mut verification = self.verification.as_mut();
+        // moments that were "now" when they were written
+        let checks = [split.as_mut().map(|s| &mut s.last), verification.as_mut().map(|v| &mut v.last)];
+        let checks = checks.into_iter().flatten().flatten().map(|check| &mut check.at);
+        let alerts = self.alerts.iter_mut();
+        let alerts = alerts.flat_map(|alert| [Some(&mut alert.last_seen), alert.absent_since.as_mut()]).flatten();
+        let mut written: Vec<_> =
+            checks.chain(alerts).chain(&mut self.quiet_since).chain([&mut self.updated_at]).collect();
+        let back = written.iter().map(|at| at.since(now)).max().unwrap_or_default();
+        if back < Policy::CLOCK_STEP {
+            return;
         }
-        if let Some(verification) = &mut self.verification {
-            cap(&mut verification.next, policy.verify_every.max(Policy::VERIFY_SLOWLY));
+        written.iter_mut().for_each(|at| **at = (**at).min(now));
+        let split = split.map(|split| [&mut split.next, &mut split.check]);
+        for at in split.into_iter().flatten().chain([&mut self.deadline]) {
+            *at = at.map(|at| at.minus(back));
         }
-        if let Some(split) = &mut self.gradual {
-            split.cap_waits(now);
+        if let Some(verification) = verification {
+            verification.next = verification.next.minus(back);
         }
-        let past = self.quiet_since.iter_mut().chain(self.alerts.iter_mut().map(|alert| &mut alert.last_seen));
-        past.for_each(|at| cap(at, Duration::ZERO));
     }
 
     /// When something must happen by itself, if nothing happens before.

@@ -67,6 +67,8 @@ impl Policy {
     pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
     /// How long a rollback waits for Prometheus. A worker that died meanwhile is noticed by it.
     pub const CONFIRM: Duration = Duration::from_secs(10);
+    /// What lies ahead by so much was written before Redis' clock went back; a new master's may always differ by a little.
+    pub const CLOCK_STEP: Duration = Duration::from_secs(5);
     pub const VERIFY_SLOWLY: Duration = Duration::from_secs(30);
     /// A prompt server that follows the key at all has done so by then, and its counters have been scraped since.
     pub const PROPAGATED: Duration = Duration::from_secs(45);

@@ -179,15 +179,6 @@ impl Split {
         if self.leaving == *version { &self.arriving } else { &self.leaving }
     }
 
-    /// Shortens each wait to what it can be at most.
-    pub fn cap_waits(&mut self, now: Timestamp) {
-        let asks = self.check != self.next; // where nobody can be asked both are the end of the stage
-        let hold = self.plan.hold(self.stage as usize).unwrap_or_default();
-        self.next = self.next.map(|next| next.min(now.plus(hold)));
-        let most = if asks { Self::CHECK_EVERY } else { hold };
-        self.check = self.check.map(|check| check.min(now.plus(most)));
-    }
-
     pub fn wake(&self) -> Option<Timestamp> {
         [self.next, self.check].into_iter().flatten().min()
     }

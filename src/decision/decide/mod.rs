@@ -123,11 +123,17 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(policy: &'a Policy, snapshot: &'a Snapshot, now: Timestamp) -> Self {
+        let mut state = snapshot.state.clone();
+        state
+            .incidents
+            .iter_mut()
+            .filter(|incident| incident.phase.is_open())
+            .for_each(|incident| incident.rewind(now));
         Self {
             policy,
             snapshot,
             now,
-            state: snapshot.state.clone(),
+            state,
             active: None,
             routing: Routing::Keep,
             log: Vec::new(),

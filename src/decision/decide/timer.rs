@@ -8,7 +8,6 @@ use super::{Answer, Draft, confirm, gradual, verify};
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
     let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
-    incident.cap_waits(policy, now);
     let version = incident.version.clone();
     if incident.phase.is_undecided() && incident.phase != Phase::Confirming {
         forget_silent_alerts(incident, policy, now);

@@ -32,57 +32,53 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
         let incident = world.latest().id.clone();
         world.happens(&Event::Timer { incident });
     };
-    let after_a_step = |alert: Alert| {
-        let mut world = World::with_a_fresh_release();
-        world.alert(alert);
+    let step_back = |world: &mut World| {
         world.now = world.now.minus(hours(1));
-        due(&mut world); // whoever notices wakes all that waits
-        world
+        due(world); // whoever notices wakes all that waits
+    };
+    let pass = |world: &mut World, time: Duration| {
+        world.now = world.now.plus(time);
+        due(world);
     };
     // a question
-    let mut world = after_a_step(high("v2"));
-    world.now = world.now.plus(minutes(5));
-    due(&mut world);
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(minutes(4));
+    step_back(&mut world);
+    pass(&mut world, minutes(5) - seconds(1));
+    assert_eq!(world.latest().escalations, 0, "never early");
+    pass(&mut world, seconds(1));
     assert_eq!(world.latest().escalations, 1);
     // an observation
-    let mut world = after_a_step(medium("v2"));
-    world.now = world.now.plus(hours(1));
-    due(&mut world);
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    step_back(&mut world);
+    pass(&mut world, hours(1));
     assert_eq!(world.phase(), Phase::AwaitingDecision);
     // an alert that has ended
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.alert(high("v2").resolved());
-    world.now = world.now.minus(hours(1));
-    due(&mut world);
-    world.now = world.now.plus(Policy::QUIET);
-    due(&mut world);
+    step_back(&mut world);
+    pass(&mut world, Policy::QUIET);
     assert_eq!(world.phase(), Phase::Resolved);
     // the checks of a rollback, and their end
     let mut world = World::with_a_fresh_release();
     world.policy.verify = true;
     world.alert(critical("v2"));
-    world.now = world.now.minus(hours(1));
-    due(&mut world);
-    let verification = world.latest().verification.clone().expect("it is checked");
-    assert!(verification.next <= world.now.plus(Policy::VERIFY_SLOWLY), "{verification:?}");
-    world.now = world.now.plus(world.policy.verification_deadline);
-    due(&mut world);
+    step_back(&mut world);
+    let next = world.latest().verification.as_ref().map(|verification| verification.next);
+    assert_eq!(next, Some(world.now.plus(world.policy.verify_every)));
+    let deadline = world.policy.verification_deadline;
+    pass(&mut world, deadline);
     assert_eq!(world.phase(), Phase::Unverified);
-}
-
-#[test]
-fn after_the_clock_went_back_a_gradual_rollback_is_asked_about_soon_and_goes_on_in_time() {
-    let plan = crate::decision::Plan::gradual(&[50, 0], vec![minutes(10)]).expect("a plan");
-    let (now, versions) = (Timestamp(7_200_000), (v("v2"), v("v1")));
-    let begun = crate::decision::Split::begin(true, versions, plan, "maya".to_owned(), String::new(), now);
-    let before = now.minus(hours(1));
-    let mut split = begun.clone();
-    split.cap_waits(before);
-    assert_eq!((split.check, split.next), (Some(before.plus(minutes(1))), Some(before.plus(minutes(10)))));
-    let mut unmoved = begun.clone();
-    unmoved.cap_waits(now);
-    assert_eq!(unmoved, begun);
+    // another event than the wake-up is first
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.now = world.now.minus(hours(1));
+    world.alert(medium("v2"));
+    pass(&mut world, minutes(5));
+    assert_eq!(world.latest().escalations, 1);
 }
 
 #[test]
