@@ -5,21 +5,26 @@
 //! newcomer decides. All of it listens on loopback, lives in temporary
 //! directories, and is gone when this program ends, however it ends.
 
-mod decision;
+mod critical;
 mod people;
+mod postmortem;
+mod progress;
+mod proof;
+mod quality;
 mod report;
-mod scenario;
+mod scene;
 mod stack;
 mod traffic;
+mod versions;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum, builder::FalseyValueParser};
 use report::Report;
-use stack::Stack;
+use scene::Scene;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use traffic::Traffic;
+use versions::{BAD, DULL};
 
 /// Ships bad prompt versions on real parts: one is rolled back by itself, one by you, in a double of Slack.
 #[derive(Parser)]
@@ -77,54 +82,59 @@ async fn main() -> ExitCode {
         biased;
         result = demo(&args) => result,
         name = stopped() => {
-            eprintln!("\n{name}: cleaned up");
+            eprintln!("\nThe demo was {name}; everything that it had started has ended.");
             return ExitCode::from(130);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\ndemo failed: {error:#}");
+            eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn demo(args: &Args) -> Result<()> {
-    let report = Report::new();
+    let report = &Report::new();
     if let Some(runs) = args.runs {
-        return measure(args, runs, &report).await;
+        return measure(args, runs, report).await;
     }
     let slack = people::workspace()?;
-    report.invite(&format!("open {} in a browser: a double of Slack, in which you are Maya", slack.url()));
-    let (mut stack, traffic) = scenario::start(args, slack, &report).await?;
-    let told = tell(args, &stack, &traffic, &report).await;
-    told.map_err(|error| explain(error, &mut stack))?;
+    report.invite(&format!("Open {} in a browser: the page stands in for Slack, and there you are Maya", slack.url()));
+    let scene = Scene::set(args, slack, report).await?;
+    tell(&scene).await.map_err(|error| scene.blame(error))?;
     if args.keep {
-        report.addresses(&stack);
+        report.addresses(&scene.stack);
+    }
+    report.next(args.keep);
+    if args.keep {
         stopped().await;
-    }
-    Ok(())
-}
-
-/// Both scenes.
-async fn tell(args: &Args, stack: &Stack, traffic: &Traffic, report: &Report) -> Result<()> {
-    report.heading("A critical regression is rolled back by itself");
-    let hops = scenario::ship_bad_version(args, stack, traffic, report).await?;
-    let told = scenario::told(stack).await?;
-    report.event(hops.first_bad, told, &format!("Slack: #{} is told", people::ON_CALL));
-    report.table("since bad", &hops.rows());
-    report.harm(&hops);
-
-    report.heading("A lesser one is decided by a person");
-    if let Some(decision) = decision::ask(args, stack, traffic, report).await? {
-        report.table("since click", &decision.rows());
-    }
-    if people::somebody(args) && !args.keep {
+    } else if people::somebody(args) {
         report.invite("\nLook around in Slack; Enter ends the demo. (KEEP=1 makes it stay.)");
         people::enter(Duration::from_secs(120)).await;
     }
     Ok(())
+}
+
+/// The whole story: both scenes, and what is left of the first.
+async fn tell(scene: &Scene<'_>) -> Result<()> {
+    let report = scene.report;
+    report.heading("1. A critical regression is rolled back by itself");
+    let hops = critical::ship(scene).await?;
+    let thread = critical::thread(scene, &hops).await?;
+    report.table("since bad", &hops.rows());
+    report.harm(&hops);
+    proof::show(scene, &BAD, &[]).await?;
+
+    report.heading("2. A lesser one is decided by a person");
+    if let Some(decision) = quality::ask(scene).await? {
+        report.table("since click", &decision.rows());
+        proof::show(scene, &DULL, &proof::scores(scene, &DULL).await?).await?;
+    }
+
+    report.heading("3. The first incident has a draft of its post-mortem");
+    postmortem::show(scene, &BAD, &thread).await
 }
 
 /// The automatic rollback alone, `runs` times.
@@ -132,30 +142,21 @@ async fn measure(args: &Args, runs: u32, report: &Report) -> Result<()> {
     let mut all = Vec::new();
     for run in 1..=runs {
         report.heading(&format!("run {run} of {runs}"));
-        let (mut stack, traffic) = scenario::start(args, people::workspace()?, report).await?;
-        let hops = scenario::ship_bad_version(args, &stack, &traffic, report).await;
-        let hops = hops.map_err(|error| explain(error, &mut stack))?;
+        let scene = Scene::set(args, people::workspace()?, report).await?;
+        let hops = critical::ship(&scene).await.map_err(|error| scene.blame(error))?;
         report.table("since bad", &hops.rows());
         all.push(hops);
         if args.keep && run == runs {
-            report.addresses(&stack);
+            report.addresses(&scene.stack);
             stopped().await;
         }
     }
     report.percentiles(&all);
-    let p90 = report::percentile(all.iter().map(scenario::Hops::total).collect(), 90);
+    let p90 = report::percentile(all.iter().map(critical::Hops::total).collect(), 90);
     if p90 > args.profile.promise() {
         bail!("p90 of {p90:.1?} is above the promised {:?}", args.profile.promise());
     }
     Ok(())
-}
-
-/// With the part that has ended, if one has.
-fn explain(error: Error, stack: &mut Stack) -> Error {
-    match stack.ended() {
-        Some(part) => error.context(part),
-        None => error,
-    }
 }
 
 /// Waits for a signal that ends the demo.
