@@ -1,9 +1,9 @@
-//! Ships bad prompt versions on real parts and watches them being rolled back: `make demo`.
+//! Ships bad prompt versions on real parts, and shows how they are rolled back and what proves that it helped: `make demo`.
 //!
 //! Redis, Prometheus, Alertmanager and the receiver run with the files of `config/` and `alert-rules/`; two prompt
 //! servers, one in Rust and one in Python, answer requests. Slack alone is a double, with a web page on which the
-//! newcomer decides. All of it listens on loopback, lives in temporary
-//! directories, and is gone when this program ends, however it ends.
+//! newcomer decides. All of it listens on loopback and lives in temporary directories. No part outlives this program,
+//! however it ends.
 
 mod critical;
 mod people;
@@ -26,27 +26,32 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use versions::{BAD, DULL};
 
-/// Ships bad prompt versions on real parts: one is rolled back by itself, one by you, in a double of Slack.
+/// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that stands in for Slack.
 #[derive(Parser)]
 struct Args {
-    /// Scrape and evaluation interval: 5 s as shipped, or 1 s.
+    /// How often Prometheus scrapes and evaluates: every 5 s, as shipped, or every second.
     #[arg(long, env = "PROFILE", default_value = "shipped")]
     profile: Profile,
-    /// Leave it running at the end, with the addresses printed, until Ctrl-C.
+    /// At the end print the addresses and leave everything running until Ctrl-C.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
-    /// Nobody is there: click by itself, at once. So it does without a terminal and in CI.
+    /// Click without waiting for a person, as it does without a terminal and in CI.
     #[arg(long, short)]
     yes: bool,
-    /// Only the automatic rollback, so many times, each from scratch, and print percentiles.
+    /// Measure the automatic rollback alone: start everything anew so many times, and print percentiles.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// Requests a second to each prompt server.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
     /// Share of its requests that the bad version fails.
-    #[arg(long, default_value_t = 0.3)]
+    #[arg(long, default_value_t = 0.3, value_parser = share)]
     error_ratio: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

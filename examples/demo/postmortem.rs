@@ -5,10 +5,9 @@ use crate::versions::Version;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::slack::{Message, Slack};
 
-/// So much of it is shown.
+/// So much of it is shown, in lines on the screen of so many characters.
 const LINES: usize = 40;
-/// Of a line, in characters.
-const WIDTH: usize = 116;
+const WIDTH: usize = 112;
 
 /// Prints how it begins, and says where the rest and the picture are: in this thread.
 pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Result<()> {
@@ -22,11 +21,10 @@ pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Res
     ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.text());
     let text = answer.text();
     // The picture comes last, as one long line.
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("[picture]: ")).collect();
-    for line in lines.iter().take(LINES) {
-        scene.report.quote(&shortened(line));
-    }
-    scene.report.quote(&format!("… {} more lines", lines.len().saturating_sub(LINES)));
+    let lines = text.lines().filter(|line| !line.starts_with("[picture]: ")).flat_map(wrapped);
+    let lines: Vec<String> = lines.collect();
+    lines.iter().take(LINES).for_each(|line| scene.report.quote(line));
+    scene.report.quote(&format!("… and {} more lines", lines.len().saturating_sub(LINES)));
 
     let files = scene.stack.slack.files().into_iter().filter(|file| shared.files.contains(&file.id));
     let titles: Vec<String> = files.map(|file| format!("\"{}\"", file.title)).collect();
@@ -35,9 +33,18 @@ pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Res
     Ok(())
 }
 
-fn shortened(line: &str) -> String {
-    match line.char_indices().nth(WIDTH) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
+/// Broken between words, where it is too long.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in line.split(' ') {
+        let last = lines.len() - 1;
+        let length = lines[last].chars().count();
+        if length > 0 && length + 1 + word.chars().count() > WIDTH {
+            lines.push(word.to_owned());
+        } else {
+            let gap = if length > 0 { " " } else { "" };
+            lines[last] = format!("{}{gap}{word}", lines[last]);
+        }
     }
+    lines
 }

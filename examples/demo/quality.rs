@@ -112,7 +112,7 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
         }
         if asked.elapsed() > left && !own_click {
             if left > Duration::ZERO {
-                report.step("nobody clicked for two minutes, so the demo does");
+                report.step("two minutes are over, so the demo clicks \"Approve rollback\"");
             }
             own_click = true;
             approve(&stack.slack, question).await?;
