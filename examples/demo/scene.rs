@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// Most things take a moment; so long they may take on a machine that is busy with other things.
-pub const BUSY: Duration = Duration::from_secs(60);
+pub const BUSY: Duration = Duration::from_secs(120);
 
 /// Everything that runs, and where it is told.
 pub struct Scene<'a> {

@@ -12,7 +12,7 @@ use prompt_rollback_testkit::{Dir, Process, ProcessBuilder, eventually};
 mod progress;
 
 /// A minute, where nothing else is going on.
-const STORY: Duration = Duration::from_secs(400);
+const STORY: Duration = Duration::from_secs(600);
 const BUSY: Duration = Duration::from_secs(120);
 
 struct Demo {
