@@ -16,7 +16,7 @@ SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## ship bad prompts; one is rolled back by itself, one by you; KEEP=1 leaves it running, PROFILE=fast scrapes every second
+demo: ## ship bad prompts; one is rolled back by itself, one by you, and both are verified; KEEP=1 leaves it running, PROFILE=fast scrapes every second
 	scripts/demo
 
 test: ## everything that CI runs

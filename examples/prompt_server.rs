@@ -4,7 +4,7 @@
 //! rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
 //!
 //! ```text
-//! cargo run --example prompt_server -- --rps 10
+//! cargo run -p prompt-rollback-examples --example prompt_server -- --rps 10
 //! curl 'localhost:9100/?prompt=customer-support&user=4711'
 //! curl localhost:9100/misbehave -d '{"version": "v2.0.0", "error_ratio": 0.3}'
 //! ```

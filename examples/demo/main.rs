@@ -1,47 +1,57 @@
-//! Ships bad prompt versions on real parts and watches them being rolled back: `make demo`.
+//! Ships bad prompt versions on real parts, and shows how they are rolled back and what proves that it helped: `make demo`.
 //!
 //! Redis, Prometheus, Alertmanager and the receiver run with the files of `config/` and `alert-rules/`; two prompt
 //! servers, one in Rust and one in Python, answer requests. Slack alone is a double, with a web page on which the
-//! newcomer decides. All of it listens on loopback, lives in temporary
-//! directories, and is gone when this program ends, however it ends.
+//! newcomer decides. All of it listens on loopback and lives in temporary directories. No part outlives this program,
+//! however it ends.
 
-mod decision;
+mod critical;
 mod people;
+mod postmortem;
+mod progress;
+mod proof;
+mod quality;
 mod report;
-mod scenario;
+mod scene;
 mod stack;
 mod traffic;
+mod versions;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum, builder::FalseyValueParser};
 use report::Report;
-use stack::Stack;
+use scene::Scene;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use traffic::Traffic;
+use versions::{BAD, DULL};
 
-/// Ships bad prompt versions on real parts: one is rolled back by itself, one by you, in a double of Slack.
+/// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that stands in for Slack.
 #[derive(Parser)]
 struct Args {
-    /// Scrape and evaluation interval: 5 s as shipped, or 1 s.
+    /// How often Prometheus scrapes and evaluates: every 5 s, as shipped, or every second.
     #[arg(long, env = "PROFILE", default_value = "shipped")]
     profile: Profile,
-    /// Leave it running at the end, with the addresses printed, until Ctrl-C.
+    /// At the end print the addresses and leave everything running until Ctrl-C.
     #[arg(long, env = "KEEP", value_parser = FalseyValueParser::new())]
     keep: bool,
-    /// Nobody is there: click by itself, at once. So it does without a terminal and in CI.
+    /// Click without waiting for a person, as it does without a terminal and in CI.
     #[arg(long, short)]
     yes: bool,
-    /// Only the automatic rollback, so many times, each from scratch, and print percentiles.
+    /// Measure the automatic rollback alone: start everything anew so many times, and print percentiles.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// Requests a second to each prompt server.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
     /// Share of its requests that the bad version fails.
-    #[arg(long, default_value_t = 0.3)]
+    #[arg(long, default_value_t = 0.3, value_parser = share)]
     error_ratio: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,54 +87,59 @@ async fn main() -> ExitCode {
         biased;
         result = demo(&args) => result,
         name = stopped() => {
-            eprintln!("\n{name}: cleaned up");
+            eprintln!("\nThe demo was {name}; everything that it had started has ended.");
             return ExitCode::from(130);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\ndemo failed: {error:#}");
+            eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn demo(args: &Args) -> Result<()> {
-    let report = Report::new();
+    let report = &Report::new();
     if let Some(runs) = args.runs {
-        return measure(args, runs, &report).await;
+        return measure(args, runs, report).await;
     }
     let slack = people::workspace()?;
-    report.invite(&format!("open {} in a browser: a double of Slack, in which you are Maya", slack.url()));
-    let (mut stack, traffic) = scenario::start(args, slack, &report).await?;
-    let told = tell(args, &stack, &traffic, &report).await;
-    told.map_err(|error| explain(error, &mut stack))?;
+    report.invite(&format!("Open {} in a browser: the page stands in for Slack, and there you are Maya", slack.url()));
+    let scene = Scene::set(args, slack, report).await?;
+    tell(&scene).await.map_err(|error| scene.blame(error))?;
     if args.keep {
-        report.addresses(&stack);
+        report.addresses(&scene.stack);
+    }
+    report.next(args.keep);
+    if args.keep {
         stopped().await;
-    }
-    Ok(())
-}
-
-/// Both scenes.
-async fn tell(args: &Args, stack: &Stack, traffic: &Traffic, report: &Report) -> Result<()> {
-    report.heading("A critical regression is rolled back by itself");
-    let hops = scenario::ship_bad_version(args, stack, traffic, report).await?;
-    let told = scenario::told(stack).await?;
-    report.event(hops.first_bad, told, &format!("Slack: #{} is told", people::ON_CALL));
-    report.table("since bad", &hops.rows());
-    report.harm(&hops);
-
-    report.heading("A lesser one is decided by a person");
-    if let Some(decision) = decision::ask(args, stack, traffic, report).await? {
-        report.table("since click", &decision.rows());
-    }
-    if people::somebody(args) && !args.keep {
+    } else if people::somebody(args) {
         report.invite("\nLook around in Slack; Enter ends the demo. (KEEP=1 makes it stay.)");
         people::enter(Duration::from_secs(120)).await;
     }
     Ok(())
+}
+
+/// The whole story: both scenes, and what is left of the first.
+async fn tell(scene: &Scene<'_>) -> Result<()> {
+    let report = scene.report;
+    report.heading("1. A critical regression is rolled back by itself");
+    let hops = critical::ship(scene).await?;
+    let thread = critical::thread(scene, &hops).await?;
+    report.table("since bad", &hops.rows());
+    report.harm(&hops);
+    proof::show(scene, &BAD, &[]).await?;
+
+    report.heading("2. A lesser one is decided by a person");
+    if let Some(decision) = quality::ask(scene).await? {
+        report.table("since click", &decision.rows());
+        proof::show(scene, &DULL, &proof::scores(scene, &DULL).await?).await?;
+    }
+
+    report.heading("3. The first incident has a draft of its post-mortem");
+    postmortem::show(scene, &BAD, &thread).await
 }
 
 /// The automatic rollback alone, `runs` times.
@@ -132,30 +147,21 @@ async fn measure(args: &Args, runs: u32, report: &Report) -> Result<()> {
     let mut all = Vec::new();
     for run in 1..=runs {
         report.heading(&format!("run {run} of {runs}"));
-        let (mut stack, traffic) = scenario::start(args, people::workspace()?, report).await?;
-        let hops = scenario::ship_bad_version(args, &stack, &traffic, report).await;
-        let hops = hops.map_err(|error| explain(error, &mut stack))?;
+        let scene = Scene::set(args, people::workspace()?, report).await?;
+        let hops = critical::ship(&scene).await.map_err(|error| scene.blame(error))?;
         report.table("since bad", &hops.rows());
         all.push(hops);
         if args.keep && run == runs {
-            report.addresses(&stack);
+            report.addresses(&scene.stack);
             stopped().await;
         }
     }
     report.percentiles(&all);
-    let p90 = report::percentile(all.iter().map(scenario::Hops::total).collect(), 90);
+    let p90 = report::percentile(all.iter().map(critical::Hops::total).collect(), 90);
     if p90 > args.profile.promise() {
         bail!("p90 of {p90:.1?} is above the promised {:?}", args.profile.promise());
     }
     Ok(())
-}
-
-/// With the part that has ended, if one has.
-fn explain(error: Error, stack: &mut Stack) -> Error {
-    match stack.ended() {
-        Some(part) => error.context(part),
-        None => error,
-    }
 }
 
 /// Waits for a signal that ends the demo.

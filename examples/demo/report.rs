@@ -1,9 +1,9 @@
 //! What the demo prints.
 
-use crate::scenario::Hops;
+use crate::critical::Hops;
+use crate::progress::Screen;
 use crate::stack::{PROMPT, Stack};
 use jiff::Timestamp;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 /// One row of a table: what happened, when, and after what.
@@ -28,53 +28,67 @@ impl Row {
     }
 }
 
-/// Prints to stdout, in colour on a terminal.
+/// Prints to standard output, in colour on a terminal.
 pub struct Report {
+    pub screen: Screen,
     colours: bool,
 }
 
 impl Report {
     pub fn new() -> Self {
-        Self { colours: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
+        let screen = Screen::new();
+        let colours = screen.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { screen, colours }
     }
 
     pub fn heading(&self, text: &str) {
-        println!("\n{}", self.paint("1", text));
+        self.line(&format!("\n{}", self.paint("1", text)));
     }
 
     /// Something the demo does.
     pub fn step(&self, text: &str) {
-        println!("{}", self.paint("2", &format!("         · {text}")));
+        self.line(&self.paint("2", &format!("         · {text}")));
     }
 
     /// Something that happened, so long after the first bad response.
     pub fn event(&self, first_bad: Timestamp, at: Timestamp, text: &str) {
         let colour = if at == first_bad { "31" } else { "32" };
-        println!("{} {text}", self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at))));
+        self.line(&format!("{} {text}", self.paint(colour, &format!("{:>+8.2} s", seconds(first_bad, at)))));
     }
 
     /// Something for the reader to do.
     pub fn invite(&self, text: &str) {
-        println!("{}", self.paint("1;36", text));
+        self.line(&self.paint("1;36", text));
+    }
+
+    /// A line of another text.
+    pub fn quote(&self, text: &str) {
+        self.line(&format!("{} {text}", self.paint("2", "  │")));
     }
 
     /// Every hop, with the time since the first row and since the hop before it.
     pub fn table(&self, since: &str, rows: &[Row]) {
-        println!("\n{}", self.paint("1", &format!("{:<42} {since:>10} {:>10}", "", "hop took")));
+        self.heading(&format!("{:<42} {since:>10} {:>10}", "", "hop took"));
         for Row { name, at, after } in rows {
             // A server's last bad response may have been given just before the commit.
             let (since, hop) = (seconds(rows[0].at, *at).max(0.0), seconds(*after, *at).max(0.0));
-            println!("{name:<42} {since:>8.3} s {hop:>8.3} s");
+            self.line(&format!("{name:<42} {since:>8.3} s {hop:>8.3} s"));
         }
     }
 
     /// What users got of the bad version.
     pub fn harm(&self, hops: &Hops) {
         let total = self.paint("1", &format!("{:.1} s", hops.total().as_secs_f64()));
-        println!(
-            "\nThe bad version was served for {total}: {} responses, {} of them failed.",
-            hops.answers, hops.failed
-        );
+        let Hops { answers, failed, .. } = hops;
+        self.line(&format!("\nThe bad version was served for {total}: {answers} responses, {failed} of them failed."));
+    }
+
+    /// What proves that a rollback helped.
+    pub fn proof(&self, title: &str, rows: &[(String, String)]) {
+        self.line(&format!("\n{}", self.paint("1;32", title)));
+        for (name, value) in rows {
+            self.line(&format!("{name:<42} {value}"));
+        }
     }
 
     /// p50 and p90 of each hop over all runs.
@@ -89,29 +103,54 @@ impl Report {
         ];
         for (name, length) in rows {
             let p = |percent| percentile(runs.iter().map(length).collect(), percent).as_secs_f64();
-            println!("{name:<42} {:>8.3} s {:>8.3} s", p(50), p(90));
+            self.line(&format!("{name:<42} {:>8.3} s {:>8.3} s", p(50), p(90)));
         }
     }
 
-    /// Where everything listens, for a demo that stays, and what to try.
+    /// Where everything listens, for a demo that stays, and how to ship another version.
     pub fn addresses(&self, stack: &Stack) {
-        self.heading("It stays until Ctrl-C");
-        println!("Slack          {}", stack.slack.url());
-        println!("receiver       {}", stack.receiver.url());
-        println!("Prometheus     {}", stack.prometheus.url());
-        println!("Alertmanager   {}", stack.alertmanager.url());
-        println!("Redis          {}", stack.redis.addr());
+        self.heading("Everything goes on running until Ctrl-C");
         let servers: Vec<_> = stack.servers.iter().map(|server| format!("http://{}", server.addr())).collect();
-        for (server, url) in stack.servers.iter().zip(&servers) {
-            println!("{:<14} {url}/?prompt={PROMPT}", server.name.split(' ').next().unwrap_or_default());
+        let own = [
+            ("Slack", stack.slack.url().to_owned()),
+            ("receiver", stack.receiver.url()),
+            ("Prometheus", stack.prometheus.url()),
+            ("Alertmanager", stack.alertmanager.url()),
+            ("Redis", stack.redis.addr()),
+        ];
+        let served = stack.servers.iter().zip(&servers);
+        let served = served.map(|(server, url)| (server.name, format!("{url}/?prompt={PROMPT}")));
+        for (name, address) in own.into_iter().chain(served) {
+            self.line(&format!("{name:<14} {address}"));
         }
-        let (api, servers) = (format!("{}/api/prompts/{PROMPT}", stack.receiver.url()), servers.join(" "));
-        println!("\nShip another one that answers badly, and decide in Slack. With \"error_ratio\": 0.3 instead of");
-        println!("\"quality\": 0.5 nobody is asked, and on the page the rollback can be undone.");
-        println!("  for s in {servers}; do curl $s/misbehave -d '{{\"version\": \"v2.2.0\", \"quality\": 0.5}}'; done");
-        println!("  curl {api}/versions -d '{{\"version\": \"v2.2.0\"}}'");
-        println!("  curl {api}/activate -d '{{\"version\": \"v2.2.0\"}}'");
-        println!("What happened so far:  curl {api}/log");
+        let (receiver, servers) = (stack.receiver.url(), servers.join(" "));
+        let api = format!("{receiver}/api/prompts/{PROMPT}");
+        self.line("\nTo ship another version that answers badly, and decide in Slack, paste these three lines. With");
+        self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back by itself.");
+        let version = "v2.2.0";
+        self.line(&format!(
+            "  for s in {servers}; do curl $s/misbehave -d '{{\"version\": \"{version}\", \"quality\": 0.5}}'; done"
+        ));
+        self.line(&format!("  curl {api}/versions -d '{{\"version\": \"{version}\"}}'"));
+        self.line(&format!("  curl {api}/activate -d '{{\"version\": \"{version}\"}}'"));
+        self.line(&format!("What happened so far:  {} log {PROMPT} --url {receiver}", stack.program.display()));
+    }
+
+    /// What to do after the demo.
+    pub fn next(&self, keep: bool) {
+        self.heading("What to try next");
+        let ship = if keep { "the three lines above" } else { "`make demo KEEP=1` leaves it all running and says how" };
+        for (what, how) in [
+            ("Ship bad versions yourself", ship),
+            ("Be asked in your own Slack", "docs/slack.md, in six steps"),
+            ("Roll back your own prompts", "README.md, \"Run it\" and \"Adopt it\""),
+        ] {
+            self.line(&format!("  {what:<28} {how}"));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        self.screen.line(text);
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {

@@ -1,5 +1,6 @@
 //! Everything the demo runs, with the files that ship.
 
+use crate::scene::BUSY;
 use crate::{Args, people};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::Http;
@@ -8,6 +9,7 @@ use prompt_rollback_testkit::slack::Slack;
 use prompt_rollback_testkit::{
     Alertmanager, Dir, Port, Process, ProcessBuilder, Prometheus, Receiver, Redis, eventually,
 };
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +28,31 @@ pub struct Stack {
     pub receiver: Receiver,
     pub redis: Redis,
     pub slack: Slack,
+    /// The receiver's, which is the command line, too.
+    pub program: PathBuf,
+    pids: Vec<(Part, u32)>,
+}
+
+/// What has a log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Redis,
+    Receiver,
+    Alertmanager,
+    Prometheus,
+    Servers,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "Redis",
+            Self::Receiver => "the receiver",
+            Self::Alertmanager => "Alertmanager",
+            Self::Prometheus => "Prometheus",
+            Self::Servers => "a prompt server",
+        })
+    }
 }
 
 /// A prompt server and what it is called in the report.
@@ -47,7 +74,7 @@ impl PromptServer {
 }
 
 impl Stack {
-    /// Starts all parts around this workspace and waits until Prometheus scrapes them.
+    /// Starts all parts around this workspace.
     pub async fn start(args: &Args, slack: Slack) -> Result<Self> {
         let redis = shipped::redis(RECEIVER_PASSWORD, SERVER_PASSWORD)?.start()?;
         let url = |user: &str, password: &str| format!("redis://{user}:{password}@{}", redis.addr());
@@ -62,7 +89,8 @@ impl Stack {
             prompt_servers: servers.iter().map(PromptServer::addr).collect(),
         };
         let prometheus = start_prometheus(&targets, args.profile.interval())?;
-        let receiver = Receiver::builder(binary("prompt-rollback")?)
+        let program = binary("prompt-rollback")?;
+        let receiver = Receiver::builder(&program)
             .port(port)
             .config(shipped::text("config/prompt-rollback.toml")?)
             .env("PROMPT_ROLLBACK_REDIS__URL", url("receiver", RECEIVER_PASSWORD))
@@ -74,38 +102,55 @@ impl Stack {
             .fold(receiver, |receiver, (key, value)| receiver.env(format!("PROMPT_ROLLBACK_{key}"), value));
         let receiver = receiver.start()?;
         slack.set_request_url(format!("{}/slack/interactions", receiver.url()));
-        let stack = Self { prometheus, alertmanager, servers, receiver, redis, slack };
-        let targets = stack.servers.len() + 1;
-        // Prometheus takes up to 5 s to look at its targets at all.
-        let within = Duration::from_secs(10) + args.profile.interval();
-        eventually("Prometheus scrapes the receiver and the prompt servers", within, async || {
-            let up = stack.prometheus.query(r#"up{job=~"prompt-.*"} == 1"#).await.ok()?;
-            (up.len() == targets).then_some(())
-        })
-        .await?;
+        let mut stack = Self { prometheus, alertmanager, servers, receiver, redis, slack, program, pids: Vec::new() };
+        stack.pids = vec![
+            (Part::Redis, stack.redis.process().pid()),
+            (Part::Receiver, stack.receiver.pid()),
+            (Part::Alertmanager, stack.alertmanager.process().pid()),
+            (Part::Prometheus, stack.prometheus.process().pid()),
+        ];
+        stack.pids.extend(stack.servers.iter().map(|server| (Part::Servers, server.process.pid())));
         Ok(stack)
     }
 
-    /// A part that has ended although nobody asked it to, with the end of its log.
-    pub fn ended(&mut self) -> Option<String> {
-        let servers = self.servers.iter_mut().map(|server| (server.name, &mut server.process));
-        let parts = [
-            ("Redis", self.redis.process()),
-            ("the receiver", self.receiver.process()),
-            ("Alertmanager", self.alertmanager.process()),
-            ("Prometheus", self.prometheus.process()),
-        ];
-        parts.into_iter().chain(servers).find_map(|(name, process)| {
-            let status = process.exited().ok()??;
-            Some(format!("{name} ended with {status}:\n{}", process.log_tail()))
-        })
+    /// Whether Prometheus has scraped the receiver and all prompt servers.
+    pub async fn is_scraped(&self) -> Option<()> {
+        let up = self.prometheus.query(r#"up{job=~"prompt-.*"} == 1"#).await.ok()?;
+        (up.len() == self.servers.len() + 1).then_some(())
     }
+
+    /// A part that has ended although nobody asked it to: until somebody asks for its status it is a zombie.
+    pub fn ended(&self) -> Option<Part> {
+        let is_zombie = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
+        };
+        self.pids.iter().find(|(_, pid)| is_zombie(*pid)).map(|(part, _)| *part)
+    }
+
+    /// The last lines of these logs.
+    pub fn logs(&self, parts: &[Part]) -> String {
+        let of = |part: Part| match part {
+            Part::Redis => vec![("Redis", self.redis.log())],
+            Part::Receiver => vec![("The receiver", self.receiver.log())],
+            Part::Alertmanager => vec![("Alertmanager", self.alertmanager.log())],
+            Part::Prometheus => vec![("Prometheus", self.prometheus.log())],
+            Part::Servers => self.servers.iter().map(|server| (server.name, server.process.log())).collect(),
+        };
+        let logs = parts.iter().flat_map(|part| of(*part));
+        logs.map(|(name, log)| format!("\n\n{name} logged last:\n{}", tail(&log))).collect()
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().map(|line| format!("    {line}")).collect();
+    if lines.is_empty() { "    (nothing)".to_owned() } else { lines[lines.len().saturating_sub(10)..].join("\n") }
 }
 
 async fn start_servers(redis_url: &str) -> Result<Vec<PromptServer>> {
     let rust = |dir: &Dir| Ok(ProcessBuilder::new(binary("examples/prompt_server")?, dir.path()));
     let python = |dir: &Dir| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/prompt_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/prompt_server.py");
         Ok(ProcessBuilder::new(python()?, dir.path()).arg(script))
     };
     Ok(vec![
@@ -123,14 +168,15 @@ async fn start_server(
     let command = program(&dir)?.env("REDIS_URL", redis).args(["--prompt", PROMPT, "--listen"]).arg(port.addr());
     let mut process = command.spawn()?;
     let http = Http::new(format!("http://{}", port.addr()));
-    let healthy = eventually("healthy", Duration::from_secs(10), async || http.get("/-/healthy").await.ok()).await;
-    healthy.with_context(|| format!("{name}: {}", process.log()))?;
-    ensure!(process.exited()?.is_none(), "{name} has ended: {}", process.log());
+    let healthy = eventually("it is healthy", BUSY, async || http.get("/-/healthy").await.ok()).await;
+    healthy.with_context(|| format!("{name}:\n{}", tail(&process.log())))?;
+    ensure!(process.exited()?.is_none(), "{name} has ended:\n{}", tail(&process.log()));
     Ok(PromptServer { name, port, process, _dir: dir })
 }
 
-/// With the shipped rules, but for two numbers that a demo can't wait for: what quality is compared with is known after
-/// one interval instead of five minutes, and a drop has to last one instead of 30 s. The critical row stays as it is.
+/// With the shipped rules, but for two durations that a demo can't wait for, as `Scene::set` says: what quality is compared
+/// with is known after one interval instead of five minutes, and a drop has to last one instead of 30 s. The critical row
+/// and all thresholds stay as they are.
 fn start_prometheus(targets: &Targets, interval: Duration) -> Result<Prometheus> {
     let interval_ms = format!("{}ms", interval.as_millis());
     let baselines = shipped::text("alert-rules/baselines.yml")?;

@@ -1,11 +1,10 @@
 //! A real Alertmanager.
 
 use crate::http::Http;
-use crate::process::{Process, ProcessBuilder, answers_ok, retry};
+use crate::process::{Process, ProcessBuilder, START_WITHIN, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Result, ensure};
 use std::path::Path;
-use std::time::Duration;
 
 /// How an [`Alertmanager`] is to be.
 #[derive(Debug, Default, Clone)]
@@ -71,7 +70,7 @@ impl AlertmanagerBuilder {
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        let process = command.spawn_until(Duration::from_secs(30), || answers_ok(port.number(), "/-/ready"))?;
+        let process = command.spawn_until(START_WITHIN, || answers_ok(port.number(), "/-/ready"))?;
         Ok(Alertmanager { process, port, cluster, dir })
     }
 }

@@ -13,6 +13,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
+/// Within this a server has started: it takes a moment, a second for Prometheus, and far longer where others load the machine.
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
+
 /// What to run, and where its output goes.
 #[derive(Debug, Clone)]
 pub struct ProcessBuilder {

@@ -1,7 +1,7 @@
 //! The receiver under test, as a process of its own.
 
 use crate::http::Http;
-use crate::process::{Process, ProcessBuilder, answers_ok, retry};
+use crate::process::{Process, ProcessBuilder, START_WITHIN, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -92,10 +92,9 @@ impl ReceiverBuilder {
 }
 
 fn start_until(command: &ProcessBuilder, port: u16, wait: Wait) -> Result<Process> {
-    let within = Duration::from_secs(15);
     match wait {
-        Wait::Ready => command.spawn_until(within, || answers_ok(port, "/-/ready")),
-        Wait::Healthy => command.spawn_until(within, || answers_ok(port, "/-/healthy")),
+        Wait::Ready => command.spawn_until(START_WITHIN, || answers_ok(port, "/-/ready")),
+        Wait::Healthy => command.spawn_until(START_WITHIN, || answers_ok(port, "/-/healthy")),
         Wait::Nothing => command.spawn(),
     }
 }

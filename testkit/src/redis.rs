@@ -1,6 +1,6 @@
 //! A real redis-server.
 
-use crate::process::{Process, ProcessBuilder, retry};
+use crate::process::{Process, ProcessBuilder, START_WITHIN, retry};
 use crate::{Dir, Port, eventually, shipped, tls};
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
@@ -200,7 +200,7 @@ fn program() -> OsString {
 }
 
 fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {
-    command.spawn_until(Duration::from_secs(10), || is_ready(port))
+    command.spawn_until(START_WITHIN, || is_ready(port))
 }
 
 /// Up once PING is answered by anything but `LOADING`, which only those hear who have logged in. Where there are no

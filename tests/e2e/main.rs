@@ -2,6 +2,7 @@
 //! the files that ship, and the receiver as a process. Rules that wait (`for: 30s`, a minute without requests) wait here
 //! too, so all stories run at the same time.
 
+mod demo;
 mod server;
 mod stack;
 mod yardstick;

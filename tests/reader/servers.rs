@@ -24,7 +24,7 @@ fn rust_server() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.ancestors().nth(2).context("the folder of the profile")?.join("examples/prompt_server");
     // `cargo test` builds examples, `cargo test --test reader` does not
-    ensure!(path.exists(), "{} is missing: run cargo build --example prompt_server", path.display());
+    ensure!(path.exists(), "{} is missing: run cargo build -p prompt-rollback-examples --examples", path.display());
     Ok(path)
 }
 

@@ -1,0 +1,50 @@
+//! The draft of a post-mortem, which the receiver has written meanwhile.
+
+use crate::scene::Scene;
+use crate::versions::Version;
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::slack::{Message, Slack};
+
+/// So much of it is shown, in lines on the screen of so many characters.
+const LINES: usize = 40;
+const WIDTH: usize = 112;
+
+/// Prints how it begins, and says where the rest and the picture are: in this thread.
+pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Result<()> {
+    let shared = |slack: &Slack| slack.replies(thread).into_iter().find(|reply| !reply.files.is_empty());
+    let shared = scene.wait_in_slack("the draft in the thread", shared).await?;
+
+    let incident = scene.incident(version).await?;
+    let id = incident["id"].as_str().context("an incident without an id")?;
+    let path = format!("/api/incidents/{id}/postmortem");
+    let answer = scene.stack.receiver.http().get(&path).await?;
+    ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.text());
+    let text = answer.text();
+    // The picture comes last, as one long line.
+    let lines = text.lines().filter(|line| !line.starts_with("[picture]: ")).flat_map(wrapped);
+    let lines: Vec<String> = lines.collect();
+    lines.iter().take(LINES).for_each(|line| scene.report.quote(line));
+    scene.report.quote(&format!("… and {} more lines", lines.len().saturating_sub(LINES)));
+
+    let files = scene.stack.slack.files().into_iter().filter(|file| shared.files.contains(&file.id));
+    let titles: Vec<String> = files.map(|file| format!("\"{}\"", file.title)).collect();
+    scene.report.invite(&format!("All of it is at the end of its thread, as {}:", titles.join(" and ")));
+    scene.report.invite(&scene.link(thread));
+    Ok(())
+}
+
+/// Broken between words, where it is too long.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in line.split(' ') {
+        let last = lines.len() - 1;
+        let length = lines[last].chars().count();
+        if length > 0 && length + 1 + word.chars().count() > WIDTH {
+            lines.push(word.to_owned());
+        } else {
+            let gap = if length > 0 { " " } else { "" };
+            lines[last] = format!("{}{gap}{word}", lines[last]);
+        }
+    }
+    lines
+}

@@ -1,0 +1,142 @@
+//! A version that answers badly without failing: a person decides, in Slack, and each hop from the click on is timed.
+
+use crate::people::{self, MAYA, PRODUCT};
+use crate::report::Row;
+use crate::scene::{BUSY, Scene};
+use crate::stack::Part;
+use crate::versions::{DULL, GOOD};
+use anyhow::{Result, bail, ensure};
+use jiff::Timestamp;
+use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::slack::{Click, Message, Slack};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const RULE: &str = "PromptQualityDropHigh";
+const QUALITY: f64 = 0.5;
+const APPROVE: &str = "approve";
+/// What leads to a rollback: the button and the menu.
+const DECISIVE: [&str; 2] = [APPROVE, "other_version"];
+
+/// So long somebody may take to click.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// When each hop happened.
+pub struct Decision {
+    clicked: Timestamp,
+    pub committed: Timestamp,
+    servers: Vec<(&'static str, Timestamp)>,
+}
+
+impl Decision {
+    /// For the table.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![Row::first("clicked", self.clicked), Row::new("committed", self.committed, self.clicked)];
+        rows.extend(Row::of_servers(&self.servers, self.committed));
+        rows
+    }
+}
+
+/// Ships the dull version and follows what a person makes of it; nothing if they let it serve.
+pub async fn ask(scene: &Scene<'_>) -> Result<Option<Decision>> {
+    let Scene { report, stack, traffic, .. } = scene;
+    DULL.ship(stack, json!({ "quality": QUALITY })).await?;
+    report.step(&format!("{} is shipped; no request fails, but its answers score {QUALITY} instead of 0.9", DULL.name));
+    let first = async || traffic.of(DULL.name).iter().filter_map(|(_, served)| served.first).min();
+    let first = scene.wait("a response by it", BUSY, &[Part::Servers], first).await?;
+    report.event(first, first, &format!("first response by {}", DULL.name));
+
+    // Prometheus' own account of when is that of the first sign; it fires once that has lasted.
+    scene.fires(RULE, &DULL).await?;
+    report.event(first, Timestamp::now(), &format!("rule fired: {RULE}"));
+
+    let logs = [Part::Alertmanager, Part::Receiver];
+    let question = scene.wait("a question in Slack", BUSY, &logs, async || question(&stack.slack)).await?;
+    let asked = Timestamp::try_from(question.posted_at())?;
+    report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} goes on serving meanwhile", DULL.name));
+
+    let Some((clicked, committed)) = decided(scene, &question).await? else {
+        return Ok(None);
+    };
+    report.event(first, clicked, "clicked");
+    report.event(first, committed, &format!("committed: {} → {}", DULL.name, GOOD.name));
+    let servers = scene.no_longer_served(&DULL).await?;
+    for (name, last) in &servers {
+        report.event(first, *last, &format!("{name}: last response by {}", DULL.name));
+    }
+    let told = |slack: &Slack| {
+        let root = slack.message(&question.channel, &question.ts)?;
+        (root.element(APPROVE).is_none() && !slack.replies(&root).is_empty()).then_some(())
+    };
+    scene.wait_in_slack("the thread to tell of the rollback", told).await?;
+    report.step("the thread says who decided, and its buttons are gone");
+    Ok(Some(Decision { clicked, committed, servers }))
+}
+
+/// The thread that asks about the dull version.
+fn question(slack: &Slack) -> Option<Message> {
+    let is_it = |root: &Message| root.element(APPROVE).is_some() && root.visible_text().contains(DULL.name);
+    slack.roots(PRODUCT).into_iter().find(is_it)
+}
+
+/// Waits for a decision, and makes it where nobody does: when it was clicked and committed.
+async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timestamp, Timestamp)>> {
+    let Scene { args, report, stack, .. } = scene;
+    let link = scene.link(question);
+    let mut left = Duration::ZERO;
+    if people::somebody(args) {
+        report.invite(&format!("Your decision: click \"Approve rollback\" on {link}"));
+        left = PATIENCE;
+    } else {
+        report.step(&format!("nobody is here to click \"Approve rollback\", so the demo does: {link}"));
+    }
+    let asked = Instant::now();
+    let _waiting = report.screen.waiting("your click; after two minutes the demo clicks itself");
+    let mut own_click = false;
+    loop {
+        if let Some(committed) = scene.committed_at(&DULL).await {
+            return Ok(Some((clicked_before(committed, &stack.slack, question).unwrap_or(committed), committed)));
+        }
+        let incident = scene.incident(&DULL).await?;
+        match incident["phase"].as_str().unwrap_or_default() {
+            "awaiting_decision" | "confirming" | "investigating" | "verifying" => {}
+            "rolling_back" => {
+                report.step("a rollback in steps takes half an hour, so the demo goes on without it");
+                return Ok(None);
+            }
+            phase => {
+                report.step(&format!("{} stays in service: its incident is {phase}", DULL.name));
+                return Ok(None);
+            }
+        }
+        if asked.elapsed() > left && !own_click {
+            if left > Duration::ZERO {
+                report.step("two minutes are over, so the demo clicks \"Approve rollback\"");
+            }
+            own_click = true;
+            approve(&stack.slack, question).await?;
+        }
+        if asked.elapsed() > left + BUSY {
+            bail!("\"Approve rollback\" was clicked, but nothing came of it{}", stack.logs(&[Part::Receiver]));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The click that led to the rollback; none if somebody used the command line.
+fn clicked_before(committed: Timestamp, slack: &Slack, question: &Message) -> Option<Timestamp> {
+    // Redis tells whole milliseconds.
+    let by = committed + Duration::from_millis(1);
+    let decides = |click: &Click| click.ts == question.ts && DECISIVE.contains(&click.action_id.as_str());
+    let clicks = slack.clicks().into_iter().filter(decides);
+    clicks.filter_map(|click| Timestamp::try_from(click.at).ok()).filter(|at| *at <= by).max()
+}
+
+/// Clicks as the page does.
+async fn approve(slack: &Slack, question: &Message) -> Result<()> {
+    let click = json!({ "user": MAYA, "channel": question.channel, "ts": question.ts, "action_id": APPROVE });
+    let answer = Http::new(slack.url()).post_json("/ui/click", &click).await?.json()?;
+    ensure!(answer["acknowledged"] == true, "the receiver did not take the click: {answer}");
+    Ok(())
+}

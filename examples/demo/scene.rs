@@ -1,0 +1,161 @@
+//! What each scene of the demo plays with, and how it waits.
+
+use crate::Args;
+use crate::report::Report;
+use crate::stack::{PROMPT, Part, Stack};
+use crate::traffic::Traffic;
+use crate::versions::{GOOD, Version};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use jiff::Timestamp;
+use prompt_rollback_testkit::slack::{Message, Slack};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Most things take a moment; so long they may take on a machine that is busy with other things.
+pub const BUSY: Duration = Duration::from_secs(120);
+
+/// Everything that runs, and where it is told.
+pub struct Scene<'a> {
+    pub args: &'a Args,
+    pub report: &'a Report,
+    pub stack: Stack,
+    pub traffic: Traffic,
+}
+
+impl<'a> Scene<'a> {
+    /// Starts everything around this workspace and lets the good version serve for a while.
+    pub async fn set(args: &'a Args, slack: Slack, report: &'a Report) -> Result<Self> {
+        report.step("starting Redis, the receiver, two prompt servers, Alertmanager and Prometheus");
+        let stack = {
+            let _waiting = report.screen.waiting("all parts to start");
+            Stack::start(args, slack).await?
+        };
+        let traffic = Traffic::start(&stack.servers, args.rps);
+        let scene = Self { args, report, stack, traffic };
+        scene.warm_up().await.map_err(|error| scene.blame(error))?;
+        Ok(scene)
+    }
+
+    async fn warm_up(&self) -> Result<()> {
+        let interval = self.args.profile.interval();
+        let report = self.report;
+        report.step(&format!("config/ and alert-rules/ are as they ship, but two durations are {interval:?} here:"));
+        report.step("between two records of a baseline (5 min), and that a drop of quality has to last (30 s)");
+        // Prometheus takes up to 5 s to look at its targets at all.
+        self.wait("Prometheus to scrape all parts", BUSY, &[Part::Prometheus], async || self.stack.is_scraped().await)
+            .await?;
+        GOOD.register(&self.stack, true).await?;
+        GOOD.activate(&self.stack).await?;
+        self.wait("both servers to serve the good version", BUSY, &[Part::Servers], async || {
+            self.traffic.of(GOOD.name).iter().all(|(_, served)| served.answers > 0).then_some(())
+        })
+        .await?;
+        let each = self.args.rps;
+        report.step(&format!("{} is active and known-good; each server gets {each} requests a second", GOOD.name));
+
+        // Two scrapes at least. The rest makes runs meet the scrapes at different moments.
+        let phase = interval.mul_f64(f64::from(Timestamp::now().subsec_nanosecond()) / 1e9);
+        let waiting = self.report.screen.waiting("Prometheus to scrape the good version twice");
+        sleep(interval * 2 + phase).await;
+        drop(waiting);
+        let failed: u64 = self.traffic.of(GOOD.name).iter().map(|(_, served)| served.failed).sum();
+        ensure!(failed == 0, "{failed} requests failed while only {} was served", GOOD.name);
+        Ok(())
+    }
+
+    /// Waits until `probe` finds something, and shows that it does. If it finds nothing, the error ends with these logs.
+    pub async fn wait<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        logs: &[Part],
+        mut probe: impl AsyncFnMut() -> Option<T>,
+    ) -> Result<T> {
+        let _waiting = self.report.screen.waiting(what);
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(found) = probe().await {
+                return Ok(found);
+            }
+            if self.stack.ended().is_some() {
+                bail!("waiting for {what} was in vain");
+            }
+            if Instant::now() > deadline {
+                bail!("gave up after {within:?} of waiting for {what}{}", self.stack.logs(logs));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The same in Slack, where only the receiver can be at fault.
+    pub async fn wait_in_slack<T>(&self, what: &str, probe: impl Fn(&Slack) -> Option<T>) -> Result<T> {
+        self.wait(what, BUSY, &[Part::Receiver], async || probe(&self.stack.slack)).await
+    }
+
+    /// The error, or the part that has ended: that comes first.
+    pub fn blame(&self, error: Error) -> Error {
+        match self.stack.ended() {
+            Some(part) => anyhow!("{part} has ended ({error:#}){}", self.stack.logs(&[part])),
+            None => error,
+        }
+    }
+
+    /// Waits until no server serves `version` any more, and gives each one's last response by it.
+    pub async fn no_longer_served(&self, version: &Version) -> Result<Vec<(&'static str, Timestamp)>> {
+        let quiet = Duration::from_millis(1500);
+        let last_served = || -> Vec<(&'static str, Timestamp)> {
+            let all = self.traffic.of(version.name).into_iter();
+            all.filter_map(|(name, served)| Some((name, served.last?))).collect()
+        };
+        let what = format!("every server to be back on {}", GOOD.name);
+        self.wait(&what, BUSY, &[Part::Servers, Part::Receiver], async || {
+            let good = self.traffic.of(GOOD.name);
+            let latest = good.into_iter().map(|(_, served)| served.last).min().flatten()?;
+            let servers = last_served();
+            let quiet_since = |last: Timestamp| latest.duration_since(last).unsigned_abs() >= quiet && latest > last;
+            servers.iter().all(|(_, last)| quiet_since(*last)).then_some(servers)
+        })
+        .await
+    }
+
+    /// Waits until a rule fires for `version`: when it began to, by Prometheus' own account.
+    pub async fn fires(&self, rule: &str, version: &Version) -> Result<Timestamp> {
+        let within = self.args.profile.interval() * 8 + BUSY;
+        self.wait(&format!("{rule} to fire"), within, &[Part::Prometheus], async || {
+            let alerts = self.stack.prometheus.alerts().await.ok()?;
+            let ours = alerts.iter().find(|alert| {
+                let labels = &alert["labels"];
+                alert["state"] == "firing" && labels["alertname"] == rule && labels["version"] == version.name
+            })?;
+            ours["activeAt"].as_str()?.parse().ok()
+        })
+        .await
+    }
+
+    /// When the rollback from `version` was committed: the log entry's id is the time at which Redis ran the script.
+    pub async fn committed_at(&self, version: &Version) -> Option<Timestamp> {
+        let key = format!("{{prompts}}:log:{PROMPT}");
+        let entries: Vec<(String, Vec<String>)> =
+            self.stack.redis.cmd(&["XREVRANGE", &key, "+", "-", "COUNT", "1"]).await.ok()?;
+        let (id, fields) = entries.first()?;
+        let field = |name: &str| fields.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
+        if (field("event"), field("from"), field("to")) != (Some("rollback"), Some(version.name), Some(GOOD.name)) {
+            return None;
+        }
+        Timestamp::from_millisecond(id.split_once('-')?.0.parse().ok()?).ok()
+    }
+
+    /// The incident about `version`, as the API shows it.
+    pub async fn incident(&self, version: &Version) -> Result<Value> {
+        let incidents = self.stack.receiver.http().get("/api/incidents").await?.json()?;
+        let mut incidents = incidents["incidents"].as_array().into_iter().flatten();
+        let ours = incidents.find(|one| one["version"] == version.name);
+        ours.cloned().with_context(|| format!("the receiver has no incident about {}", version.name))
+    }
+
+    /// Where the page shows this thread.
+    pub fn link(&self, root: &Message) -> String {
+        format!("{}/#{}/{}", self.stack.slack.url(), root.channel, root.ts)
+    }
+}

@@ -1,0 +1,65 @@
+//! The versions of the demo's prompt, and how one is shipped.
+
+use crate::stack::{PROMPT, Stack};
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+/// A version, with the text that the post-mortem compares.
+pub struct Version {
+    pub name: &'static str,
+    text: &'static str,
+    contact: &'static str,
+}
+
+/// Serves well, and is known-good.
+pub const GOOD: Version = Version {
+    name: "v1.9.0",
+    text: "You answer customers of a web shop.\nBe brief and friendly.\nLook an order up before you say where it is.\n",
+    contact: "Maya Lind",
+};
+
+/// Fails a share of its requests.
+pub const BAD: Version = Version {
+    name: "v2.0.0",
+    text: "You answer customers of a web shop.\nAnswer with JSON that fits the schema.\n\
+           Look an order up before you say where it is.\n",
+    contact: "Omar Haddad",
+};
+
+/// Answers each request, but badly.
+pub const DULL: Version = Version {
+    name: "v2.1.0",
+    text: "You answer customers of a web shop.\nBe brief and friendly.\n",
+    contact: "Petra Novak",
+};
+
+impl Version {
+    /// Registers it, as trusted or as one that has yet to prove itself.
+    pub async fn register(&self, stack: &Stack, known_good: bool) -> Result<()> {
+        let Self { name, text, contact } = self;
+        let body = json!({ "version": name, "content": text, "contact": contact, "known_good": known_good });
+        call(stack, "versions", body).await
+    }
+
+    pub async fn activate(&self, stack: &Stack) -> Result<()> {
+        call(stack, "activate", json!({ "version": self.name, "operator": "demo" })).await
+    }
+
+    /// Registers and activates it, after the servers were told how its model is to behave.
+    pub async fn ship(&self, stack: &Stack, mut behaviour: Value) -> Result<()> {
+        behaviour["version"] = self.name.into();
+        for server in &stack.servers {
+            let answer = server.http().post_json("/misbehave", &behaviour).await?;
+            ensure!(answer.status == 200, "{}: {}", server.name, answer.text());
+        }
+        self.register(stack, false).await?;
+        self.activate(stack).await
+    }
+}
+
+async fn call(stack: &Stack, action: &str, body: Value) -> Result<()> {
+    let path = format!("/api/prompts/{PROMPT}/{action}");
+    let answer = stack.receiver.http().post_json(&path, &body).await?;
+    ensure!((200..300).contains(&answer.status), "POST {path} {body}: {} {}", answer.status, answer.text());
+    Ok(())
+}
