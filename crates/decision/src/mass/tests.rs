@@ -1,6 +1,6 @@
 use super::*;
-use crate::decision::incident::{AlertRecord, Flip, Held};
-use crate::decision::trigger::{Action, Severity};
+use crate::incident::{AlertRecord, Flip, Held};
+use crate::trigger::{Action, Severity};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
