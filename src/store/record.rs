@@ -9,9 +9,8 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
-use crate::decision::incident::{
-    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
-};
+use crate::decision::guards::{Guard, Held};
+use crate::decision::incident::{AlertRecord, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip};
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{

@@ -1,7 +1,8 @@
 //! What alerts do.
 
 use super::super::event::{Alert, AlertStatus};
-use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase, WouldFlip};
+use super::super::guards::{Guard, Held};
+use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, WouldFlip};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;

@@ -2,7 +2,8 @@
 
 use super::super::event::{Activation, Promotion, Share};
 use super::super::gates::closed;
-use super::super::incident::{FlipMode, Guard, Held, IncidentId};
+use super::super::guards::Held;
+use super::super::incident::{FlipMode, IncidentId};
 use super::super::names::VersionName;
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
 use super::super::state::ActivatedBy;
@@ -99,7 +100,7 @@ pub(super) fn fails(
         return None;
     }
     let base = split.leaving.clone();
-    if let Some(held) = draft.switched_off() {
+    if let Some(held) = draft.switched_off(version) {
         return Some(Err(held));
     }
     let percent = split.percent();
@@ -116,17 +117,5 @@ impl Draft<'_> {
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &str) {
         let from = self.state.split().map(|split| split.other(version).to_string());
         self.activate(version, from, reason, operator, None);
-    }
-
-    /// Automation is off: what a person has to do then.
-    pub(super) fn switched_off(&self) -> Option<Held> {
-        let held = |guard, detail: String| Some(Held { guard, detail });
-        if let Some(who) = &self.snapshot.paused {
-            return held(Guard::Paused, format!("automation is paused ({who})"));
-        }
-        if self.policy.dry_run {
-            return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
-        }
-        None
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::incident::{AlertRecord, Flip, Held};
+use crate::guards::Held;
+use crate::incident::{AlertRecord, Flip};
 use crate::trigger::{Action, Severity};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
