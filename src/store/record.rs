@@ -400,6 +400,8 @@ struct SuppressedRecord {
     fingerprint: String,
     #[serde(with = "severity")]
     severity: Severity,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    dismissed_at: Option<Timestamp>,
     #[serde(with = "at")]
     since: Timestamp,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::Alert;
+use super::event::{Alert, plausible};
 use super::guards::Held;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
@@ -202,6 +202,11 @@ impl AlertRecord {
 
     pub fn rank(&self) -> (Action, Severity) {
         (self.action, self.severity)
+    }
+
+    /// See [`Alert::began`].
+    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.starts_at, now)
     }
 }
 

@@ -14,6 +14,7 @@ mod measure;
 mod person;
 pub mod retention;
 mod shares;
+mod soak;
 mod timer;
 mod unheard;
 mod verify;
@@ -379,7 +380,9 @@ impl<'a> Draft<'a> {
             incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
-        self.put_in_service(to, ActivatedBy::Rollback);
+        // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
+        let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
+        self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
@@ -394,20 +397,9 @@ impl<'a> Draft<'a> {
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }
 
-    /// Starts the soak of the served version anew if no incident is left on it.
-    fn restart_soak(&mut self, version: &VersionName) {
-        let troubled = self.state.open_incidents().any(|i| i.version == *version);
-        if troubled || !self.has_traffic(version) {
-            return;
-        }
-        let now = self.now;
-        if let Some(record) = self.state.version_mut(version).filter(|r| r.known_good.is_none()) {
-            record.soak_from = Some(now);
-        }
-    }
-
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
+        self.settle_soaks();
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
