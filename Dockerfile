@@ -7,13 +7,17 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
     CARGO_PROFILE_RELEASE_STRIP=symbols
 # The dependencies: a layer of their own, built again only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/decision/Cargo.toml crates/decision/
 COPY testkit/Cargo.toml testkit/
-RUN mkdir -p src testkit/src && echo 'fn main() {}' >src/main.rs && touch src/lib.rs testkit/src/lib.rs && \
+COPY examples/Cargo.toml examples/
+RUN mkdir -p src crates/decision/src testkit/src && echo 'fn main() {}' >src/main.rs && \
+    touch src/lib.rs crates/decision/src/lib.rs testkit/src/lib.rs && \
     rustc -vV | sed -n 's/^host: //p' >/target && \
     cargo build --release --locked --bin prompt-rollback --target "$(cat /target)"
 # The program. Cargo goes by times of change, and those of a checkout may be older than the layer above.
+COPY crates crates
 COPY src src
-RUN touch src/main.rs src/lib.rs && \
+RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs && \
     cargo build --release --locked --bin prompt-rollback --target "$(cat /target)" && \
     mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin && \
     cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ && \

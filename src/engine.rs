@@ -186,7 +186,7 @@ impl Engine {
             let rolled_back = |outcome: &AlertOutcome| outcome.outcome == Outcome::RolledBack;
             let pairs = alerts.iter().zip(outcomes).filter(|(_, outcome)| rolled_back(outcome));
             // several alerts may ask for one flip: the first of them detected it
-            if let Some(started) = pairs.filter_map(|(alert, _)| alert.starts_at).min() {
+            if let Some(started) = pairs.filter_map(|(alert, _)| alert.began(now)).min() {
                 self.metrics.detection(now.since(started));
             }
         }

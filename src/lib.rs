@@ -29,7 +29,6 @@ pub mod cli;
 pub mod clicks;
 pub mod config;
 pub mod coordinate;
-pub mod decision;
 pub mod drafts;
 pub mod drills;
 pub mod engine;
@@ -46,3 +45,5 @@ pub mod reports;
 pub mod slack;
 pub mod store;
 pub mod tls;
+
+pub use prompt_rollback_decision as decision;

@@ -276,7 +276,7 @@ impl Metrics {
                 || after
                     .alerts
                     .iter()
-                    .filter_map(|alert| alert.starts_at)
+                    .filter_map(|alert| alert.began(flip.at))
                     .min()
                     .is_none_or(|began| flip.at.since(began) <= after.time_limit)
         };

@@ -5,8 +5,9 @@ use std::time::Duration;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
 use super::*;
+use crate::decision::Held;
+use crate::decision::incident::AlertRecord;
 use crate::decision::incident::NoteKind;
-use crate::decision::incident::{AlertRecord, Held};
 use crate::decision::{Action, Flip, FlipMode, Guard, IncidentId, PromptName, Severity, VersionName};
 
 /// 2026-11-21T00:38:12.689Z

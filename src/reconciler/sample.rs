@@ -29,7 +29,8 @@ pub async fn samples(
 ) -> Result<Option<Samples>, PrometheusError> {
     let Some(flip) = &incident.flip else { return Ok(None) };
     let metric = question::metric(incident);
-    let began = incident.alerts.iter().filter_map(|alert| alert.starts_at).min().unwrap_or(incident.opened_at);
+    let began =
+        incident.alerts.iter().filter_map(|alert| alert.began(alert.first_seen)).min().unwrap_or(incident.opened_at);
     let from = began.min(incident.opened_at).minus(BEFORE).max(until.minus(LONGEST));
     let step = Duration::from_secs((until.since(from).as_secs() / POINTS).max(1));
     let expression = metric.expression(labels, &incident.prompt);

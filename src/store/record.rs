@@ -9,9 +9,8 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
-use crate::decision::incident::{
-    AlertRecord, Flip, FlipMode, Guard, Held, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip,
-};
+use crate::decision::guards::{Guard, Held};
+use crate::decision::incident::{AlertRecord, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip};
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
@@ -401,6 +400,8 @@ struct SuppressedRecord {
     fingerprint: String,
     #[serde(with = "severity")]
     severity: Severity,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    dismissed_at: Option<Timestamp>,
     #[serde(with = "at")]
     since: Timestamp,
 }

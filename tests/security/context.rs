@@ -93,7 +93,8 @@ fn the_receiver_compiles_from_what_its_image_is_built_from() -> Result<()> {
         for copy in build.copies()?.iter().filter(|copy| copy.before_first_run) {
             carry_out(copy, &context, tree)?;
         }
-        for (path, text) in [("src/main.rs", "fn main() {}"), ("src/lib.rs", ""), ("testkit/src/lib.rs", "")] {
+        let made_up = [("src/main.rs", "fn main() {}"), ("src/lib.rs", ""), ("crates/decision/src/lib.rs", "")];
+        for (path, text) in made_up.into_iter().chain([("testkit/src/lib.rs", "")]) {
             fs::create_dir_all(tree.join(path).parent().context("a folder")?)?;
             fs::write(tree.join(path), text)?;
         }

@@ -156,7 +156,7 @@ fn links(incident: &Incident) -> Vec<Markup> {
 
 /// When the trouble began, as far as alerts tell; never after `by`.
 fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
-    incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0 && *at <= by).min()
+    incident.alerts.iter().filter_map(|alert| alert.began(by)).min()
 }
 
 /// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split, as `shown` tells the percent on the version that traffic moves to.

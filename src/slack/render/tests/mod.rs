@@ -8,7 +8,8 @@ mod valid;
 use std::time::Duration;
 
 use super::*;
-use crate::decision::incident::{AlertRecord, Held, Note, NoteKind};
+use crate::decision::Held;
+use crate::decision::incident::{AlertRecord, Note, NoteKind};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{

@@ -1,7 +1,8 @@
 //! A rollback that waits for Prometheus: whether the version is still bad, and whether its target would do better.
 
 use super::super::event::Confirmed;
-use super::super::incident::{FlipMode, Guard, Held, IncidentId, NoteKind, Phase};
+use super::super::guards::{Guard, Held};
+use super::super::incident::{FlipMode, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;

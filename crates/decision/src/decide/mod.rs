@@ -14,6 +14,7 @@ mod measure;
 mod person;
 pub mod retention;
 mod shares;
+mod soak;
 mod timer;
 mod unheard;
 mod verify;
@@ -25,11 +26,12 @@ pub use answer::{Adoption, AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
-use super::incident::{Flip, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
+use super::guards::{Facts, Guard, Held};
+use super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::state::{ActivatedBy, PromptState, Quarantine, Stray};
-use super::time::{Timestamp, spoken};
+use super::time::Timestamp;
 use super::verification::Verification;
 
 /// One prompt as it was loaded, in one round trip.
@@ -308,12 +310,37 @@ impl<'a> Draft<'a> {
         before.notes.last().map(|note| note.seq)
     }
 
-    /// What speaks against rolling `from` back without a person.
+    /// The guard that keeps `from` from being rolled back without a person.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        if let Some(off) = self.switched_off() {
-            return Some(off);
-        }
-        self.guard_if_armed(from)
+        self.held(from, |_| true)
+    }
+
+    /// The guard that would hold if automation were switched on.
+    fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
+        self.held(from, |guard| !guard.is_off())
+    }
+
+    /// Automation is off, for this prompt or for all.
+    fn switched_off(&self, from: &VersionName) -> Option<Held> {
+        self.held(from, Guard::is_off)
+    }
+
+    fn held(&self, from: &VersionName, asked: fn(Guard) -> bool) -> Option<Held> {
+        let target = self.state.target(Some(from), self.policy, self.now);
+        let trouble = |target| match gradual::split_to(self, target) {
+            Some(split) => gradual::doubt(self, split),
+            None => self.trouble_on(target),
+        };
+        let by_rollback = self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback && s.version == *from);
+        let facts = Facts {
+            from,
+            paused: self.snapshot.paused.as_deref(),
+            target,
+            target_trouble: target.and_then(trouble),
+            put_there: by_rollback.map(|serving| self.now.since(serving.since)),
+            recent_auto: self.snapshot.recent_auto,
+        };
+        facts.held(self.policy, asked)
     }
 
     /// The alert that fires on a version which may be rolled back to, in words.
@@ -321,44 +348,6 @@ impl<'a> Draft<'a> {
         let fresh = |s: &&Stray| s.version == *target && self.now.since(s.last_seen) < self.policy.forget_after;
         let stray = self.state.strays.iter().find(fresh)?;
         Some(format!("{} fires on {target} too", stray.alertname))
-    }
-
-    /// What would hold it if automation were switched on.
-    fn guard_if_armed(&self, from: &VersionName) -> Option<Held> {
-        let (policy, now) = (self.policy, self.now);
-        let held = |guard, detail: String| Some(Held { guard, detail });
-        let Some(target) = self.state.target(Some(from), policy, now) else {
-            return held(Guard::NoKnownGood, format!("no other known-good version than {from} itself is known"));
-        };
-        let split = gradual::split_to(self, target);
-        if let Some(trouble) = split.map_or_else(|| self.trouble_on(target), |split| gradual::doubt(self, split)) {
-            return held(Guard::TargetUnhealthy, trouble);
-        }
-        if let Some(serving) =
-            self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback && s.version == *from)
-        {
-            let age = now.since(serving.since);
-            if age < policy.cooldown {
-                let detail = format!(
-                    "{from} was itself put there by a rollback {} ago (cooldown {})",
-                    spoken(age),
-                    spoken(policy.cooldown)
-                );
-                return held(Guard::Cooldown, detail);
-            }
-        }
-        if self.snapshot.recent_auto >= policy.max_auto_rollbacks {
-            let detail = match policy.max_auto_rollbacks {
-                0 => "automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned(),
-                max => format!(
-                    "{} other prompts were rolled back within {} (at most {max}): this looks like the provider, not the prompt",
-                    self.snapshot.recent_auto,
-                    spoken(policy.budget_window),
-                ),
-            };
-            return held(Guard::Budget, detail);
-        }
-        None
     }
 
     /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
@@ -397,7 +386,9 @@ impl<'a> Draft<'a> {
             incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
-        self.put_in_service(to, ActivatedBy::Rollback);
+        // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
+        let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
+        self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
@@ -412,20 +403,9 @@ impl<'a> Draft<'a> {
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }
 
-    /// Starts the soak of the served version anew if no incident is left on it.
-    fn restart_soak(&mut self, version: &VersionName) {
-        let troubled = self.state.open_incidents().any(|i| i.version == *version);
-        if troubled || !self.has_traffic(version) {
-            return;
-        }
-        let now = self.now;
-        if let Some(record) = self.state.version_mut(version).filter(|r| r.known_good.is_none()) {
-            record.soak_from = Some(now);
-        }
-    }
-
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
+        self.settle_soaks();
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self

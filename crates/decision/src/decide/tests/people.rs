@@ -195,8 +195,11 @@ fn undoing_the_rollback_of_a_version_that_never_soaked_does_not_make_it_good() {
     world.alert(critical("v2"));
     world.choose(Choice::Undo);
     assert!(!world.is_known_good("v2"));
+    world.pass(hours(2));
+    assert!(!world.is_known_good("v2"), "its alert fires on");
+    world.alert(critical("v2").resolved());
     world.pass(hours(1));
-    assert!(world.is_known_good("v2"), "but it may soak");
+    assert!(world.is_known_good("v2"), "it soaks once nothing fires");
 }
 
 #[test]
@@ -225,4 +228,39 @@ fn an_undo_without_a_rollback_is_refused() {
     world.alert(high("v2"));
     assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided);
     assert_eq!((world.served(), world.phase()), ("v2", Phase::AwaitingDecision));
+}
+
+impl Alert {
+    fn began_at(self, at: Timestamp) -> Self {
+        Self { starts_at: Some(at), ..self }
+    }
+}
+
+#[test]
+fn an_outbreak_that_began_after_the_dismissal_is_heard() {
+    let mut world = World::with_a_fresh_release();
+    let began = world.now;
+    world.alert(high("v2").began_at(began));
+    world.choose(Choice::Dismiss);
+    world.pass(minutes(3));
+    // the second Alertmanager of a cluster sends another startsAt of the same outbreak
+    assert_eq!(world.alert(high("v2").began_at(began.plus(seconds(2)).minus(seconds(2)))), "ignored dismissed");
+    assert_eq!(world.alert(high("v2")), "ignored dismissed", "without startsAt");
+    assert_eq!(world.alert(high("v2").began_at(Timestamp(-1))), "ignored dismissed", "0001-01-01");
+    assert_eq!(world.alert(high("v2").began_at(world.now.plus(hours(1)))), "ignored dismissed", "in the future");
+    world.pass(hours(2)); // its `resolved` got lost
+    assert_eq!(world.alert(high("v2").began_at(world.now.minus(minutes(1)))), "incident_opened page");
+}
+
+#[test]
+fn an_undo_silences_only_what_fires_on() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(hours(1));
+    assert!(!world.phase().is_open());
+    assert_eq!(world.alert(critical("v2").resolved()), "resolved resolved");
+    world.choose(Choice::Undo);
+    assert_eq!(world.served(), "v2");
+    world.pass(hours(3));
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert", "a new outbreak");
 }

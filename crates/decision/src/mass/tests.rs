@@ -1,6 +1,7 @@
 use super::*;
-use crate::decision::incident::{AlertRecord, Flip, Held};
-use crate::decision::trigger::{Action, Severity};
+use crate::guards::Held;
+use crate::incident::{AlertRecord, Flip};
+use crate::trigger::{Action, Severity};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 

@@ -1,6 +1,7 @@
 //! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
 
-use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::super::guards::Guard;
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::{Answer, Draft, alerts};
 
 /// What the budget holds is a matter of many prompts, unless nothing is ever automatic.

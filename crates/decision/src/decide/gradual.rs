@@ -1,7 +1,8 @@
 //! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target serves well.
 
 use super::super::event::{Alert, Stepped};
-use super::super::incident::{FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase};
+use super::super::guards::{Guard, Held};
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::split::Split;
 use super::super::state::ActivatedBy;

@@ -2,7 +2,8 @@
 
 use super::super::event::{Activation, Promotion, Share};
 use super::super::gates::closed;
-use super::super::incident::{FlipMode, Guard, Held, IncidentId};
+use super::super::guards::Held;
+use super::super::incident::{FlipMode, Incident, IncidentId};
 use super::super::names::VersionName;
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
 use super::super::state::ActivatedBy;
@@ -57,21 +58,31 @@ fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
+/// Why the canary may not move forward by itself.
+fn obstacle(draft: &Draft<'_>, split: &Split) -> Option<String> {
+    if let Some(held) = draft.switched_off(&split.arriving) {
+        return Some(held.detail);
+    }
+    let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
+    if let Some(incident) = draft.state.open_incidents().find(serious) {
+        return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
+    }
+    let last = split.next_percent().is_none_or(|percent| percent == 100);
+    let gate = || closed(draft.policy, &draft.state, &split.arriving, true, draft.now);
+    last.then(gate).flatten().map(|gate| format!("gate {}: {}", gate.name, gate.text))
+}
+
 /// The stage is over.
 pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     let now = draft.now;
-    let last = |split: &Split| split.next_percent().is_none_or(|percent| percent == 100);
-    let gate = draft.state.running_canary().filter(|canary| last(&canary.split)).and_then(|canary| {
-        closed(draft.policy, &draft.state, &canary.split.arriving, true, now)
-            .map(|gate| format!("gate {}: {}", gate.name, gate.text))
-    });
+    let obstacle = draft.state.running_canary().and_then(|canary| obstacle(draft, &canary.split));
     let Some(canary) = draft.state.canary.as_mut().filter(|canary| canary.end.is_none()) else { return Answer::Noted };
     let split = &mut canary.split;
     if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
         return Answer::Noted;
     }
-    if let Some(gate) = gate {
-        split.paused = Some(gate);
+    if let Some(obstacle) = obstacle {
+        split.paused = Some(obstacle);
         split.next = Some(now.plus(Split::CHECK_EVERY));
         return Answer::Noted;
     }
@@ -99,7 +110,7 @@ pub(super) fn fails(
         return None;
     }
     let base = split.leaving.clone();
-    if let Some(held) = draft.switched_off() {
+    if let Some(held) = draft.switched_off(version) {
         return Some(Err(held));
     }
     let percent = split.percent();
@@ -116,17 +127,5 @@ impl Draft<'_> {
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &str) {
         let from = self.state.split().map(|split| split.other(version).to_string());
         self.activate(version, from, reason, operator, None);
-    }
-
-    /// Automation is off: what a person has to do then.
-    pub(super) fn switched_off(&self) -> Option<Held> {
-        let held = |guard, detail: String| Some(Held { guard, detail });
-        if let Some(who) = &self.snapshot.paused {
-            return held(Guard::Paused, format!("automation is paused ({who})"));
-        }
-        if self.policy.dry_run {
-            return held(Guard::DryRun, "dry run: nothing is rolled back without a person".to_owned());
-        }
-        None
     }
 }

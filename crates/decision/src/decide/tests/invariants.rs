@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::decision::Split;
+use crate::Split;
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
     let Some(commit) = &decision.commit else {

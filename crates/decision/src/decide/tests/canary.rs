@@ -1,5 +1,6 @@
 //! New versions step by step.
 
+use super::super::super::split::Split;
 use super::*;
 
 fn plan() -> Share {
@@ -174,4 +175,42 @@ fn what_someone_sets_outside_ends_it() {
     world.routing = vec![("v1".to_owned(), "50".to_owned()), ("v2".to_owned(), "50".to_owned())];
     world.look();
     assert_eq!((percent(&world), active(&world), world.routing.len()), (None, "v1", 0), "not ours any more");
+}
+
+fn paused(world: &World) -> String {
+    world.state.split().and_then(|split| split.paused.clone()).expect("paused, with the reason")
+}
+
+#[test]
+fn no_canary_moves_forward_while_automation_is_off() {
+    for (off, dry_run) in [(Some("by dana".to_owned()), false), (None, true)] {
+        let mut world = begun();
+        (world.paused, world.policy.dry_run) = (off, dry_run);
+        world.pass(hours(24));
+        assert_eq!((percent(&world), active(&world)), (Some(1), "v1"));
+        assert!(paused(&world).contains(if dry_run { "dry run" } else { "by dana" }));
+        (world.paused, world.policy.dry_run) = (None, false);
+        world.pass(Split::CHECK_EVERY);
+        assert_eq!(percent(&world), Some(5), "it goes on when automation is on again");
+    }
+}
+
+#[test]
+fn no_canary_moves_forward_while_a_serious_incident_waits_for_a_decision() {
+    let mut world = begun();
+    assert_eq!(world.alert(high("v1")), "incident_opened page");
+    world.pass(hours(3));
+    assert_eq!(percent(&world), Some(1), "on its base");
+    assert!(paused(&world).contains("waits for a decision"));
+    world.choose(Choice::Dismiss);
+    world.pass(Split::CHECK_EVERY);
+    assert_eq!(percent(&world), Some(5));
+
+    let mut world = begun();
+    world.paused = Some("by dana".to_owned());
+    assert_eq!(world.alert(critical("v2")), "held paused");
+    world.paused = None;
+    world.choose(Choice::Investigate);
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(1), "on the new version, held and then investigated");
 }

@@ -28,7 +28,8 @@ use super::super::event::{
     Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
     Rollback, Share, Stepped,
 };
-use super::super::incident::{FlipMode, Guard, Incident, IncidentId, NoteKind, Phase};
+use super::super::guards::Guard;
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, PromptState};

@@ -10,11 +10,10 @@ impl Draft<'_> {
     /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
         self.retire(Some(version));
-        let (policy, now) = (self.policy, self.now);
+        let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
         record.last_active = Some(now);
-        record.soak_from = record.known_good(policy, now).is_none().then_some(now);
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
         // its alerts are news again
         self.state.strays.retain(|s| s.version != *version);

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::decide::{Refusal, RefusalCode};
-use super::incident::{FlipMode, Guard, Incident, IncidentId, Note, NoteKind, Phase};
+use super::guards::Guard;
+use super::incident::{FlipMode, Incident, IncidentId, Note, NoteKind, Phase};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};

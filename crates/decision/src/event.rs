@@ -100,6 +100,18 @@ pub struct Alert {
     pub shares: Shares,
 }
 
+impl Alert {
+    /// When it began to fire, by the sender's clock; `None` where that is no plausible moment: before 1970, as
+    /// `0001-01-01`, or in the future.
+    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.starts_at, now)
+    }
+}
+
+pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    starts_at.filter(|at| at.0 > 0 && *at <= now)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollback {
     pub target: Option<VersionName>,

@@ -6,6 +6,7 @@
 pub mod decide;
 pub mod event;
 pub mod gates;
+pub mod guards;
 pub mod incident;
 pub mod mass;
 pub mod names;
@@ -26,7 +27,8 @@ pub use event::{
     Rollback, Share, Stepped,
 };
 pub use gates::{Evidence, Gate, Gates};
-pub use incident::{Flip, FlipMode, Guard, Incident, IncidentId, Phase};
+pub use guards::{Guard, Held};
+pub use incident::{Flip, FlipMode, Incident, IncidentId, Phase};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;
 pub use rehearsal::{Rehearsed, rehearse};

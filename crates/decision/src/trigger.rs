@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::policy::Policy;
+use super::time::spoken;
 
 /// How bad. Ordered: `Medium < High < Critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +101,9 @@ pub struct Trigger {
 
 impl Trigger {
     pub const SYSTEM: &'static str = "system";
+    /// Bounds of a time limit: a person needs a minute to read the question, and a question must escalate within a day.
+    pub const SHORTEST: Duration = Duration::from_secs(60);
+    pub const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
     pub fn read(labels: TriggerLabels<'_>, policy: &Policy) -> Self {
         let mut remarks = Vec::new();
@@ -142,7 +146,17 @@ impl Trigger {
             }
         };
         let time_limit = match labels.time_limit {
-            Some((_, Some(limit))) => limit,
+            Some((text, Some(limit))) => {
+                let bounded = limit.clamp(Self::SHORTEST, Self::LONGEST);
+                if bounded != limit {
+                    remarks.push(format!(
+                        "time_limit {} is outside of 1m to 24h: {} taken",
+                        quoted(text),
+                        spoken(bounded)
+                    ));
+                }
+                bounded
+            }
             Some((text, None)) => {
                 let limit = action.default_time_limit();
                 remarks.push(format!("time_limit {} is no duration: {} s taken", quoted(text), limit.as_secs()));
@@ -208,6 +222,21 @@ mod tests {
         let trigger = Trigger::read(labels, &Policy::default());
         assert_eq!(trigger.time_limit, Duration::from_secs(300));
         assert_eq!(trigger.remarks.len(), 1);
+    }
+
+    #[test]
+    fn a_time_limit_is_kept_within_a_minute_and_a_day() {
+        let read = |text, seconds: f64| {
+            let limit = Duration::from_secs_f64(seconds);
+            let labels = TriggerLabels { time_limit: Some((text, Some(limit))), ..TriggerLabels::default() };
+            let trigger = Trigger::read(labels, &Policy::default());
+            (trigger.time_limit.as_secs(), trigger.remarks.len())
+        };
+        assert_eq!(read("1ms", 0.001), (60, 1));
+        assert_eq!(read("59s", 59.0), (60, 1));
+        assert_eq!(read("1m", 60.0), (60, 0));
+        assert_eq!(read("24h", 86_400.0), (86_400, 0));
+        assert_eq!(read("999999h", 999_999.0 * 3_600.0), (86_400, 1));
     }
 
     #[test]

@@ -8,12 +8,10 @@ use super::{Answer, Draft, confirm, gradual, verify};
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
     let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
-    let version = incident.version.clone();
     if incident.phase.is_undecided() && incident.phase != Phase::Confirming {
         forget_silent_alerts(incident, policy, now);
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
             incident.close(Phase::Resolved, now, "all alerts ended before anyone decided");
-            draft.restart_soak(&version);
             return Answer::Noted;
         }
     }

@@ -1,7 +1,7 @@
 //! What a new version must show before it gets traffic.
 
 use super::*;
-use crate::decision::gates::{self, Evidence, Gates};
+use crate::gates::{self, Evidence, Gates};
 
 fn world(gates: Gates) -> World {
     let mut world = World::new();

@@ -1,7 +1,8 @@
 //! Texts: which stay in Redis, which go to the archive, and when they may be forgotten.
 
 use super::super::event::Kept;
-use super::super::incident::{FlipMode, Guard, Held, IncidentId, Phase};
+use super::super::guards::{Guard, Held};
+use super::super::incident::{FlipMode, IncidentId, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::{Archived, PromptState, VersionRecord};

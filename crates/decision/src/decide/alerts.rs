@@ -1,7 +1,8 @@
 //! What alerts do.
 
 use super::super::event::{Alert, AlertStatus};
-use super::super::incident::{AlertRecord, FlipMode, Guard, Held, Incident, IncidentId, NoteKind, Phase, WouldFlip};
+use super::super::guards::{Guard, Held};
+use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, WouldFlip};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
@@ -108,6 +109,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
             && s.version == alert.version
             && severity <= s.severity
             && now.since(s.since) < forget_after
+            && s.dismissed_at.is_none_or(|at| alert.began(now).is_none_or(|began| began <= at))
     });
     if let Some(silenced) = silenced {
         if now.since(silenced.since) >= refresh_after {
@@ -142,18 +144,9 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     if let Some(incident) = resting {
         reopen(incident, alert, now);
         let id = incident.id.clone();
-        stop_soak(draft, &alert.version);
         return Ok((id, Joined::Updated("reopened")));
     }
     Ok((open(draft, alert), Joined::Opened))
-}
-
-fn stop_soak(draft: &mut Draft<'_>, version: &VersionName) {
-    let (policy, now) = (draft.policy, draft.now);
-    if let Some(record) = draft.state.version_mut(version) {
-        record.known_good = record.known_good(policy, now); // what has soaked by now stays
-        record.soak_from = None;
-    }
 }
 
 pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
@@ -233,7 +226,6 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
     };
     incident.note(now, NoteKind::Opened, describe(alert));
     draft.state.incidents.push(incident);
-    stop_soak(draft, &alert.version);
     id
 }
 

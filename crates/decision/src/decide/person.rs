@@ -5,7 +5,7 @@ use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::split::{Plan, Split};
-use super::super::state::{ActivatedBy, KnownGood, Suppressed, VersionRecord};
+use super::super::state::{ActivatedBy, KnownGood, Stray, Suppressed, VersionRecord};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
@@ -388,25 +388,32 @@ fn dismiss(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
     incident.decided_by = Some(click.operator.clone());
-    incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
-    let version = incident.version.clone();
     suppress(draft, &click.incident);
-    draft.restart_soak(&version);
+    if let Some(incident) = draft.incident(&click.incident) {
+        incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
+    }
     Ok(Answer::Decided(Phase::Dismissed))
 }
 
-/// What fires now stays silent until it resolves or gets worse.
+/// Silences what fires now until it resolves or gets worse.
 fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
     let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
+    let Some(incident) = draft.state.incidents.iter().find(|incident| incident.id == *id) else { return };
+    let version = &incident.version;
+    // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
+    let still = |fingerprint: &str| {
+        let stray = |s: &Stray| s.version == *version && s.fingerprint == fingerprint;
+        incident.phase.is_open() || draft.state.strays.iter().any(stray)
+    };
     let silenced: Vec<_> = incident
         .alerts
         .iter()
-        .filter(|a| a.firing)
-        .map(|a| Suppressed {
-            version: incident.version.clone(),
-            fingerprint: a.fingerprint.clone(),
-            severity: a.severity,
+        .filter(|alert| alert.firing && still(&alert.fingerprint))
+        .map(|alert| Suppressed {
+            version: version.clone(),
+            fingerprint: alert.fingerprint.clone(),
+            severity: alert.severity,
+            dismissed_at: Some(now),
             since: now,
         })
         .collect();

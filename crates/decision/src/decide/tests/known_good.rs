@@ -69,6 +69,9 @@ fn a_resolved_or_dismissed_incident_restarts_the_clock() {
         if dismissed {
             world.choose(Choice::Dismiss);
             assert_eq!(world.phase(), Phase::Dismissed);
+            world.pass(hours(2));
+            assert!(!world.is_known_good("v1"), "the dismissed alert fires on");
+            world.alert(high("v1").resolved());
         } else {
             world.alert(high("v1").resolved());
             world.pass(Policy::QUIET);
@@ -172,4 +175,81 @@ fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_a_person_act
     assert_eq!(world::refusal(&world.activate("v2", false)), RefusalCode::NeedsForce);
     assert!(matches!(world.activate("v2", true), Answer::Changed { unchanged: true, .. }));
     assert!(!world.is_quarantined("v2"));
+}
+
+/// v1 has soaked for so long and is the base of v2's canary.
+fn base_of_a_canary(soaked: Duration) -> World {
+    let mut world = released();
+    world.pass(soaked);
+    world.register("v2");
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v2", canary, false), Answer::Shared { .. }));
+    world.pass(minutes(5));
+    world
+}
+
+fn each_end_of_a_canary() -> [fn(&mut World); 4] {
+    [
+        |world| drop(world.share("v2", Share::Percent(0), false)),
+        |world| drop(world.activate("v1", false)),
+        |world| drop(world.alert(high("v2"))),
+        |world| {
+            world.routing.clear();
+            world.look();
+        },
+    ]
+}
+
+#[test]
+fn the_end_of_a_canary_takes_nothing_from_its_base() {
+    for (number, end) in each_end_of_a_canary().into_iter().enumerate() {
+        let mut world = base_of_a_canary(hours(2));
+        end(&mut world);
+        assert_eq!(world.served(), "v1");
+        assert!(world.is_known_good("v1"), "end {number}");
+
+        let mut world = base_of_a_canary(minutes(50));
+        end(&mut world);
+        world.pass(minutes(5) - seconds(1));
+        assert!(!world.is_known_good("v1"), "end {number}: a second too early");
+        world.pass(seconds(1));
+        assert!(world.is_known_good("v1"), "end {number}: the soak went on");
+    }
+}
+
+#[test]
+fn the_end_of_a_canary_starts_no_cooldown_for_its_base() {
+    let mut world = base_of_a_canary(hours(2));
+    world.mark_known_good("v0");
+    assert_eq!(world.alert(high("v2")), "rolled_back alert");
+    world.pass(minutes(5));
+    assert_eq!(world.alert(critical("v1")), "rolled_back alert");
+    assert_eq!(world.served(), "v0");
+}
+
+#[test]
+fn undoing_a_gradual_rollback_takes_nothing_from_its_target() {
+    let mut world = World::with_a_fresh_release();
+    let plan = Some(Policy::default().gradual);
+    assert!(matches!(world.roll_back(Rollback { gradual: plan, ..world::rollback() }), Answer::Shared { .. }));
+    world.pass(minutes(5));
+    assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));
+    assert_eq!(world.served(), "v2");
+    assert!(world.is_known_good("v1"));
+}
+
+#[test]
+fn a_canary_with_the_smaller_share_does_not_soak() {
+    let mut world = released();
+    world.pass(hours(2));
+    world.register("v2");
+    assert!(matches!(world.share("v2", Share::Percent(1), false), Answer::Shared { .. }));
+    world.alert(medium("v2"));
+    world.alert(medium("v2").resolved());
+    world.pass(hours(5));
+    assert!(!world.is_known_good("v2"));
+    assert!(matches!(world.share("v2", Share::Percent(60), false), Answer::Shared { .. }));
+    world.pass(hours(1));
+    assert!(world.is_known_good("v2"), "it serves most of the traffic now");
+    assert!(world.is_known_good("v1"));
 }

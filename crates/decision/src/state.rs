@@ -141,6 +141,8 @@ pub struct Suppressed {
     pub fingerprint: String,
     /// A higher severity is heard again.
     pub severity: Severity,
+    /// When a person dismissed it: an alert that began later is another outbreak. Unknown in older records.
+    pub dismissed_at: Option<Timestamp>,
     /// Moves on while the alert repeats: one that stopped without a word must not stay silent for good.
     pub since: Timestamp,
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::Alert;
+use super::event::{Alert, plausible};
+use super::guards::Held;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
@@ -88,50 +89,6 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// What kept an automatic rollback from happening. In the order in which they are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guard {
-    Paused,
-    DryRun,
-    NoKnownGood,
-    TargetUnhealthy,
-    Cooldown,
-    Budget,
-    /// Prometheus, asked again, did not confirm the alert.
-    Unconfirmed,
-}
-
-impl Guard {
-    pub const ALL: [Guard; 7] = [
-        Guard::Paused,
-        Guard::DryRun,
-        Guard::NoKnownGood,
-        Guard::TargetUnhealthy,
-        Guard::Cooldown,
-        Guard::Budget,
-        Guard::Unconfirmed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Guard::Paused => "paused",
-            Guard::DryRun => "dry_run",
-            Guard::NoKnownGood => "no_known_good",
-            Guard::TargetUnhealthy => "target_unhealthy",
-            Guard::Cooldown => "cooldown",
-            Guard::Budget => "budget",
-            Guard::Unconfirmed => "unconfirmed",
-        }
-    }
-}
-
-/// A guard and its figures, for the people who now decide.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    pub guard: Guard,
-    pub detail: String,
 }
 
 /// Who started a flip.
@@ -245,6 +202,11 @@ impl AlertRecord {
 
     pub fn rank(&self) -> (Action, Severity) {
         (self.action, self.severity)
+    }
+
+    /// See [`Alert::began`].
+    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.starts_at, now)
     }
 }
 

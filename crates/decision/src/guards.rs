@@ -1,0 +1,120 @@
+//! The guards: what keeps a rollback from happening by itself. All of them, in the order in which they are asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::names::VersionName;
+use super::policy::Policy;
+use super::time::spoken;
+
+/// Why a rollback waits for a person. The first one that applies is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guard {
+    /// A person paused automation, for this prompt or for all.
+    Paused,
+    /// `guards.mode = "dry-run"`.
+    DryRun,
+    /// No version to go back to.
+    NoKnownGood,
+    /// An alert fires on the version to go back to.
+    TargetUnhealthy,
+    /// The version was itself put there by a rollback a short while ago.
+    Cooldown,
+    /// Many prompts were rolled back a short while ago: more likely the provider than each prompt.
+    Budget,
+    /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
+    Unconfirmed,
+}
+
+/// The guard that holds a rollback, with the figures that people need to decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub guard: Guard,
+    pub detail: String,
+}
+
+/// What the guards need to know about a rollback from `from`.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub from: &'a VersionName,
+    /// Who paused automation, and why.
+    pub paused: Option<&'a str>,
+    pub target: Option<&'a VersionName>,
+    /// Why the target may be no better.
+    pub target_trouble: Option<String>,
+    /// How long ago a rollback put `from` in service.
+    pub put_there: Option<Duration>,
+    /// How many other prompts were rolled back automatically within the budget's window.
+    pub recent_auto: u32,
+}
+
+impl Guard {
+    pub const ALL: [Guard; 7] = [
+        Guard::Paused,
+        Guard::DryRun,
+        Guard::NoKnownGood,
+        Guard::TargetUnhealthy,
+        Guard::Cooldown,
+        Guard::Budget,
+        Guard::Unconfirmed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Guard::Paused => "paused",
+            Guard::DryRun => "dry_run",
+            Guard::NoKnownGood => "no_known_good",
+            Guard::TargetUnhealthy => "target_unhealthy",
+            Guard::Cooldown => "cooldown",
+            Guard::Budget => "budget",
+            Guard::Unconfirmed => "unconfirmed",
+        }
+    }
+
+    /// A person switched automation off, whatever the state of the prompt.
+    pub fn is_off(self) -> bool {
+        matches!(self, Guard::Paused | Guard::DryRun)
+    }
+
+    /// Why this guard holds the rollback, if it does.
+    fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
+        let Facts { from, paused, target, target_trouble, put_there, recent_auto } = facts;
+        match self {
+            Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
+            Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
+            Guard::NoKnownGood => {
+                target.is_none().then(|| format!("no other known-good version than {from} itself is known"))
+            }
+            Guard::TargetUnhealthy => target_trouble.clone(),
+            Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
+                let (age, cooldown) = (spoken(age), spoken(policy.cooldown));
+                format!("{from} was itself put there by a rollback {age} ago (cooldown {cooldown})")
+            }),
+            Guard::Budget if policy.max_auto_rollbacks == 0 => {
+                Some("automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned())
+            }
+            Guard::Budget => (*recent_auto >= policy.max_auto_rollbacks).then(|| {
+                let (window, max) = (spoken(policy.budget_window), policy.max_auto_rollbacks);
+                format!(
+                    "{recent_auto} other prompts were rolled back within {window} (at most {max}): \
+                     this looks like the provider, not the prompt"
+                )
+            }),
+            Guard::Unconfirmed => None,
+        }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Facts<'_> {
+    /// The first of these guards that holds the rollback.
+    pub fn held(&self, policy: &Policy, asked: fn(Guard) -> bool) -> Option<Held> {
+        let holds = |guard: Guard| Some(Held { guard, detail: guard.holds(self, policy)? });
+        Guard::ALL.into_iter().filter(|guard| asked(*guard)).find_map(holds)
+    }
+}
