@@ -114,7 +114,7 @@ async fn answer_requests(mut redis: MultiplexedConnection, prompt: String, world
             split = active.map(|active| Split::new(&active, &routing));
         }
         let Some(split) = &split else { continue };
-        let version = split.version(&user.to_string()).to_string();
+        let version = split.version(user.to_string()).to_string();
         let mut world = lock(&world);
         let key = (prompt.clone(), version);
         let behaviour = world.behaviour.get(&key).copied().unwrap_or_default();

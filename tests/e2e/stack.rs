@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const GOOD: &str = "v1.9.0";
 pub const BAD: &str = "v2.0.0";
 
-const TOKEN: &str = "a webhook token";
+const TOKEN: &str = "a-webhook-token";
 
 /// What is to be started.
 pub struct Plan<'a> {

@@ -9,8 +9,11 @@ use crate::common::{
     resolved, ship,
 };
 
-/// What people have seen senders do to an alert, and what becomes of it: a critical alert on a prompt that is not good.
-fn changes() -> Vec<(&'static str, fn(&mut Value), &'static str)> {
+/// A name, what is done to a critical alert, and its outcome then.
+type Change = (&'static str, fn(&mut Value), &'static str);
+
+/// What people have seen senders do to alerts.
+fn changes() -> Vec<Change> {
     vec![
         ("status in capitals", |alert| alert["status"] = json!("FIRING"), ROLLED_BACK),
         ("unknown status", |alert| alert["status"] = json!("alerting"), "ignored{malformed}"),

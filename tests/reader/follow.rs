@@ -92,7 +92,7 @@ async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
         commit(&redis, active, routing).await?;
         let split = routing.first().map_or(0, |(_, percent)| percent.parse().unwrap_or(0));
         let share =
-            || (0..1_000).filter(|n| prompt.active_version(&format!("user-{n}")).as_deref() == Some("v1")).count();
+            || (0..1_000).filter(|n| prompt.active_version(format!("user-{n}")).as_deref() == Some("v1")).count();
         eventually("the split", SOON, async || (share().abs_diff(split * 10) < 60).then_some(())).await?;
         serves(&prompt, expected).await?;
     }

@@ -243,7 +243,7 @@ fn object(fields: Vec<(String, String)>) -> String {
 
 fn good(number: u8) -> [Vec<(String, String)>; 2] {
     let own = |pairs: &[(&str, String)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), b.clone())).collect();
-    let status = if number % 3 == 0 { "resolved" } else { "firing" };
+    let status = if number.is_multiple_of(3) { "resolved" } else { "firing" };
     let labels = own(&[
         ("alertname", "\"A\"".to_owned()),
         ("prompt", format!("\"p-{}\"", number % 4)),
