@@ -71,19 +71,23 @@ impl Store {
     async fn default_user(&self) -> Finding {
         let mut write = redis::cmd("SET");
         write.arg(self.keys.selftest("open")).arg("1").arg("PX").arg("1");
-        match self.link.connector().connect_without_login().await {
-            Ok(mut connection) => match write.exec_async(&mut connection).await {
-                Ok(()) => Finding::warning(
-                    LOGIN,
-                    format!(
-                        "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn \
-                         it off (see config/users.acl)",
-                        self.keys.pattern()
-                    ),
+        let tried = match self.link.connector().connect_without_login().await {
+            Ok(mut connection) => write.exec_async(&mut connection).await.map_err(StoreError::from),
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(()) => Finding::warning(
+                LOGIN,
+                format!(
+                    "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn it \
+                     off (see config/users.acl)",
+                    self.keys.pattern()
                 ),
-                Err(_) => Finding::ok(LOGIN, "a client that does not log in can write nothing"),
-            },
-            Err(error) => Finding::ok(LOGIN, format!("could not be looked at: {error}")),
+            ),
+            Err(StoreError::Unavailable { kind: "auth" | "noperm", .. }) => {
+                Finding::ok(LOGIN, "a client that does not log in can write nothing")
+            }
+            Err(error) => Finding::ok(LOGIN, format!("unknown: {error}")),
         }
     }
 

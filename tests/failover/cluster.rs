@@ -80,7 +80,8 @@ async fn a_slot_that_moves_is_followed() -> Result<()> {
     let migrate = async |most: &str| -> Result<usize> {
         let keys: Vec<String> = from.redis.cmd(&["CLUSTER", "GETKEYSINSLOT", &slot, most]).await?;
         if !keys.is_empty() {
-            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE", "KEYS"];
+            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "REPLACE"];
+            command.extend(["AUTH2", Redis::ADMIN.name, Redis::ADMIN.password, "KEYS"]);
             command.extend(keys.iter().map(String::as_str));
             from.redis.cmd::<()>(&command).await?;
         }

@@ -239,7 +239,7 @@ async fn check_names_the_master_that_was_found() -> Result<()> {
     let world = World::start(1).await?;
     let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
     check.args(["check", "--connect"]);
-    for (key, value) in with(&world.nodes(), &[]) {
+    for (key, value) in with(&world.nodes(), &[("REDIS__URL", &Redis::RECEIVER.url("elsewhere.invalid"))]) {
         check.env(format!("PROMPT_ROLLBACK_{key}"), value);
     }
     let output = tokio::task::spawn_blocking(move || check.output()).await??;
