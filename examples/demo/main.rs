@@ -44,14 +44,14 @@ struct Args {
     /// Requests a second to each prompt server.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
-    /// Share of its requests that the bad version fails.
+    /// Share of its requests that the bad version fails: above 0.05, where the rule fires.
     #[arg(long, default_value_t = 0.3, value_parser = share)]
     error_ratio: f64,
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+    let share = text.parse().ok().filter(|share| *share > 0.05 && *share <= 1.0);
+    share.ok_or_else(|| "expected a number above 0.05, up to 1".to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -40,8 +40,10 @@ impl<'a> Scene<'a> {
     async fn warm_up(&self) -> Result<()> {
         let interval = self.args.profile.interval();
         let report = self.report;
-        report.step(&format!("config/ and alert-rules/ are as they ship, but two durations are {interval:?} here:"));
-        report.step("between two records of a baseline (5 min), and that a drop of quality has to last (30 s)");
+        report.step(&format!(
+            "config/ and alert-rules/ as shipped, but two durations are cut to {interval:?}: how often"
+        ));
+        report.step("baselines are recorded (5 min), and how long a drop in quality has to last (30 s)");
         // Prometheus takes up to 5 s to look at its targets at all.
         self.wait("Prometheus to scrape all parts", BUSY, &[Part::Prometheus], async || self.stack.is_scraped().await)
             .await?;
@@ -79,7 +81,7 @@ impl<'a> Scene<'a> {
                 return Ok(found);
             }
             if self.stack.ended().is_some() {
-                bail!("waiting for {what} was in vain");
+                bail!("the demo was waiting for {what}");
             }
             if Instant::now() > deadline {
                 bail!("gave up after {within:?} of waiting for {what}{}", self.stack.logs(logs));
@@ -96,7 +98,7 @@ impl<'a> Scene<'a> {
     /// The error, or the part that has ended: that comes first.
     pub fn blame(&self, error: Error) -> Error {
         match self.stack.ended() {
-            Some(part) => anyhow!("{part} has ended ({error:#}){}", self.stack.logs(&[part])),
+            Some(part) => anyhow!("{part} has ended: {error:#}{}", self.stack.logs(&[part])),
             None => error,
         }
     }

@@ -274,10 +274,10 @@ async fn another_alertmanager_gets_our_alerts_from_then_on() -> Result<()> {
     assert_eq!(drill().await?.status, 409);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     world.reloaded(&format!("[alertmanager]\nurls = [\"http://{}\"]\n", listener.local_addr()?)).await?;
-    assert_eq!(drill().await?.status, 202);
+    assert_eq!(drill().await?.status, 201);
     let posted = async {
         let (mut stream, _) = listener.accept().await?;
-        let mut head = [0; 24];
+        let mut head = [0; 25];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await?;
         anyhow::Ok(String::from_utf8_lossy(&head).into_owned())
     };
