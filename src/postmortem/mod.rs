@@ -79,6 +79,6 @@ impl Facts<'_> {
 
     /// When the trouble began, as the alerts say.
     fn alert_began(&self) -> Option<Timestamp> {
-        self.incident.alerts.iter().filter_map(|alert| alert.began(alert.first_seen)).min()
+        self.incident.alerts.iter().filter_map(|alert| alert.starts_at).filter(|at| at.0 > 0).min()
     }
 }
