@@ -8,8 +8,6 @@ use serde_json::{Value, json};
 
 use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, active, critical, log};
 
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
-
 async fn noticed(redis: &Redis, prompt: &str, to: &str, within: Duration) -> Result<()> {
     eventually(&format!("{prompt} was set to {to} outside"), within, async || {
         let entry = log(redis, prompt).await.ok()?.pop()?;
@@ -23,23 +21,23 @@ async fn a_set_is_noticed_by_tracking_and_logged() -> Result<()> {
     let world = World::start().await?;
     world.ship("a/b").await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:a/b", "v3"]).await?;
-    noticed(&world.redis, "a/b", "v3", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "a/b", "v3", SOON).await?;
     let entry = log(&world.redis, "a/b").await?.pop().expect("an entry");
     assert_eq!((entry["from"].as_str(), entry["operator"].as_str()), ("v2", "external"));
     let shown = world.get("/api/prompts/a%2Fb").await?;
     assert_eq!((&shown["active"], shown["versions"].as_array().map(Vec::len)), (&json!("v3"), Some(3)));
     world.redis.cmd::<()>(&["DEL", "{prompts}:active:a/b"]).await?;
-    noticed(&world.redis, "a/b", "", NOTICED_WITHIN).await
+    noticed(&world.redis, "a/b", "", SOON).await
 }
 
 #[tokio::test]
 async fn a_prompt_that_nobody_registered_is_noticed_and_gets_rollbacks_once_a_version_has_soaked() -> Result<()> {
     let world = World::start().await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
-    noticed(&world.redis, "p", "v1", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "p", "v1", SOON).await?;
     world.receiver.clock.advance(Duration::from_secs(3_600));
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
-    noticed(&world.redis, "p", "v2", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "p", "v2", SOON).await?;
     assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v1");
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
@@ -98,7 +96,7 @@ async fn our_own_changes_are_not_taken_for_others() -> Result<()> {
     }
     // the next foreign change is heard after all of ours
     world.redis.cmd::<()>(&["SET", "{prompts}:active:marker", "v1"]).await?;
-    noticed(&world.redis, "marker", "v1", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "marker", "v1", SOON).await?;
     for n in 0..10 {
         let events: Vec<_> = world.log(&format!("p-{n}")).await?.into_iter().map(|e| e["event"].clone()).collect();
         assert_eq!(events, ["activate", "activate", "rollback"]);
@@ -112,7 +110,7 @@ async fn a_foreign_value_is_logged_and_never_overwritten_without_a_person() -> R
     world.ship("p").await?;
     let foreign = "not a version! {x}";
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", foreign]).await?;
-    noticed(&world.redis, "p", foreign, NOTICED_WITHIN).await?;
+    noticed(&world.redis, "p", foreign, SOON).await?;
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["ignored{not_active}"]);
     assert_eq!(world.active("p").await?.as_deref(), Some(foreign));
     let shown = world.get("/api/prompts/p").await?;
@@ -129,7 +127,7 @@ async fn a_split_that_an_outside_set_left_behind_is_dropped() -> Result<()> {
     world.ship("p").await?;
     world.redis.cmd::<()>(&["HSET", "{prompts}:routing:p", "v1", "10", "v2", "90"]).await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
-    noticed(&world.redis, "p", "v3", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "p", "v3", SOON).await?;
     assert!(!world.redis.cmd::<bool>(&["EXISTS", "{prompts}:routing:p"]).await?);
     Ok(())
 }
@@ -140,7 +138,7 @@ async fn an_incident_ends_when_someone_sets_another_version() -> Result<()> {
     world.ship("p").await?;
     world.receiver.outcomes(&[crate::common::alert("p", "v2", "high")]).await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
-    noticed(&world.redis, "p", "v3", NOTICED_WITHIN).await?;
+    noticed(&world.redis, "p", "v3", SOON).await?;
     assert_eq!(world.get("/api/incidents").await?["incidents"][0]["phase"], "superseded");
     assert_eq!(active(&world.redis, "p").await?.as_deref(), Some("v3"));
     Ok(())

@@ -174,8 +174,8 @@ async fn a_token_file_is_followed_without_a_moment_in_which_the_new_token_is_ref
 #[tokio::test]
 async fn a_password_of_redis_is_replaced_while_it_is_refused() -> Result<()> {
     let redis = Redis::start()?;
-    let url = redis.url();
-    let toml = "[redis]\nusername = \"receiver\"\npassword_file = \"password\"\n";
+    let url = format!("redis://receiver@{}", redis.addr());
+    let toml = "[redis]\npassword_file = \"password\"\n";
     let world = World::with(redis, &url, toml, &[("password", "receiver")]).await?;
     ship(world.http(), "p").await?;
     let set = async |password: &str| {

@@ -106,7 +106,10 @@ fn a_token_file_holds_the_token_and_perhaps_what_an_editor_added() {
     let path = |name: &str, text: &str| dir.write(name, text).unwrap().to_str().unwrap().to_owned();
     for (path, why) in [
         (path("empty", " \n"), "expected a token, but the file is empty"),
-        (path("two", "a\nb"), "a token is one line of visible characters"),
+        (
+            path("two", "a\nb"),
+            "found a line break or control character inside, expected one word of visible ASCII characters",
+        ),
         ("/nonexistent/token".to_owned(), "No such file or directory (os error 2)"),
     ] {
         let run = stub.run(&["incidents", "--token-file", &path]);

@@ -12,7 +12,7 @@ use crate::common::{
 };
 
 const WEBHOOK: &str = "/webhooks/alertmanager";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_body_that_cannot_be_read_is_400_names_the_place_and_writes_nothing() -> Result<()> {

@@ -12,8 +12,6 @@ use crate::common::{
     outcomes, ship,
 };
 
-const BACK_WITHIN: Duration = Duration::from_secs(2);
-
 /// A delivery that Redis can't take now: 503 with `code`, in time for Alertmanager.
 async fn refused(receiver: &Receiver, code: &str) -> Result<()> {
     let start = Instant::now();
@@ -29,7 +27,7 @@ async fn refused(receiver: &Receiver, code: &str) -> Result<()> {
 /// While Redis is away for `reason`.
 async fn away(receiver: &Receiver, reason: &str) -> Result<()> {
     refused(receiver, "redis_unavailable").await?;
-    receiver.wait_not_ready(reason, Duration::from_secs(5)).await?;
+    receiver.wait_not_ready(reason, SOON).await?;
     ensure!(receiver.http.get("/-/healthy").await?.status == 200, "restarting the receiver would not help");
     ensure!(receiver.http.get("/metrics").await?.text().contains("\nprompt_rollback_ready 0\n"), "the gauge says so");
     refused(receiver, "redis_unavailable").await
@@ -37,7 +35,7 @@ async fn away(receiver: &Receiver, reason: &str) -> Result<()> {
 
 /// Once Redis is back; what was committed in between, if anything, is not repeated.
 async fn back(receiver: &Receiver, redis: &Redis) -> Result<()> {
-    receiver.wait_ready(BACK_WITHIN).await?;
+    receiver.wait_ready(SOON).await?;
     let first = receiver.outcomes(&[critical("p")]).await?;
     ensure!(first == [ROLLED_BACK] || first == [DUPLICATE], "{first:?}");
     ensure!(receiver.outcomes(&[critical("p")]).await? == [DUPLICATE]);
@@ -62,7 +60,7 @@ async fn down_when_the_receiver_starts() -> Result<()> {
     let receiver = Receiver::start(&redis.url(), &[]).await?;
     away(&receiver, "connection").await?;
     redis.restart()?;
-    receiver.wait_ready(BACK_WITHIN).await?;
+    receiver.wait_ready(SOON).await?;
     ship(&receiver.http, "p").await?;
     back(&receiver, &redis).await
 }
@@ -109,7 +107,7 @@ async fn loading() -> Result<()> {
     let fill = "for i = 1, 12000 do redis.call('SET', '{prompts}:x' .. i, '') end";
     redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
     let restarted = tokio::task::spawn_blocking(move || redis.restart().map(|()| redis));
-    receiver.wait_not_ready("loading", Duration::from_secs(5)).await?;
+    receiver.wait_not_ready("loading", SOON).await?;
     refused(&receiver, "redis_unavailable").await?;
     assert!(!restarted.is_finished(), "that was while it was loading");
     let redis = restarted.await??;

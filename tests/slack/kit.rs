@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::{Receiver, Redis, World, eventually};
 
 /// Channels take a message a second, and tests share the machine.
-pub const SLACK_SOON: Duration = Duration::from_secs(40);
+pub const SLACK_SOON: Duration = Duration::from_secs(120);
 
 /// Approvers of `on-call`: two by id, one as a member of the group.
 pub const MAYA: &str = "U1";

@@ -58,7 +58,7 @@ async fn a_click_on_the_page_reaches_the_app() -> Result<()> {
 }
 
 /// For what a browser on a busy machine does.
-const BROWSER_SOON: Duration = Duration::from_secs(30);
+const BROWSER_SOON: Duration = Duration::from_secs(120);
 
 /// What a malicious annotation may try; each must come out as text.
 const NASTY: &str = "&lt;script&gt;document.title='owned'&lt;/script&gt; <img src=x onerror=document.title='owned'> \
