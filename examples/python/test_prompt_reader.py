@@ -200,7 +200,7 @@ class Following(unittest.TestCase):
             {"decode_responses": True, "encoding_errors": "ignore"},
             {"retry": Retry(NoBackoff(), -1), "retry_on_error": [redis.ConnectionError, redis.TimeoutError]},
             {"single_connection_client": True, "max_connections": 1},
-            {"protocol": 3, "client_name": "prompts", "socket_timeout": 2},
+            {"protocol": 3, "socket_timeout": 2},
         ):
             with self.subTest(options=options):
                 self.follows(self.server.url, **options)

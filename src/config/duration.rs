@@ -75,7 +75,7 @@ pub(super) fn format_prometheus_duration(duration: Duration) -> String {
     for (unit, millis) in UNITS {
         // as Prometheus does: 90d is easier to read than 12w6d
         let only_whole = matches!(unit, "y" | "w");
-        if left >= millis && !(only_whole && left % millis != 0) {
+        if left >= millis && (!only_whole || left.is_multiple_of(millis)) {
             text.push_str(&format!("{}{unit}", left / millis));
             left %= millis;
         }

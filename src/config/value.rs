@@ -230,7 +230,7 @@ impl Setting for Bytes {
 
     fn to_text(&self) -> String {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let unit = units.into_iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0);
+        let unit = units.into_iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
         unit.map_or(self.0.to_string(), |(unit, size)| format!("{}{unit}", self.0 / size))
     }
 }

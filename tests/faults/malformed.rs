@@ -112,7 +112,7 @@ async fn an_alert_whose_status_cannot_be_read_is_not_over() -> Result<()> {
 async fn the_sender_and_the_log_are_told_what_is_wrong_and_where() -> Result<()> {
     let redis = Redis::start()?;
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .start()?;
     ship(&receiver.http(), "p").await?;
     let mut hostile = critical("p\nx");

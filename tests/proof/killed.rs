@@ -28,6 +28,7 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
         (world.incident().await.ok()?["verification"]["checks"].as_u64()? >= 3).then_some(())
     })
     .await?;
+    let before = world.incident().await?;
     // the next one is under way, and will not be answered
     proxy.set(Mode::Stall);
     let member = format!("{id}|act");
@@ -36,7 +37,6 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
         lease.map(drop)
     })
     .await?;
-    let before = world.incident().await?;
     world.receiver.kill9();
     let lease: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &member]).await?;
     ensure!(lease.is_some(), "it died with the lease in hand");

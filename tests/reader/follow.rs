@@ -70,7 +70,7 @@ async fn a_refresh_that_cannot_work_is_refused_at_once() {
 async fn an_address_that_asks_for_another_protocol_is_pushed_to_all_the_same() -> Result<()> {
     let redis = Redis::start()?;
     commit(&redis, "v1", &[]).await?;
-    let (reader, prompt) = follow(&format!("{}?protocol=resp2", redis.url()), pushed()).await?;
+    let (reader, prompt) = follow(&format!("{}?protocol=resp2", redis.prompt_server_url()), pushed()).await?;
     ready(&reader).await?;
     commit(&redis, "v2", &[]).await?;
     serves(&prompt, &["v2"]).await

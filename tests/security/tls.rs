@@ -44,7 +44,7 @@ async fn over_tls_a_prompt_is_rolled_back_and_strangers_learn_why_not() -> Resul
     for version in ["1.2", "1.3"] {
         assert_eq!(world.curl("/-/healthy", &["--tls-max", version]).await?.status, 200, "{version}");
     }
-    let plain = in_the_clear(world.app.address, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await?;
+    let plain = in_the_clear(world.app.address, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     assert!(plain.starts_with("HTTP/1.1 400 ") && plain.contains("this port speaks TLS"), "{plain}");
     Ok(())
 }
@@ -176,10 +176,10 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
         })
         .await
     };
-    let healthy = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    let healthy = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let delivery = delivery(&[critical("p")]);
     let post = format!(
-        "POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{delivery}",
+        "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{delivery}",
         delivery.len()
     );
 
@@ -212,7 +212,7 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
     assert_eq!(curl(address, "/webhooks/alertmanager", &certified).await?.status, 200);
 
     reload("", 3).await?;
-    let off = in_the_clear(address, "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    let off = in_the_clear(address, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     assert!(off.starts_with("HTTP/1.1 200 "), "{off}");
     Ok(())
 }

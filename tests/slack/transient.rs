@@ -259,7 +259,7 @@ async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() ->
     let office = office().await?;
     for (n, answer) in bad_answers().into_iter().enumerate() {
         let prompt = format!("p-{n}");
-        copy_prompt(&office.redis, "p", &[prompt.clone()]).await?;
+        copy_prompt(&office.redis, "p", std::slice::from_ref(&prompt)).await?;
         office.fires(&prompt, alert(&prompt, "v2", "high")).await?;
         office.tell_all().await?;
         office.slack.inject(answer.clone().on(POST).in_channel(ON_CALL));
