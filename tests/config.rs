@@ -897,8 +897,13 @@ mod reread {
         for writer in writers {
             writer.join().unwrap();
         }
-        assert_eq!(settings.source(), settings.source().look_at_files());
-        assert!(settings.reread(settings.look()).expect_err("a pipe").to_string().contains("it is a pipe"));
+        let (found, looked) = std::sync::mpsc::channel();
+        let again = settings.clone();
+        std::thread::spawn(move || found.send((again.look(), again.source().look_at_files())));
+        // to open it again would wait for somebody to write
+        let (all, files) = looked.recv_timeout(Duration::from_secs(20)).expect("it is not opened again");
+        assert_eq!(settings.source(), files);
+        assert!(settings.reread(all).expect_err("a pipe").to_string().contains("it is a pipe"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prompt_rollback_testkit::slack::{Message, Slack};
+use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use prompt_rollback_testkit::{Receiver as Process, eventually};
 use serde_json::Value;
 
@@ -85,6 +85,32 @@ async fn one_root_speaks_for_all_and_members_have_none_of_their_own() -> Result<
     let overview = workspace.slack.roots(INCIDENTS).pop().context("an overview")?;
     assert_eq!(buttons(&overview), Vec::<String>::new());
     assert!(overview.visible_text().contains(&root.ts.replace('.', "")), "{}", overview.visible_text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_slack_does_not_take_of_the_root_for_all_holds_back_neither_replies_nor_the_other_way_round() -> Result<()>
+{
+    let (workspace, root) = outage().await?;
+    workspace.quiet().await?;
+    let now = |slack: &Slack| slack.message(ON_CALL, &root.ts).map(|root| root.visible_text()).unwrap_or_default();
+    let before = now(&workspace.slack);
+    workspace.slack.inject(Fault::error("update_failed").on("chat.update"));
+    workspace.click(MAYA, &root, "all_hold").await?;
+    workspace.replies(&root, 1).await?;
+    assert_eq!(now(&workspace.slack), before, "it is not edited yet");
+    workspace.slack.heal();
+    workspace.slack.inject(Fault::html(502).on("chat.postMessage").in_channel(ON_CALL));
+    workspace.receiver.clock.advance(Duration::from_secs(31));
+    let held = together(&workspace, |root| buttons(root).contains(&"all_release".to_owned())).await?;
+    workspace.click(MAYA, &held, "all_release").await?;
+    together(&workspace, |root| buttons(root).contains(&"all_hold".to_owned())).await?;
+    assert_eq!(workspace.slack.replies(&root).len(), 1, "no reply is taken");
+    workspace.slack.heal();
+    workspace.receiver.clock.advance(Duration::from_secs(31));
+    workspace.replies(&root, 2).await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "{:#?}", texts(&workspace.slack.roots(ON_CALL)));
     Ok(())
 }
 
