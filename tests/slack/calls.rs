@@ -51,11 +51,10 @@ async fn each_escalation_is_noticed_in_both_channels_once() -> Result<()> {
 #[tokio::test]
 async fn a_call_whose_answer_is_lost_is_found_again() -> Result<()> {
     let workspace = Workspace::start().await?;
-    let mut soon = alert("p", "v2", "high");
-    soon["labels"]["time_limit"] = "3s".into();
-    workspace.thread(soon).await?;
+    workspace.thread(alert("p", "v2", "high")).await?;
     let overview = workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
     workspace.slack.inject(Fault::lose_reply().on("chat.postMessage").in_channel(INCIDENTS).times(1));
+    workspace.receiver.clock.advance(5 * MINUTE);
     workspace.replies(&overview, 1).await?;
     let searched = |slack: &Slack| slack.calls_of("conversations.replies").pop();
     workspace.slack.wait_for("a search", SLACK_SOON, searched).await?;

@@ -97,7 +97,7 @@ async fn who_may_decide_is_who_the_new_config_names() -> Result<()> {
 async fn a_signing_secret_is_followed_when_its_file_is_replaced() -> Result<()> {
     let slack = slack()?;
     let toml = config(&slack, "signing_secret_file = \"secret\"", "\"U1\"");
-    let edited = Edited::start(slack, &toml, &[("secret", "another one")]).await?;
+    let edited = Edited::start(slack, &toml, &[("secret", "another-one")]).await?;
     let workspace = &edited.workspace;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     let unsigned = workspace.slack.click(MAYA, &root, "approve").send().await?;

@@ -42,7 +42,12 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             versions.push(&alert.version);
         }
     }
-    versions.sort_by_key(|version| (draft.has_traffic(version), gradual::split_to(draft, version).is_none()));
+    // of a canary the base goes first: a rollback from it ends the canary as well, and traffic moves once
+    let base = draft.state.running_canary().map(|canary| canary.split.leaving.clone());
+    versions.sort_by_key(|version| {
+        let target = gradual::split_to(draft, version).is_some();
+        (draft.has_traffic(version), !target, base.as_ref() != Some(*version))
+    });
     for version in versions {
         let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
         let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();

@@ -405,7 +405,6 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
-        self.settle_soaks();
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -427,6 +426,7 @@ impl<'a> Draft<'a> {
         if unchanged {
             return Decision { answer, commit: None };
         }
+        self.settle_soaks();
         self.forget_the_past();
         let wakes = incidents
             .iter()

@@ -214,3 +214,19 @@ fn no_canary_moves_forward_while_a_serious_incident_waits_for_a_decision() {
     world.pass(minutes(1));
     assert_eq!(percent(&world), Some(1), "on the new version, held and then investigated");
 }
+
+#[test]
+fn alerts_on_both_sides_of_a_canary_move_the_traffic_once_in_whatever_order() {
+    for swapped in [false, true] {
+        let mut world = begun();
+        world.mark_known_good("v0");
+        let mut alerts = [critical("v1"), high("v2")];
+        if swapped {
+            alerts.reverse();
+        }
+        let before = world.log.len();
+        world.deliver(&alerts);
+        assert_eq!((percent(&world), active(&world)), (None, "v0"));
+        assert_eq!(world.log.len(), before + 1, "one change of traffic");
+    }
+}
