@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use versions::{BAD, DULL};
 
-/// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that stands in for Slack.
+/// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that simulates Slack.
 #[derive(Parser)]
 struct Args {
     /// How often Prometheus scrapes and evaluates: every 5 s, as shipped, or every second.
@@ -106,7 +106,7 @@ async fn demo(args: &Args) -> Result<()> {
         return measure(args, runs, report).await;
     }
     let slack = people::workspace()?;
-    report.invite(&format!("Open {} in a browser: the page stands in for Slack, and there you are Maya", slack.url()));
+    report.invite(&format!("Open {} in a browser: a page that simulates Slack, where you are Maya", slack.url()));
     let scene = Scene::set(args, slack, report).await?;
     tell(&scene).await.map_err(|error| scene.blame(error))?;
     if args.keep {

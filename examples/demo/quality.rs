@@ -89,7 +89,7 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
         report.invite(&format!("Your decision: click \"Approve rollback\" on {link}"));
         left = PATIENCE;
     } else {
-        report.step(&format!("nobody is here to click \"Approve rollback\", so the demo does: {link}"));
+        report.step(&format!("the demo clicks \"Approve rollback\" itself: {link}"));
     }
     let asked = Instant::now();
     let _waiting = report.screen.waiting("your click; after two minutes the demo clicks itself");
