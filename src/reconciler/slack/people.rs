@@ -1,0 +1,70 @@
+//! What concerns people rather than incidents: who is in a user group, and why a click did nothing.
+
+use std::time::Duration;
+
+use super::{Announcer, backoff};
+use crate::clicks::{Tell, is_group};
+use crate::slack::client::SlackError;
+use crate::slack::render;
+use crate::store::StoreError;
+
+/// User groups are asked for this often, and known for a little longer.
+pub(super) const GROUPS_EVERY: Duration = Duration::from_secs(60);
+const GROUPS_KNOWN: Duration = Duration::from_secs(300);
+/// Tries to tell one person.
+const TELL_TRIES: u32 = 4;
+
+impl Announcer {
+    /// Resolves the user groups that may decide, so that a click need not wait for Slack. Tells when to do so again after
+    /// `failures` in a row.
+    pub(super) async fn refresh_groups(&self, failures: &mut u32) -> Duration {
+        let groups = self.deciders.values().flat_map(|d| &d.approvers).filter(|approver| is_group(approver));
+        let mut wait = GROUPS_EVERY;
+        for group in groups {
+            let refreshed = self.refresh_group(group).await;
+            // health reports Redis; who is not resolved may not decide
+            wait = wait.min(refreshed.unwrap_or(Some(Duration::ZERO)).unwrap_or(GROUPS_EVERY));
+        }
+        *failures = if wait == GROUPS_EVERY { 0 } else { *failures + 1 };
+        if *failures == 0 { wait } else { wait.max(backoff(*failures)) }
+    }
+
+    /// `Some`: Slack did not say who is in it, and may after so long.
+    async fn refresh_group(&self, group: &str) -> Result<Option<Duration>, StoreError> {
+        let store = &self.engine.store;
+        let once = format!("group:{group}");
+        if !store.once(&once, GROUPS_EVERY / 2).await? {
+            return Ok(None); // another replica has just done it
+        }
+        let error = match self.count("usergroups.users.list", self.slack.group_members(group).await) {
+            Ok(members) => return store.set_group(group, &members, GROUPS_KNOWN).await.map(|()| None),
+            Err(error) => error,
+        };
+        tracing::warn!(group, %error, "a user group can't be resolved: its members may not decide unless it was before");
+        if error.is_final() {
+            return Ok(None);
+        }
+        store.forget_once(&once).await?;
+        Ok(Some(match error {
+            SlackError::RateLimited { retry_after } => retry_after,
+            _ => Duration::ZERO,
+        }))
+    }
+
+    /// Tells one person, for as long as they may still wait for it.
+    pub(super) async fn tell(&self, tell: &Tell) {
+        let text = render::told(&tell.text);
+        for tries in 1..=TELL_TRIES {
+            let told = self.slack.tell(&tell.channel, tell.thread.as_deref(), &tell.user, &text).await;
+            let Err(error) = self.count("chat.postEphemeral", told) else { return };
+            if tries == TELL_TRIES || error.is_final() {
+                return tracing::warn!(%error, "a clicker could not be told why nothing was done");
+            }
+            tokio::time::sleep(match error {
+                SlackError::RateLimited { retry_after } => retry_after,
+                _ => backoff(tries),
+            })
+            .await;
+        }
+    }
+}
