@@ -82,7 +82,12 @@ impl Running {
         let store = Store::new(&settings.config.redis, clock)?;
         let slack = Slack::new(&settings.config.slack)?.map(Arc::new);
         let engine = Engine::new(store.announcing(slack.is_some()), settings.config.policy());
-        Self::with(settings, engine, slack, shared)
+        let archive = Self::archive(&settings.config);
+        Self::with(settings, engine, slack, archive, shared)
+    }
+
+    fn archive(config: &Config) -> Option<Arc<Archive>> {
+        config.retention.archive.as_deref().map(|folder| Arc::new(Archive::new(Files::new(folder))))
     }
 
     /// That of other settings; `touched` says whether a key that begins so is another one in them.
@@ -96,16 +101,29 @@ impl Running {
         let store =
             if touched("redis.") { self.engine.store.reconfigured(&config.redis)? } else { self.engine.store.clone() };
         // a client knows channels by now, and Socket Mode goes on by it
-        let slack = if ["slack.bot_token", "slack.app_token", "slack.api_url"].into_iter().any(touched) {
+        let slack = if ["slack.bot_token", "slack.app_token", "slack.api_url"].into_iter().any(&touched) {
             Slack::new(&config.slack)?.map(Arc::new)
         } else {
             self.slack.clone()
         };
         let engine = self.engine.reconfigured(store.announcing(slack.is_some()), config.policy());
-        Self::with(settings, engine, slack, shared)
+        // an archive that fails is left alone for its back-off, whatever else changes
+        let archive = if touched("retention.archive") {
+            engine.metrics.archive_replaced();
+            Self::archive(config)
+        } else {
+            self.actor.archive.clone()
+        };
+        Self::with(settings, engine, slack, archive, shared)
     }
 
-    fn with(settings: Settings, engine: Engine, slack: Option<Arc<Slack>>, shared: &Shared) -> Result<Self, AppError> {
+    fn with(
+        settings: Settings,
+        engine: Engine,
+        slack: Option<Arc<Slack>>,
+        archive: Option<Arc<Archive>>,
+        shared: &Shared,
+    ) -> Result<Self, AppError> {
         let (config, engine) = (&settings.config, Arc::new(engine));
         let clicks = slack
             .is_some()
@@ -129,7 +147,7 @@ impl Running {
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
             },
-            archive: config.retention.archive.as_deref().map(Files::new).map(Archive::new),
+            archive,
             prompt_label: config.labels.prompt.clone(),
         };
         let announcer = slack.clone().map(|slack| {

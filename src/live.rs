@@ -87,15 +87,15 @@ pub struct Ask {
 #[derive(Debug)]
 pub struct Asked {
     pub reloads: mpsc::Receiver<Ask>,
-    /// Look whether a file that the config names was replaced. The answer is whether something has changed by that.
-    pub looks: mpsc::Receiver<oneshot::Sender<bool>>,
+    /// Look whether a file that the config names was replaced.
+    pub looks: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 /// Asks whoever reloads.
 #[derive(Debug, Clone)]
 pub struct Reloader {
     reloads: mpsc::Sender<Ask>,
-    looks: mpsc::Sender<oneshot::Sender<bool>>,
+    looks: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Reloader {
@@ -118,10 +118,13 @@ impl Reloader {
         let _ = self.reloads.try_send(Ask { by, answer: None });
     }
 
-    /// Whether something has changed by a file that was replaced a moment ago. False where too many ask at once.
-    pub async fn look(&self) -> bool {
+    /// Returns once the files that the config names have been looked at, and those replaced before are in force.
+    pub async fn look(&self) {
         let (answer, answered) = oneshot::channel();
-        self.looks.try_send(answer).is_ok() && answered.await.unwrap_or_default()
+        // fails only if the process is ending
+        if self.looks.send(answer).await.is_ok() {
+            let _ = answered.await;
+        }
     }
 }
 

@@ -334,6 +334,11 @@ impl Metrics {
         self.archive_failing.set(i64::from(!ok));
     }
 
+    /// Nothing is known yet of another archive; without one nothing can fail.
+    pub fn archive_replaced(&self) {
+        self.archive_failing.set(0);
+    }
+
     pub fn slack_request(&self, method: &'static str, result: &'static str) {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }

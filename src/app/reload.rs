@@ -51,12 +51,12 @@ pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
                 while let Ok(more) = asked.looks.try_recv() {
                     waiting.push(more);
                 }
-                let changed = reloading.look().await;
+                reloading.look().await;
                 for answer in waiting {
-                    let _ = answer.send(changed);
+                    let _ = answer.send(());
                 }
             }
-            () = sleep(LOOK_EVERY), if follows => drop(reloading.look().await),
+            () = sleep(LOOK_EVERY), if follows => reloading.look().await,
             else => return,
         }
     }
@@ -93,14 +93,14 @@ impl Reloading {
         result
     }
 
-    /// Takes over files that were replaced. Whether anything has changed by that.
-    async fn look(&mut self) -> bool {
+    /// Takes over files that were replaced.
+    async fn look(&mut self) {
         if !self.seen.has_files() {
-            return false;
+            return;
         }
         let found = self.files().await;
         if found == self.seen {
-            return false;
+            return;
         }
         let found = settled(found, || self.files()).await;
         self.seen = found.clone();
@@ -117,7 +117,6 @@ impl Reloading {
             }),
         }
         self.note();
-        result.is_ok_and(|done| !done.changed.is_empty())
     }
 
     /// Makes all that other settings need, and then replaces everything in one step.

@@ -448,8 +448,8 @@ pub struct Receiver {
     /// The receiver's server.api_token; prefer a file or the variable, arguments are visible to others.
     #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub token: Token,
-    /// A file that holds the token.
-    #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_TOKEN_FILE", conflicts_with = "token")]
+    /// A file that holds the token. Without it, and without a token: the file that PROMPT_ROLLBACK_TOKEN_FILE names.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
     /// For https://: the PEM file of your own certificate authority, trusted instead of the system's.
     #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CA_FILE")]

@@ -42,6 +42,10 @@ impl Token {
         }))
     }
 
+    pub fn is_none(&self) -> bool {
+        matches!(self.0, Ok(None))
+    }
+
     pub fn header(self) -> Result<Option<HeaderValue>, String> {
         self.0
     }

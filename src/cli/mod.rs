@@ -1,8 +1,7 @@
 //! The command line. `serve` and `check` read the config; all else asks a running receiver.
 
 use std::io::{IsTerminal, Read, Write};
-
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hyper::StatusCode;
@@ -297,7 +296,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
 /// The active version of the prompt at this path; null where there is none, or no such prompt.
 async fn active(client: &Client, path: &str) -> Result<Value, ClientError> {
     match client.get(path).await {
-        Ok(mut prompt) => Ok(prompt["active"].take()),
+        Ok(mut prompt) => Ok(prompt.get_mut("active").map(Value::take).unwrap_or_default()),
         Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(Value::Null),
         Err(error) => Err(error),
     }
@@ -308,14 +307,22 @@ fn clean_line(line: &str) -> String {
     line.split('\t').map(table::clean).collect::<Vec<_>>().join("\t")
 }
 
+/// Names the file with the token, for a shell that is used often.
+const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
+
 fn connect(receiver: &Receiver) -> Result<Client, Failure> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
     let roots = roots.map_err(|error| Failure::Misused(format!("--ca-file: {error}")))?;
-    let (token, from) = match &receiver.token_file {
+    let named = receiver.token_file.clone().map(|path| (path, "--token-file"));
+    // what is given here and now beats a variable that, in our image, is always set
+    let variable = || Some((std::env::var_os(TOKEN_FILE).filter(|path| !path.is_empty())?.into(), TOKEN_FILE));
+    let file = named.or_else(|| receiver.token.is_none().then(variable).flatten());
+    let (token, from) = match file {
         None => (receiver.token.clone(), "--token or PROMPT_ROLLBACK_TOKEN".to_owned()),
-        Some(path) => {
-            let from = format!("--token-file: {}", path.display());
-            let text = std::fs::read(path).map_err(|error| error.to_string());
+        Some((path, named)) => {
+            let path: PathBuf = path;
+            let from = format!("{named}: {}", path.display());
+            let text = std::fs::read(&path).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(decode(&bytes)?.to_owned()));
             let text = text.map_err(|why| Failure::Misused(format!("{from}: {why}")))?;
             if bare(&text).is_empty() {

@@ -169,10 +169,16 @@ async fn dispatch(
     if let Err(refused) = admit(&context, route, &head, peer) {
         // its file may have been replaced since we looked: a new token is never refused
         let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
-        if !is_token || !context.reloader.look().await {
+        if !is_token {
             return Err(refused);
         }
-        context = contexts.get();
+        context.reloader.look().await;
+        // by this look, or by one that was under way
+        let now = contexts.get();
+        if Arc::ptr_eq(&now, &context) {
+            return Err(refused);
+        }
+        context = now;
         admit(&context, route, &head, peer)?;
     }
     let context = &*context;

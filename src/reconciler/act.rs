@@ -28,7 +28,7 @@ pub struct Actor {
     pub alertmanagers: Alertmanagers,
     pub prover: Prover,
     /// Where texts go that nothing needs; `None`: nowhere.
-    pub archive: Option<Archive>,
+    pub archive: Option<Arc<Archive>>,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }

@@ -102,6 +102,11 @@ fn a_token_file_holds_the_token_and_perhaps_what_an_editor_added() {
     }
     let seen = stub.seen();
     assert!(seen.iter().all(|seen| seen.authorization.as_deref() == Some("Bearer t0ken")), "{seen:?}");
+    let mut given = program(&["incidents", "--token", "given"]);
+    given.env("PROMPT_ROLLBACK_URL", stub.url()).env("PROMPT_ROLLBACK_TOKEN_FILE", "/nonexistent/token");
+    succeeds(&given.output().unwrap(), "no incidents\n");
+    let seen = stub.seen();
+    assert_eq!(seen.last().unwrap().authorization.as_deref(), Some("Bearer given"), "an argument beats the variable");
 
     let path = |name: &str, text: &str| dir.write(name, text).unwrap().to_str().unwrap().to_owned();
     for (path, why) in [

@@ -61,7 +61,7 @@ fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
 /// Why the canary may not move forward by itself.
 fn obstacle(draft: &Draft<'_>, split: &Split) -> Option<String> {
     if let Some(held) = draft.switched_off(&split.arriving) {
-        return Some(held.detail);
+        return Some(format!("automation is off: {}", held.detail));
     }
     let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
     if let Some(incident) = draft.state.open_incidents().find(serious) {

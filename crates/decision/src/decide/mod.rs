@@ -388,7 +388,9 @@ impl<'a> Draft<'a> {
         }
         // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
         let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
+        let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
         self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
+        self.state.serving = before.or(self.state.serving.take());
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });

@@ -46,6 +46,7 @@ impl Draft<'_> {
 
     /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
     pub(super) fn retire(&mut self, kept: Option<&VersionName>) {
+        self.settle_soaks(); // while it is known what served
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
         losing.retain(|version| Some(version) != kept);

@@ -253,3 +253,23 @@ fn a_canary_with_the_smaller_share_does_not_soak() {
     assert!(world.is_known_good("v2"), "it serves most of the traffic now");
     assert!(world.is_known_good("v1"));
 }
+
+#[test]
+fn a_dismissed_alert_that_ended_without_a_word_delays_the_soak_and_does_not_prevent_it() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    let (forget_after, soak) = (world.policy.forget_after, world.policy.soak);
+    world.pass(forget_after + soak); // nothing happens meanwhile: nothing is committed
+    world.release("v3");
+    assert!(world.is_known_good("v2"));
+    assert_eq!(world.alert(critical("v3")), "rolled_back alert");
+    assert_eq!(world.served(), "v2");
+
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    world.pass(forget_after + soak - seconds(1));
+    world.release("v3");
+    assert!(!world.is_known_good("v2"), "a second too early");
+}
