@@ -130,16 +130,18 @@ impl Reloader {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn all_parts_are_replaced_at_once() {
         let live = Live::new((1, "one"));
         let (number, mut word) = (live.part(|whole| whole.0), live.part(|whole| whole.1));
         let before = live.get();
         assert_eq!((number.get(), word.get()), (1, "one"));
         live.replace((2, "two"));
-        word.replaced().await;
+        tokio::time::timeout(Duration::from_secs(1), word.replaced()).await.expect("heard of it");
         assert_eq!((number.get(), word.get(), *before), (2, "two", (1, "one")));
     }
 }

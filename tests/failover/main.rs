@@ -5,5 +5,6 @@ mod common;
 
 mod cluster;
 mod drill;
+mod reload;
 mod sentinel;
 mod world;
