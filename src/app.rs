@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -191,6 +191,8 @@ impl App {
         let listener = http::bind(settings.config.server.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let engine = Arc::clone(&running.engine);
+        engine.metrics.config_in_force(true);
+        engine.metrics.config_loaded(SystemTime::now());
         let live = Live::new(running);
         let engines = live.part(|running| Arc::clone(&running.engine));
         let actors = live.part(|running| Arc::clone(&running.actor));

@@ -5,10 +5,15 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::config::Change;
+
+/// Longest wait for a look at the files: whoever waits has a request to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All that one config makes.
 #[derive(Debug)]
@@ -118,21 +123,33 @@ impl Reloader {
         let _ = self.reloads.try_send(Ask { by, answer: None });
     }
 
-    /// Returns once the files that the config names have been looked at, and those replaced before are in force.
+    /// Returns once the files that the config names have been looked at, and those replaced before are in force; or after
+    /// a while, where the disk does not answer.
     pub async fn look(&self) {
         let (answer, answered) = oneshot::channel();
-        // fails only if the process is ending
-        if self.looks.send(answer).await.is_ok() {
-            let _ = answered.await;
-        }
+        let looked = async {
+            // fails only if the process is ending
+            if self.looks.send(answer).await.is_ok() {
+                let _ = answered.await;
+            }
+        };
+        let _ = timeout(PATIENCE, looked).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_takes_too_long_is_not_waited_for() {
+        let (reloader, _asked) = Reloader::new();
+        let began = tokio::time::Instant::now();
+        for looks in 1..=20 {
+            reloader.look().await; // also when more wait than there is room for
+            assert!(began.elapsed() < (PATIENCE + Duration::from_millis(10)) * looks, "{:?}", began.elapsed());
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn all_parts_are_replaced_at_once() {
@@ -141,7 +158,7 @@ mod tests {
         let before = live.get();
         assert_eq!((number.get(), word.get()), (1, "one"));
         live.replace((2, "two"));
-        tokio::time::timeout(Duration::from_secs(1), word.replaced()).await.expect("heard of it");
+        timeout(PATIENCE, word.replaced()).await.expect("heard of it");
         assert_eq!((number.get(), word.get(), *before), (2, "two", (1, "one")));
     }
 }

@@ -35,8 +35,6 @@ struct Reloading {
 pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
     let seen = live.get().settings.source();
     let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
-    reloading.note();
-    reloading.live.get().engine.metrics.config_loaded(SystemTime::now());
     loop {
         let follows = reloading.seen.has_files();
         tokio::select! {
