@@ -360,8 +360,11 @@ impl Redis {
     /// A connection as [`Redis::ADMIN`].
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
         let client = redis::Client::open(if self.has_users { self.admin_url() } else { self.url() })?;
-        // The crate's own half a second is too short on a machine that compiles at the same time.
-        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        // The crate's own limits, a second for the log-in and half a second for an answer, are too short on a machine that
+        // compiles at the same time.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(5)))
+            .set_response_timeout(Some(Duration::from_secs(10)));
         client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")
     }
 
