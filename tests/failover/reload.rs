@@ -13,11 +13,13 @@ const USER: &str = "prompt-rollback";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_password_and_the_list_of_sentinels_are_replaced_before_a_failover() -> Result<()> {
-    let master = Redis::start()?;
-    let replica = Redis::builder().replica_of(&master).start()?;
+    let build = || Redis::builder().receiver_may("+role");
+    let master = build().start()?;
+    let replica = build().replica_of(&master).start()?;
     master.wait_for_replicas(1).await?;
     let user = format!("user {USER} on >one resetchannels &+switch-master +@all");
-    let sentinels = (0..3).map(|_| sentinel(Redis::builder().conf(&user), &master)).collect::<Result<Vec<_>>>()?;
+    let start = |_| sentinel(Redis::builder().conf(&user), &master).start();
+    let sentinels = (0..3).map(start).collect::<Result<Vec<_>>>()?;
     let mut world = World { servers: vec![master, replica], sentinels };
     world.wait_known(1).await?;
 
