@@ -92,7 +92,19 @@ impl World {
     }
 
     async fn roll_back(&self, version: &str, force: bool) -> Result<(u16, Value)> {
-        self.post("/api/rollback", json!({"prompt": "team/p", "target_version": version, "force": force})).await
+        let body = json!({"prompt": "team/p", "target_version": version, "force": force});
+        loop {
+            let (status, answer) = self.post("/api/rollback", body.clone()).await?;
+            if status != 202 {
+                return Ok((status, answer));
+            }
+            // not known within three seconds, as on a busy machine: asked again once it is
+            let path = format!("/api/incidents/{}", answer["incident"].as_str().context("an incident")?);
+            eventually("the archive has answered", SOON, async || {
+                (self.get(&path).await.ok()?["phase"] != "confirming").then_some(())
+            })
+            .await?;
+        }
     }
 }
 
