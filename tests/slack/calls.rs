@@ -54,6 +54,8 @@ async fn a_call_whose_answer_is_lost_is_found_again() -> Result<()> {
     workspace.thread(alert("p", "v2", "high")).await?;
     let overview = workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
     workspace.slack.inject(Fault::lose_reply().on("chat.postMessage").in_channel(INCIDENTS).times(1));
+    // Slack's clock, too: what may have been posted is searched for from when it was tried
+    workspace.slack.clock().advance(5 * MINUTE);
     workspace.receiver.clock.advance(5 * MINUTE);
     workspace.replies(&overview, 1).await?;
     let searched = |slack: &Slack| slack.calls_of("conversations.replies").pop();
