@@ -123,12 +123,13 @@ impl Actor {
         self.bring_back_for(&incident, now).await?;
         self.prover.prove(&incident, seen, now).await?;
         let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+        let here = Timestamp(jiff::Timestamp::now().as_millisecond());
         let before = incident;
         let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
         self.engine.metrics.verified(&before, &incident);
         let next = [
             incident.next_wake(&self.engine.policy),
-            page::keep(&self.alertmanagers, &incident, handled.now).await,
+            page::keep(&self.alertmanagers, &incident, handled.now, here).await,
             self.next_listing(&incident, handled.now),
             self.prover.measure_later(&incident, handled.now).await?,
         ];

@@ -18,15 +18,23 @@ const RETRY: Duration = Duration::from_secs(15);
 
 /// Makes Alertmanager's picture match `incident`; tells when to do so again. A failure is tried again for ever, never
 /// given up: it must not take the incident's deadlines with it.
-pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
+///
+/// `here` is the time by this machine's clock, as Prometheus does it: Alertmanager takes a page that ends in its past for
+/// resolved, and keeps one for as long as its end lies ahead. Redis' clock may be off after a failover.
+pub async fn keep(
+    alertmanagers: &Alertmanagers,
+    incident: &Incident,
+    now: Timestamp,
+    here: Timestamp,
+) -> Option<Timestamp> {
     let pages = incident.pages();
     // one page, which ends by itself: nobody is expected to decide anything
     let unverified = incident.phase == Phase::Unverified;
     if !(unverified || incident.may_have_paged()) || alertmanagers.is_empty() {
         return None;
     }
-    let ends_at = if pages || unverified { now.plus(LASTS) } else { now };
-    match alertmanagers.post(&alert(incident, ends_at)).await {
+    let ends_at = if pages || unverified { here.plus(LASTS) } else { here };
+    match alertmanagers.post(&alert(incident, incident.opened_at.min(here), ends_at)).await {
         Ok(()) => pages.then(|| now.plus(AGAIN)),
         // an alert that could not be ended ends by itself soon
         Err(_) => pages.then(|| now.plus(RETRY)),
@@ -34,7 +42,7 @@ pub async fn keep(alertmanagers: &Alertmanagers, incident: &Incident, now: Times
 }
 
 /// The page. It carries `bad_version`, not `version`: no rule about a version inhibits it or brings it back to us.
-fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
+fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase {
         Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
@@ -64,7 +72,7 @@ fn alert(incident: &Incident, ends_at: Timestamp) -> OwnAlert {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),
         annotations,
-        starts_at: rfc3339(incident.opened_at),
+        starts_at: rfc3339(starts_at),
         ends_at: rfc3339(ends_at),
     }
 }

@@ -38,8 +38,9 @@ pub use error::{LONGEST_WAIT, SlackError};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Our messages among those of other apps.
 const EVENT_TYPE: &str = "prompt_rollback";
-/// Slack's clock and ours may differ by this much.
-const SKEW_MS: i64 = 120_000;
+/// Redis' clock, by which it was noted when a message may have been posted, and Slack's may differ by this much: more would
+/// only have more messages looked through, and less would have the message posted twice.
+const SKEW_MS: i64 = 24 * 3_600_000;
 /// How much is read in search of a message or a channel.
 const PAGES: usize = 20;
 const MESSAGES_PER_PAGE: &str = "200";

@@ -103,3 +103,22 @@ async fn where_no_channel_takes_the_question_people_are_paged_and_nothing_is_tri
     workspace.serves("v1").await?;
     ended(&alertmanager).await
 }
+
+#[tokio::test]
+async fn a_page_is_raised_and_ended_at_once_although_redis_clock_is_an_hour_off() -> Result<()> {
+    let hour = Duration::from_secs(3_600);
+    for ahead in [false, true] {
+        let (workspace, alertmanager) = start(&[]).await?;
+        match ahead {
+            true => workspace.receiver.clock.advance(hour),
+            false => workspace.receiver.clock.go_back(hour),
+        }
+        let root = workspace.thread(alert("p", "v2", "high")).await?;
+        workspace.receiver.clock.advance(Duration::from_secs(300));
+        raised(&alertmanager).await.with_context(|| format!("ahead: {ahead}"))?;
+        workspace.click(MAYA, &root, "approve").await?;
+        workspace.serves("v1").await?;
+        ended(&alertmanager).await.with_context(|| format!("ahead: {ahead}"))?;
+    }
+    Ok(())
+}
