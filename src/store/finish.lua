@@ -20,7 +20,6 @@ if ARGV[4] == 'failed' then
   if tries >= tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[4], member)
     redis.call('ZADD', KEYS[5], now, member)
-    redis.call('ZREM', KEYS[7], member) -- parked is counted and alerted on apart: it would hide the lag of all others
     return 4
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
