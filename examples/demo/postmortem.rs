@@ -2,7 +2,7 @@
 
 use crate::scene::Scene;
 use crate::versions::Version;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Message, Slack};
 
 /// So much of it is shown, in lines on the screen of so many characters.
@@ -16,10 +16,7 @@ pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Res
 
     let incident = scene.incident(version).await?;
     let id = incident["id"].as_str().context("an incident without an id")?;
-    let path = format!("/api/incidents/{id}/postmortem");
-    let answer = scene.stack.receiver.http().get(&path).await?;
-    ensure!(answer.status == 200, "GET {path}: {} {}", answer.status, answer.text());
-    let text = answer.text();
+    let text = scene.stack.api(&format!("/api/incidents/{id}/postmortem"), None).await?.text();
     // The picture comes last, as one long line.
     let lines = text.lines().filter(|line| !line.starts_with("[picture]: ")).flat_map(wrapped);
     let lines: Vec<String> = lines.collect();

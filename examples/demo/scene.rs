@@ -150,7 +150,7 @@ impl<'a> Scene<'a> {
 
     /// The incident about `version`, as the API shows it.
     pub async fn incident(&self, version: &Version) -> Result<Value> {
-        let incidents = self.stack.receiver.http().get("/api/incidents").await?.json()?;
+        let incidents = self.stack.api("/api/incidents", None).await?.json()?;
         let mut incidents = incidents["incidents"].as_array().into_iter().flatten();
         let ours = incidents.find(|one| one["version"] == version.name);
         ours.cloned().with_context(|| format!("the receiver has no incident about {}", version.name))

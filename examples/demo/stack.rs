@@ -3,15 +3,17 @@
 use crate::scene::BUSY;
 use crate::{Args, people};
 use anyhow::{Context, Result, ensure};
-use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::http::{Answer, Http};
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
 use prompt_rollback_testkit::slack::Slack;
 use prompt_rollback_testkit::{
     Alertmanager, Dir, Port, Process, ProcessBuilder, Prometheus, Receiver, Redis, eventually,
 };
+use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 /// The prompt that the demo is about.
 pub const PROMPT: &str = "customer-support";
@@ -117,6 +119,23 @@ impl Stack {
     pub async fn is_scraped(&self) -> Option<()> {
         let up = self.prometheus.query(r#"up{job=~"prompt-.*"} == 1"#).await.ok()?;
         (up.len() == self.servers.len() + 1).then_some(())
+    }
+
+    /// GET, or POST of this body. The receiver answers 503 to what may be tried again, on a busy machine above all.
+    pub async fn api(&self, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let (http, deadline) = (self.receiver.http(), Instant::now() + BUSY);
+        loop {
+            let answer = match body {
+                Some(body) => http.post_json(path, body).await?,
+                None => http.get(path).await?,
+            };
+            if answer.status != 503 || Instant::now() > deadline {
+                let succeeded = (200..300).contains(&answer.status);
+                ensure!(succeeded, "the receiver answered {path} with {} {}", answer.status, answer.text());
+                return Ok(answer);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// A part that has ended although nobody asked it to: until somebody asks for its status it is a zombie.

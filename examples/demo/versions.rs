@@ -59,7 +59,5 @@ impl Version {
 
 async fn call(stack: &Stack, action: &str, body: Value) -> Result<()> {
     let path = format!("/api/prompts/{PROMPT}/{action}");
-    let answer = stack.receiver.http().post_json(&path, &body).await?;
-    ensure!((200..300).contains(&answer.status), "POST {path} {body}: {} {}", answer.status, answer.text());
-    Ok(())
+    stack.api(&path, Some(&body)).await.map(drop)
 }
