@@ -50,7 +50,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
 
 /// The checks of its rollback have ended, so what they measured is there or being asked for.
 pub fn is_awaited(incident: &Incident) -> bool {
-    incident.verification.is_some() && matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified)
+    incident.verification.is_some() && matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified)
 }
 
 /// Whom the version was registered with. A draft without it is worth having, too.

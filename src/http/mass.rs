@@ -110,7 +110,7 @@ pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, oper
         "success": true,
         "incident": id.0,
         "decision": word(bulk),
-        "phase": Phase::as_str(found.mass.phase(&found.members)),
+        "phase": PhaseKind::as_str(found.mass.phase(&found.members)),
         "prompts": found.members.iter().filter(meant).count(),
         "timestamp": rfc3339(found.mass.updated_at),
     });

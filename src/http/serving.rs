@@ -106,7 +106,7 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
     loop {
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
-        if incident.phase != Phase::Confirming {
+        if incident.phase.kind() != PhaseKind::Confirming {
             return confirmed(prompt, &incident, handled.now);
         }
         if last {

@@ -69,14 +69,14 @@ fn rolled_back(incident: &Incident, flip: &Flip) -> String {
 fn outcome(facts: &Facts<'_>) -> String {
     let incident = facts.incident;
     let by = incident.decided_by.as_deref().map_or("someone".to_owned(), escaped);
-    match (incident.phase, facts.recovered_at()) {
-        (Phase::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
-        (Phase::Recovered, None) => "It recovered.".to_owned(),
-        (Phase::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
-        (Phase::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
-        (Phase::Dismissed, _) => format!("It was dismissed by {by}."),
-        (Phase::Resolved, _) => "The alerts ended by themselves.".to_owned(),
-        (Phase::Superseded, _) => "Another version was put in service.".to_owned(),
+    match (incident.phase.kind(), facts.recovered_at()) {
+        (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
+        (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
+        (PhaseKind::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
+        (PhaseKind::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
+        (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
+        (PhaseKind::Resolved, _) => "The alerts ended by themselves.".to_owned(),
+        (PhaseKind::Superseded, _) => "Another version was put in service.".to_owned(),
         (phase, _) => format!("The incident is still open ({phase}): this draft will change."),
     }
 }

@@ -72,7 +72,7 @@ pub struct Verified {
 
 impl Facts<'_> {
     fn recovered_at(&self) -> Option<Timestamp> {
-        let closed_at = self.incident.closed_at.filter(|_| self.incident.phase == Phase::Recovered)?;
+        let closed_at = self.incident.closed_at.filter(|_| self.incident.phase.kind() == PhaseKind::Recovered)?;
         let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);
         Some(measured.map_or(closed_at, |at| at.min(closed_at))) // the counters have Prometheus' time
     }

@@ -58,7 +58,7 @@ fn opened(alert: AlertRecord) -> Incident {
     let mut incident = Incident {
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
-        phase: Phase::AwaitingDecision,
+        phase: PhaseKind::AwaitingDecision,
         severity: alert.severity,
         action: alert.action,
         time_limit: alert.time_limit,
@@ -76,13 +76,13 @@ fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) 
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
     incident.flip = Some(Flip { at, decided_at: None, from, to, mode, operator: operator.to_owned() });
-    incident.phase = Phase::Verifying;
+    incident.phase = PhaseKind::Verifying;
 }
 
 fn recovered() -> Incident {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
     flip(&mut incident, NOW, FlipMode::Auto, "system");
-    incident.close(Phase::Recovered, after(40), "v2.0.9 is healthy");
+    incident.close(PhaseKind::Recovered, after(40), "v2.0.9 is healthy");
     incident
 }
 
@@ -173,7 +173,7 @@ fn a_person_who_approved_late() {
     incident.escalations = 1;
     flip(&mut incident, after(422), FlipMode::Approved, "Maya");
     incident.decided_by = Some("Maya".to_owned());
-    incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
+    incident.close(PhaseKind::Unverified, after(722), "no traffic on v2.0.9");
     let log = log();
     let facts = Facts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
     insta::assert_snapshot!(drafted(&facts));
@@ -187,7 +187,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     incident.held = Some(held);
     incident.note(after(30), NoteKind::Decided, "Maya investigates");
     flip(&mut incident, after(90), FlipMode::Approved, "Maya");
-    incident.phase = Phase::Escalated;
+    incident.phase = PhaseKind::Escalated;
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
     incident.escalations = 1;
     let mut log = log();
@@ -200,7 +200,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
 fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
-    incident.phase = Phase::Verifying;
+    incident.phase = PhaseKind::Verifying;
     incident.closed_at = None;
     flip(&mut incident, NOW, FlipMode::Manual, "bo");
     incident.decided_by = Some("bo".to_owned());
@@ -212,7 +212,7 @@ fn an_incident_that_was_dismissed() {
     let mut incident = opened(alert("PromptQualityDrop", Severity::Medium, Action::Observe));
     incident.target = None;
     incident.decided_by = Some("Maya".to_owned());
-    incident.close(Phase::Dismissed, after(100), "Maya dismissed this");
+    incident.close(PhaseKind::Dismissed, after(100), "Maya dismissed this");
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
 
@@ -347,7 +347,7 @@ fn users_are_served_well_before_the_incident_is_closed_and_never_after() {
     };
     assert_eq!(recovered(after(30)), Some(after(30)));
     assert_eq!(recovered(after(41)), Some(after(40)), "a clock that is ahead");
-    let mut open = recovered_then(Phase::Escalated);
+    let mut open = recovered_then(PhaseKind::Escalated);
     open.closed_at = None;
     let verification = Some(Verified { recovered_at: Some(after(30)), ..Verified::default() });
     assert_eq!(Facts { verification, ..facts(&open, &[]) }.recovered_at(), None, "healthy once is no recovery");

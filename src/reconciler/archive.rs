@@ -247,7 +247,7 @@ impl Actor {
 
     /// A rollback may wait for the text of its target.
     pub(super) async fn bring_back_for(&self, incident: &Incident, now: Timestamp) -> Result<(), EngineError> {
-        let pending = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming);
+        let pending = incident.pending.as_ref().filter(|_| incident.phase.kind() == PhaseKind::Confirming);
         let Some(pending) = pending else { return Ok(()) };
         let (engine, prompt) = (&self.engine, &incident.prompt);
         let state = engine.load(prompt).await?.snapshot.state;

@@ -208,7 +208,7 @@ impl Coordinator {
     async fn hold(&self, found: &Coordinated) -> Result<Vec<Change>, EngineError> {
         let by = found.mass.hold.as_ref().map(|hold| hold.by.clone());
         let follows = |m: &&Member| {
-            let may = matches!(m.phase, Phase::AwaitingDecision | Phase::Confirming) || by.is_none();
+            let may = matches!(m.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Confirming) || by.is_none();
             may && m.waits() && m.hold != by.is_some()
         };
         let mut changes = Vec::new();
@@ -310,7 +310,7 @@ impl Coordinator {
     ) -> Result<Option<Vec<Change>>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
         let rested = |m: &&Member| m.has_rested(LOOK, now);
-        let waiting = || found.members.iter().filter(|m| m.phase == Phase::AwaitingDecision && !m.hold);
+        let waiting = || found.members.iter().filter(|m| m.phase.kind() == PhaseKind::AwaitingDecision && !m.hold);
         if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
             return Ok(None);
         }

@@ -79,10 +79,10 @@ impl Prover {
 
     /// Does for `incident` what only an answer from outside can.
     pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
-        let event = match incident.phase {
-            Phase::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
-            Phase::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
-            Phase::Verifying if is_due(incident, now) => match seen {
+        let event = match incident.phase.kind() {
+            PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
+            PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
+            PhaseKind::Verifying if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
                 None => None,
             },
@@ -99,7 +99,7 @@ impl Prover {
 
     /// Whether the checks of this incident end now, proved or not.
     fn ends_with(&self, incident: &Incident, event: Option<&Event>, now: Timestamp) -> bool {
-        let Some(verification) = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying) else {
+        let Some(verification) = incident.verification.as_ref().filter(|_| incident.phase.kind() == PhaseKind::Verifying) else {
             return false;
         };
         let proved = matches!(event, Some(Event::Checked(check)) if check.finding.verdict == Verdict::Healthy)
@@ -356,7 +356,7 @@ fn provider(version: &str, text: &str) -> String {
 fn is_due(incident: &Incident, now: Timestamp) -> bool {
     let late = incident.deadline.is_some_and(|deadline| deadline <= now);
     let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
-    incident.phase == Phase::Verifying && incident.verification.as_ref().is_some_and(wanted)
+    incident.phase.kind() == PhaseKind::Verifying && incident.verification.as_ref().is_some_and(wanted)
 }
 
 /// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
@@ -385,7 +385,7 @@ mod tests {
         let version = VersionName::parse("v2").expect("a version");
         let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
         let checked = |checks, deadline, next| Incident {
-            phase: Phase::Verifying,
+            phase: PhaseKind::Verifying,
             deadline: Some(Timestamp(deadline)),
             verification: Some(Verification {
                 checks,
@@ -403,6 +403,6 @@ mod tests {
         ] {
             assert_eq!(is_due(&checked(checks, deadline, next), now), due, "{checks} {deadline} {next}");
         }
-        assert!(!is_due(&Incident { phase: Phase::Recovered, ..checked(3, now.0 + 1, now.0) }, now));
+        assert!(!is_due(&Incident { phase: PhaseKind::Recovered, ..checked(3, now.0 + 1, now.0) }, now));
     }
 }

@@ -70,9 +70,9 @@ fn drawn(version: &VersionName, series: &client::Series) -> Series {
 /// When the checks of this rollback ended, if they have.
 pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
     let flip = incident.flip.as_ref().filter(|_| incident.verification.is_some())?;
-    match incident.phase {
-        Phase::Recovered | Phase::Unverified => incident.closed_at,
-        Phase::Escalated => Some(flip.at.plus(deadline)),
+    match incident.phase.kind() {
+        PhaseKind::Recovered | PhaseKind::Unverified => incident.closed_at,
+        PhaseKind::Escalated => Some(flip.at.plus(deadline)),
         _ => None,
     }
 }

@@ -175,7 +175,7 @@ as_text! {
     incident_id: IncidentId, |id| &id.0, |t| Some(IncidentId(t.to_owned()));
     severity: Severity, |s| s.as_str(), |t| Severity::parse(t);
     action: Action, |a| a.as_str(), |t| Action::parse(t);
-    phase: Phase, |p| p.as_str(), |t| Phase::ALL.into_iter().find(|p| p.as_str() == t);
+    phase: Phase, |p| p.as_str(), |t| PhaseKind::ALL.into_iter().find(|p| p.as_str() == t);
     guard: Guard, |g| g.as_str(), |t| Guard::ALL.into_iter().find(|g| g.as_str() == t);
     flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
     verdict: Verdict, |v| v.as_str(), |t| Verdict::ALL.into_iter().find(|v| v.as_str() == t);

@@ -237,7 +237,7 @@ impl PromptState {
 
     /// The split that is under way: of a canary, or of a gradual rollback.
     pub fn split(&self) -> Option<&Split> {
-        let gradual = || self.incidents.iter().find_map(|i| i.gradual.as_ref());
+        let gradual = || self.incidents.iter().find_map(Incident::gradual);
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
     }
 

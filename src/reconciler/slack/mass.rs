@@ -23,7 +23,7 @@ impl Announcer {
     /// keeps it; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
         let begun = sync.get("root_ts").is_some() || sync.get(&posting("root")).is_some();
-        if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
+        if !incident.mass || begun || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
             return Ok(false);
         }
         if !incident.phase.is_open() {
@@ -130,8 +130,8 @@ fn health(snapshot: &crate::decision::Snapshot) -> Related {
     let worst = snapshot.state.open_incidents().map(|incident| incident.phase).max();
     let health = match worst {
         None => "well",
-        Some(Phase::Verifying) => "rolled back, being verified",
-        Some(Phase::Escalated) => "its rollback did not help",
+        Some(PhaseKind::Verifying) => "rolled back, being verified",
+        Some(PhaseKind::Escalated) => "its rollback did not help",
         Some(_) => "an incident is open",
     };
     let version = snapshot.active.version().map(ToString::to_string);

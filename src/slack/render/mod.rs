@@ -174,5 +174,5 @@ fn stages(split: &Split, shown: fn(u8) -> u8) -> String {
 
 /// Someone must decide or act now.
 fn waits(incident: &Incident) -> bool {
-    matches!(incident.phase, Phase::AwaitingDecision | Phase::Escalated) || incident.pages()
+    matches!(incident.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Escalated) || incident.pages()
 }

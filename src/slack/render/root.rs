@@ -61,34 +61,34 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
 }
 
 fn title(incident: &Incident) -> &'static str {
-    match incident.phase {
-        Phase::Confirming => "Asking Prometheus",
-        Phase::Observing => "Observing",
-        Phase::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
-        Phase::AwaitingDecision => "Decision needed",
-        Phase::Investigating => "Under investigation",
-        Phase::RollingBack if incident.is_stuck() => "Gradual rollback paused",
-        Phase::RollingBack => "Rolling back step by step",
-        Phase::Verifying => "Rolled back",
-        Phase::Escalated => "Rollback did not help",
-        Phase::Recovered => "Recovered",
-        Phase::Unverified => "Rolled back, not verified",
-        Phase::Dismissed => "Dismissed",
-        Phase::Resolved => "Resolved",
-        Phase::Superseded => "Superseded",
+    match incident.phase.kind() {
+        PhaseKind::Confirming => "Asking Prometheus",
+        PhaseKind::Observing => "Observing",
+        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
+        PhaseKind::AwaitingDecision => "Decision needed",
+        PhaseKind::Investigating => "Under investigation",
+        PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
+        PhaseKind::RollingBack => "Rolling back step by step",
+        PhaseKind::Verifying => "Rolled back",
+        PhaseKind::Escalated => "Rollback did not help",
+        PhaseKind::Recovered => "Recovered",
+        PhaseKind::Unverified => "Rolled back, not verified",
+        PhaseKind::Dismissed => "Dismissed",
+        PhaseKind::Resolved => "Resolved",
+        PhaseKind::Superseded => "Superseded",
     }
 }
 
 fn sign(incident: &Incident) -> &'static str {
-    match (incident.phase, incident.severity) {
-        (Phase::Confirming | Phase::Observing | Phase::Investigating, _) => "🔎",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::Critical) => "🔴",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::High) => "🟠",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::Medium) => "🟡",
-        (Phase::RollingBack, _) if incident.is_stuck() => "🔴",
-        (Phase::RollingBack | Phase::Verifying | Phase::Unverified, _) => "↩",
-        (Phase::Recovered | Phase::Resolved, _) => "✅",
-        (Phase::Dismissed | Phase::Superseded, _) => "⚪",
+    match (incident.phase.kind(), incident.severity) {
+        (PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::Investigating, _) => "🔎",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Critical) => "🔴",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::High) => "🟠",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Medium) => "🟡",
+        (PhaseKind::RollingBack, _) if incident.is_stuck() => "🔴",
+        (PhaseKind::RollingBack | PhaseKind::Verifying | PhaseKind::Unverified, _) => "↩",
+        (PhaseKind::Recovered | PhaseKind::Resolved, _) => "✅",
+        (PhaseKind::Dismissed | PhaseKind::Superseded, _) => "⚪",
     }
 }
 
@@ -120,7 +120,7 @@ fn progress(incident: &Incident) -> Option<String> {
 
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
-    let verification = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying)?;
+    let verification = incident.verification.as_ref().filter(|_| incident.phase.kind() == PhaseKind::Verifying)?;
     let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
@@ -131,10 +131,10 @@ fn verification(incident: &Incident) -> Option<String> {
 
 /// What happened last, where the phase alone doesn't tell by whom and why.
 fn last_word(incident: &Incident) -> Option<&str> {
-    let kind = match incident.phase {
-        Phase::Observing | Phase::AwaitingDecision | Phase::Verifying => return None,
-        Phase::Confirming | Phase::Investigating | Phase::RollingBack => NoteKind::Decided,
-        Phase::Escalated => NoteKind::Escalated,
+    let kind = match incident.phase.kind() {
+        PhaseKind::Observing | PhaseKind::AwaitingDecision | PhaseKind::Verifying => return None,
+        PhaseKind::Confirming | PhaseKind::Investigating | PhaseKind::RollingBack => NoteKind::Decided,
+        PhaseKind::Escalated => NoteKind::Escalated,
         _ => NoteKind::Closed,
     };
     incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
@@ -186,7 +186,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         field("Severity").and(incident.severity.as_str()),
         field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),
     ];
-    if incident.phase.is_undecided() || incident.phase == Phase::Escalated || incident.is_stuck() {
+    if incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
         let decides = field("Who decides").code(&incident.decider);
         fields.push(if mention.is_some() { decides.and(" ").mention(mention) } else { decides });
     }
@@ -196,17 +196,17 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
 
 /// When the present phase ends or did end.
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
-    let label = match incident.phase {
-        Phase::Confirming => "Answer expected by",
-        Phase::Observing => "Observed until",
-        Phase::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
-        Phase::AwaitingDecision => "Decide by",
-        Phase::Investigating => "Asked again",
-        Phase::RollingBack => {
+    let label = match incident.phase.kind() {
+        PhaseKind::Confirming => "Answer expected by",
+        PhaseKind::Observing => "Observed until",
+        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
+        PhaseKind::AwaitingDecision => "Decide by",
+        PhaseKind::Investigating => "Asked again",
+        PhaseKind::RollingBack => {
             return incident.gradual.as_ref().and_then(|split| split.next).map(|at| ("Next step", at));
         }
-        Phase::Verifying => "Outcome known by",
-        Phase::Escalated => "Next escalation",
+        PhaseKind::Verifying => "Outcome known by",
+        PhaseKind::Escalated => "Next escalation",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
     incident.deadline.map(|at| (label, at))
@@ -214,7 +214,7 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
 
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
-    if incident.phase == Phase::AwaitingDecision && incident.escalations > 0 {
+    if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
         let times =
             if incident.deadline.is_some() { "nobody decided in time" } else { "no further escalation follows" };
         texts.push(Markup::words(times));

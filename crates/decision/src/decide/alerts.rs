@@ -2,7 +2,7 @@
 
 use super::super::event::{Alert, AlertStatus};
 use super::super::guards::{Guard, Held};
-use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, WouldFlip};
+use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question, WouldFlip};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
@@ -143,7 +143,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     let reopen_within = draft.policy.reopen_within;
     let resting = draft.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
-            && i.phase == Phase::Resolved
+            && i.phase.kind() == PhaseKind::Resolved
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {
@@ -240,9 +240,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.closed_at = None;
     incident.escalations = 0;
     incident.held = None;
-    incident.objection = None;
-    incident.deadline = None;
-    incident.phase = Phase::Observing;
+    incident.phase = Phase::Observing { until: None };
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
@@ -260,15 +258,17 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
-    let other = stronger || incident.target != target;
+    let decider =
+        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    // whoever was asked may answer until somebody else is asked
+    let other = stronger || incident.target != target || incident.decider != decider;
     incident.severity = strongest.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
-    incident.decider =
-        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    incident.decider = decider;
     incident.target = target.clone();
     incident.choices = choices;
-    if incident.phase == Phase::RollingBack {
+    if incident.phase.kind() == PhaseKind::RollingBack {
         let waits = urgent || incident.held.is_some();
         let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
         return gradual::react(draft, id, reason.as_deref());
@@ -284,20 +284,32 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         None => {}
     }
     let incident = draft.incident(id)?;
-    if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
-        return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
-    }
-    if incident.phase == Phase::Investigating && !stronger && !urgent {
-        return Some(Acted::Asked); // a person has it in hand
-    }
-    if let Some(pending) = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming) {
-        // the answer decides; only a rollback that needs none goes first
-        if pending.by == FlipMode::Auto {
-            return Some(Acted::Confirming);
+    match &incident.phase {
+        // held back together with others: neither acted upon nor escalated
+        Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
+            return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
         }
-        if policy.requery || text_missing || strongest.action != Action::Rollback {
-            return Some(Acted::Asked);
+        // a person has it in hand
+        Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
+        Phase::Confirming(confirming) if confirming.pending.by == FlipMode::Auto => return Some(Acted::Confirming),
+        Phase::Confirming(confirming) => {
+            let pending = confirming.pending.clone();
+            let sure = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
+            if !sure || draft.lacks_text(&pending.to) {
+                return Some(Acted::Asked); // the answer decides
+            }
+            // the alert is the answer: what the person asked for is done, with the target that they named
+            let reason = format!("{} ({})", pending.reason, why(&strongest));
+            draft.flip(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
+            if let Some(incident) = draft.incident(id) {
+                incident.decided_by = Some(pending.operator);
+                if let Some(flip) = &mut incident.flip {
+                    flip.decided_at = Some(pending.at);
+                }
+            }
+            return Some(Acted::Flipped);
         }
+        _ => {}
     }
     match strongest.action {
         Action::Rollback => match (held, target) {
@@ -326,9 +338,10 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         },
         Action::Page | Action::Recommend => ask(incident, now, other, heard),
         Action::Observe => {
-            if incident.phase == Phase::Observing && incident.deadline.is_none() {
+            let opened_at = incident.opened_at;
+            if let Phase::Observing { until: until @ None } = &mut incident.phase {
                 // reopened: the clock of the observation goes on
-                incident.deadline = Some(incident.opened_at.plus(strongest.time_limit).max(now));
+                *until = Some(opened_at.plus(strongest.time_limit).max(now));
             }
         }
     }
@@ -356,7 +369,7 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
     let now = draft.now;
     let heard = draft.heard_of(id);
     if let Some(incident) = draft.incident(id) {
-        hold_by(incident, now, held, true, heard);
+        hold_by(incident, now, held, false, heard);
     }
 }
 
@@ -368,9 +381,9 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
     }
     let waits = {
         let incident = draft.incident(id)?;
-        incident.phase == Phase::AwaitingDecision
+        incident.phase.kind() == PhaseKind::AwaitingDecision
             && incident.held.is_some()
-            && incident.hold.is_none()
+            && incident.hold().is_none()
             && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
     };
     // what Prometheus did not confirm is not asked about with each repeat
@@ -386,21 +399,21 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
 /// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
 /// people have had of this incident, if they had any.
 fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
-    let waiting = incident.phase == Phase::AwaitingDecision;
     let limit = now.plus(incident.time_limit);
-    if changed || !waiting {
-        incident.ask += 1;
-        // a page goes on until someone decides, also when it gets worse
-        incident.escalations = if waiting { incident.escalations.min(1) } else { 0 };
-        call(incident, now, heard);
-    }
-    incident.deadline = match incident.deadline {
-        Some(deadline) if waiting => Some(deadline.min(limit)),
-        // escalated as often as it may be: the same question does not start over
-        None if waiting && !changed => None,
-        _ => Some(limit),
+    let waiting = match &mut incident.phase {
+        // the same question; one that was escalated as often as it may be does not start over
+        Phase::AwaitingDecision(question) if !changed => {
+            question.deadline = question.deadline.map(|deadline| deadline.min(limit));
+            return;
+        }
+        Phase::AwaitingDecision(question) => Some(question.deadline.map_or(limit, |deadline| deadline.min(limit))),
+        _ => None,
     };
-    incident.phase = Phase::AwaitingDecision;
+    call(incident, now, heard);
+    // a page goes on until someone decides, also when it gets worse
+    let escalations = if waiting.is_some() { incident.escalations.min(1) } else { 0 };
+    incident.ask(Question::until(waiting.unwrap_or(limit)), now);
+    incident.escalations = escalations;
 }
 
 /// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
@@ -410,9 +423,9 @@ fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
     if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
         return;
     }
-    let text = match incident.phase {
-        Phase::AwaitingDecision => "the question has changed: please look again",
-        Phase::Investigating => "worse than what is under investigation: asked again",
+    let text = match incident.phase.kind() {
+        PhaseKind::AwaitingDecision => "the question has changed: please look again",
+        PhaseKind::Investigating => "worse than what is under investigation: asked again",
         _ => "no longer just observed: a person decides",
     };
     incident.note(now, NoteKind::Asked, text);

@@ -27,7 +27,7 @@ pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, R
 
 use super::event::Event;
 use super::guards::{Facts, Guard, Held};
-use super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::incident::{CommitId, Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::state::{ActivatedBy, PromptState, Quarantine, Stray};
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub incident: Option<Incident>,
     /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
     pub content: Option<String>,
+    /// What this decision's commit will be called.
+    pub commit: CommitId,
     /// Ids for the incidents that this decision may open: one for each version that the event names.
     pub fresh_ids: Vec<IncidentId>,
 }
@@ -363,6 +365,7 @@ impl<'a> Draft<'a> {
         let now = self.now;
         let from = bad.map(VersionName::to_string).or_else(|| self.served_text());
         let bad = bad.cloned();
+        let commit = self.snapshot.commit.clone();
         let deadline = now.plus(self.policy.verification_deadline);
         let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
         if let (Some(id), Some(bad)) = (incident, &bad)
@@ -370,20 +373,16 @@ impl<'a> Draft<'a> {
         {
             incident.target = Some(to.clone());
             incident.flip = Some(Flip {
+                commit,
                 at: now,
                 decided_at: None,
                 from: bad.clone(),
                 to: to.clone(),
                 mode,
                 operator: operator.to_owned(),
+                verification,
             });
-            incident.phase = Phase::Verifying;
-            incident.deadline = Some(deadline);
             incident.held = None;
-            incident.hold = None;
-            incident.pending = None;
-            incident.objection = None;
-            incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
         // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
@@ -391,6 +390,10 @@ impl<'a> Draft<'a> {
         let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
         self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
         self.state.serving = before.or(self.state.serving.take());
+        // not before: a gradual rollback ends with the traffic that it shared
+        if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
+            incident.phase = Phase::Verifying { until: deadline };
+        }
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
@@ -416,7 +419,7 @@ impl<'a> Draft<'a> {
             .filter(|i| before(&i.id) != Some(*i))
             .map(|i| IncidentWrite {
                 incident: i.clone(),
-                was: before(&i.id).map(|b| b.phase),
+                was: before(&i.id).map(|b| b.phase.kind()),
                 coordinate: mass::tells(before(&i.id), i),
             })
             .collect();
@@ -436,7 +439,7 @@ impl<'a> Draft<'a> {
                 // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
                 // be lost with the worker that closes it
                 let turned = before(&w.incident.id).is_some_and(Incident::pages) != w.incident.pages();
-                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(Phase::Unverified);
+                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(PhaseKind::Unverified);
                 let at = if turned || unverified { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })

@@ -1,7 +1,7 @@
 //! What people ask for, through API, CLI and buttons.
 
 use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::split::{Plan, Split};
@@ -119,13 +119,13 @@ fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, f
     let policy = draft.policy;
     let has_text = draft.must_have_text(&pending.to, force).is_ok();
     let Some(incident) = draft.incident(id) else { return Ok(None) };
-    if let Some(other) = incident.pending.as_ref().filter(|other| other.by != FlipMode::Auto && !force) {
+    if let Some(other) = incident.pending().filter(|other| other.by != FlipMode::Auto && !force) {
         let message = format!("{} asked for this just now: Prometheus is being asked first", other.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     // after a rollback that failed, the checks have said how bad it is; what is on its way was confirmed when it began
-    let known = matches!(incident.phase, Phase::Escalated | Phase::RollingBack);
-    let overruled = force || incident.objection.is_some() || known;
+    let known = matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
+    let overruled = force || incident.objection().is_some() || known;
     pending.sure = !policy.confirm || overruled;
     if pending.sure && has_text {
         return Ok(None);
@@ -144,7 +144,7 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
     let id = draft.next_id();
     let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
     let mut incident = Incident {
-        phase: Phase::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::default()),
         severity: Severity::High,
         action: Action::Rollback,
         time_limit: Action::Rollback.default_time_limit(),
@@ -262,7 +262,7 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     }
     match click.choice {
         Choice::Approve => approve(draft, click, None),
-        Choice::ApproveGradual if draft.incident(&click.incident).is_some_and(|i| i.phase == Phase::RollingBack) => {
+        Choice::ApproveGradual if draft.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) => {
             undecided(draft, click, |_| true)?;
             gradual::go_on(draft, &click.incident, &click.operator)
         }
@@ -278,12 +278,12 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
 }
 
 /// The incident, if `still` says that it may be decided that way.
-fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> bool) -> Result<&'d mut Incident> {
+fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(PhaseKind) -> bool) -> Result<&'d mut Incident> {
     let now = draft.now;
     let Some(incident) = draft.incident(&click.incident) else {
         return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
     };
-    if still(incident.phase) {
+    if still(incident.phase.kind()) {
         if click.ask.is_some_and(|ask| ask != incident.ask) {
             let message = "the question has changed since: look at the message again".to_owned();
             return Err(Refusal::new(RefusalCode::Stale, message));
@@ -291,10 +291,10 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> b
         return Ok(incident);
     }
     let message = match (&incident.flip, &incident.decided_by) {
-        (Some(flip), _) if incident.phase != Phase::Dismissed => {
+        (Some(flip), _) if incident.phase.kind() != PhaseKind::Dismissed => {
             format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
         }
-        _ if incident.phase == Phase::Investigating => {
+        _ if incident.phase.kind() == PhaseKind::Investigating => {
             let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
             format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
         }
@@ -313,7 +313,7 @@ fn shared_or_changed(
     mode: FlipMode,
 ) -> Answer {
     let incident = Some(id.clone());
-    match draft.incident(id).and_then(|incident| incident.gradual.as_ref()) {
+    match draft.incident(id).and_then(|incident| incident.gradual()) {
         Some(split) => Answer::Shared { from: split.leaving.clone(), to, percent: split.percent(), incident },
         None => Answer::Changed { from, to, incident, unchanged: false, mode: Some(mode) },
     }
@@ -322,11 +322,10 @@ fn shared_or_changed(
 fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<Answer> {
     let (policy, now) = (draft.policy, draft.now);
     let incident = undecided(draft, click, |phase| {
-        phase.is_undecided() || matches!(phase, Phase::RollingBack | Phase::Escalated)
+        phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
-    let version = incident.version.clone();
     // after a rollback that failed, the version rolled back to is what serves
-    let subject = incident.flip.as_ref().map_or(version, |flip| flip.to.clone());
+    let subject = incident.subject().clone();
     let reason = incident.summary().to_owned();
     if !draft.has_traffic(&subject) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is not active any more")));
@@ -374,25 +373,24 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
 fn investigate(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| {
-        matches!(phase, Phase::Confirming | Phase::Observing | Phase::AwaitingDecision)
+        matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
     })?;
-    incident.phase = Phase::Investigating;
-    incident.pending = None;
-    incident.deadline = Some(now.plus(incident.time_limit)); // asked again then; nothing escalates before
+    // asked again then; nothing escalates before
+    incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
     incident.ask += 1;
     incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
-    Ok(Answer::Decided(Phase::Investigating))
+    Ok(Answer::Decided(PhaseKind::Investigating))
 }
 
 fn dismiss(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
-    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
+    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == PhaseKind::Escalated)?;
     incident.decided_by = Some(click.operator.clone());
     suppress(draft, &click.incident);
     if let Some(incident) = draft.incident(&click.incident) {
         incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
     }
-    Ok(Answer::Decided(Phase::Dismissed))
+    Ok(Answer::Decided(PhaseKind::Dismissed))
 }
 
 /// Silences what fires now until it resolves or gets worse.
@@ -425,8 +423,8 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
 /// The rollback was a mistake: serve the version again and trust it as before.
 fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
-    let incident = undecided(draft, click, |phase| !matches!(phase, Phase::Dismissed | Phase::Superseded))?;
-    if let Some(split) = incident.gradual.clone() {
+    let incident = undecided(draft, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
+    if let Some(split) = incident.gradual().cloned() {
         return Ok(back(draft, click, &split));
     }
     let Some(flip) = incident.flip.clone() else {

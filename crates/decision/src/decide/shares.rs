@@ -1,6 +1,6 @@
 //! What changes who gets how much traffic: all to one version, a share to each of two, or none.
 
-use super::super::incident::{IncidentId, NoteKind, Phase};
+use super::super::incident::{IncidentId, NoteKind, Phase, Question};
 use super::super::names::VersionName;
 use super::super::split::{CanaryEnd, Split};
 use super::super::state::{ActivatedBy, Serving};
@@ -66,11 +66,9 @@ impl Draft<'_> {
         }
         let mut strays = Vec::new();
         for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
-            let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-            if subject == version {
+            if incident.subject() == version {
                 strays.extend(strays_of(incident));
-                incident.successor = successor.cloned();
-                incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
+                incident.close(Phase::Superseded { by: successor.cloned() }, now, format!("{version} is not served any more"));
             }
         }
         for stray in strays {
@@ -90,15 +88,12 @@ impl Draft<'_> {
             canary.end = Some(CanaryEnd { at: now, promoted, text });
         }
         for incident in &mut self.state.incidents {
-            let Some(split) = incident.gradual.take() else { continue };
-            if incident.phase == Phase::RollingBack && kept == Some(&split.leaving) {
-                incident.phase = Phase::AwaitingDecision;
-                incident.ask += 1;
-                incident.escalations = 0;
-                incident.deadline = Some(now.plus(incident.time_limit));
-                let text = format!("the gradual rollback is over: {} has all traffic again", split.leaving);
-                incident.note(now, NoteKind::Asked, text);
-            }
+            let Some(leaving) = incident.gradual().map(|split| &split.leaving).filter(|v| kept == Some(*v)) else {
+                continue; // closed with the traffic of its version, or by what gave the target all of it
+            };
+            let text = format!("the gradual rollback is over: {leaving} has all traffic again");
+            incident.note(now, NoteKind::Asked, text);
+            incident.ask(Question::until(now.plus(incident.time_limit)), now);
         }
     }
 

@@ -67,7 +67,7 @@ prop_compose! {
     fn incident()(
         prompt in "[A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
         versions in prop::collection::vec(version_name(), 2..14),
-        phase in prop::sample::select(&Phase::ALL[..]),
+        phase in prop::sample::select(&PhaseKind::ALL[..]),
         severity in prop::sample::select(&Severity::ALL[..]),
         mode in prop::sample::select(&FlipMode::ALL[..]),
         flips in any::<bool>(),
@@ -152,7 +152,7 @@ fn even_100_kilobytes_of_it_fit() {
             ..alert("", Severity::Critical, Action::Rollback)
         };
         let (from, to) = (version("v2"), version("v1"));
-        for phase in Phase::ALL {
+        for phase in PhaseKind::ALL {
             let mut incident = Incident {
                 phase,
                 alerts: vec![record.clone(); 64],

@@ -63,7 +63,7 @@ fn waiting() -> Incident {
     let mut incident = Incident {
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
-        phase: Phase::AwaitingDecision,
+        phase: PhaseKind::AwaitingDecision,
         severity: Severity::High,
         action: Action::Page,
         time_limit: Duration::from_secs(300),
@@ -87,7 +87,7 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
     let mut incident = if mode == FlipMode::Auto { critical() } else { waiting() };
     incident.note(NOW, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
     Incident {
-        phase: Phase::Verifying,
+        phase: PhaseKind::Verifying,
         deadline: Some(after(300)),
         flip: Some(Flip { at: NOW, decided_at: None, from, to, mode, operator: operator.to_owned() }),
         ..incident
@@ -102,10 +102,10 @@ fn closed(mut incident: Incident, phase: Phase, text: &str) -> Incident {
 /// Each state that an incident can be in.
 fn states() -> Vec<(&'static str, Incident)> {
     let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
-    let mut investigating = Incident { phase: Phase::Investigating, ..waiting() };
+    let mut investigating = Incident { phase: PhaseKind::Investigating, ..waiting() };
     investigating.note(after(20), NoteKind::Decided, "Maya investigates");
     let mut escalated =
-        Incident { phase: Phase::Escalated, choices: choices.clone(), ..flipped(FlipMode::Auto, "system") };
+        Incident { phase: PhaseKind::Escalated, choices: choices.clone(), ..flipped(FlipMode::Auto, "system") };
     escalated.note(after(240), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1% after the rollback");
     let held = Held { guard: Guard::Paused, detail: "automation is paused (Maya: provider outage)".to_owned() };
     let several = ["PromptErrorRateHigh", "PromptQualityDrop", "PromptLatencyP99Elevated", "PromptErrorRateNewVersion"];
@@ -115,7 +115,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     let overdue = Incident { escalations: 1, deadline: Some(after(600)), ..waiting() };
     let auto = || flipped(FlipMode::Auto, "system");
     vec![
-        ("observing", Incident { phase: Phase::Observing, severity: Severity::Medium, alerts: several, ..waiting() }),
+        ("observing", Incident { phase: PhaseKind::Observing, severity: Severity::Medium, alerts: several, ..waiting() }),
         ("awaiting", waiting()),
         ("awaiting_with_choices", Incident { choices, decider: "product-pm".to_owned(), ..waiting() }),
         ("awaiting_held", Incident { held: Some(held), ..critical() }),
@@ -129,15 +129,15 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("verifying_approved", flipped(FlipMode::Approved, "Maya")),
         ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(FlipMode::Manual, "deploy-bot") }),
         ("escalated", escalated),
-        ("recovered", closed(auto(), Phase::Recovered, "3 checks in a row were healthy")),
-        ("unverified", closed(auto(), Phase::Unverified, "no metrics said by the deadline whether it helped")),
-        ("undone", closed(auto(), Phase::Dismissed, "Maya undid the rollback: v2.1.0 is served again")),
-        ("dismissed", closed(waiting(), Phase::Dismissed, "Maya dismissed this")),
-        ("resolved", closed(waiting(), Phase::Resolved, "all alerts ended before anyone decided")),
+        ("recovered", closed(auto(), PhaseKind::Recovered, "3 checks in a row were healthy")),
+        ("unverified", closed(auto(), PhaseKind::Unverified, "no metrics said by the deadline whether it helped")),
+        ("undone", closed(auto(), PhaseKind::Dismissed, "Maya undid the rollback: v2.1.0 is served again")),
+        ("dismissed", closed(waiting(), PhaseKind::Dismissed, "Maya dismissed this")),
+        ("resolved", closed(waiting(), PhaseKind::Resolved, "all alerts ended before anyone decided")),
         ("confirming", confirming()),
         ("awaiting_objected", objected()),
         ("verifying_checked", checked()),
-        ("superseded", closed(waiting(), Phase::Superseded, "v2.1.0 is not served any more")),
+        ("superseded", closed(waiting(), PhaseKind::Superseded, "v2.1.0 is not served any more")),
     ]
 }
 
@@ -161,7 +161,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
     if let Some(why) = paused {
         (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
     }
-    let mut incident = Incident { phase: Phase::RollingBack, deadline: None, gradual: Some(split), ..waiting() };
+    let mut incident = Incident { phase: PhaseKind::RollingBack, deadline: None, gradual: Some(split), ..waiting() };
     incident.note(NOW, NoteKind::Decided, "Maya rolls v2.1.0 back to v2.0.9 step by step: 75 %, 50 %, 25 %, 0 % left");
     incident
 }
@@ -205,7 +205,7 @@ fn confirming() -> Incident {
         sure: false,
         at: NOW,
     };
-    Incident { phase: Phase::Confirming, deadline: Some(after(10)), pending: Some(pending), ..waiting() }
+    Incident { phase: PhaseKind::Confirming, deadline: Some(after(10)), pending: Some(pending), ..waiting() }
 }
 
 fn objected() -> Incident {
@@ -304,7 +304,7 @@ fn replies() {
 
 #[test]
 fn every_phase_has_a_snapshot() {
-    for phase in Phase::ALL {
+    for phase in PhaseKind::ALL {
         assert!(states().iter().any(|(_, incident)| incident.phase == phase), "{phase}");
     }
 }

@@ -39,10 +39,10 @@ fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
         assert_eq!(world.alert(critical("v2")), format!("held {}", guard.as_str()));
         assert_eq!((world.served(), world.rollbacks().len()), ("v2", flips), "{guard:?}");
         let incident = world.latest();
-        assert_eq!(incident.phase, Phase::AwaitingDecision, "{guard:?}");
+        assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision, "{guard:?}");
         assert_eq!(incident.held.as_ref().map(|h| h.guard), Some(guard));
         assert_eq!(incident.decider, "the-night-shift", "{guard:?}");
-        assert_eq!(incident.deadline, Some(world.now.plus(minutes(2))), "{guard:?}");
+        assert_eq!(incident.deadline(), Some(world.now.plus(minutes(2))), "{guard:?}");
         assert_eq!(world.notes(NoteKind::Held), 1, "the thread says which guard and why");
         assert!(!world.would_write(&[critical("v2")]), "{guard:?}: a repeat asks for nothing new");
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
@@ -75,7 +75,7 @@ fn a_held_critical_acts_on_its_next_repeat_once_the_guard_is_gone() {
         }
         assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{guard:?}");
         let incident = world.latest();
-        assert_eq!((world.served(), incident.phase, incident.held.clone()), ("v1", Phase::Verifying, None));
+        assert_eq!((world.served(), incident.phase.kind(), incident.held.clone()), ("v1", PhaseKind::Verifying, None));
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
         assert_eq!(world.incidents.len(), 1);
     }
@@ -90,7 +90,7 @@ fn a_held_critical_waits_for_the_person_who_investigates() {
     world.paused = None;
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
     assert_eq!(world.alert(high("v2")), "incident_updated joined", "a lesser alert is no reason to act either");
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::Investigating));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Investigating));
     assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "rolled_back alert", "a new critical is");
 }
 
@@ -219,7 +219,7 @@ fn alerts_of_a_version_replaced_by_a_person_make_it_an_unhealthy_target() {
     world.pass(hours(2));
     world.alert(high("v1"));
     world.release("v2");
-    assert_eq!(world.latest().phase, Phase::Superseded);
+    assert_eq!(world.latest().phase.kind(), PhaseKind::Superseded);
     assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
     assert!(world.is_known_good("v1"), "it stays known-good: the alert may end");
 }

@@ -68,14 +68,14 @@ fn a_resolved_or_dismissed_incident_restarts_the_clock() {
         world.alert(high("v1"));
         if dismissed {
             world.choose(Choice::Dismiss);
-            assert_eq!(world.phase(), Phase::Dismissed);
+            assert_eq!(world.phase(), PhaseKind::Dismissed);
             world.pass(hours(2));
             assert!(!world.is_known_good("v1"), "the dismissed alert fires on");
             world.alert(high("v1").resolved());
         } else {
             world.alert(high("v1").resolved());
             world.pass(Policy::QUIET);
-            assert_eq!(world.phase(), Phase::Resolved);
+            assert_eq!(world.phase(), PhaseKind::Resolved);
         }
         world.pass(hours(1) - seconds(1));
         assert!(!world.is_known_good("v1"), "dismissed: {dismissed}");
@@ -90,7 +90,7 @@ fn a_reopened_incident_stops_the_clock_again() {
     world.alert(high("v1"));
     world.alert(high("v1").resolved());
     world.pass(minutes(30));
-    assert_eq!(world.phase(), Phase::Resolved);
+    assert_eq!(world.phase(), PhaseKind::Resolved);
     assert_eq!(world.alert(high("v1")), "incident_updated reopened");
     world.pass(hours(3));
     assert!(!world.is_known_good("v1"));

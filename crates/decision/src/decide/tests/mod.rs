@@ -29,7 +29,7 @@ use super::super::event::{
     Rollback, Share, Stepped,
 };
 use super::super::guards::Guard;
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
 use super::super::state::{ActivatedBy, PromptState};

@@ -45,14 +45,14 @@ fn before_the_first_version_soaked_there_is_nothing_to_go_back_to() {
 
 #[test]
 fn an_outside_change_supersedes_the_open_incident() {
-    for (alert, phase) in [(high("v2"), Phase::AwaitingDecision), (critical("v2"), Phase::Verifying)] {
+    for (alert, phase) in [(high("v2"), PhaseKind::AwaitingDecision), (critical("v2"), PhaseKind::Verifying)] {
         let mut world = World::with_a_fresh_release();
         world.alert(alert);
         assert_eq!(world.phase(), phase);
         world.set_active("v3");
         let commit = world.look().commit.expect("noticed");
         assert_eq!(commit.incidents[0].was, Some(phase));
-        assert_eq!((world.phase(), world.served()), (Phase::Superseded, "v3"));
+        assert_eq!((world.phase(), world.served()), (PhaseKind::Superseded, "v3"));
         assert_eq!(world.latest().next_wake(&world.policy), None);
     }
 }
@@ -75,7 +75,7 @@ fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
     let commit = world.look().commit.expect("noticed");
     assert_eq!((commit.active, commit.served), (None, vec![]));
     assert_eq!(external(&world), [(Some("v2"), None)]);
-    assert_eq!(world.phase(), Phase::Superseded);
+    assert_eq!(world.phase(), PhaseKind::Superseded);
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!(world.look().commit, None);
     world.roll_back(Rollback {

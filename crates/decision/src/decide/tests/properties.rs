@@ -284,14 +284,14 @@ proptest! {
         }
         world.look();
         let waiting = |world: &World| -> Vec<Incident> {
-            world.state.open_incidents().filter(|i| i.phase == Phase::AwaitingDecision).cloned().collect()
+            world.state.open_incidents().filter(|i| i.phase.kind() == PhaseKind::AwaitingDecision).cloned().collect()
         };
         let before = waiting(&world);
         world.deliver(&delivery);
         for was in before {
             let Some(is) = waiting(&world).into_iter().find(|i| i.id == was.id) else { continue };
-            if let Some(deadline) = was.deadline {
-                prop_assert!(is.deadline.is_some_and(|d| d <= deadline), "{:?} > {deadline:?}", is.deadline);
+            if let Some(deadline) = was.deadline() {
+                prop_assert!(is.deadline().is_some_and(|d| d <= deadline), "{:?} > {deadline:?}", is.deadline());
             }
         }
     }
@@ -310,7 +310,7 @@ proptest! {
             match wanted.map(|wanted| wanted.max(grace)) {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it
-                None if incident.phase == Phase::Escalated || incident.is_stuck() => {}
+                None if incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() => {}
                 None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
             }
         }
@@ -327,8 +327,8 @@ proptest! {
         }
         world.look();
         let waits = |incident: &Incident, now: Timestamp| {
-            let split = incident.gradual.as_ref().map(|split| [split.next, split.check]);
-            let ahead = [incident.deadline, incident.verification.as_ref().map(|verification| verification.next)];
+            let split = incident.gradual().map(|split| [split.next, split.check]);
+            let ahead = [incident.deadline(), incident.verification().map(|verification| verification.next)];
             split.into_iter().flatten().chain(ahead).map(|at| at.map(|at| at.since(now))).collect::<Vec<_>>()
         };
         for before in world.state.open_incidents() {
@@ -336,7 +336,7 @@ proptest! {
             after.rewind(world.now);
             prop_assert_eq!(before, &after, "a clock that goes on changes nothing");
             // from when it was written, which is some time ago
-            let checks = [before.gradual.as_ref().map(|s| &s.last), before.verification.as_ref().map(|v| &v.last)];
+            let checks = [before.gradual().map(|s| &s.last), before.verification().map(|v| &v.last)];
             let checks = checks.into_iter().flatten().flatten().map(|check| check.at);
             let (written, now) = (checks.fold(before.updated_at, Timestamp::max), world.now.minus(seconds(by)));
             after.rewind(now);

@@ -29,6 +29,7 @@ pub(super) struct World {
     pub traffic: Option<Traffic>,
     canary_wake: Option<Timestamp>,
     ids: u64,
+    commits: u64,
 }
 
 impl World {
@@ -54,6 +55,7 @@ impl World {
             traffic: None,
             canary_wake: None,
             ids: 0,
+            commits: 0,
         }
     }
 
@@ -92,6 +94,7 @@ impl World {
                 }
                 _ => None,
             },
+            commit: CommitId(format!("commit-{:06}", self.commits)),
             fresh_ids: (0..many).map(fresh).collect(),
         }
     }
@@ -100,6 +103,7 @@ impl World {
     pub fn happens(&mut self, event: &Event) -> Decision {
         let snapshot = self.snapshot(event);
         self.ids += snapshot.fresh_ids.len() as u64;
+        self.commits += 1;
         let decision = decide(&self.policy, &snapshot, event, self.now);
         invariants::of_one_decision(&self.policy, &snapshot, event, &decision, self.now);
         if let Some(commit) = &decision.commit {
@@ -221,28 +225,28 @@ impl World {
     /// What the worker does before it runs a wake-up.
     fn ask_prometheus(&mut self, id: &IncidentId) {
         let Some(finding) = self.says.clone() else { return };
-        let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase == Phase::Confirming);
-        let waits_for = waits.and_then(|incident| incident.pending.as_ref()).map(|pending| pending.to.clone());
+        let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase.kind() == PhaseKind::Confirming);
+        let waits_for = waits.and_then(|incident| incident.pending()).map(|pending| pending.to.clone());
         if let Some(to) = waits_for.filter(|to| self.is_archived(to.as_str())) {
             self.bring_back(&to);
         }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
-        let event = match (&incident.pending, &incident.flip, &incident.verification) {
-            (Some(pending), ..) if incident.phase == Phase::Confirming => Event::Confirmed(Confirmed {
+        let event = match (&incident.pending(), &incident.flip, &incident.verification()) {
+            (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => Event::Confirmed(Confirmed {
                 incident: id.clone(),
                 at: pending.at,
                 finding,
                 blame: self.blame.clone(),
                 baseline: self.baseline.clone(),
             }),
-            _ if incident.phase == Phase::RollingBack => match &incident.gradual {
+            _ if incident.phase.kind() == PhaseKind::RollingBack => match &incident.gradual() {
                 Some(split) if self.policy.verify && split.wake().is_some_and(|at| at <= self.now) => {
                     Event::Stepped(Stepped { incident: id.clone(), since: split.since, finding })
                 }
                 _ => return,
             },
             (_, Some(flip), Some(verification))
-                if incident.phase == Phase::Verifying && verification.next <= self.now =>
+                if incident.phase.kind() == PhaseKind::Verifying && verification.next <= self.now =>
             {
                 let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
                 Event::Checked(Checked { incident: id.clone(), flip: flip.at, finding, traffic, blame })
@@ -333,8 +337,8 @@ impl World {
         self.incidents.values().next_back().expect("an incident")
     }
 
-    pub fn phase(&self) -> Phase {
-        self.latest().phase
+    pub fn phase(&self) -> PhaseKind {
+        self.latest().phase.kind()
     }
 
     pub fn is_known_good(&self, version: &str) -> bool {
