@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use ulid::Ulid;
 
 use crate::decision::{
     Alert, AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Rehearsed,
@@ -111,7 +110,7 @@ impl Engine {
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
             };
-            let flip = flip_mode(&decision.answer).or_else(|| finished(&commit, loaded.now));
+            let flip = finished(&commit, loaded.now).or_else(|| flip_mode(&decision.answer));
             match self.commit(&loaded, &commit).await {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
@@ -165,10 +164,10 @@ impl Engine {
 
     /// Commits; an answer that got lost is asked for again, under the same id.
     async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
-        let id = Ulid::generate().to_string();
+        let id = &loaded.snapshot.commit.0;
         let mut asked = 0;
         loop {
-            match self.store.commit(&id, loaded, commit).await {
+            match self.store.commit(id, loaded, commit).await {
                 Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;

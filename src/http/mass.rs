@@ -8,7 +8,7 @@ use super::reply::{Failure, Reply, json, no_incident};
 use super::views::time;
 use crate::coordinate;
 use crate::decision::mass::{Bulk, Member, shared};
-use crate::decision::{IncidentId, Phase, Severity};
+use crate::decision::{IncidentId, PhaseKind, Severity};
 use crate::store::mass::Coordinated;
 use crate::store::rfc3339;
 

@@ -8,7 +8,7 @@ use super::text::{code, count, escaped, link, moment, took};
 use super::timeline::{deployment, timeline};
 use super::{Facts, chart, steps};
 use crate::decision::incident::{AlertRecord, Flip, NoteKind};
-use crate::decision::{FlipMode, Guard, Incident, Phase};
+use crate::decision::{FlipMode, Guard, Incident, PhaseKind};
 
 const MAX_ALERTS: usize = 10;
 /// What would end an address in Markdown before its end, or be read as a part of it.

@@ -19,7 +19,7 @@ pub use draft::draft;
 pub use samples::{Measured, Missing, Samples, Series, Unit};
 
 use crate::decision::incident::Incident;
-use crate::decision::{Phase, Timestamp};
+use crate::decision::{PhaseKind, Timestamp};
 
 /// All that a draft is made of.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Facts;
 use super::text::{moment, took};
 use crate::decision::incident::NoteKind;
-use crate::decision::{Action, Phase, Policy, Timestamp};
+use crate::decision::{Action, PhaseKind, Policy, Timestamp};
 
 /// A limit of the trigger table or the config, and what became of it.
 struct Limit {

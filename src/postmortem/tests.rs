@@ -8,7 +8,9 @@ use super::*;
 use crate::decision::Held;
 use crate::decision::incident::AlertRecord;
 use crate::decision::incident::NoteKind;
-use crate::decision::{Action, Flip, FlipMode, Guard, IncidentId, PromptName, Severity, VersionName};
+use crate::decision::{
+    Action, CommitId, Flip, FlipMode, Guard, IncidentId, Phase, PromptName, Question, Severity, VersionName,
+};
 
 /// 2026-11-21T00:38:12.689Z
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
@@ -58,11 +60,10 @@ fn opened(alert: AlertRecord) -> Incident {
     let mut incident = Incident {
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
-        phase: PhaseKind::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::until(NOW.plus(alert.time_limit))),
         severity: alert.severity,
         action: alert.action,
         time_limit: alert.time_limit,
-        deadline: Some(NOW.plus(alert.time_limit)),
         ask: 1,
         alerts: vec![alert],
         ..Incident::new(IncidentId(ID.to_owned()), prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
@@ -75,14 +76,23 @@ fn opened(alert: AlertRecord) -> Incident {
 fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    incident.flip = Some(Flip { at, decided_at: None, from, to, mode, operator: operator.to_owned() });
-    incident.phase = PhaseKind::Verifying;
+    incident.flip = Some(Flip {
+        commit: CommitId::default(),
+        at,
+        decided_at: None,
+        from,
+        to,
+        mode,
+        operator: operator.to_owned(),
+        verification: None,
+    });
+    incident.phase = Phase::Verifying { until: at };
 }
 
 fn recovered() -> Incident {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
     flip(&mut incident, NOW, FlipMode::Auto, "system");
-    incident.close(PhaseKind::Recovered, after(40), "v2.0.9 is healthy");
+    incident.close(Phase::Recovered, after(40), "v2.0.9 is healthy");
     incident
 }
 
@@ -173,7 +183,7 @@ fn a_person_who_approved_late() {
     incident.escalations = 1;
     flip(&mut incident, after(422), FlipMode::Approved, "Maya");
     incident.decided_by = Some("Maya".to_owned());
-    incident.close(PhaseKind::Unverified, after(722), "no traffic on v2.0.9");
+    incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
     let log = log();
     let facts = Facts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
     insta::assert_snapshot!(drafted(&facts));
@@ -187,7 +197,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     incident.held = Some(held);
     incident.note(after(30), NoteKind::Decided, "Maya investigates");
     flip(&mut incident, after(90), FlipMode::Approved, "Maya");
-    incident.phase = PhaseKind::Escalated;
+    incident.phase = Phase::Escalated;
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
     incident.escalations = 1;
     let mut log = log();
@@ -200,7 +210,6 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
 fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
-    incident.phase = PhaseKind::Verifying;
     incident.closed_at = None;
     flip(&mut incident, NOW, FlipMode::Manual, "bo");
     incident.decided_by = Some("bo".to_owned());
@@ -212,7 +221,7 @@ fn an_incident_that_was_dismissed() {
     let mut incident = opened(alert("PromptQualityDrop", Severity::Medium, Action::Observe));
     incident.target = None;
     incident.decided_by = Some("Maya".to_owned());
-    incident.close(PhaseKind::Dismissed, after(100), "Maya dismissed this");
+    incident.close(Phase::Dismissed, after(100), "Maya dismissed this");
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
 
@@ -347,7 +356,7 @@ fn users_are_served_well_before_the_incident_is_closed_and_never_after() {
     };
     assert_eq!(recovered(after(30)), Some(after(30)));
     assert_eq!(recovered(after(41)), Some(after(40)), "a clock that is ahead");
-    let mut open = recovered_then(PhaseKind::Escalated);
+    let mut open = recovered_then(Phase::Escalated);
     open.closed_at = None;
     let verification = Some(Verified { recovered_at: Some(after(30)), ..Verified::default() });
     assert_eq!(Facts { verification, ..facts(&open, &[]) }.recovered_at(), None, "healthy once is no recovery");

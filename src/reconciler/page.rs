@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::incident::Incident;
-use crate::decision::{Phase, Timestamp};
+use crate::decision::{PhaseKind, Timestamp};
 use crate::store::rfc3339;
 
 /// An alert ends by itself this long after it was last posted: we may have died.

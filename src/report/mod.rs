@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::decision::incident::WouldFlip;
-use crate::decision::{FlipMode, Incident, IncidentId, Phase, PromptName, Timestamp, VersionName};
+use crate::decision::{FlipMode, Incident, IncidentId, Phase, PhaseKind, PromptName, Timestamp, VersionName};
 
 /// Would the rollback have been right?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,23 +139,21 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
         };
         return (what, incident.rollback_decided_at());
     }
-    match incident.phase.kind() {
-        PhaseKind::RollingBack if incident.target.as_ref() == Some(target) => {
+    match &incident.phase {
+        Phase::RollingBack(_) if incident.target.as_ref() == Some(target) => {
             (Instead::RolledBackByPerson, incident.rollback_decided_at())
         }
-        PhaseKind::Resolved => (Instead::ResolvedByItself, incident.quiet_since.or(incident.closed_at)),
-        PhaseKind::Dismissed => (Instead::Dismissed, incident.closed_at),
-        PhaseKind::Superseded if incident.successor.as_ref() == Some(target) => {
-            (Instead::PutBackByHand, incident.closed_at)
-        }
-        PhaseKind::Superseded => (Instead::OtherVersion, incident.closed_at),
+        Phase::Resolved => (Instead::ResolvedByItself, incident.quiet_since.or(incident.closed_at)),
+        Phase::Dismissed => (Instead::Dismissed, incident.closed_at),
+        Phase::Superseded { by } if by.as_ref() == Some(target) => (Instead::PutBackByHand, incident.closed_at),
+        Phase::Superseded { .. } => (Instead::OtherVersion, incident.closed_at),
         _ => (Instead::Undecided, None),
     }
 }
 
 /// The checks of its rollback ended without a healthy one.
 fn failed(incident: &Incident) -> bool {
-    incident.verification.as_ref().is_some_and(|verification| verification.healthy == 0 && verification.measured)
+    incident.verification().is_some_and(|verification| verification.healthy == 0 && verification.measured)
 }
 
 /// One alert's record.

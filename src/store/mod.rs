@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::decision::decide::Active;
-use crate::decision::{IncidentId, PromptName, Snapshot, Timestamp, VersionName};
+use crate::decision::{CommitId, IncidentId, PromptName, Snapshot, Timestamp, VersionName};
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
@@ -346,6 +346,7 @@ impl Store {
             recent_auto,
             incident,
             content,
+            commit: CommitId(ids::fresh_ulid(now)),
             fresh_ids: Vec::new(),
         };
         Ok(Loaded {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
 use crate::decision::guards::{Guard, Held};
-use crate::decision::incident::{AlertRecord, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip};
+use crate::decision::incident::{
+    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind, WouldFlip,
+};
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
@@ -20,6 +22,8 @@ use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic,
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 pub use unknown::Unknown;
+
+use stage::Before;
 
 /// The record schema that this receiver writes. It reads this one and older ones.
 pub const SCHEMA: u32 = 1;
@@ -173,9 +177,10 @@ as_text! {
     prompt_name: PromptName, |n| n.as_str(), |t| PromptName::parse(t).ok();
     version_name: VersionName, |n| n.as_str(), |t| VersionName::parse(t).ok();
     incident_id: IncidentId, |id| &id.0, |t| Some(IncidentId(t.to_owned()));
+    commit_id: CommitId, |id| &id.0, |t| Some(CommitId(t.to_owned()));
     severity: Severity, |s| s.as_str(), |t| Severity::parse(t);
     action: Action, |a| a.as_str(), |t| Action::parse(t);
-    phase: Phase, |p| p.as_str(), |t| PhaseKind::ALL.into_iter().find(|p| p.as_str() == t);
+    phase: PhaseKind, |p| p.as_str(), |t| PhaseKind::ALL.into_iter().find(|p| p.as_str() == t);
     guard: Guard, |g| g.as_str(), |t| Guard::ALL.into_iter().find(|g| g.as_str() == t);
     flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
     verdict: Verdict, |v| v.as_str(), |t| Verdict::ALL.into_iter().find(|v| v.as_str() == t);
@@ -211,7 +216,8 @@ containers! {
 
 mod unknown;
 
-pub mod mass; // below the macros that it uses
+pub mod mass;
+mod stage; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -419,8 +425,8 @@ struct IncidentRecord {
     target: Option<VersionName>,
     #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
     choices: Vec<VersionName>,
-    #[serde(with = "phase")]
-    phase: Phase,
+    #[serde(getter = "stage::kind", with = "phase")]
+    phase: PhaseKind,
     #[serde(with = "at")]
     opened_at: Timestamp,
     #[serde(with = "at")]
@@ -434,7 +440,7 @@ struct IncidentRecord {
     decider: String,
     #[serde(with = "millis")]
     time_limit: Duration,
-    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "Incident::deadline", with = "at::option", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     quiet_since: Option<Timestamp>,
@@ -444,15 +450,27 @@ struct IncidentRecord {
     flip: Option<Flip>,
     #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
     would: Option<WouldFlip>,
-    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        getter = "stage::successor",
+        with = "version_name::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     successor: Option<VersionName>,
-    #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::gradual", with = "split::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Split>,
-    #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::pending", with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
-    #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::before", default, skip_serializing_if = "Option::is_none")]
+    before: Option<Before>,
+    #[serde(getter = "stage::objection", with = "objection::option", default, skip_serializing_if = "Option::is_none")]
     objection: Option<Objection>,
-    #[serde(with = "verification::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        getter = "stage::verification",
+        with = "verification::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     verification: Option<Verification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_by: Option<String>,
@@ -464,7 +482,7 @@ struct IncidentRecord {
     unheard: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     mass: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::hold", default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
@@ -483,6 +501,8 @@ struct HeldRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Flip")]
 struct FlipRecord {
+    #[serde(with = "commit_id", default, skip_serializing_if = "stage::is_unknown")]
+    commit: CommitId,
     #[serde(with = "at")]
     at: Timestamp,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
@@ -494,6 +514,9 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+    /// Stands beside the flip.
+    #[serde(skip)]
+    verification: Option<Verification>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::posting::{Kept, Left, Telling, posting};
 use super::{Announcer, Halt};
 use crate::decision::incident::{Note, NoteKind};
 use crate::decision::mass::Shares;
-use crate::decision::{Incident, Phase, PromptName};
+use crate::decision::{Incident, PhaseKind, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
 use crate::store::StoreError;
@@ -127,7 +127,7 @@ impl Announcer {
 }
 
 fn health(snapshot: &crate::decision::Snapshot) -> Related {
-    let worst = snapshot.state.open_incidents().map(|incident| incident.phase).max();
+    let worst = snapshot.state.open_incidents().map(|incident| incident.phase.kind()).max();
     let health = match worst {
         None => "well",
         Some(PhaseKind::Verifying) => "rolled back, being verified",

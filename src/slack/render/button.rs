@@ -6,7 +6,7 @@ use slack_morphism::prelude::{
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Action, Incident, IncidentId, Phase, PromptName, VersionName};
+use crate::decision::{Action, Incident, IncidentId, PhaseKind, PromptName, VersionName};
 
 /// Action ids.
 pub mod action {
@@ -100,7 +100,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         elements.push(button(incident, action::DISMISS, "Dismiss", None, None).into());
         elements.extend(menu(incident, &others));
     }
-    if let Some(split) = incident.gradual.as_ref().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
+    if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
         if split.paused.is_some() {
             elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
         }
@@ -114,7 +114,10 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         elements.push(back.with_confirm(sure).into());
     }
-    if matches!(incident.phase.kind(), PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified) {
+    if matches!(
+        incident.phase.kind(),
+        PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified
+    ) {
         elements.extend(undo(incident));
     }
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())

@@ -30,7 +30,7 @@ pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
-use crate::decision::{Incident, Phase, Split, Timestamp};
+use crate::decision::{Incident, PhaseKind, Split, Timestamp};
 use text::{Address, Markup, code_span, escape, fit, literal};
 
 /// Slack's advice for a message's text; from 40,000 on it refuses.

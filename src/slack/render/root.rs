@@ -6,7 +6,7 @@ use super::button::buttons;
 use super::text::{Address, Markup, escape, fit, took};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
 use crate::decision::incident::{AlertRecord, NoteKind};
-use crate::decision::{Flip, FlipMode, Incident, Phase, Severity};
+use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity};
 
 /// Alerts told in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -49,7 +49,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
-    if let Some(objection) = incident.objection.as_ref().filter(|_| incident.phase.is_undecided()) {
+    if let Some(objection) = incident.objection().filter(|_| incident.phase.is_undecided()) {
         let text = format!("Not rolled back yet: {}. Approve once more to do it all the same.", objection.text);
         blocks.extend(others(fit(&text, 600)));
     }
@@ -108,7 +108,7 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
 
 /// How far a gradual rollback is, as one line that is edited.
 fn progress(incident: &Incident) -> Option<String> {
-    let split = incident.gradual.as_ref()?;
+    let split = incident.gradual()?;
     let mut text = format!("Left on {}: {}", split.leaving, stages(split, |percent| 100 - percent));
     match (&split.paused, &split.last) {
         (Some(why), _) => text.push_str(&format!(". Paused: {why}")),
@@ -120,7 +120,7 @@ fn progress(incident: &Incident) -> Option<String> {
 
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
-    let verification = incident.verification.as_ref().filter(|_| incident.phase.kind() == PhaseKind::Verifying)?;
+    let verification = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)?;
     let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
@@ -203,20 +203,20 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
         PhaseKind::AwaitingDecision => "Decide by",
         PhaseKind::Investigating => "Asked again",
         PhaseKind::RollingBack => {
-            return incident.gradual.as_ref().and_then(|split| split.next).map(|at| ("Next step", at));
+            return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
         }
         PhaseKind::Verifying => "Outcome known by",
         PhaseKind::Escalated => "Next escalation",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
-    incident.deadline.map(|at| (label, at))
+    incident.deadline().map(|at| (label, at))
 }
 
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
     if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
         let times =
-            if incident.deadline.is_some() { "nobody decided in time" } else { "no further escalation follows" };
+            if incident.deadline().is_some() { "nobody decided in time" } else { "no further escalation follows" };
         texts.push(Markup::words(times));
     }
     aside(texts)

@@ -2,7 +2,9 @@
 
 use super::super::event::{Alert, AlertStatus};
 use super::super::guards::{Guard, Held};
-use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question, WouldFlip};
+use super::super::incident::{
+    AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question, WouldFlip,
+};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;

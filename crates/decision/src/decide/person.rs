@@ -262,7 +262,9 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     }
     match click.choice {
         Choice::Approve => approve(draft, click, None),
-        Choice::ApproveGradual if draft.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) => {
+        Choice::ApproveGradual
+            if draft.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) =>
+        {
             undecided(draft, click, |_| true)?;
             gradual::go_on(draft, &click.incident, &click.operator)
         }

@@ -68,7 +68,11 @@ impl Draft<'_> {
         for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
             if incident.subject() == version {
                 strays.extend(strays_of(incident));
-                incident.close(Phase::Superseded { by: successor.cloned() }, now, format!("{version} is not served any more"));
+                incident.close(
+                    Phase::Superseded { by: successor.cloned() },
+                    now,
+                    format!("{version} is not served any more"),
+                );
             }
         }
         for stray in strays {

@@ -11,8 +11,9 @@ fn mass() -> Mass {
     Mass::open(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), &Policy::default(), after(0))
 }
 
-fn member(prompt: &str, phase: Phase) -> Member {
-    let incident = Incident { phase, prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
+fn member(prompt: &str, phase: PhaseKind) -> Member {
+    let incident =
+        Incident { phase: in_phase(phase), prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
     let shares = Shares { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
     Member { shares, ..Member::new(&incident, false, after(1)) }
 }

@@ -63,7 +63,10 @@ fn what_is_held_back_neither_acts_nor_escalates() {
     hold(&mut world, Some("maya"));
     world.pass(hours(1));
     let incident = world.latest();
-    assert_eq!((incident.phase.kind(), incident.deadline(), incident.escalations), (PhaseKind::AwaitingDecision, None, 0));
+    assert_eq!(
+        (incident.phase.kind(), incident.deadline(), incident.escalations),
+        (PhaseKind::AwaitingDecision, None, 0)
+    );
     world.recent_auto = 0;
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "not on a repeat");
     assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "held budget", "nor on news");

@@ -91,7 +91,10 @@ fn a_new_firing_within_the_minute_keeps_the_incident_and_its_question() {
     assert_eq!(world.alert(high("v2")), "incident_updated firing_again");
     world.pass(minutes(2));
     let incident = world.latest();
-    assert_eq!((incident.phase.kind(), incident.ask, incident.deadline()), (PhaseKind::AwaitingDecision, ask, deadline));
+    assert_eq!(
+        (incident.phase.kind(), incident.ask, incident.deadline()),
+        (PhaseKind::AwaitingDecision, ask, deadline)
+    );
     assert_eq!(incident.quiet_since, None);
 }
 
