@@ -30,7 +30,7 @@ pub async fn keep(
     let pages = incident.pages();
     // one page, which ends by itself: nobody is expected to decide anything
     let unverified = incident.phase.kind() == PhaseKind::Unverified;
-    if !(unverified || incident.may_have_paged()) || alertmanagers.is_empty() {
+    if !(unverified || incident.paged) || alertmanagers.is_empty() {
         return None;
     }
     let ends_at = if pages || unverified { here.plus(LASTS) } else { here };

@@ -131,7 +131,7 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
             _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
             (_, PhaseKind::Escalated) => Instead::DidNotHelp,
             // an escalated one that a person closes has not helped either
-            (_, PhaseKind::Dismissed) if incident.escalations > 0 && incident.may_have_paged() && failed(incident) => {
+            (_, PhaseKind::Dismissed) if incident.escalations > 0 && incident.paged && failed(incident) => {
                 Instead::DidNotHelp
             }
             (_, PhaseKind::Dismissed) => Instead::Undone,

@@ -80,7 +80,7 @@ impl Store {
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
         let mut call = self.scripts.commit.call(&names);
         let cmd = &mut call.cmd;
-        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.rev);
+        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.stamp);
         match &loaded.raw_active {
             None => cmd.arg("-"),
             Some(active) => cmd.arg([b"=", active.as_slice()].concat()),

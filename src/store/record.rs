@@ -282,6 +282,8 @@ struct StateRecord {
     serving: Option<Serving>,
     #[serde(with = "version_record::list", default, skip_serializing_if = "Vec::is_empty")]
     versions: Vec<VersionRecord>,
+    #[serde(with = "commit_id", default, skip_serializing_if = "stage::is_unknown")]
+    moved_by: CommitId,
     #[serde(with = "incident::list", default, skip_serializing_if = "Vec::is_empty")]
     incidents: Vec<Incident>,
     #[serde(with = "stray::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -479,6 +481,8 @@ struct IncidentRecord {
     #[serde(default, skip_serializing_if = "is_zero")]
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
+    paged: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     mass: bool,
@@ -578,6 +582,8 @@ struct SplitRecord {
     arriving: VersionName,
     #[serde(with = "PlanRecord")]
     plan: Plan,
+    #[serde(with = "at", default)]
+    began: Timestamp,
     #[serde(default, skip_serializing_if = "is_zero")]
     stage: u32,
     #[serde(with = "at")]

@@ -436,6 +436,8 @@ pub struct Incident {
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
     pub ask: u32,
     pub escalations: u32,
+    /// A page may have been raised, and so may have to be ended.
+    pub paged: bool,
     /// Slack can't show the question to the people who decide, so they are paged.
     pub unheard: bool,
     /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
@@ -468,6 +470,7 @@ impl Incident {
             decided_by: None,
             ask: 0,
             escalations: 0,
+            paged: false,
             unheard: false,
             mass: false,
             alerts: Vec::new(),
@@ -610,15 +613,10 @@ impl Incident {
 
     /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
     pub fn rollback_decided_at(&self) -> Option<Timestamp> {
-        let gradual = self.phase.kind() == PhaseKind::RollingBack;
-        let by = self.flip.as_ref().map(|flip| flip.at);
-        if gradual || self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Gradual) {
-            let decided = |note: &&Note| note.kind == NoteKind::Decided && by.is_none_or(|by| gradual || note.at <= by);
-            if let Some(note) = self.notes.iter().rfind(decided) {
-                return Some(note.at);
-            }
+        match (&self.phase, &self.flip) {
+            (Phase::RollingBack(split), _) => Some(split.began),
+            (_, flip) => flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at)),
         }
-        self.flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at))
     }
 
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
@@ -642,11 +640,6 @@ impl Incident {
     /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
     pub fn is_held_back(&self) -> bool {
         self.hold().is_some()
-    }
-
-    /// A page may have been raised, and so may have to be ended.
-    pub fn may_have_paged(&self) -> bool {
-        self.notes.iter().any(|note| note.kind == NoteKind::Escalated)
     }
 
     /// Redis' clock went back since this was written: what waits comes earlier by as much, so that no wait gets longer.

@@ -1,7 +1,7 @@
 //! What is known of one prompt: the aggregate that every commit is fenced by.
 
 use super::gates::Evidence;
-use super::incident::{Incident, IncidentId};
+use super::incident::{CommitId, Flip, Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
 use super::split::{Canary, Split};
@@ -13,6 +13,8 @@ pub struct PromptState {
     /// What `active` held when we last looked.
     pub serving: Option<Serving>,
     pub versions: Vec<VersionRecord>,
+    /// The commit that last changed who gets traffic. Empty: not known.
+    pub moved_by: CommitId,
     /// Open incidents, and resolved ones that may still be reopened.
     pub incidents: Vec<Incident>,
     /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
@@ -274,7 +276,19 @@ impl PromptState {
         self.incidents.iter().filter(|i| i.phase.is_open())
     }
 
+    /// The open incident that is about `version`. One that rolled it back is not about its next traffic.
     pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
-        self.incidents.iter_mut().find(|i| i.phase.is_open() && i.version == *version)
+        let served = self.served().contains(version);
+        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version);
+        self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
+    }
+
+    /// Nothing has changed who gets traffic since `flip`.
+    pub fn is_last_move(&self, flip: &Flip) -> bool {
+        match &self.serving {
+            // records of the version before name no commit
+            Some(serving) if flip.commit.0.is_empty() => serving.version == flip.to && serving.since <= flip.at,
+            _ => self.moved_by == flip.commit,
+        }
     }
 }

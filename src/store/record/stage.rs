@@ -99,7 +99,11 @@ impl From<IncidentRecord> for Incident {
                 };
                 Phase::Confirming(Box::new(Confirming { pending, until, before }))
             }
-            (PhaseKind::RollingBack, _, Some(split)) => Phase::RollingBack(split),
+            (PhaseKind::RollingBack, _, Some(split)) => {
+                // the version before wrote only when the present stage began
+                let began = if split.began == Timestamp::default() { split.since } else { split.began };
+                Phase::RollingBack(Split { began, ..split })
+            }
             (PhaseKind::Confirming | PhaseKind::RollingBack | PhaseKind::AwaitingDecision, ..) => {
                 Phase::AwaitingDecision(asked)
             }
@@ -135,6 +139,8 @@ impl From<IncidentRecord> for Incident {
             decided_by: record.decided_by,
             ask: record.ask,
             escalations: record.escalations,
+            // the version before told by its notes
+            paged: record.paged || record.notes.iter().any(|note| note.kind == NoteKind::Escalated),
             unheard: record.unheard,
             mass: record.mass,
             alerts: record.alerts,

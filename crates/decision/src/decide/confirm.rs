@@ -3,7 +3,6 @@
 use super::super::event::Confirmed;
 use super::super::guards::{Guard, Held};
 use super::super::incident::{FlipMode, IncidentId, NoteKind, Phase, Question};
-use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Objection, Pending, Verdict};
@@ -43,7 +42,6 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         return Answer::Noted;
     };
     if !draft.has_traffic(&pending.from) {
-        goes_on(draft, id, &pending.from);
         return Answer::Noted;
     }
     if draft.lacks_text(&pending.to) {
@@ -109,17 +107,6 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         Some(objection) => object(draft, id, &pending, objection),
     }
     Answer::Noted
-}
-
-/// What was to be rolled back is not served any more. Only an earlier rollback keeps the incident open, which is still to be
-/// proved.
-fn goes_on(draft: &mut Draft<'_>, id: &IncidentId, gone: &VersionName) {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(id).filter(|incident| incident.phase.is_open()) else { return };
-    let text = format!("{gone} is not served any more: nothing is left to roll back");
-    let Some(flip) = &incident.flip else { return incident.close(Phase::Superseded { by: None }, now, text) };
-    incident.phase = Phase::Verifying { until: flip.at.plus(policy.verification_deadline) };
-    incident.note(now, NoteKind::Checked, text);
 }
 
 fn unconfirmed(detail: String) -> Option<Held> {

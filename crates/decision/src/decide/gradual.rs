@@ -108,7 +108,15 @@ pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
         return;
     }
     let split = split.clone();
-    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, &split.operator, &split.reason, Some(id));
+    finish(draft, id, &split, &split.operator, &split.reason);
+}
+
+/// The target gets all traffic.
+fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &str, reason: &str) {
+    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, operator, reason, Some(id));
+    if let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.as_mut()) {
+        flip.decided_at = Some(split.began);
+    }
 }
 
 /// Stays where it is and calls people.
@@ -180,7 +188,7 @@ pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>
             pause(draft, id, detail.clone());
             return Some(alerts::Acted::Held(hold(draft, id, detail)));
         }
-        draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, Trigger::SYSTEM, reason, Some(id));
+        finish(draft, id, &split, Trigger::SYSTEM, reason);
         return Some(alerts::Acted::Flipped);
     }
     Some(alerts::Acted::Asked)

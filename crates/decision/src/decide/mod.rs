@@ -390,6 +390,9 @@ impl<'a> Draft<'a> {
         let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
         self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
         self.state.serving = before.or(self.state.serving.take());
+        if let (Some(id), Some(bad)) = (incident, &bad) {
+            self.end_earlier_rollbacks(id, bad, to);
+        }
         // not before: a gradual rollback ends with the traffic that it shared
         if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
             incident.phase = Phase::Verifying { until: deadline };
@@ -408,8 +411,21 @@ impl<'a> Draft<'a> {
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }
 
+    /// `bad` got traffic again and was rolled back again, as `id` says: only that is verified.
+    fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) {
+        let now = self.now;
+        let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
+        for incident in self.state.incidents.iter_mut().filter(earlier) {
+            let text = format!("{bad} was rolled back to {to} once more: see incident {id}");
+            incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
+        }
+    }
+
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
+        for incident in &mut self.state.incidents {
+            incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
+        }
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -430,6 +446,9 @@ impl<'a> Draft<'a> {
             && self.state == self.snapshot.state;
         if unchanged {
             return Decision { answer, commit: None };
+        }
+        if !self.log.is_empty() {
+            self.state.moved_by = self.snapshot.commit.clone();
         }
         self.settle_soaks();
         self.forget_the_past();

@@ -1,7 +1,7 @@
 //! What people ask for, through API, CLI and buttons.
 
 use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
+use super::super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::split::{Plan, Split};
@@ -327,8 +327,11 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
         phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
     // after a rollback that failed, the version rolled back to is what serves
-    let subject = incident.subject().clone();
+    let (subject, flip) = (incident.subject().clone(), incident.flip.clone());
     let reason = incident.summary().to_owned();
+    if let Some(flip) = flip {
+        must_be_last_move(draft, &flip)?;
+    }
     if !draft.has_traffic(&subject) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is not active any more")));
     }
@@ -422,6 +425,16 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
     draft.state.suppressed.extend(silenced);
 }
 
+/// An incident takes back, or goes on from, only what it did itself.
+fn must_be_last_move(draft: &Draft<'_>, flip: &Flip) -> Result<()> {
+    if draft.state.is_last_move(flip) && draft.has_traffic(&flip.to) {
+        return Ok(());
+    }
+    let serving = draft.served_text().map_or_else(|| "nothing is".to_owned(), |version| format!("{version} is"));
+    let message = format!("what is served has changed since this rollback to {}: {serving} active now", flip.to);
+    Err(Refusal::new(RefusalCode::Moved, message))
+}
+
 /// The rollback was a mistake: serve the version again and trust it as before.
 fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
@@ -432,9 +445,7 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let Some(flip) = incident.flip.clone() else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
-    if !draft.has_traffic(&flip.to) {
-        return Err(Refusal::new(RefusalCode::Moved, format!("{} is not active any more", flip.to)));
-    }
+    must_be_last_move(draft, &flip)?;
     draft.must_have_text(&flip.from, click.force)?;
     let Some(record) = draft.state.version_mut(&flip.from) else {
         return Err(unknown_version(draft, &flip.from));
