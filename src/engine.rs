@@ -158,7 +158,7 @@ impl Engine {
     /// What `alert` would do now. Writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
         let mut loaded = self.load(&alert.prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(1, loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(may_open(&Event::Alerts(vec![alert.clone()])), loaded.now);
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }
 
@@ -205,13 +205,14 @@ fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
     commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref()).find(|flip| flip.at == now).map(|f| f.mode)
 }
 
-/// How many incidents `event` opens at most.
+/// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.
 fn may_open(event: &Event) -> usize {
-    match event {
+    let own = match event {
         Event::Alerts(alerts) => alerts.len(),
         Event::Rollback(_) | Event::Activate(_) => 1,
         _ => 0,
-    }
+    };
+    own + 2
 }
 
 /// Ids for new incidents.

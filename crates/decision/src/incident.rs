@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::{Alert, plausible};
+use super::event::{Alert, AlertStatus, plausible};
 use super::guards::Held;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::split::Split;
 use super::time::Timestamp;
-use super::trigger::{Action, Severity};
+use super::trigger::{Action, Severity, Trigger};
 use super::verification::{Objection, Pending, Verification};
 
 /// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
@@ -135,6 +135,8 @@ pub struct Confirming {
 pub struct Question {
     /// When it escalates; `None`: not any more.
     pub deadline: Option<Timestamp>,
+    /// When it is asked again whether automation may act after all.
+    pub recheck: Option<Timestamp>,
     /// Who holds it back together with the others: nothing automatic, no escalation.
     pub hold: Option<String>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
@@ -195,8 +197,11 @@ impl Phase {
                 confirming.until = confirming.until.minus(back);
                 confirming.before.rewind(back);
             }
-            Phase::Observing { until: at } | Phase::AwaitingDecision(Question { deadline: at, .. }) => {
-                *at = at.map(|at| at.minus(back));
+            Phase::Observing { until } => *until = until.map(|at| at.minus(back)),
+            Phase::AwaitingDecision(question) => {
+                for at in [&mut question.deadline, &mut question.recheck] {
+                    *at = at.map(|at| at.minus(back));
+                }
             }
             Phase::Investigating { until } | Phase::Verifying { until } => *until = until.minus(back),
             Phase::RollingBack(split) => {
@@ -223,10 +228,13 @@ pub enum FlipMode {
     Manual,
     /// Approved or manual, and finished step by step.
     Gradual,
+    /// No rollback: another version was shipped while the incident was open.
+    Shipped,
 }
 
 impl FlipMode {
-    pub const ALL: [FlipMode; 4] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual];
+    pub const ALL: [FlipMode; 5] =
+        [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual, FlipMode::Shipped];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -234,6 +242,7 @@ impl FlipMode {
             FlipMode::Approved => "approved",
             FlipMode::Manual => "manual",
             FlipMode::Gradual => "gradual",
+            FlipMode::Shipped => "shipped",
         }
     }
 }
@@ -298,6 +307,29 @@ pub struct AlertRecord {
 }
 
 impl AlertRecord {
+    /// As it was delivered. What says nothing of when it began had begun by when it was first seen.
+    pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
+        let Self { severity, action, decider, time_limit, .. } = self.clone();
+        Alert {
+            fingerprint: self.fingerprint.clone(),
+            alertname: self.alertname.clone(),
+            prompt: prompt.clone(),
+            version: version.clone(),
+            status: AlertStatus::Firing,
+            trigger: Trigger { severity, action, decider, time_limit, remarks: Vec::new() },
+            starts_at: self.began(self.last_seen).or(Some(self.first_seen)),
+            summary: self.summary.clone(),
+            description: self.description.clone(),
+            value: self.value.clone(),
+            verify: self.verify.clone(),
+            runbook_url: self.runbook_url.clone(),
+            dashboard_url: self.dashboard_url.clone(),
+            generator_url: self.generator_url.clone(),
+            alertmanager_url: self.alertmanager_url.clone(),
+            shares: self.shares.clone(),
+        }
+    }
+
     pub fn new(alert: &Alert, now: Timestamp) -> Self {
         Self {
             fingerprint: alert.fingerprint.clone(),
@@ -428,6 +460,8 @@ pub struct Incident {
     /// Since when no alert fires.
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
+    /// When Prometheus said that the requests since the version's activation alone are bad enough.
+    pub confirmed_at: Option<Timestamp>,
     pub flip: Option<Flip>,
     /// The first one, of which a report tells whether it would have been right.
     pub would: Option<WouldFlip>,
@@ -465,6 +499,7 @@ impl Incident {
             time_limit: Action::Observe.default_time_limit(),
             quiet_since: None,
             held: None,
+            confirmed_at: None,
             flip: None,
             would: None,
             decided_by: None,
@@ -628,8 +663,15 @@ impl Incident {
         match phase {
             Phase::AwaitingDecision(question) => question.hold.is_none() && (self.escalations > 0 || self.unheard),
             Phase::Escalated => true,
+            // whoever ships another version has not said yet that it is better
+            Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.unheard),
             _ => self.is_stuck(),
         }
+    }
+
+    /// Another version was shipped instead of a rollback.
+    pub fn is_shipped(&self) -> bool {
+        self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Shipped)
     }
 
     /// Its gradual rollback waits for a person.
@@ -682,6 +724,7 @@ impl Incident {
             .flatten();
         let verifying = matches!(self.phase, Phase::Verifying { .. });
         let check = self.verification().filter(|_| verifying).map(|v| v.next);
-        [self.deadline(), quiet, forget, check].into_iter().flatten().min()
+        let recheck = self.question().and_then(|question| question.recheck);
+        [self.deadline(), quiet, forget, check, recheck].into_iter().flatten().min()
     }
 }

@@ -1,7 +1,7 @@
 //! What is known of one prompt: the aggregate that every commit is fenced by.
 
 use super::gates::Evidence;
-use super::incident::{CommitId, Flip, Incident, IncidentId};
+use super::incident::{AlertRecord, CommitId, Flip, Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
 use super::split::{Canary, Split};
@@ -63,6 +63,10 @@ pub struct VersionRecord {
     pub first_active: Option<Timestamp>,
     /// When it last became or ceased to be active.
     pub last_active: Option<Timestamp>,
+    /// Since when it has traffic without a break, if it has: a change of its share is none.
+    pub traffic_since: Option<Timestamp>,
+    /// When, and by whom, it was put back after a rollback; the last ones.
+    pub returns: Vec<Return>,
     /// Since when it has been active without an incident.
     pub soak_from: Option<Timestamp>,
     pub known_good: Option<KnownGood>,
@@ -128,13 +132,17 @@ pub struct Quarantine {
     pub known_good: Option<KnownGood>,
 }
 
+/// A version that had been rolled back was put in service again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Return {
+    pub at: Timestamp,
+    pub operator: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     pub version: VersionName,
-    pub fingerprint: String,
-    pub alertname: String,
-    pub severity: Severity,
-    pub last_seen: Timestamp,
+    pub alert: AlertRecord,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +165,8 @@ impl VersionRecord {
             registered: false,
             first_active: None,
             last_active: None,
+            traffic_since: None,
+            returns: Vec::new(),
             soak_from: None,
             known_good: None,
             quarantine: None,
@@ -168,6 +178,14 @@ impl VersionRecord {
             evidence: None,
             evidence_asked: None,
         }
+    }
+
+    /// Who keeps putting it back after each rollback, and how often within [`Policy::RETURN_WINDOW`].
+    pub fn keeps_returning(&self, now: Timestamp) -> Option<(&str, usize)> {
+        let recent = self.returns.iter().filter(|r| now.since(r.at) < Policy::RETURN_WINDOW);
+        let operator = recent.clone().next_back()?.operator.as_str();
+        let times = recent.filter(|r| r.operator == operator).count();
+        (times >= Policy::RETURNS).then_some((operator, times))
     }
 
     /// When it was last of use to anyone.

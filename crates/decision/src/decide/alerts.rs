@@ -125,7 +125,15 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         return Err(outcome(Outcome::Ignored, "dismissed", None));
     }
     if let Some(incident) = draft.state.open_incident_on(&alert.version) {
+        let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
+            if alert.began(now) > record.began(now) {
+                // it ended and fires anew, and its end was not heard of
+                record.starts_at = alert.starts_at;
+                if predates {
+                    return Ok((incident.id.clone(), Joined::Updated("firing_again")));
+                }
+            }
             if now.since(record.last_seen) >= refresh_after {
                 record.last_seen = now;
             }
@@ -159,19 +167,24 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
 pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
     let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
     let known = draft.state.strays.iter().any(|s| {
-        s.fingerprint == alert.fingerprint && s.version == alert.version && now.since(s.last_seen) < refresh_after
+        s.alert.fingerprint == alert.fingerprint
+            && s.version == alert.version
+            && now.since(s.alert.last_seen) < refresh_after
     });
-    // an alert on a version that nobody ever served says nothing about a target
-    if known || draft.state.version(&alert.version).is_none() {
-        return;
+    let heard_of = !draft.state.versions.is_empty() || draft.served_text().is_some();
+    if !known && heard_of {
+        draft.remember(Stray { version: alert.version.clone(), alert: AlertRecord::new(alert, now) });
     }
-    draft.remember(Stray {
-        version: alert.version.clone(),
-        fingerprint: alert.fingerprint.clone(),
-        alertname: alert.alertname.clone(),
-        severity: alert.trigger.severity,
-        last_seen: now,
-    });
+}
+
+/// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
+pub(super) fn hear_strays(draft: &mut Draft<'_>) {
+    for stray in std::mem::take(&mut draft.returning) {
+        let alert = stray.alert.to_alert(&draft.snapshot.prompt, &stray.version);
+        if draft.has_traffic(&stray.version) {
+            firing(draft, &stray.version, &[&alert]);
+        }
+    }
 }
 
 /// Adds an alert to an open incident and says how.
@@ -351,8 +364,13 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
 }
 
 fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
+    let predates = held.guard == Guard::PredatesActivation;
     let other_guard = note_held(incident, now, held);
     ask(incident, now, changed || other_guard, heard);
+    if let Phase::AwaitingDecision(question) = &mut incident.phase {
+        let soon = now.plus(Policy::RECHECK_EVERY);
+        question.recheck = predates.then(|| question.recheck.unwrap_or(soon));
+    }
 }
 
 /// Says what keeps it from acting; whether that is another guard than before.
@@ -386,13 +404,12 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
         incident.phase.kind() == PhaseKind::AwaitingDecision
             && incident.held.is_some()
             && incident.hold().is_none()
-            && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
+            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(draft, version, &alert))
     };
-    // what Prometheus did not confirm is not asked about with each repeat
-    let unconfirmed = |draft: &mut Draft<'_>| {
-        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard == Guard::Unconfirmed)
+    let waits_for_news = |draft: &mut Draft<'_>| {
+        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard.waits_for_news())
     };
-    if waits && !unconfirmed(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
+    if waits && !waits_for_news(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
         return act(draft, id, version, true);
     }
     None
@@ -442,7 +459,7 @@ fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
     let mut known = false;
     let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
     let before = draft.state.strays.len() + draft.state.suppressed.len();
-    draft.state.strays.retain(|s| !ours(&s.version, &s.fingerprint));
+    draft.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
     draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
     let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
     let mut id = None;

@@ -15,7 +15,7 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     let text = match pending.by {
         _ if pending.sure => format!("the text of {} is brought back from the archive before rolling back", pending.to),
         FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
-        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
+        _ => {
             format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
         }
     };

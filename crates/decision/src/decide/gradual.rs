@@ -214,7 +214,7 @@ pub(super) fn target_fails(
     let why = format!("{} fires on {version}", worst.alertname);
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
-        let known = |s: &super::Stray| s.version == *version && s.fingerprint == alert.fingerprint;
+        let known = |s: &super::Stray| s.version == *version && s.alert.fingerprint == alert.fingerprint;
         let (what, reason) = match draft.state.strays.iter().any(known) {
             true => (Outcome::Duplicate, "duplicate"),
             false => (Outcome::IncidentUpdated, "target_unhealthy"),

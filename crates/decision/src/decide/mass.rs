@@ -37,7 +37,7 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&str>) -> 
             }
             let objection = incident.objection().cloned();
             let hold = Some(by.to_owned());
-            incident.phase = Phase::AwaitingDecision(Question { deadline: None, hold, objection });
+            incident.phase = Phase::AwaitingDecision(Question { hold, objection, ..Question::default() });
             incident.note(now, NoteKind::Decided, format!("{by} holds this back together with the other prompts"));
         }
         None => {

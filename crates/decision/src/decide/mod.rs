@@ -12,8 +12,10 @@ mod listed;
 mod mass;
 mod measure;
 mod person;
+mod recheck;
 pub mod retention;
 mod shares;
+mod shipped;
 mod soak;
 mod timer;
 mod unheard;
@@ -96,6 +98,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
+        Event::Rechecked { incident, finding } => recheck::rechecked(&mut draft, incident, finding),
         Event::Checked(check) => verify::checked(&mut draft, check),
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
@@ -107,8 +110,12 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Restore { version } => draft.refused_or(retention::restore, version),
         Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
     };
+    alerts::hear_strays(&mut draft);
     draft.finish(answer)
 }
+
+/// Who SETs `active` past us.
+const EXTERNAL: &str = "external";
 
 /// A commit in the making.
 struct Draft<'a> {
@@ -122,6 +129,8 @@ struct Draft<'a> {
     changes: Vec<Change>,
     automatic: Option<Automatic>,
     content: Vec<(VersionName, Option<String>)>,
+    /// What fires on a version that has just got traffic.
+    returning: Vec<Stray>,
     ids_used: usize,
 }
 
@@ -144,6 +153,7 @@ impl<'a> Draft<'a> {
             changes: Vec::new(),
             automatic: None,
             content: Vec::new(),
+            returning: Vec::new(),
             ids_used: 0,
         }
     }
@@ -177,11 +187,11 @@ impl<'a> Draft<'a> {
                 text.clone(),
                 text,
                 "routing was changed outside of prompt-rollback",
-                "external",
+                EXTERNAL,
                 None,
             );
             if let Some(version) = actual.cloned() {
-                self.serve(&version, ActivatedBy::External);
+                self.serve(&version, ActivatedBy::External, EXTERNAL);
             }
             if !snapshot.routing.is_empty() {
                 self.routing = Routing::Drop;
@@ -198,10 +208,10 @@ impl<'a> Draft<'a> {
                 Active::Version(_) => "active was set outside of prompt-rollback",
                 Active::Foreign(_) => "active was set to something that is no version",
             };
-            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, "external", None);
+            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, EXTERNAL, None);
             match actual {
-                Some(version) => self.serve(&version.clone(), ActivatedBy::External),
-                None => self.retire(None),
+                Some(version) => self.serve(&version.clone(), ActivatedBy::External, EXTERNAL),
+                None => self.retire(None, None),
             }
         }
         // a split counts only while `active` is one of its fields, and only the one that we know of goes on
@@ -210,6 +220,7 @@ impl<'a> Draft<'a> {
         if stale || (left.as_ref() != actual && !shares.is_empty() && !snapshot.routing.is_empty()) {
             self.routing = Routing::Drop;
         }
+        alerts::hear_strays(self);
     }
 
     fn serving(&self) -> Option<&VersionName> {
@@ -279,9 +290,14 @@ impl<'a> Draft<'a> {
     fn remember(&mut self, stray: Stray) {
         let strays = &mut self.state.strays;
         if let Some(known) =
-            strays.iter_mut().find(|s| s.version == stray.version && s.fingerprint == stray.fingerprint)
+            strays.iter_mut().find(|s| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint)
         {
             *known = stray;
+            return;
+        }
+        let known = |version: &VersionName| self.state.versions.iter().any(|record| record.version == *version);
+        if !known(&stray.version) && strays.iter().filter(|s| !known(&s.version)).count() >= Policy::MAX_UNKNOWN_STRAYS
+        {
             return;
         }
         if strays.len() >= Policy::MAX_STRAYS {
@@ -290,7 +306,8 @@ impl<'a> Draft<'a> {
             if on(&stray.version) > 0 {
                 return;
             }
-            let spare = strays.iter().position(|s| on(&s.version) > 1).unwrap_or(0);
+            let unknown = strays.iter().position(|s| !known(&s.version));
+            let spare = unknown.or_else(|| strays.iter().position(|s| on(&s.version) > 1)).unwrap_or(0);
             strays.remove(spare);
         }
         strays.push(stray);
@@ -312,9 +329,13 @@ impl<'a> Draft<'a> {
         before.notes.last().map(|note| note.seq)
     }
 
-    /// The guard that keeps `from` from being rolled back without a person.
+    /// The guard that keeps `from` from being rolled back without a person. The end of a canary needs no target, and no
+    /// budget.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        self.held(from, |_| true)
+        match canary::is_trial(self, from) {
+            true => self.held(from, |guard| guard.is_off() || guard == Guard::PredatesActivation),
+            false => self.held(from, |_| true),
+        }
     }
 
     /// The guard that would hold if automation were switched on.
@@ -341,15 +362,17 @@ impl<'a> Draft<'a> {
             target_trouble: target.and_then(trouble),
             put_there: by_rollback.map(|serving| self.now.since(serving.since)),
             recent_auto: self.snapshot.recent_auto,
+            returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
+            predates: recheck::predates(self, from),
         };
         facts.held(self.policy, asked)
     }
 
     /// The alert that fires on a version which may be rolled back to, in words.
     fn trouble_on(&self, target: &VersionName) -> Option<String> {
-        let fresh = |s: &&Stray| s.version == *target && self.now.since(s.last_seen) < self.policy.forget_after;
+        let fresh = |s: &&Stray| s.version == *target && self.now.since(s.alert.last_seen) < self.policy.forget_after;
         let stray = self.state.strays.iter().find(fresh)?;
-        Some(format!("{} fires on {target} too", stray.alertname))
+        Some(format!("{} fires on {target} too", stray.alert.alertname))
     }
 
     /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
@@ -388,7 +411,8 @@ impl<'a> Draft<'a> {
         // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
         let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
         let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
-        self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
+        let by = if base { ActivatedBy::Person } else { ActivatedBy::Rollback };
+        self.put_in_service(to, by, operator);
         self.state.serving = before.or(self.state.serving.take());
         if let (Some(id), Some(bad)) = (incident, &bad) {
             self.end_earlier_rollbacks(id, bad, to);
@@ -502,7 +526,7 @@ impl<'a> Draft<'a> {
             i.phase.is_open()
                 || (i.phase == Phase::Resolved && i.closed_at.is_some_and(|at| now.since(at) < policy.reopen_within))
         });
-        self.state.strays.retain(|s| now.since(s.last_seen) < policy.forget_after);
+        self.state.strays.retain(|s| now.since(s.alert.last_seen) < policy.forget_after);
         self.state.suppressed.retain(|s| now.since(s.since) < policy.forget_after);
         let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
         self.state.suppressed.drain(..excess);
@@ -511,11 +535,6 @@ impl<'a> Draft<'a> {
 
 /// What still fires on the incident's version.
 fn strays_of(incident: &Incident) -> impl Iterator<Item = Stray> {
-    incident.alerts.iter().filter(|alert| alert.firing).map(|alert| Stray {
-        version: incident.version.clone(),
-        fingerprint: alert.fingerprint.clone(),
-        alertname: alert.alertname.clone(),
-        severity: alert.severity,
-        last_seen: alert.last_seen,
-    })
+    let firing = incident.alerts.iter().filter(|alert| alert.firing);
+    firing.map(|alert| Stray { version: incident.version.clone(), alert: alert.clone() })
 }

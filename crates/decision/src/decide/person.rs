@@ -405,7 +405,7 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
     let version = &incident.version;
     // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
     let still = |fingerprint: &str| {
-        let stray = |s: &Stray| s.version == *version && s.fingerprint == fingerprint;
+        let stray = |s: &Stray| s.version == *version && s.alert.fingerprint == fingerprint;
         incident.phase.is_open() || draft.state.strays.iter().any(stray)
     };
     let silenced: Vec<_> = incident
@@ -477,6 +477,6 @@ fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
     let reason = "gradual rollback undone";
     draft.activate(&split.leaving, from.clone(), reason, &click.operator, incident.clone());
-    draft.retire_one(&split.arriving, Some(&split.leaving));
+    draft.retire_one(&split.arriving, Some(&split.leaving), None);
     Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

@@ -180,7 +180,7 @@ pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending) 
     let text = format!("the text of {} is in the archive: {}", pending.to, draft.fault_of(&pending.to));
     match pending.by {
         FlipMode::Auto => alerts::hold(draft, id, Held { guard: Guard::Unconfirmed, detail: text }),
-        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
+        _ => {
             confirm::object(draft, id, pending, Objection { baseline: false, text_missing: true, text });
         }
     }

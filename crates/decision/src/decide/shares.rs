@@ -2,27 +2,48 @@
 
 use super::super::incident::{IncidentId, NoteKind, Phase, Question};
 use super::super::names::VersionName;
+use super::super::policy::Policy;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{ActivatedBy, Serving};
-use super::{Draft, LogEvent, Routing, strays_of};
+use super::super::state::{ActivatedBy, Return, Serving, Stray};
+use super::{Draft, LogEvent, Routing, shipped, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
-    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.retire(Some(version));
+    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+        let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
+        self.retire(Some(version), Some(operator).filter(|_| shipped && self.policy.verify));
+        self.gain_traffic(version, operator);
+        let now = self.now;
+        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        self.limit_versions(version);
+    }
+
+    /// `version` has traffic from now on, if it had none before.
+    fn gain_traffic(&mut self, version: &VersionName, operator: &str) {
         let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
         record.last_active = Some(now);
-        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
-        // its alerts are news again
-        self.state.strays.retain(|s| s.version != *version);
-        self.limit_versions(version);
+        if record.traffic_since.is_some() {
+            return;
+        }
+        record.traffic_since = Some(now);
+        if record.quarantine.is_some() {
+            record.returns.push(Return { at: now, operator: operator.to_owned() });
+            let excess = record.returns.len().saturating_sub(Policy::RETURNS + 1);
+            record.returns.drain(..excess);
+        }
+        // what fires on it is news now
+        let forget_after = self.policy.forget_after;
+        let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);
+        self.state.strays = others;
+        let own: Vec<Stray> = own;
+        self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < forget_after));
     }
 
-    /// The same, and prompt servers are told so.
-    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.serve(version, by);
+    /// The same as [`Draft::serve`], and prompt servers are told so.
+    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+        self.serve(version, by, operator);
         self.set_active(version);
         self.routing = Routing::Drop;
     }
@@ -36,7 +57,7 @@ impl Draft<'_> {
         operator: &str,
         incident: Option<IncidentId>,
     ) {
-        self.put_in_service(version, ActivatedBy::Person);
+        self.put_in_service(version, ActivatedBy::Person, operator);
         self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
     }
 
@@ -44,39 +65,46 @@ impl Draft<'_> {
         self.active = (self.snapshot.active.version() != Some(version)).then(|| version.clone());
     }
 
-    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
-    pub(super) fn retire(&mut self, kept: Option<&VersionName>) {
+    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split. `shipped`: who
+    /// put `kept`, which had no traffic, in the place of all of them.
+    pub(super) fn retire(&mut self, kept: Option<&VersionName>, shipped: Option<&str>) {
         self.settle_soaks(); // while it is known what served
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
         losing.retain(|version| Some(version) != kept);
         self.end_split(kept);
         for version in losing {
-            self.retire_one(&version, kept);
+            self.retire_one(&version, kept, shipped);
         }
     }
 
     /// `version` loses all traffic, to `successor` if that gets all of it.
-    pub(super) fn retire_one(&mut self, version: &VersionName, successor: Option<&VersionName>) {
+    pub(super) fn retire_one(&mut self, version: &VersionName, successor: Option<&VersionName>, shipped: Option<&str>) {
         let (policy, now) = (self.policy, self.now);
         if let Some(record) = self.state.version_mut(version) {
             record.known_good = record.known_good(policy, now);
             record.soak_from = None;
             record.last_active = Some(now);
+            record.traffic_since = None;
         }
-        let mut strays = Vec::new();
-        for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
-            if incident.subject() == version {
-                strays.extend(strays_of(incident));
-                incident.close(
-                    Phase::Superseded { by: successor.cloned() },
-                    now,
-                    format!("{version} is not served any more"),
-                );
+        let about = self.state.open_incidents().filter(|incident| incident.subject() == version);
+        for id in about.map(|incident| incident.id.clone()).collect::<Vec<_>>() {
+            let strays: Vec<Stray> = self.incident(&id).into_iter().flat_map(|incident| strays_of(incident)).collect();
+            match (successor, shipped) {
+                (Some(heir), Some(operator)) if shipped::is_unsettled(self, &id, heir) => {
+                    shipped::hand_on(self, &id, heir, operator);
+                }
+                _ => {
+                    let (phase, text) =
+                        (Phase::Superseded { by: successor.cloned() }, format!("{version} is not served any more"));
+                    if let Some(incident) = self.incident(&id) {
+                        incident.close(phase, now, text);
+                    }
+                }
             }
-        }
-        for stray in strays {
-            self.remember(stray);
+            for stray in strays {
+                self.remember(stray);
+            }
         }
     }
 
@@ -103,10 +131,8 @@ impl Draft<'_> {
 
     /// Traffic is shared as the present stage of `split` says.
     pub(super) fn share(&mut self, split: &Split, by: ActivatedBy, event: LogEvent, incident: Option<&IncidentId>) {
+        self.gain_traffic(&split.arriving, &split.operator);
         let now = self.now;
-        let record = self.state.version_entry(&split.arriving, now);
-        record.first_active.get_or_insert(now);
-        record.last_active = Some(now);
         let major = split.major();
         if self.serving() != Some(major) {
             self.state.serving = Some(Serving { version: major.clone(), since: now, by });

@@ -2,7 +2,7 @@
 
 use super::super::incident::{Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
-use super::{Answer, Draft, confirm, gradual, verify};
+use super::{Answer, Draft, confirm, gradual, recheck, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
@@ -19,6 +19,11 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
         gradual::due(draft, id);
         return Answer::Noted;
     }
+    let recheck = incident.question().and_then(|question| question.recheck);
+    if recheck.is_some_and(|at| at <= now) {
+        recheck::due(draft, id);
+    }
+    let Some(incident) = draft.incident(id) else { return Answer::Noted };
     if incident.deadline().is_some_and(|deadline| deadline <= now) {
         match incident.phase.kind() {
             PhaseKind::Confirming => confirm::overdue(draft, id),

@@ -76,7 +76,8 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         .collect();
     let Some(incident) = draft.incident(id) else { return };
     let last = incident.verification().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
-    if !incident.verification().is_some_and(|v| v.measured) {
+    // who was paged before another version was shipped is told when that is better, or decides
+    if !incident.pages() && !incident.verification().is_some_and(|v| v.measured) {
         let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
         let text = format!("nobody knows whether users are served well again: {why}. Have a look");
         draft.close_without_traffic(id, Phase::Unverified, text);

@@ -110,22 +110,38 @@ fn an_alert_on_a_version_without_traffic_does_nothing() {
 }
 
 #[test]
-fn a_version_served_again_starts_with_a_clean_sheet() {
-    let mut world = World::with_a_fresh_release();
-    world.alert(high("v1"));
-    world.activate("v1", false);
-    assert!(world.state.strays.is_empty());
-    assert_eq!(world.alert(high("v1")), "incident_opened page", "its alerts are news");
+fn what_fires_on_a_version_that_gets_traffic_is_asked_about_at_once() {
+    for version in ["v1", "v99"] {
+        let mut world = World::with_a_fresh_release();
+        assert!(world.alert(high(version)).starts_with("ignored"));
+        world.register(version);
+        world.activate(version, false);
+        assert!(world.state.strays.is_empty());
+        let incident = world.latest();
+        assert_eq!((incident.version.as_str(), incident.phase.kind()), (version, PhaseKind::AwaitingDecision));
+        assert_eq!(world.alert(high(version)), "duplicate duplicate", "{version}");
+    }
 }
 
 #[test]
-fn an_alert_on_an_unheard_of_prompt_or_version_leaves_no_trace() {
+fn an_alert_on_an_unheard_of_prompt_leaves_no_trace() {
     let mut nobody = World::new();
     assert!(!nobody.would_write(&[critical("v2")]));
     assert_eq!(nobody.alert(critical("v2")), "ignored not_active");
     let mut world = World::with_a_fresh_release();
-    assert!(!world.would_write(&[critical("v99"), critical("v99").resolved()]));
     assert_eq!(world.alert(critical("v99").resolved()), "ignored unknown_alert");
+}
+
+#[test]
+fn alerts_on_versions_that_never_had_traffic_displace_none_of_those_that_had() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v1"));
+    for n in 0..200 {
+        world.alert(critical(&format!("x{n}")));
+    }
+    let strays = &world.state.strays;
+    assert_eq!(strays.len(), 1 + Policy::MAX_UNKNOWN_STRAYS);
+    assert!(strays.iter().any(|stray| stray.version == v("v1")));
 }
 
 #[test]

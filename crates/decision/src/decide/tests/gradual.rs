@@ -226,14 +226,14 @@ fn what_someone_sets_outside_ends_it() {
     let mut world = begun();
     world.set_active("v1");
     world.look();
-    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Superseded));
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Superseded), "it had traffic before");
     let mut world = begun();
     world.routing.clear();
     world.look();
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v2", PhaseKind::AwaitingDecision), "asked anew");
     let mut world = begun();
     world.release("v3");
-    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v3", PhaseKind::Superseded));
+    assert_eq!((traffic(&world).as_str(), world.phase()), (" > v3", PhaseKind::Verifying), "is v3 better?");
 }
 
 #[test]

@@ -16,13 +16,19 @@ fn put(world: &mut World, guard: Guard) {
             assert!(matches!(world.roll_back(back), Answer::Changed { unchanged: false, .. }));
         }
         Guard::Budget => world.recent_auto = world.policy.max_auto_rollbacks,
+        Guard::KeepsReturning => {
+            let once = Return { at: world.now, operator: "argocd".to_owned() };
+            world.state.version_mut(&v("v2")).expect("v2").returns = vec![once; Policy::RETURNS];
+        }
+        Guard::PredatesActivation => unreachable!("the alert says it"),
         Guard::Unconfirmed => unreachable!("known only after Prometheus was asked"),
     }
 }
 
 /// The guards that the snapshot alone shows.
 fn at_once() -> impl DoubleEndedIterator<Item = Guard> {
-    Guard::ALL.into_iter().filter(|guard| *guard != Guard::Unconfirmed)
+    let others = [Guard::PredatesActivation, Guard::Unconfirmed];
+    Guard::ALL.into_iter().filter(move |guard| !others.contains(guard))
 }
 
 fn rollback() -> Rollback {
@@ -230,8 +236,9 @@ fn guards_bind_only_the_system() {
         let mut world = World::with_a_fresh_release();
         put(&mut world, guard);
         world.alert(critical("v2"));
+        let id = world.latest().id.clone();
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { unchanged: false, .. }), "{guard:?}");
         assert_eq!(world.served(), "v1");
-        assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
+        assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
     }
 }

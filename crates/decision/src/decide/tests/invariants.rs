@@ -108,7 +108,14 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
             let found = (confirmed.finding.verdict, &confirmed.blame);
             assert!(asks_nobody(before, &confirmed.incident) || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
-        Event::Timer { incident } => assert!(asks_nobody(before, incident), "no alert, no answer: {incident}"),
+        Event::Timer { incident } => {
+            let patient = !policy.verify && rechecks(before, incident);
+            assert!(patient || asks_nobody(before, incident), "no alert, no answer: {incident}");
+        }
+        Event::Rechecked { incident, finding } => {
+            assert!(rechecks(before, incident) && !policy.requery, "{incident}");
+            assert!(matches!(finding.verdict, Verdict::Unhealthy | Verdict::Unknown), "{finding:?}");
+        }
         Event::Resume { incident } => {
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
             assert!(!policy.requery && incident.is_firing() && incident.hold().is_none(), "{incident:?}");
@@ -124,6 +131,12 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     assert!(chosen || record.quarantine.is_none(), "{target} is quarantined");
     assert!(chosen || record.known_good(policy, now).is_some(), "{target} is not known-good");
     assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+}
+
+/// Its alert began before the version's activation, and fires still.
+fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
+    let waits = before.state.incidents.iter().find(|i| i.id == *incident);
+    waits.is_some_and(|i| i.is_firing() && i.question().is_some_and(|question| question.recheck.is_some()))
 }
 
 /// What is pending is decided, and only waited for a text.

@@ -156,6 +156,7 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
     world.pass(hours(1));
     assert!(world.is_known_good("v2"), "what it was before does not count");
     world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
     assert_eq!(world::refusal(&world.activate("v2", false)), RefusalCode::NeedsForce);
     assert_eq!(world.served(), "v1");
     assert!(matches!(world.activate("v2", true), Answer::Changed { unchanged: false, .. }));
@@ -168,6 +169,7 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
 fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_a_person_activates_it() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
     world.set_active("v2");
     world.look();
     world.pass(hours(2));

@@ -32,7 +32,7 @@ use super::super::guards::Guard;
 use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
-use super::super::state::{ActivatedBy, PromptState};
+use super::super::state::{ActivatedBy, PromptState, Return};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
 use super::super::verification::{Finding, Traffic, Verdict, Verification};

@@ -171,12 +171,13 @@ fn a_check_of_an_earlier_flip_counts_for_nothing() {
 }
 
 #[test]
-fn another_version_ends_the_checks() {
+fn another_version_is_checked_instead() {
     let mut world = rolled_back();
     world.pass(seconds(7));
     world.set_active("v3");
     world.look();
-    assert_eq!(world.phase(), PhaseKind::Superseded);
-    world.pass(hours(1));
-    assert_eq!(world.phase(), PhaseKind::Superseded);
+    assert_eq!((world.phase(), world.latest().subject().as_str()), (PhaseKind::Verifying, "v3"));
+    world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.20 %"));
+    world.pass(minutes(1));
+    assert_eq!(world.phase(), PhaseKind::Recovered);
 }

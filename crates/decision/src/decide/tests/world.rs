@@ -74,7 +74,7 @@ impl World {
             Event::Alerts(alerts) => alerts.len(),
             Event::Rollback(_) | Event::Activate(_) => 1,
             _ => 0,
-        };
+        } + 2;
         let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
         Snapshot {
             prompt: PromptName::parse("customer-support").expect("a prompt name"),
@@ -172,17 +172,27 @@ impl World {
             }
             self.now = self.now.max(at);
             self.wakes.remove(&id);
+            let waited = self.waits_for_an_answer(&id);
             self.ask_prometheus(&id);
             self.happens(&Event::Timer { incident: id.clone() });
+            let asks_now = !waited && self.waits_for_an_answer(&id);
             let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
             if self.says.is_none() {
                 next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
             }
-            assert!(next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
+            assert!(
+                asks_now || next.is_none_or(|next| next > self.now),
+                "{id} wakes again and again at {:?}",
+                self.now
+            );
             if let Some(next) = next {
                 self.wakes.insert(id, next);
             }
         }
+    }
+
+    fn waits_for_an_answer(&self, id: &IncidentId) -> bool {
+        self.state.incidents.iter().any(|i| i.id == *id && i.pending().is_some())
     }
 
     /// What the worker does about texts that are due, all of them.
@@ -231,6 +241,11 @@ impl World {
             self.bring_back(&to);
         }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
+        let recheck = incident.question().and_then(|question| question.recheck);
+        if self.policy.verify && recheck.is_some_and(|at| at <= self.now) {
+            self.happens(&Event::Rechecked { incident: id.clone(), finding });
+            return;
+        }
         let event = match (&incident.pending(), &incident.flip, &incident.verification()) {
             (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => Event::Confirmed(Confirmed {
                 incident: id.clone(),
