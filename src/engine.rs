@@ -200,9 +200,10 @@ fn flip_mode(answer: &Answer) -> Option<FlipMode> {
     }
 }
 
-/// A rollback that waited, or went step by step, and is done now.
+/// How the rollback was decided that this commit makes.
 fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
-    commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref()).find(|flip| flip.at == now).map(|f| f.mode)
+    let flips = commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref());
+    flips.filter(|flip| flip.at == now && flip.mode != FlipMode::Shipped).map(|flip| flip.mode).next()
 }
 
 /// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.

@@ -57,11 +57,15 @@ fn summary(facts: &Facts<'_>) -> String {
 
 fn rolled_back(incident: &Incident, flip: &Flip) -> String {
     let Flip { at, from, to, mode, operator, .. } = flip;
+    if *mode == FlipMode::Shipped {
+        let (prompt, operator) = (&incident.prompt, escaped(operator));
+        return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
+    }
     let how = match mode {
         FlipMode::Auto => "automatically".to_owned(),
         FlipMode::Approved => format!("after {} approved it", escaped(operator)),
         FlipMode::Manual => format!("by {}", escaped(operator)),
-        FlipMode::Gradual => format!("step by step, as {} asked,", escaped(operator)),
+        FlipMode::Gradual | FlipMode::Shipped => format!("step by step, as {} asked,", escaped(operator)),
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
@@ -131,6 +135,9 @@ fn decision(incident: &Incident) -> String {
         (Some(flip), _) if flip.mode == FlipMode::Auto => "The system decided, as the alert asked for.".to_owned(),
         (Some(flip), _) if flip.mode == FlipMode::Manual => {
             format!("{} started the rollback by hand.", escaped(&flip.operator))
+        }
+        (Some(flip), _) if flip.mode == FlipMode::Shipped => {
+            format!("{} replaced the version instead of rolling it back.", escaped(&flip.operator))
         }
         (Some(flip), _) => format!("{} approved; asked was `{}`.", escaped(&flip.operator), escaped(&incident.decider)),
         (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),

@@ -45,6 +45,9 @@ pub async fn keep(
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase.kind() {
+        PhaseKind::Escalated if incident.is_shipped() => {
+            format!("What was shipped instead of {prompt} {version} did not help")
+        }
         PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
         PhaseKind::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
         _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),

@@ -21,6 +21,8 @@ use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
+use crate::prometheus::recheck;
+use crate::prometheus::recheck;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
@@ -82,6 +84,7 @@ impl Prover {
         let event = match incident.phase.kind() {
             PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
             PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
+            PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
             PhaseKind::Verifying if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
                 None => None,
@@ -245,6 +248,25 @@ impl Prover {
         let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
         let group = |version| question::read_group(&self.labels, &answers, prompt, version);
         Ok(ab_test::verdict(&group(version), &group(other)))
+    }
+
+    /// Whether the requests since the version got traffic are bad by themselves. `None`: nobody asks now, or Prometheus
+    /// had no turn for it.
+    async fn recheck(&self, incident: &Incident, now: Timestamp) -> Result<Option<Event>, StoreError> {
+        let (Some(prometheus), Some(due)) = (&self.prometheus, incident.recheck()) else { return Ok(None) };
+        if due.next > now {
+            return Ok(None);
+        }
+        let query = recheck::question(&self.labels, &incident.prompt, &incident.version, now.since(due.since));
+        let finding = match (query, recheck::threshold(incident)) {
+            (_, None) => Finding::new(Verdict::Unknown, "its threshold is not known"),
+            (None, _) => Finding::new(Verdict::NoData, "too early"),
+            (Some(query), Some(threshold)) => match self.in_turn(prometheus, &query).await? {
+                Some(answer) => recheck::read(&answer, threshold),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Event::Rechecked { incident: incident.id.clone(), finding }))
     }
 
     /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.

@@ -127,6 +127,8 @@ impl Case {
 fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timestamp>) {
     if let Some(flip) = &incident.flip {
         let what = match (flip.mode, incident.phase.kind()) {
+            (FlipMode::Shipped, _) if flip.to == *target => Instead::PutBackByHand,
+            (FlipMode::Shipped, _) => Instead::OtherVersion,
             (FlipMode::Auto, _) => Instead::RolledBackAutomatically,
             _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
             (_, PhaseKind::Escalated) => Instead::DidNotHelp,

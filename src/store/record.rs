@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use crate::decision::guards::{Guard, Held};
 use crate::decision::incident::{
-    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind, WouldFlip,
+    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
 };
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, KnownGood, PromptState, Quarantine, Return, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -195,6 +195,8 @@ containers! {
     archived: Archived, ArchivedRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
+    returned: Return, ReturnRecord;
+    recheck: Recheck, RecheckRecord;
     suppressed: Suppressed, SuppressedRecord;
     incident: Incident, IncidentRecord;
     held: Held, HeldRecord;
@@ -321,6 +323,10 @@ struct Version {
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     last_active: Option<Timestamp>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    traffic_since: Option<Timestamp>,
+    #[serde(with = "returned::list", default, skip_serializing_if = "Vec::is_empty")]
+    returns: Vec<Return>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     soak_from: Option<Timestamp>,
     #[serde(with = "known_good::option", default, skip_serializing_if = "Option::is_none")]
     known_good: Option<KnownGood>,
@@ -392,12 +398,34 @@ struct QuarantineRecord {
 struct StrayRecord {
     #[serde(with = "version_name")]
     version: VersionName,
+    /// What the version before reads.
+    #[serde(getter = "stage::fingerprint")]
     fingerprint: String,
+    #[serde(getter = "stage::alertname")]
     alertname: String,
-    #[serde(with = "severity")]
+    #[serde(getter = "stage::severity_of", with = "severity")]
     severity: Severity,
-    #[serde(with = "at")]
+    #[serde(getter = "stage::last_seen", with = "at")]
     last_seen: Timestamp,
+    #[serde(getter = "stage::whole", with = "alert::option", default)]
+    alert: Option<AlertRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Recheck")]
+struct RecheckRecord {
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "at")]
+    next: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Return")]
+struct ReturnRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    operator: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -448,6 +476,8 @@ struct IncidentRecord {
     quiet_since: Option<Timestamp>,
     #[serde(with = "held::option", default, skip_serializing_if = "Option::is_none")]
     held: Option<Held>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<Timestamp>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
     #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
@@ -486,6 +516,8 @@ struct IncidentRecord {
     unheard: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     mass: bool,
+    #[serde(getter = "stage::recheck", with = "recheck::option", default, skip_serializing_if = "Option::is_none")]
+    recheck: Option<Recheck>,
     #[serde(getter = "stage::hold", default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]

@@ -135,12 +135,21 @@ pub struct Confirming {
 pub struct Question {
     /// When it escalates; `None`: not any more.
     pub deadline: Option<Timestamp>,
-    /// When it is asked again whether automation may act after all.
-    pub recheck: Option<Timestamp>,
+    /// Automation may act after all.
+    pub recheck: Option<Recheck>,
     /// Who holds it back together with the others: nothing automatic, no escalation.
     pub hold: Option<String>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
     pub objection: Option<Objection>,
+}
+
+/// The alert began before the version got traffic: the requests since then tell whether automation may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recheck {
+    /// When the version got traffic.
+    pub since: Timestamp,
+    /// When Prometheus is asked.
+    pub next: Timestamp,
 }
 
 impl Question {
@@ -199,8 +208,9 @@ impl Phase {
             }
             Phase::Observing { until } => *until = until.map(|at| at.minus(back)),
             Phase::AwaitingDecision(question) => {
-                for at in [&mut question.deadline, &mut question.recheck] {
-                    *at = at.map(|at| at.minus(back));
+                question.deadline = question.deadline.map(|at| at.minus(back));
+                if let Some(recheck) = &mut question.recheck {
+                    recheck.next = recheck.next.minus(back);
                 }
             }
             Phase::Investigating { until } | Phase::Verifying { until } => *until = until.minus(back),
@@ -613,6 +623,10 @@ impl Incident {
         }
     }
 
+    pub fn recheck(&self) -> Option<&Recheck> {
+        self.question()?.recheck.as_ref()
+    }
+
     pub fn objection(&self) -> Option<&Objection> {
         self.question()?.objection.as_ref()
     }
@@ -724,7 +738,7 @@ impl Incident {
             .flatten();
         let verifying = matches!(self.phase, Phase::Verifying { .. });
         let check = self.verification().filter(|_| verifying).map(|v| v.next);
-        let recheck = self.question().and_then(|question| question.recheck);
+        let recheck = self.recheck().map(|recheck| recheck.next);
         [self.deadline(), quiet, forget, check, recheck].into_iter().flatten().min()
     }
 }

@@ -114,10 +114,12 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         elements.push(back.with_confirm(sure).into());
     }
-    if matches!(
-        incident.phase.kind(),
-        PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified
-    ) {
+    if !incident.is_shipped()
+        && matches!(
+            incident.phase.kind(),
+            PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified
+        )
+    {
         elements.extend(undo(incident));
     }
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())

@@ -69,9 +69,12 @@ fn title(incident: &Incident) -> &'static str {
         PhaseKind::Investigating => "Under investigation",
         PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
         PhaseKind::RollingBack => "Rolling back step by step",
+        PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
         PhaseKind::Verifying => "Rolled back",
+        PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
         PhaseKind::Escalated => "Rollback did not help",
         PhaseKind::Recovered => "Recovered",
+        PhaseKind::Unverified if incident.is_shipped() => "Another version shipped, not verified",
         PhaseKind::Unverified => "Rolled back, not verified",
         PhaseKind::Dismissed => "Dismissed",
         PhaseKind::Resolved => "Resolved",
@@ -99,6 +102,7 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
         FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
         FlipMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
         FlipMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
+        FlipMode::Shipped => format!("{who} replaced {} with {}", flip.from, flip.to),
     };
     if let Some(began) = began(incident, flip.at) {
         text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));
@@ -174,6 +178,9 @@ fn describe(alert: &AlertRecord) -> String {
 fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
     let change = match (&incident.flip, &incident.target) {
+        (Some(flip), _) if incident.is_shipped() => {
+            field("Replaced").code(flip.from.as_str()).and(" → ").code(flip.to.as_str())
+        }
         (Some(flip), _) => field("Rolled back").code(flip.from.as_str()).and(" → ").code(flip.to.as_str()),
         (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
         (None, None) => {

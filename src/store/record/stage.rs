@@ -3,6 +3,7 @@
 use super::*;
 use crate::decision::incident::{Confirming, Phase, Question};
 use crate::decision::policy::Policy;
+use crate::decision::trigger::Trigger;
 
 pub fn is_unknown(commit: &CommitId) -> bool {
     commit.0.is_empty()
@@ -42,6 +43,10 @@ pub fn verification(incident: &Incident) -> Option<Verification> {
     incident.verification().cloned()
 }
 
+pub fn recheck(incident: &Incident) -> Option<Recheck> {
+    incident.recheck().cloned()
+}
+
 pub fn hold(incident: &Incident) -> Option<String> {
     incident.hold().map(str::to_owned)
 }
@@ -53,6 +58,8 @@ pub struct Before {
     phase: PhaseKind,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
+    #[serde(with = "super::recheck::option", default, skip_serializing_if = "Option::is_none")]
+    recheck: Option<Recheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
     #[serde(with = "super::objection::option", default, skip_serializing_if = "Option::is_none")]
@@ -61,11 +68,12 @@ pub struct Before {
 
 impl Before {
     fn of(phase: &Phase) -> Self {
-        let (hold, objection) = match phase {
-            Phase::AwaitingDecision(question) => (question.hold.clone(), question.objection.clone()),
-            _ => (None, None),
+        let question = match phase {
+            Phase::AwaitingDecision(question) => question.clone(),
+            _ => Question { deadline: phase.deadline(), ..Question::default() },
         };
-        Self { phase: phase.kind(), deadline: phase.deadline(), hold, objection }
+        let Question { deadline, recheck, hold, objection } = question;
+        Self { phase: phase.kind(), deadline, recheck, hold, objection }
     }
 
     fn into_phase(self, since: Timestamp) -> Phase {
@@ -76,6 +84,7 @@ impl Before {
             // whatever else it was, people can answer this
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
+                recheck: self.recheck,
                 hold: self.hold,
                 objection: self.objection,
             }),
@@ -87,7 +96,8 @@ impl From<IncidentRecord> for Incident {
     /// A record whose phase lacks what belongs to it is read as a question to people.
     fn from(record: IncidentRecord) -> Self {
         let since = record.updated_at;
-        let asked = Question { deadline: record.deadline, hold: record.hold, objection: record.objection };
+        let IncidentRecord { deadline, recheck, hold, objection, .. } = record;
+        let asked = Question { deadline, recheck, hold, objection };
         let phase = match (record.phase, record.pending, record.gradual) {
             (PhaseKind::Confirming, Some(pending), _) => {
                 let until = record.deadline.unwrap_or(pending.at.plus(Policy::CONFIRM));
@@ -134,6 +144,7 @@ impl From<IncidentRecord> for Incident {
             time_limit: record.time_limit,
             quiet_since: record.quiet_since,
             held: record.held,
+            confirmed_at: record.confirmed_at,
             flip: record.flip.map(|flip| Flip { verification, ..flip }),
             would: record.would,
             decided_by: record.decided_by,
@@ -146,5 +157,57 @@ impl From<IncidentRecord> for Incident {
             alerts: record.alerts,
             notes: record.notes,
         }
+    }
+}
+
+pub fn fingerprint(stray: &Stray) -> String {
+    stray.alert.fingerprint.clone()
+}
+
+pub fn alertname(stray: &Stray) -> String {
+    stray.alert.alertname.clone()
+}
+
+pub fn severity_of(stray: &Stray) -> Severity {
+    stray.alert.severity
+}
+
+pub fn last_seen(stray: &Stray) -> Timestamp {
+    stray.alert.last_seen
+}
+
+pub fn whole(stray: &Stray) -> Option<AlertRecord> {
+    Some(stray.alert.clone())
+}
+
+impl From<StrayRecord> for Stray {
+    fn from(record: StrayRecord) -> Self {
+        let StrayRecord { version, fingerprint, alertname, severity, last_seen, alert } = record;
+        // the version before kept no more than this: people are asked, whoever they are
+        let action = Action::Page;
+        let alert = alert.unwrap_or_else(|| AlertRecord {
+            fingerprint,
+            alertname,
+            severity,
+            action,
+            decider: Trigger::SYSTEM.to_owned(),
+            time_limit: action.default_time_limit(),
+            firing: true,
+            starts_at: None,
+            first_seen: last_seen,
+            last_seen,
+            listed: false,
+            absent_since: None,
+            summary: String::new(),
+            description: String::new(),
+            value: String::new(),
+            verify: String::new(),
+            runbook_url: String::new(),
+            dashboard_url: String::new(),
+            generator_url: String::new(),
+            alertmanager_url: String::new(),
+            shares: Shares::default(),
+        });
+        Self { version, alert: AlertRecord { last_seen, ..alert } }
     }
 }

@@ -10,7 +10,7 @@ use super::super::policy::Policy;
 use super::super::state::Stray;
 use super::super::trigger::{Action, Trigger};
 use super::super::verification::Pending;
-use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual};
+use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual, recheck};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -294,6 +294,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
             let guard = held.guard;
             let incident = draft.incident(id)?;
             hold_by(incident, now, held, other, heard);
+            recheck::begin(draft, id, version);
             return Some(Acted::Held(guard));
         }
         None => {}
@@ -348,6 +349,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
+                recheck::begin(draft, id, version);
                 return Some(Acted::Held(guard));
             }
         },
@@ -364,13 +366,8 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
 }
 
 fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
-    let predates = held.guard == Guard::PredatesActivation;
     let other_guard = note_held(incident, now, held);
     ask(incident, now, changed || other_guard, heard);
-    if let Phase::AwaitingDecision(question) = &mut incident.phase {
-        let soon = now.plus(Policy::RECHECK_EVERY);
-        question.recheck = predates.then(|| question.recheck.unwrap_or(soon));
-    }
 }
 
 /// Says what keeps it from acting; whether that is another guard than before.

@@ -293,6 +293,9 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(PhaseKind) 
         return Ok(incident);
     }
     let message = match (&incident.flip, &incident.decided_by) {
+        (Some(flip), _) if incident.is_shipped() => {
+            format!("{} replaced this with {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+        }
         (Some(flip), _) if incident.phase.kind() != PhaseKind::Dismissed => {
             format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
         }
@@ -442,7 +445,7 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     if let Some(split) = incident.gradual().cloned() {
         return Ok(back(draft, click, &split));
     }
-    let Some(flip) = incident.flip.clone() else {
+    let Some(flip) = incident.flip.clone().filter(|_| !incident.is_shipped()) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
     must_be_last_move(draft, &flip)?;

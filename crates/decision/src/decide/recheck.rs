@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::super::incident::{Incident, IncidentId, NoteKind, Phase};
+use super::super::guards::Guard;
+use super::super::incident::{IncidentId, NoteKind, Phase, Recheck};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::time::{Timestamp, spoken};
@@ -27,19 +28,33 @@ pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Durat
     urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began))).min()?
 }
 
-/// Prometheus was asked about the requests since the activation.
+/// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.
+pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) {
+    let since = draft.state.version(version).and_then(|record| record.traffic_since);
+    let next = draft.now.plus(Policy::RECHECK_EVERY);
+    let Some(incident) = draft.incident(id) else { return };
+    let holds = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
+    if let Phase::AwaitingDecision(question) = &mut incident.phase {
+        question.recheck = match (since.filter(|_| holds), question.recheck.take()) {
+            (Some(since), Some(earlier)) if earlier.since == since => Some(earlier),
+            (since, _) => since.map(|since| Recheck { since, next }),
+        };
+    }
+}
+
+/// Prometheus was asked.
 pub(super) fn rechecked(draft: &mut Draft<'_>, id: &IncidentId, finding: &Finding) -> Answer {
     let now = draft.now;
     let Some((version, since)) = waiting(draft, id) else { return Answer::Noted };
-    let old = now.since(since) >= Policy::PREDATES;
+    let age = now.since(since);
     let text = match finding.verdict {
-        Verdict::Unhealthy => format!("asked about the requests since {version} was activated: {}", finding.text),
-        Verdict::Unknown if old => {
-            let age = spoken(now.since(since));
-            format!("it fires {age} after {version} was activated, and Prometheus can't be asked: {}", finding.text)
+        Verdict::Unhealthy => format!("asked about the requests since {version} got traffic: {}", finding.text),
+        Verdict::Unknown if age >= Policy::PREDATES => {
+            let age = spoken(age);
+            format!("it fires {age} after {version} got traffic, and Prometheus can't tell: {}", finding.text)
         }
         Verdict::Healthy | Verdict::NoData | Verdict::Unknown => {
-            later(draft, id, since);
+            later(draft, id);
             return Answer::Noted;
         }
     };
@@ -48,32 +63,33 @@ pub(super) fn rechecked(draft: &mut Draft<'_>, id: &IncidentId, finding: &Findin
         incident.note(now, NoteKind::Checked, text);
     }
     alerts::act_if_unheld(draft, id, &version);
-    later(draft, id, since);
+    later(draft, id);
     Answer::Noted
 }
 
-/// Nobody has asked: as good as an answer that says nothing.
+/// No answer has come: as good as one that says nothing.
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
-    let Some((version, since)) = waiting(draft, id) else { return };
+    let Some((version, _)) = waiting(draft, id) else { return };
     if !draft.policy.verify {
         alerts::act_if_unheld(draft, id, &version);
     }
-    later(draft, id, since);
+    later(draft, id);
 }
 
 /// The version of an incident that waits for this answer, and since when that has traffic.
 fn waiting(draft: &Draft<'_>, id: &IncidentId) -> Option<(VersionName, Timestamp)> {
-    let is = |i: &&Incident| i.id == *id && i.question().is_some_and(|question| question.recheck.is_some());
-    let version = &draft.state.open_incidents().find(is)?.version;
-    Some((version.clone(), draft.state.version(version)?.traffic_since?))
+    let incident = draft.state.open_incidents().find(|incident| incident.id == *id)?;
+    Some((incident.version.clone(), incident.recheck()?.since))
 }
 
-fn later(draft: &mut Draft<'_>, id: &IncidentId, since: Timestamp) {
+fn later(draft: &mut Draft<'_>, id: &IncidentId) {
     let now = draft.now;
-    let every = if now.since(since) < Policy::PREDATES { Policy::RECHECK_EVERY } else { Policy::VERIFY_SLOWLY };
     let Some(incident) = draft.incident(id) else { return };
-    let again = incident.confirmed_at.is_none_or(|at| at < since) && incident.is_firing();
-    if let Phase::AwaitingDecision(question) = &mut incident.phase {
-        question.recheck = again.then(|| now.plus(every));
-    }
+    let (confirmed_at, firing) = (incident.confirmed_at, incident.is_firing());
+    let Phase::AwaitingDecision(question) = &mut incident.phase else { return };
+    question.recheck = question.recheck.take().filter(|_| firing).and_then(|recheck| {
+        let young = now.since(recheck.since) < Policy::PREDATES;
+        let next = now.plus(if young { Policy::RECHECK_EVERY } else { Policy::VERIFY_SLOWLY });
+        confirmed_at.is_none_or(|at| at < recheck.since).then_some(Recheck { next, ..recheck })
+    });
 }

@@ -19,8 +19,7 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
         gradual::due(draft, id);
         return Answer::Noted;
     }
-    let recheck = incident.question().and_then(|question| question.recheck);
-    if recheck.is_some_and(|at| at <= now) {
+    if incident.recheck().is_some_and(|recheck| recheck.next <= now) {
         recheck::due(draft, id);
     }
     let Some(incident) = draft.incident(id) else { return Answer::Noted };

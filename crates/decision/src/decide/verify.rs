@@ -89,7 +89,8 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     incident.escalations = 1;
     incident.choices = choices;
     let limit = spoken(policy.verification_deadline);
-    let mut text = format!("{target} does not serve well {limit} after the rollback: {}", last.unwrap_or_default());
+    let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
+    let mut text = format!("{target} does not serve well {limit} after {change}: {}", last.unwrap_or_default());
     if let Some(contact) = contact {
         text.push_str(&format!(". Contact for {bad}: {contact}"));
     }

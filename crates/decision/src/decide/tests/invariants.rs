@@ -136,7 +136,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
 /// Its alert began before the version's activation, and fires still.
 fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
     let waits = before.state.incidents.iter().find(|i| i.id == *incident);
-    waits.is_some_and(|i| i.is_firing() && i.question().is_some_and(|question| question.recheck.is_some()))
+    waits.is_some_and(|i| i.is_firing() && i.recheck().is_some())
 }
 
 /// What is pending is decided, and only waited for a text.

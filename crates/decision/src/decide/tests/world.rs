@@ -241,8 +241,7 @@ impl World {
             self.bring_back(&to);
         }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
-        let recheck = incident.question().and_then(|question| question.recheck);
-        if self.policy.verify && recheck.is_some_and(|at| at <= self.now) {
+        if self.policy.verify && incident.recheck().is_some_and(|recheck| recheck.next <= self.now) {
             self.happens(&Event::Rechecked { incident: id.clone(), finding });
             return;
         }
