@@ -22,7 +22,6 @@ use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
-use crate::prometheus::recheck;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.

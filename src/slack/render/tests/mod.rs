@@ -177,6 +177,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         leaving: version("v2.1.0"),
         arriving: version("v2.0.9"),
         plan: Policy::default().gradual,
+        began: NOW,
         stage: 0,
         since: NOW,
         next: None,
