@@ -51,7 +51,7 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
     let back = closed(Phase::Superseded { by: Some(version("v1")) });
     let forward = closed(Phase::Superseded { by: Some(version("v3")) });
     let mut given_up = flipped(FlipMode::Approved, "v1", Phase::Dismissed);
-    given_up.escalations = 1;
+    (given_up.escalations, given_up.paged) = (1, true);
     given_up.note(after(14), crate::decision::incident::NoteKind::Escalated, "v1 does not serve well");
     if let Some(flip) = &mut given_up.flip {
         let starting = Verification::starting(after(12), &Policy::default());

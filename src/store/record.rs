@@ -768,7 +768,7 @@ mod tests {
 
     use super::*;
 
-    const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
+    const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"deadline":2,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
 
     #[test]
     fn a_record_survives_reading_and_writing_to_the_byte() {
@@ -812,15 +812,70 @@ mod tests {
             {"version":"v2","fingerprint":"f","alertname":"B","severity":"high","last_seen":1,"size":5}]}"#;
         let (mut state, unknown) = read_state(strays).unwrap();
         let mut expected: Value = serde_json::from_str(strays).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        let written = |state: &PromptState| {
+            let mut written: Value = serde_json::from_str(&write_state(state, &unknown)).unwrap();
+            for stray in written["strays"].as_array_mut().unwrap() {
+                stray.as_object_mut().unwrap().remove("alert"); // which the version before did not write
+            }
+            written
+        };
+        assert_eq!(written(&state), expected);
         // what names other items, but is not understood here, names nothing
         let named = r#"{"versions":[{"version":"v1","known_since":1,"id":"01","fingerprint":"f","seq":1}]}"#;
         let (versions, kept) = read_state(named).unwrap();
-        let written: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
-        assert_eq!(written, serde_json::from_str::<Value>(named).unwrap());
+        let named_again: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
+        assert_eq!(named_again, serde_json::from_str::<Value>(named).unwrap());
         state.strays.remove(0);
         expected["strays"].as_array_mut().unwrap().remove(0);
-        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        assert_eq!(written(&state), expected);
+    }
+
+    /// Records as the version before wrote them, when an incident's phase was only a name.
+    #[test]
+    fn a_phase_of_the_version_before_is_read_with_what_stands_beside_it() {
+        let pending = r#""pending":{"by":"approved","from":"v2","to":"v1","operator":"maya","reason":"A","at":7}"#;
+        let gradual = r#""gradual":{"leaving":"v2","arriving":"v1","plan":{"stages":[25,100],"holds":[600000]},"since":7,"operator":"maya","reason":"A","tie_to_arriving":true}"#;
+        let read = |phase: &str, beside: &str| {
+            let record = STATE.replace("verifying", phase).replace(r#""deadline":2"#, beside);
+            read_state(&record).unwrap().0.incidents.remove(0)
+        };
+        let confirming = read("confirming", &format!(r#""deadline":9,{pending}"#));
+        assert_eq!(confirming.pending().map(|pending| pending.operator.as_str()), Some("maya"));
+        assert_eq!(confirming.deadline(), Some(Timestamp(9)));
+        let rolling = read("rolling_back", gradual);
+        assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
+        let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
+        assert_eq!((held.hold(), held.objection().map(|o| o.baseline)), (Some("maya"), Some(true)));
+        // what is missing makes it a question to people, which can be answered
+        for phase in ["confirming", "rolling_back"] {
+            let asked = read(phase, r#""deadline":9"#);
+            assert_eq!((asked.phase.kind(), asked.deadline()), (PhaseKind::AwaitingDecision, Some(Timestamp(9))));
+        }
+        let superseded = read("superseded", r#""closed_at":9,"successor":"v3""#);
+        assert!(matches!(superseded.phase, crate::decision::Phase::Superseded { by: Some(by) } if by.as_str() == "v3"));
+        let escalated = STATE.replace("\"opened\"", "\"escalated\"");
+        assert!(read_state(&escalated).unwrap().0.incidents[0].paged, "whoever was paged is told of the end");
+    }
+
+    #[test]
+    fn what_belongs_to_a_phase_survives_reading_and_writing() {
+        let (mut state, unknown) = read_state(STATE).unwrap();
+        let (from, to) = (VersionName::parse("v2").unwrap(), VersionName::parse("v1").unwrap());
+        let (operator, reason, by) = ("maya".to_owned(), "A".to_owned(), FlipMode::Approved);
+        let pending = Pending { by, from, to, operator, reason, gradual: None, sure: false, at: Timestamp(7) };
+        let question = crate::decision::Question {
+            deadline: Some(Timestamp(9)),
+            recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
+            hold: Some("bo".to_owned()),
+            objection: Some(Objection { baseline: false, text_missing: false, text: "why".to_owned() }),
+        };
+        let incident = &mut state.incidents[0];
+        incident.phase = crate::decision::Phase::AwaitingDecision(question);
+        let asked = state.clone();
+        state.incidents[0].confirm(pending, Timestamp(17));
+        for state in [asked, state] {
+            assert_eq!(read_state(&write_state(&state, &unknown)).unwrap().0, state);
+        }
     }
 
     #[test]

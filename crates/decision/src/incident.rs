@@ -317,9 +317,10 @@ pub struct AlertRecord {
 }
 
 impl AlertRecord {
-    /// As it was delivered. What says nothing of when it began had begun by when it was first seen.
+    /// As it was delivered. What says nothing usable of when it began had begun by when it was first seen.
     pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
         let Self { severity, action, decider, time_limit, .. } = self.clone();
+        let usable = self.began(self.first_seen).filter(|at| self.first_seen.since(*at) < Policy::KNOWN_LATE);
         Alert {
             fingerprint: self.fingerprint.clone(),
             alertname: self.alertname.clone(),
@@ -327,7 +328,7 @@ impl AlertRecord {
             version: version.clone(),
             status: AlertStatus::Firing,
             trigger: Trigger { severity, action, decider, time_limit, remarks: Vec::new() },
-            starts_at: self.began(self.last_seen).or(Some(self.first_seen)),
+            starts_at: usable.or(Some(self.first_seen)),
             summary: self.summary.clone(),
             description: self.description.clone(),
             value: self.value.clone(),

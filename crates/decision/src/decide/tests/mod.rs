@@ -1,20 +1,25 @@
 //! Stories about one prompt: each test drives a [`World`] and reads what came out.
 
+mod activation;
 mod adopt;
 mod alerts;
+mod answerable;
 mod calls;
 mod canary;
 mod confirm;
 mod folded;
+mod forward;
 mod gates;
 mod gradual;
 mod guards;
+mod identity;
 mod invariants;
 mod known_good;
 mod listed;
 mod mass;
 mod outside;
 mod people;
+mod promises;
 mod properties;
 mod requests;
 mod retention;

@@ -8,7 +8,7 @@ use super::*;
 const VERSIONS: [&str; 5] = ["v0", "v1", "v2", "v3", "v4"];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Pass(u64),
     Deliver(Vec<Alert>),
     Roll { target: Option<usize>, from: Option<usize>, gradual: bool, force: bool },
@@ -45,22 +45,31 @@ fn one_alert() -> impl Strategy<Value = Alert> {
         1 => Just((Severity::Medium, Action::Observe)),
         1 => Just((Severity::Critical, Action::Page)),
     ];
-    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64).prop_map(
-        |(version, name, (severity, action), over, limit)| {
+    // how long ago it began, if it says so
+    let ago = prop::option::of(prop_oneof![0..20_i64, 0..600_i64, Just(-60), Just(30 * 86_400)]);
+    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, ago).prop_map(
+        |(version, name, (severity, action), over, limit, ago)| {
             let alert =
                 world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
+            let alert = Alert { starts_at: ago.map(|ago| Timestamp(-1_000 * ago)), ..alert };
             if over { alert.resolved() } else { alert }
         },
     )
 }
 
 /// As Alertmanager sends them: one status for each fingerprint.
-fn delivery() -> impl Strategy<Value = Vec<Alert>> {
+pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
     prop::collection::vec(one_alert(), 1..6).prop_map(|mut alerts| {
         let mut seen = std::collections::BTreeSet::new();
         alerts.retain(|alert| seen.insert(alert.fingerprint.clone()));
         alerts
     })
+}
+
+/// The moments of [`delivery`] are told from now.
+pub(super) fn at(alerts: &[Alert], now: Timestamp) -> Vec<Alert> {
+    let began = |alert: &Alert| alert.starts_at.map(|ago| Timestamp(now.0 + ago.0));
+    alerts.iter().map(|alert| Alert { starts_at: began(alert), ..alert.clone() }).collect()
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
@@ -81,7 +90,7 @@ fn share() -> impl Strategy<Value = Share> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let some_version = || prop::option::of(version());
     prop_oneof![
         6 => prop_oneof![0..120_u64, 0..8_000_u64, 0..90_000_u64].prop_map(Step::Pass),
@@ -113,7 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Takes one step; every answer and commit of it.
-fn take(world: &mut World, step: &Step) -> Option<Decision> {
+pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
     let named = |n: &usize| v(VERSIONS[*n]);
     let operator = "dana".to_owned();
     let event = match step {
@@ -187,7 +196,7 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Unheard => {
             Event::Unheard { incident: world.incidents.keys().next_back()?.clone(), why: "archived".to_owned() }
         }
-        Step::Deliver(alerts) => Event::Alerts(alerts.clone()),
+        Step::Deliver(alerts) => Event::Alerts(at(alerts, world.now)),
         Step::Roll { target, from, gradual, force } => Event::Rollback(Rollback {
             target: target.as_ref().map(named),
             from: from.as_ref().map(named),
@@ -223,7 +232,7 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
     Some(world.happens(&event))
 }
 
-fn a_world() -> World {
+pub(super) fn a_world() -> World {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     for version in VERSIONS {
@@ -253,6 +262,7 @@ proptest! {
         for step in &steps {
             take(&mut world, step);
         }
+        let delivery = at(&delivery, world.now);
         let begins = |said: &[String], what: &str| said.iter().any(|said| said.starts_with(what));
         // after a rollback what fires on the version gone back to is news, and what fires on the other a stray
         if begins(&world.deliver(&delivery), "rolled_back") {
@@ -282,6 +292,7 @@ proptest! {
         for step in &steps {
             take(&mut world, step);
         }
+        let delivery = at(&delivery, world.now);
         world.look();
         let waiting = |world: &World| -> Vec<Incident> {
             world.state.open_incidents().filter(|i| i.phase.kind() == PhaseKind::AwaitingDecision).cloned().collect()
