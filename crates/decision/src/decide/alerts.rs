@@ -179,12 +179,14 @@ pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
 
 /// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
 pub(super) fn hear_strays(draft: &mut Draft<'_>) {
+    draft.hears_strays = true;
     for stray in std::mem::take(&mut draft.returning) {
         let alert = stray.alert.to_alert(&draft.snapshot.prompt, &stray.version);
         if draft.has_traffic(&stray.version) {
             firing(draft, &stray.version, &[&alert]);
         }
     }
+    draft.hears_strays = false;
 }
 
 /// Adds an alert to an open incident and says how.

@@ -131,6 +131,8 @@ struct Draft<'a> {
     content: Vec<(VersionName, Option<String>)>,
     /// What fires on a version that has just got traffic.
     returning: Vec<Stray>,
+    /// Nothing is done about that in the same commit: people are asked first.
+    hears_strays: bool,
     ids_used: usize,
 }
 
@@ -154,6 +156,7 @@ impl<'a> Draft<'a> {
             automatic: None,
             content: Vec::new(),
             returning: Vec::new(),
+            hears_strays: false,
             ids_used: 0,
         }
     }
@@ -288,6 +291,11 @@ impl<'a> Draft<'a> {
     }
 
     fn remember(&mut self, stray: Stray) {
+        // what fires on the target of a gradual rollback only stops that
+        if self.has_traffic(&stray.version) && gradual::split_to(self, &stray.version).is_none() {
+            self.returning.push(stray);
+            return;
+        }
         let strays = &mut self.state.strays;
         if let Some(known) =
             strays.iter_mut().find(|s| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint)

@@ -20,7 +20,7 @@ pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Durat
     let before = |began: &Timestamp| (oldest..=since).contains(began);
     let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
     let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
-    if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
+    if (nobody_to_ask && !draft.hears_strays) || incident.confirmed_at.is_some_and(|at| at >= since) {
         return None;
     }
     let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));

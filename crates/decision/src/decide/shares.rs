@@ -13,6 +13,7 @@ impl Draft<'_> {
         let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
         self.retire(Some(version), Some(operator).filter(|_| shipped && self.policy.verify));
         self.gain_traffic(version, operator);
+        self.hear_of(version);
         let now = self.now;
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
         self.limit_versions(version);
@@ -33,11 +34,19 @@ impl Draft<'_> {
             let excess = record.returns.len().saturating_sub(Policy::RETURNS + 1);
             record.returns.drain(..excess);
         }
-        // what fires on it is news now
+        self.hear_of(version);
+    }
+
+    /// What fires on `version` is news, now that it has traffic.
+    fn hear_of(&mut self, version: &VersionName) {
+        let now = self.now;
         let forget_after = self.policy.forget_after;
         let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);
         self.state.strays = others;
-        let own: Vec<Stray> = own;
+        let mut own: Vec<Stray> = own;
+        // its last rollback may not be verified yet
+        let earlier = self.state.open_incidents().filter(|i| i.version == *version && i.subject() != version);
+        own.extend(earlier.flat_map(strays_of));
         self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < forget_after));
     }
 

@@ -183,3 +183,14 @@ fn fifty_flaps_do_not_end_a_page() {
     world.choose(Choice::Dismiss);
     assert!(world.latest().paged, "the page is still to be ended");
 }
+
+#[test]
+fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_when_it_is_tried_again() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(seconds(20));
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
+    assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
+    assert_eq!(world.incidents.len(), 2);
+}
