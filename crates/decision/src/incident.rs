@@ -376,6 +376,11 @@ impl Incident {
             && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
+    /// The version whose traffic it is about: what was rolled back to, once something was.
+    pub fn subject(&self) -> &VersionName {
+        self.flip.as_ref().map_or(&self.version, |flip| &flip.to)
+    }
+
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|a| a.firing)
     }

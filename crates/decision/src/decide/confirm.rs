@@ -46,6 +46,11 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         goes_on(draft, id, &pending.from);
         return Answer::Noted;
     }
+    if let Some(fault) = lapsed_since(draft, &pending) {
+        let objection = Objection { baseline: false, text_missing: false, text: fault };
+        object(draft, id, &pending, objection);
+        return Answer::Noted;
+    }
     if draft.lacks_text(&pending.to) {
         retention::object(draft, id, &pending);
         return Answer::Noted;
@@ -109,6 +114,12 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         Some(objection) => object(draft, id, &pending, objection),
     }
     Answer::Noted
+}
+
+/// What happened to `active` after a person had decided: they decide again, because nothing is overwritten unseen.
+fn lapsed_since(draft: &Draft<'_>, pending: &Pending) -> Option<String> {
+    let lapsed = draft.state.lapsed.as_ref().filter(|lapsed| lapsed.since >= pending.at)?;
+    (pending.by != FlipMode::Auto).then(|| lapsed.fault())
 }
 
 /// What was to be rolled back is not served any more. Only an earlier rollback keeps the incident open, which is still to be

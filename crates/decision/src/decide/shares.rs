@@ -3,18 +3,20 @@
 use super::super::incident::{IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{ActivatedBy, Serving};
-use super::{Draft, LogEvent, Routing, strays_of};
+use super::super::state::{ActivatedBy, Lapsed, Serving};
+use super::super::time::Timestamp;
+use super::{Draft, LogEvent, Routing, alerts, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.retire(Some(version));
+        self.retire(version);
         let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
         record.last_active = Some(now);
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        self.state.lapsed = None;
         // its alerts are news again
         self.state.strays.retain(|s| s.version != *version);
         self.limit_versions(version);
@@ -45,10 +47,12 @@ impl Draft<'_> {
     }
 
     /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
-    pub(super) fn retire(&mut self, kept: Option<&VersionName>) {
+    fn retire(&mut self, kept: &VersionName) {
+        let kept = Some(kept);
         self.settle_soaks(); // while it is known what served
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
+        losing.extend(self.state.lapsed.take().into_iter().flat_map(|lapsed| lapsed.versions));
         losing.retain(|version| Some(version) != kept);
         self.end_split(kept);
         for version in losing {
@@ -78,6 +82,36 @@ impl Draft<'_> {
         }
     }
 
+    /// `active` holds no version any more, but `holds` or nothing. Nobody knows what is served, and most likely nothing has
+    /// changed: prompt servers keep the version that they have. So no incident is over; people are asked.
+    pub(super) fn lapse(&mut self, holds: Option<String>) {
+        let now = self.now;
+        self.settle_soaks(); // while it is known what served
+        let mut versions = self.state.served();
+        versions.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !versions.contains(v)));
+        for version in &versions {
+            if let Some(record) = self.state.version_mut(version) {
+                record.last_active = Some(now);
+            }
+        }
+        let before = self.state.lapsed.take();
+        versions.extend(before.into_iter().flat_map(|lapsed| lapsed.versions));
+        let lapsed = Lapsed { since: now, holds, versions };
+        let fault = lapsed.fault();
+        self.state.lapsed = Some(lapsed);
+        self.end_split(None);
+        let rest = self.rests_at();
+        let open: Vec<IncidentId> = self.state.open_incidents().map(|incident| incident.id.clone()).collect();
+        for id in open {
+            alerts::tell_of_lapse(self, &id, &fault, rest);
+        }
+    }
+
+    /// When a failed rollback of a prompt whose key holds no version is looked at again: somebody may have retired the prompt.
+    pub(super) fn rests_at(&self) -> Option<Timestamp> {
+        self.state.lapsed.as_ref().map(|_| self.now.plus(self.policy.forget_after))
+    }
+
     /// One version has all traffic, or none has any.
     fn end_split(&mut self, kept: Option<&VersionName>) {
         let now = self.now;
@@ -85,18 +119,24 @@ impl Draft<'_> {
             let promoted = kept == Some(&canary.split.arriving);
             let text = match kept {
                 Some(kept) => format!("{kept} has all traffic"),
-                None => "nothing is served any more".to_owned(),
+                None => "active holds no version any more".to_owned(),
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
         }
         for incident in &mut self.state.incidents {
             let Some(split) = incident.gradual.take() else { continue };
-            if incident.phase == Phase::RollingBack && kept == Some(&split.leaving) {
+            if incident.phase == Phase::RollingBack && kept.is_none_or(|kept| *kept == split.leaving) {
                 incident.phase = Phase::AwaitingDecision;
                 incident.ask += 1;
                 incident.escalations = 0;
                 incident.deadline = Some(now.plus(incident.time_limit));
-                let text = format!("the gradual rollback is over: {} has all traffic again", split.leaving);
+                if !incident.is_firing() {
+                    incident.quiet_since = Some(now); // nothing but the request kept it open
+                }
+                let text = match kept {
+                    Some(kept) => format!("the gradual rollback is over: {kept} has all traffic again"),
+                    None => format!("the gradual rollback to {} has stopped", split.arriving),
+                };
                 incident.note(now, NoteKind::Asked, text);
             }
         }

@@ -72,6 +72,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         .take(Policy::MAX_CHOICES)
         .cloned()
         .collect();
+    let rest = draft.rests_at();
     let Some(incident) = draft.incident(id) else { return };
     let last = incident.verification.as_ref().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
     if !incident.verification.as_ref().is_some_and(|v| v.measured) {
@@ -84,7 +85,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     incident.severity = Severity::Critical;
     incident.ask += 1;
     incident.escalations = 1;
-    incident.deadline = None;
+    incident.deadline = rest;
     incident.choices = choices;
     let limit = spoken(policy.verification_deadline);
     let mut text = format!("{target} does not serve well {limit} after the rollback: {}", last.unwrap_or_default());

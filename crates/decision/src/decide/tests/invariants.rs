@@ -137,8 +137,9 @@ fn incidents_are_consistent(commit: &Commit) {
     for incident in commit.state.open_incidents() {
         assert!(troubled.insert(&incident.version), "two open incidents on {}", incident.version);
         // an incident lives as long as the traffic that it is about
-        let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-        assert!(commit.state.served().contains(subject), "{incident:?}");
+        let kept = |lapsed: &Lapsed| lapsed.versions.contains(incident.subject());
+        let served = commit.state.served().contains(incident.subject());
+        assert!(served || commit.state.lapsed.as_ref().is_some_and(kept), "{:?} {incident:?}", commit.state.lapsed);
         assert!(incident.closed_at.is_none());
     }
     for write in &commit.incidents {
@@ -194,6 +195,8 @@ fn limits_hold(commit: &Commit) {
     assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
     assert!(state.strays.len() <= Policy::MAX_STRAYS);
     assert!(state.suppressed.len() <= Policy::MAX_SUPPRESSED);
+    assert!(state.ended.len() <= Policy::MAX_ENDED);
+    assert!(state.lapsed.is_none() || state.serving.is_none(), "active holds a version, and none");
     for incident in &state.incidents {
         assert!(incident.alerts.len() <= Policy::MAX_ALERTS);
         assert!(incident.notes.len() <= Policy::MAX_NOTES);
