@@ -292,7 +292,7 @@ class Following(unittest.TestCase):
         reader = self.reader(refresh=0.1)
         self.assertTrue(reader.wait_ready(10))
         client = self.server.client
-        for value in ("", "../etc/passwd", "v" * 65, b"\xff\xfe", "v2\n"):
+        for value in ("", "../etc/passwd", "v" * 65, b"\xff\xfe", "\n", "v2\nv3", '"v2"'):
             client.set(ACTIVE, value)
             eventually(lambda: "not a version's name" in (reader.error("support") or ""))
             self.assertEqual(reader.active_version("support", "user-1"), "v1")

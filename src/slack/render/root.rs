@@ -206,7 +206,7 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
             return incident.gradual.as_ref().and_then(|split| split.next).map(|at| ("Next step", at));
         }
         Phase::Verifying => "Outcome known by",
-        Phase::Escalated => "Next escalation",
+        Phase::Escalated => "Looked at again",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
     incident.deadline.map(|at| (label, at))

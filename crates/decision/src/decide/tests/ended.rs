@@ -55,7 +55,7 @@ fn after_five_minutes_the_same_outbreak_is_believed_again() {
     world.paused = Some("dana".to_owned());
     world.alert(alert.clone());
     world.alert(alert.clone().ended_at(world.now));
-    world.pass(Policy::LATE_COPY - seconds(1));
+    world.pass(minutes(5) - seconds(1));
     assert_eq!(world.alert(alert.clone()), "ignored already_resolved");
     world.pass(seconds(1));
     assert_eq!(world.alert(alert), "held paused");

@@ -93,6 +93,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
     let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
     assert!(before.paused.is_none(), "automation is paused");
+    assert!(before.active.version().is_some(), "nobody knows what is served");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
         assert!(split.has(bad) && *split.other(bad) == target, "{entry:?}");

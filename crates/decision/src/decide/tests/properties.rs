@@ -446,6 +446,7 @@ proptest! {
                 let fires = alert.status == AlertStatus::Firing && last.contains(&alert.version);
                 prop_assert!(!fires || !said.contains("not_active"), "{said}: {alert:?}");
             }
+            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted upon by itself");
         }
         // time alone acts on nothing
         let key = world.active.clone();
