@@ -67,12 +67,15 @@ async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken
     is_noted(&world, "page", Some("once")).await?;
     is_noted(&world, "page_tries", None).await?;
     // whatever else wakes the incident: one page is enough
-    world.receiver.app.engine.store.hurry().await?;
-    restart(&mut world, &env).await?;
-    for _ in 0..3 {
-        world.receiver.clock.advance(Duration::from_secs(61));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let woken = format!("{}|act", incident(&world).await?["id"].as_str().context("id")?);
+    world.redis.cmd::<()>(&["ZADD", "{prompts}:due", "0", &woken]).await?;
+    world.receiver.app.engine.scheduled.notify_one();
+    eventually("it was acted upon", SOON, async || {
+        let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due", &woken]).await.ok()?;
+        let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &woken]).await.ok()?;
+        (due.is_none() && leased.is_none()).then_some(())
+    })
+    .await?;
     ensure!(raised(&alertmanager).await?["endsAt"] == fired["endsAt"], "it was posted again");
     Ok(())
 }

@@ -180,9 +180,7 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::SetValue(value) => {
             world.set_value(value);
-            if world.active.version().is_none() {
-                return None; // noticed with whatever comes next
-            }
+            world.active.version()?; // what is no version is noticed with whatever comes next
             Event::Look
         }
         Step::Delete => {
