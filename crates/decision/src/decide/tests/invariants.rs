@@ -93,6 +93,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
     let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
     assert!(before.paused.is_none(), "automation is paused");
+    assert!(before.active.version().is_some(), "nobody knows what is served");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
         assert!(split.has(bad) && *split.other(bad) == target, "{entry:?}");
@@ -152,7 +153,9 @@ fn incidents_are_consistent(commit: &Commit) {
         let about = (&incident.version, incident.subject());
         assert!(troubled.insert(about), "two open incidents on {}", incident.version);
         // an incident lives as long as the traffic that it is about
-        assert!(commit.state.served().contains(incident.subject()), "{incident:?}");
+        let kept = |lapsed: &Lapsed| lapsed.versions.contains(incident.subject());
+        let served = commit.state.served().contains(incident.subject());
+        assert!(served || commit.state.lapsed.as_ref().is_some_and(kept), "{:?} {incident:?}", commit.state.lapsed);
         assert!(incident.closed_at.is_none());
     }
     for write in &commit.incidents {
@@ -208,6 +211,8 @@ fn limits_hold(commit: &Commit) {
     assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
     assert!(state.strays.len() <= Policy::MAX_STRAYS);
     assert!(state.suppressed.len() <= Policy::MAX_SUPPRESSED);
+    assert!(state.ended.len() <= Policy::MAX_ENDED);
+    assert!(state.lapsed.is_none() || state.serving.is_none(), "active holds a version, and none");
     for incident in &state.incidents {
         assert!(incident.alerts.len() <= Policy::MAX_ALERTS);
         assert!(incident.notes.len() <= Policy::MAX_NOTES);
