@@ -76,7 +76,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     let last = incident.verification.as_ref().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
     if !incident.verification.as_ref().is_some_and(|v| v.measured) {
         let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
-        let text = format!("nobody knows whether users are served well again: {why}. Have a look");
+        let text = format!("could not verify the recovery of {target}: {why}. Check it by hand");
         draft.close_without_traffic(id, Phase::Unverified, text);
         return;
     }
