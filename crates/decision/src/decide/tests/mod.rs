@@ -25,6 +25,7 @@ mod promises;
 mod properties;
 mod requests;
 mod retention;
+mod table;
 mod timer;
 mod verify;
 mod world;
