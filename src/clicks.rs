@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 use crate::config::Decider;
 use crate::coordinate;
 use crate::decision::mass::Bulk;
-use crate::decision::{Answer, Choice, Decide, Event, IncidentId, Refusal, RefusalCode, VersionName};
+use crate::decision::{
+    Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, VersionName,
+};
 use crate::engine::{Engine, EngineError};
 use crate::slack::payload::Click;
-use crate::slack::render::{Button, action};
+use crate::slack::render::{Button, action, read_mark};
 use crate::store::StoreError;
 
 /// The same click may come again: Slack delivers twice, signatures stay valid for five minutes.
@@ -24,12 +26,17 @@ const DOUBLE_CLICK: Duration = Duration::from_secs(3);
 /// A refusal is told once to a person about a question.
 const TOLD: Duration = Duration::from_secs(24 * 3_600);
 
+/// Of an incident's summary in the reason of a mark.
+const MAX_SUMMARY: usize = 300;
+
 /// What a button stands for.
 #[derive(Debug, Clone, Copy)]
 enum Wish {
     One(Choice),
     /// About all prompts of a coordinating incident.
     All(Bulk),
+    /// About the version that was chosen.
+    Mark(MarkKind),
 }
 
 /// Something to say to the clicker alone.
@@ -57,11 +64,16 @@ impl Clicks {
 
     /// Handles one click; fails only if it may succeed later.
     pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
-        let Some(wish) = wish(&click.action_id) else {
-            tracing::info!(action = ?short(&click.action_id), "a click on an unknown button");
-            return Ok(());
+        let is_mark = click.action_id == action::MARK;
+        let (wish, button) = match (is_mark, wish(&click.action_id)) {
+            (true, _) => read_mark(&click.value).map(|(kind, button)| (Wish::Mark(kind), button)).unzip(),
+            (false, Some(wish)) => (Some(wish), Button::decode(&click.value)),
+            (false, None) => {
+                tracing::info!(action = ?short(&click.action_id), "a click on an unknown button");
+                return Ok(());
+            }
         };
-        let (Some(button), true) = (Button::decode(&click.value), is_plain(&click.user) && is_plain(&click.action_ts))
+        let (Some(wish), Some(button), true) = (wish, button, is_plain(&click.user) && is_plain(&click.action_ts))
         else {
             tracing::warn!(action = ?short(&click.action_id), "a click that is none of ours");
             return Ok(());
@@ -69,13 +81,18 @@ impl Clicks {
         let store = &self.engine.store;
         let same = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
         let to = button.to.as_ref().map_or("", VersionName::as_str);
-        let double = format!("double:{}:{}:{}:{}:{to}", button.incident, button.ask, click.user, click.action_id);
+        let what = match wish {
+            Wish::Mark(kind) => kind.as_str(),
+            Wish::One(_) | Wish::All(_) => &click.action_id,
+        };
+        let double = format!("double:{}:{}:{}:{what}:{to}", button.incident, button.ask, click.user);
         if !store.once(&same, SAME_CLICK).await? || !store.once(&double, DOUBLE_CLICK).await? {
             return Ok(());
         }
         let result = match wish {
             Wish::One(choice) => self.decide(click, choice, &button).await,
             Wish::All(bulk) => self.decide_all(click, bulk, &button).await,
+            Wish::Mark(kind) => self.mark(click, kind, &button).await,
         };
         if result.is_err() {
             // it was not handled: the same click may be tried again
@@ -133,6 +150,30 @@ impl Clicks {
         }
         let decided = coordinate::decide(&self.engine, &button.incident, bulk, &click.name, Some(button.ask)).await?;
         Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
+    }
+
+    /// As [`Clicks::decide`], about a version: whoever may decide about the incident may mark it.
+    async fn mark(&self, click: &Click, kind: MarkKind, button: &Button) -> Result<Option<String>, EngineError> {
+        let Some(incident) = self.engine.store.incident(&button.incident).await? else {
+            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+        };
+        if !self.may_decide(&incident.decider, &click.user).await? {
+            return Ok(Some(may_not(&incident.id, &incident.decider, click)));
+        }
+        let Some(version) = button.to.clone() else { return Ok(None) };
+        let Incident { id, version: about, .. } = &incident;
+        let summary: String = incident.summary().chars().filter(|c| !c.is_control()).take(MAX_SUMMARY).collect();
+        let reason = match version == *about {
+            true => format!("in the thread of incident {id}: {summary}"),
+            false => format!("in the thread of incident {id} about {about}"),
+        };
+        let operator = click.name.clone();
+        let marking = Marking { version, kind, reason, operator, incident: Some(id.clone()) };
+        let answer = self.engine.handle(&incident.prompt, &Event::Mark(marking)).await?.answer;
+        Ok(match answer {
+            Answer::Refused(refusal) => Some(refusal.message),
+            _ => None,
+        })
     }
 
     async fn may_decide(&self, decider: &str, user: &str) -> Result<bool, StoreError> {

@@ -1,9 +1,10 @@
 //! The draft of a post-mortem, from what is kept of an incident.
 
-use crate::decision::{Incident, PhaseKind, PromptName, Timestamp, VersionName};
+use crate::decision::{Incident, PhaseKind, PromptName, VersionName};
+use crate::deployed::Entry;
 use crate::engine::Engine;
-use crate::postmortem::{Entry, Facts, Measured, Verified, draft};
-use crate::store::{LoggedChange, StoreError};
+use crate::postmortem::{Facts, Measured, Verified, draft};
+use crate::store::StoreError;
 
 /// Entries of the deployment log that are looked through, from the end of the incident backwards.
 const MAX_LOG: usize = 200;
@@ -19,7 +20,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     let (bad, good) = (contents.next().flatten(), contents.next().flatten());
     let end = incident.closed_at.unwrap_or(incident.updated_at).plus(LATER);
     let log = store.log(&incident.prompt, Some(&end.0.to_string()), MAX_LOG).await?;
-    let log: Vec<_> = log.items.iter().filter_map(entry).collect();
+    let log: Vec<_> = log.items.iter().filter_map(|change| Entry::read(&change.fields)).collect();
     let flip = incident.flip.as_ref().map(|flip| flip.at);
     let measured = store.samples(&incident.id).await?.filter(|measured| flip.is_some_and(|at| measured.is_of(at)));
     let contact = contact(engine, &incident.prompt, &incident.version).await?;
@@ -71,23 +72,5 @@ fn verified(incident: &Incident) -> Option<Verified> {
         finding: verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default(),
         still_served_by: verification.traffic.as_ref().map(|traffic| traffic.still.clone()).unwrap_or_default(),
         recovered_at: verification.well_since(),
-    })
-}
-
-/// An entry without a time can't be put in order.
-fn entry(change: &LoggedChange) -> Option<Entry> {
-    let field = |name: &str| {
-        let found = change.fields.iter().find(|(field, _)| field == name);
-        found.map(|(_, text)| text.clone()).unwrap_or_default()
-    };
-    let at: jiff::Timestamp = field("at").parse().ok()?;
-    Some(Entry {
-        at: Timestamp(at.as_millisecond()),
-        event: field("event"),
-        from: field("from"),
-        to: field("to"),
-        operator: field("operator"),
-        reason: field("reason"),
-        incident: field("incident"),
     })
 }

@@ -86,6 +86,7 @@ impl Engine {
         let wanted = Wanted {
             incident: match event {
                 Event::Decide(click) => Some(&click.incident),
+                Event::Mark(marking) => marking.incident.as_ref(),
                 _ => None,
             },
             content: match event {
@@ -132,7 +133,8 @@ impl Engine {
                             to = entry.to.as_deref().unwrap_or_default(),
                             operator = entry.operator,
                             incident = entry.incident.as_ref().map_or("", |id| &id.0),
-                            "what is served has changed"
+                            "{}",
+                            if entry.event.is_change() { "what is served has changed" } else { "a version is marked" }
                         );
                     }
                     for write in &commit.incidents {

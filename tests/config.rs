@@ -400,7 +400,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:7: guards.mode: found \"off\", expected one of \"armed\", \"dry-run\"",
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
-            "test.toml:8: guards.budget: unknown key, [guards] has confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
+            "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
             "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak",
         ]
@@ -491,6 +491,9 @@ fn values_that_make_no_sense() {
         ("guards.max_auto_rollbacks", "1.5"),
         ("guards.max_auto_rollbacks_within", "\"0s\""),
         ("guards.cooldown", "\"-1m\""),
+        ("guards.ask_when_active_for_longer_than", "\"59m\""),
+        ("guards.ask_when_active_for_longer_than", "\"\""),
+        ("guards.ask_when_active_for_longer_than", "7"),
         ("registry.soak", "\"0\""),
         ("incidents.forget_after", "\"0s\""),
         ("verification.every", "\"0s\""),
@@ -584,6 +587,16 @@ fn what_is_found_on_the_network_is_reached_over_it() {
 #[test]
 fn the_default_policy_is_that_of_the_default_config() {
     assert_eq!(Config::default().policy(), Policy::default());
+}
+
+#[test]
+fn the_age_guard_has_a_duration_or_is_off() {
+    let load = |value: &str| load("age", "", &[("PROMPT_ROLLBACK_GUARDS__ASK_WHEN_ACTIVE_FOR_LONGER_THAN", value)]);
+    assert_eq!(load("off").unwrap().policy().ask_when_active_for_longer_than, None);
+    let week = Duration::from_secs(7 * 86_400);
+    assert_eq!(load("7d").unwrap().policy().ask_when_active_for_longer_than, Some(week));
+    let error = load("often").unwrap_err().to_string();
+    assert!(error.contains("a duration such as \"12h\" or \"7d\", or \"off\""), "{error}");
 }
 
 #[test]
@@ -695,6 +708,7 @@ mod reread {
             "gradual.stages" => "[50, 0]",
             "canary.stages" => "[50, 100]",
             "report.weekly" => "\"off\"",
+            "guards.ask_when_active_for_longer_than" => "\"7d\"",
             "log.format" => "\"json\"",
             "log.level" => "\"debug\"",
             "gates.staging" | "gates.ab_test" | "gates.first_hour" => "true",

@@ -221,6 +221,35 @@ Naming --from makes a script safe against a rollback that someone else has just 
         receiver: Receiver,
     },
 
+    /// Say of a version that no rollback must lead to it, or that it is trusted.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback mark customer-support v1.8.2 --bad --reason 'answers without the safety fix'
+  prompt-rollback mark customer-support v1.9.0 --good --reason 'served for a month before we came'
+
+Bad: no rollback leads to it, by itself or by a button; a person who means it says --force. Good: known-good at once,
+whatever was said or done before: it lifts a bad mark and a quarantine. A mark moves no traffic.")]
+    #[command(group = clap::ArgGroup::new("mark").required(true).args(["bad", "good"]))]
+    Mark {
+        /// The prompt's name.
+        prompt: String,
+        /// The version's name.
+        version: String,
+        /// Never go back to it: it lacks a safety fix, or its output has another schema.
+        #[arg(long)]
+        bad: bool,
+        /// Trust it without waiting for it to soak.
+        #[arg(long)]
+        good: bool,
+        /// Why, for those who wonder later.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
     /// Bring the text of a version back from the archive.
     #[command(after_help = "\
 Examples:

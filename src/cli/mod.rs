@@ -207,6 +207,16 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
             show(&receiver, answer, |flipped| output::rolled_back(&flipped))
         }
+        Command::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
+            let body = body([
+                ("mark", if bad { "bad".into() } else { "good".into() }),
+                ("reason", reason.into()),
+                ("operator", operator.operator.into()),
+            ]);
+            let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
+            let answer = connect(&receiver)?.post(&path, &body).await?;
+            show(&receiver, answer, |marked| output::marked(&marked))
+        }
         Command::Restore { prompt, version, receiver } => {
             let path = format!("/api/prompts/{}/versions/{}/restore", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &json!({})).await?;

@@ -36,12 +36,47 @@ pub struct PromptDetail {
     pub active_fault: Option<String>,
     /// Version to percent, while traffic is split.
     pub routing: Option<std::collections::BTreeMap<String, u8>>,
+    /// Each version with traffic.
+    pub in_service: Vec<Placed>,
+    /// Other prompts, within the hour.
+    pub also_changed: AlsoChanged,
     pub rollback_target: Option<String>,
     pub paused: bool,
     /// The last canary.
     pub canary: Option<Split>,
     pub versions: Vec<Version>,
     pub incidents: Vec<Incident>,
+}
+
+/// How a version came to serve.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Placed {
+    pub version: String,
+    pub percent: u8,
+    pub since: Option<String>,
+    pub operator: Option<String>,
+    pub event: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AlsoChanged {
+    pub prompts: Vec<OtherChange>,
+    pub more: u64,
+    pub at_least: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OtherChange {
+    pub prompt: String,
+    pub event: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub operator: String,
+    pub at: String,
+    pub same_group: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,11 +91,22 @@ pub struct Version {
     pub known_good_by: Option<String>,
     pub soak_ends_at: Option<String>,
     pub quarantined_at: Option<String>,
+    pub mark: Option<Mark>,
     pub contact: Option<String>,
     pub staged_at: Option<String>,
     pub has_content: bool,
     /// Its text is in the archive.
     pub archived_at: Option<String>,
+}
+
+/// A person's word on a version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Mark {
+    pub kind: String,
+    pub at: String,
+    pub operator: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +143,8 @@ pub struct Incident {
     pub prompt: Option<String>,
     pub version: Option<String>,
     pub target: Option<String>,
+    /// Versions that people marked as bad.
+    pub marked_bad: Vec<MarkedBad>,
     pub phase: String,
     pub severity: String,
     pub action: String,
@@ -115,6 +163,14 @@ pub struct Incident {
     pub shared: Vec<SharedLabel>,
     pub hold: Option<HeldBack>,
     pub members: Vec<Member>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MarkedBad {
+    pub version: String,
+    pub operator: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -201,6 +257,17 @@ pub struct Registered {
     pub version: String,
     pub created: bool,
     pub known_good: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Marked {
+    pub prompt: String,
+    pub version: String,
+    pub mark: String,
+    pub unchanged: bool,
+    /// What to do about it, if anything.
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -31,7 +31,7 @@ use crate::decision::{Plan, Policy, Severity};
 use crate::tls::{ServerFiles, ServerTls};
 use files::Files;
 use reader::{ENV_PREFIX, Reader};
-use value::{Bytes, MaybeWeekly};
+use value::{Bytes, MaybeDuration, MaybeWeekly};
 use values::Values;
 
 /// All settings of the receiver.
@@ -185,6 +185,8 @@ pub struct Guards {
     pub max_auto_rollbacks_within: Duration,
     /// How long a version that a rollback has put there is not rolled back automatically itself.
     pub cooldown: Duration,
+    /// A version that has served for longer is not rolled back automatically; `None`: however long.
+    pub ask_when_active_for_longer_than: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -307,6 +309,7 @@ impl Config {
             max_auto_rollbacks: self.guards.max_auto_rollbacks,
             budget_window: self.guards.max_auto_rollbacks_within,
             cooldown: self.guards.cooldown,
+            ask_when_active_for_longer_than: self.guards.ask_when_active_for_longer_than,
             fallback_decider: self.guards.fallback_decider.clone(),
             deciders: self.deciders.keys().cloned().collect(),
             severity_aliases: self.labels.severity_aliases.clone(),
@@ -419,6 +422,9 @@ impl Config {
                 max_auto_rollbacks: r.get("guards.max_auto_rollbacks", "5"),
                 max_auto_rollbacks_within: r.get("guards.max_auto_rollbacks_within", "5m"),
                 cooldown: r.get("guards.cooldown", "30m"),
+                ask_when_active_for_longer_than: r
+                    .get::<MaybeDuration>("guards.ask_when_active_for_longer_than", "off")
+                    .0,
             },
             incidents: Incidents {
                 reopen_within: r.get("incidents.reopen_within", "1h"),

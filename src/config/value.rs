@@ -197,6 +197,23 @@ impl Setting for MaybeWeekly {
     }
 }
 
+/// `off`, or how long.
+pub(super) struct MaybeDuration(pub Option<Duration>);
+
+impl Setting for MaybeDuration {
+    fn expected() -> String {
+        "a duration such as \"12h\" or \"7d\", or \"off\"".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        if text == "off" { Some(Self(None)) } else { Some(Self(Some(Duration::from_text(text)?))) }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.map_or("off".into(), |duration| duration.to_text())
+    }
+}
+
 /// A number of bytes: `1048576` or `"1MiB"`.
 pub(super) struct Bytes(pub usize);
 
@@ -463,6 +480,7 @@ mod tests {
         check::<u32>(&["0", "1024"]);
         check::<bool>(&["true", "false"]);
         check::<Vec<u8>>(&["", "75,50,25,0"]);
+        check::<MaybeDuration>(&["off", "12h", "8d"]);
         check::<MaybeWeekly>(&["off", "mon 09:00", "sun 23:05"]);
         check::<Bytes>(&["0", "1000", "512KiB", "16MiB", "2GiB"]);
         check::<BTreeMap<String, Severity>>(&["", "info=medium,warning=high"]);

@@ -6,6 +6,7 @@ mod connections;
 mod drill;
 mod import;
 mod input;
+mod mark;
 mod mass;
 mod postmortem;
 mod reload;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::input::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
 use super::{
-    Context, Door, Peer, api, auth, drill, import, postmortem, reload, report, restore, serving, slack, webhook,
+    Context, Door, Peer, api, auth, drill, import, mark, postmortem, reload, report, restore, serving, slack, webhook,
 };
 use crate::live::Current;
 use crate::metrics::Stored;
@@ -32,6 +32,7 @@ enum Route {
     Log,
     Versions,
     Restore,
+    Mark,
     Activate,
     Gates,
     Incidents,
@@ -66,6 +67,7 @@ impl Routes {
             ("/api/prompts/{prompt}/log", Route::Log),
             ("/api/prompts/{prompt}/versions", Route::Versions),
             ("/api/prompts/{prompt}/versions/{version}/restore", Route::Restore),
+            ("/api/prompts/{prompt}/versions/{version}/mark", Route::Mark),
             ("/api/prompts/{prompt}/activate", Route::Activate),
             ("/api/prompts/{prompt}/gates", Route::Gates),
             ("/api/incidents", Route::Incidents),
@@ -151,6 +153,7 @@ async fn dispatch(
         | Route::Import
         | Route::Versions
         | Route::Restore
+        | Route::Mark
         | Route::Activate
         | Route::Decide
         | Route::StartDrill
@@ -205,6 +208,7 @@ async fn dispatch(
         Route::Import => import::import(context, &bytes).await,
         Route::Versions => api::register(context, &parameter, &bytes).await,
         Route::Restore => restore::restore(context, &parameter, &second).await,
+        Route::Mark => mark::mark(context, &parameter, &second, &bytes).await,
         Route::Activate => serving::activate(context, &parameter, &bytes).await,
         Route::Decide => serving::decide(context, &parameter, &bytes).await,
         Route::StartDrill => drill::start(context, &bytes).await,

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::decision::incident::{AlertRecord, Incident};
 use crate::decision::state::Lapsed;
-use crate::decision::{Canary, Policy, Snapshot, Split, Timestamp, VersionName};
+use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName};
+use crate::deployed::{Deployed, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
 pub(super) fn time(at: Option<Timestamp>) -> Value {
@@ -40,7 +41,7 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value
     })
 }
 
-pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
+pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Timestamp) -> Value {
     let state = &snapshot.state;
     let active = snapshot.active.version();
     let versions: Vec<Value> = state
@@ -59,6 +60,12 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
                 "known_good_by": good.map(|g| if g.marked { "mark" } else { "soak" }),
                 "soak_ends_at": time(v.soaks_at(policy).filter(|at| *at > now)),
                 "quarantined_at": time(v.quarantine.as_ref().map(|q| q.at)),
+                "mark": v.mark.as_ref().map(|mark| json!({
+                    "kind": mark.kind.as_str(),
+                    "at": rfc3339(mark.at),
+                    "operator": mark.operator,
+                    "reason": mark.reason,
+                })),
                 "contact": v.contact,
                 "staged_at": time(v.staged_at),
                 "has_content": v.has_content,
@@ -77,11 +84,54 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
         "active": name(active),
         "active_fault": fault(snapshot),
         "routing": if routing.is_empty() { Value::Null } else { Value::Object(routing) },
+        "in_service": in_service(state, deployed),
+        "also_changed": also_changed(deployed),
         "rollback_target": name(state.target(active, policy, now)),
         "paused": snapshot.paused.is_some(),
         "canary": state.canary.as_ref().map(canary),
         "versions": versions,
         "incidents": state.open_incidents().map(incident_row).collect::<Vec<_>>(),
+    })
+}
+
+/// Since when each version with traffic serves, and who put it there. The log may not reach back so far; then the state
+/// knows since when it serves most of the traffic.
+fn in_service(state: &PromptState, deployed: &Deployed) -> Vec<Value> {
+    let served = state.served();
+    let row = |version: &VersionName| {
+        let placed = deployed.in_service.iter().find(|placed| placed.version == version.as_str());
+        let placed = placed.filter(|placed| placed.since.is_some());
+        let serving = state.serving.as_ref().filter(|serving| serving.version == *version);
+        json!({
+            "version": version.as_str(),
+            "percent": state.percent(version),
+            "since": time(placed.and_then(|placed| placed.since()).or(serving.map(|serving| serving.since))),
+            "operator": placed.map(|placed| placed.operator.as_str()),
+            "event": placed.map(|placed| placed.event.as_str()),
+        })
+    };
+    served.iter().map(row).collect()
+}
+
+/// What else changed shortly before: those of the same group first.
+fn also_changed(deployed: &Deployed) -> Value {
+    let row = |other: &crate::deployed::Other| {
+        let version = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "prompt": other.prompt,
+            "event": other.event,
+            "from": version(&other.from),
+            "to": version(&other.to),
+            "operator": other.operator,
+            "at": rfc3339(Timestamp(other.at)),
+            "same_group": other.same_group,
+        })
+    };
+    json!({
+        "within_seconds": WITHIN.as_secs(),
+        "prompts": deployed.others.iter().map(row).collect::<Vec<_>>(),
+        "more": deployed.more,
+        "at_least": deployed.at_least,
     })
 }
 
@@ -138,6 +188,9 @@ pub fn incident_row(incident: &Incident) -> Value {
         "prompt": incident.prompt.as_str(),
         "version": incident.version.as_str(),
         "target": name(incident.target.as_ref()),
+        "marked_bad": incident.never.iter().map(|never| json!({
+            "version": never.version.as_str(), "operator": never.operator, "reason": never.reason,
+        })).collect::<Vec<_>>(),
         "phase": incident.phase.as_str(),
         "severity": incident.severity.as_str(),
         "action": incident.action.as_str(),

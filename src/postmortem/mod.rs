@@ -20,6 +20,7 @@ pub use samples::{Measured, Missing, Samples, Series, Unit};
 
 use crate::decision::incident::Incident;
 use crate::decision::{PhaseKind, Timestamp};
+use crate::deployed::Entry;
 
 /// All that a draft is made of.
 #[derive(Debug, Clone)]
@@ -40,20 +41,6 @@ pub struct Facts<'a> {
     pub bad_content: Option<&'a str>,
     /// The text of the version that was, or would be, rolled back to.
     pub good_content: Option<&'a str>,
-}
-
-/// An entry of the deployment log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
-    pub at: Timestamp,
-    /// `rollback`, `activate` or `external`.
-    pub event: String,
-    pub from: String,
-    pub to: String,
-    pub operator: String,
-    pub reason: String,
-    /// The id of the incident that it belongs to, perhaps none.
-    pub incident: String,
 }
 
 /// What was measured after the flip.

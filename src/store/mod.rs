@@ -3,6 +3,7 @@
 mod cluster;
 mod commit;
 mod connect;
+mod deployed;
 pub mod drill;
 mod durability;
 mod ids;

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::decision::guards::{Guard, Held};
 use crate::decision::incident::{
-    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
+    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Never, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
 };
 use crate::decision::mass::Shares;
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, Ended, KnownGood, Lapsed, PromptState, Quarantine, Return, Serving, Stray, Suppressed,
-    VersionRecord,
+    ActivatedBy, Archived, Ended, KnownGood, Lapsed, Mark, MarkKind, PromptState, Quarantine, Return, Serving, Stray,
+    Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -186,6 +186,7 @@ as_text! {
     flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
     verdict: Verdict, |v| v.as_str(), |t| Verdict::ALL.into_iter().find(|v| v.as_str() == t);
     note_kind: NoteKind, |k| k.as_str(), |t| NoteKind::ALL.into_iter().find(|k| k.as_str() == t);
+    mark_kind: MarkKind, |k| k.as_str(), |t| MarkKind::ALL.into_iter().find(|k| k.as_str() == t);
     activated_by: ActivatedBy, |b| b.as_str(), |t| ActivatedBy::ALL.into_iter().find(|b| b.as_str() == t);
 }
 
@@ -194,6 +195,8 @@ containers! {
     version_record: VersionRecord, Version;
     known_good: KnownGood, KnownGoodRecord;
     archived: Archived, ArchivedRecord;
+    mark: Mark, MarkRecord;
+    never: Never, NeverRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
     returned: Return, ReturnRecord;
@@ -364,6 +367,8 @@ struct Version {
     known_good: Option<KnownGood>,
     #[serde(with = "quarantine::option", default, skip_serializing_if = "Option::is_none")]
     quarantine: Option<Quarantine>,
+    #[serde(with = "mark::option", default, skip_serializing_if = "Option::is_none")]
+    mark: Option<Mark>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contact: Option<String>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
@@ -378,6 +383,17 @@ struct Version {
     archived: Option<Archived>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     restored_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Mark")]
+struct MarkRecord {
+    #[serde(with = "mark_kind")]
+    kind: MarkKind,
+    #[serde(with = "at")]
+    at: Timestamp,
+    operator: String,
+    reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -475,6 +491,15 @@ struct SuppressedRecord {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(remote = "Never")]
+struct NeverRecord {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    operator: String,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "Incident")]
 struct IncidentRecord {
     #[serde(with = "incident_id")]
@@ -487,6 +512,8 @@ struct IncidentRecord {
     target: Option<VersionName>,
     #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
     choices: Vec<VersionName>,
+    #[serde(with = "never::list", default, skip_serializing_if = "Vec::is_empty")]
+    never: Vec<Never>,
     #[serde(getter = "stage::kind", with = "phase")]
     phase: PhaseKind,
     #[serde(with = "at")]
@@ -822,6 +849,25 @@ mod tests {
         // a record of before
         let (state, _) = read_state(STATE).unwrap();
         assert_eq!((state.lapsed, state.ended), (None, vec![]));
+    }
+
+    #[test]
+    fn a_mark_is_kept_and_a_record_from_before_marks_has_none() {
+        let (before, _) = read_state(STATE).unwrap();
+        assert!(before.versions[0].mark.is_none() && before.incidents[0].never.is_empty());
+        let mark = r#""mark":{"kind":"bad","at":7,"operator":"dana","reason":"leaks a name"},"#;
+        let never = r#""never":[{"version":"v1","operator":"dana","reason":"leaks a name"}],"#;
+        let marked = STATE
+            .replace(r#""soak_from":5"#, &format!(r#""soak_from":5,{}"#, mark.trim_end_matches(',')))
+            .replace(r#""phase":"verifying","#, &format!(r#"{never}"phase":"verifying","#));
+        let (state, unknown) = read_state(&marked).unwrap();
+        assert_eq!(
+            state.versions[0].marked_bad().map(Mark::to_string).unwrap(),
+            "marked as bad by dana (leaks a name)"
+        );
+        assert_eq!(state.incidents[0].never[0].reason, "leaks a name");
+        assert_eq!(write_state(&state, &unknown), marked);
+        assert!(read_state(&marked.replace(r#""kind":"bad""#, r#""kind":"ugly""#)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod common;
 
 mod import;
 mod incidents;
+mod marks;
 mod mass;
 mod metrics;
 mod outside;

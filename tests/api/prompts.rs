@@ -59,6 +59,7 @@ async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
             "known_good_at",
             "known_good_by",
             "last_active_at",
+            "mark",
             "quarantined_at",
             "registered_at",
             "soak_ends_at",

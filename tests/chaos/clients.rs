@@ -205,7 +205,7 @@ impl Clients {
             let roots = self.slack.roots("on-call");
             let asks: Vec<_> = roots
                 .iter()
-                .filter(|root| ASKS.iter().any(|prompt| root.visible_text().contains(prompt)))
+                .filter(|root| ASKS.iter().any(|prompt| root.visible_text().contains(&format!("Prompt*\n`{prompt}`"))))
                 .filter(|root| !root.action_ids().is_empty())
                 .collect();
             if asks.is_empty() {

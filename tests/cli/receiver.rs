@@ -180,6 +180,29 @@ fn restore_says_whether_the_text_is_back() {
 }
 
 #[test]
+fn mark_says_what_follows_and_what_does_not() {
+    let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/mark";
+    let message = "v1+2 still serves (100 % of the traffic): nothing was rolled back.\u{1b}[2J";
+    for (word, more, says) in [
+        ("bad", json!({}), "a/b: v1+2 is marked as bad: no rollback leads to it\n".to_owned()),
+        (
+            "bad",
+            json!({"message": message}),
+            format!("a/b: v1+2 is marked as bad: no rollback leads to it\n{}\n", message.replace('\u{1b}', "\u{fffd}")),
+        ),
+        ("good", json!({"unchanged": true}), "a/b: v1+2 is marked as good already: it is known-good\n".to_owned()),
+    ] {
+        let mut answer = json!({"success": true, "prompt": "a/b", "version": "v1+2", "mark": word});
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let stub = Stub::start(&[(path, 200, answer)]);
+        let run = stub.run(&["mark", "a/b", "v1+2", &format!("--{word}"), "--reason", "no safety fix"]);
+        succeeds(&run, &says);
+        let body: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
+        assert_eq!(body, json!({"mark": word, "reason": "no safety fix", "operator": "ana"}));
+    }
+}
+
+#[test]
 fn pause_and_resume_one_or_all() {
     let stub = Stub::start(&[
         ("POST /api/pause", 200, json!({"paused": true, "prompt": null, "changed": true})),

@@ -10,7 +10,7 @@ use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, ackno
 async fn an_alert_that_needs_a_person_opens_one_thread_and_an_overview_that_leads_to_it() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
-    assert_eq!(buttons(&root), ["approve", "approve_gradual", "investigate", "dismiss"]);
+    assert_eq!(buttons(&root), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let text = root.visible_text();
     for part in ["Decision needed", "v2 fails", "`v2` → `v1`", "on-call", MENTION, "<!date^", "runbooks.example"] {
         assert!(text.contains(part), "{part} is missing in {text}");
@@ -53,7 +53,7 @@ async fn an_approval_rolls_back_before_the_click_is_answered_and_takes_the_butto
     workspace.click(MAYA, &root, "approve").await?;
     workspace.serves("v1").await?;
     let after = workspace.titled("maya approved: rolled back from v2 to v1").await?;
-    assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["undo".to_owned()]));
+    assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["undo".to_owned(), "mark".to_owned()]));
     let replies = workspace.replies(&root, 1).await?;
     assert!(replies[0].contains("maya rolled v2 back to v1"), "{replies:?}");
     let overview = |root: &prompt_rollback_testkit::slack::Message| root.visible_text().contains("Rolled back");
@@ -71,7 +71,7 @@ async fn an_automatic_rollback_is_told_and_can_be_undone() -> Result<()> {
     let workspace = Workspace::start().await?;
     assert_eq!(workspace.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     let root = workspace.titled("Rolled back automatically from v2 to v1").await?;
-    assert_eq!(buttons(&root), ["undo"]);
+    assert_eq!(buttons(&root), ["undo", "mark"]);
     let label = root.element("undo").context("a button")?["text"]["text"].clone();
     assert_eq!(label, "Undo (re-activate v2)");
     workspace.click(PETE, &root, "undo").await?;
@@ -98,7 +98,7 @@ async fn the_menu_rolls_back_to_another_known_good_version() -> Result<()> {
         workspace.post("/api/prompts/q/activate", json!({"version": version})).await?;
     }
     let root = workspace.thread(alert("q", "v2", "high")).await?;
-    assert_eq!(buttons(&root), ["approve", "approve_gradual", "investigate", "dismiss", "other_version"]);
+    assert_eq!(buttons(&root), ["approve", "approve_gradual", "investigate", "dismiss", "other_version", "mark"]);
     let menu = root.element("other_version").context("a menu")?;
     let options = menu["options"].as_array().context("options")?;
     assert_eq!(options.iter().map(|o| o["text"]["text"].as_str()).collect::<Vec<_>>(), [Some("v0")]);
@@ -117,7 +117,7 @@ async fn an_investigation_shows_where_to_look_and_a_dismissal_ends_it() -> Resul
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.click(OMAR, &root, "investigate").await?;
     let under = workspace.titled("Under investigation").await?;
-    assert_eq!(buttons(&under), ["approve", "approve_gradual", "dismiss"]);
+    assert_eq!(buttons(&under), ["approve", "approve_gradual", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 1).await?;
     for part in ["omar investigates", "https://runbooks.example/errors", "activate v1 → v2"] {
         assert!(replies[0].contains(part), "{part} is missing in {replies:?}");

@@ -177,7 +177,7 @@ async fn a_message_found_after_a_lost_answer_is_brought_up_to_date() -> Result<(
     workspace.decide("approve", "omar").await?;
     workspace.slack.heal();
     let after = workspace.titled("omar approved").await?;
-    assert_eq!((buttons(&after), after.ts), (vec!["undo".to_owned()], root.ts));
+    assert_eq!((buttons(&after), after.ts), (vec!["undo".to_owned(), "mark".to_owned()], root.ts));
     Ok(())
 }
 
@@ -291,7 +291,7 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     workspace.serves("v1").await?;
     let replies = workspace.replies(&root, 5).await?;
     assert!(replies[3].contains("maya rolled v2 back to v1"), "{replies:#?}");
-    assert_eq!(buttons(&workspace.slack.replies(&root)[4]), ["undo"]);
+    assert_eq!(buttons(&workspace.slack.replies(&root)[4]), ["undo", "mark"]);
     workspace.quiet().await?;
     let edits = workspace.slack.calls_of(UPDATE).into_iter().filter(|call| call.args["channel"] == ON_CALL).count();
     let notices = replies.iter().filter(|reply| reply.contains("does not allow edits")).count();

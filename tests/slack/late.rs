@@ -100,7 +100,9 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
         let root = {
             workspace.receiver.outcomes(&[alert(&prompt, "v2", "high")]).await?;
             workspace
-                .root("its root", |root| root.visible_text().contains(&prompt) && !root.action_ids().is_empty())
+                .root("its root", |root| {
+                    root.visible_text().contains(&format!("Prompt*\n`{prompt}`")) && !root.action_ids().is_empty()
+                })
                 .await?
         };
         let told_before = (workspace.slack.ephemeral(MAYA).len(), workspace.slack.ephemeral(OMAR).len());

@@ -14,6 +14,7 @@ mod figures;
 mod files;
 mod killed;
 mod late;
+mod marks;
 mod mass;
 mod office;
 mod outage;

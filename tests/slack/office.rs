@@ -152,6 +152,6 @@ impl Office {
 
     pub fn root_of(&self, prompt: &str) -> Option<Message> {
         let mut all = self.slack.roots(ON_CALL).into_iter();
-        all.find(|root| root.visible_text().contains(&format!("`{prompt}`")))
+        all.find(|root| root.visible_text().contains(&format!("Prompt*\n`{prompt}`")))
     }
 }

@@ -10,7 +10,8 @@ use crate::common::{REPLICATED, Receiver, Redis, SOON, alert, critical, eventual
 use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
-    let mut all = slack.roots(channel).into_iter().filter(|root| root.visible_text().contains(&format!("`{prompt}`")));
+    let ours = |root: &Message| root.visible_text().contains(&format!("Prompt*\n`{prompt}`"));
+    let mut all = slack.roots(channel).into_iter().filter(ours);
     let only = all.next();
     assert!(all.next().is_none(), "two roots for {prompt}");
     only
@@ -53,7 +54,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
-    assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned()], 4));
+    assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned(), "mark".to_owned()], 5));
     let replies = workspace.replies(&first, 5).await?;
     for (reply, said) in replies.iter().zip([
         "(high)",
@@ -166,7 +167,7 @@ async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
     assert_eq!(parked, Vec::<String>::new());
     workspace.slack.revoke(false);
     let root = workspace.root("told once the token is back", |_| true).await?;
-    assert_eq!(buttons(&root).len(), 4);
+    assert_eq!(buttons(&root).len(), 5);
     Ok(())
 }
 

@@ -22,7 +22,10 @@ async fn a_gradual_rollback_is_one_line_that_is_edited() -> Result<()> {
     workspace.click(PETE, &root, "approve_gradual").await?;
     workspace.click(MAYA, &root, "approve_gradual").await?;
     let begun = root_with(&workspace, "▶ 75 %").await?;
-    assert_eq!((begun.ts.as_str(), buttons(&begun)), (root.ts.as_str(), vec!["approve".to_owned(), "undo".to_owned()]));
+    assert_eq!(
+        (begun.ts.as_str(), buttons(&begun)),
+        (root.ts.as_str(), ["approve", "undo", "mark"].map(str::to_owned).to_vec())
+    );
     workspace.quiet().await?;
     let replies = workspace.slack.replies(&root).len();
     for line in ["✓ 75 % → ▶ 50 % → 25 % → 0 %", "✓ 75 % → ✓ 50 % → ▶ 25 % → 0 %"] {
@@ -48,7 +51,7 @@ async fn a_paused_one_calls_people_who_choose_the_way() -> Result<()> {
     on_target["fingerprint"] = "00000000000000f1".into();
     workspace.receiver.outcomes(&[on_target]).await?;
     let paused = root_with(&workspace, "Gradual rollback paused").await?;
-    assert_eq!(buttons(&paused), ["approve_gradual", "approve", "undo"]);
+    assert_eq!(buttons(&paused), ["approve_gradual", "approve", "undo", "mark"]);
     workspace.click(MAYA, &begun, "approve").await?;
     workspace.quiet().await?;
     ensure!(workspace.active("p").await?.as_deref() == Some("v2"), "the question has changed since that message");

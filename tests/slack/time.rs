@@ -33,7 +33,7 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     assert!(!quiet.visible_text().contains(MENTION), "nobody is called to the overview yet");
     workspace.receiver.clock.advance(5 * MINUTE);
     let overdue = workspace.titled("Decision overdue").await?;
-    assert_eq!(buttons(&overdue), ["approve", "approve_gradual", "investigate", "dismiss"]);
+    assert_eq!(buttons(&overdue), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 1).await?;
     assert!(replies[0].contains("nobody decided in time") && replies[0].contains(MENTION), "{replies:?}");
     workspace
@@ -56,7 +56,7 @@ async fn an_investigation_stops_the_deadline_and_asks_again() -> Result<()> {
     assert_eq!(workspace.incident().await?["phase"], "investigating", "its first deadline has passed and stopped");
     workspace.receiver.clock.advance(MINUTE);
     let again = workspace.titled("Decision needed").await?;
-    assert_eq!(buttons(&again), ["approve", "approve_gradual", "investigate", "dismiss"]);
+    assert_eq!(buttons(&again), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 2).await?;
     assert!(replies[0].contains("maya investigates") && replies[1].contains("asked again"), "{replies:?}");
     // the question is another one: the old message's buttons do nothing

@@ -94,11 +94,15 @@ fn once_and_in_order(slack: &Slack, incident: &Incident) -> Result<()> {
 }
 
 /// All of it is told, and as it is now.
-fn told(slack: &Slack, incident: &Incident) -> Result<()> {
+async fn told(office: &Office, incident: &Incident) -> Result<()> {
+    let slack = &office.slack;
     once_and_in_order(slack, incident)?;
     let here = marked(slack, ON_CALL, incident);
     let root = &here.iter().find(|(what, _)| what == "root").context("a root")?.1;
-    let view = View { incident, mention: Some(MENTION) };
+    let sync = format!("{{prompts}}:sync:{}", incident.id);
+    let kept: String = office.redis.cmd(&["HGET", &sync, "deployed"]).await?;
+    let deployed = serde_json::from_str(&kept)?;
+    let view = View { incident, mention: Some(MENTION), deployed: Some(&deployed) };
     let message = render::root(&view);
     ensure!(root.text == message.text, "the root says {:?} and should {:?}", root.text, message.text);
     let (is, should) = (shown(&json!(root.blocks)), shown(&serde_json::to_value(&message.blocks)?));
@@ -204,7 +208,7 @@ async fn is_told_after(office: &Office, prompt: &str, steps: &[Step]) -> Result<
     office.slack.heal();
     office.tell_all().await?;
     for incident in office.incidents(prompt).await? {
-        told(&office.slack, &incident).with_context(|| format!("{} {:?}", incident.id, incident.notes))?;
+        told(office, &incident).await.with_context(|| format!("{} {:?}", incident.id, incident.notes))?;
     }
     Ok(())
 }
@@ -246,10 +250,10 @@ async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Re
         let replies: Vec<_> = office.slack.replies(&root).iter().map(Message::visible_text).collect();
         ensure!(replies.iter().any(|reply| reply.contains("rolled v2 back to v1")), "{answer:?}: {replies:?}");
         ensure!(root.text.contains("Decision needed"), "{answer:?}: {}", root.text);
-        told(&office.slack, &office.incident(&other).await?).with_context(|| format!("{answer:?}"))?;
+        told(&office, &office.incident(&other).await?).await.with_context(|| format!("{answer:?}"))?;
         office.slack.heal();
         office.tell_all().await?;
-        told(&office.slack, &office.incident(&prompt).await?).with_context(|| format!("{answer:?}"))?;
+        told(&office, &office.incident(&prompt).await?).await.with_context(|| format!("{answer:?}"))?;
     }
     Ok(())
 }
@@ -273,7 +277,7 @@ async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() ->
         ensure!(office.slack.replies(&root).is_empty(), "{answer:?}");
         office.slack.heal();
         office.tell_all().await?;
-        told(&office.slack, &office.incident(&prompt).await?).with_context(|| format!("{answer:?}"))?;
+        told(&office, &office.incident(&prompt).await?).await.with_context(|| format!("{answer:?}"))?;
     }
     Ok(())
 }
@@ -348,7 +352,7 @@ async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_o
     office.pass(A_WHILE).await?;
     office.tell_all().await?;
     for prompt in ["p", "q"] {
-        told(&office.slack, &office.incident(prompt).await?)?;
+        told(&office, &office.incident(prompt).await?).await?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::incident::IncidentId;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::split::Plan;
+use super::state::MarkKind;
 use super::time::Timestamp;
 use super::trigger::Trigger;
 use super::verification::{Finding, Traffic};
@@ -19,6 +20,8 @@ pub enum Event {
     Rollback(Rollback),
     Register(Register),
     Activate(Activation),
+    /// A person says of a version that it is trusted, or never to be gone back to.
+    Mark(Marking),
     /// Someone asks for the figures of a version's gates.
     AskGates {
         version: VersionName,
@@ -165,6 +168,17 @@ pub struct Register {
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     pub known_good: bool,
+}
+
+/// A person marks a version. Moves no traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marking {
+    pub version: VersionName,
+    pub kind: MarkKind,
+    pub reason: String,
+    pub operator: String,
+    /// The incident in whose thread they did.
+    pub incident: Option<IncidentId>,
 }
 
 /// What was done about the text of a version.

@@ -31,6 +31,9 @@ pub enum Guard {
     KeepsReturning,
     /// The alert began before the version was activated: it may be about something else.
     PredatesActivation,
+    /// The version has served well for long: more likely the model, the provider or a tool than the prompt. After the
+    /// budget, so that where many such prompts fail together one incident speaks for all of them.
+    ServedLong,
     /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
     Unconfirmed,
 }
@@ -61,10 +64,14 @@ pub(crate) struct Facts<'a> {
     pub returns: Option<(&'a str, usize)>,
     /// By how much the alerts began before `from` got its traffic.
     pub predates: Option<Duration>,
+    /// For how long `from` has had traffic, if it serves alone or has the larger share.
+    pub served_for: Option<Duration>,
+    /// The version that it shares its traffic with.
+    pub beside: Option<&'a VersionName>,
 }
 
 impl Guard {
-    pub const ALL: [Guard; 11] = [
+    pub const ALL: [Guard; 12] = [
         Guard::Paused,
         Guard::DryRun,
         Guard::ForeignValue,
@@ -75,6 +82,7 @@ impl Guard {
         Guard::Budget,
         Guard::KeepsReturning,
         Guard::PredatesActivation,
+        Guard::ServedLong,
         Guard::Unconfirmed,
     ];
 
@@ -90,6 +98,7 @@ impl Guard {
             Guard::Budget => "budget",
             Guard::KeepsReturning => "keeps_returning",
             Guard::PredatesActivation => "predates_activation",
+            Guard::ServedLong => "served_long",
             Guard::Unconfirmed => "unconfirmed",
         }
     }
@@ -106,7 +115,19 @@ impl Guard {
 
     /// Why this guard holds the rollback, if it does.
     fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
-        let Facts { from, paused, lapsed, target, target_trouble, put_there, recent_auto, returns, predates } = facts;
+        let Facts {
+            from,
+            paused,
+            lapsed,
+            target,
+            target_trouble,
+            put_there,
+            recent_auto,
+            returns,
+            predates,
+            served_for,
+            beside,
+        } = facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
             Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
@@ -138,8 +159,26 @@ impl Guard {
                 let by = spoken(by);
                 format!("the alert began {by} before {from} got traffic: it may be about another version or an earlier fault")
             }),
+            Guard::ServedLong => {
+                let longest = policy.ask_when_active_for_longer_than?;
+                let served = served_for.filter(|served| *served > longest)?;
+                let changed = match beside {
+                    None => "nothing of the prompt changed".to_owned(),
+                    Some(other) => format!("only {other} is new beside it"),
+                };
+                Some(format!("{from} has served for {}; {changed}", in_days(served)))
+            }
             Guard::Unconfirmed => None,
         }
+    }
+}
+
+/// As people speak of a long time.
+fn in_days(time: Duration) -> String {
+    match time.as_secs() / 86_400 {
+        0 => spoken(time),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
     }
 }
 

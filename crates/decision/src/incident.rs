@@ -416,6 +416,8 @@ pub enum NoteKind {
     Held,
     Flipped,
     Decided,
+    /// A person marked a version that this is about.
+    Marked,
     Asked,
     /// What Prometheus was asked, or said.
     Checked,
@@ -425,12 +427,13 @@ pub enum NoteKind {
 }
 
 impl NoteKind {
-    pub const ALL: [NoteKind; 10] = [
+    pub const ALL: [NoteKind; 11] = [
         NoteKind::Opened,
         NoteKind::Alert,
         NoteKind::Held,
         NoteKind::Flipped,
         NoteKind::Decided,
+        NoteKind::Marked,
         NoteKind::Asked,
         NoteKind::Checked,
         NoteKind::Escalated,
@@ -445,6 +448,7 @@ impl NoteKind {
             NoteKind::Held => "held",
             NoteKind::Flipped => "flipped",
             NoteKind::Decided => "decided",
+            NoteKind::Marked => "marked",
             NoteKind::Asked => "asked",
             NoteKind::Checked => "checked",
             NoteKind::Escalated => "escalated",
@@ -452,6 +456,14 @@ impl NoteKind {
             NoteKind::Closed => "closed",
         }
     }
+}
+
+/// A version that a person marked as bad, as people are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Never {
+    pub version: VersionName,
+    pub operator: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -464,6 +476,9 @@ pub struct Incident {
     pub target: Option<VersionName>,
     /// All versions that a rollback could go to without force, the target first.
     pub choices: Vec<VersionName>,
+    /// Versions that people marked as bad, so that they are not offered here: those that this is about first, then the
+    /// latest marks. At most [`Policy::MAX_CHOICES`].
+    pub never: Vec<Never>,
     pub phase: Phase,
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,
@@ -504,6 +519,7 @@ impl Incident {
             version,
             target: None,
             choices: Vec::new(),
+            never: Vec::new(),
             phase: Phase::Observing { until: None },
             opened_at: now,
             updated_at: now,
@@ -536,6 +552,10 @@ impl Incident {
             a.rank().cmp(&b.rank()).then_with(|| rest(b).cmp(&rest(a)))
         };
         self.alerts.iter().filter(|a| a.firing).max_by(|a, b| order(a, b))
+    }
+
+    pub fn is_marked_bad(&self, version: &VersionName) -> bool {
+        self.never.iter().any(|never| never.version == *version)
     }
 
     /// So many alerts fire that `alert`, no stronger than these and new, is not even remembered.

@@ -23,8 +23,8 @@ pub use decide::{
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
-    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
-    Rollback, Share, Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
+    Register, Rollback, Share, Stepped,
 };
 pub use gates::{Evidence, Gate, Gates};
 pub use guards::{Guard, Held};
@@ -33,6 +33,6 @@ pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;
 pub use rehearsal::{Rehearsed, rehearse};
 pub use split::{Canary, Plan, Split};
-pub use state::{ActivatedBy, Archived, PromptState, Serving, VersionRecord};
+pub use state::{ActivatedBy, Archived, Mark, MarkKind, PromptState, Serving, VersionRecord};
 pub use time::Timestamp;
 pub use trigger::{Action, Severity, Trigger, TriggerLabels};

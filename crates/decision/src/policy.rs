@@ -18,6 +18,8 @@ pub struct Policy {
     pub budget_window: Duration,
     /// For how long a version that a rollback put there is not rolled back automatically.
     pub cooldown: Duration,
+    /// A version that has served for longer is not rolled back automatically; `None`: however long.
+    pub ask_when_active_for_longer_than: Option<Duration>,
     /// Who decides where the alert names nobody who can.
     pub fallback_decider: String,
     /// The names that `decider` may take besides `system`.
@@ -134,6 +136,7 @@ impl Default for Policy {
             max_auto_rollbacks: 5,
             budget_window: Duration::from_secs(300),
             cooldown: Duration::from_secs(1_800),
+            ask_when_active_for_longer_than: None,
             fallback_decider: "on-call".to_owned(),
             deciders: vec!["on-call".to_owned(), "product-pm".to_owned()],
             severity_aliases: BTreeMap::from([

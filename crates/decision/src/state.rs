@@ -1,5 +1,7 @@
 //! What is known of one prompt: the aggregate that every commit is fenced by.
 
+use std::fmt;
+
 use super::gates::Evidence;
 use super::incident::{AlertRecord, CommitId, Flip, Incident, IncidentId};
 use super::names::VersionName;
@@ -109,6 +111,8 @@ pub struct VersionRecord {
     pub soak_from: Option<Timestamp>,
     pub known_good: Option<KnownGood>,
     pub quarantine: Option<Quarantine>,
+    /// What a person last said of it. Good: trusted since then. Bad: no rollback leads to it.
+    pub mark: Option<Mark>,
     pub contact: Option<String>,
     pub staged_at: Option<Timestamp>,
     /// It has a text: in Redis, unless that is archived.
@@ -161,6 +165,40 @@ pub struct KnownGood {
     pub marked: bool,
 }
 
+/// A person's word on a version, whatever its figures say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub kind: MarkKind,
+    pub at: Timestamp,
+    pub operator: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MarkKind {
+    /// Never to be gone back to: it lacks a safety fix, or its output has another schema.
+    Bad,
+    /// Trusted: known-good at once.
+    Good,
+}
+
+impl MarkKind {
+    pub const ALL: [MarkKind; 2] = [MarkKind::Bad, MarkKind::Good];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MarkKind::Bad => "bad",
+            MarkKind::Good => "good",
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "marked as {} by {} ({})", self.kind.as_str(), self.operator, self.reason)
+    }
+}
+
 /// Rolled back, until someone activates it with force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantine {
@@ -208,6 +246,7 @@ impl VersionRecord {
             soak_from: None,
             known_good: None,
             quarantine: None,
+            mark: None,
             contact: None,
             staged_at: None,
             has_content: false,
@@ -231,8 +270,16 @@ impl VersionRecord {
         self.last_active.unwrap_or(self.known_since).max(self.restored_at.unwrap_or_default())
     }
 
+    /// The mark of a version that no rollback leads to.
+    pub fn marked_bad(&self) -> Option<&Mark> {
+        self.mark.as_ref().filter(|mark| mark.kind == MarkKind::Bad)
+    }
+
     /// Known-good now: marked, soaked earlier, or active for the soak without an incident (evaluated lazily).
     pub fn known_good(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
+        if self.marked_bad().is_some() {
+            return None;
+        }
         self.known_good.or_else(|| {
             let soaked = self.soaks_at(policy)?;
             (soaked <= now).then_some(KnownGood { at: soaked, marked: false })
@@ -241,7 +288,7 @@ impl VersionRecord {
 
     /// When the soak that is under way ends.
     pub fn soaks_at(&self, policy: &Policy) -> Option<Timestamp> {
-        Some(self.soak_from?.plus(policy.soak))
+        self.soak_from.filter(|_| self.marked_bad().is_none()).map(|from| from.plus(policy.soak))
     }
 
     /// May be a rollback's target without force.
@@ -253,6 +300,11 @@ impl VersionRecord {
 impl PromptState {
     pub fn version(&self, name: &VersionName) -> Option<&VersionRecord> {
         self.versions.iter().find(|v| v.version == *name)
+    }
+
+    /// The mark of `name` if no rollback leads to it.
+    pub fn marked_bad(&self, name: &VersionName) -> Option<&Mark> {
+        self.version(name)?.marked_bad()
     }
 
     pub fn version_mut(&mut self, name: &VersionName) -> Option<&mut VersionRecord> {
@@ -281,6 +333,7 @@ impl PromptState {
             Some(_) => (from == Some(&split.arriving)).then_some(&split.leaving),
             None => (from == Some(&split.leaving)).then_some(&split.arriving),
         });
+        let sure = sure.filter(|version| self.marked_bad(version).is_none());
         let other =
             |v: &VersionName| split.is_none_or(|split| from.is_none_or(|from| !split.has(from)) || !split.has(v));
         let good = |v: &&VersionRecord| Some(&v.version) != from && other(&v.version) && v.is_target(policy, now);
@@ -317,6 +370,16 @@ impl PromptState {
     pub fn replaced_by(&self, version: &VersionName) -> Option<&VersionName> {
         let split = self.split().filter(|split| split.has(version)).map(|split| split.other(version));
         split.or(self.serving.as_ref().map(|s| &s.version)).filter(|other| *other != version)
+    }
+
+    /// How much of the traffic `version` has.
+    pub fn percent(&self, version: &VersionName) -> u8 {
+        match (self.split(), &self.serving) {
+            (Some(split), _) if split.arriving == *version => split.percent(),
+            (Some(split), _) if split.leaving == *version => 100 - split.percent(),
+            (None, Some(serving)) if serving.version == *version => 100,
+            _ => 0,
+        }
     }
 
     /// All versions with traffic.

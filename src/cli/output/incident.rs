@@ -41,6 +41,10 @@ pub fn incident(i: &Incident, color: bool) -> String {
             out.push_str(&line("prompt", prompt));
             out.push_str(&line("version", i.version.as_deref().unwrap_or("none")));
             out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
+            for bad in &i.marked_bad {
+                let text = format!("{} (marked as bad by {}: {})", bad.version, bad.operator, bad.reason);
+                out.push_str(&line("never back to", &text));
+            }
         }
         None => out.push_str(&line("prompts", &i.members.len().to_string())),
     }

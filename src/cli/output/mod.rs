@@ -10,8 +10,8 @@ pub use report::report;
 
 use crate::cli::table::{Cell, clean, table, time};
 use crate::cli::views::{
-    Change, Decided, Flipped, Gate, Gates, Log, Paused, Prompt, PromptDetail, Prompts, Registered, Reloaded, Restored,
-    Split, Version,
+    Change, Decided, Flipped, Gate, Gates, Log, Marked, OtherChange, Paused, Placed, Prompt, PromptDetail, Prompts,
+    Registered, Reloaded, Restored, Split, Version,
 };
 use crate::config;
 use incident::incident_table;
@@ -99,6 +99,16 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
     if let Some(canary) = &p.canary {
         out.push_str(&line("canary", &split(canary)));
     }
+    for placed in p.in_service.iter().filter(|placed| placed.since.is_some()) {
+        out.push_str(&line("in service", &in_service(placed)));
+    }
+    for other in &p.also_changed.prompts {
+        out.push_str(&line("also changed", &other_change(other)));
+    }
+    if p.also_changed.more > 0 {
+        let least = if p.also_changed.at_least { "at least " } else { "" };
+        out.push_str(&line("", &format!("and {least}{} more prompts within the hour", p.also_changed.more)));
+    }
     out.push_str(&line("rollback target", p.rollback_target.as_deref().unwrap_or("none")));
     out.push_str(&line("automation", if p.paused { "paused" } else { "on" }));
     if !p.versions.is_empty() {
@@ -109,7 +119,7 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
                 let state = state(v);
                 [
                     Cell::new(&v.version),
-                    if v.quarantined_at.is_some() { Cell::warning(&state) } else { Cell::new(&state) },
+                    if v.quarantined_at.is_some() || is_bad(v) { Cell::warning(&state) } else { Cell::new(&state) },
                     Cell::time(v.first_activated_at.as_deref()),
                     Cell::time(v.last_active_at.as_deref()),
                     Cell::new(match (&v.archived_at, v.has_content) {
@@ -123,6 +133,7 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
         out.push('\n');
         out.push_str(&table(["VERSION", "STATE", "FIRST ACTIVE", "LAST ACTIVE", "TEXT", "CONTACT"], &rows, color));
     }
+    out.push_str(&marks(&p.versions));
     if !p.incidents.is_empty() {
         out.push_str("\nopen incidents\n");
         out.push_str(&incident_table(&p.incidents, color));
@@ -142,6 +153,43 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
     out
 }
 
+/// `v2 since … by ci (activate)`
+fn in_service(p: &Placed) -> String {
+    let share = if p.percent < 100 { format!(" ({} %)", p.percent) } else { String::new() };
+    let since = p.since.as_deref().map(|at| format!(" since {}", time(at))).unwrap_or_default();
+    let by = p.operator.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let event = p.event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
+    format!("{}{share}{since}{by}{event}", p.version)
+}
+
+/// `search v3 → v4 by ci at … (activate)`
+fn other_change(o: &OtherChange) -> String {
+    let versions = arrow(o.from.as_deref(), o.to.as_deref());
+    let group = if o.same_group { ", same group" } else { "" };
+    format!("{} {versions} by {} at {} ({}{group})", o.prompt, o.operator, time(&o.at), o.event)
+}
+
+/// What people said of the versions, and why.
+fn marks(versions: &[Version]) -> String {
+    let line = |v: &Version| {
+        let mark = v.mark.as_ref()?;
+        let at = time(&mark.at);
+        Some(format!(
+            "  {}: {} since {at}, by {}: {}\n",
+            clean(&v.version),
+            clean(&mark.kind),
+            clean(&mark.operator),
+            clean(&mark.reason)
+        ))
+    };
+    let lines: String = versions.iter().filter_map(line).collect();
+    if lines.is_empty() { lines } else { format!("\nmarks\n{lines}") }
+}
+
+fn is_bad(v: &Version) -> bool {
+    v.mark.as_ref().is_some_and(|mark| mark.kind == "bad")
+}
+
 fn state(v: &Version) -> String {
     let mut words = Vec::new();
     if v.active {
@@ -149,6 +197,9 @@ fn state(v: &Version) -> String {
     }
     if v.quarantined_at.is_some() {
         words.push("quarantined".to_owned());
+    }
+    if is_bad(v) {
+        words.push("marked as bad".to_owned());
     }
     match (&v.known_good_by, v.known_good) {
         (Some(by), true) => words.push(format!("known-good ({by})")),
@@ -188,6 +239,17 @@ pub fn registered(r: &Registered) -> String {
     let what = if r.created { "is registered" } else { "was registered already" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
+}
+
+pub fn marked(m: &Marked) -> String {
+    let (name, version) = (clean(&m.prompt), clean(&m.version));
+    let already = if m.unchanged { " already" } else { "" };
+    let mut out = match m.mark.as_str() {
+        "bad" => format!("{name}: {version} is marked as bad{already}: no rollback leads to it\n"),
+        _ => format!("{name}: {version} is marked as good{already}: it is known-good\n"),
+    };
+    out.push_str(&m.message.as_deref().map(|message| format!("{}\n", clean(message))).unwrap_or_default());
+    out
 }
 
 pub fn restored(r: &Restored) -> String {

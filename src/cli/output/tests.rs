@@ -84,6 +84,43 @@ INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  
 }
 
 #[test]
+fn a_prompt_with_marks_and_how_what_serves_came_there() {
+    let detail: PromptDetail = read(
+        r#"{"prompt":"p","active":"v2","rollback_target":"v0",
+        "in_service":[{"version":"v2","percent":80,"since":"2026-11-21T00:30:00.000Z","operator":"ci","event":"activate"},
+                      {"version":"v3","percent":20,"since":"2026-11-21T00:38:00.000Z","operator":"mia","event":"canary"},
+                      {"version":"v4","percent":0,"since":null,"operator":null,"event":null}],
+        "also_changed":{"within_seconds":3600,"more":2,"at_least":true,"prompts":[
+            {"prompt":"search","event":"activate","from":"v3","to":"v4","operator":"ci","at":"2026-11-21T00:26:00.000Z","same_group":true},
+            {"prompt":"cart","event":"external","from":null,"to":"v1","operator":"external","at":"2026-11-21T00:20:00.000Z","same_group":false}]},
+        "versions":[{"version":"v1","mark":{"kind":"bad","at":"2026-11-20T00:00:00.000Z","operator":"dana","reason":"no safety fix\u001b[2J"}},
+                    {"version":"v0","known_good":true,"known_good_by":"mark","mark":{"kind":"good","at":"2026-11-19T00:00:00.000Z","operator":"bo","reason":"a month in use"}}]}"#,
+    );
+    assert_eq!(
+        prompt(&detail, false),
+        "\
+p
+  active           v2
+  in service       v2 (80 %) since 2026-11-21 00:30:00Z by ci (activate)
+  in service       v3 (20 %) since 2026-11-21 00:38:00Z by mia (canary)
+  also changed     search v3 → v4 by ci at 2026-11-21 00:26:00Z (activate, same group)
+  also changed     cart nothing → v1 by external at 2026-11-21 00:20:00Z (external)
+                   and at least 2 more prompts within the hour
+  rollback target  v0
+  automation       on
+
+VERSION  STATE              FIRST ACTIVE  LAST ACTIVE  TEXT  CONTACT
+v1       marked as bad      -             -            no    -
+v0       known-good (mark)  -             -            no    -
+
+marks
+  v1: bad since 2026-11-20 00:00:00Z, by dana: no safety fix\u{fffd}[2J
+  v0: good since 2026-11-19 00:00:00Z, by bo: a month in use
+"
+    );
+}
+
+#[test]
 fn the_log_newest_first() {
     let entries: Log = read(
         r#"{"entries":[

@@ -3,7 +3,9 @@
 use super::posting::{Kept, Left, Method, Taken, Telling, posting, question};
 use super::{Announcer, Halt, IDLE, Queue, REPLIES};
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, PhaseKind};
+use crate::decision::mass::Shares;
+use crate::decision::{Event, Incident, PhaseKind, PromptName};
+use crate::deployed::Deployed;
 use crate::drafts;
 use crate::engine::EngineError;
 use crate::postmortem::{Measured, chart};
@@ -39,7 +41,9 @@ impl Announcer {
             return Ok(());
         }
         let decider = self.deciders.get(&incident.decider);
-        let view = View { incident, mention: decider.and_then(|d| d.mention.as_deref()) };
+        let deployed = self.deployed(telling, incident).await?;
+        let mention = decider.and_then(|d| d.mention.as_deref());
+        let view = View { incident, mention, deployed: deployed.as_ref() };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
         let root = self.keep_root(telling, &view, own).await;
         // if it is only this one that Slack does not take, the others do not wait for it again
@@ -65,6 +69,19 @@ impl Announcer {
             return self.keep_picture(telling, incident, &root).await;
         }
         telling.give_way(left, behind)
+    }
+
+    /// What was deployed until the incident was opened: read once, and kept with what is known of its thread.
+    async fn deployed(&self, telling: &mut Telling<'_>, incident: &Incident) -> Result<Option<Deployed>, Halt> {
+        if let Some(kept) = telling.get("deployed") {
+            return Ok(serde_json::from_str(kept).ok()); // by a later receiver, perhaps
+        }
+        let group = PromptName::parse(&Shares::of(incident).group).ok();
+        let Incident { id, prompt, opened_at, .. } = incident;
+        let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
+        let kept = serde_json::to_string(&deployed).unwrap_or_default();
+        self.note(telling, &[("deployed", &kept)]).await?;
+        Ok(Some(deployed))
     }
 
     /// The notes as replies, in order.

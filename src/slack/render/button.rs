@@ -2,11 +2,12 @@
 
 use slack_morphism::prelude::{
     SlackActionBlockElement, SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle,
-    SlackBlockChoiceItem, SlackBlockConfirmItem, SlackBlockPlainTextOnly, SlackBlockStaticSelectElement,
+    SlackBlockChoiceItem, SlackBlockConfirmItem, SlackBlockOptionGroup, SlackBlockPlainTextOnly,
+    SlackBlockStaticSelectElement,
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Action, Incident, IncidentId, PhaseKind, PromptName, VersionName};
+use crate::decision::{Action, Incident, IncidentId, MarkKind, PhaseKind, PromptName, VersionName};
 
 /// Action ids.
 pub mod action {
@@ -18,6 +19,8 @@ pub mod action {
     pub const UNDO: &str = "undo";
     /// The menu: approve, to the version of the chosen option.
     pub const OTHER_VERSION: &str = "other_version";
+    /// The menu of marks: say of the version of the chosen option what the option says.
+    pub const MARK: &str = "mark";
 
     /// Approve, as one of many buttons of a message: their ids must differ.
     pub fn approve_one_of(at: usize) -> String {
@@ -79,6 +82,19 @@ impl Button {
     }
 }
 
+/// The value of an option in the menu of marks: what is said of the version that a button would lead to. The version that
+/// serves is left out, so that it fits.
+fn write_mark(kind: MarkKind, incident: &Incident, version: &VersionName) -> String {
+    format!("{}:{}", kind.as_str(), value(incident, None, Some(version)))
+}
+
+/// `None` for anything that [`write_mark`] did not make.
+pub fn read_mark(value: &str) -> Option<(MarkKind, Button)> {
+    let (word, button) = value.split_once(':')?;
+    let kind = MarkKind::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+    Some((kind, Button::decode(button).filter(|button| button.to.is_some() && button.from.is_none())?))
+}
+
 /// The buttons that the incident's phase allows.
 pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     let undecided = incident.phase.is_undecided();
@@ -101,18 +117,23 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         elements.extend(menu(incident, &others));
     }
     if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
-        if split.paused.is_some() {
+        let (onward, backward) = (!incident.is_marked_bad(&split.arriving), !incident.is_marked_bad(&split.leaving));
+        if split.paused.is_some() && onward {
             elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
         }
         let all = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
         let all = confirm("Roll back", &incident.prompt, &all);
         let now = button(incident, action::APPROVE, "All the way now", None, Some(&split.arriving));
-        elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
+        if onward {
+            elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
+        }
         let back = fit(&format!("Back to {}", split.leaving), 75);
         let text = format!("All traffic to {} again, although it is being rolled back.", split.leaving);
         let sure = confirm("Stop the rollback of", &incident.prompt, &text);
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
-        elements.push(back.with_confirm(sure).into());
+        if backward {
+            elements.push(back.with_confirm(sure).into());
+        }
     }
     if !incident.is_shipped()
         && matches!(
@@ -122,12 +143,17 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     {
         elements.extend(undo(incident));
     }
+    let phase = incident.phase.kind();
+    let settled = matches!(phase, PhaseKind::Dismissed | PhaseKind::Resolved | PhaseKind::Superseded);
+    if !settled && phase != PhaseKind::Confirming {
+        elements.push(marks(incident));
+    }
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
 /// The version that serves while the question is open: after a rollback that failed, the one rolled back to.
 fn subject(incident: &Incident) -> &VersionName {
-    incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to)
+    incident.subject()
 }
 
 /// Where Approve leads, and the other versions that the menu offers.
@@ -170,8 +196,44 @@ fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlo
     })
 }
 
+/// Says of a version that nobody should go back to it, or that it is trusted.
+fn marks(incident: &Incident) -> SlackActionBlockElement {
+    let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
+    let mut named: Vec<&VersionName> = vec![&incident.version];
+    for version in flip.chain(&incident.target).chain(&incident.choices) {
+        if !named.contains(&version) {
+            named.push(version);
+        }
+    }
+    let bad = named.into_iter().filter(|version| !incident.is_marked_bad(version));
+    let marked = incident.never.iter().map(|never| &never.version).filter(|version| **version != incident.version);
+    let good = std::iter::once(&incident.version).chain(marked);
+    let group = |kind: MarkKind, label: &str, versions: Vec<&VersionName>| {
+        let option = |version: &&VersionName| {
+            SlackBlockChoiceItem::new(plain(version.as_str()), write_mark(kind, incident, version))
+        };
+        let options: Vec<_> = versions.iter().take(MAX_OPTIONS).map(option).collect();
+        (!options.is_empty()).then(|| SlackBlockOptionGroup::new(plain(label), options))
+    };
+    let groups = [
+        group(MarkKind::Bad, "Never go back to this version", bad.collect()),
+        group(MarkKind::Good, "Trust this version", good.collect()),
+    ];
+    let title = fit(&format!("Mark a version of {}?", incident.prompt), 100);
+    let text = "A mark moves no traffic. No rollback leads to a version that is marked as bad; one that is trusted may be \
+                gone back to at once.";
+    let confirm =
+        SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, mark it"), plain("Not now"));
+    SlackBlockStaticSelectElement::new()
+        .with_action_id(action::MARK.into())
+        .with_placeholder(plain("Mark a version"))
+        .with_option_groups(groups.into_iter().flatten().collect())
+        .with_confirm(confirm)
+        .into()
+}
+
 fn undo(incident: &Incident) -> Option<SlackActionBlockElement> {
-    let flip = incident.flip.as_ref()?;
+    let flip = incident.flip.as_ref().filter(|flip| !incident.is_marked_bad(&flip.from))?;
     let label = fit(&format!("Undo (re-activate {})", flip.from), 75);
     let text = format!("From {} to {} again, although it was rolled back.", flip.to, flip.from);
     let button = button(incident, action::UNDO, &label, Some(&flip.to), Some(&flip.from)).with_confirm(confirm(

@@ -21,7 +21,7 @@ use slack_morphism::prelude::{
     SlackBlock, SlackBlockText, SlackContextBlock, SlackContextBlockElement, SlackHeaderBlock, SlackSectionBlock,
 };
 
-pub use button::{Button, action};
+pub use button::{Button, action, read_mark};
 pub use canary::canary;
 pub use drill::{Drill, drill};
 pub use mass::{MassView, mass_overview, mass_reply, mass_root};
@@ -31,6 +31,7 @@ pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
 use crate::decision::{Incident, PhaseKind, Split, Timestamp};
+use crate::deployed::Deployed;
 use text::{Address, Markup, code_span, escape, fit, literal};
 
 /// Slack's advice for a message's text; from 40,000 on it refuses.
@@ -51,6 +52,8 @@ pub struct View<'a> {
     pub incident: &'a Incident,
     /// How the decider is called, from the config: the only text that is trusted to call someone.
     pub mention: Option<&'a str>,
+    /// What was deployed until it was opened, if that was read.
+    pub deployed: Option<&'a Deployed>,
 }
 
 /// A sentence for one person, such as why a click changed nothing, as mrkdwn: it may hold names from elsewhere.

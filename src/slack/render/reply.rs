@@ -6,6 +6,7 @@ use super::text::{Address, Markup, escape, fit};
 use super::{Message, View, aside, began, links, others, ours, ranked, waits};
 use crate::decision::Incident;
 use crate::decision::incident::{Note, NoteKind};
+use crate::deployed::is_change;
 
 /// Entries of the deployment log that an investigation starts with.
 const LOG_SHOWN: usize = 5;
@@ -98,6 +99,7 @@ pub(super) fn sign(kind: NoteKind) -> &'static str {
         NoteKind::Held => "✋",
         NoteKind::Flipped => "↩",
         NoteKind::Decided => "🔎",
+        NoteKind::Marked => "🔖",
         NoteKind::Asked => "❓",
         NoteKind::Checked => "🔬",
         NoteKind::Escalated => "🚨",
@@ -144,5 +146,8 @@ fn where_to_look(incident: &Incident, log: &[LogLine<'_>]) -> Vec<SlackBlock> {
 fn log_line(line: &LogLine<'_>) -> String {
     let LogLine { at, event, from, to, operator, reason } = *line;
     let [from, to] = [from, to].map(|version| if version.is_empty() { "nothing" } else { version });
-    fit(&format!("{at} {event} {from} → {to} by {operator}: {reason}"), 400)
+    match is_change(event) {
+        true => fit(&format!("{at} {event} {from} → {to} by {operator}: {reason}"), 400),
+        false => fit(&format!("{at} {event} {to} by {operator}: {reason}"), 400),
+    }
 }

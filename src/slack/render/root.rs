@@ -5,16 +5,22 @@ use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 use super::button::buttons;
 use super::text::{Address, Markup, escape, fit, took};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
-use crate::decision::incident::{AlertRecord, NoteKind};
-use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity};
+use crate::decision::incident::{AlertRecord, Never, NoteKind};
+use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp, Trigger};
+use crate::deployed::{Deployed, NAMED};
 
 /// Alerts told in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
+/// Versions marked as bad that are told with the reason.
+const NEVER_SHOWN: usize = 3;
+/// More do not share the traffic.
+const VERSIONS_SHOWN: usize = 2;
 
 /// The thread's root in the decider's channel, with the buttons that the phase allows.
 pub fn root(view: &View<'_>) -> Message {
     let incident = view.incident;
     let mut blocks = state(incident, view.mention.filter(|_| waits(incident)));
+    blocks.extend(view.deployed.and_then(|deployed| what_was_deployed(incident, deployed)));
     blocks.extend(buttons(incident));
     blocks.extend(aside(links(incident)));
     blocks.extend(small_print(incident));
@@ -57,7 +63,65 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
         let text = format!("Not rolled back automatically ({}): {}", held.guard.as_str(), held.detail);
         blocks.extend(others(fit(&text, 600)));
     }
+    if incident.phase.is_open() {
+        blocks.extend(never_back_to(incident).and_then(|text| others(fit(&text, 1_000))));
+    }
     blocks
+}
+
+/// What had traffic when it was opened, and what else had changed in the hour before.
+fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBlock> {
+    let opened = incident.opened_at;
+    let mut lines = Vec::new();
+    for placed in deployed.in_service.iter().take(VERSIONS_SHOWN) {
+        let Some(since) = placed.since() else { continue };
+        let line = Markup::words("*In service* ").code(&fit(&placed.version, 64)).and(" since ").date(since);
+        lines.push(by(line, &placed.event, &placed.operator));
+    }
+    for other in deployed.others.iter().take(NAMED) {
+        let line = Markup::words("*Also changed* ").code(&fit(&other.prompt, 128)).and(match other.event.as_str() {
+            "rollback" => " rolled back ",
+            "gradual" => " rolled back step by step ",
+            "canary" => " canary ",
+            _ => " ",
+        });
+        let line = named(named(line, &other.from).and(" → "), &other.to);
+        let line = by(line, &other.event, &other.operator).and(", ").before(opened.since(Timestamp(other.at)));
+        lines.push(if other.same_group { line.and(" (same group)") } else { line });
+    }
+    if deployed.more > 0 {
+        let line = Markup::words(if deployed.at_least { "*Also changed* at least " } else { "*Also changed* " });
+        lines.push(line.count(deployed.more).and(if deployed.more == 1 { " more prompt" } else { " more prompts" }));
+    }
+    let text = lines.into_iter().reduce(|text, line| text.and("\n").then(line))?;
+    Some(ours(text))
+}
+
+fn named(line: Markup, version: &str) -> Markup {
+    if version.is_empty() { line.and("nothing") } else { line.code(&fit(version, 64)) }
+}
+
+/// Who did it: the log calls us `system`, and whoever SET the key `external`.
+fn by(line: Markup, event: &str, operator: &str) -> Markup {
+    match (event, operator) {
+        ("external", _) => line.and(", set in Redis from outside"),
+        (_, Trigger::SYSTEM) => line.and(", by prompt-rollback itself"),
+        (_, "") => line,
+        (_, operator) => line.and(", by ").code(&fit(operator, 60)),
+    }
+}
+
+/// Which versions are not offered, and why.
+fn never_back_to(incident: &Incident) -> Option<String> {
+    let never = &incident.never;
+    let one = |never: &Never| {
+        format!("{} (marked as bad by {}: {})", never.version, fit(&never.operator, 60), fit(&never.reason, 120))
+    };
+    let mut text: Vec<String> = never.iter().take(NEVER_SHOWN).map(one).collect();
+    if never.len() > NEVER_SHOWN {
+        text.push(format!("and {} more", never.len() - NEVER_SHOWN));
+    }
+    (!text.is_empty()).then(|| format!("Never back to {}", text.join(", ")))
 }
 
 fn title(incident: &Incident) -> &'static str {

@@ -40,6 +40,17 @@ impl Markup {
         self
     }
 
+    pub fn count(mut self, count: usize) -> Self {
+        self.0.push_str(&count.to_string());
+        self
+    }
+
+    /// One after the other.
+    pub fn then(mut self, next: Self) -> Self {
+        self.0.push_str(&next.0);
+        self
+    }
+
     /// A moment, in the reader's own time zone.
     pub fn date(mut self, at: Timestamp) -> Self {
         let seconds = at.0.div_euclid(1_000);
@@ -51,6 +62,12 @@ impl Markup {
             Err(_) => self.0.push_str("some day"),
         }
         self
+    }
+
+    /// How long before something else.
+    pub fn before(mut self, duration: Duration) -> Self {
+        self.0.push_str(&spoken(duration));
+        self.and(" before")
     }
 
     pub fn took(mut self, duration: Duration) -> Self {

@@ -134,6 +134,7 @@ impl From<IncidentRecord> for Incident {
             version: record.version,
             target: record.target,
             choices: record.choices,
+            never: record.never,
             phase,
             opened_at: record.opened_at,
             updated_at: record.updated_at,

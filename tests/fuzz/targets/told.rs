@@ -9,8 +9,8 @@ use prompt_rollback::decision::event::Alert;
 use prompt_rollback::decision::mass::{Mass, Member};
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
-    ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState,
-    Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
+    ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
+    Promotion, PromptState, Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
 };
 use prompt_rollback::postmortem::{Facts, draft};
 use prompt_rollback::slack::render::{
@@ -59,6 +59,10 @@ pub fn state(state: &PromptState) {
             ask: None,
         })
     };
+    let mark = |kind| {
+        let (reason, operator) = ("leaks a name".to_owned(), "maya".to_owned());
+        Event::Mark(Marking { version: name.clone(), kind, reason, operator, incident: Some(id.clone()) })
+    };
     let events = [
         Event::Look,
         Event::Timer { incident: id.clone() },
@@ -66,6 +70,8 @@ pub fn state(state: &PromptState) {
         Event::Alerts(vec![firing(&name)]),
         decide(Choice::Approve),
         decide(Choice::Undo),
+        mark(MarkKind::Bad),
+        mark(MarkKind::Good),
         Event::Confirmed(Confirmed {
             incident: id.clone(),
             at: asked,
@@ -137,7 +143,7 @@ fn firing(version: &VersionName) -> Alert {
 
 /// All that is said of an incident.
 pub fn incident(incident: &Incident) {
-    let view = View { incident, mention: Some("<!subteam^S1>") };
+    let view = View { incident, mention: Some("<!subteam^S1>"), deployed: None };
     fits(&root(&view));
     fits(&overview(&view, None));
     for note in incident.notes.iter().take(3) {

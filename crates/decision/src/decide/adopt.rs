@@ -13,6 +13,9 @@ pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
             if draft.state.version(version).is_some_and(|record| record.quarantine.is_some()) {
                 return Adoption::Skipped(format!("{version} was rolled back and is quarantined"));
             }
+            if let Some(mark) = draft.state.marked_bad(version) {
+                return Adoption::Skipped(format!("{version} is {mark}"));
+            }
             if let Err(refusal) = draft.must_have_text(version, false) {
                 return Adoption::Skipped(refusal.message);
             }
@@ -49,13 +52,17 @@ fn skipped(why: &str) -> Adoption {
 }
 
 /// Why what serves can't be trusted without a closer look, if it can't.
-fn doubtful(draft: &Draft<'_>) -> Option<&'static str> {
+fn doubtful(draft: &Draft<'_>) -> Option<String> {
     let version = draft.serving()?;
+    if let Some(mark) = draft.state.marked_bad(version) {
+        return Some(format!("it is {mark}"));
+    }
     if draft.state.split().is_some() {
-        return Some("it shares its traffic");
+        return Some("it shares its traffic".to_owned());
     }
     if draft.state.version(version).is_some_and(|record| record.quarantine.is_some()) {
-        return Some("it was rolled back and is quarantined");
+        return Some("it was rolled back and is quarantined".to_owned());
     }
-    draft.state.open_incidents().any(|incident| incident.version == *version).then_some("an incident is open on it")
+    let troubled = draft.state.open_incidents().any(|incident| incident.version == *version);
+    troubled.then(|| "an incident is open on it".to_owned())
 }

@@ -2,6 +2,7 @@
 
 use super::super::incident::{FlipMode, IncidentId, PhaseKind};
 use super::super::names::VersionName;
+use super::super::state::MarkKind;
 
 /// What is said to whoever sent the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub enum Answer {
         known_good: bool,
     },
     Decided(PhaseKind),
+    Marked(Marked),
     Adopted(Adoption),
     /// `ready`: the text is in Redis; otherwise it is being brought back.
     Restoring {
@@ -41,6 +43,18 @@ pub enum Answer {
     },
     Refused(Refusal),
     Noted,
+}
+
+/// What a person's mark has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    pub kind: MarkKind,
+    /// It was marked so already, for the same reason.
+    pub unchanged: bool,
+    /// How much of the traffic the version has: a mark takes none of it.
+    pub percent: u8,
+    /// Where a rollback goes now: from the version if it serves, else from what does.
+    pub target: Option<VersionName>,
 }
 
 /// What became of a prompt that was to be taken over.

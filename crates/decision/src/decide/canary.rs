@@ -62,6 +62,9 @@ fn obstacle(draft: &Draft<'_>, split: &Split) -> Option<String> {
     if let Some(held) = draft.switched_off(&split.arriving) {
         return Some(format!("automation is off: {}", held.detail));
     }
+    if let Some(mark) = draft.state.marked_bad(&split.arriving) {
+        return Some(format!("{} is {mark}", split.arriving));
+    }
     let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
     if let Some(incident) = draft.state.open_incidents().find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
@@ -96,9 +99,11 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     Answer::Noted
 }
 
-/// `version` is the one under trial.
+/// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on
+/// any version that serves.
 pub(super) fn is_trial(draft: &Draft<'_>, version: &VersionName) -> bool {
-    draft.state.running_canary().is_some_and(|canary| canary.split.arriving == *version)
+    let split = draft.state.running_canary().map(|canary| &canary.split);
+    split.is_some_and(|split| split.arriving == *version && draft.state.marked_bad(&split.leaving).is_none())
 }
 
 /// Whether `alert` takes traffic from `version` without a person.
@@ -115,7 +120,7 @@ pub(super) fn fails(
     reason: &str,
 ) -> Option<std::result::Result<(), Held>> {
     let split = &draft.state.running_canary()?.split;
-    if split.arriving != *version || severity < Severity::High {
+    if !is_trial(draft, version) || severity < Severity::High {
         return None;
     }
     let base = split.leaving.clone();

@@ -65,7 +65,7 @@ pub struct IncidentWrite {
     pub coordinate: bool,
 }
 
-/// An entry of the deployment log: what was served changed.
+/// An entry of the deployment log: what was served changed, or what may be gone back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub event: LogEvent,
@@ -85,9 +85,27 @@ pub enum LogEvent {
     /// A stage of a canary.
     Canary,
     External,
+    /// A person marked version `to`, which changes nothing that is served.
+    MarkBad,
+    MarkGood,
 }
 
 impl LogEvent {
+    pub const ALL: [LogEvent; 7] = [
+        LogEvent::Rollback,
+        LogEvent::Gradual,
+        LogEvent::Activate,
+        LogEvent::Canary,
+        LogEvent::External,
+        LogEvent::MarkBad,
+        LogEvent::MarkGood,
+    ];
+
+    /// What is served changed.
+    pub fn is_change(self) -> bool {
+        !matches!(self, LogEvent::MarkBad | LogEvent::MarkGood)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             LogEvent::Rollback => "rollback",
@@ -95,6 +113,8 @@ impl LogEvent {
             LogEvent::Activate => "activate",
             LogEvent::Canary => "canary",
             LogEvent::External => "external",
+            LogEvent::MarkBad => "mark_bad",
+            LogEvent::MarkGood => "mark_good",
         }
     }
 }

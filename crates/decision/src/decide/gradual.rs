@@ -9,7 +9,7 @@ use super::super::state::ActivatedBy;
 use super::super::time::spoken;
 use super::super::trigger::{Action, Trigger};
 use super::super::verification::{Check, Finding, Pending, Verdict};
-use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts};
+use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts, mark};
 
 /// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.
 pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
@@ -125,7 +125,7 @@ fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &str,
 }
 
 /// Stays where it is and calls people.
-fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
+pub(super) fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
     let now = draft.now;
     let Some(split) = rolling(draft, id).filter(|split| split.paused.is_none()) else { return };
     let text = format!("gradual rollback paused with {} % on {}: {why}", split.percent(), split.arriving);
@@ -139,8 +139,11 @@ fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
 }
 
 /// A person lets a paused one go on: with the next stage, at once.
-pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str) -> Result<Answer, Refusal> {
+pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str, force: bool) -> Result<Answer, Refusal> {
     let now = draft.now;
+    if let Some(arriving) = rolling(draft, id).map(|split| split.arriving.clone()) {
+        mark::must_not_be_bad(draft, &arriving, force)?;
+    }
     let Some(split) = rolling(draft, id) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
     };
@@ -173,7 +176,8 @@ pub(super) fn split_to<'d>(draft: &'d Draft<'_>, version: &VersionName) -> Optio
 /// Why only a person may give the target more.
 pub(super) fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
-    draft.trouble_on(&split.arriving).or_else(|| split.paused.clone().filter(|_| found_bad()))
+    let marked = || draft.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
+    draft.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
 }
 
 /// A critical alert on the bad version waited for the target to serve well, which it does.

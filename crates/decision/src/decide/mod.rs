@@ -10,6 +10,7 @@ mod confirm;
 mod ended;
 mod gradual;
 mod listed;
+mod mark;
 mod mass;
 mod measure;
 mod person;
@@ -25,7 +26,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Adoption, AlertOutcome, Answer, Outcome, Refusal, RefusalCode};
+pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome, Refusal, RefusalCode};
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
@@ -49,7 +50,7 @@ pub struct Snapshot {
     pub paused: Option<String>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
-    /// For [`Event::Decide`]: the incident, which may be closed and so gone from the state.
+    /// For [`Event::Decide`] and [`Event::Mark`]: the incident, which may be closed and so gone from the state.
     pub incident: Option<Incident>,
     /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
     pub content: Option<String>,
@@ -105,6 +106,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Rollback(request) => draft.refused_or(person::rollback, request),
         Event::Register(request) => draft.refused_or(person::register, request),
         Event::Activate(request) => draft.refused_or(person::activate, request),
+        Event::Mark(request) => draft.refused_or(mark::mark, request),
         Event::AskGates { version } => draft.refused_or(measure::asked, version),
         Event::Measured { version, evidence } => measure::measured(&mut draft, version, evidence),
         Event::Decide(click) => draft.refused_or(person::choose, click),
@@ -275,7 +277,8 @@ impl<'a> Draft<'a> {
                 .iter()
                 .filter(|v| v.version != *new && !served.contains(&v.version) && !self.has_traffic(&v.version))
                 .filter(|v| !protected.contains(&v.version) && !troubled(&v.version))
-                .min_by_key(|v| (v.last_active.unwrap_or(v.known_since), v.known_since))
+                // what a person said of a version is the last to be forgotten
+                .min_by_key(|v| (v.mark.is_some(), v.last_active.unwrap_or(v.known_since), v.known_since))
                 .map(|v| (v.version.clone(), v.has_content));
             let Some((oldest, has_content)) = oldest else { break };
             self.state.versions.retain(|v| v.version != oldest);
@@ -381,7 +384,9 @@ impl<'a> Draft<'a> {
             Some(split) => gradual::doubt(self, split),
             None => self.trouble_on(target),
         };
-        let by_rollback = self.state.serving.as_ref().filter(|s| s.by == ActivatedBy::Rollback && s.version == *from);
+        let serving = self.state.serving.as_ref().filter(|serving| serving.version == *from);
+        let by_rollback = serving.filter(|serving| serving.by == ActivatedBy::Rollback);
+        let traffic_since = self.state.version(from).and_then(|record| record.traffic_since);
         let facts = Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
@@ -392,6 +397,8 @@ impl<'a> Draft<'a> {
             recent_auto: self.snapshot.recent_auto,
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
             predates: recheck::predates(self, from),
+            served_for: serving.map(|serving| self.now.since(traffic_since.unwrap_or(serving.since))),
+            beside: self.state.split().filter(|split| split.has(from)).map(|split| split.other(from)),
         };
         facts.held(self.policy, asked)
     }
@@ -475,6 +482,7 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
+        mark::follow(&mut self);
         for incident in &mut self.state.incidents {
             incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
         }
@@ -500,7 +508,7 @@ impl<'a> Draft<'a> {
             return Decision { answer, commit: None };
         }
         // a key that holds no version moves nobody
-        if !self.log.is_empty() && self.state.lapsed.is_none() {
+        if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
             self.state.moved_by = self.snapshot.commit.clone();
         }
         self.settle_soaks();

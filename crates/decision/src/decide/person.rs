@@ -1,5 +1,7 @@
 //! What people ask for, through API, CLI and buttons.
 
+use std::cmp::Ordering;
+
 use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
 use super::super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
@@ -9,7 +11,7 @@ use super::super::state::{ActivatedBy, KnownGood, Stray, Suppressed, VersionReco
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
-use super::{Answer, Draft, Refusal, RefusalCode, canary, confirm, gradual, measure};
+use super::{Answer, Draft, Refusal, RefusalCode, canary, confirm, gradual, mark, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -29,6 +31,7 @@ fn must_be_allowed(draft: &Draft<'_>, target: &VersionName, force: bool) -> Resu
     if force || record.is_target(draft.policy, draft.now) {
         return Ok(());
     }
+    mark::must_not_be_bad(draft, target, force)?;
     let why = if record.quarantine.is_some() { "was rolled back and is quarantined" } else { "is not known-good" };
     Err(Refusal::new(RefusalCode::NeedsForce, format!("{target} {why}: say force to serve it all the same")))
 }
@@ -173,6 +176,19 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
         let message = format!("{version} was rolled back and is quarantined: say force to serve it all the same");
         return Err(Refusal::new(RefusalCode::NeedsForce, message));
     }
+    let asked = match &request.share {
+        Share::All => 100,
+        Share::Percent(percent) => *percent,
+        Share::Canary(plan) => plan.stages.first().copied().unwrap_or(100),
+    };
+    let gains = match asked.cmp(&draft.state.percent(version)) {
+        Ordering::Greater => Some(version),
+        Ordering::Equal => None,
+        Ordering::Less => draft.state.split().map(|split| split.other(version)),
+    };
+    if let Some(gains) = gains {
+        mark::must_not_be_bad(draft, gains, request.force)?;
+    }
     if !draft.state.served().contains(version) {
         draft.must_have_text(version, request.force)?;
     }
@@ -274,7 +290,7 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
             if draft.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) =>
         {
             undecided(draft, click, |_| true)?;
-            gradual::go_on(draft, &click.incident, &click.operator)
+            gradual::go_on(draft, &click.incident, &click.operator, click.force)
         }
         Choice::ApproveGradual => {
             gradual::must_be_free(draft, Some(&click.incident))?;
@@ -451,12 +467,14 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
     if let Some(split) = incident.gradual().cloned() {
+        mark::must_not_be_bad(draft, &split.leaving, click.force)?;
         return Ok(back(draft, click, &split));
     }
     let Some(flip) = incident.flip.clone().filter(|_| !incident.is_shipped()) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
     must_be_last_move(draft, &flip)?;
+    mark::must_not_be_bad(draft, &flip.from, click.force)?;
     draft.must_have_text(&flip.from, click.force)?;
     let Some(record) = draft.state.version_mut(&flip.from) else {
         return Err(unknown_version(draft, &flip.from));

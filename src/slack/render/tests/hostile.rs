@@ -109,8 +109,9 @@ proptest! {
         said in prop::collection::vec(text(), 6),
     ) {
         let log = LogLine { at: &said[0], event: &said[1], from: &said[2], to: &said[3], operator: &said[4], reason: &said[5] };
+        let deployed = deployed_by(|| said[5].clone());
         for mention in [None, Some(MENTION)] {
-            let view = View { incident: &incident, mention };
+            let view = View { incident: &incident, mention, deployed: Some(&deployed) };
             let mut messages = vec![root(&view), overview(&view, thread.as_deref())];
             for kind in NoteKind::ALL {
                 messages.push(reply(&view, &Note { seq: 0, at: incident.opened_at, kind, text: said[0].clone() }, &[log; 6]));
@@ -133,6 +134,22 @@ proptest! {
         let told = told(&sentence);
         prop_assert!(!told.contains(['<', '>']) && told.chars().count() <= 1_000);
     }
+}
+
+/// A log in which every word is `text`, told as often as may be.
+fn deployed_by(text: impl Fn() -> String) -> Deployed {
+    let placed = || Placed { version: text(), since: Some(NOW.0), event: text(), operator: text() };
+    let other = || Other {
+        prompt: text(),
+        at: NOW.0,
+        event: text(),
+        from: text(),
+        to: text(),
+        operator: text(),
+        same_group: true,
+    };
+    let (in_service, others) = ((0..9).map(|_| placed()).collect(), (0..9).map(|_| other()).collect());
+    Deployed { in_service, others, more: usize::MAX, at_least: true }
 }
 
 #[test]
@@ -159,11 +176,13 @@ fn even_100_kilobytes_of_it_fit() {
                 alerts: vec![record.clone(); 64],
                 decider: text(),
                 held: Some(Held { guard: Guard::Budget, detail: text() }),
+                never: vec![Never { version: to.clone(), operator: text(), reason: text() }; Policy::MAX_CHOICES],
                 flip: Some(flip(from.clone(), to.clone(), FlipMode::Manual, &text())),
                 ..waiting()
             };
             NoteKind::ALL.into_iter().for_each(|kind| incident.note(NOW, kind, text()));
-            let view = View { incident: &incident, mention: Some(MENTION) };
+            let deployed = deployed_by(text);
+            let view = View { incident: &incident, mention: Some(MENTION), deployed: Some(&deployed) };
             let messages = [root(&view), overview(&view, None), reply(&view, &incident.notes[1], &LOG)];
             for message in messages {
                 assert!(valid::problems(&message, Some(MENTION)).is_empty(), "{phase}: {nasty}");

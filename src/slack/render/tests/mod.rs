@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::decision::Held;
-use crate::decision::incident::{AlertRecord, Note, NoteKind};
+use crate::decision::incident::{AlertRecord, Never, Note, NoteKind};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Flip, FlipMode, Guard, Incident, IncidentId, Phase, PhaseKind, Plan, Policy, PromptName,
-    Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Flip, FlipMode, Guard, Incident, IncidentId, MarkKind, Phase, PhaseKind, Plan, Policy,
+    PromptName, Question, Severity, Split, Timestamp, VersionName,
 };
+use crate::deployed::{Other, Placed};
 
 const MENTION: &str = "<!subteam^S012AB3CD>";
 /// 2026-11-21T00:38:12.689Z
@@ -279,6 +280,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Held => "held (paused): automation is paused (Maya: provider outage)",
         NoteKind::Flipped => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
         NoteKind::Decided => "Maya investigates",
+        NoteKind::Marked => "Maya marked v2.0.8 as bad: answers without the safety fix",
         NoteKind::Asked => "still firing after the observation: a person decides",
         NoteKind::Checked => "Maya wants v2.1.0 rolled back to v2.0.9: asking first",
         NoteKind::Escalated => "nobody decided in time (escalation 1 of 4)",
@@ -313,7 +315,7 @@ fn said(message: &Message) -> String {
 }
 
 fn view(incident: &Incident) -> View<'_> {
-    View { incident, mention: Some(MENTION) }
+    View { incident, mention: Some(MENTION), deployed: None }
 }
 
 #[test]
@@ -361,21 +363,132 @@ fn buttons_go_once_decided_and_undo_stays_for_what_was_done() {
     for (state, incident) in states() {
         let expected = match state {
             "observing" | "awaiting" | "awaiting_objected" | "awaiting_held" | "overdue" | "overdue_for_good" => {
-                "approve approve_gradual investigate dismiss"
+                "approve approve_gradual investigate dismiss mark"
             }
-            "awaiting_with_choices" => "approve approve_gradual investigate dismiss other_version",
-            "awaiting_without_target" => "investigate dismiss",
-            "investigating" => "approve approve_gradual dismiss",
-            "rolling_back" => "approve undo",
-            "rolling_back_paused" => "approve_gradual approve undo",
+            "awaiting_with_choices" => "approve approve_gradual investigate dismiss other_version mark",
+            "awaiting_without_target" => "investigate dismiss mark",
+            "investigating" => "approve approve_gradual dismiss mark",
+            "rolling_back" => "approve undo mark",
+            "rolling_back_paused" => "approve_gradual approve undo mark",
             "verifying_auto" | "verifying_checked" | "verifying_approved" | "verifying_manual" | "recovered"
-            | "unverified" => "undo",
-            "escalated" => "approve dismiss other_version undo",
+            | "unverified" => "undo mark",
+            "escalated" => "approve dismiss other_version undo mark",
             "undone" | "dismissed" | "resolved" | "superseded" | "confirming" => "",
             other => panic!("{other}"),
         };
         assert_eq!(ids(&incident), expected, "{state}");
     }
+}
+
+/// The options of the menu of marks, as the versions in each group.
+fn marks_of(incident: &Incident) -> (Vec<String>, Vec<String>) {
+    let blocks = serde_json::to_value(root(&view(incident)).blocks).unwrap();
+    let actions = blocks.as_array().unwrap().iter().find(|b| b["type"] == "actions").unwrap();
+    let menu = actions["elements"].as_array().unwrap().iter().find(|e| e["action_id"] == "mark").unwrap();
+    let mut found = (Vec::new(), Vec::new());
+    for option in menu["option_groups"].as_array().unwrap().iter().flat_map(|g| g["options"].as_array().unwrap()) {
+        let (kind, button) = read_mark(option["value"].as_str().unwrap()).unwrap();
+        assert_eq!(Some(option["text"]["text"].as_str().unwrap()), button.to.as_ref().map(VersionName::as_str));
+        assert_eq!((&button.incident, button.ask), (&incident.id, incident.ask));
+        match kind {
+            MarkKind::Bad => found.0.extend(button.to.map(|to| to.to_string())),
+            MarkKind::Good => found.1.extend(button.to.map(|to| to.to_string())),
+        }
+    }
+    found
+}
+
+fn never(name: &str) -> Never {
+    let reason = "answers without the safety fix".to_owned();
+    Never { version: version(name), operator: "Maya".to_owned(), reason }
+}
+
+#[test]
+fn what_is_marked_bad_is_not_offered_again_but_may_be_trusted() {
+    let choices: Vec<_> = ["v2.0.9", "v2.0.8"].map(version).into();
+    let incident = Incident { choices, ..waiting() };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(marks_of(&incident), (owned(&["v2.1.0", "v2.0.9", "v2.0.8"]), owned(&["v2.1.0"])));
+    let marked = Incident { never: vec![never("v2.1.0"), never("v2.0.7")], ..incident };
+    assert_eq!(marks_of(&marked), (owned(&["v2.0.9", "v2.0.8"]), owned(&["v2.1.0", "v2.0.7"])));
+    let text = plain(&root(&view(&marked)));
+    assert!(text.contains("Never back to v2.1.0 (marked as bad by Maya: answers without the safety fix)"), "{text}");
+}
+
+#[test]
+fn no_button_leads_to_what_is_marked_bad() {
+    let ids = |incident: &Incident| said(&root(&view(incident)));
+    let undo = Incident { never: vec![never("v2.1.0")], ..flipped(FlipMode::Auto, "system") };
+    assert!(!ids(&undo).contains("\"undo\"") && ids(&undo).contains("\"mark\""), "{}", ids(&undo));
+    let onward = Incident { never: vec![never("v2.0.9")], ..rolling_back(Some("v2.0.9 is marked as bad")) };
+    assert!(!ids(&onward).contains("\"approve\"") && !ids(&onward).contains("\"approve_gradual\""));
+    assert!(ids(&onward).contains("\"undo\""));
+    let back = Incident { never: vec![never("v2.1.0")], ..rolling_back(None) };
+    assert!(ids(&back).contains("\"approve\"") && !ids(&back).contains("\"undo\""));
+}
+
+#[test]
+fn a_mark_reads_back_only_as_it_was_written() {
+    let names = ["v1", &"v".repeat(64)];
+    for name in names {
+        let incident = Incident { version: version(name), ask: u32::MAX, ..waiting() };
+        for option in marks_of(&incident).0 {
+            assert!(names.contains(&option.as_str()) || option == "v2.0.9");
+        }
+    }
+    let good = "good:01KAJ4B8N4GZQ6V9C2M7T5R3XW|1|v1|";
+    assert!(read_mark(good).is_some());
+    for bad in [
+        "01KAJ4B8N4GZQ6V9C2M7T5R3XW|1|v1|",
+        "ugly:01KAJ4B8N4GZQ6V9C2M7T5R3XW|1|v1|",
+        &good.replace("|v1|", "||"),
+        &format!("{good}v2"),
+        "bad:",
+        "",
+    ] {
+        assert_eq!(read_mark(bad), None, "{bad}");
+    }
+}
+
+/// Two versions shared the traffic, and two prompts of the group had changed.
+fn deployed() -> Deployed {
+    let placed = |name: &str, before: u64, event: &str, operator: &str| Placed {
+        version: name.to_owned(),
+        since: Some(NOW.minus(Duration::from_secs(before)).0),
+        event: event.to_owned(),
+        operator: operator.to_owned(),
+    };
+    let other = |prompt: &str, before: u64, event: &str, operator: &str, same_group: bool| Other {
+        prompt: prompt.to_owned(),
+        at: NOW.minus(Duration::from_secs(before)).0,
+        event: event.to_owned(),
+        from: "v3".to_owned(),
+        to: "v4".to_owned(),
+        operator: operator.to_owned(),
+        same_group,
+    };
+    Deployed {
+        in_service: vec![placed("v2.0.9", 21 * 86_400, "external", "external"), placed("v2.1.0", 600, "canary", "ci")],
+        others: vec![
+            other("search", 720, "activate", "ci", true),
+            other("team/greeting", 60, "rollback", "system", false),
+            other("billing", 30, "external", "external", false),
+        ],
+        more: 2,
+        at_least: false,
+    }
+}
+
+#[test]
+fn the_root_tells_who_put_the_versions_there_and_what_else_had_changed() {
+    let (incident, deployed) = (waiting(), deployed());
+    let message = root(&View { deployed: Some(&deployed), ..view(&incident) });
+    snapshot("root_deployed", &message);
+    let text = plain(&message);
+    for part in ["`search` `v3` → `v4`, by `ci`, 12 min before (same group)", "2 more prompts", "since <!date^"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert_eq!(root(&View { deployed: Some(&Deployed::default()), ..view(&incident) }), root(&view(&incident)));
 }
 
 #[test]

@@ -102,11 +102,21 @@ impl Check<'_> {
             }
             Some("static_select") => {
                 self.object("placeholder", &element["placeholder"], 150, true);
-                let options = element["options"].as_array().expect("a list");
-                self.count("options", options, 100);
-                for option in options {
-                    self.object("option", &option["text"], 75, true);
-                    self.string("option value", &option["value"], 150);
+                let lists = match element["option_groups"].as_array() {
+                    None => vec![&element["options"]],
+                    Some(groups) => {
+                        self.count("option groups", groups, 100);
+                        groups.iter().for_each(|group| self.object("group", &group["label"], 75, true));
+                        groups.iter().map(|group| &group["options"]).collect()
+                    }
+                };
+                for options in lists {
+                    let options = options.as_array().expect("a list");
+                    self.count("options", options, 100);
+                    for option in options {
+                        self.object("option", &option["text"], 75, true);
+                        self.string("option value", &option["value"], 150);
+                    }
                 }
             }
             other => self.say(format!("unexpected element {other:?}")),

@@ -23,6 +23,7 @@ pub(super) fn put(world: &mut World, guard: Guard) {
             world.state.version_mut(&v("v2")).expect("v2").returns = vec![once; Policy::RETURNS];
         }
         Guard::PredatesActivation => unreachable!("the alert says it"),
+        Guard::ServedLong => world.policy.ask_when_active_for_longer_than = Some(minutes(5)),
         Guard::Unconfirmed => unreachable!("known only after Prometheus was asked"),
     }
 }
@@ -141,7 +142,7 @@ fn a_dry_run_remembers_the_first_rollback_that_it_kept_from_happening() {
 
 #[test]
 fn what_another_guard_would_hold_is_not_rehearsed() {
-    for guard in [Guard::Paused, Guard::NoKnownGood, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget] {
+    for guard in at_once().filter(|guard| *guard != Guard::DryRun) {
         let mut world = World::with_a_fresh_release();
         put(&mut world, guard);
         world.policy.dry_run = true;
@@ -235,7 +236,7 @@ fn alerts_of_a_version_replaced_by_a_person_make_it_an_unhealthy_target() {
 
 #[test]
 fn guards_bind_only_the_system() {
-    for guard in [Guard::Paused, Guard::DryRun, Guard::TargetUnhealthy, Guard::Cooldown, Guard::Budget] {
+    for guard in at_once().filter(|guard| *guard != Guard::NoKnownGood) {
         let mut world = World::with_a_fresh_release();
         put(&mut world, guard);
         world.alert(critical("v2"));
@@ -244,4 +245,54 @@ fn guards_bind_only_the_system() {
         assert_eq!(world.served(), "v1");
         assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
     }
+}
+
+#[test]
+fn a_version_that_has_served_for_long_is_not_rolled_back_by_itself() {
+    let after = |days: u64, more: u64| {
+        let mut world = World::with_a_fresh_release();
+        world.policy.ask_when_active_for_longer_than = Some(hours(7 * 24));
+        let served = world.state.serving.as_ref().map(|serving| world.now.since(serving.since)).unwrap_or_default();
+        world.pass(hours(24 * days) - served + seconds(more));
+        world
+    };
+    assert_eq!(after(7, 0).alert(critical("v2")), "rolled_back alert", "not longer than that");
+    let mut world = after(7, 1);
+    assert_eq!(world.alert(critical("v2")), "held served_long");
+    let mut world = after(21, 5);
+    assert_eq!(world.alert(critical("v2")), "held served_long");
+    let held = world.latest().held.clone().expect("a guard");
+    assert_eq!(held.detail, "v2 has served for 21 days; nothing of the prompt changed");
+    let note = world.latest().notes.iter().find(|note| note.kind == NoteKind::Held).expect("the thread says so");
+    assert_eq!(note.text, "held (served_long): v2 has served for 21 days; nothing of the prompt changed");
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "a person may");
+    let mut world = after(21, 5);
+    world.policy.ask_when_active_for_longer_than = None;
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert", "off");
+}
+
+#[test]
+fn a_canary_does_not_make_the_version_beside_it_younger() {
+    let beside = |percent: u8| {
+        let mut world = World::with_a_fresh_release();
+        world.policy.ask_when_active_for_longer_than = Some(hours(7 * 24));
+        world.pass(hours(21 * 24));
+        world.register("v3");
+        world.share("v3", Share::Percent(percent), false);
+        world
+    };
+    let mut world = beside(5);
+    assert_eq!(world.alert(critical("v2")), "held served_long");
+    let detail = world.latest().held.clone().expect("a guard").detail;
+    assert_eq!(detail, "v2 has served for 21 days; only v3 is new beside it");
+    let mut world = beside(5);
+    world.share("v3", Share::Percent(0), false);
+    assert_eq!(world.alert(critical("v2")), "held served_long", "the canary was taken back");
+    let mut world = beside(5);
+    assert_eq!(world.alert(critical("v3")), "rolled_back alert", "the canary itself is young");
+    assert_eq!(world.alert(critical("v2")), "held served_long", "its alert ended the canary");
+    let mut world = beside(80);
+    world.pass(hours(8 * 24));
+    world.activate("v3", false);
+    assert_eq!(world.alert(critical("v3")), "held served_long", "as the larger share, then alone");
 }

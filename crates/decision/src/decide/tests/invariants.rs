@@ -16,6 +16,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     traffic_is_as_the_state_says(before, commit);
     automatic_flips_are_allowed(policy, before, event, commit, now);
     incidents_are_consistent(commit);
+    what_is_marked_bad_is_left_alone(policy, before, event, commit, now);
     limits_hold(commit);
     texts_are_kept(policy, before, commit, now);
     for write in &commit.incidents {
@@ -35,7 +36,8 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
 }
 
 fn changes_are_logged(before: &Snapshot, commit: &Commit) {
-    let own: Vec<_> = commit.log.iter().filter(|e| e.event != LogEvent::External).collect();
+    let changes: Vec<_> = commit.log.iter().filter(|e| e.event.is_change()).collect();
+    let own: Vec<_> = changes.iter().filter(|e| e.event != LogEvent::External).collect();
     match &commit.active {
         Some(active) => {
             assert_eq!(own.len(), 1, "one flip, one log entry");
@@ -50,7 +52,7 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), before.active.version());
         }
     }
-    assert_eq!(commit.log.len(), commit.changes.len(), "prompt servers hear of every change");
+    assert_eq!(changes.len(), commit.changes.len(), "prompt servers hear of every change");
     let served: Vec<_> = commit.served.iter().map(|s| s.version.clone()).collect();
     assert_eq!(served, commit.state.served());
 }
@@ -96,6 +98,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     assert!(before.active.version().is_some(), "nobody knows what is served");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
+        assert!(before.state.marked_bad(&target).is_none(), "{target} is marked as bad: {entry:?}");
         assert!(split.has(bad) && *split.other(bad) == target, "{entry:?}");
         return;
     }
@@ -124,9 +127,13 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
         other => panic!("flipped without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
+    let served_for = before.state.serving.as_ref().filter(|s| s.version == *bad).map(|s| now.since(s.since));
+    let longest = policy.ask_when_active_for_longer_than.unwrap_or(Duration::MAX);
+    assert!(served_for.is_none_or(|served| served <= longest), "{bad} has served for {served_for:?}");
     let target = &v(entry.to.as_deref().expect("a rollback has a target"));
     assert_ne!(target, bad);
     let record = before.state.version(target).expect("a target is known before");
+    assert!(record.marked_bad().is_none(), "{target} is marked as bad");
     // where a person sends traffic step by step, against all advice if need be, all of it may go
     let chosen = before.state.split().is_some_and(|split| split.leaving == *bad && split.arriving == *target);
     assert!(chosen || record.quarantine.is_none(), "{target} is quarantined");
@@ -144,6 +151,55 @@ fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
 fn asks_nobody(before: &Snapshot, incident: &IncidentId) -> bool {
     let waited = before.state.incidents.iter().find(|i| i.id == *incident);
     waited.and_then(|i| i.pending()).is_some_and(|pending| pending.sure)
+}
+
+/// No rollback leads to it by itself or is offered, no canary goes on with it, and no person goes to it without force.
+fn what_is_marked_bad_is_left_alone(
+    policy: &Policy,
+    before: &Snapshot,
+    event: &Event,
+    commit: &Commit,
+    now: Timestamp,
+) {
+    let is_bad = |version: &VersionName| commit.state.marked_bad(version).is_some();
+    if let Event::Mark(marking) = event {
+        let good = |state: &PromptState, version: &VersionName| {
+            state.version(version).is_some_and(|record| record.known_good(policy, now).is_some())
+        };
+        for record in before.state.versions.iter().filter(|record| record.version != marking.version) {
+            let lost = good(&before.state, &record.version) && !good(&commit.state, &record.version);
+            assert!(!lost, "{} is known-good no more: {marking:?}", record.version);
+        }
+    }
+    for served in &commit.served {
+        assert!(!served.previous.as_ref().is_some_and(is_bad), "{served:?}");
+    }
+    for incident in commit.state.open_incidents() {
+        // where it has gone, or is going because a person wants it so, is no offer
+        let offered = incident.choices.iter().chain(incident.target.iter().filter(|_| incident.phase.is_undecided()));
+        let bad: Vec<_> = offered.filter(|version| is_bad(version)).collect();
+        assert!(bad.is_empty(), "{bad:?} offered by {incident:?}");
+        let named = [Some(&incident.version), incident.flip.as_ref().map(|flip| &flip.from)].into_iter().flatten();
+        for version in named {
+            assert_eq!(incident.is_marked_bad(version), is_bad(version), "{version} in {incident:?}");
+        }
+    }
+    for version in commit.state.served().iter().filter(|version| before.state.marked_bad(version).is_some()) {
+        let forced = match event {
+            Event::Rollback(request) => request.force,
+            Event::Activate(request) => request.force,
+            Event::Decide(click) => click.force,
+            _ => false,
+        };
+        // forced earlier, and done only now or step by step
+        let asked = before.state.open_incidents().any(|incident| {
+            incident.pending().is_some_and(|pending| pending.to == *version && pending.by != FlipMode::Auto)
+                || incident.gradual().is_some_and(|split| split.arriving == *version)
+        });
+        let set = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+        let more = commit.state.percent(version) > before.state.percent(version);
+        assert!(!more || forced || asked || set, "{version} is marked as bad and gets more traffic: {event:?}");
+    }
 }
 
 fn incidents_are_consistent(commit: &Commit) {

@@ -18,6 +18,7 @@ mod invariants;
 mod known_good;
 mod lapsed;
 mod listed;
+mod marks;
 mod mass;
 mod outside;
 mod people;
@@ -33,20 +34,20 @@ mod world;
 use std::time::Duration;
 
 use super::super::event::{
-    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
-    Rollback, Share, Stepped,
+    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
+    Register, Rollback, Share, Stepped,
 };
 use super::super::guards::Guard;
 use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
-use super::super::state::{ActivatedBy, Lapsed, PromptState, Return};
+use super::super::state::{ActivatedBy, Lapsed, MarkKind, PromptState, Return};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
 use super::super::verification::{Finding, Traffic, Verdict, Verification};
 use super::{
-    Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Outcome, RefusalCode, Routing, Snapshot, decide,
-    retention as rules,
+    Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Marked, Outcome, RefusalCode, Routing, Snapshot,
+    decide, retention as rules,
 };
 use world::{World, critical, high, medium, recommend};
 

@@ -21,6 +21,12 @@ pub(super) enum Step {
         version: usize,
         known_good: bool,
     },
+    Mark {
+        version: usize,
+        kind: MarkKind,
+        in_thread: bool,
+    },
+    AskWhenOld(bool),
     Activate {
         version: usize,
         share: Share,
@@ -131,6 +137,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(target, from, gradual, force)| Step::Roll { target, from, gradual, force }),
         2 => (version(), any::<bool>()).prop_map(|(version, known_good)| Step::Register { version, known_good }),
         3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
+        3 => (version(), prop::sample::select(MarkKind::ALL.to_vec()), any::<bool>())
+            .prop_map(|(version, kind, in_thread)| Step::Mark { version, kind, in_thread }),
+        1 => any::<bool>().prop_map(Step::AskWhenOld),
         2 => version().prop_map(Step::Set),
         1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
         2 => value().prop_map(Step::SetValue),
@@ -241,6 +250,14 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Register { version, known_good } => {
             let content = Some(format!("text of {}", VERSIONS[*version]));
             Event::Register(Register { known_good: *known_good, content, ..world::registration(VERSIONS[*version]) })
+        }
+        Step::Mark { version, kind, in_thread } => {
+            let incident = world.incidents.keys().next_back().filter(|_| *in_thread).cloned();
+            Event::Mark(Marking { incident, ..world::marking(VERSIONS[*version], *kind) })
+        }
+        Step::AskWhenOld(on) => {
+            world.policy.ask_when_active_for_longer_than = on.then_some(hours(12));
+            return None;
         }
         Step::Activate { version, share, force } => Event::Activate(Activation {
             version: named(version),

@@ -85,6 +85,7 @@ impl World {
             recent_auto: self.recent_auto,
             incident: match event {
                 Event::Decide(click) => self.incidents.get(&click.incident).cloned(),
+                Event::Mark(Marking { incident: Some(id), .. }) => self.incidents.get(id).cloned(),
                 _ => None,
             },
             content: match event {
@@ -306,6 +307,11 @@ impl World {
         self.happens(&Event::Register(Register { known_good: true, ..registration(version) })).answer
     }
 
+    /// dana's word on `version`.
+    pub fn mark(&mut self, version: &str, kind: MarkKind) -> Answer {
+        self.happens(&Event::Mark(marking(version, kind))).answer
+    }
+
     pub fn activate(&mut self, version: &str, force: bool) -> Answer {
         self.share(version, Share::All, force)
     }
@@ -397,6 +403,11 @@ impl World {
 
 pub(super) fn registration(version: &str) -> Register {
     Register { version: v(version), content: None, contact: None, staged_at: None, known_good: false }
+}
+
+pub(super) fn marking(version: &str, kind: MarkKind) -> Marking {
+    let (reason, operator) = ("changed output schema".to_owned(), "dana".to_owned());
+    Marking { version: v(version), kind, reason, operator, incident: None }
 }
 
 /// dana wants the version before.

@@ -1,0 +1,221 @@
+//! What people say of a version: never to be gone back to, or trusted. A mark moves no traffic; questions that are open
+//! follow it.
+
+use super::super::event::Marking;
+use super::super::incident::{FlipMode, Incident, IncidentId, Never, NoteKind, Phase, PhaseKind, Question};
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::state::{KnownGood, Mark, MarkKind, VersionRecord};
+use super::super::verification::Pending;
+use super::person::{must_be_known, unknown_version};
+use super::{Answer, Draft, LogEntry, LogEvent, Marked, Refusal, RefusalCode, gradual};
+
+pub(super) fn mark(draft: &mut Draft<'_>, request: &Marking) -> Result<Answer, Refusal> {
+    let now = draft.now;
+    let Marking { version, kind, reason, operator, incident } = request;
+    must_be_known(draft)?;
+    let Some(record) = draft.state.version(version) else {
+        return Err(unknown_version(draft, version));
+    };
+    if is_marked(record, *kind, reason) {
+        return Ok(answer(draft, request, true));
+    }
+    let before = ways(draft);
+    let mark = Mark { kind: *kind, at: now, operator: operator.clone(), reason: reason.clone() };
+    let said = format!("{operator} marked {version} as {}: {reason}", kind.as_str());
+    if let Some(record) = draft.state.version_mut(version) {
+        apply(record, mark);
+    }
+    let event = match kind {
+        MarkKind::Bad => LogEvent::MarkBad,
+        MarkKind::Good => LogEvent::MarkGood,
+    };
+    draft.log.push(LogEntry {
+        event,
+        from: None,
+        to: Some(version.to_string()),
+        reason: reason.clone(),
+        operator: operator.clone(),
+        incident: incident.clone(),
+    });
+    if let Some(id) = incident {
+        note_in_closed(draft, id, &said);
+    }
+    for ((id, before), (_, after)) in before.into_iter().zip(ways(draft)) {
+        let left = *kind == MarkKind::Bad && leave_it(draft, &id, version, after.first());
+        let named = incident.as_ref() == Some(&id) || is_about(draft, &id, version);
+        offer(draft, &id, &said, News { before, after, left, named });
+    }
+    Ok(answer(draft, request, false))
+}
+
+fn answer(draft: &Draft<'_>, request: &Marking, unchanged: bool) -> Answer {
+    let percent = draft.state.percent(&request.version);
+    let from = if percent > 0 { Some(&request.version) } else { draft.serving() };
+    let target = draft.state.target(from, draft.policy, draft.now).cloned();
+    Answer::Marked(Marked { kind: request.kind, unchanged, percent, target })
+}
+
+/// The same was said before, and still holds.
+fn is_marked(record: &VersionRecord, kind: MarkKind, reason: &str) -> bool {
+    let said = record.mark.as_ref().is_some_and(|mark| mark.kind == kind && mark.reason == reason);
+    // a rollback ends what a good mark gave
+    said && (kind == MarkKind::Bad || (record.known_good.is_some() && record.quarantine.is_none()))
+}
+
+fn apply(record: &mut VersionRecord, mark: Mark) {
+    match mark.kind {
+        MarkKind::Bad => record.known_good = None,
+        MarkKind::Good => {
+            record.known_good = Some(KnownGood { at: mark.at, marked: true });
+            record.quarantine = None;
+        }
+    }
+    record.soak_from = None;
+    record.mark = Some(mark);
+}
+
+/// Where each open incident may go, the first choice first.
+fn ways(draft: &Draft<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
+    let ways = |incident: &Incident| {
+        let targets = draft.state.targets(Some(incident.subject()), draft.policy, draft.now).into_iter();
+        let targets = targets.filter(|target| **target != incident.version).take(Policy::MAX_CHOICES);
+        (incident.id.clone(), targets.cloned().collect())
+    };
+    draft.state.open_incidents().map(ways).collect()
+}
+
+/// The incident was closed before: its thread tells of the mark all the same.
+fn note_in_closed(draft: &mut Draft<'_>, id: &IncidentId, said: &str) {
+    let now = draft.now;
+    if draft.state.open_incidents().any(|incident| incident.id == *id) {
+        return;
+    }
+    let known = draft.incident(id).is_some();
+    draft.state.incidents.extend(draft.snapshot.incident.clone().filter(|closed| !known && closed.id == *id));
+    let Some(never) = draft.incident(id).cloned().map(|incident| never(draft, &incident)) else { return };
+    if let Some(incident) = draft.incident(id) {
+        incident.never = never;
+        incident.note(now, NoteKind::Marked, said);
+    }
+}
+
+fn is_about(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> bool {
+    draft
+        .incident(id)
+        .is_some_and(|i| i.version == *version || i.subject() == version || i.target.as_ref() == Some(version))
+}
+
+/// What is on its way to `version`, which was marked as bad, does not get there: true if something was, and people must
+/// decide anew.
+fn leave_it(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, instead: Option<&VersionName>) -> bool {
+    let now = draft.now;
+    let mark = draft.state.marked_bad(version).map(Mark::to_string).unwrap_or_default();
+    let Some(incident) = draft.incident(id) else { return false };
+    if incident.gradual().is_some_and(|split| split.arriving == *version) {
+        gradual::pause(draft, id, format!("{version} is {mark}"));
+        return false;
+    }
+    let Some(pending) = incident.pending().filter(|pending| pending.to == *version).cloned() else { return false };
+    if let (FlipMode::Auto, Some(to)) = (pending.by, instead) {
+        // the alert asks to leave one version, whatever the other
+        incident.confirm(Pending { to: to.clone(), at: now, ..pending }, now.plus(Policy::CONFIRM));
+        return false;
+    }
+    incident.answered(pending.at);
+    let held = draft.guard(&pending.from).filter(|_| pending.by == FlipMode::Auto);
+    let Some(incident) = draft.incident(id) else { return false };
+    incident.held = held.or(incident.held.take());
+    if incident.phase.is_undecided() {
+        incident.ask(Question::until(now.plus(incident.time_limit)), now);
+    }
+    true
+}
+
+/// What a mark means for one incident.
+struct News {
+    /// Where it could go, the first choice first, and where it may go now.
+    before: Vec<VersionName>,
+    after: Vec<VersionName>,
+    /// A rollback that someone had asked for was given up.
+    left: bool,
+    /// The mark is about a version that the incident is about, or was made in its thread.
+    named: bool,
+}
+
+/// Offers what may be gone back to now, and asks again where the question has changed.
+fn offer(draft: &mut Draft<'_>, id: &IncidentId, said: &str, news: News) {
+    let now = draft.now;
+    let News { before, after, left, named } = news;
+    let Some(incident) = draft.incident(id) else { return };
+    let undecided = incident.phase.is_undecided();
+    let kind = incident.phase.kind();
+    let asks = matches!(kind, PhaseKind::AwaitingDecision | PhaseKind::Investigating | PhaseKind::Escalated);
+    let offers = undecided || kind == PhaseKind::Escalated;
+    let first = after.first().cloned();
+    let changed = asks && (left || before.first() != first.as_ref());
+    if changed {
+        let then = match &first {
+            Some(to) => format!("a rollback would go to {to} now"),
+            None => "no known-good version is left to go back to".to_owned(),
+        };
+        incident.ask += 1;
+        if let Phase::AwaitingDecision(question) = &mut incident.phase {
+            question.objection = None; // it spoke against another target
+        }
+        incident.note(now, NoteKind::Asked, format!("{said}: {then}"));
+    } else if named {
+        incident.note(now, NoteKind::Marked, said);
+    }
+    if offers && before != after {
+        incident.choices = after;
+        if undecided {
+            incident.target = first;
+        }
+        incident.updated_at = now;
+    }
+}
+
+/// Each open incident knows which versions are not offered, and why.
+pub(super) fn follow(draft: &mut Draft<'_>) {
+    let nothing = draft.state.versions.iter().all(|record| record.marked_bad().is_none());
+    if nothing && draft.state.open_incidents().all(|incident| incident.never.is_empty()) {
+        return;
+    }
+    let told: Vec<_> = draft.state.open_incidents().map(|i| (i.id.clone(), never(draft, i))).collect();
+    let bad = |record: &VersionRecord| record.marked_bad().is_some().then(|| record.version.clone());
+    let bad: Vec<_> = draft.state.versions.iter().filter_map(bad).collect();
+    for ((id, never), (_, ways)) in told.into_iter().zip(ways(draft)) {
+        if let Some(incident) = draft.incident(&id) {
+            incident.never = never;
+            incident.choices.retain(|choice| !bad.contains(choice));
+            // a rollback that was under way to it has ended, and people are asked again
+            if incident.phase.is_undecided() && incident.target.as_ref().is_some_and(|target| bad.contains(target)) {
+                incident.target = ways.first().cloned();
+            }
+        }
+    }
+}
+
+fn never(draft: &Draft<'_>, incident: &Incident) -> Vec<Never> {
+    let marked = |record: &'_ VersionRecord| Some((record.version.clone(), record.marked_bad()?.clone()));
+    let mut marked: Vec<_> = draft.state.versions.iter().filter_map(marked).collect();
+    let about = |version: &VersionName| {
+        let flip = incident.flip.as_ref();
+        incident.version == *version || flip.is_some_and(|flip| flip.from == *version || flip.to == *version)
+    };
+    marked.sort_by_key(|(version, mark)| (!about(version), std::cmp::Reverse(mark.at)));
+    let never = |(version, Mark { operator, reason, .. }): (VersionName, Mark)| Never { version, operator, reason };
+    marked.into_iter().take(Policy::MAX_CHOICES).map(never).collect()
+}
+
+/// Only with force does a person go to a version that was marked as bad.
+pub(super) fn must_not_be_bad(draft: &Draft<'_>, version: &VersionName, force: bool) -> Result<(), Refusal> {
+    match draft.state.marked_bad(version).filter(|_| !force) {
+        None => Ok(()),
+        Some(mark) => {
+            let message = format!("{version} is {mark}: say force to serve it all the same");
+            Err(Refusal::new(RefusalCode::NeedsForce, message))
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `POST /api/prompts/{prompt}/versions/{version}/mark`: a person's word on a version.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::input::{Result, body, line, prompt_name, version};
+use super::reply::{Failure, Reply, json, unexpected};
+use crate::decision::decide::Marked;
+use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
+use crate::store::rfc3339;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MarkBody {
+    mark: Kind,
+    reason: Option<String>,
+    operator: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Bad,
+    Good,
+}
+
+pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> Result<Reply> {
+    let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
+    let request: MarkBody = body(bytes)?;
+    let reason = line("reason", request.reason, "")?;
+    if reason.is_empty() {
+        return Err(Failure::bad_request("reason: expected why, for those who wonder later"));
+    }
+    let marking = Marking {
+        version: version.clone(),
+        kind: match request.mark {
+            Kind::Bad => MarkKind::Bad,
+            Kind::Good => MarkKind::Good,
+        },
+        reason,
+        operator: line("operator", request.operator, "api")?,
+        incident: None,
+    };
+    let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;
+    let marked = match handled.answer {
+        Answer::Marked(marked) => marked,
+        Answer::Refused(refusal) => return Err(refusal.into()),
+        _ => return Err(unexpected()),
+    };
+    let mut answer = json!({
+        "success": true,
+        "prompt": prompt.as_str(),
+        "version": version.as_str(),
+        "mark": marked.kind.as_str(),
+        "percent": marked.percent,
+        "rollback_target": marked.target.as_ref().map(VersionName::as_str),
+        "timestamp": rfc3339(handled.now),
+    });
+    if marked.unchanged {
+        answer["unchanged"] = Value::Bool(true);
+    }
+    if let Some(message) = still_serves(&prompt, &version, &marked) {
+        answer["message"] = message.into();
+    }
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// What to do about a bad version that has traffic: a mark takes none of it.
+fn still_serves(prompt: &PromptName, version: &VersionName, marked: &Marked) -> Option<String> {
+    if marked.kind != MarkKind::Bad || marked.percent == 0 {
+        return None;
+    }
+    let rollback = format!("prompt-rollback rollback {prompt} --from {version}");
+    let way = match &marked.target {
+        Some(target) => format!("`{rollback}` goes back to {target}"),
+        None => format!("no other version is known-good: name one with `{rollback} --to VERSION --force`"),
+    };
+    Some(format!("{version} still serves ({} % of the traffic): nothing was rolled back. {way}", marked.percent))
+}

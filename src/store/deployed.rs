@@ -1,0 +1,122 @@
+//! Reading deployment logs for people: a few bounded reads, whatever the number of prompts and entries.
+
+use redis::Pipeline;
+
+use super::query::if_permitted;
+use super::{Store, StoreError};
+use crate::decision::{IncidentId, PromptName, Timestamp};
+use crate::deployed::{Deployed, Entry, NAMED, Other, WITHIN, in_service};
+
+/// Entries of the prompt's own log, from the end.
+const OWN: usize = 100;
+/// Prompts whose logs are looked into, and how far.
+const LOOKED_INTO: usize = 20;
+const ENTRIES: usize = 5;
+/// Prompts of the same group that are looked for.
+const OF_GROUP: usize = 50;
+
+type Raw = Vec<(String, Vec<(String, String)>)>;
+
+impl Store {
+    /// What was deployed until `at`, but for what `incident` itself has done. What can't be read for good is left out.
+    pub async fn deployed(
+        &self,
+        prompt: &PromptName,
+        group: Option<&PromptName>,
+        at: Timestamp,
+        incident: Option<&IncidentId>,
+    ) -> Result<Deployed, StoreError> {
+        match if_permitted(self.read_deployed(prompt, group, at, incident).await) {
+            Err(StoreError::Broken { .. }) => Ok(Deployed::default()),
+            read => Ok(read?.unwrap_or_default()),
+        }
+    }
+
+    async fn read_deployed(
+        &self,
+        prompt: &PromptName,
+        group: Option<&PromptName>,
+        at: Timestamp,
+        incident: Option<&IncidentId>,
+    ) -> Result<Deployed, StoreError> {
+        let keys = &self.keys;
+        let since = at.minus(WITHIN);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("XREVRANGE").arg(keys.log(prompt)).arg("+").arg("-").arg("COUNT").arg(OWN);
+        pipeline.cmd("ZRANGE").arg(keys.activity()).arg("+inf").arg(format!("({}", since.0));
+        pipeline.arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(LOOKED_INTO + 1);
+        let (own, active): (Raw, Vec<String>) = self.link.read(&pipeline).await?;
+        let own: Vec<Entry> = own.iter().filter_map(|(_, fields)| Entry::read(fields)).collect();
+        let before = |entry: &&Entry| entry.at <= at && incident.is_none_or(|incident| entry.incident != incident.0);
+        let in_service = in_service(own.iter().rev().filter(before));
+
+        let mut related = match group {
+            Some(group) => self.related(group, OF_GROUP).await?.0,
+            None => Vec::new(),
+        };
+        related.retain(|name| name != prompt);
+        let at_least = active.len() > LOOKED_INTO;
+        let names = active.iter().filter_map(|name| PromptName::parse(name).ok());
+        let others = names.filter(|name| name != prompt && !related.contains(name));
+        let mut looked_into = self.changed_since(&related, since).await?;
+        let of_group = looked_into.len();
+        looked_into.extend(others);
+        looked_into.truncate(LOOKED_INTO);
+        let changes = self.last_changes(&looked_into, since, at).await?;
+        let mut others: Vec<Other> = looked_into
+            .iter()
+            .zip(changes)
+            .enumerate()
+            .filter_map(|(place, (prompt, entry))| Some(Other::new(prompt.to_string(), entry?, place < of_group)))
+            .collect();
+        let more = others.len().saturating_sub(NAMED);
+        others.truncate(NAMED);
+        Ok(Deployed { in_service, others, more, at_least })
+    }
+
+    /// Of `prompts`, those whose served version changed after `since`, the latest first.
+    async fn changed_since(&self, prompts: &[PromptName], since: Timestamp) -> Result<Vec<PromptName>, StoreError> {
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::new();
+        for prompt in prompts {
+            pipeline.cmd("ZSCORE").arg(self.keys.activity()).arg(prompt.as_str());
+        }
+        let scores: Vec<Option<i64>> = self.link.read(&pipeline).await?;
+        let mut changed: Vec<(i64, PromptName)> = scores
+            .into_iter()
+            .zip(prompts)
+            .filter_map(|(score, prompt)| Some((score?, prompt.clone())))
+            .filter(|(at, _)| *at > since.0)
+            .collect();
+        changed.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Ok(changed.into_iter().map(|(_, prompt)| prompt).collect())
+    }
+
+    /// The last change of each prompt after `since` and until `at`.
+    async fn last_changes(
+        &self,
+        prompts: &[PromptName],
+        since: Timestamp,
+        at: Timestamp,
+    ) -> Result<Vec<Option<Entry>>, StoreError> {
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = Pipeline::new();
+        for prompt in prompts {
+            pipeline.cmd("XREVRANGE").arg(self.keys.log(prompt)).arg("+").arg("-").arg("COUNT").arg(ENTRIES);
+        }
+        // the log of another prompt that can't be read must not hide this one's
+        let logs: Vec<Raw> = match if_permitted(self.link.read(&pipeline).await) {
+            Ok(None) | Err(StoreError::Broken { .. }) => return Ok(vec![None; prompts.len()]),
+            read => read?.unwrap_or_default(),
+        };
+        let last = |log: Raw| {
+            let entries = log.iter().filter_map(|(_, fields)| Entry::read(fields));
+            entries.filter(Entry::is_change).find(|entry| since < entry.at && entry.at <= at)
+        };
+        Ok(logs.into_iter().map(last).collect())
+    }
+}
