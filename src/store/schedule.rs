@@ -151,7 +151,7 @@ impl Store {
     /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
-        let names = [keys.due(), keys.leased(), keys.tokens(), keys.unsent(), keys.parked()];
+        let names = [keys.due(), keys.leased(), keys.tokens(), keys.unsent()];
         let mut call = self.scripts.claim.call(&names);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {
