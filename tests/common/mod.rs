@@ -217,21 +217,26 @@ pub async fn deliver(http: &Http, alerts: &[Value]) -> Result<Answer> {
     http.post("/webhooks/alertmanager", delivery(alerts)).await
 }
 
-/// Delivers as Alertmanager does: after a 503 again, until all is taken. Gives the outcomes, and how many times it was told 503.
-/// A busy machine may not take many alerts within `server.request_timeout`; what an earlier try committed is then a duplicate.
+/// Delivers as Alertmanager does: after a 503 again, until all is taken; but in halves, because a busy machine may never take so
+/// many within `server.request_timeout`. Gives the outcomes, and the number of 503s: with any, what was committed all the same is
+/// a duplicate.
 pub async fn deliver_until_taken(http: &Http, alerts: &[Value]) -> Result<(Vec<String>, usize)> {
     const PATIENCE: Duration = Duration::from_secs(600);
     let deadline = Instant::now() + PATIENCE;
-    let mut refused = 0;
-    loop {
-        let answer = deliver(http, alerts).await?;
+    let (mut left, mut taken, mut refused) = (vec![alerts], Vec::new(), 0);
+    while let Some(part) = left.pop() {
+        let answer = deliver(http, part).await?;
         if answer.status != 503 {
-            return Ok((outcomes(&answer)?, refused));
+            taken.extend(outcomes(&answer)?);
+            continue;
         }
         ensure!(Instant::now() < deadline, "not taken within {PATIENCE:?}: {}", answer.text());
         refused += 1;
+        let (first, second) = part.split_at(part.len().div_ceil(2));
+        left.extend([second, first].into_iter().filter(|half| !half.is_empty()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok((taken, refused))
 }
 
 /// `outcome` or `outcome{reason}` of each alert.
