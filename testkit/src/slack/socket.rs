@@ -122,6 +122,8 @@ async fn run(shared: Arc<Shared>, socket: WebSocketStream<TokioIo<hyper::upgrade
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
     loop {
         let sent = tokio::select! {
+            // an order takes effect before what the app sends after it was given
+            biased;
             order = inbox.recv() => match order {
                 Some(Order::Send(text)) => out.send(Frame::text(text)).await,
                 Some(Order::Close) => {

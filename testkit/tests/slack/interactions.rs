@@ -133,7 +133,7 @@ async fn an_app_that_is_away_or_too_slow_did_not_acknowledge() -> Result<()> {
     let question = post_question(&slack).await?;
     let delivery = slack.click("U1", &question, "approve").send().await?;
     assert!(!delivery.acknowledged && delivery.status == 0);
-    assert!(delivery.latency >= Duration::from_secs(3) && delivery.latency < Duration::from_secs(5));
+    assert!(delivery.latency >= Duration::from_secs(3) && delivery.latency < Duration::from_secs(20));
     slack.set_request_url("http://127.0.0.1:9/");
     let delivery = slack.click("U1", &question, "approve").send().await?;
     assert!(!delivery.acknowledged && delivery.status == 0);
