@@ -40,6 +40,8 @@ pub(crate) struct Facts<'a> {
     /// Who paused automation, and why.
     pub paused: Option<&'a str>,
     pub target: Option<&'a VersionName>,
+    /// Which version is no target because people left it with an incident open.
+    pub fled: Option<String>,
     /// Why the target may be no better.
     pub target_trouble: Option<String>,
     /// How long ago a rollback put `from` in service.
@@ -78,13 +80,14 @@ impl Guard {
 
     /// Why this guard holds the rollback, if it does.
     fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
-        let Facts { from, paused, target, target_trouble, put_there, recent_auto } = facts;
+        let Facts { from, paused, target, target_trouble, fled, put_there, recent_auto } = facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
             Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
-            Guard::NoKnownGood => {
-                target.is_none().then(|| format!("no other known-good version than {from} itself is known"))
-            }
+            Guard::NoKnownGood => target.is_none().then(|| {
+                let fled = fled.as_ref().map(|fled| format!("; {fled}")).unwrap_or_default();
+                format!("no other known-good version than {from} itself is known{fled}")
+            }),
             Guard::TargetUnhealthy => target_trouble.clone(),
             Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
                 let (age, cooldown) = (spoken(age), spoken(policy.cooldown));

@@ -376,6 +376,19 @@ impl Incident {
             && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
+    /// It is open, and `version` does not serve well by it: the one that it is about, or one whose rollback did not help.
+    pub fn speaks_against(&self, version: &VersionName) -> bool {
+        self.phase.is_open() && (self.version == *version || self.is_left_by(version))
+    }
+
+    /// Whoever takes the traffic from `version` now leaves it with this incident undecided. A rollback decides it.
+    pub fn is_left_by(&self, version: &VersionName) -> bool {
+        match &self.flip {
+            None => self.phase.is_open() && self.version == *version,
+            Some(flip) => self.phase == Phase::Escalated && flip.to == *version,
+        }
+    }
+
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|a| a.firing)
     }

@@ -27,6 +27,8 @@ pub struct Commit {
     pub canary: Rollout,
     /// When something is to be done about the prompt's texts, if that is new.
     pub chores: Option<Timestamp>,
+    /// When a soak is looked at next, if that is new.
+    pub soak: Option<Timestamp>,
 }
 
 /// A version with traffic, and where a rollback of it would go.
@@ -65,7 +67,7 @@ pub struct IncidentWrite {
     pub coordinate: bool,
 }
 
-/// An entry of the deployment log: what was served changed.
+/// An entry of the deployment log: what was served changed, or what may be gone back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub event: LogEvent,
@@ -85,9 +87,16 @@ pub enum LogEvent {
     /// A stage of a canary.
     Canary,
     External,
+    /// Version `to` has become known-good by serving, which changes nothing that is served.
+    Soaked,
 }
 
 impl LogEvent {
+    /// What is served changed.
+    pub fn is_change(self) -> bool {
+        !matches!(self, LogEvent::Soaked)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             LogEvent::Rollback => "rollback",
@@ -95,6 +104,7 @@ impl LogEvent {
             LogEvent::Activate => "activate",
             LogEvent::Canary => "canary",
             LogEvent::External => "external",
+            LogEvent::Soaked => "soaked",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::incident::{IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
+use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
 use super::super::state::{ActivatedBy, Serving};
 use super::{Draft, LogEvent, Routing, strays_of};
@@ -50,19 +51,27 @@ impl Draft<'_> {
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
         losing.retain(|version| Some(version) != kept);
+        let losing: Vec<_> = losing.into_iter().map(|version| (self.left_with(&version), version)).collect();
         self.end_split(kept);
-        for version in losing {
-            self.retire_one(&version, kept);
+        for (left_with, version) in losing {
+            self.retire_one(&version, kept, left_with);
         }
     }
 
-    /// `version` loses all traffic, to `successor` if that gets all of it.
-    pub(super) fn retire_one(&mut self, version: &VersionName, successor: Option<&VersionName>) {
-        let (policy, now) = (self.policy, self.now);
+    /// `version` loses all traffic, to `successor` if that gets all of it. `left_with`: the incident that people leave it with.
+    pub(super) fn retire_one(
+        &mut self,
+        version: &VersionName,
+        successor: Option<&VersionName>,
+        left_with: Option<IncidentId>,
+    ) {
+        let now = self.now;
         if let Some(record) = self.state.version_mut(version) {
-            record.known_good = record.known_good(policy, now);
-            record.soak_from = None;
+            record.soak = None;
             record.last_active = Some(now);
+            if let Some(incident) = left_with {
+                record.flee(Fled { at: now, incident });
+            }
         }
         let mut strays = Vec::new();
         for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {

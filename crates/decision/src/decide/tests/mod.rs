@@ -5,12 +5,14 @@ mod alerts;
 mod calls;
 mod canary;
 mod confirm;
+mod fled;
 mod folded;
 mod gates;
 mod gradual;
 mod guards;
 mod invariants;
 mod known_good;
+mod ledger;
 mod listed;
 mod mass;
 mod outside;
@@ -18,6 +20,7 @@ mod people;
 mod properties;
 mod requests;
 mod retention;
+mod soak;
 mod timer;
 mod verify;
 mod world;
@@ -26,12 +29,13 @@ use std::time::Duration;
 
 use super::super::event::{
     Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Promotion, Register,
-    Rollback, Share, Stepped,
+    Rollback, Share, SoakLook, Stepped,
 };
 use super::super::guards::Guard;
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
+use super::super::soak::{Earned, Measured};
 use super::super::state::{ActivatedBy, PromptState};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};

@@ -31,6 +31,8 @@ enum Step {
     Restore(usize),
     Archive { on: bool, works: bool },
     Says(Option<Verdict>, bool),
+    Measures(Result<Measured, String>),
+    Clock(i64),
 }
 
 fn version() -> impl Strategy<Value = usize> {
@@ -81,6 +83,18 @@ fn share() -> impl Strategy<Value = Share> {
     ]
 }
 
+/// Enough, too little, bad, or no answer.
+fn measures() -> impl Strategy<Value = Result<Measured, String>> {
+    let exceeded = prop::option::weighted(0.2, (0..8_000_u64).prop_map(seconds));
+    let measured = (prop::sample::select(vec![0, 3, 19, 20, 5_000_u64]), 0..4_u64, exceeded)
+        .prop_map(|(requests, failed, exceeded)| Measured { requests: requests.max(failed), failed, exceeded });
+    prop_oneof![4 => measured.prop_map(Ok), 1 => Just(Err("prometheus: no answer".to_owned()))]
+}
+
+fn clock() -> impl Strategy<Value = i64> {
+    prop_oneof![-30..30_i64, -8_000..8_000_i64, Just(-365 * 86_400), Just(86_400)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let some_version = || prop::option::of(version());
     prop_oneof![
@@ -107,6 +121,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Tidy),
         1 => version().prop_map(Step::Restore),
         1 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(on, works)| Step::Archive { on, works }),
+        2 => measures().prop_map(Step::Measures),
+        1 => clock().prop_map(Step::Clock),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
@@ -122,7 +138,7 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Days(n) => {
-            world.now = world.now.plus(hours(24 * n)); // no receiver ran: what came due is done late
+            world.step_clock(i64::try_from(24 * 3_600 * n).unwrap_or_default()); // no receiver ran: what came due is done late
             return None;
         }
         Step::Tidy => {
@@ -169,6 +185,14 @@ fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::Ask { confirm, requery } => {
             (world.policy.confirm, world.policy.verify, world.policy.requery) = (*confirm, *confirm, *requery);
+            return None;
+        }
+        Step::Measures(measures) => {
+            world.measures = measures.clone();
+            return None;
+        }
+        Step::Clock(seconds) => {
+            world.step_clock(*seconds);
             return None;
         }
         Step::Says(verdict, blame) => {
