@@ -410,6 +410,11 @@ impl World {
         self.state.version(&v(version)).expect("a known version").quarantine.is_some()
     }
 
+    /// Log entries of what changed what is served.
+    pub fn changes(&self) -> Vec<&LogEntry> {
+        self.log.iter().filter(|entry| entry.event.is_change()).collect()
+    }
+
     /// Log entries of rollbacks, as `from>to`.
     pub fn rollbacks(&self) -> Vec<String> {
         let rollbacks = self.log.iter().filter(|e| e.event == LogEvent::Rollback);
