@@ -105,7 +105,12 @@ impl Engine {
             let Some(commit) = decision.commit else {
                 if !matches!(
                     event,
-                    Event::Look | Event::Timer { .. } | Event::Listed { .. } | Event::Unheard { .. } | Event::Kept(_)
+                    Event::Look
+                        | Event::Timer { .. }
+                        | Event::Listed { .. }
+                        | Event::Unheard { .. }
+                        | Event::Kept(_)
+                        | Event::Soak(_)
                 ) {
                     self.store.fence().await?;
                 }
@@ -125,7 +130,11 @@ impl Engine {
                     if !commit.incidents.is_empty() || commit.canary.changed {
                         self.announced.notify_one();
                     }
-                    for entry in &commit.log {
+                    for entry in commit.log.iter().filter(|entry| !entry.event.is_change()) {
+                        let version = entry.to.as_deref().unwrap_or_default();
+                        tracing::info!(%prompt, version, event = entry.event.as_str(), "{}", entry.reason);
+                    }
+                    for entry in commit.log.iter().filter(|entry| entry.event.is_change()) {
                         tracing::info!(
                             %prompt,
                             event = entry.event.as_str(),

@@ -137,6 +137,9 @@ impl Config {
         ] {
             r.check(key, !value.is_zero(), "a duration longer than 0");
         }
+        let registry = &self.registry;
+        r.check("registry.soak_limit", registry.soak_limit >= registry.soak, "at least registry.soak");
+        r.check("registry.soak_requests", registry.soak_requests > 0, "at least 1");
         let verification = &self.verification;
         r.check("verification.deadline", verification.deadline >= verification.every, "at least verification.every");
         r.check("verification.checks", verification.checks > 0, "at least 1");

@@ -28,7 +28,7 @@ const MAX_BLOCKS: usize = 50;
 /// The version that alerts come for serves, and has one to go back to.
 pub fn alert(alert: &Alert) {
     let mut good = VersionRecord::new(version("v0"), NOW.minus(Duration::from_secs(86_400)));
-    good.soak_from = Some(good.known_since);
+    good.soak = Some(Soak { from: good.known_since, watch: None });
     let bad = VersionRecord::new(alert.version.clone(), NOW);
     let serving = Some(Serving { version: bad.version.clone(), since: NOW, by: ActivatedBy::External });
     let before = PromptState { serving, versions: vec![good, bad], ..PromptState::default() };
