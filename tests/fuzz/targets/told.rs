@@ -7,6 +7,7 @@ use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::event::Alert;
 use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState, Serving,

@@ -269,6 +269,7 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
 
 /// The same trouble within `reopen_within`: the same incident, whose clocks go on.
 fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
+    incident.rewind(now); // nobody looked at it since it was closed
     add(incident, alert, now);
     incident.closed_at = None;
     incident.escalations = 0;

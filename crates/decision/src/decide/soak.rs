@@ -108,14 +108,15 @@ impl Draft<'_> {
         });
     }
 
-    /// Since when nothing speaks against `version`, as far as is known: now, or since a dismissed alert lapsed that ended
-    /// without a word, which no commit notes. `None` while an incident of it is open or an alert of it fires.
+    /// Since when `version`, which serves, does so with nothing against it, as far as is known: now, or since the last alert
+    /// on it was forgotten, which no commit notes. `None` while an incident of it is open or an alert of it fires.
     fn untroubled_since(&self, version: &VersionName) -> Option<Timestamp> {
         if self.state.is_in_trouble(version) {
             return None;
         }
-        let lapsed = self.state.lapses(version, self.policy).unwrap_or(self.now);
-        (lapsed <= self.now).then_some(lapsed)
+        let Some(lapsed) = self.state.lapses(version, self.policy) else { return Some(self.now) };
+        let serves = self.state.serving.as_ref().map_or(self.now, |serving| serving.since.min(self.now));
+        (lapsed <= self.now).then(|| lapsed.max(serves))
     }
 
     /// The incident that people leave `version` with if it loses its traffic now: undecided, or failed, or one whose target

@@ -153,7 +153,7 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
                 .iter()
                 .any(|e| e.event == LogEvent::Rollback && e.from.as_deref() == Some(was.version.as_str()));
         // it may have lost it outside, and be given it back at once
-        let moved = before.active.version() != before.state.serving.as_ref().map(|serving| &serving.version);
+        let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
         let keeps = commit.state.served().contains(&was.version) && !moved;
         let lost_traffic = before.state.served().contains(&was.version) && !keeps;
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);

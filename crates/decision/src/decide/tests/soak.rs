@@ -261,6 +261,20 @@ fn a_version_does_not_soak_while_its_rollback_is_known_not_to_have_helped() {
 }
 
 #[test]
+fn a_version_that_is_served_again_after_its_dismissed_alert_was_forgotten_soaks_from_when_it_serves() {
+    let mut world = released();
+    world.policy.verify = false;
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    world.activate("v1", false);
+    world.pass(world.policy.forget_after + hours(1));
+    world.activate("v2", false);
+    assert!(!world.is_known_good("v2"), "it has served for a second");
+    world.pass(hours(1));
+    assert_eq!(by(&world, "v2"), Some(Earned::Time));
+}
+
+#[test]
 fn a_soak_begins_when_the_last_dismissed_alert_is_forgotten_although_nothing_happens_then() {
     let mut world = released();
     world.alert(high("v2"));
