@@ -125,7 +125,7 @@ fn a_threshold_that_was_exceeded_begins_the_soak_anew_from_that_moment() {
     world.pass(seconds(1));
     assert_eq!(
         (by(&world, "v2"), wants(&world).as_str()),
-        (None, "it soaks anew: an error threshold was exceeded 20 min ago")
+        (None, "it soaks anew: an alert fired or an error threshold was exceeded 20 min ago")
     );
     world.measures = Ok(Measured { requests: 900, failed: 9, exceeded: Some(hours(1)) }); // the same moment
     world.pass(minutes(41));

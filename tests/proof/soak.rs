@@ -1,0 +1,91 @@
+//! A soak asks a real Prometheus, with the rules that ship, how the version served.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use prompt_rollback_testkit::{Prometheus, eventually};
+use serde_json::Value;
+
+use crate::common::{SOON, World, critical};
+use crate::servers::PromptServers;
+use crate::{PROMPT, measured, prometheus};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// v1 is marked as known-good, v2 serves; one server, which has no requests.
+async fn quiet() -> Result<(PromptServers, Prometheus, World)> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", 0, 0);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::with(&[("PROMETHEUS__URL", &url)]).await?;
+    world.ship(PROMPT).await?;
+    Ok((servers, prometheus, world))
+}
+
+async fn version(world: &World, name: &str) -> Option<Value> {
+    let shown = world.get(&format!("/api/prompts/{PROMPT}")).await.ok()?;
+    shown["versions"].as_array()?.iter().find(|version| version["version"] == name).cloned()
+}
+
+/// Lets the time come at which Prometheus is asked again, until `version` is as `wanted`.
+async fn asked_until(world: &World, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    eventually(what, SOON, async || {
+        let found = version(world, name).await?;
+        if wanted(&found) {
+            return Some(found);
+        }
+        world.receiver.clock.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(500)).await; // the worker looks once a second
+        None
+    })
+    .await
+}
+
+fn note(version: &Value) -> &str {
+    version["soak_note"].as_str().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_night_does_not_make_a_version_known_good_and_real_traffic_does() -> Result<()> {
+    let (servers, prometheus, world) = quiet().await?;
+    world.receiver.clock.advance(8 * HOUR);
+    let found = asked_until(&world, "v2", "an answer", |version| !note(version).is_empty()).await?;
+    ensure!(note(&found) == "0 of 20 requests measured" && found["known_good"] == false, "{found:#}");
+
+    servers.serve(0, "v2", 50, 0);
+    measured(&prometheus, "v2").await?;
+    let found = asked_until(&world, "v2", "known-good", |version| version["known_good"] == true).await?;
+    ensure!(found["known_good_by"] == "evidence", "{found:#}");
+    let entry = world.log(PROMPT).await?.into_iter().find(|entry| entry["event"] == "soaked");
+    ensure!(entry.as_ref().is_some_and(|entry| entry["reason"].contains("at least 20 requests")), "{entry:?}");
+
+    // it is what the next one is rolled back to
+    for (what, body) in [("versions", r#"{"version":"v3"}"#), ("activate", r#"{"version":"v3"}"#)] {
+        world.post(&format!("/api/prompts/{PROMPT}/{what}"), serde_json::from_str(body)?).await?;
+    }
+    let mut alert = critical(PROMPT);
+    alert["labels"]["version"] = "v3".into();
+    world.receiver.outcomes(&[alert]).await?;
+    ensure!(world.active(PROMPT).await?.as_deref() == Some("v2"));
+    Ok(())
+}
+
+/// Nobody delivers alerts here: what Prometheus wrote down of its rows is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<()> {
+    let (servers, prometheus, world) = quiet().await?;
+    servers.serve(0, "v2", 100, 0);
+    measured(&prometheus, "v2").await?;
+    servers.serve(0, "v2", 50, 50);
+    let fires = format!(r#"ALERTS{{alertname="PromptErrorRateCritical",prompt="{PROMPT}",version="v2"}}"#);
+    eventually("the row fires", SOON, async || {
+        prometheus.query(&fires).await.ok().filter(|found| !found.is_empty()).map(drop)
+    })
+    .await?;
+    servers.serve(0, "v2", 5_000, 0); // the failures of a moment are few of all
+    world.receiver.clock.advance(HOUR);
+    let found = asked_until(&world, "v2", "an answer", |version| !note(version).is_empty()).await?;
+    ensure!(note(&found).contains("it soaks anew: an alert fired or an error threshold was exceeded"), "{found:#}");
+    ensure!(found["known_good"] == false && found["soak_ends_at"].is_string(), "{found:#}");
+    Ok(())
+}
