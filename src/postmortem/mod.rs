@@ -19,7 +19,7 @@ pub use draft::draft;
 pub use samples::{Measured, Missing, Samples, Series, Unit};
 
 use crate::decision::incident::Incident;
-use crate::decision::{Phase, Timestamp};
+use crate::decision::{LogEvent, Phase, Timestamp};
 
 /// All that a draft is made of.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Facts<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     pub at: Timestamp,
-    /// `rollback`, `activate` or `external`.
+    /// As [`LogEvent::as_str`] has it.
     pub event: String,
     pub from: String,
     pub to: String,
@@ -54,6 +54,13 @@ pub struct Entry {
     pub reason: String,
     /// The id of the incident that it belongs to, perhaps none.
     pub incident: String,
+}
+
+impl Entry {
+    /// What is served changed.
+    fn is_change(&self) -> bool {
+        self.event != LogEvent::Soaked.as_str()
+    }
 }
 
 /// What was measured after the flip.

@@ -39,7 +39,8 @@ pub fn timeline(facts: &Facts<'_>) -> String {
 /// How the version in trouble came into service.
 pub fn deployment<'a>(facts: &'a Facts<'_>) -> Option<&'a Entry> {
     let incident = facts.incident;
-    let into_service = |entry: &&Entry| entry.to == incident.version.as_str() && entry.at <= incident.opened_at;
+    let into_service =
+        |entry: &&Entry| entry.to == incident.version.as_str() && entry.at <= incident.opened_at && entry.is_change();
     facts.log.iter().filter(into_service).max_by_key(|entry| entry.at)
 }
 
@@ -58,7 +59,10 @@ fn meanwhile<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Entry> {
 fn told(entry: &Entry) -> String {
     let name = |text: &str| if text.is_empty() { "nothing".to_owned() } else { escaped(text) };
     let Entry { event, from, to, operator, reason, .. } = entry;
-    let mut line = format!("deployment log: {} {} → {}", escaped(event), name(from), name(to));
+    let mut line = match entry.is_change() {
+        true => format!("deployment log: {} {} → {}", escaped(event), name(from), name(to)),
+        false => format!("deployment log: {} {}", escaped(event), name(to)),
+    };
     if !operator.is_empty() {
         line.push_str(&format!(" by {}", escaped(operator)));
     }

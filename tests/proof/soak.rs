@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use prompt_rollback::decision::Timestamp;
+use prompt_rollback::decision::soak::Measured;
+use prompt_rollback::prometheus::client::{PrometheusError, Series};
+use prompt_rollback::prometheus::question;
 use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::Value;
 
@@ -88,4 +92,26 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
     ensure!(note(&found).contains("it soaks anew: an alert fired or an error threshold was exceeded"), "{found:#}");
     ensure!(found["known_good"] == false && found["soak_ends_at"].is_string(), "{found:#}");
     Ok(())
+}
+
+#[test]
+fn an_answer_about_a_soak_is_read_whatever_it_holds() {
+    let series = |figure: &str, value: f64| Series {
+        labels: [("figure".to_owned(), figure.to_owned())].into(),
+        points: vec![(Timestamp(0), value)],
+    };
+    let read = |all: &[(&str, f64)]| {
+        question::read_soak(&Ok(all.iter().map(|(figure, value)| series(figure, *value)).collect()))
+    };
+    let measured = |requests, failed, exceeded: Option<u64>| {
+        Ok(Measured { requests, failed, exceeded: exceeded.map(Duration::from_secs) })
+    };
+    assert_eq!(read(&[]), measured(0, 0, None), "nobody counts its requests");
+    assert_eq!(read(&[("requests", 19.6), ("failed", 0.4), ("exceeded", 30.0)]), measured(20, 0, Some(30)));
+    for odd in [f64::NAN, f64::INFINITY, -3.0] {
+        assert_eq!(read(&[("requests", odd), ("failed", odd)]), measured(0, 0, None), "{odd}");
+    }
+    assert_eq!(read(&[("exceeded", -0.2)]), measured(0, 0, Some(0)), "its clock is a little ahead of itself");
+    let away = question::read_soak(&Err(PrometheusError::NoAnswer("connection refused".to_owned())));
+    assert_eq!(away, Err("prometheus: connection refused".to_owned()));
 }

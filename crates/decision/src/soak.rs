@@ -177,7 +177,8 @@ impl Soak {
             Some(Err(why)) => why.clone(),
             Some(Ok(measured)) => {
                 if let Some(at) = measured.exceeded.map(|age| now.minus(age)).filter(|at| *at > self.from) {
-                    let text = format!("an alert fired or an error threshold was exceeded {} ago", spoken(now.since(at)));
+                    let text =
+                        format!("an alert fired or an error threshold was exceeded {} ago", spoken(now.since(at)));
                     return Verdict::Anew(at.plus(Self::ANSWERED).min(now), text);
                 }
                 let Measured { requests, failed, .. } = measured;

@@ -90,7 +90,8 @@ INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  
 #[test]
 fn a_soak_says_until_when_and_what_it_waits_for() {
     let said = |json: &str| state(&read::<Version>(json));
-    let (ends, limit) = (r#""soak_ends_at":"2026-11-21T01:30:00.000Z""#, r#""soak_limit_at":"2026-11-22T00:30:00.000Z""#);
+    let (ends, limit) =
+        (r#""soak_ends_at":"2026-11-21T01:30:00.000Z""#, r#""soak_limit_at":"2026-11-22T00:30:00.000Z""#);
     let note = r#""soak_note":"3 of 20 requests measured""#;
     assert_eq!(said(&format!("{{\"active\":true,{ends}}}")), "active, soaks until 2026-11-21 01:30:00Z");
     assert_eq!(

@@ -4,6 +4,7 @@ use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share}
 use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
+use super::super::soak::Earned;
 use super::super::split::{Plan, Split};
 use super::super::state::{ActivatedBy, Stray, Suppressed, VersionRecord};
 use super::super::time::spoken;
@@ -240,7 +241,8 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
     record.registered = true;
     record.contact = record.contact.take().or_else(|| request.contact.clone());
     record.staged_at = record.staged_at.or(request.staged_at);
-    if request.known_good && record.known_good.is_none() {
+    // a person's word is worth more than time alone
+    if request.known_good && record.known_good.is_none_or(|good| good.by == Earned::Time) {
         record.trust(now);
     }
     let known_good = record.known_good(policy, now).is_some();

@@ -106,6 +106,16 @@ fn a_mark_makes_a_version_known_good_at_once() {
 }
 
 #[test]
+fn a_mark_counts_for_more_than_time_alone() {
+    let mut world = released();
+    world.pass(hours(1));
+    let by = |world: &World| world.state.version(&v("v1")).unwrap().known_good.map(|good| good.by);
+    assert_eq!(by(&world), Some(Earned::Time));
+    world.mark_known_good("v1");
+    assert_eq!(by(&world), Some(Earned::Mark));
+}
+
+#[test]
 fn the_target_is_the_most_recently_active_known_good_version() {
     let mut world = released();
     for version in ["v2", "v3"] {

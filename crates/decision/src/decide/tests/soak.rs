@@ -147,10 +147,14 @@ fn an_answer_about_an_earlier_soak_says_nothing_of_the_present_one() {
     world.pass(minutes(30));
     world.alert(high("v2"));
     world.alert(high("v2").resolved());
-    world.pass(minutes(45)); // the incident is resolved, and the soak began anew
-    let look = SoakLook { version: v("v2"), from, measured: Some(measured(5_000, 0)) };
-    assert_eq!(world.happens(&Event::Soak(look)).commit, None);
+    world.pass(minutes(2)); // the incident is resolved, and the soak began anew
+    world.step_clock(3_600); // no worker has looked yet
+    let look = |from| Event::Soak(SoakLook { version: v("v2"), from, measured: Some(measured(5_000, 0)) });
+    assert_eq!(world.happens(&look(from)).commit, None);
     assert_eq!(by(&world, "v2"), None);
+    let present = world.state.version(&v("v2")).and_then(|record| record.soak.as_ref()).expect("a soak").from;
+    world.happens(&look(present));
+    assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
 }
 
 #[test]
