@@ -1,5 +1,6 @@
 //! Registering, activating, listing.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -148,9 +149,9 @@ async fn a_version_becomes_known_good_by_soaking() -> Result<()> {
 
 /// What `prompt-rollback status PROMPT` prints of one version.
 async fn status(world: &World, version: &str) -> Result<String> {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
     command.args(["status", "p", "--url"]).arg(format!("http://{}", world.receiver.app.address));
-    let output = command.output().await?;
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     Ok(text.lines().find(|line| line.starts_with(version)).unwrap_or_default().to_owned())

@@ -95,7 +95,10 @@ impl Draft<'_> {
         if record.quarantine.is_some() {
             reason.push_str("; it is no longer quarantined");
         } else if let Some(fled) = &record.fled {
-            reason.push_str(&format!("; that traffic was taken from it in incident {} is past", fled.incident));
+            reason.push_str(&format!(
+                "; a rollback may go to it again although people left it with incident {}",
+                fled.incident
+            ));
         }
         record.earn(good);
         self.log.push(LogEntry {
