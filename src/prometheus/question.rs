@@ -330,6 +330,8 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     // windows of a minute that overlap, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
+    // a row may fire for a moment only
+    let closely = format!("{seconds}s:{}s", (seconds / 3_600).clamp(1, 5));
     let counted =
         |rule: &str| format!("sum(sum_over_time(prompt_version:{rule}:increase1m{{{these}}}[{span}])) * {step} / 60");
     let rows = format!(
@@ -338,7 +340,7 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     let figures = [
         ("requests", counted("requests")),
         ("failed", counted("request_errors")),
-        ("exceeded", format!("time() - max(max_over_time({rows}[{span}]))")),
+        ("exceeded", format!("time() - max(max_over_time({rows}[{closely}]))")),
     ];
     figures
         .map(|(figure, query)| format!("label_replace({query}, \"{FIGURE}\", \"{figure}\", \"\", \"\")"))

@@ -86,7 +86,14 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
         prometheus.query(&fires).await.ok().filter(|found| !found.is_empty()).map(drop)
     })
     .await?;
-    servers.serve(0, "v2", 5_000, 0); // the failures of a moment are few of all
+    // the failures of a moment are few of all
+    servers.serve(0, "v2", 5_000, 0);
+    let sum = |rule: &str| {
+        format!(r#"sum_over_time(prompt_version:{rule}:increase1m{{prompt="{PROMPT}",version="v2"}}[1h:15s])"#)
+    };
+    let few = format!("{} / {} < 0.01", sum("request_errors"), sum("requests"));
+    eventually(&few, SOON, async || prometheus.query(&few).await.ok().filter(|found| !found.is_empty()).map(drop))
+        .await?;
     world.receiver.clock.advance(HOUR);
     let judged = |version: &Value| version["known_good"] == true || note(version).contains("anew");
     let found = asked_until(&world, "v2", "a verdict", judged).await?;
