@@ -1,6 +1,6 @@
 //! The draft of a post-mortem, from what is kept of an incident.
 
-use crate::decision::{Incident, Phase, PromptName, Timestamp, VersionName};
+use crate::decision::{Incident, PhaseKind, PromptName, Timestamp, VersionName};
 use crate::engine::Engine;
 use crate::postmortem::{Entry, Facts, Measured, Verified, draft};
 use crate::store::{LoggedChange, StoreError};
@@ -50,7 +50,8 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
 
 /// The checks of its rollback have ended, so what they measured is there or being asked for.
 pub fn is_awaited(incident: &Incident) -> bool {
-    incident.verification.is_some() && matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified)
+    incident.verification().is_some()
+        && matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified)
 }
 
 /// Whom the version was registered with. A draft without it is worth having, too.
@@ -63,7 +64,7 @@ async fn contact(engine: &Engine, prompt: &PromptName, version: &VersionName) ->
 }
 
 fn verified(incident: &Incident) -> Option<Verified> {
-    let verification = incident.verification.as_ref()?;
+    let verification = incident.verification()?;
     Some(Verified {
         checks: verification.checks,
         healthy_in_a_row: verification.healthy,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use ulid::Ulid;
 
 use crate::decision::{
     Alert, AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Rehearsed,
@@ -116,7 +115,7 @@ impl Engine {
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
             };
-            let flip = flip_mode(&decision.answer).or_else(|| finished(&commit, loaded.now));
+            let flip = finished(&commit, loaded.now).or_else(|| flip_mode(&decision.answer));
             match self.commit(&loaded, &commit).await {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
@@ -168,16 +167,16 @@ impl Engine {
     /// What `alert` would do now. Writes nothing.
     pub async fn rehearse(&self, alert: &Alert) -> Result<Rehearsed, EngineError> {
         let mut loaded = self.load(&alert.prompt).await?;
-        loaded.snapshot.fresh_ids = fresh_ids(1, loaded.now);
+        loaded.snapshot.fresh_ids = fresh_ids(may_open(&Event::Alerts(vec![alert.clone()])), loaded.now);
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }
 
     /// Commits; an answer that got lost is asked for again, under the same id.
     async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
-        let id = Ulid::generate().to_string();
+        let id = &loaded.snapshot.commit.0;
         let mut asked = 0;
         loop {
-            match self.store.commit(&id, loaded, commit).await {
+            match self.store.commit(id, loaded, commit).await {
                 Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -210,18 +209,20 @@ fn flip_mode(answer: &Answer) -> Option<FlipMode> {
     }
 }
 
-/// A rollback that waited, or went step by step, and is done now.
+/// How the rollback was decided that this commit makes.
 fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
-    commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref()).find(|flip| flip.at == now).map(|f| f.mode)
+    let flips = commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref());
+    flips.filter(|flip| flip.at == now && flip.mode != FlipMode::Shipped).map(|flip| flip.mode).next()
 }
 
-/// How many incidents `event` opens at most.
+/// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.
 fn may_open(event: &Event) -> usize {
-    match event {
+    let own = match event {
         Event::Alerts(alerts) => alerts.len(),
         Event::Rollback(_) | Event::Activate(_) => 1,
         _ => 0,
-    }
+    };
+    own + 2
 }
 
 /// Ids for new incidents.

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Flip, FlipMode, Incident, Phase, Severity};
+use crate::decision::{AlertOutcome, Flip, FlipMode, Incident, PhaseKind, Severity};
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -280,16 +280,16 @@ impl Metrics {
                     .min()
                     .is_none_or(|began| flip.at.since(began) <= after.time_limit)
         };
-        let result = match (&after.flip, after.phase) {
+        let result = match (&after.flip, after.phase.kind()) {
             _ if !undecided => return,
-            (Some(flip), Phase::Verifying) => {
+            (Some(flip), PhaseKind::Verifying) => {
                 if in_time(flip) {
                     "met"
                 } else {
                     "missed"
                 }
             }
-            (None, Phase::Dismissed) => "met",
+            (None, PhaseKind::Dismissed) => "met",
             _ if escalated(after) => "missed",
             _ => return,
         };
@@ -298,20 +298,20 @@ impl Metrics {
 
     /// What came of checking a rollback.
     pub fn verified(&self, before: &Incident, after: &Incident) {
-        let stale = |incident: &Incident| incident.verification.as_ref().is_some_and(|v| v.stale);
-        let (Some(flip), Some(verification)) = (&after.flip, &after.verification) else { return };
+        let stale = |incident: &Incident| incident.verification().is_some_and(|v| v.stale);
+        let (Some(flip), Some(verification)) = (&after.flip, after.verification()) else { return };
         if stale(after) && !stale(before) {
             let still = verification.traffic.as_ref().map_or(0, |traffic| traffic.still.len());
             self.stale_servers.inc_by(still as u64);
         }
-        let result = match (before.phase, after.phase) {
-            (Phase::Verifying, Phase::Recovered) => "recovered",
-            (Phase::Verifying, Phase::Escalated) => "escalated",
-            (Phase::Verifying, Phase::Unverified) => "unverified",
+        let result = match (before.phase.kind(), after.phase.kind()) {
+            (PhaseKind::Verifying, PhaseKind::Recovered) => "recovered",
+            (PhaseKind::Verifying, PhaseKind::Escalated) => "escalated",
+            (PhaseKind::Verifying, PhaseKind::Unverified) => "unverified",
             _ => return,
         };
         self.verifications.get_or_create(&ResultLabel { result }).inc();
-        if let (Phase::Recovered, Some(traffic)) = (after.phase, &verification.traffic) {
+        if let (PhaseKind::Recovered, Some(traffic)) = (after.phase.kind(), &verification.traffic) {
             let took = traffic.bad_last_seen.map_or(0.0, |at| at.since(flip.at).as_secs_f64());
             self.propagation_seconds.observe(took);
         }
@@ -369,7 +369,7 @@ fn from_stored(stored: Stored) -> Registry {
         gauge
     };
     let phases = Family::<PhaseLabel, Gauge>::default();
-    for phase in Phase::ALL.into_iter().filter(|p| p.is_open()) {
+    for phase in PhaseKind::ALL.into_iter().filter(|p| p.is_open()) {
         let count = stored.phases.iter().find(|(name, _)| name == phase.as_str()).map_or(0, |(_, count)| *count);
         phases.get_or_create(&PhaseLabel { phase: phase.as_str() }).set(count);
     }

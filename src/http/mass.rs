@@ -8,7 +8,7 @@ use super::reply::{Failure, Reply, json, no_incident};
 use super::views::time;
 use crate::coordinate;
 use crate::decision::mass::{Bulk, Member, shared};
-use crate::decision::{IncidentId, Phase, Severity};
+use crate::decision::{IncidentId, PhaseKind, Severity};
 use crate::store::mass::Coordinated;
 use crate::store::rfc3339;
 
@@ -110,7 +110,7 @@ pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, oper
         "success": true,
         "incident": id.0,
         "decision": word(bulk),
-        "phase": Phase::as_str(found.mass.phase(&found.members)),
+        "phase": PhaseKind::as_str(found.mass.phase(&found.members)),
         "prompts": found.members.iter().filter(meant).count(),
         "timestamp": rfc3339(found.mass.updated_at),
     });

@@ -15,7 +15,7 @@ use crate::config::parse_prometheus_duration;
 use crate::decision::mass::Bulk;
 use crate::decision::verification::Objection;
 use crate::decision::{
-    self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, Phase, Plan, PromptName, RefusalCode,
+    self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, PhaseKind, Plan, PromptName, RefusalCode,
     Rollback, Share, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
@@ -106,7 +106,7 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
     loop {
         let last = patience.wait().await;
         let incident = context.engine.store.incident(id).await?.ok_or_else(|| no_incident(id))?;
-        if incident.phase != Phase::Confirming {
+        if incident.phase.kind() != PhaseKind::Confirming {
             return confirmed(prompt, &incident, handled.now);
         }
         if last {
@@ -114,7 +114,7 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
                 "success": false,
                 "confirming": true,
                 "prompt": prompt.as_str(),
-                "from_version": incident.pending.as_ref().map(|pending| pending.from.as_str()),
+                "from_version": incident.pending().map(|pending| pending.from.as_str()),
                 "to_version": to.as_str(),
                 "timestamp": rfc3339(handled.now),
                 "incident": id.0,
@@ -132,14 +132,14 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
             &flipped(prompt, Some(flip.from.as_str()), &flip.to, flip.at, Some(&incident.id)),
         ));
     }
-    if let Some(split) = &incident.gradual {
+    if let Some(split) = incident.gradual() {
         return Ok(json(
             StatusCode::OK,
             &shared(prompt, &split.leaving, &split.arriving, split.percent(), asked, Some(&incident.id)),
         ));
     }
     let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
-    match &incident.objection {
+    match incident.objection() {
         Some(objection) => {
             let (code, then) = match objection {
                 Objection { text_missing: true, .. } => {

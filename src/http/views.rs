@@ -159,9 +159,9 @@ pub fn incident_row(incident: &Incident) -> Value {
         "opened_at": rfc3339(incident.opened_at),
         "updated_at": rfc3339(incident.updated_at),
         "closed_at": time(incident.closed_at),
-        "deadline": time(incident.deadline),
-        "objection": incident.objection.as_ref().map(|objection| objection.text.as_str()),
-        "verification": incident.verification.as_ref().map(|v| json!({
+        "deadline": time(incident.deadline()),
+        "objection": incident.objection().map(|objection| objection.text.as_str()),
+        "verification": incident.verification().map(|v| json!({
             "checks": v.checks,
             "last": v.last.as_ref().map(|check| json!({
                 "at": rfc3339(check.at), "verdict": check.finding.verdict.as_str(), "text": check.finding.text,
@@ -174,7 +174,7 @@ pub fn incident_row(incident: &Incident) -> Value {
             })),
         })),
         "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),
-        "gradual": incident.gradual.as_ref().map(split),
+        "gradual": incident.gradual().map(split),
         "summary": incident.summary(),
         "decided_by": incident.decided_by,
         "flip": incident.flip.as_ref().map(|flip| json!({

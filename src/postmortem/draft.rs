@@ -8,7 +8,7 @@ use super::text::{code, count, escaped, link, moment, took};
 use super::timeline::{deployment, timeline};
 use super::{Facts, chart, steps};
 use crate::decision::incident::{AlertRecord, Flip, NoteKind};
-use crate::decision::{FlipMode, Guard, Incident, Phase};
+use crate::decision::{FlipMode, Guard, Incident, PhaseKind};
 
 const MAX_ALERTS: usize = 10;
 /// What would end an address in Markdown before its end, or be read as a part of it.
@@ -57,11 +57,15 @@ fn summary(facts: &Facts<'_>) -> String {
 
 fn rolled_back(incident: &Incident, flip: &Flip) -> String {
     let Flip { at, from, to, mode, operator, .. } = flip;
+    if *mode == FlipMode::Shipped {
+        let (prompt, operator) = (&incident.prompt, escaped(operator));
+        return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
+    }
     let how = match mode {
         FlipMode::Auto => "automatically".to_owned(),
         FlipMode::Approved => format!("after {} approved it", escaped(operator)),
         FlipMode::Manual => format!("by {}", escaped(operator)),
-        FlipMode::Gradual => format!("step by step, as {} asked,", escaped(operator)),
+        FlipMode::Gradual | FlipMode::Shipped => format!("step by step, as {} asked,", escaped(operator)),
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
@@ -69,14 +73,14 @@ fn rolled_back(incident: &Incident, flip: &Flip) -> String {
 fn outcome(facts: &Facts<'_>) -> String {
     let incident = facts.incident;
     let by = incident.decided_by.as_deref().map_or("someone".to_owned(), escaped);
-    match (incident.phase, facts.recovered_at()) {
-        (Phase::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
-        (Phase::Recovered, None) => "It recovered.".to_owned(),
-        (Phase::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
-        (Phase::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
-        (Phase::Dismissed, _) => format!("It was dismissed by {by}."),
-        (Phase::Resolved, _) => "The alerts ended by themselves.".to_owned(),
-        (Phase::Superseded, _) => "Another version was put in service.".to_owned(),
+    match (incident.phase.kind(), facts.recovered_at()) {
+        (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
+        (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
+        (PhaseKind::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
+        (PhaseKind::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
+        (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
+        (PhaseKind::Resolved, _) => "The alerts ended by themselves.".to_owned(),
+        (PhaseKind::Superseded, _) => "Another version was put in service.".to_owned(),
         (phase, _) => format!("The incident is still open ({phase}): this draft will change."),
     }
 }
@@ -131,6 +135,9 @@ fn decision(incident: &Incident) -> String {
         (Some(flip), _) if flip.mode == FlipMode::Auto => "The system decided, as the alert asked for.".to_owned(),
         (Some(flip), _) if flip.mode == FlipMode::Manual => {
             format!("{} started the rollback by hand.", escaped(&flip.operator))
+        }
+        (Some(flip), _) if flip.mode == FlipMode::Shipped => {
+            format!("{} replaced the version instead of rolling it back.", escaped(&flip.operator))
         }
         (Some(flip), _) => format!("{} approved; asked was `{}`.", escaped(&flip.operator), escaped(&incident.decider)),
         (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),

@@ -19,7 +19,7 @@ pub use draft::draft;
 pub use samples::{Measured, Missing, Samples, Series, Unit};
 
 use crate::decision::incident::Incident;
-use crate::decision::{LogEvent, Phase, Timestamp};
+use crate::decision::{LogEvent, PhaseKind, Timestamp};
 
 /// All that a draft is made of.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub struct Verified {
 
 impl Facts<'_> {
     fn recovered_at(&self) -> Option<Timestamp> {
-        let closed_at = self.incident.closed_at.filter(|_| self.incident.phase == Phase::Recovered)?;
+        let closed_at = self.incident.closed_at.filter(|_| self.incident.phase.kind() == PhaseKind::Recovered)?;
         let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);
         Some(measured.map_or(closed_at, |at| at.min(closed_at))) // the counters have Prometheus' time
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Facts;
 use super::text::{moment, took};
 use crate::decision::incident::NoteKind;
-use crate::decision::{Action, Phase, Policy, Timestamp};
+use crate::decision::{Action, PhaseKind, Policy, Timestamp};
 
 /// A limit of the trigger table or the config, and what became of it.
 struct Limit {
@@ -86,9 +86,9 @@ fn steps(facts: &Facts<'_>) -> Vec<Step> {
         within: facts.verification_deadline,
         since: "the flip",
         taken: recovered.map(|at| at.since(flipped)),
-        otherwise: match incident.phase {
-            Phase::Escalated => "missed",
-            Phase::Unverified => "missed, nothing could be measured",
+        otherwise: match incident.phase.kind() {
+            PhaseKind::Escalated => "missed",
+            PhaseKind::Unverified => "missed, nothing could be measured",
             phase if phase.is_open() => "still running",
             _ => "ended by people",
         },
@@ -100,9 +100,9 @@ fn steps(facts: &Facts<'_>) -> Vec<Step> {
 /// When someone or something ended the question.
 pub fn decided_at(facts: &Facts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
-    match (&incident.flip, incident.phase) {
+    match (&incident.flip, incident.phase.kind()) {
         (Some(_), _) => incident.rollback_decided_at(),
-        (None, Phase::Dismissed) => incident.closed_at,
+        (None, PhaseKind::Dismissed) => incident.closed_at,
         (None, _) => None,
     }
 }
@@ -123,7 +123,7 @@ fn decision_limit(facts: &Facts<'_>, answered: Option<Timestamp>) -> Option<Limi
         Action::Observe => incident.time_limit + Policy::AFTER_OBSERVING,
         _ => incident.time_limit,
     };
-    let otherwise = match incident.phase {
+    let otherwise = match incident.phase.kind() {
         _ if incident.escalations > 0 => "missed",
         phase if phase.is_open() => "still running",
         _ => "ended before",

@@ -8,7 +8,9 @@ use super::*;
 use crate::decision::Held;
 use crate::decision::incident::AlertRecord;
 use crate::decision::incident::NoteKind;
-use crate::decision::{Action, Flip, FlipMode, Guard, IncidentId, PromptName, Severity, VersionName};
+use crate::decision::{
+    Action, CommitId, Flip, FlipMode, Guard, IncidentId, Phase, PromptName, Question, Severity, VersionName,
+};
 
 /// 2026-11-21T00:38:12.689Z
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
@@ -58,11 +60,10 @@ fn opened(alert: AlertRecord) -> Incident {
     let mut incident = Incident {
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
-        phase: Phase::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::until(NOW.plus(alert.time_limit))),
         severity: alert.severity,
         action: alert.action,
         time_limit: alert.time_limit,
-        deadline: Some(NOW.plus(alert.time_limit)),
         ask: 1,
         alerts: vec![alert],
         ..Incident::new(IncidentId(ID.to_owned()), prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
@@ -75,8 +76,17 @@ fn opened(alert: AlertRecord) -> Incident {
 fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    incident.flip = Some(Flip { at, decided_at: None, from, to, mode, operator: operator.to_owned() });
-    incident.phase = Phase::Verifying;
+    incident.flip = Some(Flip {
+        commit: CommitId::default(),
+        at,
+        decided_at: None,
+        from,
+        to,
+        mode,
+        operator: operator.to_owned(),
+        verification: None,
+    });
+    incident.phase = Phase::Verifying { until: at };
 }
 
 fn recovered() -> Incident {
@@ -215,7 +225,6 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
 fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
-    incident.phase = Phase::Verifying;
     incident.closed_at = None;
     flip(&mut incident, NOW, FlipMode::Manual, "bo");
     incident.decided_by = Some("bo".to_owned());

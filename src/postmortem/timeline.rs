@@ -24,6 +24,7 @@ pub fn timeline(facts: &Facts<'_>) -> String {
         incident.notes.iter().map(|note| (note.at, format!("{}: {}", note.kind.as_str(), escaped(&note.text)))),
     );
     if let Some(flip) = &incident.flip
+        && !incident.is_shipped()
         && !incident.notes.iter().any(|note| note.kind == NoteKind::Flipped && note.at == flip.at)
     {
         let text = format!("flipped: {} rolled `{}` back to `{}`", escaped(&flip.operator), flip.from, flip.to);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::act::Actor;
 use crate::decision::event::Kept;
-use crate::decision::{Event, Incident, Phase, PromptName, PromptState, Timestamp, VersionName, retention};
+use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
@@ -247,7 +247,7 @@ impl Actor {
 
     /// A rollback may wait for the text of its target.
     pub(super) async fn bring_back_for(&self, incident: &Incident, now: Timestamp) -> Result<(), EngineError> {
-        let pending = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming);
+        let pending = incident.pending().filter(|_| incident.phase.kind() == PhaseKind::Confirming);
         let Some(pending) = pending else { return Ok(()) };
         let (engine, prompt) = (&self.engine, &incident.prompt);
         let state = engine.load(prompt).await?.snapshot.state;

@@ -14,7 +14,9 @@ use ulid::Ulid;
 
 use crate::coordinate::update;
 use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
-use crate::decision::{Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, Phase, RefusalCode, Timestamp};
+use crate::decision::{
+    Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, PhaseKind, RefusalCode, Timestamp,
+};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::mass::{Coordinated, Written};
@@ -208,7 +210,7 @@ impl Coordinator {
     async fn hold(&self, found: &Coordinated) -> Result<Vec<Change>, EngineError> {
         let by = found.mass.hold.as_ref().map(|hold| hold.by.clone());
         let follows = |m: &&Member| {
-            let may = matches!(m.phase, Phase::AwaitingDecision | Phase::Confirming) || by.is_none();
+            let may = matches!(m.phase, PhaseKind::AwaitingDecision | PhaseKind::Confirming) || by.is_none();
             may && m.waits() && m.hold != by.is_some()
         };
         let mut changes = Vec::new();
@@ -310,7 +312,7 @@ impl Coordinator {
     ) -> Result<Option<Vec<Change>>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
         let rested = |m: &&Member| m.has_rested(LOOK, now);
-        let waiting = || found.members.iter().filter(|m| m.phase == Phase::AwaitingDecision && !m.hold);
+        let waiting = || found.members.iter().filter(|m| m.phase == PhaseKind::AwaitingDecision && !m.hold);
         if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
             return Ok(None);
         }
@@ -386,7 +388,7 @@ fn did(incident: &Incident, order: &Order) -> bool {
         }
         _ => {
             incident.flip.as_ref().is_some_and(|flip| by(&flip.operator) && flip.at >= order.at)
-                || incident.pending.as_ref().is_some_and(|pending| by(&pending.operator) && pending.at >= order.at)
+                || incident.pending().is_some_and(|pending| by(&pending.operator) && pending.at >= order.at)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::incident::Incident;
-use crate::decision::{Phase, Timestamp};
+use crate::decision::{PhaseKind, Timestamp};
 use crate::store::rfc3339;
 
 /// An alert ends by itself this long after it was last posted: we may have died.
@@ -29,8 +29,8 @@ pub async fn keep(
 ) -> Option<Timestamp> {
     let pages = incident.pages();
     // one page, which ends by itself: nobody is expected to decide anything
-    let unverified = incident.phase == Phase::Unverified;
-    if !(unverified || incident.may_have_paged()) || alertmanagers.is_empty() {
+    let unverified = incident.phase.kind() == PhaseKind::Unverified;
+    if !(unverified || incident.paged) || alertmanagers.is_empty() {
         return None;
     }
     let ends_at = if pages || unverified { here.plus(LASTS) } else { here };
@@ -44,9 +44,12 @@ pub async fn keep(
 /// The page. It carries `bad_version`, not `version`: no rule about a version inhibits it or brings it back to us.
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
-    let summary = match incident.phase {
-        Phase::Escalated => format!("The rollback of {prompt} {version} did not help"),
-        Phase::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
+    let summary = match incident.phase.kind() {
+        PhaseKind::Escalated if incident.is_shipped() => {
+            format!("What was shipped instead of {prompt} {version} did not help")
+        }
+        PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
+        PhaseKind::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
         _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),
         _ => format!("{decider} has not decided about {prompt} {version} in time"),
     };

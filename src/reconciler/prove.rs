@@ -15,13 +15,14 @@ use crate::config::Labels;
 use crate::decision::soak;
 use crate::decision::verification::{Finding, Verdict, Verification};
 use crate::decision::{
-    Checked, Confirmed, Event, Evidence, FlipMode, Incident, Phase, PromptName, PromptState, Stepped, Timestamp,
+    Checked, Confirmed, Event, Evidence, FlipMode, Incident, PhaseKind, PromptName, PromptState, Stepped, Timestamp,
     VersionName,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::question::{self, Verify};
+use crate::prometheus::recheck;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
@@ -80,10 +81,11 @@ impl Prover {
 
     /// Does for `incident` what only an answer from outside can.
     pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
-        let event = match incident.phase {
-            Phase::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
-            Phase::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
-            Phase::Verifying if is_due(incident, now) => match seen {
+        let event = match incident.phase.kind() {
+            PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
+            PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
+            PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
+            PhaseKind::Verifying if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
                 None => None,
             },
@@ -100,12 +102,13 @@ impl Prover {
 
     /// Whether the checks of this incident end now, proved or not.
     fn ends_with(&self, incident: &Incident, event: Option<&Event>, now: Timestamp) -> bool {
-        let Some(verification) = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying) else {
+        let Some(verification) = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)
+        else {
             return false;
         };
         let proved = matches!(event, Some(Event::Checked(check)) if check.finding.verdict == Verdict::Healthy)
             && verification.healthy + 1 >= self.engine.policy.verify_healthy;
-        proved || incident.deadline.is_some_and(|deadline| deadline <= now)
+        proved || incident.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
@@ -164,7 +167,7 @@ impl Prover {
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
     async fn confirm(&self, incident: &Incident, now: Timestamp) -> Option<Confirmed> {
-        let pending = incident.pending.as_ref()?;
+        let pending = incident.pending()?;
         if pending.sure {
             let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
             return Some(Confirmed {
@@ -191,7 +194,7 @@ impl Prover {
         incident: &Incident,
         now: Timestamp,
     ) -> Option<(Finding, Option<String>)> {
-        let pending = incident.pending.as_ref()?;
+        let pending = incident.pending()?;
         let automatic = pending.by == FlipMode::Auto;
         let ratios = question::ratios(&self.labels, [&incident.prompt]);
         let [bad, target] = [&pending.from, &pending.to].map(|version| Verify::of(incident, version, now));
@@ -262,9 +265,28 @@ impl Prover {
         Ok(Some(question::read_soak(&answer)))
     }
 
+    /// Whether the requests since the version got traffic are bad by themselves. `None`: nobody asks now, or Prometheus
+    /// had no turn for it.
+    async fn recheck(&self, incident: &Incident, now: Timestamp) -> Result<Option<Event>, StoreError> {
+        let (Some(prometheus), Some(due)) = (&self.prometheus, incident.recheck()) else { return Ok(None) };
+        if due.next > now {
+            return Ok(None);
+        }
+        let query = recheck::question(&self.labels, &incident.prompt, &incident.version, now.since(due.since));
+        let finding = match (query, recheck::threshold(incident)) {
+            (_, None) => Finding::new(Verdict::Unknown, "its threshold is not known"),
+            (None, _) => Finding::new(Verdict::NoData, "too early"),
+            (Some(query), Some(threshold)) => match self.in_turn(prometheus, &query).await? {
+                Some(answer) => recheck::read(&answer, threshold),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Event::Rechecked { incident: incident.id.clone(), finding }))
+    }
+
     /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
     async fn may_go_on(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
-        let (Some(prometheus), Some(split)) = (&self.prometheus, &incident.gradual) else { return Ok(None) };
+        let (Some(prometheus), Some(split)) = (&self.prometheus, incident.gradual()) else { return Ok(None) };
         if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.turn().await? {
             return Ok(None);
         }
@@ -370,15 +392,15 @@ fn provider(version: &str, text: &str) -> String {
 /// A look at it is due. Not once the deadline has passed, but for a first one: where Prometheus has no turns left, the end
 /// must not wait for them.
 fn is_due(incident: &Incident, now: Timestamp) -> bool {
-    let late = incident.deadline.is_some_and(|deadline| deadline <= now);
+    let late = incident.deadline().is_some_and(|deadline| deadline <= now);
     let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
-    incident.phase == Phase::Verifying && incident.verification.as_ref().is_some_and(wanted)
+    incident.phase.kind() == PhaseKind::Verifying && incident.verification().is_some_and(wanted)
 }
 
 /// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
 fn is_new(incident: &Incident, now: Timestamp) -> bool {
     let young = incident.flip.as_ref().is_some_and(|flip| now.since(flip.at) <= FIRST);
-    young && incident.verification.as_ref().is_some_and(|v| !v.blamed && !v.measured)
+    young && incident.verification().is_some_and(|v| !v.blamed && !v.measured)
 }
 
 async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Asked> {
@@ -392,7 +414,7 @@ async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Asked> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{IncidentId, Policy};
+    use crate::decision::{CommitId, Flip, IncidentId, Phase, Policy};
 
     #[test]
     fn after_the_deadline_only_a_first_look_is_due() {
@@ -401,12 +423,20 @@ mod tests {
         let version = VersionName::parse("v2").expect("a version");
         let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
         let checked = |checks, deadline, next| Incident {
-            phase: Phase::Verifying,
-            deadline: Some(Timestamp(deadline)),
-            verification: Some(Verification {
-                checks,
-                next: Timestamp(next),
-                ..Verification::starting(now, &Policy::default())
+            phase: Phase::Verifying { until: Timestamp(deadline) },
+            flip: Some(Flip {
+                commit: CommitId::default(),
+                at: now,
+                decided_at: None,
+                from: version.clone(),
+                to: version.clone(),
+                mode: FlipMode::Auto,
+                operator: "system".to_owned(),
+                verification: Some(Verification {
+                    checks,
+                    next: Timestamp(next),
+                    ..Verification::starting(now, &Policy::default())
+                }),
             }),
             ..Incident::new(id.clone(), prompt.clone(), version.clone(), "on-call".to_owned(), now)
         };

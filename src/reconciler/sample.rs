@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::Labels;
-use crate::decision::{Incident, Phase, Timestamp, VersionName};
+use crate::decision::{Incident, PhaseKind, Timestamp, VersionName};
 use crate::postmortem::{Samples, Series};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
@@ -69,10 +69,10 @@ fn drawn(version: &VersionName, series: &client::Series) -> Series {
 
 /// When the checks of this rollback ended, if they have.
 pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
-    let flip = incident.flip.as_ref().filter(|_| incident.verification.is_some())?;
-    match incident.phase {
-        Phase::Recovered | Phase::Unverified => incident.closed_at,
-        Phase::Escalated => Some(flip.at.plus(deadline)),
+    let flip = incident.flip.as_ref().filter(|_| incident.verification().is_some())?;
+    match incident.phase.kind() {
+        PhaseKind::Recovered | PhaseKind::Unverified => incident.closed_at,
+        PhaseKind::Escalated => Some(flip.at.plus(deadline)),
         _ => None,
     }
 }

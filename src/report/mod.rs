@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::decision::incident::WouldFlip;
-use crate::decision::{FlipMode, Incident, IncidentId, Phase, PromptName, Timestamp, VersionName};
+use crate::decision::{FlipMode, Incident, IncidentId, Phase, PhaseKind, PromptName, Timestamp, VersionName};
 
 /// Would the rollback have been right?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,36 +126,36 @@ impl Case {
 
 fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timestamp>) {
     if let Some(flip) = &incident.flip {
-        let what = match (flip.mode, incident.phase) {
+        let what = match (flip.mode, incident.phase.kind()) {
+            (FlipMode::Shipped, _) if flip.to == *target => Instead::PutBackByHand,
+            (FlipMode::Shipped, _) => Instead::OtherVersion,
             (FlipMode::Auto, _) => Instead::RolledBackAutomatically,
             _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
-            (_, Phase::Escalated) => Instead::DidNotHelp,
+            (_, PhaseKind::Escalated) => Instead::DidNotHelp,
             // an escalated one that a person closes has not helped either
-            (_, Phase::Dismissed) if incident.escalations > 0 && incident.may_have_paged() && failed(incident) => {
+            (_, PhaseKind::Dismissed) if incident.escalations > 0 && incident.paged && failed(incident) => {
                 Instead::DidNotHelp
             }
-            (_, Phase::Dismissed) => Instead::Undone,
+            (_, PhaseKind::Dismissed) => Instead::Undone,
             _ => Instead::RolledBackByPerson,
         };
         return (what, incident.rollback_decided_at());
     }
-    match incident.phase {
-        Phase::RollingBack if incident.target.as_ref() == Some(target) => {
+    match &incident.phase {
+        Phase::RollingBack(_) if incident.target.as_ref() == Some(target) => {
             (Instead::RolledBackByPerson, incident.rollback_decided_at())
         }
         Phase::Resolved => (Instead::ResolvedByItself, incident.quiet_since.or(incident.closed_at)),
         Phase::Dismissed => (Instead::Dismissed, incident.closed_at),
-        Phase::Superseded if incident.successor.as_ref() == Some(target) => {
-            (Instead::PutBackByHand, incident.closed_at)
-        }
-        Phase::Superseded => (Instead::OtherVersion, incident.closed_at),
+        Phase::Superseded { by } if by.as_ref() == Some(target) => (Instead::PutBackByHand, incident.closed_at),
+        Phase::Superseded { .. } => (Instead::OtherVersion, incident.closed_at),
         _ => (Instead::Undecided, None),
     }
 }
 
 /// The checks of its rollback ended without a healthy one.
 fn failed(incident: &Incident) -> bool {
-    incident.verification.as_ref().is_some_and(|verification| verification.healthy == 0 && verification.measured)
+    incident.verification().is_some_and(|verification| verification.healthy == 0 && verification.measured)
 }
 
 /// One alert's record.

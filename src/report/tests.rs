@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
+use crate::decision::{CommitId, Question};
 use crate::decision::{Flip, Policy};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
@@ -20,7 +21,7 @@ fn held(trigger: &str) -> Incident {
     let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
     let (from, to, trigger) = (version("v2"), version("v1"), trigger.to_owned());
     Incident {
-        phase: Phase::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::default()),
         would: Some(WouldFlip { at: NOW, from, to, trigger }),
         ..Incident::new(id, prompt, version("v2"), "on-call".to_owned(), NOW)
     }
@@ -28,6 +29,8 @@ fn held(trigger: &str) -> Incident {
 
 fn flipped(mode: FlipMode, to: &str, phase: Phase) -> Incident {
     let flip = Flip {
+        commit: CommitId::default(),
+        verification: None,
         at: after(12),
         decided_at: None,
         from: version("v2"),
@@ -45,18 +48,24 @@ fn closed(phase: Phase) -> Incident {
 #[test]
 fn what_happened_instead_says_whether_it_would_have_been_right() {
     let ended = Incident { quiet_since: Some(after(8)), ..closed(Phase::Resolved) };
-    let back = Incident { successor: Some(version("v1")), ..closed(Phase::Superseded) };
-    let forward = Incident { successor: Some(version("v3")), ..closed(Phase::Superseded) };
+    let back = closed(Phase::Superseded { by: Some(version("v1")) });
+    let forward = closed(Phase::Superseded { by: Some(version("v3")) });
     let mut given_up = flipped(FlipMode::Approved, "v1", Phase::Dismissed);
-    given_up.escalations = 1;
+    (given_up.escalations, given_up.paged) = (1, true);
     given_up.note(after(14), crate::decision::incident::NoteKind::Escalated, "v1 does not serve well");
-    given_up.verification =
-        Some(Verification { measured: true, ..Verification::starting(after(12), &Policy::default()) });
+    if let Some(flip) = &mut given_up.flip {
+        let starting = Verification::starting(after(12), &Policy::default());
+        flip.verification = Some(Verification { measured: true, ..starting });
+    }
     let table = [
         (flipped(FlipMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
         (flipped(FlipMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
         (flipped(FlipMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
-        (flipped(FlipMode::Approved, "v1", Phase::Verifying), Instead::RolledBackByPerson, Some(12)),
+        (
+            flipped(FlipMode::Approved, "v1", Phase::Verifying { until: after(15) }),
+            Instead::RolledBackByPerson,
+            Some(12),
+        ),
         (flipped(FlipMode::Approved, "v1", Phase::Escalated), Instead::DidNotHelp, Some(12)),
         (given_up, Instead::DidNotHelp, Some(12)),
         (flipped(FlipMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
@@ -67,9 +76,9 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
         (closed(Phase::Dismissed), Instead::Dismissed, Some(9)),
         (back, Instead::PutBackByHand, Some(9)),
         (forward, Instead::OtherVersion, Some(9)),
-        (closed(Phase::Superseded), Instead::OtherVersion, Some(9)),
+        (closed(Phase::Superseded { by: None }), Instead::OtherVersion, Some(9)),
         (held("A"), Instead::Undecided, None),
-        (Incident { phase: Phase::Investigating, ..held("A") }, Instead::Undecided, None),
+        (Incident { phase: Phase::Investigating { until: after(15) }, ..held("A") }, Instead::Undecided, None),
     ];
     for (incident, instead, minutes) in table {
         let case = Case::of(&incident).expect("a case");

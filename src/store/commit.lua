@@ -3,7 +3,7 @@
 -- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 due  8 prompts  9 activity
 --       10 incidents  11 incidents:open  12 incidents:closed  13 phases  14 unsent  15 soaks
 --       then one key for each incident, then one for each content
--- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev ("0": no state yet)  5 expected active ("-" or "=" .. value)
+-- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
 --       15 channel  16 retention of closed incidents (ms)
@@ -64,7 +64,8 @@ if state[2] and tonumber(state[2]) > tonumber(ARGV[12]) then
   return { -5, state[2] }
 end
 local expected = tonumber(take())
-if rev ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
+local stamp = state[1] and rev .. ' ' .. string.match(commits, '^%S*') or '0'
+if stamp ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
   return { -1 }
 end
 for _ = 1, expected do

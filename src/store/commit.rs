@@ -81,7 +81,7 @@ impl Store {
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
         let mut call = self.scripts.commit.call(&names);
         let cmd = &mut call.cmd;
-        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.rev);
+        cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.stamp);
         match &loaded.raw_active {
             None => cmd.arg("-"),
             Some(active) => cmd.arg([b"=", active.as_slice()].concat()),
@@ -111,11 +111,11 @@ impl Store {
         cmd.arg(commit.incidents.len());
         for write in &commit.incidents {
             let unknown = loaded.unknown.of_incident(&write.incident.id);
-            let open = |phase: crate::decision::Phase| if phase.is_open() { phase.as_str() } else { "" };
+            let open = |phase: crate::decision::PhaseKind| if phase.is_open() { phase.as_str() } else { "" };
             cmd.arg(&write.incident.id.0)
                 .arg(record::write_incident(&write.incident, unknown.as_ref().unwrap_or(&loaded.unknown_incident)))
                 .arg(write.was.map_or("-", open))
-                .arg(open(write.incident.phase));
+                .arg(open(write.incident.phase.kind()));
         }
         self.add_wakes(cmd, loaded, commit);
         let at = query::rfc3339(now);

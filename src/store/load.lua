@@ -2,7 +2,7 @@
 -- Reads all of one prompt in one round trip.
 -- KEYS  1 active  2 routing  3 state  4 paused  5 automatic  6.. further strings wanted (an incident, a content)
 -- ARGV  1 prompt  2 the budget's window in ms  3 ms by which the clock is ahead (0; tests pass time by it)
--- Returns {"ok", now in ms, active, routing, rev, schema, json, paused for all, paused for this prompt,
+-- Returns {"ok", now in ms, active, routing, rev and last commit, schema, json, paused for all, paused for this prompt,
 --          other prompts in the budget, further strings…}, absent values as nil (false),
 --      or {"wrong_type", key} where a key does not hold what it should.
 local call = redis.call
@@ -13,7 +13,9 @@ local function all()
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
   local active = call('GET', KEYS[1])
   local routing = call('HGETALL', KEYS[2])
-  local state = call('HMGET', KEYS[3], 'rev', 'schema', 'json')
+  local state = call('HMGET', KEYS[3], 'rev', 'schema', 'json', 'commits')
+  -- the last commit as well: after a failover that lost some, as many others make the same number
+  local stamp = state[1] and state[1] .. ' ' .. string.match(state[4] or '', '^%S*')
   local paused = call('HMGET', KEYS[4], '*', ARGV[1])
   local since = now - tonumber(ARGV[2])
   local others = call('ZCOUNT', KEYS[5], '(' .. since, '+inf')
@@ -23,7 +25,7 @@ local function all()
       others = others - 1
     end
   end
-  local reply = { 'ok', now, active, routing, state[1], state[2], state[3], paused[1], paused[2], others }
+  local reply = { 'ok', now, active, routing, stamp, state[2], state[3], paused[1], paused[2], others }
   for at = 6, #KEYS do
     reply[5 + at] = call('GET', KEYS[at])
   end

@@ -2,7 +2,7 @@
 -- Writes one incident that coordinates many prompts: checks first, then only writes. All or nothing.
 -- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due  8 unsent
 -- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
---       7 retention once closed (ms)
+--       7 retention once closed (ms)  8 its new rev, never used before
 --       then counted lists, each as its length and its items: members: field, record · wake-ups: member, score
 -- Returns 1 written · -1 the record moved · -2 another one is open
 local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
@@ -13,8 +13,8 @@ local open = redis.call('GET', KEYS[3])
 if rev == '0' and open then
   return -2
 end
-redis.call('HSET', KEYS[1], 'rev', tonumber(rev) + 1, 'schema', ARGV[3], 'json', ARGV[2])
-local at = 8
+redis.call('HSET', KEYS[1], 'rev', ARGV[8], 'schema', ARGV[3], 'json', ARGV[2])
+local at = 9
 for i = 1, tonumber(ARGV[at]) do
   redis.call('HSET', KEYS[2], ARGV[at + 2 * i - 1], ARGV[at + 2 * i])
 end

@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 
 use super::record::{SCHEMA, Unknown, mass as record};
 use super::schedule::Work;
-use super::{INCIDENT_RETENTION, Store, StoreError, millis};
+use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::mass::{Mass, Member};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 
@@ -116,7 +116,7 @@ impl Store {
         let open = found.mass.is_open();
         let state = if open { "open" } else { "closed" };
         call.cmd.arg(&found.rev).arg(record::write_mass(&found.mass, &found.unknown)).arg(SCHEMA).arg(&id.0);
-        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION));
+        call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(ids::fresh_ulid(now));
         let changed: Vec<&Member> = found.members.iter().filter(|m| found.before.get(&m.incident) != Some(m)).collect();
         call.cmd.arg(changed.len());
         let nothing = Unknown::default();

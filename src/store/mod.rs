@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::decision::decide::Active;
-use crate::decision::{IncidentId, PromptName, Snapshot, Timestamp, VersionName};
+use crate::decision::{CommitId, IncidentId, PromptName, Snapshot, Timestamp, VersionName};
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
@@ -149,7 +149,8 @@ impl From<RedisError> for StoreError {
 pub struct Loaded {
     pub snapshot: Snapshot,
     pub now: Timestamp,
-    rev: String,
+    /// Revision and last commit.
+    stamp: String,
     raw_active: Option<Vec<u8>>,
     raw_routing: Vec<(Vec<u8>, Vec<u8>)>,
     unknown: Unknown,
@@ -313,7 +314,7 @@ impl Store {
         let now = Timestamp(fields.number().ok_or_else(unexpected)?);
         let raw_active = fields.bytes();
         let raw_routing = pairs(fields.next());
-        let rev = fields.text();
+        let stamp = fields.text();
         let schema = fields.text();
         let json = fields.text();
         let paused = [fields.text(), fields.text()].into_iter().flatten().next();
@@ -346,12 +347,13 @@ impl Store {
             recent_auto,
             incident,
             content,
+            commit: CommitId(ids::fresh_ulid(now)),
             fresh_ids: Vec::new(),
         };
         Ok(Loaded {
             snapshot,
             now,
-            rev: rev.unwrap_or_else(|| "0".to_owned()),
+            stamp: stamp.unwrap_or_else(|| "0".to_owned()),
             raw_active,
             raw_routing,
             unknown,

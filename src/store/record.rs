@@ -10,17 +10,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
 use crate::decision::guards::{Guard, Held};
-use crate::decision::incident::{AlertRecord, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, Phase, WouldFlip};
+use crate::decision::incident::{
+    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
+};
 use crate::decision::mass::Shares;
 use crate::decision::soak::{Earned, Fled, KnownGood, Soak, Watch};
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, PromptState, Quarantine, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, PromptState, Quarantine, Return, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 pub use unknown::Unknown;
+
+use stage::Before;
 
 /// The record schema that this receiver writes. It reads this one and older ones.
 pub const SCHEMA: u32 = 1;
@@ -174,9 +178,10 @@ as_text! {
     prompt_name: PromptName, |n| n.as_str(), |t| PromptName::parse(t).ok();
     version_name: VersionName, |n| n.as_str(), |t| VersionName::parse(t).ok();
     incident_id: IncidentId, |id| &id.0, |t| Some(IncidentId(t.to_owned()));
+    commit_id: CommitId, |id| &id.0, |t| Some(CommitId(t.to_owned()));
     severity: Severity, |s| s.as_str(), |t| Severity::parse(t);
     action: Action, |a| a.as_str(), |t| Action::parse(t);
-    phase: Phase, |p| p.as_str(), |t| Phase::ALL.into_iter().find(|p| p.as_str() == t);
+    phase: PhaseKind, |p| p.as_str(), |t| PhaseKind::ALL.into_iter().find(|p| p.as_str() == t);
     guard: Guard, |g| g.as_str(), |t| Guard::ALL.into_iter().find(|g| g.as_str() == t);
     flip_mode: FlipMode, |m| m.as_str(), |t| FlipMode::ALL.into_iter().find(|m| m.as_str() == t);
     verdict: Verdict, |v| v.as_str(), |t| Verdict::ALL.into_iter().find(|v| v.as_str() == t);
@@ -193,6 +198,8 @@ containers! {
     archived: Archived, ArchivedRecord;
     quarantine: Quarantine, QuarantineRecord;
     stray: Stray, StrayRecord;
+    returned: Return, ReturnRecord;
+    recheck: Recheck, RecheckRecord;
     suppressed: Suppressed, SuppressedRecord;
     incident: Incident, IncidentRecord;
     held: Held, HeldRecord;
@@ -214,7 +221,8 @@ containers! {
 
 mod unknown;
 
-pub mod mass; // below the macros that it uses
+pub mod mass;
+mod stage; // below the macros that it uses
 
 /// Milliseconds since the Unix epoch.
 mod at {
@@ -279,6 +287,8 @@ struct StateRecord {
     serving: Option<Serving>,
     #[serde(with = "version_record::list", default, skip_serializing_if = "Vec::is_empty")]
     versions: Vec<VersionRecord>,
+    #[serde(with = "commit_id", default, skip_serializing_if = "stage::is_unknown")]
+    moved_by: CommitId,
     #[serde(with = "incident::list", default, skip_serializing_if = "Vec::is_empty")]
     incidents: Vec<Incident>,
     #[serde(with = "stray::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -315,6 +325,10 @@ struct Version {
     first_active: Option<Timestamp>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     last_active: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    traffic_since: Option<Timestamp>,
+    #[serde(with = "returned::list", default, skip_serializing_if = "Vec::is_empty")]
+    returns: Vec<Return>,
     #[serde(getter = "soak_from", with = "at::option", default, skip_serializing_if = "Option::is_none")]
     soak_from: Option<Timestamp>,
     #[serde(getter = "soak_watch", with = "watch::option", default, skip_serializing_if = "Option::is_none")]
@@ -358,6 +372,8 @@ impl From<Version> for VersionRecord {
             registered: record.registered,
             first_active: record.first_active,
             last_active: record.last_active,
+            traffic_since: record.traffic_since,
+            returns: record.returns,
             soak: record.soak_from.map(|from| Soak { from, watch: record.soak_watch }),
             known_good: record.known_good,
             // an older receiver may have trusted it since
@@ -466,12 +482,34 @@ struct QuarantineRecord {
 struct StrayRecord {
     #[serde(with = "version_name")]
     version: VersionName,
+    /// What the version before reads.
+    #[serde(getter = "stage::fingerprint")]
     fingerprint: String,
+    #[serde(getter = "stage::alertname")]
     alertname: String,
-    #[serde(with = "severity")]
+    #[serde(getter = "stage::severity_of", with = "severity")]
     severity: Severity,
-    #[serde(with = "at")]
+    #[serde(getter = "stage::last_seen", with = "at")]
     last_seen: Timestamp,
+    #[serde(getter = "stage::whole", with = "alert::option", default)]
+    alert: Option<AlertRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Recheck")]
+struct RecheckRecord {
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "at")]
+    next: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Return")]
+struct ReturnRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    operator: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -501,8 +539,8 @@ struct IncidentRecord {
     target: Option<VersionName>,
     #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
     choices: Vec<VersionName>,
-    #[serde(with = "phase")]
-    phase: Phase,
+    #[serde(getter = "stage::kind", with = "phase")]
+    phase: PhaseKind,
     #[serde(with = "at")]
     opened_at: Timestamp,
     #[serde(with = "at")]
@@ -516,25 +554,39 @@ struct IncidentRecord {
     decider: String,
     #[serde(with = "millis")]
     time_limit: Duration,
-    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "Incident::deadline", with = "at::option", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     quiet_since: Option<Timestamp>,
     #[serde(with = "held::option", default, skip_serializing_if = "Option::is_none")]
     held: Option<Held>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<Timestamp>,
     #[serde(with = "flip::option", default, skip_serializing_if = "Option::is_none")]
     flip: Option<Flip>,
     #[serde(with = "would::option", default, skip_serializing_if = "Option::is_none")]
     would: Option<WouldFlip>,
-    #[serde(with = "version_name::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        getter = "stage::successor",
+        with = "version_name::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     successor: Option<VersionName>,
-    #[serde(with = "split::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::gradual", with = "split::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Split>,
-    #[serde(with = "pending::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::pending", with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
-    #[serde(with = "objection::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::before", default, skip_serializing_if = "Option::is_none")]
+    before: Option<Before>,
+    #[serde(getter = "stage::objection", with = "objection::option", default, skip_serializing_if = "Option::is_none")]
     objection: Option<Objection>,
-    #[serde(with = "verification::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        getter = "stage::verification",
+        with = "verification::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     verification: Option<Verification>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_by: Option<String>,
@@ -543,10 +595,14 @@ struct IncidentRecord {
     #[serde(default, skip_serializing_if = "is_zero")]
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_false")]
+    paged: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
     unheard: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     mass: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "stage::recheck", with = "recheck::option", default, skip_serializing_if = "Option::is_none")]
+    recheck: Option<Recheck>,
+    #[serde(getter = "stage::hold", default, skip_serializing_if = "Option::is_none")]
     hold: Option<String>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
@@ -565,6 +621,8 @@ struct HeldRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Flip")]
 struct FlipRecord {
+    #[serde(with = "commit_id", default, skip_serializing_if = "stage::is_unknown")]
+    commit: CommitId,
     #[serde(with = "at")]
     at: Timestamp,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
@@ -576,6 +634,9 @@ struct FlipRecord {
     #[serde(with = "flip_mode")]
     mode: FlipMode,
     operator: String,
+    /// Stands beside the flip.
+    #[serde(skip)]
+    verification: Option<Verification>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -637,6 +698,8 @@ struct SplitRecord {
     arriving: VersionName,
     #[serde(with = "PlanRecord")]
     plan: Plan,
+    #[serde(with = "at", default)]
+    began: Timestamp,
     #[serde(default, skip_serializing_if = "is_zero")]
     stage: u32,
     #[serde(with = "at")]
@@ -789,7 +852,7 @@ mod tests {
 
     use super::*;
 
-    const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
+    const STATE: &str = r#"{"serving":{"version":"v2","since":5,"by":"external"},"versions":[{"version":"v2","known_since":5,"first_active":5,"soak_from":5}],"incidents":[{"id":"01","prompt":"p","version":"v2","phase":"verifying","opened_at":1,"updated_at":2,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"deadline":2,"alerts":[{"fingerprint":"f","alertname":"A","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"first_seen":1,"last_seen":1}],"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}]}"#;
 
     #[test]
     fn a_record_survives_reading_and_writing_to_the_byte() {
@@ -858,15 +921,70 @@ mod tests {
             {"version":"v2","fingerprint":"f","alertname":"B","severity":"high","last_seen":1,"size":5}]}"#;
         let (mut state, unknown) = read_state(strays).unwrap();
         let mut expected: Value = serde_json::from_str(strays).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        let written = |state: &PromptState| {
+            let mut written: Value = serde_json::from_str(&write_state(state, &unknown)).unwrap();
+            for stray in written["strays"].as_array_mut().unwrap() {
+                stray.as_object_mut().unwrap().remove("alert"); // which the version before did not write
+            }
+            written
+        };
+        assert_eq!(written(&state), expected);
         // what names other items, but is not understood here, names nothing
         let named = r#"{"versions":[{"version":"v1","known_since":1,"id":"01","fingerprint":"f","seq":1}]}"#;
         let (versions, kept) = read_state(named).unwrap();
-        let written: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
-        assert_eq!(written, serde_json::from_str::<Value>(named).unwrap());
+        let named_again: Value = serde_json::from_str(&write_state(&versions, &kept)).unwrap();
+        assert_eq!(named_again, serde_json::from_str::<Value>(named).unwrap());
         state.strays.remove(0);
         expected["strays"].as_array_mut().unwrap().remove(0);
-        assert_eq!(serde_json::from_str::<Value>(&write_state(&state, &unknown)).unwrap(), expected);
+        assert_eq!(written(&state), expected);
+    }
+
+    /// Records as the version before wrote them, when an incident's phase was only a name.
+    #[test]
+    fn a_phase_of_the_version_before_is_read_with_what_stands_beside_it() {
+        let pending = r#""pending":{"by":"approved","from":"v2","to":"v1","operator":"maya","reason":"A","at":7}"#;
+        let gradual = r#""gradual":{"leaving":"v2","arriving":"v1","plan":{"stages":[25,100],"holds":[600000]},"since":7,"operator":"maya","reason":"A","tie_to_arriving":true}"#;
+        let read = |phase: &str, beside: &str| {
+            let record = STATE.replace("verifying", phase).replace(r#""deadline":2"#, beside);
+            read_state(&record).unwrap().0.incidents.remove(0)
+        };
+        let confirming = read("confirming", &format!(r#""deadline":9,{pending}"#));
+        assert_eq!(confirming.pending().map(|pending| pending.operator.as_str()), Some("maya"));
+        assert_eq!(confirming.deadline(), Some(Timestamp(9)));
+        let rolling = read("rolling_back", gradual);
+        assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
+        let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
+        assert_eq!((held.hold(), held.objection().map(|o| o.baseline)), (Some("maya"), Some(true)));
+        // what is missing makes it a question to people, which can be answered
+        for phase in ["confirming", "rolling_back"] {
+            let asked = read(phase, r#""deadline":9"#);
+            assert_eq!((asked.phase.kind(), asked.deadline()), (PhaseKind::AwaitingDecision, Some(Timestamp(9))));
+        }
+        let superseded = read("superseded", r#""closed_at":9,"successor":"v3""#);
+        assert!(matches!(superseded.phase, crate::decision::Phase::Superseded { by: Some(by) } if by.as_str() == "v3"));
+        let escalated = STATE.replace("\"opened\"", "\"escalated\"");
+        assert!(read_state(&escalated).unwrap().0.incidents[0].paged, "whoever was paged is told of the end");
+    }
+
+    #[test]
+    fn what_belongs_to_a_phase_survives_reading_and_writing() {
+        let (mut state, unknown) = read_state(STATE).unwrap();
+        let (from, to) = (VersionName::parse("v2").unwrap(), VersionName::parse("v1").unwrap());
+        let (operator, reason, by) = ("maya".to_owned(), "A".to_owned(), FlipMode::Approved);
+        let pending = Pending { by, from, to, operator, reason, gradual: None, sure: false, at: Timestamp(7) };
+        let question = crate::decision::Question {
+            deadline: Some(Timestamp(9)),
+            recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
+            hold: Some("bo".to_owned()),
+            objection: Some(Objection { baseline: false, text_missing: false, text: "why".to_owned() }),
+        };
+        let incident = &mut state.incidents[0];
+        incident.phase = crate::decision::Phase::AwaitingDecision(question);
+        let asked = state.clone();
+        state.incidents[0].confirm(pending, Timestamp(17));
+        for state in [asked, state] {
+            assert_eq!(read_state(&write_state(&state, &unknown)).unwrap().0, state);
+        }
     }
 
     #[test]

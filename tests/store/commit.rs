@@ -94,8 +94,11 @@ async fn whatever_moves_between_load_and_commit_refuses_it() -> Result<()> {
     let state = key("state:p");
     kit.ship("p").await?;
     kit.cmd::<()>(&["HSET", &routing, "v2", "90", "v1", "10"]).await?;
-    let moves: [(&str, &[&str], &[&str]); 9] = [
+    let commits: String = kit.cmd(&["HGET", &state, "commits"]).await?;
+    let moves: [(&str, &[&str], &[&str]); 10] = [
         ("the revision", &["HINCRBY", &state, "rev", "1"], &["HINCRBY", &state, "rev", "-1"]),
+        // a failover lost one, and another one took its number
+        ("the last commit", &["HSET", &state, "commits", "01OTHER"], &["HSET", &state, "commits", &commits]),
         ("active", &["SET", &active, "v3"], &["SET", &active, "v2"]),
         ("active, gone", &["DEL", &active], &["SET", &active, "v2"]),
         ("active, to what begins alike", &["SET", &active, "v2 "], &["SET", &active, "v2"]),
@@ -277,11 +280,12 @@ async fn a_wake_up_only_moves_earlier() -> Result<()> {
     let (loaded, mut commit) = kit.prepare("p", &paging("p")).await?;
     let incident = commit.incidents[0].incident.id.clone();
     let member = format!("{incident}|act");
+    let commits: String = kit.cmd(&["HGET", &key("state:p"), "commits"]).await?;
     for (given, kept) in [(2_000.0, 1_000.0), (500.0, 500.0)] {
         kit.cmd::<()>(&["ZADD", &key("due"), "1000", &member]).await?;
         commit.wakes =
             vec![Wake { incident: incident.clone(), at: prompt_rollback::decision::Timestamp(given as i64) }];
-        kit.cmd::<()>(&["HSET", &key("state:p"), "rev", "4"]).await?;
+        kit.cmd::<()>(&["HSET", &key("state:p"), "rev", "4", "commits", &commits]).await?;
         assert_eq!(kit.commit(&loaded, &commit).await?, Committed::Done { rev: 5 });
         assert_eq!(kit.cmd::<f64>(&["ZSCORE", &key("due"), &member]).await?, kept);
     }

@@ -42,6 +42,11 @@ pub enum Event {
     },
     /// Prometheus and the team's baseline test have been asked about a rollback that waits.
     Confirmed(Confirmed),
+    /// Prometheus was asked about the requests since the activation of an incident's version.
+    Rechecked {
+        incident: IncidentId,
+        finding: Finding,
+    },
     /// A rollback has been looked at.
     Checked(Checked),
     /// It was asked whether a gradual rollback may go on.

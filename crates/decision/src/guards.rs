@@ -22,6 +22,10 @@ pub enum Guard {
     Cooldown,
     /// Many prompts were rolled back a short while ago: more likely the provider than each prompt.
     Budget,
+    /// It was put back again and again after each rollback: somebody wants it there.
+    KeepsReturning,
+    /// The alert began before the version was activated: it may be about something else.
+    PredatesActivation,
     /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
     Unconfirmed,
 }
@@ -48,16 +52,22 @@ pub(crate) struct Facts<'a> {
     pub put_there: Option<Duration>,
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
+    /// Who keeps putting `from` back, and how often.
+    pub returns: Option<(&'a str, usize)>,
+    /// By how much the alerts began before `from` got its traffic.
+    pub predates: Option<Duration>,
 }
 
 impl Guard {
-    pub const ALL: [Guard; 7] = [
+    pub const ALL: [Guard; 9] = [
         Guard::Paused,
         Guard::DryRun,
         Guard::NoKnownGood,
         Guard::TargetUnhealthy,
         Guard::Cooldown,
         Guard::Budget,
+        Guard::KeepsReturning,
+        Guard::PredatesActivation,
         Guard::Unconfirmed,
     ];
 
@@ -69,6 +79,8 @@ impl Guard {
             Guard::TargetUnhealthy => "target_unhealthy",
             Guard::Cooldown => "cooldown",
             Guard::Budget => "budget",
+            Guard::KeepsReturning => "keeps_returning",
+            Guard::PredatesActivation => "predates_activation",
             Guard::Unconfirmed => "unconfirmed",
         }
     }
@@ -78,9 +90,14 @@ impl Guard {
         matches!(self, Guard::Paused | Guard::DryRun)
     }
 
+    /// Only news or a person change it: a repeat of the alert does not.
+    pub fn waits_for_news(self) -> bool {
+        matches!(self, Guard::Unconfirmed | Guard::KeepsReturning)
+    }
+
     /// Why this guard holds the rollback, if it does.
     fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
-        let Facts { from, paused, target, target_trouble, fled, put_there, recent_auto } = facts;
+        let Facts { from, paused, target, target_trouble, fled, put_there, recent_auto, returns, predates } = facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
             Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
@@ -102,6 +119,14 @@ impl Guard {
                     "{recent_auto} other prompts were rolled back within {window} (at most {max}): \
                      this looks like the provider, not the prompt"
                 )
+            }),
+            Guard::KeepsReturning => returns.map(|(operator, times)| {
+                let window = spoken(Policy::RETURN_WINDOW);
+                format!("{operator} has put {from} back {times} times within {window} after it was rolled back")
+            }),
+            Guard::PredatesActivation => predates.map(|by| {
+                let by = spoken(by);
+                format!("the alert began {by} before {from} got traffic: it may be about another version or an earlier fault")
             }),
             Guard::Unconfirmed => None,
         }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::{Alert, plausible};
+use super::event::{Alert, AlertStatus, plausible};
 use super::guards::Held;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::split::Split;
 use super::time::Timestamp;
-use super::trigger::{Action, Severity};
+use super::trigger::{Action, Severity, Trigger};
 use super::verification::{Objection, Pending, Verification};
 
 /// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
@@ -23,14 +23,15 @@ impl fmt::Display for IncidentId {
     }
 }
 
+/// The name of a [`Phase`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
+pub enum PhaseKind {
     /// A rollback waits until Prometheus has been asked.
     Confirming,
     Observing,
     AwaitingDecision,
     Investigating,
-    /// Step by step.
+    /// A gradual rollback is under way.
     RollingBack,
     Verifying,
     /// The rollback failed: open until a person closes it.
@@ -42,46 +43,184 @@ pub enum Phase {
     Superseded,
 }
 
-impl Phase {
-    pub const ALL: [Phase; 12] = [
-        Phase::Confirming,
-        Phase::Observing,
-        Phase::AwaitingDecision,
-        Phase::Investigating,
-        Phase::RollingBack,
-        Phase::Verifying,
-        Phase::Escalated,
-        Phase::Recovered,
-        Phase::Unverified,
-        Phase::Dismissed,
-        Phase::Resolved,
-        Phase::Superseded,
+impl PhaseKind {
+    pub const ALL: [PhaseKind; 12] = [
+        PhaseKind::Confirming,
+        PhaseKind::Observing,
+        PhaseKind::AwaitingDecision,
+        PhaseKind::Investigating,
+        PhaseKind::RollingBack,
+        PhaseKind::Verifying,
+        PhaseKind::Escalated,
+        PhaseKind::Recovered,
+        PhaseKind::Unverified,
+        PhaseKind::Dismissed,
+        PhaseKind::Resolved,
+        PhaseKind::Superseded,
     ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Phase::Confirming => "confirming",
-            Phase::Observing => "observing",
-            Phase::AwaitingDecision => "awaiting_decision",
-            Phase::Investigating => "investigating",
-            Phase::RollingBack => "rolling_back",
-            Phase::Verifying => "verifying",
-            Phase::Escalated => "escalated",
-            Phase::Recovered => "recovered",
-            Phase::Unverified => "unverified",
-            Phase::Dismissed => "dismissed",
-            Phase::Resolved => "resolved",
-            Phase::Superseded => "superseded",
+            PhaseKind::Confirming => "confirming",
+            PhaseKind::Observing => "observing",
+            PhaseKind::AwaitingDecision => "awaiting_decision",
+            PhaseKind::Investigating => "investigating",
+            PhaseKind::RollingBack => "rolling_back",
+            PhaseKind::Verifying => "verifying",
+            PhaseKind::Escalated => "escalated",
+            PhaseKind::Recovered => "recovered",
+            PhaseKind::Unverified => "unverified",
+            PhaseKind::Dismissed => "dismissed",
+            PhaseKind::Resolved => "resolved",
+            PhaseKind::Superseded => "superseded",
         }
     }
 
     pub fn is_open(self) -> bool {
-        self <= Phase::Escalated
+        self <= PhaseKind::Escalated
     }
 
     /// Nobody has decided yet.
     pub fn is_undecided(self) -> bool {
-        self <= Phase::Investigating
+        self <= PhaseKind::Investigating
+    }
+}
+
+impl fmt::Display for PhaseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where an incident stands, with what belongs to that and ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    Confirming(Box<Confirming>),
+    /// `until` is `None` once the time is over and nothing fires any more.
+    Observing {
+        until: Option<Timestamp>,
+    },
+    AwaitingDecision(Question),
+    Investigating {
+        until: Timestamp,
+    },
+    RollingBack(Split),
+    /// [`Flip::verification`] says how far it is.
+    Verifying {
+        until: Timestamp,
+    },
+    Escalated,
+    Recovered,
+    Unverified,
+    Dismissed,
+    Resolved,
+    Superseded {
+        /// What serves instead.
+        by: Option<VersionName>,
+    },
+}
+
+/// A rollback that waits for Prometheus' answer, or for its target's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirming {
+    pub pending: Pending,
+    /// No answer by then is an answer that says nothing.
+    pub until: Timestamp,
+    /// Where the incident goes back to if it is not rolled back.
+    pub before: Phase,
+}
+
+/// What people are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Question {
+    /// When it escalates; `None`: not any more.
+    pub deadline: Option<Timestamp>,
+    /// Automation may act after all.
+    pub recheck: Option<Recheck>,
+    /// Who holds it back together with the others: nothing automatic, no escalation.
+    pub hold: Option<String>,
+    /// What speaks against the rollback that a person asked for; a second approval overrules it.
+    pub objection: Option<Objection>,
+}
+
+/// The alert began before the version got traffic: the requests since then tell whether automation may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recheck {
+    /// When the version got traffic.
+    pub since: Timestamp,
+    /// When Prometheus is asked.
+    pub next: Timestamp,
+}
+
+impl Question {
+    pub fn until(deadline: Timestamp) -> Self {
+        Self { deadline: Some(deadline), ..Self::default() }
+    }
+}
+
+impl Phase {
+    pub fn kind(&self) -> PhaseKind {
+        match self {
+            Phase::Confirming(_) => PhaseKind::Confirming,
+            Phase::Observing { .. } => PhaseKind::Observing,
+            Phase::AwaitingDecision(_) => PhaseKind::AwaitingDecision,
+            Phase::Investigating { .. } => PhaseKind::Investigating,
+            Phase::RollingBack(_) => PhaseKind::RollingBack,
+            Phase::Verifying { .. } => PhaseKind::Verifying,
+            Phase::Escalated => PhaseKind::Escalated,
+            Phase::Recovered => PhaseKind::Recovered,
+            Phase::Unverified => PhaseKind::Unverified,
+            Phase::Dismissed => PhaseKind::Dismissed,
+            Phase::Resolved => PhaseKind::Resolved,
+            Phase::Superseded { .. } => PhaseKind::Superseded,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.kind().is_open()
+    }
+
+    pub fn is_undecided(&self) -> bool {
+        self.kind().is_undecided()
+    }
+
+    pub fn as_str(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// When it must have ended: answered, observed, decided, asked again or verified by then.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Phase::Confirming(confirming) => Some(confirming.until),
+            Phase::Observing { until } => *until,
+            Phase::AwaitingDecision(question) => question.deadline,
+            Phase::Investigating { until } | Phase::Verifying { until } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// What waits in it comes earlier by `back`.
+    fn rewind(&mut self, back: Duration) {
+        match self {
+            Phase::Confirming(confirming) => {
+                confirming.until = confirming.until.minus(back);
+                confirming.before.rewind(back);
+            }
+            Phase::Observing { until } => *until = until.map(|at| at.minus(back)),
+            Phase::AwaitingDecision(question) => {
+                question.deadline = question.deadline.map(|at| at.minus(back));
+                if let Some(recheck) = &mut question.recheck {
+                    recheck.next = recheck.next.minus(back);
+                }
+            }
+            Phase::Investigating { until } | Phase::Verifying { until } => *until = until.minus(back),
+            Phase::RollingBack(split) => {
+                for at in [&mut split.next, &mut split.check] {
+                    *at = at.map(|at| at.minus(back));
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -99,10 +238,13 @@ pub enum FlipMode {
     Manual,
     /// Approved or manual, and finished step by step.
     Gradual,
+    /// No rollback: another version was shipped while the incident was open.
+    Shipped,
 }
 
 impl FlipMode {
-    pub const ALL: [FlipMode; 4] = [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual];
+    pub const ALL: [FlipMode; 5] =
+        [FlipMode::Auto, FlipMode::Approved, FlipMode::Manual, FlipMode::Gradual, FlipMode::Shipped];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,12 +252,19 @@ impl FlipMode {
             FlipMode::Approved => "approved",
             FlipMode::Manual => "manual",
             FlipMode::Gradual => "gradual",
+            FlipMode::Shipped => "shipped",
         }
     }
 }
 
+/// Names a commit to the store, which knows the last ones: one that was lost in a failover is not among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct CommitId(pub String);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
+    /// The commit that made it: a flip is undone only while it is the last change of traffic. Empty in older records.
+    pub commit: CommitId,
     pub at: Timestamp,
     /// When a person decided, if Prometheus was asked before it was done.
     pub decided_at: Option<Timestamp>,
@@ -123,6 +272,8 @@ pub struct Flip {
     pub to: VersionName,
     pub mode: FlipMode,
     pub operator: String,
+    /// How far the check of it is; `None`: there is no Prometheus to ask.
+    pub verification: Option<Verification>,
 }
 
 /// The rollback that only `guards.mode = "dry-run"` has kept from happening.
@@ -166,6 +317,30 @@ pub struct AlertRecord {
 }
 
 impl AlertRecord {
+    /// As it was delivered. What says nothing usable of when it began had begun by when it was first seen.
+    pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
+        let Self { severity, action, decider, time_limit, .. } = self.clone();
+        let usable = self.began(self.first_seen).filter(|at| self.first_seen.since(*at) < Policy::KNOWN_LATE);
+        Alert {
+            fingerprint: self.fingerprint.clone(),
+            alertname: self.alertname.clone(),
+            prompt: prompt.clone(),
+            version: version.clone(),
+            status: AlertStatus::Firing,
+            trigger: Trigger { severity, action, decider, time_limit, remarks: Vec::new() },
+            starts_at: usable.or(Some(self.first_seen)),
+            summary: self.summary.clone(),
+            description: self.description.clone(),
+            value: self.value.clone(),
+            verify: self.verify.clone(),
+            runbook_url: self.runbook_url.clone(),
+            dashboard_url: self.dashboard_url.clone(),
+            generator_url: self.generator_url.clone(),
+            alertmanager_url: self.alertmanager_url.clone(),
+            shares: self.shares.clone(),
+        }
+    }
+
     pub fn new(alert: &Alert, now: Timestamp) -> Self {
         Self {
             fingerprint: alert.fingerprint.clone(),
@@ -293,34 +468,25 @@ pub struct Incident {
     pub action: Action,
     pub decider: String,
     pub time_limit: Duration,
-    /// When the present phase must end: observed, decided, asked again or verified by then.
-    pub deadline: Option<Timestamp>,
     /// Since when no alert fires.
     pub quiet_since: Option<Timestamp>,
     pub held: Option<Held>,
+    /// When Prometheus said that the requests since the version's activation alone are bad enough.
+    pub confirmed_at: Option<Timestamp>,
     pub flip: Option<Flip>,
     /// The first one, of which a report tells whether it would have been right.
     pub would: Option<WouldFlip>,
-    /// In [`Phase::Superseded`]: what serves instead.
-    pub successor: Option<VersionName>,
-    /// In [`Phase::RollingBack`]: how far it is.
-    pub gradual: Option<Split>,
-    /// In [`Phase::Confirming`]: what will be done.
-    pub pending: Option<Pending>,
-    /// What speaks against the rollback that a person asked for; a second approval overrules it.
-    pub objection: Option<Objection>,
-    pub verification: Option<Verification>,
     /// Who ended the question, and how.
     pub decided_by: Option<String>,
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
     pub ask: u32,
     pub escalations: u32,
+    /// A page may have been raised, and so may have to be ended.
+    pub paged: bool,
     /// Slack can't show the question to the people who decide, so they are paged.
     pub unheard: bool,
     /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
     pub mass: bool,
-    /// Who holds it back together with the others: nothing automatic, no escalation.
-    pub hold: Option<String>,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
 }
@@ -334,7 +500,7 @@ impl Incident {
             version,
             target: None,
             choices: Vec::new(),
-            phase: Phase::Observing,
+            phase: Phase::Observing { until: None },
             opened_at: now,
             updated_at: now,
             closed_at: None,
@@ -342,30 +508,30 @@ impl Incident {
             action: Action::Observe,
             decider,
             time_limit: Action::Observe.default_time_limit(),
-            deadline: None,
             quiet_since: None,
             held: None,
+            confirmed_at: None,
             flip: None,
             would: None,
-            successor: None,
-            gradual: None,
-            pending: None,
-            objection: None,
-            verification: None,
             decided_by: None,
             ask: 0,
             escalations: 0,
+            paged: false,
             unheard: false,
             mass: false,
-            hold: None,
             alerts: Vec::new(),
             notes: Vec::new(),
         }
     }
 
-    /// The firing alert with the strongest action, the most severe of these.
+    /// The firing alert with the strongest action, the most severe of these, the one with the least time of these. Of
+    /// equals always the same one, in whatever order they came.
     pub fn strongest(&self) -> Option<&AlertRecord> {
-        self.alerts.iter().filter(|a| a.firing).max_by_key(|a| a.rank())
+        let order = |a: &AlertRecord, b: &AlertRecord| {
+            let rest = |a: &AlertRecord| (a.time_limit, a.decider.clone(), a.fingerprint.clone());
+            a.rank().cmp(&b.rank()).then_with(|| rest(b).cmp(&rest(a)))
+        };
+        self.alerts.iter().filter(|a| a.firing).max_by(|a, b| order(a, b))
     }
 
     /// So many alerts fire that `alert`, no stronger than these and new, is not even remembered.
@@ -412,55 +578,150 @@ impl Incident {
         debug_assert!(!phase.is_open());
         self.phase = phase;
         self.closed_at = Some(now);
-        self.deadline = None;
-        self.pending = None;
-        self.gradual = None;
         self.note(now, NoteKind::Closed, text);
+    }
+
+    /// Puts a new question to people.
+    pub fn ask(&mut self, question: Question, now: Timestamp) {
+        self.ask += 1;
+        self.escalations = 0;
+        self.phase = Phase::AwaitingDecision(question);
+        if !self.is_firing() {
+            // no alert will end it, and a question that nothing asks any more must come to rest
+            self.quiet_since = Some(now);
+        }
+    }
+
+    /// Puts `pending` off until it is answered.
+    pub fn confirm(&mut self, pending: Pending, until: Timestamp) {
+        let before = match std::mem::replace(&mut self.phase, Phase::Escalated) {
+            Phase::Confirming(earlier) => earlier.before,
+            other => other,
+        };
+        self.phase = Phase::Confirming(Box::new(Confirming { pending, until, before }));
+    }
+
+    /// Takes what waits since `at` for an answer. The incident is then where it was before.
+    pub fn answered(&mut self, at: Timestamp) -> Option<Pending> {
+        if self.pending()?.at != at {
+            return None;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Escalated) {
+            Phase::Confirming(confirming) => {
+                self.phase = confirming.before;
+                Some(confirming.pending)
+            }
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.phase.deadline()
+    }
+
+    /// The rollback that waits for an answer.
+    pub fn pending(&self) -> Option<&Pending> {
+        match &self.phase {
+            Phase::Confirming(confirming) => Some(&confirming.pending),
+            _ => None,
+        }
+    }
+
+    pub fn question(&self) -> Option<&Question> {
+        match &self.phase {
+            Phase::AwaitingDecision(question) => Some(question),
+            _ => None,
+        }
+    }
+
+    pub fn recheck(&self) -> Option<&Recheck> {
+        self.question()?.recheck.as_ref()
+    }
+
+    pub fn objection(&self) -> Option<&Objection> {
+        self.question()?.objection.as_ref()
+    }
+
+    /// Who holds it back together with the others.
+    pub fn hold(&self) -> Option<&str> {
+        self.question()?.hold.as_deref()
+    }
+
+    /// The gradual rollback that is under way.
+    pub fn gradual(&self) -> Option<&Split> {
+        match &self.phase {
+            Phase::RollingBack(split) => Some(split),
+            _ => None,
+        }
+    }
+
+    pub fn gradual_mut(&mut self) -> Option<&mut Split> {
+        match &mut self.phase {
+            Phase::RollingBack(split) => Some(split),
+            _ => None,
+        }
+    }
+
+    pub fn verification(&self) -> Option<&Verification> {
+        self.flip.as_ref()?.verification.as_ref()
+    }
+
+    /// What is judged: after a rollback the version rolled back to, before it the version that misbehaves.
+    pub fn subject(&self) -> &VersionName {
+        self.flip.as_ref().map_or(&self.version, |flip| &flip.to)
     }
 
     /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
     pub fn rollback_decided_at(&self) -> Option<Timestamp> {
-        let gradual = self.phase == Phase::RollingBack;
-        let by = self.flip.as_ref().map(|flip| flip.at);
-        if gradual || self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Gradual) {
-            let decided = |note: &&Note| note.kind == NoteKind::Decided && by.is_none_or(|by| gradual || note.at <= by);
-            if let Some(note) = self.notes.iter().rfind(decided) {
-                return Some(note.at);
-            }
+        match (&self.phase, &self.flip) {
+            (Phase::RollingBack(split), _) => Some(split.began),
+            (_, flip) => flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at)),
         }
-        self.flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at))
     }
 
     /// Someone must be paged: nobody decided in time or can see the question, or the rollback failed.
     pub fn pages(&self) -> bool {
-        let waits = matches!(self.phase, Phase::AwaitingDecision | Phase::Confirming);
-        (waits && self.hold.is_none() && (self.escalations > 0 || self.unheard))
-            || self.phase == Phase::Escalated
-            || self.is_stuck()
+        let phase = match &self.phase {
+            Phase::Confirming(confirming) => &confirming.before, // nobody has been answered yet
+            phase => phase,
+        };
+        match phase {
+            Phase::AwaitingDecision(question) => question.hold.is_none() && (self.escalations > 0 || self.unheard),
+            Phase::Escalated => true,
+            // whoever ships another version has not said yet that it is better
+            Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.unheard),
+            _ => self.is_stuck(),
+        }
+    }
+
+    /// Another version was shipped instead of a rollback.
+    pub fn is_shipped(&self) -> bool {
+        self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Shipped)
     }
 
     /// Its gradual rollback waits for a person.
     pub fn is_stuck(&self) -> bool {
-        self.phase == Phase::RollingBack && self.gradual.as_ref().is_some_and(|split| split.paused.is_some())
+        self.gradual().is_some_and(|split| split.paused.is_some())
     }
 
     /// Waits, but neither acts nor escalates by itself: a person holds it back together with others.
     pub fn is_held_back(&self) -> bool {
-        self.hold.is_some() && self.phase == Phase::AwaitingDecision
-    }
-
-    /// A page may have been raised, and so may have to be ended.
-    pub fn may_have_paged(&self) -> bool {
-        self.notes.iter().any(|note| note.kind == NoteKind::Escalated)
+        self.hold().is_some()
     }
 
     /// Redis' clock went back since this was written: what waits comes earlier by as much, so that no wait gets longer.
     pub fn rewind(&mut self, now: Timestamp) {
-        let mut split = self.gradual.as_mut();
-        let mut verification = self.verification.as_mut();
         // moments that were "now" when they were written
-        let checks = [split.as_mut().map(|s| &mut s.last), verification.as_mut().map(|v| &mut v.last)];
-        let checks = checks.into_iter().flatten().flatten().map(|check| &mut check.at);
+        let split = match &mut self.phase {
+            Phase::RollingBack(split) => split.last.as_mut(),
+            _ => None,
+        };
+        let mut verification = self.flip.as_mut().and_then(|flip| flip.verification.as_mut());
+        let checks = [split, verification.as_mut().and_then(|v| v.last.as_mut())];
+        let checks = checks.into_iter().flatten().map(|check| &mut check.at);
         let alerts = self.alerts.iter_mut();
         let alerts = alerts.flat_map(|alert| [Some(&mut alert.last_seen), alert.absent_since.as_mut()]).flatten();
         let mut written: Vec<_> =
@@ -470,32 +731,28 @@ impl Incident {
             return;
         }
         written.iter_mut().for_each(|at| **at = (**at).min(now));
-        let split = split.map(|split| [&mut split.next, &mut split.check]);
-        for at in split.into_iter().flatten().chain([&mut self.deadline]) {
-            *at = at.map(|at| at.minus(back));
-        }
         if let Some(verification) = verification {
             verification.next = verification.next.minus(back);
         }
+        self.phase.rewind(back);
     }
 
     /// When something must happen by itself, if nothing happens before.
     pub fn next_wake(&self, policy: &Policy) -> Option<Timestamp> {
-        if !self.phase.is_open() {
-            return None;
-        }
-        if let Some(pending) = self.pending.as_ref().filter(|_| self.phase == Phase::Confirming) {
-            return Some(pending.at); // asked at once
-        }
-        if let Some(split) = self.gradual.as_ref().filter(|_| self.phase == Phase::RollingBack) {
-            return split.wake();
+        match &self.phase {
+            Phase::Confirming(confirming) => return Some(confirming.pending.at), // asked at once
+            Phase::RollingBack(split) => return split.wake(),
+            phase if !phase.is_open() => return None,
+            _ => {}
         }
         let undecided = self.phase.is_undecided();
         let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));
         let forget = (undecided && self.is_firing())
             .then(|| self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.forget_after)).min())
             .flatten();
-        let check = self.verification.as_ref().filter(|_| self.phase == Phase::Verifying).map(|v| v.next);
-        [self.deadline, quiet, forget, check].into_iter().flatten().min()
+        let verifying = matches!(self.phase, Phase::Verifying { .. });
+        let check = self.verification().filter(|_| verifying).map(|v| v.next);
+        let recheck = self.recheck().map(|recheck| recheck.next);
+        [self.deadline(), quiet, forget, check, recheck].into_iter().flatten().min()
     }
 }

@@ -29,7 +29,7 @@ pub use event::{
 };
 pub use gates::{Evidence, Gate, Gates};
 pub use guards::{Guard, Held};
-pub use incident::{Flip, FlipMode, Incident, IncidentId, Phase};
+pub use incident::{CommitId, Confirming, Flip, FlipMode, Incident, IncidentId, Phase, PhaseKind, Question, Recheck};
 pub use names::{InvalidName, PromptName, VersionName};
 pub use policy::Policy;
 pub use rehearsal::{Rehearsed, rehearse};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::decide::{Refusal, RefusalCode};
 use super::guards::Guard;
-use super::incident::{FlipMode, Incident, IncidentId, Note, NoteKind, Phase};
+use super::incident::{FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
@@ -111,7 +111,7 @@ pub struct Member {
     pub prompt: PromptName,
     pub version: VersionName,
     pub target: Option<VersionName>,
-    pub phase: Phase,
+    pub phase: PhaseKind,
     /// [`Incident::ask`], for the button.
     pub ask: u32,
     /// When its first alert began.
@@ -147,13 +147,13 @@ impl Member {
             prompt: incident.prompt.clone(),
             version: incident.version.clone(),
             target: incident.target.clone(),
-            phase: incident.phase,
+            phase: incident.phase.kind(),
             ask: incident.ask,
             began: began.unwrap_or(incident.opened_at).min(incident.opened_at),
             joined: now,
             before,
-            hold: incident.hold.is_some(),
-            objection: incident.objection.as_ref().map(|objection| objection.text.clone()),
+            hold: incident.hold().is_some(),
+            objection: incident.objection().map(|objection| objection.text.clone()),
             shares: Shares::of(incident),
             asked: None,
             done: None,
@@ -179,11 +179,11 @@ impl Member {
 
     /// The coordinating incident lasts as long as one of these does. A rollback that did not help is a matter of its own.
     pub fn is_open(&self) -> bool {
-        self.waits() || matches!(self.phase, Phase::RollingBack | Phase::Verifying)
+        self.waits() || matches!(self.phase, PhaseKind::RollingBack | PhaseKind::Verifying)
     }
 
     fn can_be_undone(&self) -> bool {
-        self.before && !matches!(self.phase, Phase::Dismissed | Phase::Superseded)
+        self.before && !matches!(self.phase, PhaseKind::Dismissed | PhaseKind::Superseded)
     }
 
     /// Whether `order` is still to be carried out on it. Who joined after the click was not meant.
@@ -245,11 +245,11 @@ impl Mass {
     }
 
     /// In the words that incidents have for it.
-    pub fn phase(&self, members: &[Member]) -> Phase {
+    pub fn phase(&self, members: &[Member]) -> PhaseKind {
         match (self.is_open(), members.iter().any(Member::waits)) {
-            (false, _) => Phase::Resolved,
-            (true, true) => Phase::AwaitingDecision,
-            (true, false) => Phase::Verifying,
+            (false, _) => PhaseKind::Resolved,
+            (true, true) => PhaseKind::AwaitingDecision,
+            (true, false) => PhaseKind::Verifying,
         }
     }
 
@@ -353,7 +353,7 @@ impl Mass {
         if !self.is_open() || self.order.is_some() || members.iter().any(Member::is_open) {
             return;
         }
-        let mut counts: BTreeMap<Phase, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<PhaseKind, usize> = BTreeMap::new();
         for member in members {
             *counts.entry(member.phase).or_default() += 1;
         }

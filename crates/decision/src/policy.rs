@@ -69,6 +69,17 @@ impl Policy {
     pub const ESCALATIONS: u32 = 4;
     /// At least this long between two escalations of one incident.
     pub const ESCALATE_EVERY: Duration = Duration::from_secs(5 * 60);
+    /// A version that the same hand puts back so often after a rollback, within the window, is not rolled back any more
+    /// without a person.
+    pub const RETURNS: usize = 3;
+    pub const RETURN_WINDOW: Duration = Duration::from_secs(3_600);
+    /// An alert that began before its version was activated acts by itself after so long, if nobody can be asked about the
+    /// requests since.
+    pub const PREDATES: Duration = Duration::from_secs(5 * 60);
+    /// A version may have traffic before it is registered or SET, but hardly for longer.
+    pub const KNOWN_LATE: Duration = Duration::from_secs(24 * 3_600);
+    /// How often Prometheus is asked about these requests.
+    pub const RECHECK_EVERY: Duration = Duration::from_secs(10);
     /// How long a rollback waits for Prometheus. A worker that died meanwhile is noticed by it.
     pub const CONFIRM: Duration = Duration::from_secs(10);
     /// What lies ahead by so much was written before Redis' clock went back; a new master's may always differ by a little.
@@ -92,6 +103,8 @@ impl Policy {
     pub const MAX_NOTES: usize = 100;
     /// Firing alerts remembered of versions without traffic.
     pub const MAX_STRAYS: usize = 64;
+    /// So many of these of versions that have never had any.
+    pub const MAX_UNKNOWN_STRAYS: usize = 16;
     /// Fingerprints that a dismissal keeps silent.
     pub const MAX_SUPPRESSED: usize = 128;
 

@@ -84,6 +84,8 @@ pub struct Split {
     pub leaving: VersionName,
     pub arriving: VersionName,
     pub plan: Plan,
+    /// When its first stage began.
+    pub began: Timestamp,
     /// The present stage of the plan.
     pub stage: u32,
     /// When it began.
@@ -129,6 +131,7 @@ impl Split {
             leaving,
             arriving,
             plan,
+            began: now,
             stage: 0,
             since: now,
             next: None,

@@ -1,7 +1,7 @@
 //! What is known of one prompt: the aggregate that every commit is fenced by.
 
 use super::gates::Evidence;
-use super::incident::{Incident, IncidentId};
+use super::incident::{AlertRecord, CommitId, Flip, Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
 use super::soak::{Earned, Fled, KnownGood, Soak};
@@ -14,6 +14,8 @@ pub struct PromptState {
     /// What `active` held when we last looked.
     pub serving: Option<Serving>,
     pub versions: Vec<VersionRecord>,
+    /// The commit that last changed who gets traffic. Empty: not known.
+    pub moved_by: CommitId,
     /// Open incidents, and resolved ones that may still be reopened.
     pub incidents: Vec<Incident>,
     /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
@@ -62,6 +64,10 @@ pub struct VersionRecord {
     pub first_active: Option<Timestamp>,
     /// When it last became or ceased to be active.
     pub last_active: Option<Timestamp>,
+    /// Since when it has traffic without a break, if it has: a change of its share is none.
+    pub traffic_since: Option<Timestamp>,
+    /// When, and by whom, it was put back after a rollback; the last ones.
+    pub returns: Vec<Return>,
     /// The soak that is under way.
     pub soak: Option<Soak>,
     pub known_good: Option<KnownGood>,
@@ -122,13 +128,17 @@ pub struct Quarantine {
     pub known_good: Option<KnownGood>,
 }
 
+/// A version that had been rolled back was put in service again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Return {
+    pub at: Timestamp,
+    pub operator: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     pub version: VersionName,
-    pub fingerprint: String,
-    pub alertname: String,
-    pub severity: Severity,
-    pub last_seen: Timestamp,
+    pub alert: AlertRecord,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +161,8 @@ impl VersionRecord {
             registered: false,
             first_active: None,
             last_active: None,
+            traffic_since: None,
+            returns: Vec::new(),
             soak: None,
             known_good: None,
             fled: None,
@@ -163,6 +175,14 @@ impl VersionRecord {
             evidence: None,
             evidence_asked: None,
         }
+    }
+
+    /// Who keeps putting it back after each rollback, and how often within [`Policy::RETURN_WINDOW`].
+    pub fn keeps_returning(&self, now: Timestamp) -> Option<(&str, usize)> {
+        let recent = self.returns.iter().filter(|r| now.since(r.at) < Policy::RETURN_WINDOW);
+        let operator = recent.clone().next_back()?.operator.as_str();
+        let times = recent.filter(|r| r.operator == operator).count();
+        (times >= Policy::RETURNS).then_some((operator, times))
     }
 
     /// When it was last of use to anyone.
@@ -278,7 +298,7 @@ impl PromptState {
 
     /// The alert that fires on `version`, which has no incident of its own.
     pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&Stray> {
-        self.strays.iter().find(|s| s.version == *version && now.since(s.last_seen) < policy.forget_after)
+        self.strays.iter().find(|s| s.version == *version && now.since(s.alert.last_seen) < policy.forget_after)
     }
 
     /// The version that traffic goes to already, or came from: the first choice. The one under trial is none.
@@ -326,7 +346,7 @@ impl PromptState {
             return None;
         }
         let dismissed = self.suppressed.iter().filter(|s| s.version == *version).map(|s| s.since);
-        let strays = self.strays.iter().filter(|s| s.version == *version).map(|s| s.last_seen);
+        let strays = self.strays.iter().filter(|s| s.version == *version).map(|s| s.alert.last_seen);
         dismissed.chain(strays).max().map(|seen| seen.plus(policy.forget_after))
     }
 
@@ -341,7 +361,7 @@ impl PromptState {
 
     /// The split that is under way: of a canary, or of a gradual rollback.
     pub fn split(&self) -> Option<&Split> {
-        let gradual = || self.incidents.iter().find_map(|i| i.gradual.as_ref());
+        let gradual = || self.incidents.iter().find_map(Incident::gradual);
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
     }
 
@@ -378,7 +398,19 @@ impl PromptState {
         self.incidents.iter().filter(|i| i.phase.is_open())
     }
 
+    /// The open incident that is about `version`. One that rolled it back is not about its next traffic.
     pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
-        self.incidents.iter_mut().find(|i| i.phase.is_open() && i.version == *version)
+        let served = self.served().contains(version);
+        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version);
+        self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
+    }
+
+    /// Nothing has changed who gets traffic since `flip`.
+    pub fn is_last_move(&self, flip: &Flip) -> bool {
+        match &self.serving {
+            // records of the version before name no commit
+            Some(serving) if flip.commit.0.is_empty() => serving.version == flip.to && serving.since <= flip.at,
+            _ => self.moved_by == flip.commit,
+        }
     }
 }

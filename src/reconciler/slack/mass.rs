@@ -6,7 +6,7 @@ use super::posting::{Kept, Left, Telling, posting};
 use super::{Announcer, Halt};
 use crate::decision::incident::{Note, NoteKind};
 use crate::decision::mass::Shares;
-use crate::decision::{Incident, Phase, PromptName};
+use crate::decision::{Incident, PhaseKind, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
 use crate::store::StoreError;
@@ -23,7 +23,7 @@ impl Announcer {
     /// keeps it; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
         let begun = sync.get("root_ts").is_some() || sync.get(&posting("root")).is_some();
-        if !incident.mass || begun || incident.phase == Phase::Escalated || incident.is_stuck() {
+        if !incident.mass || begun || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
             return Ok(false);
         }
         if !incident.phase.is_open() {
@@ -127,11 +127,11 @@ impl Announcer {
 }
 
 fn health(snapshot: &crate::decision::Snapshot) -> Related {
-    let worst = snapshot.state.open_incidents().map(|incident| incident.phase).max();
+    let worst = snapshot.state.open_incidents().map(|incident| incident.phase.kind()).max();
     let health = match worst {
         None => "well",
-        Some(Phase::Verifying) => "rolled back, being verified",
-        Some(Phase::Escalated) => "its rollback did not help",
+        Some(PhaseKind::Verifying) => "rolled back, being verified",
+        Some(PhaseKind::Escalated) => "its rollback did not help",
         Some(_) => "an incident is open",
     };
     let version = snapshot.active.version().map(ToString::to_string);

@@ -3,7 +3,7 @@
 use super::posting::{Kept, Left, Method, Taken, Telling, posting, question};
 use super::{Announcer, Halt, IDLE, Queue, REPLIES};
 use crate::decision::incident::Note;
-use crate::decision::{Event, Incident, Phase};
+use crate::decision::{Event, Incident, PhaseKind};
 use crate::drafts;
 use crate::engine::EngineError;
 use crate::postmortem::{Measured, chart};
@@ -146,7 +146,8 @@ impl Announcer {
 
     /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
     async fn keep_picture(&self, telling: &mut Telling<'_>, incident: &Incident, root: &Posted) -> Result<(), Halt> {
-        let known = matches!(incident.phase, Phase::Recovered | Phase::Escalated | Phase::Unverified);
+        let known =
+            matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified);
         let Some(flip) = incident.flip.as_ref().filter(|_| known) else { return Ok(()) };
         let of_this_flip = flip.at.0.to_string();
         if telling.get("picture") == Some(&of_this_flip) {

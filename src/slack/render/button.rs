@@ -6,7 +6,7 @@ use slack_morphism::prelude::{
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Action, Incident, IncidentId, Phase, PromptName, VersionName};
+use crate::decision::{Action, Incident, IncidentId, PhaseKind, PromptName, VersionName};
 
 /// Action ids.
 pub mod action {
@@ -83,7 +83,7 @@ impl Button {
 pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     let undecided = incident.phase.is_undecided();
     let mut elements = Vec::new();
-    if (undecided && incident.phase != Phase::Confirming) || incident.phase == Phase::Escalated {
+    if (undecided && incident.phase.kind() != PhaseKind::Confirming) || incident.phase.kind() == PhaseKind::Escalated {
         let (way, others) = ways(incident);
         // what is not urgent goes step by step, if people follow the first button
         let gently = incident.action == Action::Observe;
@@ -94,13 +94,13 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         } else {
             elements.extend(at_once.into_iter().chain(step_by_step));
         }
-        if undecided && incident.phase != Phase::Investigating {
+        if undecided && incident.phase.kind() != PhaseKind::Investigating {
             elements.push(button(incident, action::INVESTIGATE, "Investigate", None, None).into());
         }
         elements.push(button(incident, action::DISMISS, "Dismiss", None, None).into());
         elements.extend(menu(incident, &others));
     }
-    if let Some(split) = incident.gradual.as_ref().filter(|_| incident.phase == Phase::RollingBack) {
+    if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
         if split.paused.is_some() {
             elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
         }
@@ -114,7 +114,12 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         elements.push(back.with_confirm(sure).into());
     }
-    if matches!(incident.phase, Phase::Verifying | Phase::Escalated | Phase::Recovered | Phase::Unverified) {
+    if !incident.is_shipped()
+        && matches!(
+            incident.phase.kind(),
+            PhaseKind::Verifying | PhaseKind::Escalated | PhaseKind::Recovered | PhaseKind::Unverified
+        )
+    {
         elements.extend(undo(incident));
     }
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())

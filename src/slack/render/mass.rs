@@ -201,7 +201,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
         text = text.and("\nnot rolled back, ").code(&why);
     }
     let section = SlackSectionBlock::new().with_text(text.object().into());
-    let (Some(target), false) = (&member.target, member.phase == crate::decision::Phase::Confirming) else {
+    let (Some(target), false) = (&member.target, member.phase == crate::decision::PhaseKind::Confirming) else {
         return section.into();
     };
     let value = Button {

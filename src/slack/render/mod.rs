@@ -30,7 +30,7 @@ pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::incident::AlertRecord;
-use crate::decision::{Incident, Phase, Split, Timestamp};
+use crate::decision::{Incident, PhaseKind, Split, Timestamp};
 use text::{Address, Markup, code_span, escape, fit, literal};
 
 /// Slack's advice for a message's text; from 40,000 on it refuses.
@@ -174,5 +174,5 @@ fn stages(split: &Split, shown: fn(u8) -> u8) -> String {
 
 /// Someone must decide or act now.
 fn waits(incident: &Incident) -> bool {
-    matches!(incident.phase, Phase::AwaitingDecision | Phase::Escalated) || incident.pages()
+    matches!(incident.phase.kind(), PhaseKind::AwaitingDecision | PhaseKind::Escalated) || incident.pages()
 }

@@ -6,7 +6,7 @@ use super::button::buttons;
 use super::text::{Address, Markup, escape, fit, took};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
 use crate::decision::incident::{AlertRecord, NoteKind};
-use crate::decision::{Flip, FlipMode, Incident, Phase, Severity};
+use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity};
 
 /// Alerts told in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
@@ -49,7 +49,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
-    if let Some(objection) = incident.objection.as_ref().filter(|_| incident.phase.is_undecided()) {
+    if let Some(objection) = incident.objection().filter(|_| incident.phase.is_undecided()) {
         let text = format!("Not rolled back yet: {}. Approve once more to do it all the same.", objection.text);
         blocks.extend(others(fit(&text, 600)));
     }
@@ -61,34 +61,37 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
 }
 
 fn title(incident: &Incident) -> &'static str {
-    match incident.phase {
-        Phase::Confirming => "Asking Prometheus",
-        Phase::Observing => "Observing",
-        Phase::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
-        Phase::AwaitingDecision => "Decision needed",
-        Phase::Investigating => "Under investigation",
-        Phase::RollingBack if incident.is_stuck() => "Gradual rollback paused",
-        Phase::RollingBack => "Rolling back step by step",
-        Phase::Verifying => "Rolled back",
-        Phase::Escalated => "Rollback did not help",
-        Phase::Recovered => "Recovered",
-        Phase::Unverified => "Rolled back, not verified",
-        Phase::Dismissed => "Dismissed",
-        Phase::Resolved => "Resolved",
-        Phase::Superseded => "Superseded",
+    match incident.phase.kind() {
+        PhaseKind::Confirming => "Asking Prometheus",
+        PhaseKind::Observing => "Observing",
+        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Decision overdue",
+        PhaseKind::AwaitingDecision => "Decision needed",
+        PhaseKind::Investigating => "Under investigation",
+        PhaseKind::RollingBack if incident.is_stuck() => "Gradual rollback paused",
+        PhaseKind::RollingBack => "Rolling back step by step",
+        PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
+        PhaseKind::Verifying => "Rolled back",
+        PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
+        PhaseKind::Escalated => "Rollback did not help",
+        PhaseKind::Recovered => "Recovered",
+        PhaseKind::Unverified if incident.is_shipped() => "Another version shipped, not verified",
+        PhaseKind::Unverified => "Rolled back, not verified",
+        PhaseKind::Dismissed => "Dismissed",
+        PhaseKind::Resolved => "Resolved",
+        PhaseKind::Superseded => "Superseded",
     }
 }
 
 fn sign(incident: &Incident) -> &'static str {
-    match (incident.phase, incident.severity) {
-        (Phase::Confirming | Phase::Observing | Phase::Investigating, _) => "🔎",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::Critical) => "🔴",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::High) => "🟠",
-        (Phase::AwaitingDecision | Phase::Escalated, Severity::Medium) => "🟡",
-        (Phase::RollingBack, _) if incident.is_stuck() => "🔴",
-        (Phase::RollingBack | Phase::Verifying | Phase::Unverified, _) => "↩",
-        (Phase::Recovered | Phase::Resolved, _) => "✅",
-        (Phase::Dismissed | Phase::Superseded, _) => "⚪",
+    match (incident.phase.kind(), incident.severity) {
+        (PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::Investigating, _) => "🔎",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Critical) => "🔴",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::High) => "🟠",
+        (PhaseKind::AwaitingDecision | PhaseKind::Escalated, Severity::Medium) => "🟡",
+        (PhaseKind::RollingBack, _) if incident.is_stuck() => "🔴",
+        (PhaseKind::RollingBack | PhaseKind::Verifying | PhaseKind::Unverified, _) => "↩",
+        (PhaseKind::Recovered | PhaseKind::Resolved, _) => "✅",
+        (PhaseKind::Dismissed | PhaseKind::Superseded, _) => "⚪",
     }
 }
 
@@ -99,6 +102,7 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
         FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
         FlipMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
         FlipMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
+        FlipMode::Shipped => format!("{who} replaced {} with {}", flip.from, flip.to),
     };
     if let Some(began) = began(incident, flip.at) {
         text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));
@@ -108,7 +112,7 @@ fn what_was_done(incident: &Incident, flip: &Flip) -> String {
 
 /// How far a gradual rollback is, as one line that is edited.
 fn progress(incident: &Incident) -> Option<String> {
-    let split = incident.gradual.as_ref()?;
+    let split = incident.gradual()?;
     let mut text = format!("Left on {}: {}", split.leaving, stages(split, |percent| 100 - percent));
     match (&split.paused, &split.last) {
         (Some(why), _) => text.push_str(&format!(". Paused: {why}")),
@@ -120,7 +124,7 @@ fn progress(incident: &Incident) -> Option<String> {
 
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
-    let verification = incident.verification.as_ref().filter(|_| incident.phase == Phase::Verifying)?;
+    let verification = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)?;
     let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
@@ -131,10 +135,10 @@ fn verification(incident: &Incident) -> Option<String> {
 
 /// What happened last, where the phase alone doesn't tell by whom and why.
 fn last_word(incident: &Incident) -> Option<&str> {
-    let kind = match incident.phase {
-        Phase::Observing | Phase::AwaitingDecision | Phase::Verifying => return None,
-        Phase::Confirming | Phase::Investigating | Phase::RollingBack => NoteKind::Decided,
-        Phase::Escalated => NoteKind::Escalated,
+    let kind = match incident.phase.kind() {
+        PhaseKind::Observing | PhaseKind::AwaitingDecision | PhaseKind::Verifying => return None,
+        PhaseKind::Confirming | PhaseKind::Investigating | PhaseKind::RollingBack => NoteKind::Decided,
+        PhaseKind::Escalated => NoteKind::Escalated,
         _ => NoteKind::Closed,
     };
     incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
@@ -174,6 +178,9 @@ fn describe(alert: &AlertRecord) -> String {
 fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
     let change = match (&incident.flip, &incident.target) {
+        (Some(flip), _) if incident.is_shipped() => {
+            field("Replaced").code(flip.from.as_str()).and(" → ").code(flip.to.as_str())
+        }
         (Some(flip), _) => field("Rolled back").code(flip.from.as_str()).and(" → ").code(flip.to.as_str()),
         (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
         (None, None) => {
@@ -186,7 +193,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         field("Severity").and(incident.severity.as_str()),
         field("Began").date(began(incident, incident.opened_at).unwrap_or(incident.opened_at)),
     ];
-    if incident.phase.is_undecided() || incident.phase == Phase::Escalated || incident.is_stuck() {
+    if incident.phase.is_undecided() || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
         let decides = field("Who decides").code(&incident.decider);
         fields.push(if mention.is_some() { decides.and(" ").mention(mention) } else { decides });
     }
@@ -196,27 +203,26 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
 
 /// When the present phase ends or did end.
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
-    let label = match incident.phase {
-        Phase::Confirming => "Answer expected by",
-        Phase::Observing => "Observed until",
-        Phase::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
-        Phase::AwaitingDecision => "Decide by",
-        Phase::Investigating => "Asked again",
-        Phase::RollingBack => {
-            return incident.gradual.as_ref().and_then(|split| split.next).map(|at| ("Next step", at));
+    let label = match incident.phase.kind() {
+        PhaseKind::Confirming => "Answer expected by",
+        PhaseKind::Observing => "Observed until",
+        PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
+        PhaseKind::AwaitingDecision => "Decide by",
+        PhaseKind::Investigating => "Asked again",
+        PhaseKind::RollingBack => {
+            return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
         }
-        Phase::Verifying => "Outcome known by",
-        Phase::Escalated => "Next escalation",
+        PhaseKind::Verifying => "Outcome known by",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
-    incident.deadline.map(|at| (label, at))
+    incident.deadline().map(|at| (label, at))
 }
 
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
-    if incident.phase == Phase::AwaitingDecision && incident.escalations > 0 {
+    if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
         let times =
-            if incident.deadline.is_some() { "nobody decided in time" } else { "no further escalation follows" };
+            if incident.deadline().is_some() { "nobody decided in time" } else { "no further escalation follows" };
         texts.push(Markup::words(times));
     }
     aside(texts)

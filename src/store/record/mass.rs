@@ -103,7 +103,7 @@ struct MemberRecord {
     #[serde(with = "version_name::option")]
     target: Option<VersionName>,
     #[serde(with = "phase")]
-    phase: Phase,
+    phase: PhaseKind,
     ask: u32,
     #[serde(with = "at")]
     began: Timestamp,

@@ -10,8 +10,8 @@ use prompt_rollback::decision::mass::{Mass, Member};
 use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
-    ActivatedBy, Checked, Choice, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState, Serving,
-    Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
+    ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, Promotion, PromptState,
+    Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
 };
 use prompt_rollback::postmortem::{Facts, draft};
 use prompt_rollback::slack::render::{
@@ -48,8 +48,7 @@ pub fn state(state: &PromptState) {
     let id = state.incidents.first().map_or_else(|| IncidentId("01J".to_owned()), |incident| incident.id.clone());
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.1 %");
     let flip = state.incidents.first().and_then(|incident| incident.flip.as_ref()).map_or(NOW, |flip| flip.at);
-    let asked =
-        state.incidents.first().and_then(|incident| incident.pending.as_ref()).map_or(NOW, |pending| pending.at);
+    let asked = state.incidents.first().and_then(|incident| incident.pending()).map_or(NOW, |pending| pending.at);
     let stage = |split: Option<&Split>| split.map_or(NOW, |split| split.since);
     let decide = |choice| {
         Event::Decide(Decide {
@@ -84,7 +83,7 @@ pub fn state(state: &PromptState) {
         }),
         Event::Stepped(Stepped {
             incident: id.clone(),
-            since: stage(state.incidents.first().and_then(|incident| incident.gradual.as_ref())),
+            since: stage(state.incidents.first().and_then(|incident| incident.gradual())),
             finding,
         }),
         Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)) }),
@@ -123,6 +122,7 @@ fn snapshot(state: &PromptState) -> Snapshot {
         recent_auto: 0,
         incident: state.incidents.first().cloned(),
         content: None,
+        commit: CommitId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),
         fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned())],
     }
 }

@@ -2,13 +2,15 @@
 
 use super::super::event::{Alert, AlertStatus};
 use super::super::guards::{Guard, Held};
-use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, WouldFlip};
+use super::super::incident::{
+    AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question, WouldFlip,
+};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
 use super::super::trigger::{Action, Trigger};
 use super::super::verification::Pending;
-use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual};
+use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual, recheck};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
 
 /// Which alerts fire on versions that may be rolled back to.
 fn stray_keys(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
-    draft.state.strays.iter().map(|stray| (stray.version.clone(), stray.fingerprint.clone())).collect()
+    draft.state.strays.iter().map(|stray| (stray.version.clone(), stray.alert.fingerprint.clone())).collect()
 }
 
 /// An alert began or ended on a version that a rollback could go to: each open question names the target that it has now.
@@ -153,7 +155,15 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         return Err(outcome(Outcome::Ignored, "dismissed", None));
     }
     if let Some(incident) = draft.state.open_incident_on(&alert.version) {
+        let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
+            if alert.began(now) > record.began(now) {
+                // it ended and fires anew, and its end was not heard of
+                record.starts_at = alert.starts_at;
+                if predates {
+                    return Ok((incident.id.clone(), Joined::Updated("firing_again")));
+                }
+            }
             if now.since(record.last_seen) >= refresh_after {
                 record.last_seen = now;
             }
@@ -173,7 +183,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     let reopen_within = draft.policy.reopen_within;
     let resting = draft.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
-            && i.phase == Phase::Resolved
+            && i.phase.kind() == PhaseKind::Resolved
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {
@@ -187,19 +197,26 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
 pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
     let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
     let known = draft.state.strays.iter().any(|s| {
-        s.fingerprint == alert.fingerprint && s.version == alert.version && now.since(s.last_seen) < refresh_after
+        s.alert.fingerprint == alert.fingerprint
+            && s.version == alert.version
+            && now.since(s.alert.last_seen) < refresh_after
     });
-    // an alert on a version that nobody ever served says nothing about a target
-    if known || draft.state.version(&alert.version).is_none() {
-        return;
+    let heard_of = !draft.state.versions.is_empty() || draft.served_text().is_some();
+    if !known && heard_of {
+        draft.remember(Stray { version: alert.version.clone(), alert: AlertRecord::new(alert, now) });
     }
-    draft.remember(Stray {
-        version: alert.version.clone(),
-        fingerprint: alert.fingerprint.clone(),
-        alertname: alert.alertname.clone(),
-        severity: alert.trigger.severity,
-        last_seen: now,
-    });
+}
+
+/// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
+pub(super) fn hear_strays(draft: &mut Draft<'_>) {
+    draft.hears_strays = true;
+    for stray in std::mem::take(&mut draft.returning) {
+        let alert = stray.alert.to_alert(&draft.snapshot.prompt, &stray.version);
+        if draft.has_traffic(&stray.version) {
+            firing(draft, &stray.version, &[&alert]);
+        }
+    }
+    draft.hears_strays = false;
 }
 
 /// Adds an alert to an open incident and says how.
@@ -274,9 +291,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
     incident.closed_at = None;
     incident.escalations = 0;
     incident.held = None;
-    incident.objection = None;
-    incident.deadline = None;
-    incident.phase = Phase::Observing;
+    incident.phase = Phase::Observing { until: None };
     incident.note(now, NoteKind::Reopened, "fires again: the incident is open again");
 }
 
@@ -295,18 +310,20 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     let incident = draft.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
-    let other = stronger || incident.target != target;
+    let decider =
+        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    // whoever was asked may answer until somebody else is asked
+    let other = stronger || incident.target != target || incident.decider != decider;
     if let Some(why) = passed_over.filter(|_| incident.target != target) {
         incident.note(now, NoteKind::Alert, why);
     }
     incident.severity = strongest.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
-    incident.decider =
-        if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
+    incident.decider = decider;
     incident.target = target.clone();
     incident.choices = choices;
-    if incident.phase == Phase::RollingBack {
+    if incident.phase.kind() == PhaseKind::RollingBack {
         let waits = urgent || incident.held.is_some();
         let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
         return gradual::react(draft, id, reason.as_deref());
@@ -317,25 +334,38 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
             let guard = held.guard;
             let incident = draft.incident(id)?;
             hold_by(incident, now, held, other, heard);
+            recheck::begin(draft, id, version);
             return Some(Acted::Held(guard));
         }
         None => {}
     }
     let incident = draft.incident(id)?;
-    if let Some(held) = incident.held.as_ref().filter(|_| incident.is_held_back()) {
-        return Some(Acted::Held(held.guard)); // held back together with others: neither acted upon nor escalated
-    }
-    if incident.phase == Phase::Investigating && !stronger && !urgent {
-        return Some(Acted::Asked); // a person has it in hand
-    }
-    if let Some(pending) = incident.pending.as_ref().filter(|_| incident.phase == Phase::Confirming) {
-        // the answer decides; only a rollback that needs none goes first
-        if pending.by == FlipMode::Auto {
-            return Some(Acted::Confirming);
+    match &incident.phase {
+        // held back together with others: neither acted upon nor escalated
+        Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
+            return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
         }
-        if policy.requery || text_missing || strongest.action != Action::Rollback {
-            return Some(Acted::Asked);
+        // a person has it in hand
+        Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
+        Phase::Confirming(confirming) if confirming.pending.by == FlipMode::Auto => return Some(Acted::Confirming),
+        Phase::Confirming(confirming) => {
+            let pending = confirming.pending.clone();
+            let sure = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
+            if !sure || draft.lacks_text(&pending.to) {
+                return Some(Acted::Asked); // the answer decides
+            }
+            // the alert is the answer: what the person asked for is done, with the target that they named
+            let reason = format!("{} ({})", pending.reason, why(&strongest));
+            draft.flip(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
+            if let Some(incident) = draft.incident(id) {
+                incident.decided_by = Some(pending.operator);
+                if let Some(flip) = &mut incident.flip {
+                    flip.decided_at = Some(pending.at);
+                }
+            }
+            return Some(Acted::Flipped);
         }
+        _ => {}
     }
     match strongest.action {
         Action::Rollback => match (held, target) {
@@ -359,14 +389,16 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
+                recheck::begin(draft, id, version);
                 return Some(Acted::Held(guard));
             }
         },
         Action::Page | Action::Recommend => ask(incident, now, other, heard),
         Action::Observe => {
-            if incident.phase == Phase::Observing && incident.deadline.is_none() {
+            let opened_at = incident.opened_at;
+            if let Phase::Observing { until: until @ None } = &mut incident.phase {
                 // reopened: the clock of the observation goes on
-                incident.deadline = Some(incident.opened_at.plus(strongest.time_limit).max(now));
+                *until = Some(opened_at.plus(strongest.time_limit).max(now));
             }
         }
     }
@@ -394,7 +426,7 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
     let now = draft.now;
     let heard = draft.heard_of(id);
     if let Some(incident) = draft.incident(id) {
-        hold_by(incident, now, held, true, heard);
+        hold_by(incident, now, held, false, heard);
     }
 }
 
@@ -406,16 +438,15 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
     }
     let waits = {
         let incident = draft.incident(id)?;
-        incident.phase == Phase::AwaitingDecision
+        incident.phase.kind() == PhaseKind::AwaitingDecision
             && incident.held.is_some()
-            && incident.hold.is_none()
-            && incident.strongest().is_some_and(|a| a.action == Action::Rollback)
+            && incident.hold().is_none()
+            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(draft, version, &alert))
     };
-    // what Prometheus did not confirm is not asked about with each repeat
-    let unconfirmed = |draft: &mut Draft<'_>| {
-        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard == Guard::Unconfirmed)
+    let waits_for_news = |draft: &mut Draft<'_>| {
+        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard.waits_for_news())
     };
-    if waits && !unconfirmed(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
+    if waits && !waits_for_news(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
         return act(draft, id, version, true);
     }
     None
@@ -424,21 +455,21 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
 /// Asks the decider, within the time limit; a deadline that runs already only moves earlier. `heard`: the last note that
 /// people have had of this incident, if they had any.
 fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
-    let waiting = incident.phase == Phase::AwaitingDecision;
     let limit = now.plus(incident.time_limit);
-    if changed || !waiting {
-        incident.ask += 1;
-        // a page goes on until someone decides, also when it gets worse
-        incident.escalations = if waiting { incident.escalations.min(1) } else { 0 };
-        call(incident, now, heard);
-    }
-    incident.deadline = match incident.deadline {
-        Some(deadline) if waiting => Some(deadline.min(limit)),
-        // escalated as often as it may be: the same question does not start over
-        None if waiting && !changed => None,
-        _ => Some(limit),
+    let waiting = match &mut incident.phase {
+        // the same question; one that was escalated as often as it may be does not start over
+        Phase::AwaitingDecision(question) if !changed => {
+            question.deadline = question.deadline.map(|deadline| deadline.min(limit));
+            return;
+        }
+        Phase::AwaitingDecision(question) => Some(question.deadline.map_or(limit, |deadline| deadline.min(limit))),
+        _ => None,
     };
-    incident.phase = Phase::AwaitingDecision;
+    call(incident, now, heard);
+    // a page goes on until someone decides, also when it gets worse
+    let escalations = if waiting.is_some() { incident.escalations.min(1) } else { 0 };
+    incident.ask(Question::until(waiting.unwrap_or(limit)), now);
+    incident.escalations = escalations;
 }
 
 /// The decider is to notice. Not needed for a new incident, nor where this event's own notes call already.
@@ -448,9 +479,9 @@ fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
     if incident.notes.iter().any(|note| note.seq > heard && calls(note.kind)) {
         return;
     }
-    let text = match incident.phase {
-        Phase::AwaitingDecision => "the question has changed: please look again",
-        Phase::Investigating => "worse than what is under investigation: asked again",
+    let text = match incident.phase.kind() {
+        PhaseKind::AwaitingDecision => "the question has changed: please look again",
+        PhaseKind::Investigating => "worse than what is under investigation: asked again",
         _ => "no longer just observed: a person decides",
     };
     incident.note(now, NoteKind::Asked, text);
@@ -465,7 +496,7 @@ fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
     let mut known = false;
     let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
     let before = draft.state.strays.len() + draft.state.suppressed.len();
-    draft.state.strays.retain(|s| !ours(&s.version, &s.fingerprint));
+    draft.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
     draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
     let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
     let mut id = None;

@@ -1,6 +1,6 @@
 //! What a decision says.
 
-use super::super::incident::{FlipMode, IncidentId, Phase};
+use super::super::incident::{FlipMode, IncidentId, PhaseKind};
 use super::super::names::VersionName;
 
 /// What is said to whoever sent the event.
@@ -33,7 +33,7 @@ pub enum Answer {
         created: bool,
         known_good: bool,
     },
-    Decided(Phase),
+    Decided(PhaseKind),
     Adopted(Adoption),
     /// `ready`: the text is in Redis; otherwise it is being brought back.
     Restoring {

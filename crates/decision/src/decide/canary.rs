@@ -3,11 +3,11 @@
 use super::super::event::{Activation, Promotion, Share};
 use super::super::gates::closed;
 use super::super::guards::Held;
-use super::super::incident::{FlipMode, Incident, IncidentId};
+use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId};
 use super::super::names::VersionName;
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
 use super::super::state::ActivatedBy;
-use super::super::trigger::{Severity, Trigger};
+use super::super::trigger::{Action, Severity, Trigger};
 use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -41,7 +41,6 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
-    draft.state.strays.retain(|s| s.version != *version); // its alerts are news again
     draft.state.canary = Some(Canary { id, split: split.clone(), started, end: None });
     draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
@@ -97,6 +96,16 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     Answer::Noted
 }
 
+/// `version` is the one under trial.
+pub(super) fn is_trial(draft: &Draft<'_>, version: &VersionName) -> bool {
+    draft.state.running_canary().is_some_and(|canary| canary.split.arriving == *version)
+}
+
+/// Whether `alert` takes traffic from `version` without a person.
+pub(super) fn acts_on(draft: &Draft<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
+    alert.action == Action::Rollback || (is_trial(draft, version) && alert.severity >= Severity::High)
+}
+
 /// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
 pub(super) fn fails(
     draft: &mut Draft<'_>,
@@ -110,7 +119,7 @@ pub(super) fn fails(
         return None;
     }
     let base = split.leaving.clone();
-    if let Some(held) = draft.switched_off(version) {
+    if let Some(held) = draft.guard(version) {
         return Some(Err(held));
     }
     let percent = split.percent();

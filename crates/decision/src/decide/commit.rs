@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::incident::{Incident, IncidentId, Phase};
+use super::super::incident::{Incident, IncidentId, PhaseKind};
 use super::super::names::VersionName;
 use super::super::state::PromptState;
 use super::super::time::Timestamp;
@@ -62,7 +62,7 @@ pub enum Routing {
 pub struct IncidentWrite {
     pub incident: Incident,
     /// Its phase before; `None` for a new one.
-    pub was: Option<Phase>,
+    pub was: Option<PhaseKind>,
     /// The incident that coordinates many prompts must take notice.
     pub coordinate: bool,
 }

@@ -2,8 +2,7 @@
 
 use super::super::event::Confirmed;
 use super::super::guards::{Guard, Held};
-use super::super::incident::{FlipMode, IncidentId, NoteKind, Phase};
-use super::super::names::VersionName;
+use super::super::incident::{FlipMode, IncidentId, NoteKind, Phase, Question};
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Objection, Pending, Verdict};
@@ -13,22 +12,23 @@ use super::{Answer, Draft, alerts, gradual, retention};
 pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     let now = draft.now;
     let Some(incident) = draft.incident(id) else { return };
-    incident.phase = Phase::Confirming;
-    incident.deadline = Some(now.plus(Policy::CONFIRM));
     let text = match pending.by {
         _ if pending.sure => format!("the text of {} is brought back from the archive before rolling back", pending.to),
         FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
-        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
+        _ => {
             format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
         }
     };
-    incident.note(now, NoteKind::Checked, text);
-    incident.pending = Some(pending);
+    // an alert that repeats while people are asked is asked about again, without a word about it
+    if pending.by != FlipMode::Auto || incident.held.is_none() {
+        incident.note(now, NoteKind::Checked, text);
+    }
+    incident.confirm(pending, now.plus(Policy::CONFIRM));
 }
 
 /// Prometheus did not answer in time: as good as an answer that says nothing.
 pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
-    let Some(at) = draft.incident(id).and_then(|incident| incident.pending.as_ref()).map(|pending| pending.at) else {
+    let Some(at) = draft.incident(id).and_then(|incident| incident.pending()).map(|pending| pending.at) else {
         return;
     };
     let finding = Finding::new(Verdict::Unknown, "no answer from Prometheus in time");
@@ -38,12 +38,10 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
 pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     let now = draft.now;
     let id = &answer.incident;
-    let Some(incident) = draft.incident(id).filter(|incident| incident.phase == Phase::Confirming) else {
+    let Some(pending) = draft.incident(id).and_then(|incident| incident.answered(answer.at)) else {
         return Answer::Noted;
     };
-    let Some(pending) = incident.pending.take_if(|pending| pending.at == answer.at) else { return Answer::Noted };
     if !draft.has_traffic(&pending.from) {
-        goes_on(draft, id, &pending.from);
         return Answer::Noted;
     }
     if draft.lacks_text(&pending.to) {
@@ -111,18 +109,6 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     Answer::Noted
 }
 
-/// What was to be rolled back is not served any more. Only an earlier rollback keeps the incident open, which is still to be
-/// proved.
-fn goes_on(draft: &mut Draft<'_>, id: &IncidentId, gone: &VersionName) {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(id).filter(|incident| incident.phase.is_open()) else { return };
-    let text = format!("{gone} is not served any more: nothing is left to roll back");
-    let Some(flip) = &incident.flip else { return incident.close(Phase::Superseded, now, text) };
-    incident.phase = Phase::Verifying;
-    incident.deadline = Some(flip.at.plus(policy.verification_deadline));
-    incident.note(now, NoteKind::Checked, text);
-}
-
 fn unconfirmed(detail: String) -> Option<Held> {
     Some(Held { guard: Guard::Unconfirmed, detail })
 }
@@ -131,17 +117,16 @@ fn unconfirmed(detail: String) -> Option<Held> {
 pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
     let now = draft.now;
     let Some(incident) = draft.incident(id) else { return };
-    incident.phase = Phase::AwaitingDecision;
-    incident.ask += 1;
-    incident.escalations = 0;
-    incident.deadline = Some(now.plus(incident.time_limit));
-    if !incident.is_firing() {
-        // nothing but the request kept it open
-        incident.quiet_since = Some(now);
-    }
     let again = if objection.text_missing { "try again" } else { "do it all the same" };
     let text =
         format!("not rolled back yet: {}. {} may approve once more to {again}", objection.text, pending.operator);
     incident.note(now, NoteKind::Asked, text);
-    incident.objection = Some(objection);
+    match incident.phase {
+        // the rollback that did not help is still what people are paged for
+        Phase::Escalated => incident.ask += 1,
+        _ => {
+            let question = Question::until(now.plus(incident.time_limit));
+            incident.ask(Question { objection: Some(objection), ..question }, now);
+        }
+    }
 }

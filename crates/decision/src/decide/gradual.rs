@@ -23,7 +23,7 @@ pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Resul
         ));
     }
     let others = draft.state.open_incidents().filter(|incident| Some(&incident.id) != own);
-    let mut pending = others.filter_map(|incident| incident.pending.as_ref());
+    let mut pending = others.filter_map(|incident| incident.pending());
     match pending.find(|pending| pending.gradual.is_some()) {
         Some(Pending { from, to, operator, .. }) => {
             refusal(format!("a gradual rollback from {from} to {to} is about to begin (asked for by {operator})"))
@@ -44,15 +44,11 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
     let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
     let split = Split::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
     let Some(incident) = draft.incident(id) else { return };
-    incident.phase = Phase::RollingBack;
+    incident.phase = Phase::RollingBack(split.clone());
     incident.target = Some(to);
     incident.decided_by = Some(operator);
-    incident.deadline = None;
     incident.quiet_since = None;
     incident.held = None;
-    incident.pending = None;
-    incident.objection = None;
-    incident.gradual = Some(split.clone());
     incident.note(now, NoteKind::Decided, text);
     draft.state.last_rollback = Some(now);
     draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
@@ -83,7 +79,8 @@ pub(super) fn stepped(draft: &mut Draft<'_>, step: &Stepped) -> Answer {
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
     let (policy, now) = (draft.policy, draft.now);
     let Some(split) = rolling(draft, id) else { return };
-    if policy.verify {
+    // an answer that does not come says nothing
+    if policy.verify && split.next.is_none_or(|next| now.since(next) < Split::CHECK_EVERY) {
         return;
     }
     split.check = split.next; // nobody to ask
@@ -93,7 +90,7 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
 }
 
 fn rolling<'d>(draft: &'d mut Draft<'_>, id: &IncidentId) -> Option<&'d mut Split> {
-    draft.incident(id).filter(|incident| incident.phase == Phase::RollingBack)?.gradual.as_mut()
+    draft.incident(id)?.gradual_mut()
 }
 
 /// One stage on.
@@ -112,7 +109,15 @@ pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
         return;
     }
     let split = split.clone();
-    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, &split.operator, &split.reason, Some(id));
+    finish(draft, id, &split, &split.operator, &split.reason);
+}
+
+/// The target gets all traffic.
+fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &str, reason: &str) {
+    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, operator, reason, Some(id));
+    if let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.as_mut()) {
+        flip.decided_at = Some(split.began);
+    }
 }
 
 /// Stays where it is and calls people.
@@ -158,7 +163,7 @@ pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str) -> R
 
 /// The gradual rollback to `version` that is under way.
 pub(super) fn split_to<'d>(draft: &'d Draft<'_>, version: &VersionName) -> Option<&'d Split> {
-    draft.state.open_incidents().filter_map(|i| i.gradual.as_ref()).find(|split| split.arriving == *version)
+    draft.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
 }
 
 /// Why only a person may give the target more.
@@ -170,7 +175,7 @@ pub(super) fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
 /// A critical alert on the bad version waited for the target to serve well, which it does.
 pub(super) fn held_is_over(draft: &Draft<'_>, id: &IncidentId) -> bool {
     let held = draft.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
-    let split = held.and_then(|incident| incident.gradual.as_ref());
+    let split = held.and_then(|incident| incident.gradual());
     split.is_some_and(|split| draft.snapshot.paused.is_none() && doubt(draft, split).is_none())
 }
 
@@ -184,7 +189,7 @@ pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>
             pause(draft, id, detail.clone());
             return Some(alerts::Acted::Held(hold(draft, id, detail)));
         }
-        draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, Trigger::SYSTEM, reason, Some(id));
+        finish(draft, id, &split, Trigger::SYSTEM, reason);
         return Some(alerts::Acted::Flipped);
     }
     Some(alerts::Acted::Asked)
@@ -204,13 +209,13 @@ pub(super) fn target_fails(
     version: &VersionName,
     group: &[&Alert],
 ) -> Option<Vec<AlertOutcome>> {
-    let to_version = |i: &&Incident| i.gradual.as_ref().is_some_and(|split| split.arriving == *version);
+    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
     let id = draft.state.open_incidents().find(to_version)?.id.clone();
     let worst = group.iter().find(|alert| alert.trigger.action == Action::Rollback)?;
     let why = format!("{} fires on {version}", worst.alertname);
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
-        let known = |s: &super::Stray| s.version == *version && s.fingerprint == alert.fingerprint;
+        let known = |s: &super::Stray| s.version == *version && s.alert.fingerprint == alert.fingerprint;
         let (what, reason) = match draft.state.strays.iter().any(known) {
             true => (Outcome::Duplicate, "duplicate"),
             false => (Outcome::IncidentUpdated, "target_unhealthy"),

@@ -1,7 +1,7 @@
 //! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
 
 use super::super::guards::Guard;
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase, Question};
 use super::{Answer, Draft, alerts};
 
 /// What the budget holds is a matter of many prompts, unless nothing is ever automatic.
@@ -16,7 +16,7 @@ pub(super) fn mark(draft: &mut Draft<'_>) {
 
 /// Whether what became of `after` changes what its coordinating incident shows or does.
 pub(super) fn tells(before: Option<&Incident>, after: &Incident) -> bool {
-    let seen = |i: &Incident| (i.mass, i.phase, i.ask, i.hold.is_some(), i.target.clone());
+    let seen = |i: &Incident| (i.mass, i.phase.kind(), i.ask, i.hold().is_some(), i.target.clone());
     after.mass && before.map(seen) != Some(seen(after))
 }
 
@@ -27,23 +27,25 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&str>) -> 
     let Some(incident) = draft.incident(id).filter(|i| i.mass) else { return Answer::Noted };
     match by {
         Some(by) => {
-            let automatic = incident.pending.as_ref().is_some_and(|pending| pending.by == FlipMode::Auto);
-            let waits = incident.phase == Phase::AwaitingDecision || (incident.phase == Phase::Confirming && automatic);
-            if !waits || incident.hold.is_some() {
+            let waits = match &incident.phase {
+                Phase::AwaitingDecision(question) => question.hold.is_none(),
+                Phase::Confirming(confirming) => confirming.pending.by == FlipMode::Auto,
+                _ => false,
+            };
+            if !waits {
                 return Answer::Noted;
             }
-            incident.phase = Phase::AwaitingDecision;
-            incident.pending = None;
-            incident.hold = Some(by.to_owned());
-            incident.deadline = None;
+            let objection = incident.objection().cloned();
+            let hold = Some(by.to_owned());
+            incident.phase = Phase::AwaitingDecision(Question { hold, objection, ..Question::default() });
             incident.note(now, NoteKind::Decided, format!("{by} holds this back together with the other prompts"));
         }
         None => {
-            let Some(by) = incident.hold.take() else { return Answer::Noted };
-            if incident.phase == Phase::AwaitingDecision {
-                incident.escalations = 0;
-                incident.deadline = Some(now.plus(incident.time_limit));
-            }
+            let deadline = now.plus(incident.time_limit);
+            let Phase::AwaitingDecision(question) = &mut incident.phase else { return Answer::Noted };
+            let Some(by) = question.hold.take() else { return Answer::Noted };
+            question.deadline = Some(deadline);
+            incident.escalations = 0;
             incident.note(now, NoteKind::Decided, format!("no longer held back, as {by} had done"));
         }
     }

@@ -12,8 +12,10 @@ mod listed;
 mod mass;
 mod measure;
 mod person;
+mod recheck;
 pub mod retention;
 mod shares;
+mod shipped;
 mod soak;
 mod timer;
 mod unheard;
@@ -27,7 +29,7 @@ pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, R
 
 use super::event::Event;
 use super::guards::{Facts, Guard, Held};
-use super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::incident::{CommitId, Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::state::{ActivatedBy, PromptState, Quarantine, Stray};
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub incident: Option<Incident>,
     /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
     pub content: Option<String>,
+    /// What this decision's commit will be called.
+    pub commit: CommitId,
     /// Ids for the incidents that this decision may open: one for each version that the event names.
     pub fresh_ids: Vec<IncidentId>,
 }
@@ -94,6 +98,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Timer { incident } => timer::due(&mut draft, incident),
         Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
         Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
+        Event::Rechecked { incident, finding } => recheck::rechecked(&mut draft, incident, finding),
         Event::Checked(check) => verify::checked(&mut draft, check),
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
@@ -106,8 +111,12 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Restore { version } => draft.refused_or(retention::restore, version),
         Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
     };
+    alerts::hear_strays(&mut draft);
     draft.finish(answer)
 }
+
+/// Who SETs `active` past us.
+const EXTERNAL: &str = "external";
 
 /// A commit in the making.
 struct Draft<'a> {
@@ -121,6 +130,10 @@ struct Draft<'a> {
     changes: Vec<Change>,
     automatic: Option<Automatic>,
     content: Vec<(VersionName, Option<String>)>,
+    /// What fires on a version that has just got traffic.
+    returning: Vec<Stray>,
+    /// Nothing is done about that in the same commit: people are asked first.
+    hears_strays: bool,
     ids_used: usize,
 }
 
@@ -143,6 +156,8 @@ impl<'a> Draft<'a> {
             changes: Vec::new(),
             automatic: None,
             content: Vec::new(),
+            returning: Vec::new(),
+            hears_strays: false,
             ids_used: 0,
         };
         draft.pass_time();
@@ -178,11 +193,11 @@ impl<'a> Draft<'a> {
                 text.clone(),
                 text,
                 "routing was changed outside of prompt-rollback",
-                "external",
+                EXTERNAL,
                 None,
             );
             if let Some(version) = actual.cloned() {
-                self.serve(&version, ActivatedBy::External);
+                self.serve(&version, ActivatedBy::External, EXTERNAL);
             }
             if !snapshot.routing.is_empty() {
                 self.routing = Routing::Drop;
@@ -199,10 +214,10 @@ impl<'a> Draft<'a> {
                 Active::Version(_) => "active was set outside of prompt-rollback",
                 Active::Foreign(_) => "active was set to something that is no version",
             };
-            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, "external", None);
+            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, EXTERNAL, None);
             match actual {
-                Some(version) => self.serve(&version.clone(), ActivatedBy::External),
-                None => self.retire(None),
+                Some(version) => self.serve(&version.clone(), ActivatedBy::External, EXTERNAL),
+                None => self.retire(None, None),
             }
         }
         // a split counts only while `active` is one of its fields, and only the one that we know of goes on
@@ -211,6 +226,7 @@ impl<'a> Draft<'a> {
         if stale || (left.as_ref() != actual && !shares.is_empty() && !snapshot.routing.is_empty()) {
             self.routing = Routing::Drop;
         }
+        alerts::hear_strays(self);
     }
 
     fn serving(&self) -> Option<&VersionName> {
@@ -278,11 +294,21 @@ impl<'a> Draft<'a> {
     }
 
     fn remember(&mut self, stray: Stray) {
+        // what fires on the target of a gradual rollback only stops that
+        if self.has_traffic(&stray.version) && gradual::split_to(self, &stray.version).is_none() {
+            self.returning.push(stray);
+            return;
+        }
         let strays = &mut self.state.strays;
         if let Some(known) =
-            strays.iter_mut().find(|s| s.version == stray.version && s.fingerprint == stray.fingerprint)
+            strays.iter_mut().find(|s| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint)
         {
             *known = stray;
+            return;
+        }
+        let known = |version: &VersionName| self.state.versions.iter().any(|record| record.version == *version);
+        if !known(&stray.version) && strays.iter().filter(|s| !known(&s.version)).count() >= Policy::MAX_UNKNOWN_STRAYS
+        {
             return;
         }
         if strays.len() >= Policy::MAX_STRAYS {
@@ -291,7 +317,8 @@ impl<'a> Draft<'a> {
             if on(&stray.version) > 0 {
                 return;
             }
-            let spare = strays.iter().position(|s| on(&s.version) > 1).unwrap_or(0);
+            let unknown = strays.iter().position(|s| !known(&s.version));
+            let spare = unknown.or_else(|| strays.iter().position(|s| on(&s.version) > 1)).unwrap_or(0);
             strays.remove(spare);
         }
         strays.push(stray);
@@ -313,9 +340,13 @@ impl<'a> Draft<'a> {
         before.notes.last().map(|note| note.seq)
     }
 
-    /// The guard that keeps `from` from being rolled back without a person.
+    /// The guard that keeps `from` from being rolled back without a person. The end of a canary needs no target, and no
+    /// budget.
     fn guard(&self, from: &VersionName) -> Option<Held> {
-        self.held(from, |_| true)
+        match canary::is_trial(self, from) {
+            true => self.held(from, |guard| guard.is_off() || guard == Guard::PredatesActivation),
+            false => self.held(from, |_| true),
+        }
     }
 
     /// The guard that would hold if automation were switched on.
@@ -343,6 +374,8 @@ impl<'a> Draft<'a> {
             fled: self.fled_text(Some(from)),
             put_there: by_rollback.map(|serving| self.now.since(serving.since)),
             recent_auto: self.snapshot.recent_auto,
+            returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
+            predates: recheck::predates(self, from),
         };
         facts.held(self.policy, asked)
     }
@@ -350,7 +383,7 @@ impl<'a> Draft<'a> {
     /// The alert that fires on a version which may be rolled back to, in words.
     fn trouble_on(&self, target: &VersionName) -> Option<String> {
         let stray = self.state.trouble_on(target, self.policy, self.now)?;
-        Some(format!("{} fires on {target} too", stray.alertname))
+        Some(format!("{} fires on {target} too", stray.alert.alertname))
     }
 
     /// Why the version that people left last is no target, in words.
@@ -363,7 +396,7 @@ impl<'a> Draft<'a> {
     fn passed_over(&self, from: &VersionName) -> Option<String> {
         let over = self.state.passed_over(Some(from), self.policy, self.now);
         let words: Vec<_> =
-            over.iter().map(|(version, stray)| format!("{} fires on {version}", stray.alertname)).collect();
+            over.iter().map(|(version, stray)| format!("{} fires on {version}", stray.alert.alertname)).collect();
         let target = self.state.target(Some(from), self.policy, self.now)?;
         (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
     }
@@ -381,6 +414,7 @@ impl<'a> Draft<'a> {
         let now = self.now;
         let from = bad.map(VersionName::to_string).or_else(|| self.served_text());
         let bad = bad.cloned();
+        let commit = self.snapshot.commit.clone();
         let deadline = now.plus(self.policy.verification_deadline);
         let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
         if let (Some(id), Some(bad)) = (incident, &bad)
@@ -388,27 +422,31 @@ impl<'a> Draft<'a> {
         {
             incident.target = Some(to.clone());
             incident.flip = Some(Flip {
+                commit,
                 at: now,
                 decided_at: None,
                 from: bad.clone(),
                 to: to.clone(),
                 mode,
                 operator: operator.to_owned(),
+                verification,
             });
-            incident.phase = Phase::Verifying;
-            incident.deadline = Some(deadline);
             incident.held = None;
-            incident.hold = None;
-            incident.pending = None;
-            incident.objection = None;
-            incident.verification = verification;
             incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
         // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
         let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
         let before = self.state.serving.clone().filter(|serving| base && serving.version == *to);
-        self.put_in_service(to, if base { ActivatedBy::Person } else { ActivatedBy::Rollback });
+        let by = if base { ActivatedBy::Person } else { ActivatedBy::Rollback };
+        self.put_in_service(to, by, operator);
         self.state.serving = before.or(self.state.serving.take());
+        if let (Some(id), Some(bad)) = (incident, &bad) {
+            self.end_earlier_rollbacks(id, bad, to);
+        }
+        // not before: a gradual rollback ends with the traffic that it shared
+        if let Some(incident) = incident.filter(|_| bad.is_some()).and_then(|id| self.incident(id)) {
+            incident.phase = Phase::Verifying { until: deadline };
+        }
         if let Some(record) = bad.as_ref().and_then(|bad| self.state.version_mut(bad)) {
             let known_good = record.known_good.take();
             record.quarantine = Some(Quarantine { at: now, incident: incident.cloned(), known_good });
@@ -423,9 +461,22 @@ impl<'a> Draft<'a> {
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
     }
 
+    /// `bad` got traffic again and was rolled back again, as `id` says: only that is verified.
+    fn end_earlier_rollbacks(&mut self, id: &IncidentId, bad: &VersionName, to: &VersionName) {
+        let now = self.now;
+        let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
+        for incident in self.state.incidents.iter_mut().filter(earlier) {
+            let text = format!("{bad} was rolled back to {to} once more: see incident {id}");
+            incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
+        }
+    }
+
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
         self.settle_soaks();
+        for incident in &mut self.state.incidents {
+            incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
+        }
         let before =
             |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
         let incidents: Vec<IncidentWrite> = self
@@ -435,7 +486,7 @@ impl<'a> Draft<'a> {
             .filter(|i| before(&i.id) != Some(*i))
             .map(|i| IncidentWrite {
                 incident: i.clone(),
-                was: before(&i.id).map(|b| b.phase),
+                was: before(&i.id).map(|b| b.phase.kind()),
                 coordinate: mass::tells(before(&i.id), i),
             })
             .collect();
@@ -447,6 +498,9 @@ impl<'a> Draft<'a> {
         if unchanged {
             return Decision { answer, commit: None };
         }
+        if self.log.iter().any(|entry| entry.event.is_change()) {
+            self.state.moved_by = self.snapshot.commit.clone();
+        }
         self.forget_the_past();
         let wakes = incidents
             .iter()
@@ -454,7 +508,7 @@ impl<'a> Draft<'a> {
                 // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
                 // be lost with the worker that closes it
                 let turned = before(&w.incident.id).is_some_and(Incident::pages) != w.incident.pages();
-                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(Phase::Unverified);
+                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(PhaseKind::Unverified);
                 let at = if turned || unverified { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
                 Some(Wake { incident: w.incident.id.clone(), at })
             })
@@ -501,7 +555,7 @@ impl<'a> Draft<'a> {
             i.phase.is_open()
                 || (i.phase == Phase::Resolved && i.closed_at.is_some_and(|at| now.since(at) < policy.reopen_within))
         });
-        self.state.strays.retain(|s| now.since(s.last_seen) < policy.forget_after);
+        self.state.strays.retain(|s| now.since(s.alert.last_seen) < policy.forget_after);
         self.state.suppressed.retain(|s| now.since(s.since) < policy.forget_after);
         let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
         self.state.suppressed.drain(..excess);
@@ -510,11 +564,6 @@ impl<'a> Draft<'a> {
 
 /// What still fires on the incident's version.
 fn strays_of(incident: &Incident) -> impl Iterator<Item = Stray> {
-    incident.alerts.iter().filter(|alert| alert.firing).map(|alert| Stray {
-        version: incident.version.clone(),
-        fingerprint: alert.fingerprint.clone(),
-        alertname: alert.alertname.clone(),
-        severity: alert.severity,
-        last_seen: alert.last_seen,
-    })
+    let firing = incident.alerts.iter().filter(|alert| alert.firing);
+    firing.map(|alert| Stray { version: incident.version.clone(), alert: alert.clone() })
 }

@@ -1,7 +1,7 @@
 //! What people ask for, through API, CLI and buttons.
 
 use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::soak::Earned;
@@ -130,13 +130,13 @@ fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, f
     let policy = draft.policy;
     let has_text = draft.must_have_text(&pending.to, force).is_ok();
     let Some(incident) = draft.incident(id) else { return Ok(None) };
-    if let Some(other) = incident.pending.as_ref().filter(|other| other.by != FlipMode::Auto && !force) {
+    if let Some(other) = incident.pending().filter(|other| other.by != FlipMode::Auto && !force) {
         let message = format!("{} asked for this just now: Prometheus is being asked first", other.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     // after a rollback that failed, the checks have said how bad it is; what is on its way was confirmed when it began
-    let known = matches!(incident.phase, Phase::Escalated | Phase::RollingBack);
-    let overruled = force || incident.objection.is_some() || known;
+    let known = matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
+    let overruled = force || incident.objection().is_some() || known;
     pending.sure = !policy.confirm || overruled;
     if pending.sure && has_text {
         return Ok(None);
@@ -156,7 +156,7 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, request: &Rollback) -> 
     let id = draft.next_id();
     let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
     let mut incident = Incident {
-        phase: Phase::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::default()),
         severity: Severity::High,
         action: Action::Rollback,
         time_limit: Action::Rollback.default_time_limit(),
@@ -277,7 +277,9 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     }
     match click.choice {
         Choice::Approve => approve(draft, click, None),
-        Choice::ApproveGradual if draft.incident(&click.incident).is_some_and(|i| i.phase == Phase::RollingBack) => {
+        Choice::ApproveGradual
+            if draft.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) =>
+        {
             undecided(draft, click, |_| true)?;
             gradual::go_on(draft, &click.incident, &click.operator)
         }
@@ -293,12 +295,12 @@ pub(super) fn choose(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
 }
 
 /// The incident, if `still` says that it may be decided that way.
-fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> bool) -> Result<&'d mut Incident> {
+fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(PhaseKind) -> bool) -> Result<&'d mut Incident> {
     let now = draft.now;
     let Some(incident) = draft.incident(&click.incident) else {
         return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
     };
-    if still(incident.phase) {
+    if still(incident.phase.kind()) {
         if click.ask.is_some_and(|ask| ask != incident.ask) {
             let message = "the question has changed since: look at the message again".to_owned();
             return Err(Refusal::new(RefusalCode::Stale, message));
@@ -306,10 +308,13 @@ fn undecided<'d>(draft: &'d mut Draft<'_>, click: &Decide, still: fn(Phase) -> b
         return Ok(incident);
     }
     let message = match (&incident.flip, &incident.decided_by) {
-        (Some(flip), _) if incident.phase != Phase::Dismissed => {
+        (Some(flip), _) if incident.is_shipped() => {
+            format!("{} replaced this with {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+        }
+        (Some(flip), _) if incident.phase.kind() != PhaseKind::Dismissed => {
             format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
         }
-        _ if incident.phase == Phase::Investigating => {
+        _ if incident.phase.kind() == PhaseKind::Investigating => {
             let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
             format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
         }
@@ -328,7 +333,7 @@ fn shared_or_changed(
     mode: FlipMode,
 ) -> Answer {
     let incident = Some(id.clone());
-    match draft.incident(id).and_then(|incident| incident.gradual.as_ref()) {
+    match draft.incident(id).and_then(|incident| incident.gradual()) {
         Some(split) => Answer::Shared { from: split.leaving.clone(), to, percent: split.percent(), incident },
         None => Answer::Changed { from, to, incident, unchanged: false, mode: Some(mode) },
     }
@@ -337,12 +342,14 @@ fn shared_or_changed(
 fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<Answer> {
     let (policy, now) = (draft.policy, draft.now);
     let incident = undecided(draft, click, |phase| {
-        phase.is_undecided() || matches!(phase, Phase::RollingBack | Phase::Escalated)
+        phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
-    let version = incident.version.clone();
     // after a rollback that failed, the version rolled back to is what serves
-    let subject = incident.flip.as_ref().map_or(version, |flip| flip.to.clone());
+    let (subject, flip) = (incident.subject().clone(), incident.flip.clone());
     let reason = incident.summary().to_owned();
+    if let Some(flip) = flip {
+        must_be_last_move(draft, &flip)?;
+    }
     if !draft.has_traffic(&subject) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is not active any more")));
     }
@@ -393,25 +400,24 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
 fn investigate(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
     let incident = undecided(draft, click, |phase| {
-        matches!(phase, Phase::Confirming | Phase::Observing | Phase::AwaitingDecision)
+        matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
     })?;
-    incident.phase = Phase::Investigating;
-    incident.pending = None;
-    incident.deadline = Some(now.plus(incident.time_limit)); // asked again then; nothing escalates before
+    // asked again then; nothing escalates before
+    incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
     incident.ask += 1;
     incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
-    Ok(Answer::Decided(Phase::Investigating))
+    Ok(Answer::Decided(PhaseKind::Investigating))
 }
 
 fn dismiss(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
-    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == Phase::Escalated)?;
+    let incident = undecided(draft, click, |phase| phase.is_undecided() || phase == PhaseKind::Escalated)?;
     incident.decided_by = Some(click.operator.clone());
     suppress(draft, &click.incident);
     if let Some(incident) = draft.incident(&click.incident) {
         incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
     }
-    Ok(Answer::Decided(Phase::Dismissed))
+    Ok(Answer::Decided(PhaseKind::Dismissed))
 }
 
 /// Silences what fires now until it resolves or gets worse.
@@ -421,7 +427,7 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
     let version = &incident.version;
     // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
     let still = |fingerprint: &str| {
-        let stray = |s: &Stray| s.version == *version && s.fingerprint == fingerprint;
+        let stray = |s: &Stray| s.version == *version && s.alert.fingerprint == fingerprint;
         incident.phase.is_open() || draft.state.strays.iter().any(stray)
     };
     let silenced: Vec<_> = incident
@@ -441,19 +447,27 @@ fn suppress(draft: &mut Draft<'_>, id: &IncidentId) {
     draft.state.suppressed.extend(silenced);
 }
 
+/// An incident takes back, or goes on from, only what it did itself.
+fn must_be_last_move(draft: &Draft<'_>, flip: &Flip) -> Result<()> {
+    if draft.state.is_last_move(flip) && draft.has_traffic(&flip.to) {
+        return Ok(());
+    }
+    let serving = draft.served_text().map_or_else(|| "nothing is".to_owned(), |version| format!("{version} is"));
+    let message = format!("what is served has changed since this rollback to {}: {serving} active now", flip.to);
+    Err(Refusal::new(RefusalCode::Moved, message))
+}
+
 /// The rollback was a mistake: serve the version again and trust it as before.
 fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
     let now = draft.now;
-    let incident = undecided(draft, click, |phase| !matches!(phase, Phase::Dismissed | Phase::Superseded))?;
-    if let Some(split) = incident.gradual.clone() {
+    let incident = undecided(draft, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
+    if let Some(split) = incident.gradual().cloned() {
         return Ok(back(draft, click, &split));
     }
-    let Some(flip) = incident.flip.clone() else {
+    let Some(flip) = incident.flip.clone().filter(|_| !incident.is_shipped()) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
-    if !draft.has_traffic(&flip.to) {
-        return Err(Refusal::new(RefusalCode::Moved, format!("{} is not active any more", flip.to)));
-    }
+    must_be_last_move(draft, &flip)?;
     draft.must_have_text(&flip.from, click.force)?;
     let Some(record) = draft.state.version_mut(&flip.from) else {
         return Err(unknown_version(draft, &flip.from));
@@ -486,6 +500,6 @@ fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
     let reason = "gradual rollback undone";
     draft.activate(&split.leaving, from.clone(), reason, &click.operator, incident.clone());
-    draft.retire_one(&split.arriving, Some(&split.leaving), left_with);
+    draft.retire_one(&split.arriving, Some(&split.leaving), None, left_with);
     Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

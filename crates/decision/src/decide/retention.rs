@@ -2,7 +2,7 @@
 
 use super::super::event::Kept;
 use super::super::guards::{Guard, Held};
-use super::super::incident::{FlipMode, IncidentId, Phase};
+use super::super::incident::{FlipMode, IncidentId};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::{Archived, PromptState, VersionRecord};
@@ -75,7 +75,7 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
     needed.extend(state.target(None, policy, now));
     for incident in &state.incidents {
         let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
-        let pending = incident.pending.iter().flat_map(|pending| [&pending.from, &pending.to]);
+        let pending = incident.pending().into_iter().flat_map(|pending| [&pending.from, &pending.to]);
         needed.extend([&incident.version].into_iter().chain(&incident.target).chain(flip).chain(pending));
     }
     let recent = |record: &&VersionRecord| {
@@ -162,15 +162,14 @@ fn missing(draft: &mut Draft<'_>, version: &VersionName, why: &str, lost: bool) 
     if lost {
         archived.wanted = None;
     }
-    let waits = |pending: &Pending| pending.to == *version;
-    let waiting: Vec<IncidentId> = draft
+    let waits = |pending: &&Pending| pending.to == *version;
+    let waiting: Vec<(IncidentId, Timestamp)> = draft
         .state
         .open_incidents()
-        .filter(|incident| incident.phase == Phase::Confirming && incident.pending.as_ref().is_some_and(waits))
-        .map(|incident| incident.id.clone())
+        .filter_map(|incident| Some((incident.id.clone(), incident.pending().filter(waits)?.at)))
         .collect();
-    for id in waiting {
-        if let Some(pending) = draft.incident(&id).and_then(|incident| incident.pending.take()) {
+    for (id, at) in waiting {
+        if let Some(pending) = draft.incident(&id).and_then(|incident| incident.answered(at)) {
             object(draft, &id, &pending);
         }
     }
@@ -181,7 +180,7 @@ pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending) 
     let text = format!("the text of {} is in the archive: {}", pending.to, draft.fault_of(&pending.to));
     match pending.by {
         FlipMode::Auto => alerts::hold(draft, id, Held { guard: Guard::Unconfirmed, detail: text }),
-        FlipMode::Approved | FlipMode::Manual | FlipMode::Gradual => {
+        _ => {
             confirm::object(draft, id, pending, Objection { baseline: false, text_missing: true, text });
         }
     }

@@ -1,29 +1,59 @@
 //! What changes who gets how much traffic: all to one version, a share to each of two, or none.
 
-use super::super::incident::{IncidentId, NoteKind, Phase};
+use super::super::incident::{IncidentId, NoteKind, Phase, Question};
 use super::super::names::VersionName;
+use super::super::policy::Policy;
 use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{ActivatedBy, Serving};
-use super::{Draft, LogEvent, Routing, strays_of};
+use super::super::state::{ActivatedBy, Return, Serving, Stray};
+use super::{Draft, LogEvent, Routing, shipped, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
-    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.retire(Some(version));
+    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+        let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
+        self.retire(Some(version), Some(operator).filter(|_| shipped && self.policy.verify));
+        self.gain_traffic(version, operator);
+        self.hear_of(version);
+        let now = self.now;
+        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        self.limit_versions(version);
+    }
+
+    /// `version` has traffic from now on, if it had none before.
+    fn gain_traffic(&mut self, version: &VersionName, operator: &str) {
         let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
         record.last_active = Some(now);
-        self.state.serving = Some(Serving { version: version.clone(), since: now, by });
-        // its alerts are news again
-        self.state.strays.retain(|s| s.version != *version);
-        self.limit_versions(version);
+        if record.traffic_since.is_some() {
+            return;
+        }
+        record.traffic_since = Some(now);
+        if record.quarantine.is_some() {
+            record.returns.push(Return { at: now, operator: operator.to_owned() });
+            let excess = record.returns.len().saturating_sub(Policy::RETURNS + 1);
+            record.returns.drain(..excess);
+        }
+        self.hear_of(version);
     }
 
-    /// The same, and prompt servers are told so.
-    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy) {
-        self.serve(version, by);
+    /// What fires on `version` is news, now that it has traffic.
+    fn hear_of(&mut self, version: &VersionName) {
+        let now = self.now;
+        let forget_after = self.policy.forget_after;
+        let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);
+        self.state.strays = others;
+        let mut own: Vec<Stray> = own;
+        // its last rollback may not be verified yet
+        let earlier = self.state.open_incidents().filter(|i| i.version == *version && i.subject() != version);
+        own.extend(earlier.flat_map(strays_of));
+        self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < forget_after));
+    }
+
+    /// The same as [`Draft::serve`], and prompt servers are told so.
+    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+        self.serve(version, by, operator);
         self.set_active(version);
         self.routing = Routing::Drop;
     }
@@ -37,7 +67,7 @@ impl Draft<'_> {
         operator: &str,
         incident: Option<IncidentId>,
     ) {
-        self.put_in_service(version, ActivatedBy::Person);
+        self.put_in_service(version, ActivatedBy::Person, operator);
         self.record(LogEvent::Activate, from, Some(version.to_string()), reason, operator, incident);
     }
 
@@ -45,8 +75,9 @@ impl Draft<'_> {
         self.active = (self.snapshot.active.version() != Some(version)).then(|| version.clone());
     }
 
-    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split.
-    pub(super) fn retire(&mut self, kept: Option<&VersionName>) {
+    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split. `shipped`: who
+    /// put `kept`, which had no traffic, in the place of all of them.
+    pub(super) fn retire(&mut self, kept: Option<&VersionName>, shipped: Option<&str>) {
         self.settle_soaks(); // while it is known what served
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
@@ -54,7 +85,7 @@ impl Draft<'_> {
         let losing: Vec<_> = losing.into_iter().map(|version| (self.left_with(&version), version)).collect();
         self.end_split(kept);
         for (left_with, version) in losing {
-            self.retire_one(&version, kept, left_with);
+            self.retire_one(&version, kept, shipped, left_with);
         }
     }
 
@@ -63,27 +94,36 @@ impl Draft<'_> {
         &mut self,
         version: &VersionName,
         successor: Option<&VersionName>,
+        shipped: Option<&str>,
         left_with: Option<IncidentId>,
     ) {
         let now = self.now;
         if let Some(record) = self.state.version_mut(version) {
             record.soak = None;
             record.last_active = Some(now);
+            record.traffic_since = None;
             if let Some(incident) = left_with {
                 record.flee(Fled { at: now, incident });
             }
         }
-        let mut strays = Vec::new();
-        for incident in self.state.incidents.iter_mut().filter(|i| i.phase.is_open()) {
-            let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-            if subject == version {
-                strays.extend(strays_of(incident));
-                incident.successor = successor.cloned();
-                incident.close(Phase::Superseded, now, format!("{version} is not served any more"));
+        let about = self.state.open_incidents().filter(|incident| incident.subject() == version);
+        for id in about.map(|incident| incident.id.clone()).collect::<Vec<_>>() {
+            let strays: Vec<Stray> = self.incident(&id).into_iter().flat_map(|incident| strays_of(incident)).collect();
+            match (successor, shipped) {
+                (Some(heir), Some(operator)) if shipped::is_unsettled(self, &id, heir) => {
+                    shipped::hand_on(self, &id, heir, operator);
+                }
+                _ => {
+                    let (phase, text) =
+                        (Phase::Superseded { by: successor.cloned() }, format!("{version} is not served any more"));
+                    if let Some(incident) = self.incident(&id) {
+                        incident.close(phase, now, text);
+                    }
+                }
             }
-        }
-        for stray in strays {
-            self.remember(stray);
+            for stray in strays {
+                self.remember(stray);
+            }
         }
     }
 
@@ -99,24 +139,19 @@ impl Draft<'_> {
             canary.end = Some(CanaryEnd { at: now, promoted, text });
         }
         for incident in &mut self.state.incidents {
-            let Some(split) = incident.gradual.take() else { continue };
-            if incident.phase == Phase::RollingBack && kept == Some(&split.leaving) {
-                incident.phase = Phase::AwaitingDecision;
-                incident.ask += 1;
-                incident.escalations = 0;
-                incident.deadline = Some(now.plus(incident.time_limit));
-                let text = format!("the gradual rollback is over: {} has all traffic again", split.leaving);
-                incident.note(now, NoteKind::Asked, text);
-            }
+            let Some(leaving) = incident.gradual().map(|split| &split.leaving).filter(|v| kept == Some(*v)) else {
+                continue; // closed with the traffic of its version, or by what gave the target all of it
+            };
+            let text = format!("the gradual rollback is over: {leaving} has all traffic again");
+            incident.note(now, NoteKind::Asked, text);
+            incident.ask(Question::until(now.plus(incident.time_limit)), now);
         }
     }
 
     /// Traffic is shared as the present stage of `split` says.
     pub(super) fn share(&mut self, split: &Split, by: ActivatedBy, event: LogEvent, incident: Option<&IncidentId>) {
+        self.gain_traffic(&split.arriving, &split.operator);
         let now = self.now;
-        let record = self.state.version_entry(&split.arriving, now);
-        record.first_active.get_or_insert(now);
-        record.last_active = Some(now);
         let major = split.major();
         if self.serving() != Some(major) {
             self.state.serving = Some(Serving { version: major.clone(), since: now, by });

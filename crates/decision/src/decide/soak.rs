@@ -118,6 +118,9 @@ impl Draft<'_> {
             return None;
         }
         let Some(lapsed) = self.state.lapses(version, self.policy) else { return Some(self.now) };
+        if self.snapshot.state.is_in_trouble(version) {
+            return (lapsed <= self.now).then_some(self.now); // until now
+        }
         let serves = self.state.serving.as_ref().map_or(self.now, |serving| serving.since.min(self.now));
         (lapsed <= self.now).then(|| lapsed.max(serves))
     }
@@ -126,7 +129,7 @@ impl Draft<'_> {
     /// it is although an alert fires on it.
     pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
-        let arriving = |i: &super::Incident| i.gradual.as_ref().is_some_and(|split| split.arriving == *version);
+        let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);
         let leaves = |i: &&super::Incident| i.is_left_by(version) || (fires && arriving(i));
         self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }

@@ -1,28 +1,32 @@
 //! What time does.
 
-use super::super::incident::{Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
-use super::{Answer, Draft, confirm, gradual, verify};
+use super::{Answer, Draft, confirm, gradual, recheck, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
     let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
-    if incident.phase.is_undecided() && incident.phase != Phase::Confirming {
+    if incident.phase.is_undecided() && incident.phase.kind() != PhaseKind::Confirming {
         forget_silent_alerts(incident, policy, now);
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
             incident.close(Phase::Resolved, now, "all alerts ended before anyone decided");
             return Answer::Noted;
         }
     }
-    if incident.phase == Phase::RollingBack {
+    if incident.phase.kind() == PhaseKind::RollingBack {
         gradual::due(draft, id);
         return Answer::Noted;
     }
-    if incident.deadline.is_some_and(|deadline| deadline <= now) {
-        match incident.phase {
-            Phase::Confirming => confirm::overdue(draft, id),
-            Phase::Verifying => verify::overdue(draft, id),
+    if incident.recheck().is_some_and(|recheck| recheck.next <= now) {
+        recheck::due(draft, id);
+    }
+    let Some(incident) = draft.incident(id) else { return Answer::Noted };
+    if incident.deadline().is_some_and(|deadline| deadline <= now) {
+        match incident.phase.kind() {
+            PhaseKind::Confirming => confirm::overdue(draft, id),
+            PhaseKind::Verifying => verify::overdue(draft, id),
             _ => deadline_passed(incident, now),
         }
     }
@@ -45,30 +49,27 @@ fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Ti
 }
 
 fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
-    match incident.phase {
-        Phase::Observing if incident.is_firing() => {
-            incident.phase = Phase::AwaitingDecision;
-            incident.ask += 1;
-            incident.deadline = Some(now.plus(Policy::AFTER_OBSERVING));
+    let firing = incident.is_firing();
+    let limit = incident.time_limit;
+    match &mut incident.phase {
+        Phase::Observing { .. } if firing => {
             incident.note(now, NoteKind::Asked, "still firing after the observation: a person decides");
+            incident.ask(Question::until(now.plus(Policy::AFTER_OBSERVING)), now);
         }
         // quiet, but not for long enough: the quiet clock decides
-        Phase::Observing => incident.deadline = None,
-        Phase::AwaitingDecision => {
+        Phase::Observing { until } => *until = None,
+        Phase::AwaitingDecision(question) => {
             incident.escalations += 1;
-            let again = incident.time_limit.max(Policy::ESCALATE_EVERY);
-            incident.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
+            let again = limit.max(Policy::ESCALATE_EVERY);
+            question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
             let text =
                 format!("nobody decided in time (escalation {} of {})", incident.escalations, Policy::ESCALATIONS);
             incident.note(now, NoteKind::Escalated, text);
         }
-        Phase::Investigating => {
-            incident.phase = Phase::AwaitingDecision;
-            incident.ask += 1;
-            incident.escalations = 0;
-            incident.deadline = incident.hold.is_none().then(|| now.plus(incident.time_limit));
+        Phase::Investigating { .. } => {
             incident.note(now, NoteKind::Asked, "still under investigation: asked again");
+            incident.ask(Question::until(now.plus(limit)), now);
         }
-        _ => incident.deadline = None,
+        _ => {}
     }
 }

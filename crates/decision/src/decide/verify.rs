@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::Checked;
-use super::super::incident::{IncidentId, NoteKind, Phase};
+use super::super::incident::{IncidentId, NoteKind, Phase, PhaseKind};
 use super::super::policy::Policy;
 use super::super::time::spoken;
 use super::super::trigger::Severity;
@@ -13,11 +13,11 @@ use super::{Answer, Draft};
 /// Takes in one look at the version rolled back to.
 pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(&check.incident).filter(|i| i.phase == Phase::Verifying) else {
+    let Some(incident) = draft.incident(&check.incident).filter(|i| i.phase.kind() == PhaseKind::Verifying) else {
         return Answer::Noted;
     };
     let Some(flip) = incident.flip.clone().filter(|flip| flip.at == check.flip) else { return Answer::Noted };
-    let Some(mut verification) = incident.verification.take() else { return Answer::Noted };
+    let Some(mut verification) = flip.verification.clone() else { return Answer::Noted };
     let finding = &check.finding;
     verification.checks += 1;
     let healthy = finding.verdict == Verdict::Healthy;
@@ -46,7 +46,9 @@ pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
         || now.since(flip.at) >= 2 * Policy::PROPAGATED;
     let recovered = verification.healthy >= policy.verify_healthy && gone;
     let proof = propagation(verification.traffic.as_ref(), flip.from.as_str(), now.since(flip.at), flip.at);
-    incident.verification = Some(verification);
+    if let Some(flip) = &mut incident.flip {
+        flip.verification = Some(verification);
+    }
     if recovered {
         let after = spoken(now.since(flip.at));
         let text = format!("{} serves well {after} after the flip: {}{proof}", flip.to, finding.text);
@@ -73,8 +75,9 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         .cloned()
         .collect();
     let Some(incident) = draft.incident(id) else { return };
-    let last = incident.verification.as_ref().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
-    if !incident.verification.as_ref().is_some_and(|v| v.measured) {
+    let last = incident.verification().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
+    // who was paged before another version was shipped is told when that is better, or decides
+    if !incident.pages() && !incident.verification().is_some_and(|v| v.measured) {
         let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
         let text = format!("nobody knows whether users are served well again: {why}. Have a look");
         draft.close_without_traffic(id, Phase::Unverified, text);
@@ -84,10 +87,10 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     incident.severity = Severity::Critical;
     incident.ask += 1;
     incident.escalations = 1;
-    incident.deadline = None;
     incident.choices = choices;
     let limit = spoken(policy.verification_deadline);
-    let mut text = format!("{target} does not serve well {limit} after the rollback: {}", last.unwrap_or_default());
+    let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
+    let mut text = format!("{target} does not serve well {limit} after {change}: {}", last.unwrap_or_default());
     if let Some(contact) = contact {
         text.push_str(&format!(". Contact for {bad}: {contact}"));
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::guards::Held;
-use crate::incident::{AlertRecord, Flip};
+use crate::incident::{AlertRecord, CommitId, Flip, Phase, Question};
 use crate::trigger::{Action, Severity};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -17,17 +17,21 @@ fn incident(name: &str, phase: Phase) -> Incident {
     Incident { phase, held, mass: true, ..new }
 }
 
-fn member(name: &str, phase: Phase) -> Member {
-    Member::new(&incident(name, phase), false, NOW)
+fn asked() -> Phase {
+    Phase::AwaitingDecision(Question::default())
 }
 
-fn flipped(name: &str, phase: Phase) -> Member {
+fn member(name: &str, phase: PhaseKind) -> Member {
+    Member { phase, ..Member::new(&incident(name, asked()), false, NOW) }
+}
+
+fn flipped(name: &str, phase: PhaseKind) -> Member {
     Member { before: true, ..member(name, phase) }
 }
 
 fn on(name: &str, provider: &str, model: &str) -> Member {
     let shares = Shares { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
-    Member { shares, ..member(name, Phase::AwaitingDecision) }
+    Member { shares, ..member(name, PhaseKind::AwaitingDecision) }
 }
 
 fn mass() -> Mass {
@@ -37,7 +41,7 @@ fn mass() -> Mass {
 #[test]
 fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
     let every = Duration::from_secs(15);
-    let tried = |at| Member { tried: at, ..member("a", Phase::AwaitingDecision) };
+    let tried = |at| Member { tried: at, ..member("a", PhaseKind::AwaitingDecision) };
     for (at, rested) in [(None, true), (Some(NOW), false), (Some(NOW.minus(every)), true), (Some(later(3_600)), true)] {
         assert_eq!(tried(at).has_rested(every, NOW), rested, "{at:?}");
     }
@@ -46,8 +50,8 @@ fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
 #[test]
 fn the_choices_are_what_can_be_done_now() {
     use Bulk::{Hold, Release, RollBack, Undo};
-    let (waits, verifying) = (member("a", Phase::AwaitingDecision), member("b", Phase::Verifying));
-    let (before, undone) = (flipped("c", Phase::Recovered), flipped("d", Phase::Dismissed));
+    let (waits, verifying) = (member("a", PhaseKind::AwaitingDecision), member("b", PhaseKind::Verifying));
+    let (before, undone) = (flipped("c", PhaseKind::Recovered), flipped("d", PhaseKind::Dismissed));
     let rows: [(&[&Member], bool, &[Bulk]); 6] = [
         (&[&waits], false, &[RollBack, Hold]),
         (&[&waits], true, &[RollBack, Release]),
@@ -69,7 +73,7 @@ fn the_choices_are_what_can_be_done_now() {
 
 #[test]
 fn of_two_people_one_decides_and_the_other_is_told() {
-    let members = [member("a", Phase::AwaitingDecision), flipped("b", Phase::Verifying)];
+    let members = [member("a", PhaseKind::AwaitingDecision), flipped("b", PhaseKind::Verifying)];
     for (first, second) in [(Bulk::RollBack, Bulk::Hold), (Bulk::Hold, Bulk::Hold), (Bulk::Undo, Bulk::RollBack)] {
         let mut mass = mass();
         assert!(mass.decide(&members, first, "maya", Some(0), later(1)).is_ok());
@@ -84,8 +88,8 @@ fn of_two_people_one_decides_and_the_other_is_told() {
 
 #[test]
 fn each_decision_that_makes_no_sense_says_why() {
-    let waits = [member("a", Phase::AwaitingDecision)];
-    let over = [member("a", Phase::Recovered)];
+    let waits = [member("a", PhaseKind::AwaitingDecision)];
+    let over = [member("a", PhaseKind::Recovered)];
     let rows: [(&[Member], Bulk, &str); 4] = [
         (&waits, Bulk::Release, "nobody holds them back"),
         (&waits, Bulk::Undo, "nothing was rolled back before"),
@@ -105,29 +109,29 @@ fn an_order_means_who_was_there_and_each_once() {
     let order = Order { what: Bulk::RollBack, by: "maya".to_owned(), at: later(10) };
     let done = Some(Done { order: order.at, failed: false, text: String::new() });
     let rows = [
-        (member("a", Phase::AwaitingDecision), true, "waits"),
-        (member("a", Phase::Investigating), true, "in hand, and the whole was decided"),
-        (Member { joined: later(11), ..member("a", Phase::AwaitingDecision) }, false, "joined after the click"),
+        (member("a", PhaseKind::AwaitingDecision), true, "waits"),
+        (member("a", PhaseKind::Investigating), true, "in hand, and the whole was decided"),
+        (Member { joined: later(11), ..member("a", PhaseKind::AwaitingDecision) }, false, "joined after the click"),
         (
-            Member { done: done.clone(), ..member("a", Phase::AwaitingDecision) },
+            Member { done: done.clone(), ..member("a", PhaseKind::AwaitingDecision) },
             false,
             "was asked for, and objected to",
         ),
-        (member("a", Phase::Verifying), false, "was decided before"),
-        (Member { asked: Some((order.at, 1)), ..member("a", Phase::Verifying) }, true, "begun, outcome unknown"),
-        (Member { asked: Some((later(5), 1)), ..member("a", Phase::Verifying) }, false, "of an earlier order"),
-        (flipped("a", Phase::Verifying), false, "was rolled back before"),
+        (member("a", PhaseKind::Verifying), false, "was decided before"),
+        (Member { asked: Some((order.at, 1)), ..member("a", PhaseKind::Verifying) }, true, "begun, outcome unknown"),
+        (Member { asked: Some((later(5), 1)), ..member("a", PhaseKind::Verifying) }, false, "of an earlier order"),
+        (flipped("a", PhaseKind::Verifying), false, "was rolled back before"),
     ];
     for (member, due, why) in rows {
         assert_eq!(member.is_due(&order), due, "{why}");
     }
     let order = Order { what: Bulk::Undo, ..order };
     for (member, due) in [
-        (flipped("a", Phase::Verifying), true),
-        (flipped("a", Phase::Recovered), true),
-        (flipped("a", Phase::Dismissed), false),
-        (flipped("a", Phase::Superseded), false),
-        (member("a", Phase::Verifying), false),
+        (flipped("a", PhaseKind::Verifying), true),
+        (flipped("a", PhaseKind::Recovered), true),
+        (flipped("a", PhaseKind::Dismissed), false),
+        (flipped("a", PhaseKind::Superseded), false),
+        (member("a", PhaseKind::Verifying), false),
     ] {
         assert_eq!(member.is_due(&order), due, "{member:?}");
     }
@@ -136,7 +140,7 @@ fn an_order_means_who_was_there_and_each_once() {
 #[test]
 fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
     let mut mass = mass();
-    let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), Phase::AwaitingDecision)).collect();
+    let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), PhaseKind::AwaitingDecision)).collect();
     mass.decide(&members, Bulk::RollBack, "maya", None, later(1)).expect("decided");
     let ask = mass.ask;
     for n in 0..15 {
@@ -155,16 +159,16 @@ fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
 
 #[test]
 fn it_closes_when_nothing_waits_or_is_being_verified() {
-    for phase in Phase::ALL {
+    for phase in PhaseKind::ALL {
         let mut mass = mass();
-        mass.close_if_over(&[member("a", Phase::Recovered), member("b", phase)], later(9));
+        mass.close_if_over(&[member("a", PhaseKind::Recovered), member("b", phase)], later(9));
         // a rollback that did not help is a matter of its own
-        let over = !phase.is_open() || phase == Phase::Escalated;
+        let over = !phase.is_open() || phase == PhaseKind::Escalated;
         assert_eq!(mass.closed_at.is_some(), over, "{phase}");
     }
     let order = Some(Order { what: Bulk::Undo, by: "maya".to_owned(), at: NOW });
     let mut busy = Mass { order, ..mass() };
-    busy.close_if_over(&[flipped("a", Phase::Recovered)], later(9));
+    busy.close_if_over(&[flipped("a", PhaseKind::Recovered)], later(9));
     assert!(busy.is_open());
 }
 
@@ -231,7 +235,7 @@ fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began()
         alertmanager_url: String::new(),
         shares: Shares { provider: provider.to_owned(), ..Shares::default() },
     };
-    let mut incident = incident("a", Phase::AwaitingDecision);
+    let mut incident = incident("a", asked());
     incident.alerts = vec![
         record("none", Severity::Critical, "", 10),
         record("weak", Severity::Medium, "other", 30),
@@ -248,19 +252,20 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
         let version = |name| VersionName::parse(name).expect("a version");
         let (from, to) = (version("v2"), version("v1"));
         let (at, operator) = (NOW.minus(Duration::from_secs(ago)), "x".to_owned());
-        let flip = Flip { at, from, to, mode, operator, decided_at: None };
-        flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying) }, NOW, &policy)
+        let commit = CommitId::default();
+        let flip = Flip { commit, at, from, to, mode, operator, decided_at: None, verification: None };
+        flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying { until: NOW }) }, NOW, &policy)
     };
     assert!(at(FlipMode::Auto, 0) && at(FlipMode::Auto, 299));
     assert!(!at(FlipMode::Auto, 300) && !at(FlipMode::Approved, 10) && !at(FlipMode::Manual, 10));
-    assert!(!flipped_before(&incident("a", Phase::AwaitingDecision), NOW, &policy));
+    assert!(!flipped_before(&incident("a", asked()), NOW, &policy));
 }
 
 #[test]
 fn a_member_follows_its_incident_and_keeps_what_it_knew() {
-    let mut member = Member { tried: Some(NOW), asked: Some((NOW, 3)), ..flipped("a", Phase::AwaitingDecision) };
-    let (before, mut incident) = (member.clone(), incident("a", Phase::Verifying));
+    let mut member = Member { tried: Some(NOW), asked: Some((NOW, 3)), ..flipped("a", PhaseKind::AwaitingDecision) };
+    let (before, mut incident) = (member.clone(), incident("a", Phase::Verifying { until: NOW }));
     incident.ask = 7;
     member.follow(&incident);
-    assert_eq!(member, Member { phase: Phase::Verifying, ask: 7, ..before });
+    assert_eq!(member, Member { phase: PhaseKind::Verifying, ask: 7, ..before });
 }

@@ -67,7 +67,7 @@ prop_compose! {
     fn incident()(
         prompt in "[A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
         versions in prop::collection::vec(version_name(), 2..14),
-        phase in prop::sample::select(&Phase::ALL[..]),
+        phase in prop::sample::select(&PhaseKind::ALL[..]),
         severity in prop::sample::select(&Severity::ALL[..]),
         mode in prop::sample::select(&FlipMode::ALL[..]),
         flips in any::<bool>(),
@@ -78,13 +78,14 @@ prop_compose! {
         alerts in prop::collection::vec(record(), 0..6),
         notes in prop::collection::vec((prop::sample::select(&NoteKind::ALL[..]), text()), 0..4),
     ) -> Incident {
-        let flip = Flip { at: flipped_at, decided_at: None, from: versions[0].clone(), to: versions[1].clone(), mode, operator };
+        let flip = Flip { at: flipped_at, ..flip(versions[0].clone(), versions[1].clone(), mode, &operator) };
         let mut incident = Incident {
             prompt: PromptName::parse(&prompt).unwrap(),
             version: versions[0].clone(),
             target: versions.get(1).cloned(),
             choices: versions[1..].to_vec(),
-            phase, severity, decider, opened_at, deadline, ask, escalations, alerts,
+            phase: if phase == PhaseKind::AwaitingDecision { asked(deadline) } else { in_phase(phase) },
+            severity, decider, opened_at, ask, escalations, alerts,
             closed_at: (!phase.is_open()).then_some(flipped_at),
             held: held.map(|guard| Held { guard, detail }),
             flip: flips.then_some(flip),
@@ -152,20 +153,13 @@ fn even_100_kilobytes_of_it_fit() {
             ..alert("", Severity::Critical, Action::Rollback)
         };
         let (from, to) = (version("v2"), version("v1"));
-        for phase in Phase::ALL {
+        for phase in PhaseKind::ALL {
             let mut incident = Incident {
-                phase,
+                phase: in_phase(phase),
                 alerts: vec![record.clone(); 64],
                 decider: text(),
                 held: Some(Held { guard: Guard::Budget, detail: text() }),
-                flip: Some(Flip {
-                    decided_at: None,
-                    at: NOW,
-                    from: from.clone(),
-                    to: to.clone(),
-                    mode: FlipMode::Manual,
-                    operator: text(),
-                }),
+                flip: Some(flip(from.clone(), to.clone(), FlipMode::Manual, &text())),
                 ..waiting()
             };
             NoteKind::ALL.into_iter().for_each(|kind| incident.note(NOW, kind, text()));

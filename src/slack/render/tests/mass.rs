@@ -11,15 +11,16 @@ fn mass() -> Mass {
     Mass::open(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), &Policy::default(), after(0))
 }
 
-fn member(prompt: &str, phase: Phase) -> Member {
-    let incident = Incident { phase, prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
+fn member(prompt: &str, phase: PhaseKind) -> Member {
+    let incident =
+        Incident { phase: in_phase(phase), prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
     let shares = Shares { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
     Member { shares, ..Member::new(&incident, false, after(1)) }
 }
 
 fn some() -> Vec<Member> {
-    let before = |name| Member { before: true, ..member(name, Phase::Verifying) };
-    vec![before("search"), member("refunds", Phase::AwaitingDecision), member("returns", Phase::Confirming)]
+    let before = |name| Member { before: true, ..member(name, PhaseKind::Verifying) };
+    vec![before("search"), member("refunds", PhaseKind::AwaitingDecision), member("returns", PhaseKind::Confirming)]
 }
 
 fn root(mass: &Mass, members: &[Member]) -> Message {
@@ -30,7 +31,7 @@ fn root(mass: &Mass, members: &[Member]) -> Message {
 fn each_state_is_shown() {
     let hold = Some(Hold { by: "maya".to_owned(), at: after(9) });
     let order = Some(Order { what: Bulk::RollBack, by: "maya".to_owned(), at: after(9) });
-    let over: Vec<_> = some().into_iter().map(|m| Member { phase: Phase::Recovered, ..m }).collect();
+    let over: Vec<_> = some().into_iter().map(|m| Member { phase: PhaseKind::Recovered, ..m }).collect();
     for (name, mass, members) in [
         ("mass_root", mass(), some()),
         ("mass_root_held", Mass { hold, ..mass() }, some()),
@@ -52,7 +53,7 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
         let members: Vec<_> = (0..1_000)
             .map(|n| {
                 let name = if long { format!("{n:04}{}", "x".repeat(124)) } else { format!("p-{n}") };
-                let phase = [Phase::AwaitingDecision, Phase::Recovered][n % 2];
+                let phase = [PhaseKind::AwaitingDecision, PhaseKind::Recovered][n % 2];
                 let done = Done { order: after(1), failed: true, text: text.clone() };
                 let shares = Shares { model: text.clone(), provider: format!("{text}{}", n % 40), group: text.clone() };
                 let mut member = Member { done: Some(done), shares, ..member(&name, phase) };
@@ -86,8 +87,8 @@ fn people_are_called_only_while_something_waits_and_is_not_held() {
 
 #[test]
 fn a_row_whose_rollback_is_being_confirmed_or_leads_nowhere_has_no_button() {
-    let nowhere = Member { target: None, ..member("lost", Phase::AwaitingDecision) };
-    let blocks = serde_json::to_string(&root(&mass(), &[nowhere, member("asked", Phase::Confirming)]).blocks);
+    let nowhere = Member { target: None, ..member("lost", PhaseKind::AwaitingDecision) };
+    let blocks = serde_json::to_string(&root(&mass(), &[nowhere, member("asked", PhaseKind::Confirming)]).blocks);
     let blocks = blocks.expect("blocks are JSON");
     assert!(!blocks.contains("approve.") && blocks.contains("no other known-good version"), "{blocks}");
 }

@@ -13,8 +13,8 @@ use crate::decision::incident::{AlertRecord, Note, NoteKind};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, Flip, FlipMode, Guard, Incident, IncidentId, Phase, Plan, Policy, PromptName, Severity, Split,
-    Timestamp, VersionName,
+    Action, Canary, CommitId, Flip, FlipMode, Guard, Incident, IncidentId, Phase, PhaseKind, Plan, Policy, PromptName,
+    Question, Severity, Split, Timestamp, VersionName,
 };
 
 const MENTION: &str = "<!subteam^S012AB3CD>";
@@ -63,11 +63,10 @@ fn waiting() -> Incident {
     let mut incident = Incident {
         target: Some(version("v2.0.9")),
         choices: vec![version("v2.0.9")],
-        phase: Phase::AwaitingDecision,
+        phase: Phase::AwaitingDecision(Question::until(after(300))),
         severity: Severity::High,
         action: Action::Page,
         time_limit: Duration::from_secs(300),
-        deadline: Some(after(300)),
         ask: 1,
         alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
         ..Incident::new(id, prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
@@ -86,11 +85,33 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     let mut incident = if mode == FlipMode::Auto { critical() } else { waiting() };
     incident.note(NOW, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    Incident {
-        phase: Phase::Verifying,
-        deadline: Some(after(300)),
-        flip: Some(Flip { at: NOW, decided_at: None, from, to, mode, operator: operator.to_owned() }),
-        ..incident
+    Incident { phase: Phase::Verifying { until: after(300) }, flip: Some(flip(from, to, mode, operator)), ..incident }
+}
+
+fn flip(from: VersionName, to: VersionName, mode: FlipMode, operator: &str) -> Flip {
+    let (commit, operator) = (CommitId::default(), operator.to_owned());
+    Flip { commit, at: NOW, decided_at: None, from, to, mode, operator, verification: None }
+}
+
+fn asked(deadline: Option<Timestamp>) -> Phase {
+    Phase::AwaitingDecision(Question { deadline, ..Question::default() })
+}
+
+/// With whatever belongs to it.
+fn in_phase(kind: PhaseKind) -> Phase {
+    match kind {
+        PhaseKind::Confirming => confirming().phase,
+        PhaseKind::Observing => Phase::Observing { until: Some(after(300)) },
+        PhaseKind::AwaitingDecision => waiting().phase,
+        PhaseKind::Investigating => Phase::Investigating { until: after(300) },
+        PhaseKind::RollingBack => rolling_back(None).phase,
+        PhaseKind::Verifying => Phase::Verifying { until: after(300) },
+        PhaseKind::Escalated => Phase::Escalated,
+        PhaseKind::Recovered => Phase::Recovered,
+        PhaseKind::Unverified => Phase::Unverified,
+        PhaseKind::Dismissed => Phase::Dismissed,
+        PhaseKind::Resolved => Phase::Resolved,
+        PhaseKind::Superseded => Phase::Superseded { by: None },
     }
 }
 
@@ -102,7 +123,7 @@ fn closed(mut incident: Incident, phase: Phase, text: &str) -> Incident {
 /// Each state that an incident can be in.
 fn states() -> Vec<(&'static str, Incident)> {
     let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
-    let mut investigating = Incident { phase: Phase::Investigating, ..waiting() };
+    let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
     investigating.note(after(20), NoteKind::Decided, "Maya investigates");
     let mut escalated =
         Incident { phase: Phase::Escalated, choices: choices.clone(), ..flipped(FlipMode::Auto, "system") };
@@ -112,15 +133,24 @@ fn states() -> Vec<(&'static str, Incident)> {
     let mut several = several.map(|name| alert(name, Severity::Medium, Action::Observe)).to_vec();
     several[0].firing = false;
     several[1].value = "11.2%".to_owned();
-    let overdue = Incident { escalations: 1, deadline: Some(after(600)), ..waiting() };
+    let overdue = Incident { escalations: 1, phase: asked(Some(after(600))), ..waiting() };
+    let superseded = in_phase(PhaseKind::Superseded);
     let auto = || flipped(FlipMode::Auto, "system");
     vec![
-        ("observing", Incident { phase: Phase::Observing, severity: Severity::Medium, alerts: several, ..waiting() }),
+        (
+            "observing",
+            Incident {
+                phase: in_phase(PhaseKind::Observing),
+                severity: Severity::Medium,
+                alerts: several,
+                ..waiting()
+            },
+        ),
         ("awaiting", waiting()),
         ("awaiting_with_choices", Incident { choices, decider: "product-pm".to_owned(), ..waiting() }),
         ("awaiting_held", Incident { held: Some(held), ..critical() }),
         ("awaiting_without_target", Incident { target: None, choices: Vec::new(), ..waiting() }),
-        ("overdue_for_good", Incident { escalations: Policy::ESCALATIONS, deadline: None, ..overdue.clone() }),
+        ("overdue_for_good", Incident { escalations: Policy::ESCALATIONS, phase: asked(None), ..overdue.clone() }),
         ("overdue", overdue),
         ("investigating", investigating),
         ("rolling_back", rolling_back(None)),
@@ -137,7 +167,7 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("confirming", confirming()),
         ("awaiting_objected", objected()),
         ("verifying_checked", checked()),
-        ("superseded", closed(waiting(), Phase::Superseded, "v2.1.0 is not served any more")),
+        ("superseded", closed(waiting(), superseded, "v2.1.0 is not served any more")),
     ]
 }
 
@@ -147,6 +177,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         leaving: version("v2.1.0"),
         arriving: version("v2.0.9"),
         plan: Policy::default().gradual,
+        began: NOW,
         stage: 0,
         since: NOW,
         next: None,
@@ -161,7 +192,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
     if let Some(why) = paused {
         (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
     }
-    let mut incident = Incident { phase: Phase::RollingBack, deadline: None, gradual: Some(split), ..waiting() };
+    let mut incident = Incident { phase: Phase::RollingBack(split), ..waiting() };
     incident.note(NOW, NoteKind::Decided, "Maya rolls v2.1.0 back to v2.0.9 step by step: 75 %, 50 %, 25 %, 0 % left");
     incident
 }
@@ -170,7 +201,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
 fn canaries() {
     let prompt = PromptName::parse("customer-support").expect("a prompt");
     let running = |plan: Plan| {
-        let split = rolling_back(None).gradual.expect("a split");
+        let split = rolling_back(None).gradual().cloned().expect("a split");
         let (leaving, arriving) = (version("v2.0.9"), version("v2.1.0"));
         let mut split = Split { leaving, arriving, plan, is_rollback: false, last: None, ..split };
         split.enter(0, NOW);
@@ -205,19 +236,23 @@ fn confirming() -> Incident {
         sure: false,
         at: NOW,
     };
-    Incident { phase: Phase::Confirming, deadline: Some(after(10)), pending: Some(pending), ..waiting() }
+    let mut incident = waiting();
+    incident.confirm(pending, after(10));
+    incident
 }
 
 fn objected() -> Incident {
     let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
-    Incident { objection: Some(Objection { baseline: false, text_missing: false, text }), ..waiting() }
+    let objection = Some(Objection { baseline: false, text_missing: false, text });
+    let question = Question { objection, ..Question::until(after(300)) };
+    Incident { phase: Phase::AwaitingDecision(question), ..waiting() }
 }
 
 fn checked() -> Incident {
     let mut incident = flipped(FlipMode::Auto, "system");
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
     let traffic = Traffic { target: 75, bad: 3, bad_last_seen: Some(after(4)), still: Vec::new() };
-    incident.verification = Some(Verification {
+    let verification = Some(Verification {
         checks: 1,
         healthy: 1,
         measured: true,
@@ -228,6 +263,9 @@ fn checked() -> Incident {
         blamed: false,
         healthy_since: None,
     });
+    if let Some(flip) = &mut incident.flip {
+        flip.verification = verification;
+    }
     incident
 }
 
@@ -304,8 +342,8 @@ fn replies() {
 
 #[test]
 fn every_phase_has_a_snapshot() {
-    for phase in Phase::ALL {
-        assert!(states().iter().any(|(_, incident)| incident.phase == phase), "{phase}");
+    for phase in PhaseKind::ALL {
+        assert!(states().iter().any(|(_, incident)| incident.phase.kind() == phase), "{phase}");
     }
 }
 

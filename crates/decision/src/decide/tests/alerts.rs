@@ -7,7 +7,7 @@ fn a_critical_alert_on_the_active_version_flips_once() {
     let mut world = World::with_a_fresh_release();
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert_eq!(world.served(), "v1");
-    assert_eq!(world.phase(), Phase::Verifying);
+    assert_eq!(world.phase(), PhaseKind::Verifying);
     for _ in 0..3 {
         world.pass(seconds(5));
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
@@ -28,7 +28,7 @@ fn a_flip_tells_what_it_did_to_everyone() {
     assert_eq!(entry.incident.as_ref(), Some(&incident.id));
     let flip = incident.flip.as_ref().expect("a flip");
     assert_eq!((flip.at, flip.mode, flip.from.as_str(), flip.to.as_str()), (world.now, FlipMode::Auto, "v2", "v1"));
-    assert_eq!(incident.deadline, Some(world.now.plus(world.policy.verification_deadline)));
+    assert_eq!(incident.deadline(), Some(world.now.plus(world.policy.verification_deadline)));
     assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
     let [served] = &commit.served[..] else { panic!("one version serves") };
@@ -40,25 +40,25 @@ fn a_flip_tells_what_it_did_to_everyone() {
 #[test]
 fn page_recommend_and_observe_ask_as_the_table_says() {
     let rows = [
-        (high("v2"), "incident_opened page", Phase::AwaitingDecision, minutes(5), "on-call"),
-        (high("v2").within(minutes(10)), "incident_opened page", Phase::AwaitingDecision, minutes(10), "on-call"),
+        (high("v2"), "incident_opened page", PhaseKind::AwaitingDecision, minutes(5), "on-call"),
+        (high("v2").within(minutes(10)), "incident_opened page", PhaseKind::AwaitingDecision, minutes(10), "on-call"),
         (
             recommend("v2").decided_by("product-pm"),
             "incident_opened recommend",
-            Phase::AwaitingDecision,
+            PhaseKind::AwaitingDecision,
             minutes(30),
             "product-pm",
         ),
-        (medium("v2"), "incident_opened observe", Phase::Observing, hours(1), "on-call"),
+        (medium("v2"), "incident_opened observe", PhaseKind::Observing, hours(1), "on-call"),
     ];
     for (alert, outcome, phase, limit, decider) in rows {
         let mut world = World::with_a_fresh_release();
         assert_eq!(world.alert(alert.clone()), outcome);
         assert_eq!(world.served(), "v2", "{outcome}: a person decides");
         let incident = world.latest();
-        assert_eq!((incident.phase, incident.deadline), (phase, Some(world.now.plus(limit))), "{outcome}");
+        assert_eq!((incident.phase.kind(), incident.deadline()), (phase, Some(world.now.plus(limit))), "{outcome}");
         assert_eq!((incident.decider.as_str(), incident.target.clone()), (decider, Some(v("v1"))));
-        assert_eq!(incident.ask, u32::from(phase == Phase::AwaitingDecision), "{outcome}");
+        assert_eq!(incident.ask, u32::from(phase == PhaseKind::AwaitingDecision), "{outcome}");
         assert_eq!(world.alert(alert), "duplicate duplicate");
     }
 }
@@ -110,22 +110,38 @@ fn an_alert_on_a_version_without_traffic_does_nothing() {
 }
 
 #[test]
-fn a_version_served_again_starts_with_a_clean_sheet() {
-    let mut world = World::with_a_fresh_release();
-    world.alert(high("v1"));
-    world.activate("v1", false);
-    assert!(world.state.strays.is_empty());
-    assert_eq!(world.alert(high("v1")), "incident_opened page", "its alerts are news");
+fn what_fires_on_a_version_that_gets_traffic_is_asked_about_at_once() {
+    for version in ["v1", "v99"] {
+        let mut world = World::with_a_fresh_release();
+        assert!(world.alert(high(version)).starts_with("ignored"));
+        world.register(version);
+        world.activate(version, false);
+        assert!(world.state.strays.is_empty());
+        let incident = world.latest();
+        assert_eq!((incident.version.as_str(), incident.phase.kind()), (version, PhaseKind::AwaitingDecision));
+        assert_eq!(world.alert(high(version)), "duplicate duplicate", "{version}");
+    }
 }
 
 #[test]
-fn an_alert_on_an_unheard_of_prompt_or_version_leaves_no_trace() {
+fn an_alert_on_an_unheard_of_prompt_leaves_no_trace() {
     let mut nobody = World::new();
     assert!(!nobody.would_write(&[critical("v2")]));
     assert_eq!(nobody.alert(critical("v2")), "ignored not_active");
     let mut world = World::with_a_fresh_release();
-    assert!(!world.would_write(&[critical("v99"), critical("v99").resolved()]));
     assert_eq!(world.alert(critical("v99").resolved()), "ignored unknown_alert");
+}
+
+#[test]
+fn alerts_on_versions_that_never_had_traffic_displace_none_of_those_that_had() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v1"));
+    for n in 0..200 {
+        world.alert(critical(&format!("x{n}")));
+    }
+    let strays = &world.state.strays;
+    assert_eq!(strays.len(), 1 + Policy::MAX_UNKNOWN_STRAYS);
+    assert!(strays.iter().any(|stray| stray.version == v("v1")));
 }
 
 #[test]
@@ -135,40 +151,40 @@ fn after_a_flip_what_the_incident_knows_is_a_duplicate_before_it_is_not_active()
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
     assert_eq!(world.alert(high("v2")), "duplicate duplicate");
     assert_eq!(world.alert(recommend("v2")), "ignored not_active", "news, but about a version out of service");
-    assert_eq!(world.phase(), Phase::Verifying);
+    assert_eq!(world.phase(), PhaseKind::Verifying);
 }
 
 #[test]
 fn another_alert_joins_and_the_strongest_action_wins() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2").decided_by("product-pm"));
-    assert_eq!(world.phase(), Phase::Observing);
+    assert_eq!(world.phase(), PhaseKind::Observing);
     world.pass(minutes(1));
     assert_eq!(world.alert(recommend("v2").decided_by("product-pm")), "incident_updated joined");
     let incident = world.latest();
-    assert_eq!((incident.phase, incident.action), (Phase::AwaitingDecision, Action::Recommend));
-    assert_eq!((incident.decider.as_str(), incident.deadline), ("product-pm", Some(world.now.plus(minutes(30)))));
+    assert_eq!((incident.phase.kind(), incident.action), (PhaseKind::AwaitingDecision, Action::Recommend));
+    assert_eq!((incident.decider.as_str(), incident.deadline()), ("product-pm", Some(world.now.plus(minutes(30)))));
     world.pass(minutes(1));
     assert_eq!(world.alert(high("v2")), "incident_updated joined");
     let incident = world.latest();
     assert_eq!((incident.action, incident.decider.as_str()), (Action::Page, "on-call"));
-    assert_eq!(incident.deadline, Some(world.now.plus(minutes(5))));
+    assert_eq!(incident.deadline(), Some(world.now.plus(minutes(5))));
     assert_eq!(incident.ask, 2, "what is asked changed");
     world.pass(minutes(1));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
-    assert_eq!((world.incidents.len(), world.phase()), (1, Phase::Verifying));
+    assert_eq!((world.incidents.len(), world.phase()), (1, PhaseKind::Verifying));
 }
 
 #[test]
 fn a_weaker_alert_joins_without_changing_the_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    let (ask, deadline) = (world.latest().ask, world.latest().deadline);
+    let (ask, deadline) = (world.latest().ask, world.latest().deadline());
     world.pass(minutes(1));
     assert_eq!(world.alert(medium("v2")), "incident_updated joined");
     assert_eq!(world.alert(high("v2").named("Latency").within(minutes(10))), "incident_updated joined");
     let incident = world.latest();
-    assert_eq!((incident.ask, incident.deadline, incident.action), (ask, deadline, Action::Page));
+    assert_eq!((incident.ask, incident.deadline(), incident.action), (ask, deadline, Action::Page));
 }
 
 #[test]
@@ -191,9 +207,9 @@ fn a_deadline_only_moves_earlier() {
     let began = world.now;
     world.pass(minutes(1));
     world.alert(high("v2").named("Latency").within(minutes(2)));
-    assert_eq!(world.latest().deadline, Some(began.plus(minutes(3))));
+    assert_eq!(world.latest().deadline(), Some(began.plus(minutes(3))));
     world.alert(high("v2").named("Third").within(minutes(30)));
-    assert_eq!(world.latest().deadline, Some(began.plus(minutes(3))));
+    assert_eq!(world.latest().deadline(), Some(began.plus(minutes(3))));
 }
 
 #[test]
@@ -207,10 +223,10 @@ fn the_same_alert_with_a_stronger_action_is_worse_not_a_duplicate() {
 
 #[test]
 fn a_critical_alert_acts_in_every_phase() {
-    for phase in [Phase::Observing, Phase::AwaitingDecision, Phase::Investigating] {
+    for phase in [PhaseKind::Observing, PhaseKind::AwaitingDecision, PhaseKind::Investigating] {
         let mut world = World::with_a_fresh_release();
-        world.alert(if phase == Phase::Observing { medium("v2") } else { high("v2") });
-        if phase == Phase::Investigating {
+        world.alert(if phase == PhaseKind::Observing { medium("v2") } else { high("v2") });
+        if phase == PhaseKind::Investigating {
             world.choose(Choice::Investigate);
         }
         assert_eq!(world.phase(), phase);
@@ -226,9 +242,9 @@ fn an_investigation_is_interrupted_only_by_something_worse() {
     world.choose(Choice::Investigate);
     let ask = world.latest().ask;
     assert_eq!(world.alert(recommend("v2").named("Tone")), "incident_updated joined");
-    assert_eq!((world.phase(), world.latest().ask), (Phase::Investigating, ask));
+    assert_eq!((world.phase(), world.latest().ask), (PhaseKind::Investigating, ask));
     assert_eq!(world.alert(high("v2")), "incident_updated joined");
-    assert_eq!((world.phase(), world.latest().ask), (Phase::AwaitingDecision, ask + 1));
+    assert_eq!((world.phase(), world.latest().ask), (PhaseKind::AwaitingDecision, ask + 1));
 }
 
 #[test]
@@ -239,7 +255,7 @@ fn alerts_of_a_rolled_back_version_reopen_nothing() {
     world.alert(critical("v2").resolved());
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     world.pass(minutes(10));
-    assert_eq!(world.phase(), Phase::Unverified);
+    assert_eq!(world.phase(), PhaseKind::Unverified);
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!((world.served(), world.incidents.len()), ("v1", 1));
 }

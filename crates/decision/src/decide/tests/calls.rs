@@ -16,7 +16,7 @@ fn a_new_incident_is_told_by_its_root() {
     for alerts in [vec![high("v2")], vec![medium("v2"), high("v2")], vec![high("v2"), high("v2").named("Latency")]] {
         let mut world = World::with_a_fresh_release();
         world.deliver(&alerts);
-        assert_eq!((world.phase(), asked(&world)), (Phase::AwaitingDecision, 0));
+        assert_eq!((world.phase(), asked(&world)), (PhaseKind::AwaitingDecision, 0));
     }
 }
 
@@ -25,7 +25,7 @@ fn a_question_that_comes_up_later_calls_once() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
     world.alert(high("v2"));
-    assert_eq!((world.phase(), asked(&world)), (Phase::AwaitingDecision, 1), "it was observed");
+    assert_eq!((world.phase(), asked(&world)), (PhaseKind::AwaitingDecision, 1), "it was observed");
     world.alert(high("v2"));
     world.alert(high("v2").named("Latency"));
     assert_eq!(asked(&world), 1, "more of the same");
@@ -52,14 +52,14 @@ fn where_a_note_calls_already_there_is_no_second_one() {
     world.paused = Some("dana".to_owned());
     world.alert(medium("v2"));
     world.alert(critical("v2"));
-    assert_eq!((world.phase(), world.notes(NoteKind::Held), asked(&world)), (Phase::AwaitingDecision, 1, 0));
+    assert_eq!((world.phase(), world.notes(NoteKind::Held), asked(&world)), (PhaseKind::AwaitingDecision, 1, 0));
 
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.alert(high("v2").resolved());
     world.pass(Policy::QUIET);
     world.alert(high("v2"));
-    assert_eq!((world.phase(), world.notes(NoteKind::Reopened), asked(&world)), (Phase::AwaitingDecision, 1, 0));
+    assert_eq!((world.phase(), world.notes(NoteKind::Reopened), asked(&world)), (PhaseKind::AwaitingDecision, 1, 0));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_page_goes_on_when_it_gets_worse() {
     world.alert(high("v2"));
     assert!(world.latest().pages());
     world.choose(Choice::Dismiss);
-    assert!(!world.latest().pages() && world.latest().may_have_paged());
+    assert!(!world.latest().pages() && world.latest().paged);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_question_that_slack_does_not_take_pages_until_it_is_decided() {
     assert_eq!(commit.wakes.iter().map(|wake| wake.at).collect::<Vec<_>>(), [world.now], "at once");
     assert_eq!(world.notes(NoteKind::Escalated), 1);
     assert_eq!(unheard(&mut world), None, "once");
-    let deadline = world.latest().deadline;
+    let deadline = world.latest().deadline();
     assert_eq!(deadline, Some(world.now.plus(minutes(5))), "the deadline stays");
     world.choose(Choice::Investigate);
     assert!(!world.latest().pages(), "a person has it in hand");

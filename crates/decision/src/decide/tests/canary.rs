@@ -70,7 +70,7 @@ fn a_high_or_critical_alert_ends_it_at_once_whatever_the_guards_say() {
         assert_eq!(world.alert(alert), "rolled_back alert");
         assert_eq!((percent(&world), active(&world)), (None, "v1"));
         assert_eq!(world.log.len(), before + 1);
-        assert_eq!(world.phase(), Phase::Verifying);
+        assert_eq!(world.phase(), PhaseKind::Verifying);
         let end = world.state.canary.as_ref().and_then(|canary| canary.end.clone()).expect("an end");
         assert!(!end.promoted && end.text.starts_with("stopped at 25 %"), "{end:?}");
         assert_eq!(refused(&world.share("v2", plan(), false)), RefusalCode::NeedsForce, "quarantined");

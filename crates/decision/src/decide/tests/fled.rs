@@ -114,7 +114,7 @@ fn whoever_is_not_fled_from_keeps_its_trust() {
     world.policy.verify = true;
     world.release("v3");
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::Verifying));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Verifying));
     world.release("v4");
     assert!(world.is_known_good("v2") && !fled(&world, "v2"), "nothing speaks against v2");
 }
@@ -127,7 +127,7 @@ fn a_target_that_did_not_help_and_is_replaced_was_fled_from() {
     world.says = Some(Finding::new(Verdict::Unhealthy, "9 % fail"));
     world.alert(critical("v3"));
     world.pass(minutes(10));
-    assert_eq!(world.phase(), Phase::Escalated);
+    assert_eq!(world.phase(), PhaseKind::Escalated);
     world.release("v4");
     assert!(fled(&world, "v2") && !world.is_known_good("v2"));
 }
@@ -155,6 +155,7 @@ fn a_person_may_go_back_to_it_with_force_and_hears_why_it_needs_that() {
     let incident = world.latest().id.clone();
     world.release("v3");
     world.pass(minutes(7));
+    world.alert(high("v2").resolved());
     let back = |force| Rollback { target: Some(v("v2")), force, ..world::rollback() };
     match world.roll_back(back(false)) {
         Answer::Refused(refusal) => {

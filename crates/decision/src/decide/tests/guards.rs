@@ -16,13 +16,19 @@ fn put(world: &mut World, guard: Guard) {
             assert!(matches!(world.roll_back(back), Answer::Changed { unchanged: false, .. }));
         }
         Guard::Budget => world.recent_auto = world.policy.max_auto_rollbacks,
+        Guard::KeepsReturning => {
+            let once = Return { at: world.now, operator: "argocd".to_owned() };
+            world.state.version_mut(&v("v2")).expect("v2").returns = vec![once; Policy::RETURNS];
+        }
+        Guard::PredatesActivation => unreachable!("the alert says it"),
         Guard::Unconfirmed => unreachable!("known only after Prometheus was asked"),
     }
 }
 
 /// The guards that the snapshot alone shows.
 fn at_once() -> impl DoubleEndedIterator<Item = Guard> {
-    Guard::ALL.into_iter().filter(|guard| *guard != Guard::Unconfirmed)
+    let others = [Guard::PredatesActivation, Guard::Unconfirmed];
+    Guard::ALL.into_iter().filter(move |guard| !others.contains(guard))
 }
 
 fn rollback() -> Rollback {
@@ -39,10 +45,10 @@ fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
         assert_eq!(world.alert(critical("v2")), format!("held {}", guard.as_str()));
         assert_eq!((world.served(), world.rollbacks().len()), ("v2", flips), "{guard:?}");
         let incident = world.latest();
-        assert_eq!(incident.phase, Phase::AwaitingDecision, "{guard:?}");
+        assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision, "{guard:?}");
         assert_eq!(incident.held.as_ref().map(|h| h.guard), Some(guard));
         assert_eq!(incident.decider, "the-night-shift", "{guard:?}");
-        assert_eq!(incident.deadline, Some(world.now.plus(minutes(2))), "{guard:?}");
+        assert_eq!(incident.deadline(), Some(world.now.plus(minutes(2))), "{guard:?}");
         assert_eq!(world.notes(NoteKind::Held), 1, "the thread says which guard and why");
         assert!(!world.would_write(&[critical("v2")]), "{guard:?}: a repeat asks for nothing new");
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
@@ -75,7 +81,7 @@ fn a_held_critical_acts_on_its_next_repeat_once_the_guard_is_gone() {
         }
         assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{guard:?}");
         let incident = world.latest();
-        assert_eq!((world.served(), incident.phase, incident.held.clone()), ("v1", Phase::Verifying, None));
+        assert_eq!((world.served(), incident.phase.kind(), incident.held.clone()), ("v1", PhaseKind::Verifying, None));
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
         assert_eq!(world.incidents.len(), 1);
     }
@@ -90,7 +96,7 @@ fn a_held_critical_waits_for_the_person_who_investigates() {
     world.paused = None;
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
     assert_eq!(world.alert(high("v2")), "incident_updated joined", "a lesser alert is no reason to act either");
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::Investigating));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Investigating));
     assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "rolled_back alert", "a new critical is");
 }
 
@@ -220,7 +226,7 @@ fn a_version_replaced_while_its_incident_was_open_is_no_target_and_the_guard_say
     world.alert(high("v1"));
     let incident = world.latest().id.clone();
     world.release("v2");
-    assert_eq!(world.latest().phase, Phase::Superseded);
+    assert_eq!(world.latest().phase.kind(), PhaseKind::Superseded);
     world.pass(minutes(5));
     world.alert(high("v1").resolved());
     assert_eq!(world.alert(critical("v2")), "held no_known_good");
@@ -235,8 +241,9 @@ fn guards_bind_only_the_system() {
         let mut world = World::with_a_fresh_release();
         put(&mut world, guard);
         world.alert(critical("v2"));
+        let id = world.latest().id.clone();
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { unchanged: false, .. }), "{guard:?}");
         assert_eq!(world.served(), "v1");
-        assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
+        assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     trust_is_lost_for_a_reason(policy, before, commit, now);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
-        assert_eq!(write.was, known.map(|i| i.phase), "the phase before is told as it was");
+        assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
     }
     for wake in &commit.wakes {
         assert!(
@@ -61,11 +61,11 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
 /// What prompt servers read is what the state says.
 fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
     let active = commit.active.as_ref().or(before.active.version());
-    let splits = commit.state.incidents.iter().filter_map(|i| i.gradual.as_ref());
+    let splits = commit.state.incidents.iter().filter_map(|i| i.gradual());
     let splits: Vec<_> = splits.chain(commit.state.running_canary().map(|canary| &canary.split)).collect();
     assert!(splits.len() <= 1, "two splits at once");
     for incident in &commit.state.incidents {
-        assert_eq!(incident.gradual.is_some(), incident.phase == Phase::RollingBack, "{incident:?}");
+        assert_eq!(incident.gradual().is_some(), incident.phase.kind() == PhaseKind::RollingBack, "{incident:?}");
     }
     let Some(split) = splits.first() else {
         let shared = before.state.split().is_some() && !before.routing.is_empty();
@@ -111,10 +111,17 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
             let found = (confirmed.finding.verdict, &confirmed.blame);
             assert!(asks_nobody(before, &confirmed.incident) || found == (Verdict::Unhealthy, &None), "{found:?}");
         }
-        Event::Timer { incident } => assert!(asks_nobody(before, incident), "no alert, no answer: {incident}"),
+        Event::Timer { incident } => {
+            let patient = !policy.verify && rechecks(before, incident);
+            assert!(patient || asks_nobody(before, incident), "no alert, no answer: {incident}");
+        }
+        Event::Rechecked { incident, finding } => {
+            assert!(rechecks(before, incident) && !policy.requery, "{incident}");
+            assert!(matches!(finding.verdict, Verdict::Unhealthy | Verdict::Unknown), "{finding:?}");
+        }
         Event::Resume { incident } => {
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
-            assert!(!policy.requery && incident.is_firing() && incident.hold.is_none(), "{incident:?}");
+            assert!(!policy.requery && incident.is_firing() && incident.hold().is_none(), "{incident:?}");
         }
         other => panic!("flipped without an alert: {other:?}"),
     }
@@ -164,19 +171,26 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
     }
 }
 
+/// Its alert began before the version's activation, and fires still.
+fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
+    let waits = before.state.incidents.iter().find(|i| i.id == *incident);
+    waits.is_some_and(|i| i.is_firing() && i.recheck().is_some())
+}
+
 /// What is pending is decided, and only waited for a text.
 fn asks_nobody(before: &Snapshot, incident: &IncidentId) -> bool {
     let waited = before.state.incidents.iter().find(|i| i.id == *incident);
-    waited.and_then(|i| i.pending.as_ref()).is_some_and(|pending| pending.sure)
+    waited.and_then(|i| i.pending()).is_some_and(|pending| pending.sure)
 }
 
 fn incidents_are_consistent(commit: &Commit) {
     let mut troubled = BTreeSet::new();
     for incident in commit.state.open_incidents() {
-        assert!(troubled.insert(&incident.version), "two open incidents on {}", incident.version);
+        // once it is rolled back, a version may get traffic again, and be in trouble again
+        let about = (&incident.version, incident.subject());
+        assert!(troubled.insert(about), "two open incidents on {}", incident.version);
         // an incident lives as long as the traffic that it is about
-        let subject = incident.flip.as_ref().map_or(&incident.version, |flip| &flip.to);
-        assert!(commit.state.served().contains(subject), "{incident:?}");
+        assert!(commit.state.served().contains(incident.subject()), "{incident:?}");
         assert!(incident.closed_at.is_none());
     }
     for write in &commit.incidents {

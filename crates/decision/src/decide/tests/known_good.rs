@@ -68,14 +68,14 @@ fn a_resolved_or_dismissed_incident_restarts_the_clock() {
         world.alert(high("v1"));
         if dismissed {
             world.choose(Choice::Dismiss);
-            assert_eq!(world.phase(), Phase::Dismissed);
+            assert_eq!(world.phase(), PhaseKind::Dismissed);
             world.pass(hours(2));
             assert!(!world.is_known_good("v1"), "the dismissed alert fires on");
             world.alert(high("v1").resolved());
         } else {
             world.alert(high("v1").resolved());
             world.pass(Policy::QUIET);
-            assert_eq!(world.phase(), Phase::Resolved);
+            assert_eq!(world.phase(), PhaseKind::Resolved);
         }
         world.pass(hours(1) - seconds(1));
         assert!(!world.is_known_good("v1"), "dismissed: {dismissed}");
@@ -90,7 +90,7 @@ fn a_reopened_incident_stops_the_clock_again() {
     world.alert(high("v1"));
     world.alert(high("v1").resolved());
     world.pass(minutes(30));
-    assert_eq!(world.phase(), Phase::Resolved);
+    assert_eq!(world.phase(), PhaseKind::Resolved);
     assert_eq!(world.alert(high("v1")), "incident_updated reopened");
     world.pass(hours(3));
     assert!(!world.is_known_good("v1"));
@@ -165,6 +165,7 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
     world.pass(hours(1));
     assert!(world.is_known_good("v2"), "what it was before does not count");
     world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
     assert_eq!(world::refusal(&world.activate("v2", false)), RefusalCode::NeedsForce);
     assert_eq!(world.served(), "v1");
     assert!(matches!(world.activate("v2", true), Answer::Changed { unchanged: false, .. }));
@@ -177,6 +178,7 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
 fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_it_has_soaked_or_a_person_activates_it() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
     world.set_active("v2");
     world.look();
     world.pass(hours(1) - seconds(1));

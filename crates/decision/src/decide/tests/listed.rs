@@ -23,7 +23,7 @@ fn an_alert_listed_before_and_absent_for_long_enough_has_ended() {
     lists(&mut world, &[]);
     assert!(!world.latest().is_firing());
     world.pass(Policy::QUIET);
-    assert_eq!(world.phase(), Phase::Resolved);
+    assert_eq!(world.phase(), PhaseKind::Resolved);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_listed_alert_is_not_forgotten_however_rarely_it_repeats() {
         world.pass(hours(1));
         lists(&mut world, &[high("v2")]);
     }
-    assert_eq!((world.phase(), world.latest().is_firing()), (Phase::AwaitingDecision, true));
+    assert_eq!((world.phase(), world.latest().is_firing()), (PhaseKind::AwaitingDecision, true));
 }
 
 #[test]

@@ -63,7 +63,10 @@ fn what_is_held_back_neither_acts_nor_escalates() {
     hold(&mut world, Some("maya"));
     world.pass(hours(1));
     let incident = world.latest();
-    assert_eq!((incident.phase, incident.deadline, incident.escalations), (Phase::AwaitingDecision, None, 0));
+    assert_eq!(
+        (incident.phase.kind(), incident.deadline(), incident.escalations),
+        (PhaseKind::AwaitingDecision, None, 0)
+    );
     world.recent_auto = 0;
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "not on a repeat");
     assert_eq!(world.alert(critical("v2").named("LatencyCritical")), "held budget", "nor on news");
@@ -71,7 +74,7 @@ fn what_is_held_back_neither_acts_nor_escalates() {
     world.alert(critical("v2").resolved());
     world.alert(critical("v2").named("LatencyCritical").resolved());
     assert_eq!(world.alert(high("v2").named("Other")), "incident_updated joined");
-    assert_eq!((resume(&mut world), world.latest().deadline, world.served()), (Answer::Noted, None, "v2"));
+    assert_eq!((resume(&mut world), world.latest().deadline(), world.served()), (Answer::Noted, None, "v2"));
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn a_page_that_was_raised_ends_with_the_hold_and_the_clock_starts_over_when_it_e
     assert!(!world.latest().pages(), "nobody is paged while it lasts");
     world.pass(hours(1));
     hold(&mut world, None);
-    assert_eq!(world.latest().deadline, Some(world.now.plus(minutes(2))));
+    assert_eq!(world.latest().deadline(), Some(world.now.plus(minutes(2))));
     assert!(!world.latest().pages());
     world.pass(minutes(2));
     assert!(world.latest().pages(), "nobody decided");
@@ -108,7 +111,7 @@ fn what_is_held_back_can_be_rolled_back_by_a_person() {
     let mut world = held();
     hold(&mut world, Some("maya"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
-    assert_eq!((world.served(), world.latest().hold.clone()), ("v1", None));
+    assert_eq!((world.served(), world.latest().hold().clone()), ("v1", None));
 }
 
 #[test]
@@ -119,11 +122,11 @@ fn an_automatic_rollback_that_is_being_confirmed_is_held_back_too() {
     world.alert(critical("v2"));
     world.recent_auto = 0;
     world.alert(critical("v2"));
-    assert_eq!(world.phase(), Phase::Confirming);
+    assert_eq!(world.phase(), PhaseKind::Confirming);
     hold(&mut world, Some("maya"));
     world.says = Some(Finding::new(Verdict::Unhealthy, "30 % errors"));
     world.pass(minutes(10));
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::AwaitingDecision));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::AwaitingDecision));
 }
 
 #[test]

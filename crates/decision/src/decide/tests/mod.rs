@@ -1,15 +1,19 @@
 //! Stories about one prompt: each test drives a [`World`] and reads what came out.
 
+mod activation;
 mod adopt;
 mod alerts;
+mod answerable;
 mod calls;
 mod canary;
 mod confirm;
 mod fled;
 mod folded;
+mod forward;
 mod gates;
 mod gradual;
 mod guards;
+mod identity;
 mod invariants;
 mod known_good;
 mod ledger;
@@ -17,6 +21,7 @@ mod listed;
 mod mass;
 mod outside;
 mod people;
+mod promises;
 mod properties;
 mod requests;
 mod retention;
@@ -32,11 +37,11 @@ use super::super::event::{
     Rollback, Share, SoakLook, Stepped,
 };
 use super::super::guards::Guard;
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
+use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
 use super::super::soak::{Earned, Measured};
-use super::super::state::{ActivatedBy, PromptState};
+use super::super::state::{ActivatedBy, PromptState, Return};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
 use super::super::verification::{Finding, Traffic, Verdict, Verification};

@@ -45,26 +45,47 @@ fn before_the_first_version_soaked_there_is_nothing_to_go_back_to() {
 
 #[test]
 fn an_outside_change_supersedes_the_open_incident() {
-    for (alert, phase) in [(high("v2"), Phase::AwaitingDecision), (critical("v2"), Phase::Verifying)] {
+    for (alert, phase) in [(high("v2"), PhaseKind::AwaitingDecision), (critical("v2"), PhaseKind::Verifying)] {
         let mut world = World::with_a_fresh_release();
         world.alert(alert);
         assert_eq!(world.phase(), phase);
         world.set_active("v3");
         let commit = world.look().commit.expect("noticed");
         assert_eq!(commit.incidents[0].was, Some(phase));
-        assert_eq!((world.phase(), world.served()), (Phase::Superseded, "v3"));
+        assert_eq!((world.phase(), world.served()), (PhaseKind::Superseded, "v3"));
         assert_eq!(world.latest().next_wake(&world.policy), None);
     }
 }
 
 #[test]
-fn someone_who_sets_the_bad_version_again_is_followed_and_its_alerts_are_news() {
+fn someone_who_sets_the_bad_version_again_is_followed_and_people_are_asked_about_its_old_alert() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
+    world.pass(seconds(20));
     world.set_active("v2");
-    assert_eq!(world.alert(critical("v2")), "rolled_back alert", "each change from outside is rolled back once");
+    world.look();
+    let held = world.latest().held.as_ref().map(|held| held.guard);
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::AwaitingDecision));
+    assert_eq!((held, world.incidents.len()), (Some(Guard::PredatesActivation), 2));
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+    world.pass(minutes(4));
+    assert_eq!(world.served(), "v2");
+    world.pass(minutes(1));
+    assert_eq!((world.served(), world.rollbacks().len()), ("v1", 2), "it fires for five minutes");
+}
+
+#[test]
+fn an_alert_that_fires_anew_after_the_bad_version_was_set_again_acts_by_itself() {
+    let mut world = World::with_a_fresh_release();
+    let began = |alert: Alert, at: Timestamp| Alert { starts_at: Some(at), ..alert };
+    world.alert(began(critical("v2"), world.now));
+    world.set_active("v2");
+    world.look();
+    world.pass(seconds(20));
+    let anew = began(critical("v2"), world.now);
+    assert_eq!(world.alert(anew.clone()), "rolled_back alert", "each change from outside is rolled back once");
     assert_eq!(world.rollbacks(), ["v2>v1", "v2>v1"]);
-    assert_eq!(world.incidents.len(), 2);
+    assert_eq!(world.alert(anew), "duplicate duplicate");
 }
 
 #[test]
@@ -75,7 +96,7 @@ fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
     let commit = world.look().commit.expect("noticed");
     assert_eq!((commit.active, commit.served), (None, vec![]));
     assert_eq!(external(&world), [(Some("v2"), None)]);
-    assert_eq!(world.phase(), Phase::Superseded);
+    assert_eq!(world.phase(), PhaseKind::Superseded);
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!(world.look().commit, None);
     world.roll_back(Rollback {

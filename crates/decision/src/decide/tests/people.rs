@@ -9,7 +9,7 @@ fn approving_rolls_back() {
     world.alert(high("v2"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { mode: Some(FlipMode::Approved), .. }));
     let incident = world.latest();
-    assert_eq!((incident.phase, incident.decided_by.as_deref()), (Phase::Verifying, Some("dana")));
+    assert_eq!((incident.phase.kind(), incident.decided_by.as_deref()), (PhaseKind::Verifying, Some("dana")));
     assert_eq!(world.rollbacks(), ["v2>v1"]);
     assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::AlreadyDecided, "a second click");
     assert_eq!(world.rollbacks().len(), 1);
@@ -43,7 +43,7 @@ fn approving_without_a_known_good_version_is_refused() {
     world.release("v1");
     world.alert(high("v1"));
     assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::NoKnownGood);
-    assert_eq!(world.phase(), Phase::AwaitingDecision);
+    assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_click_on_an_incident_overtaken_by_ci_is_refused_and_the_change_is_noticed()
     world.alert(high("v2"));
     world.set_active("v3");
     assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::AlreadyDecided);
-    assert_eq!((world.served(), world.phase()), ("v3", Phase::Superseded));
+    assert_eq!((world.served(), world.phase()), ("v3", PhaseKind::Superseded));
     assert_eq!(world.log.last().map(|e| e.event), Some(LogEvent::External));
 }
 
@@ -77,11 +77,11 @@ fn investigating_stops_the_deadline_and_is_asked_about_again() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.pass(minutes(4));
-    assert_eq!(world.choose(Choice::Investigate), Answer::Decided(Phase::Investigating));
+    assert_eq!(world.choose(Choice::Investigate), Answer::Decided(PhaseKind::Investigating));
     world.pass(minutes(5) - seconds(1));
-    assert_eq!((world.phase(), world.latest().escalations), (Phase::Investigating, 0));
+    assert_eq!((world.phase(), world.latest().escalations), (PhaseKind::Investigating, 0));
     world.pass(seconds(1));
-    assert_eq!((world.phase(), world.notes(NoteKind::Asked)), (Phase::AwaitingDecision, 1));
+    assert_eq!((world.phase(), world.notes(NoteKind::Asked)), (PhaseKind::AwaitingDecision, 1));
     assert_eq!(world.latest().escalations, 0, "asked again, not escalated");
 }
 
@@ -170,7 +170,7 @@ fn dismissing_is_for_what_nobody_decided_yet() {
     world.alert(critical("v2"));
     assert_eq!(refusal(&world.choose(Choice::Dismiss)), RefusalCode::AlreadyDecided);
     assert_eq!(refusal(&world.choose(Choice::Investigate)), RefusalCode::AlreadyDecided);
-    assert_eq!(world.phase(), Phase::Verifying);
+    assert_eq!(world.phase(), PhaseKind::Verifying);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn undoing_serves_the_version_again_and_trusts_it_as_before() {
     world.alert(critical("v2"));
     world.pass(minutes(1));
     assert!(matches!(world.choose(Choice::Undo), Answer::Changed { unchanged: false, mode: None, .. }));
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::Dismissed));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Dismissed));
     assert!(world.is_known_good("v2") && !world.is_quarantined("v2"));
     assert_eq!(world.log.last().map(|e| e.event), Some(LogEvent::Activate));
     assert_eq!(world.alert(critical("v2")), "ignored dismissed", "the alerts of that incident are silent");
@@ -207,11 +207,11 @@ fn an_undo_works_after_the_incident_has_closed_but_not_after_traffic_moved_on() 
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(hours(3));
-    assert_eq!(world.phase(), Phase::Unverified);
+    assert_eq!(world.phase(), PhaseKind::Unverified);
     world.register("v4"); // any write: closed incidents leave the prompt's state
     assert!(world.state.incidents.is_empty());
     assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::Dismissed));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Dismissed));
     assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided, "once");
 
     let mut world = World::with_a_fresh_release();
@@ -227,7 +227,7 @@ fn an_undo_without_a_rollback_is_refused() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     assert_eq!(refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided);
-    assert_eq!((world.served(), world.phase()), ("v2", Phase::AwaitingDecision));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::AwaitingDecision));
 }
 
 impl Alert {

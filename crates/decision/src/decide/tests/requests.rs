@@ -24,7 +24,7 @@ fn a_person_rolls_back_to_the_newest_known_good_version() {
     let mut world = World::with_a_fresh_release();
     let answer = world.roll_back(world::rollback());
     assert_eq!(changed(&answer), (Some("v2"), "v1", false));
-    assert_eq!((world.served(), world.phase()), ("v1", Phase::Verifying));
+    assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying));
     assert!(world.is_quarantined("v2"));
     let entry = world.log.last().unwrap();
     assert_eq!(
@@ -40,7 +40,7 @@ fn a_persons_rollback_takes_over_the_open_incident() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.roll_back(world::rollback());
-    assert_eq!((world.incidents.len(), world.phase()), (1, Phase::Verifying));
+    assert_eq!((world.incidents.len(), world.phase()), (1, PhaseKind::Verifying));
     assert_eq!(world.latest().decided_by.as_deref(), Some("dana"));
     assert_eq!(world.alert(high("v2")), "duplicate duplicate");
 }
@@ -141,7 +141,7 @@ fn a_quarantined_target_needs_force_and_is_trusted_again_then() {
     assert_eq!(refusal(&world.roll_back(to("v2"))), RefusalCode::NeedsForce);
     assert_eq!(changed(&world.roll_back(Rollback { force: true, ..to("v2") })), (Some("v1"), "v2", false));
     assert!(!world.is_quarantined("v2") && world.is_quarantined("v1"));
-    assert_eq!(world.incidents.values().next().unwrap().phase, Phase::Superseded);
+    assert_eq!(world.incidents.values().next().unwrap().phase.kind(), PhaseKind::Superseded);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn activating_another_version_supersedes_the_open_incident() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.release("v3");
-    assert_eq!(world.phase(), Phase::Superseded);
+    assert_eq!(world.phase(), PhaseKind::Superseded);
     world.pass(hours(1));
     assert_eq!(world.latest().escalations, 0, "nobody is asked any more");
 }

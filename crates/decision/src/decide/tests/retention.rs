@@ -142,9 +142,9 @@ fn the_text_of_what_becomes_a_target_comes_back() {
 #[test]
 fn an_automatic_rollback_waits_for_its_targets_text() {
     for (files, says, served, phase) in [
-        (true, Verdict::NoData, "v3", Phase::Verifying),
-        (true, Verdict::Healthy, "v3", Phase::Verifying), // it is not asked about
-        (false, Verdict::NoData, "v6", Phase::AwaitingDecision),
+        (true, Verdict::NoData, "v3", PhaseKind::Verifying),
+        (true, Verdict::Healthy, "v3", PhaseKind::Verifying), // it is not asked about
+        (false, Verdict::NoData, "v6", PhaseKind::AwaitingDecision),
     ] {
         let mut world = archived();
         for version in ["v4", "v5"] {
@@ -176,7 +176,7 @@ fn a_persons_rollback_waits_for_its_targets_text() {
             assert!(matches!(answer, Answer::Confirming { .. }), "{answer:?}");
             assert_eq!(world.served(), "v6");
             world.pass(seconds(0));
-            assert_eq!((world.served(), world.phase()), ("v1", Phase::Verifying), "{confirm} {force}");
+            assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying), "{confirm} {force}");
             assert_eq!(world.contents[&v("v1")], "text of v1");
         }
     }
@@ -196,13 +196,13 @@ fn a_text_that_can_not_be_had_is_an_objection_and_never_flips_by_itself() {
         fault(&mut world);
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
-        assert_eq!((world.served(), world.phase()), ("v6", Phase::AwaitingDecision), "{why}");
-        let objection = world.latest().objection.clone().expect("an objection");
+        assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
+        let objection = world.latest().objection().clone().expect("an objection");
         assert!(objection.text_missing && objection.text.contains(why), "{}", objection.text);
         // once more tries again, and does not flip either
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
-        assert_eq!((world.served(), world.phase()), ("v6", Phase::AwaitingDecision), "{why}");
+        assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
         if world.says.is_some() {
             world.roll_back(to("v1", true));
             assert_eq!(world.served(), "v1", "said knowingly: {why}");

@@ -256,7 +256,7 @@ fn a_version_does_not_soak_while_its_rollback_is_known_not_to_have_helped() {
     assert!(matches!(world.roll_back(forced), Answer::Changed { .. }));
     world.says = Some(Finding::new(Verdict::Unhealthy, "9 % fail"));
     world.pass(minutes(10));
-    assert_eq!(world.phase(), Phase::Escalated);
+    assert_eq!(world.phase(), PhaseKind::Escalated);
     world.pass(hours(30));
     assert_eq!(by(&world, "v1"), None);
     world.choose(Choice::Dismiss);
@@ -276,6 +276,20 @@ fn a_version_that_is_served_again_after_its_dismissed_alert_was_forgotten_soaks_
     assert!(!world.is_known_good("v2"), "it has served for a second");
     world.pass(hours(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Time));
+}
+
+#[test]
+fn a_soak_does_not_begin_before_the_incident_ended_although_a_dismissed_alert_was_forgotten_before() {
+    let mut world = released();
+    world.policy.verify = false;
+    world.alert(high("v2"));
+    world.choose(Choice::Dismiss);
+    world.alert(medium("v2"));
+    world.alert(medium("v2").resolved());
+    world.step_clock(24 * 3_600); // no receiver ran
+    world.pass(seconds(1));
+    assert_eq!(world.phase(), PhaseKind::Resolved);
+    assert!(!world.is_known_good("v2"), "its incident was open until now");
 }
 
 #[test]

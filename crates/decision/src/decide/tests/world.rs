@@ -34,6 +34,7 @@ pub(super) struct World {
     soak_wake: Option<Timestamp>,
     pub ledger: Ledger,
     ids: u64,
+    commits: u64,
 }
 
 impl World {
@@ -62,6 +63,7 @@ impl World {
             soak_wake: None,
             ledger: Ledger::default(),
             ids: 0,
+            commits: 0,
         }
     }
 
@@ -80,7 +82,7 @@ impl World {
             Event::Alerts(alerts) => alerts.len(),
             Event::Rollback(_) | Event::Activate(_) => 1,
             _ => 0,
-        };
+        } + 2;
         let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
         Snapshot {
             prompt: PromptName::parse("customer-support").expect("a prompt name"),
@@ -100,6 +102,7 @@ impl World {
                 }
                 _ => None,
             },
+            commit: CommitId(format!("commit-{:06}", self.commits)),
             fresh_ids: (0..many).map(fresh).collect(),
         }
     }
@@ -108,6 +111,7 @@ impl World {
     pub fn happens(&mut self, event: &Event) -> Decision {
         let snapshot = self.snapshot(event);
         self.ids += snapshot.fresh_ids.len() as u64;
+        self.commits += 1;
         let decision = decide(&self.policy, &snapshot, event, self.now);
         invariants::of_one_decision(&self.policy, &snapshot, event, &decision, self.now);
         if let Some(commit) = &decision.commit {
@@ -169,6 +173,12 @@ impl World {
         self.now = end;
     }
 
+    /// It is later at once: no receiver ran meanwhile.
+    pub fn jump_to(&mut self, at: Timestamp) {
+        self.ledger.elapsed += at.since(self.now);
+        self.now = at;
+    }
+
     /// Redis' clock jumps. Workers that see it go back look at once at what waits for minutes.
     pub fn step_clock(&mut self, seconds: i64) {
         let by = Duration::from_secs(seconds.unsigned_abs());
@@ -218,16 +228,22 @@ impl World {
     fn run_incident(&mut self, at: Timestamp) {
         let Some(id) = self.wakes.iter().find(|(_, wake)| **wake == at).map(|(id, _)| id.clone()) else { return };
         self.wakes.remove(&id);
+        let waited = self.waits_for_an_answer(&id);
         self.ask_prometheus(&id);
         self.happens(&Event::Timer { incident: id.clone() });
+        let asks_now = !waited && self.waits_for_an_answer(&id);
         let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
         if self.says.is_none() {
             next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
         }
-        assert!(next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
+        assert!(asks_now || next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
         if let Some(next) = next {
             self.wakes.insert(id, next);
         }
+    }
+
+    fn waits_for_an_answer(&self, id: &IncidentId) -> bool {
+        self.state.incidents.iter().any(|i| i.id == *id && i.pending().is_some())
     }
 
     /// What the worker does about texts that are due, all of them.
@@ -270,28 +286,32 @@ impl World {
     /// What the worker does before it runs a wake-up.
     fn ask_prometheus(&mut self, id: &IncidentId) {
         let Some(finding) = self.says.clone() else { return };
-        let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase == Phase::Confirming);
-        let waits_for = waits.and_then(|incident| incident.pending.as_ref()).map(|pending| pending.to.clone());
+        let waits = self.state.incidents.iter().find(|i| i.id == *id && i.phase.kind() == PhaseKind::Confirming);
+        let waits_for = waits.and_then(|incident| incident.pending()).map(|pending| pending.to.clone());
         if let Some(to) = waits_for.filter(|to| self.is_archived(to.as_str())) {
             self.bring_back(&to);
         }
         let Some(incident) = self.state.incidents.iter().find(|i| i.id == *id) else { return };
-        let event = match (&incident.pending, &incident.flip, &incident.verification) {
-            (Some(pending), ..) if incident.phase == Phase::Confirming => Event::Confirmed(Confirmed {
+        if self.policy.verify && incident.recheck().is_some_and(|recheck| recheck.next <= self.now) {
+            self.happens(&Event::Rechecked { incident: id.clone(), finding });
+            return;
+        }
+        let event = match (&incident.pending(), &incident.flip, &incident.verification()) {
+            (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => Event::Confirmed(Confirmed {
                 incident: id.clone(),
                 at: pending.at,
                 finding,
                 blame: self.blame.clone(),
                 baseline: self.baseline.clone(),
             }),
-            _ if incident.phase == Phase::RollingBack => match &incident.gradual {
+            _ if incident.phase.kind() == PhaseKind::RollingBack => match &incident.gradual() {
                 Some(split) if self.policy.verify && split.wake().is_some_and(|at| at <= self.now) => {
                     Event::Stepped(Stepped { incident: id.clone(), since: split.since, finding })
                 }
                 _ => return,
             },
             (_, Some(flip), Some(verification))
-                if incident.phase == Phase::Verifying && verification.next <= self.now =>
+                if incident.phase.kind() == PhaseKind::Verifying && verification.next <= self.now =>
             {
                 let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
                 Event::Checked(Checked { incident: id.clone(), flip: flip.at, finding, traffic, blame })
@@ -382,8 +402,8 @@ impl World {
         self.incidents.values().next_back().expect("an incident")
     }
 
-    pub fn phase(&self) -> Phase {
-        self.latest().phase
+    pub fn phase(&self) -> PhaseKind {
+        self.latest().phase.kind()
     }
 
     pub fn is_known_good(&self, version: &str) -> bool {

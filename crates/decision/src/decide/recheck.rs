@@ -1,0 +1,97 @@
+//! An alert that began before its version was activated: it may be about what served before, or about a fault that was
+//! mended meanwhile. People are asked at once; automation acts when the requests since the activation are bad as well.
+
+use std::time::Duration;
+
+use super::super::guards::Guard;
+use super::super::incident::{IncidentId, NoteKind, Phase, Recheck};
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::time::{Timestamp, spoken};
+use super::super::verification::{Finding, Verdict};
+use super::{Answer, Draft, alerts, canary};
+
+/// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
+pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Duration> {
+    let record = draft.state.version(version)?;
+    let since = record.traffic_since?;
+    // nothing can be wrong with a version long before anybody knows it: such a moment says nothing
+    let oldest = record.known_since.minus(Policy::KNOWN_LATE);
+    let before = |began: &Timestamp| (oldest..=since).contains(began);
+    let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
+    let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
+    if (nobody_to_ask && !draft.hears_strays) || incident.confirmed_at.is_some_and(|at| at >= since) {
+        return None;
+    }
+    let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));
+    // what was heard before the version was activated began before, although a clock that went back may say otherwise
+    let heard = draft.hears_strays.then_some(Duration::ZERO);
+    // of the latest one, if all of them began before
+    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began)).or(heard)).min()?
+}
+
+/// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.
+pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) {
+    let since = draft.state.version(version).and_then(|record| record.traffic_since);
+    let next = draft.now.plus(Policy::RECHECK_EVERY);
+    let Some(incident) = draft.incident(id) else { return };
+    let holds = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
+    if let Phase::AwaitingDecision(question) = &mut incident.phase {
+        question.recheck = match (since.filter(|_| holds), question.recheck.take()) {
+            (Some(since), Some(earlier)) if earlier.since == since => Some(earlier),
+            (since, _) => since.map(|since| Recheck { since, next }),
+        };
+    }
+}
+
+/// Prometheus was asked.
+pub(super) fn rechecked(draft: &mut Draft<'_>, id: &IncidentId, finding: &Finding) -> Answer {
+    let now = draft.now;
+    let Some((version, since)) = waiting(draft, id) else { return Answer::Noted };
+    let age = now.since(since);
+    let text = match finding.verdict {
+        Verdict::Unhealthy => format!("asked about the requests since {version} got traffic: {}", finding.text),
+        Verdict::Unknown if age >= Policy::PREDATES => {
+            let age = spoken(age);
+            format!("it fires {age} after {version} got traffic, and Prometheus can't tell: {}", finding.text)
+        }
+        Verdict::Healthy | Verdict::NoData | Verdict::Unknown => {
+            later(draft, id);
+            return Answer::Noted;
+        }
+    };
+    if let Some(incident) = draft.incident(id) {
+        incident.confirmed_at = Some(now);
+        incident.note(now, NoteKind::Checked, text);
+    }
+    alerts::act_if_unheld(draft, id, &version);
+    later(draft, id);
+    Answer::Noted
+}
+
+/// No answer has come: as good as one that says nothing.
+pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
+    let Some((version, _)) = waiting(draft, id) else { return };
+    if !draft.policy.verify {
+        alerts::act_if_unheld(draft, id, &version);
+    }
+    later(draft, id);
+}
+
+/// The version of an incident that waits for this answer, and since when that has traffic.
+fn waiting(draft: &Draft<'_>, id: &IncidentId) -> Option<(VersionName, Timestamp)> {
+    let incident = draft.state.open_incidents().find(|incident| incident.id == *id)?;
+    Some((incident.version.clone(), incident.recheck()?.since))
+}
+
+fn later(draft: &mut Draft<'_>, id: &IncidentId) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    let (confirmed_at, firing) = (incident.confirmed_at, incident.is_firing());
+    let Phase::AwaitingDecision(question) = &mut incident.phase else { return };
+    question.recheck = question.recheck.take().filter(|_| firing).and_then(|recheck| {
+        let young = now.since(recheck.since) < Policy::PREDATES;
+        let next = now.plus(if young { Policy::RECHECK_EVERY } else { Policy::VERIFY_SLOWLY });
+        confirmed_at.is_none_or(|at| at < recheck.since).then_some(Recheck { next, ..recheck })
+    });
+}

@@ -1,0 +1,52 @@
+//! Fix forward: another version is shipped while an incident is open. The incident goes on with that version, verified like
+//! a rollback: whoever was paged is told when it is better.
+
+use super::super::incident::{Flip, FlipMode, IncidentId, NoteKind, Phase};
+use super::super::names::VersionName;
+use super::super::verification::Verification;
+use super::Draft;
+
+/// Whether the trouble of `id` is not over, so that `heir` must prove to be better.
+pub(super) fn is_unsettled(draft: &Draft<'_>, id: &IncidentId, heir: &VersionName) -> bool {
+    draft
+        .state
+        .open_incidents()
+        .filter(|incident| incident.id == *id && incident.version != *heir)
+        .any(|incident| incident.is_firing() || matches!(incident.phase, Phase::Escalated | Phase::Verifying { .. }))
+}
+
+/// `operator` has put `heir` in the place of the version that `id` is about.
+pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName, operator: &str) {
+    let (policy, now, commit) = (draft.policy, draft.now, draft.snapshot.commit.clone());
+    let Some(incident) = draft.incident(id) else { return };
+    let (version, from, to) = (incident.version.clone(), incident.subject().clone(), heir.clone());
+    let (escalations, unheard) = (incident.escalations, incident.unheard);
+    let other = |i: &&mut super::Incident| {
+        i.phase.is_open() && i.id != *id && i.version == version && i.subject() == heir && i.is_shipped()
+    };
+    if let Some(other) = draft.state.incidents.iter_mut().find(other) {
+        // one of them is enough, as loud as the louder one
+        other.escalations = other.escalations.max(escalations);
+        other.unheard |= unheard;
+        let text = format!("{operator} put {heir} in the place of {from}: see incident {}", other.id);
+        if let Some(incident) = draft.incident(id) {
+            incident.close(Phase::Superseded { by: Some(to) }, now, text);
+        }
+        return;
+    }
+    let Some(incident) = draft.incident(id) else { return };
+    incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
+    incident.target = Some(to.clone());
+    incident.held = None;
+    incident.flip = Some(Flip {
+        commit,
+        at: now,
+        decided_at: None,
+        from,
+        to,
+        mode: FlipMode::Shipped,
+        operator: operator.to_owned(),
+        verification: Some(Verification::starting(now, policy)),
+    });
+    incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
+}

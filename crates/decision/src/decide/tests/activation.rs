@@ -1,0 +1,196 @@
+//! Alerts that began before their version got traffic, and versions that come back again and again.
+
+use super::*;
+
+fn since(alert: Alert, at: Timestamp) -> Alert {
+    Alert { starts_at: Some(at), ..alert }
+}
+
+fn held(world: &World) -> Option<Guard> {
+    world.latest().held.as_ref().map(|held| held.guard)
+}
+
+/// v2 was rolled back, mended and activated again; its alert of before fires on, and Prometheus can be asked.
+fn activated_again() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(since(critical("v2"), world.now));
+    world.pass(minutes(10));
+    world.activate("v2", true);
+    world
+}
+
+fn says(world: &mut World, verdict: Verdict) {
+    world.says = Some(Finding::new(verdict, "error ratio 7.00 %"));
+}
+
+#[test]
+fn a_forced_activation_is_not_flipped_back_by_an_alert_that_began_before_it() {
+    let mut world = activated_again();
+    says(&mut world, Verdict::Healthy);
+    assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
+    assert_eq!(world.latest().deadline(), Some(world.now.plus(minutes(2))), "people are asked at once");
+    for _ in 0..20 {
+        world.pass(minutes(1));
+        world.alert(critical("v2"));
+        assert_eq!(world.served(), "v2");
+    }
+}
+
+#[test]
+fn it_acts_by_itself_as_soon_as_the_requests_since_the_activation_are_bad_as_well() {
+    let mut world = activated_again();
+    says(&mut world, Verdict::NoData);
+    world.pass(seconds(60));
+    assert_eq!(world.served(), "v2");
+    says(&mut world, Verdict::Unhealthy);
+    world.pass(seconds(30));
+    assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying), "within 90 s of the activation");
+    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Auto));
+}
+
+#[test]
+fn whatever_else_holds_it_holds_it_still_when_the_requests_are_bad() {
+    let mut world = activated_again();
+    world.paused = Some("dana".to_owned());
+    says(&mut world, Verdict::Unhealthy);
+    world.pass(minutes(2));
+    assert_eq!(world.served(), "v2");
+    world.paused = None;
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert", "it need not be asked about again");
+}
+
+#[test]
+fn where_nobody_can_be_asked_it_acts_after_five_minutes_of_firing() {
+    for verify in [false, true] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.verify = verify;
+        world.alert(since(critical("v2"), world.now));
+        world.pass(minutes(10));
+        world.activate("v2", true);
+        says(&mut world, Verdict::Unknown);
+        world.pass(Policy::PREDATES - seconds(1));
+        assert_eq!(world.served(), "v2", "{verify}");
+        world.pass(seconds(31));
+        assert_eq!(world.served(), "v1", "{verify}");
+    }
+}
+
+#[test]
+fn an_alert_that_ends_before_that_rolls_nothing_back() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(since(critical("v2"), world.now));
+    world.pass(minutes(10));
+    world.activate("v2", true);
+    world.pass(minutes(1));
+    world.alert(critical("v2").resolved());
+    world.pass(hours(1));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Resolved));
+}
+
+#[test]
+fn a_value_set_again_and_a_change_of_share_are_no_activation() {
+    let mut world = World::with_a_fresh_release();
+    let before = world.state.version(&v("v2")).and_then(|record| record.traffic_since);
+    world.set_active("v2");
+    world.look();
+    world.activate("v2", true);
+    assert_eq!(world.state.version(&v("v2")).and_then(|record| record.traffic_since), before);
+    world.register("v3");
+    world.share("v3", Share::Percent(10), false);
+    let began = world.now;
+    world.pass(minutes(5));
+    world.share("v3", Share::Percent(80), false);
+    world.share("v3", Share::All, false);
+    assert_eq!(world.state.version(&v("v3")).and_then(|record| record.traffic_since), Some(began));
+}
+
+#[test]
+fn a_canary_is_not_ended_by_an_alert_that_began_before_it() {
+    let mut world = World::with_a_fresh_release();
+    world.register("v3");
+    assert!(world.alert(since(high("v3"), world.now)).starts_with("ignored"));
+    world.pass(minutes(1));
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v3", canary, false), Answer::Shared { .. }));
+    assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
+    assert!(world.state.running_canary().is_some());
+    world.pass(minutes(6));
+    assert!(world.state.running_canary().is_none(), "it fires for five minutes");
+}
+
+#[test]
+fn a_moment_long_before_the_version_was_known_says_nothing() {
+    let mut world = World::with_a_fresh_release();
+    let long_ago = world.now.minus(hours(24 * 7));
+    assert_eq!(world.alert(since(critical("v2"), long_ago)), "rolled_back alert");
+}
+
+#[test]
+fn whoever_keeps_putting_a_version_back_is_asked_about_once() {
+    let mut world = World::with_a_fresh_release();
+    let mut rolled_back = 0;
+    for minute in 0..30 {
+        let fires = since(critical("v2").named(&format!("Outbreak{minute}")), world.now);
+        rolled_back += usize::from(world.alert(fires.clone()) == "rolled_back alert");
+        world.alert(fires.resolved());
+        world.pass(seconds(30));
+        if world.served() == "v1" {
+            world.set_active("v2");
+            world.look();
+        }
+        world.pass(seconds(30));
+    }
+    assert_eq!(rolled_back, Policy::RETURNS, "and not thirty times");
+    assert_eq!((world.served(), held(&world)), ("v2", Some(Guard::KeepsReturning)));
+    let asking = world.state.open_incidents().count();
+    assert!(asking <= 1, "one incident, one question");
+    let detail = &world.latest().held.as_ref().expect("held").detail;
+    assert!(detail.starts_with("external has put v2 back 3 times"), "{detail}");
+}
+
+#[test]
+fn different_hands_do_not_add_up() {
+    let mut world = World::with_a_fresh_release();
+    for by in ["external", "dana", "external", "dana"] {
+        let fires = since(critical("v2"), world.now);
+        assert_eq!(world.alert(fires.clone()), "rolled_back alert", "{by}");
+        world.alert(fires.resolved());
+        world.pass(seconds(30));
+        match by {
+            "dana" => drop(world.activate("v2", true)),
+            _ => {
+                world.set_active("v2");
+                world.look();
+            }
+        }
+        world.pass(seconds(30));
+    }
+}
+
+#[test]
+fn fifty_flaps_do_not_end_a_page() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v2"));
+    world.pass(minutes(6));
+    assert!(world.latest().pages());
+    for n in 0..120 {
+        let flapping = medium("v2").named(&format!("Flap{}", n % 3));
+        world.alert(flapping.clone());
+        world.alert(flapping.resolved());
+    }
+    assert!(world.latest().pages() && world.latest().paged);
+    world.choose(Choice::Dismiss);
+    assert!(world.latest().paged, "the page is still to be ended");
+}
+
+#[test]
+fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_when_it_is_tried_again() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.pass(seconds(20));
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
+    assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
+    assert_eq!(world.incidents.len(), 2);
+}

@@ -1,0 +1,81 @@
+//! Fix forward: another version is shipped while an incident is open.
+
+use super::*;
+
+/// A critical on v2 waits for a person, who is paged, and v3 is shipped instead.
+fn shipped() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.paused = Some("dana".to_owned());
+    world.alert(critical("v2"));
+    world.pass(minutes(3));
+    assert!(world.latest().pages());
+    world.release("v3");
+    world
+}
+
+fn says(world: &mut World, verdict: Verdict) {
+    world.says = Some(Finding::new(verdict, "error ratio 7.00 %"));
+}
+
+#[test]
+fn what_is_shipped_instead_is_verified_like_a_rollback_and_the_page_goes_on_until_it_is_better() {
+    let mut world = shipped();
+    let incident = world.latest();
+    assert_eq!((incident.phase.kind(), incident.subject().as_str()), (PhaseKind::Verifying, "v3"));
+    assert!(incident.pages() && incident.is_shipped());
+    says(&mut world, Verdict::Healthy);
+    world.pass(minutes(1));
+    assert_eq!(world.phase(), PhaseKind::Recovered);
+    assert!(!world.latest().pages());
+}
+
+#[test]
+fn what_is_shipped_instead_and_is_no_better_escalates_and_can_be_rolled_back() {
+    for verdict in [Verdict::Unhealthy, Verdict::NoData] {
+        let mut world = shipped();
+        says(&mut world, verdict);
+        world.pass(minutes(6));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Escalated, true), "{verdict:?}");
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "{verdict:?}");
+        assert_eq!(world.served(), "v1");
+    }
+}
+
+#[test]
+fn shipping_is_no_rollback_that_could_be_undone() {
+    let mut world = shipped();
+    assert_eq!(world::refusal(&world.choose(Choice::Undo)), RefusalCode::AlreadyDecided);
+    assert!(world.rollbacks().is_empty());
+    assert!(!world.is_quarantined("v2"));
+}
+
+#[test]
+fn a_version_set_from_outside_inherits_too_and_one_that_a_rollback_serves_does_not() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(high("v2"));
+    world.set_active("v3");
+    world.look();
+    let first = world.latest().id.clone();
+    assert_eq!(world.incidents[&first].subject().as_str(), "v3");
+    world.pass(minutes(1));
+    world.alert(critical("v3"));
+    assert_eq!(world.served(), "v1");
+    assert_eq!(world.incidents[&first].phase.kind(), PhaseKind::Superseded, "the rollback is verified by its own");
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+}
+
+#[test]
+fn without_prometheus_or_with_alerts_that_ended_another_version_ends_the_incident() {
+    for (verify, ends) in [(false, false), (true, true)] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.verify = verify;
+        world.alert(high("v2"));
+        if ends {
+            world.alert(high("v2").resolved());
+        }
+        world.release("v3");
+        assert_eq!(world.phase(), PhaseKind::Superseded, "{verify} {ends}");
+    }
+}

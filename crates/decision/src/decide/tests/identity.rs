@@ -1,0 +1,71 @@
+//! An incident acts only on what it did.
+
+use super::*;
+
+#[test]
+fn an_old_undo_does_nothing_where_the_target_serves_for_another_reason() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
+    let undo = world.click(Choice::Undo);
+    world.pass(minutes(10));
+    assert_eq!(world.phase(), PhaseKind::Unverified);
+    world.release("v3");
+    world.pass(hours(24 * 14));
+    world.activate("v1", true); // by chance where the rollback of two weeks ago went
+    assert_eq!(world::refusal(&world.happens(&undo).answer), RefusalCode::Moved);
+    assert_eq!(world.served(), "v1");
+    assert!(world.is_quarantined("v2"));
+}
+
+/// v2 was rolled back to v1, which is being verified, and is tried again as a canary.
+fn tried_again() -> World {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(critical("v2"));
+    world.alert(critical("v2").resolved());
+    world.pass(seconds(20));
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
+    world
+}
+
+#[test]
+fn a_critical_on_a_version_that_is_tried_again_is_no_duplicate_of_its_first_incident() {
+    let mut world = tried_again();
+    world.pass(seconds(20));
+    assert_eq!(world.alert(critical("v2")), "rolled_back alert");
+    assert_eq!((world.served(), world.incidents.len()), ("v1", 2));
+    assert!(world.routing.is_empty(), "the canary is over");
+    assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+}
+
+#[test]
+fn an_approval_of_an_escalated_incident_rolls_back_only_what_it_put_there() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.mark_known_good("v0");
+    world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 7.00 %"));
+    world.alert(critical("v2"));
+    world.pass(minutes(6));
+    assert_eq!(world.phase(), PhaseKind::Escalated);
+    let approve = world.click(Choice::Approve);
+    let canary = Share::Canary(Policy::default().canary);
+    assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
+    assert_eq!(world::refusal(&world.happens(&approve).answer), RefusalCode::Moved);
+    assert_eq!(world.served(), "v1");
+}
+
+#[test]
+fn a_record_of_the_version_before_is_undone_while_its_target_serves_since_then() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    let id = world.latest().id.clone();
+    // as it was written when flips had no identity
+    world.state.moved_by = CommitId::default();
+    let forget = |incident: &mut Incident| incident.flip.as_mut().expect("a flip").commit = CommitId::default();
+    world.state.incidents.iter_mut().for_each(forget);
+    forget(world.incidents.get_mut(&id).expect("the incident"));
+    assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));
+    assert_eq!(world.served(), "v2");
+}

@@ -1,0 +1,246 @@
+//! What the module promises of every history: it ends in an action, a question or a page.
+//!
+//! P2 and P5, about known-good versions, are checked with each decision; see [`invariants`](super::invariants).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use super::properties::{Step, a_world, at, delivery, step, take};
+use super::*;
+
+/// As many histories as PROPTEST_CASES says, from a seed of their own; some hundreds, always the same, without it.
+fn config() -> ProptestConfig {
+    let (failure_persistence, max_shrink_iters) = (None, 4_000);
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig { failure_persistence, max_shrink_iters, ..ProptestConfig::default() },
+        None => ProptestConfig {
+            cases: 500,
+            rng_seed: RngSeed::Fixed(12),
+            failure_persistence,
+            max_shrink_iters,
+            ..ProptestConfig::default()
+        },
+    }
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..60)
+}
+
+/// What fires now, as Alertmanager would say it: by fingerprint, with when it was last heard of.
+#[derive(Default, Clone)]
+struct Firing(BTreeMap<(VersionName, String), (Alert, Timestamp)>);
+
+impl Firing {
+    fn take(&mut self, step: &Step, now: Timestamp) {
+        let Step::Deliver(alerts) = step else { return };
+        for alert in alerts {
+            let key = (alert.version.clone(), alert.fingerprint.clone());
+            match alert.status {
+                AlertStatus::Firing => drop(self.0.insert(key, (alert.clone(), now))),
+                AlertStatus::Resolved => drop(self.0.remove(&key)),
+            }
+        }
+    }
+
+    /// Criticals that ask for a rollback, and that nobody has been told to forget.
+    fn criticals(&self, world: &World) -> impl Iterator<Item = &Alert> {
+        let recent = |at: Timestamp| world.now.since(at) + minutes(1) < world.policy.forget_after;
+        let all = self.0.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
+        all.filter(|alert| alert.trigger.action == Action::Rollback)
+    }
+}
+
+/// An approval as a click would send it; a version that a person may choose is named where nothing is offered.
+fn approval(world: &World, incident: &Incident, choice: Choice, target: Option<VersionName>) -> Option<Answer> {
+    let mut world = world.clone();
+    let (incident, force) = (incident.id.clone(), target.is_some());
+    let click = Decide { incident, choice, operator: "maya".to_owned(), target, force, ask: None };
+    let answer = world.happens(&Event::Decide(click)).answer;
+    (!matches!(answer, Answer::Refused(_))).then_some(answer)
+}
+
+/// Whether a person can end the question of `incident` by a rollback.
+fn is_answerable(world: &World, incident: &Incident) -> bool {
+    let approve = [Choice::Approve, Choice::ApproveGradual];
+    if approve.into_iter().any(|choice| approval(world, incident, choice, None).is_some()) {
+        return true;
+    }
+    // nothing is offered: any other version that has its text, or is known to have lost it
+    let mut others = world.state.versions.iter().filter(|record| record.version != *incident.subject()).peekable();
+    others.peek().is_none()
+        || others.any(|record| approval(world, incident, Choice::Approve, Some(record.version.clone())).is_some())
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// P1.
+    #[test]
+    fn a_firing_critical_has_an_effect_a_question_that_can_be_answered_or_something_due(history in history()) {
+        let mut world = a_world();
+        let mut firing = Firing::default();
+        for step in &history {
+            take(&mut world, step);
+            firing.take(step, world.now);
+            world.look();
+            for alert in firing.criticals(&world) {
+                if !world.state.served().contains(&alert.version) {
+                    continue; // its traffic is gone
+                }
+                let silenced = world.state.suppressed.iter().any(|s| s.fingerprint == alert.fingerprint && s.version == alert.version);
+                let full = world.state.strays.len() >= Policy::MAX_STRAYS;
+                if silenced || full {
+                    continue; // a person has answered
+                }
+                let mut state = world.state.clone();
+                let Some(incident) = state.open_incident_on(&alert.version) else {
+                    // on its way in: the target of a gradual rollback, whose incident waits for a person
+                    let gradual = world.state.open_incidents().any(|i| i.gradual().is_some_and(|split| split.has(&alert.version)));
+                    // dismissed or undone, and silent until now
+                    let answered = world.incidents.values().any(|i| i.version == alert.version && i.phase == crate::Phase::Dismissed);
+                    prop_assert!(gradual || answered, "nobody is asked about {alert:?}\n{:?}", world.state);
+                    continue;
+                };
+                let soon = incident.next_wake(&world.policy).is_some_and(|at| at <= world.now.plus(minutes(11)));
+                let waits = incident.pending().is_some() || incident.gradual().is_some_and(|split| split.paused.is_none());
+                prop_assert!((waits && soon) || is_answerable(&world, incident), "no answer counts: {incident:?}");
+            }
+        }
+    }
+
+    /// P3.
+    #[test]
+    fn with_automation_off_nothing_moves_forward_by_itself(history in history()) {
+        let mut world = a_world();
+        for step in &history {
+            let before = world.clone();
+            take(&mut world, step);
+            let off = |world: &World| world.policy.dry_run || world.paused.is_some();
+            let by_itself = matches!(step, Step::Pass(_) | Step::Deliver(_) | Step::Days(_));
+            if !(off(&before) && off(&world) && by_itself) {
+                continue;
+            }
+            let shares = |world: &World| world.state.running_canary().map(|c| (c.id.clone(), c.split.arriving.clone(), c.split.percent()));
+            match (shares(&before), shares(&world)) {
+                (Some((id, _, was)), Some((same, _, is))) if id == same => prop_assert!(is <= was, "{was} % → {is} %"),
+                (Some((_, arriving, _)), None) => prop_assert!(world.active.version() != Some(&arriving) || before.active.version() == Some(&arriving), "{arriving} was promoted"),
+                _ => {}
+            }
+        }
+    }
+
+    /// P4.
+    #[test]
+    fn every_history_comes_to_rest(history in history(), says in prop::option::of(prop::sample::select(Verdict::ALL.to_vec()))) {
+        let mut world = a_world();
+        for step in &history {
+            take(&mut world, step);
+        }
+        world.says = says.map(|verdict| Finding::new(verdict, "figures"));
+        world.look();
+        // the longest time limit, then the deadline of the last question, then a day
+        world.pass(hours(24 + 24));
+        for incident in world.state.open_incidents() {
+            prop_assert!(incident.pages() || incident.is_held_back(), "it waits in silence: {incident:?}");
+        }
+    }
+
+    /// P6.
+    #[test]
+    fn an_activation_is_rolled_back_automatically_at_most_once(history in history()) {
+        let mut world = a_world();
+        let mut seen: BTreeSet<(String, Option<Timestamp>)> = BTreeSet::new();
+        for step in &history {
+            let (before, logged) = (world.clone(), world.log.len());
+            take(&mut world, step);
+            let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Trigger::SYSTEM;
+            for entry in world.log[logged..].iter().filter(own) {
+                let from = entry.from.clone().expect("a version is rolled back");
+                let since = |world: &World| world.state.version(&v(&from)).and_then(|record| record.traffic_since);
+                // within one step of the history more may have happened
+                if let Some(since) = since(&before) {
+                    prop_assert!(seen.insert((from.clone(), Some(since))), "{from} was rolled back twice since {since:?}");
+                }
+            }
+        }
+    }
+
+    /// P7.
+    #[test]
+    fn a_silence_ends_with_its_outbreak(history in history(), later in 1..90_u64) {
+        let mut world = a_world();
+        for step in &history {
+            take(&mut world, step);
+            if let Step::Deliver(alerts) = step {
+                for alert in alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved) {
+                    let silent = |s: &&crate::state::Suppressed| s.fingerprint == alert.fingerprint && s.version == alert.version;
+                    prop_assert!(world.state.suppressed.iter().find(silent).is_none(), "{alert:?} has ended");
+                }
+            }
+        }
+        world.look();
+        let heard = |world: &World, alert: &Alert| {
+            let mut world = world.clone();
+            world.alert(alert.clone()) != "ignored dismissed"
+        };
+        for silent in world.state.suppressed.clone() {
+            let again = Alert { fingerprint: silent.fingerprint.clone(), ..high(silent.version.as_str()) };
+            let worse = Alert { fingerprint: silent.fingerprint.clone(), ..critical(silent.version.as_str()) };
+            prop_assert!(silent.severity == Severity::Critical || heard(&world, &worse), "it has got worse: {silent:?}");
+            let mut afterwards = world.clone();
+            afterwards.jump_to(afterwards.now.max(silent.since).plus(minutes(later)));
+            let anew = Alert { starts_at: Some(afterwards.now), ..again.clone() };
+            prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
+            afterwards.jump_to(afterwards.now.plus(afterwards.policy.forget_after));
+            prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
+        }
+    }
+
+    /// P8. What a delivery says of one version may come in several, too; what it says of the others tells whether a target
+    /// is healthy, and can't be heard later than acted upon.
+    #[test]
+    fn the_order_of_the_alerts_of_a_delivery_changes_nothing(
+        history in prop::collection::vec(step(), 0..40),
+        delivery in delivery(),
+        seed in any::<u64>(),
+    ) {
+        let mut world = a_world();
+        for step in &history {
+            take(&mut world, step);
+        }
+        world.look();
+        let delivery = at(&delivery, world.now);
+        let outcome = |world: &World| {
+            let phases: BTreeSet<String> = world
+                .state
+                .open_incidents()
+                .map(|i| format!("{} {} {} {:?} {:?}", i.version, i.phase, i.decider, i.held.as_ref().map(|h| h.guard), i.target))
+                .collect();
+            let good: BTreeSet<_> =
+                world.state.versions.iter().filter(|r| r.known_good(&world.policy, world.now).is_some()).map(|r| r.version.clone()).collect();
+            (world.active.clone(), world.routing.clone(), phases, good)
+        };
+        let mut once = world.clone();
+        once.deliver(&delivery);
+        let mut shuffled = delivery.clone();
+        let mut random = seed;
+        for at in (1..shuffled.len()).rev() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(at, (random >> 33) as usize % (at + 1));
+        }
+        let mut permuted = world.clone();
+        permuted.deliver(&shuffled);
+        prop_assert_eq!(outcome(&once), outcome(&permuted));
+        let versions: BTreeSet<_> = delivery.iter().map(|alert| &alert.version).collect();
+        if versions.len() == 1 && delivery.iter().all(|alert| alert.status == AlertStatus::Firing) {
+            let mut split = world.clone();
+            for alert in &shuffled {
+                split.deliver(std::slice::from_ref(alert));
+            }
+            prop_assert_eq!(outcome(&once), outcome(&split), "split");
+        }
+    }
+}
