@@ -84,6 +84,7 @@ struct VersionLabels {
 pub struct Metrics {
     registry: Registry,
     alerts: Family<AlertLabels, Counter>,
+    truncated_alerts: Counter,
     rollbacks: Family<RollbackLabels, Counter>,
     webhook_seconds: Histogram,
     detection_seconds: Histogram,
@@ -127,6 +128,12 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
+        let truncated_alerts = Counter::default();
+        registry.register(
+            "truncated_alerts",
+            "Alerts that Alertmanager left out of its deliveries",
+            truncated_alerts.clone(),
+        );
         registry.register(
             "rollbacks",
             "Rollbacks, by who started them and whether they were committed",
@@ -213,13 +220,19 @@ impl Metrics {
             let _born = redis_errors.get_or_create(&KindLabel { kind });
         }
         for severity in Severity::ALL.map(Severity::as_str) {
-            for (outcome, reason) in [("ignored", "invalid_name"), ("ignored", "malformed"), ("held", "broken_state")] {
+            for (outcome, reason) in [
+                ("ignored", "invalid_name"),
+                ("ignored", "malformed"),
+                ("ignored", "unknown_version"),
+                ("held", "broken_state"),
+            ] {
                 let _born = alerts.get_or_create(&AlertLabels { severity, outcome, reason });
             }
         }
         Self {
             registry,
             alerts,
+            truncated_alerts,
             rollbacks,
             webhook_seconds,
             detection_seconds,
@@ -252,6 +265,11 @@ impl Metrics {
         let labels =
             AlertLabels { severity: severity.as_str(), outcome: outcome.outcome.as_str(), reason: outcome.reason };
         self.alerts.get_or_create(&labels).inc();
+    }
+
+    /// So many alerts of a delivery were left out.
+    pub fn truncated(&self, count: u64) {
+        self.truncated_alerts.inc_by(count);
     }
 
     pub fn rollback(&self, mode: FlipMode, ok: bool) {

@@ -99,9 +99,14 @@ fn repeat(shared: &Shared, address: &str, client: usize) -> Result<()> {
         // from the moment that it was due: a delivery that is late does not make the next ones rarer
         next += pause;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        let ended = prompt >= OPEN && (began.elapsed().as_secs() / MINUTE.as_secs()) % 2 == 1;
-        let status = if ended { "resolved" } else { "firing" };
-        shared.send(&mut http, &[alert(prompt, "v2", "high", status), alert(prompt, "v2", "medium", status)])?;
+        let minute = if prompt >= OPEN { began.elapsed().as_secs() / MINUTE.as_secs() } else { 0 };
+        let status = if minute % 2 == 1 { "resolved" } else { "firing" };
+        let mut alerts = ["high", "medium"].map(|severity| alert(prompt, "v2", severity, status));
+        // each outbreak has a beginning of its own
+        for alert in &mut alerts {
+            alert["startsAt"] = format!("2026-11-21T00:38:12.{:03}Z", minute / 2 % 1_000).into();
+        }
+        shared.send(&mut http, &alerts)?;
     }
     Ok(())
 }

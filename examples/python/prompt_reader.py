@@ -32,6 +32,7 @@ READ_AT_ONCE = 100  # Redis does nothing else meanwhile
 # Names of versions may become file names and metric labels, so nothing else is ever handed out.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
 PERCENT = re.compile(rb"[0-9]{1,3}")
+PADDING = b" \t\n\x0b\x0c\r\0"  # around a value, as of `echo v2 | redis-cli -x SET ...`: no part of it
 
 
 def key_bytes(key):
@@ -52,8 +53,13 @@ class Split:
         `problem` says what is wrong with one that is none."""
         self.problem = None
         self._shares = [(active.decode(), 100)]
-        if not routing or active not in routing:
+        trimmed = {field.strip(PADDING): value.strip(PADDING) for field, value in (routing or {}).items()}
+        if active not in trimmed:
             return
+        if len(trimmed) < len(routing):
+            self.problem = "a version that is there twice"
+            return
+        routing = trimmed
         if not all(VERSION.fullmatch(field) for field in routing):
             self.problem = "a field that is no version"
         elif not all(PERCENT.fullmatch(value) for value in routing.values()):
@@ -224,6 +230,8 @@ class Reader:
         """Takes what `active` and `routing` hold, whatever someone may have put there; an exception is a wrong type."""
         before = self._known[prompt]
         problem = None
+        if isinstance(active, bytes):
+            active = active.strip(PADDING)
         if active is None:
             problem = "no version is active"
         elif isinstance(active, Exception):

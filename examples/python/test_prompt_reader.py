@@ -154,6 +154,17 @@ class Following(unittest.TestCase):
         self.assertEqual(self.changes, [("support", ["v1"]), ("support", ["v1", "v2"]), ("support", ["v1"])])
         self.assertIsNone(reader.error("support"))
 
+    def test_what_a_shell_puts_around_a_version_is_not_part_of_it(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        for value, version in (("v2\n", "v2"), ("v3\r\n", "v3"), (" v4\0", "v4")):
+            self.server.client.set(ACTIVE, value)
+            eventually(lambda: reader.versions("support") == [version])
+            self.assertIsNone(reader.error("support"))
+        self.server.client.set(ACTIVE, "v5 v6")
+        eventually(lambda: "not a version" in (reader.error("support") or ""))
+        self.assertEqual(reader.versions("support"), ["v4"])
+
     def test_a_key_is_refused_from_the_first_call_on(self):
         reader = self.reader(refresh=0.1)
         with self.assertRaisesRegex(TypeError, "expected the id of a user or of a request, found None"):
@@ -281,7 +292,7 @@ class Following(unittest.TestCase):
         reader = self.reader(refresh=0.1)
         self.assertTrue(reader.wait_ready(10))
         client = self.server.client
-        for value in ("", "../etc/passwd", "v" * 65, b"\xff\xfe", "v2\n"):
+        for value in ("", "../etc/passwd", "v" * 65, b"\xff\xfe", "\n", "v2\nv3", '"v2"'):
             client.set(ACTIVE, value)
             eventually(lambda: "not a version's name" in (reader.error("support") or ""))
             self.assertEqual(reader.active_version("support", "user-1"), "v1")

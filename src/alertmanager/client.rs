@@ -54,22 +54,6 @@ impl Alertmanagers {
         self.0.is_empty()
     }
 
-    /// Posts `alert` to every one; fails if none took it.
-    pub async fn post(&self, alert: &OwnAlert) -> Result<(), AlertmanagerError> {
-        let mut failed = None;
-        let mut taken = false;
-        for (_, result) in self.post_each(alert).await {
-            match result {
-                Ok(()) => taken = true,
-                Err(error) => failed = Some(error),
-            }
-        }
-        match failed {
-            Some(error) if !taken => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Posts `alert` to every one; tells for the address of each whether it took it.
     pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
         let labels: Value =

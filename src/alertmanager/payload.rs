@@ -41,6 +41,14 @@ pub const DRILL_LABEL: &str = "prompt_rollback_drill";
 #[error("{0}")]
 pub struct BadPayload(String);
 
+/// What one request of Alertmanager's says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub alerts: Vec<Delivered>,
+    /// How many more alerts the group has that were left out, because there is a `max_alerts`.
+    pub truncated: u64,
+}
+
 /// One alert of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
@@ -85,7 +93,7 @@ impl Why {
 }
 
 /// Reads a delivery.
-pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Vec<Delivered>, BadPayload> {
+pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, BadPayload> {
     // bytes that are not UTF-8 spoil the text that they are in, not the delivery
     let body = lossy(body);
     let delivery: Object<'_> = serde_json::from_str(&body).map_err(|error| BadPayload(format!("body: {error}")))?;
@@ -101,7 +109,10 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Vec<Deliver
     };
     let url = delivery.get("externalURL").ok().flatten().and_then(text);
     let alertmanager_url = shorten(url.as_deref().unwrap_or_default(), SHORT);
-    Ok(alerts.into_iter().map(|alert| read(alert, &alertmanager_url, names, policy)).collect())
+    // what is no number says nothing: it is not worth losing alerts for
+    let truncated = delivery.get("truncatedAlerts").ok().flatten().and_then(|count| count.get().parse().ok());
+    let alerts = alerts.into_iter().map(|alert| read(alert, &alertmanager_url, names, policy)).collect();
+    Ok(Delivery { alerts, truncated: truncated.unwrap_or_default() })
 }
 
 /// What an alert says of itself, as far as it could be read.
@@ -197,14 +208,19 @@ fn understand<'a>(
         let annotation = annotations.written(name)?;
         Ok(annotation.map(|text| shorten(&text, most)).unwrap_or_default())
     };
-    let starts_at = alert.get("startsAt")?.and_then(text).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let moment = |name| {
+        let moment = alert.get(name)?.and_then(text).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Ok::<_, Why>(moment.map(|at| Timestamp(at.as_millisecond())))
+    };
+    let (starts_at, ends_at) = (moment("startsAt")?, moment("endsAt")?);
     let alert = Box::new(Alert {
         fingerprint: shorten(&fingerprint, MAX_FINGERPRINT),
         prompt,
         version,
         status,
         trigger,
-        starts_at: starts_at.map(|at| Timestamp(at.as_millisecond())),
+        starts_at,
+        ends_at: ends_at.filter(|_| status == AlertStatus::Resolved),
         summary: annotation("summary", SHORT)?,
         description: annotation("description", LONG)?,
         value: annotation("value", 100)?,

@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct Prompt {
     pub prompt: String,
     pub active: Option<String>,
+    /// Why nothing is active although something was.
+    pub active_fault: Option<String>,
     pub rollback_target: Option<String>,
     pub activated_at: Option<String>,
     /// Whether the active version is known-good.
@@ -33,6 +35,8 @@ pub struct Prompts {
 pub struct PromptDetail {
     pub prompt: String,
     pub active: Option<String>,
+    /// Why nothing is active although something was.
+    pub active_fault: Option<String>,
     /// Version to percent, while traffic is split.
     pub routing: Option<std::collections::BTreeMap<String, u8>>,
     pub rollback_target: Option<String>,

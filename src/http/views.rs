@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::decision::incident::{AlertRecord, Incident};
+use crate::decision::state::Lapsed;
 use crate::decision::{Canary, Policy, Snapshot, Split, Timestamp, VersionName, VersionRecord};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -29,6 +30,11 @@ fn soak_note(record: &VersionRecord) -> Option<&str> {
     record.soak.as_ref()?.watch.as_ref()?.last.as_deref()
 }
 
+/// Why nothing is active although something was.
+fn fault(snapshot: &Snapshot) -> Option<String> {
+    snapshot.state.lapsed.as_ref().filter(|_| snapshot.active.version().is_none()).map(Lapsed::fault)
+}
+
 /// A prompt in the list.
 pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
     let state = &snapshot.state;
@@ -39,6 +45,7 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value
     json!({
         "prompt": snapshot.prompt.as_str(),
         "active": name(active),
+        "active_fault": fault(snapshot),
         "rollback_target": name(state.target(active, policy, now)),
         "activated_at": time(state.serving.as_ref().map(|s| s.since)),
         "known_good": good.is_some(),
@@ -90,6 +97,7 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value {
     json!({
         "prompt": snapshot.prompt.as_str(),
         "active": name(active),
+        "active_fault": fault(snapshot),
         "routing": if routing.is_empty() { Value::Null } else { Value::Object(routing) },
         "rollback_target": name(state.target(active, policy, now)),
         "paused": snapshot.paused.is_some(),

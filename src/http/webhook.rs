@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::reply::{Failure, Reply, json};
-use crate::alertmanager::payload::{self, Delivered, Ignored};
+use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::engine::{Engine, EngineError, Handled};
@@ -21,6 +21,9 @@ const AT_ONCE: usize = 128;
 #[derive(Serialize)]
 struct Results<'a> {
     results: Vec<AlertResult<'a>>,
+    /// Alerts that Alertmanager left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    truncated_alerts: u64,
 }
 
 #[derive(Serialize)]
@@ -36,6 +39,11 @@ struct AlertResult<'a> {
     message: Option<&'a str>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The alerts of one prompt: one load, one decision, one commit.
 struct Group {
     prompt: PromptName,
@@ -47,7 +55,7 @@ struct Group {
 
 pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
-    let delivered =
+    let Delivery { alerts: delivered, truncated } =
         payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
     let mut outcomes: Vec<Option<AlertOutcome>> =
         delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered)).collect();
@@ -98,15 +106,24 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     for (delivered, outcome) in delivered.iter().zip(&outcomes) {
         if let Some(outcome) = outcome {
             engine.metrics.alert(severity(delivered), outcome);
+            if let (Delivered::Alert(alert), "unknown_version") = (delivered, outcome.reason) {
+                let (prompt, version, alertname) = (&alert.prompt, &alert.version, &alert.alertname);
+                let reason = outcome.reason;
+                tracing::warn!(reason, %prompt, %version, alertname, "an alert names a version that its prompt never had");
+            }
         }
     }
     // those that were committed answer `duplicate` when all are sent again
     if let Some(error) = failed {
         return Err(error.into());
     }
+    if truncated > 0 {
+        tracing::warn!(truncated, "Alertmanager left alerts out of a delivery: set max_alerts to 0");
+        engine.metrics.truncated(truncated);
+    }
     let results =
         delivered.iter().zip(&outcomes).map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
-    Ok(json(StatusCode::OK, &Results { results }))
+    Ok(json(StatusCode::OK, &Results { results, truncated_alerts: truncated }))
 }
 
 async fn handle_group(engine: &Engine, group: Group) -> (Vec<usize>, Result<Handled, EngineError>) {

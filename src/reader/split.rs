@@ -39,7 +39,7 @@ impl Split {
         Self { shares: vec![Share { version: active.into(), end: BUCKETS }] }
     }
 
-    /// What to serve, given the value of `active` and the fields of `routing` in any order: a routing that does not
+    /// What to serve, given the version in `active` and the fields of `routing` in any order: a routing that does not
     /// hold `active`, or that is none, does not count.
     pub fn new<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Self {
         Self::routed(active, routing).ok().flatten().unwrap_or_else(|| Self::whole(active))
@@ -47,7 +47,7 @@ impl Split {
 
     /// The same, which tells a routing of another time (`None`) from one that is broken.
     pub fn routed<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Result<Option<Self>, NotARouting> {
-        if !routing.iter().any(|(field, _)| field.as_ref() == active.as_bytes()) {
+        if !routing.iter().any(|(field, _)| trimmed(field.as_ref()) == active.as_bytes()) {
             return Ok(None);
         }
         let mut fields = Vec::with_capacity(routing.len());
@@ -57,6 +57,9 @@ impl Split {
             fields.push((version, percent));
         }
         fields.sort_unstable();
+        if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(NotARouting("a version that is there twice"));
+        }
         let (mut shares, mut end) = (Vec::new(), 0);
         for (version, percent) in fields.into_iter().filter(|(_, percent)| *percent > 0) {
             end += percent;
@@ -87,13 +90,23 @@ impl Split {
 /// Names of versions may become file names and metric labels, so nothing else is ever handed out:
 /// `[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}`.
 pub(super) fn version(text: &[u8]) -> Option<&str> {
+    let text = trimmed(text);
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:+-".contains(byte);
     let named = text.len() <= 64 && text.first()?.is_ascii_alphanumeric() && text.iter().all(allowed);
     std::str::from_utf8(text).ok().filter(|_| named)
 }
 
+/// Without what a shell may have put around it (`echo v2 | redis-cli -x SET …`): ASCII whitespace and NUL.
+fn trimmed(bytes: &[u8]) -> &[u8] {
+    let pads = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | 0);
+    let Some(start) = bytes.iter().position(|byte| !pads(byte)) else { return &[] };
+    let end = bytes.iter().rposition(|byte| !pads(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
+
 /// One to three ASCII digits: what else a language takes for a number differs between them.
 fn percent(text: &[u8]) -> Option<u32> {
+    let text = trimmed(text);
     let digits = (1..=3).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     let percent = std::str::from_utf8(text).ok().filter(|_| digits)?.parse().ok()?;
     (percent <= BUCKETS).then_some(percent)

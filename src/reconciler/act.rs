@@ -10,7 +10,7 @@ use super::archive::Archive;
 use super::prove::{Prover, Seen};
 use super::{drill, page};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, IncidentId, Promotion, PromptName, Timestamp};
+use crate::decision::{Event, Incident, Promotion, PromptName, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
@@ -61,7 +61,7 @@ impl Actor {
                 let next = drill::post(&self.engine, &self.alertmanagers, &self.prover.labels, &id, now).await?;
                 Ok((None, End::Done { rev: None, next }))
             }
-            (None, None) => self.act(&claim.incident, seen, now).await,
+            (None, None) => self.act(claim, seen, now).await,
         };
         let (prompt, end) = match acted {
             Ok(end) => end,
@@ -112,10 +112,11 @@ impl Actor {
 
     async fn act(
         &self,
-        id: &IncidentId,
+        claim: &Claim,
         seen: Option<&Seen>,
         now: Timestamp,
     ) -> Result<(Option<PromptName>, End), EngineError> {
+        let id = &claim.incident;
         let gone = End::Done { rev: None, next: None };
         let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
         let prompt = incident.prompt.clone();
@@ -129,7 +130,7 @@ impl Actor {
         self.engine.metrics.verified(&before, &incident);
         let next = [
             incident.next_wake(&self.engine.policy),
-            page::keep(&self.alertmanagers, &incident, handled.now, here).await,
+            page::keep(&self.alertmanagers, &self.engine.store, claim, &incident, handled.now, here).await?,
             self.next_listing(&incident, handled.now),
             self.prover.measure_later(&incident, handled.now).await?,
         ];

@@ -1,20 +1,72 @@
 //! Paging: an alert of our own through Alertmanager, so that it reaches people the way the team's alerts do.
 //!
-//! It is kept firing for as long as the incident pages, and ended when it does not any more. Posting is idempotent, so
-//! nothing is recorded about it.
+//! It is kept firing for as long as the incident pages, and ended when it does not any more. What Alertmanager has taken is
+//! noted beside the incident: until then it is owed, and whoever has the next wake-up posts it again, also after a restart.
 
 use std::time::Duration;
 
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::incident::Incident;
 use crate::decision::{PhaseKind, Timestamp};
-use crate::store::rfc3339;
+use crate::store::schedule::Claim;
+use crate::store::{Store, StoreError, rfc3339};
 
 /// An alert ends by itself this long after it was last posted: we may have died.
 const LASTS: Duration = Duration::from_secs(5 * 60);
 const AGAIN: Duration = Duration::from_secs(60);
-/// After a failure: nobody has been paged yet.
+/// After a failure, when nobody has been paged yet; twice as long after each further one.
 const RETRY: Duration = Duration::from_secs(15);
+/// After so many failures [`LASTS`] has passed: a page that some of the Alertmanagers were not told the end of has ended.
+const OUTLASTED: u32 = 6;
+
+/// Field of the incident's progress: what Alertmanager has taken.
+const PAGE: &str = "page";
+/// How often it has failed in a row.
+const TRIES: &str = "page_tries";
+
+/// What Alertmanager is to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Firing,
+    /// One page, which ends by itself: nobody is expected to decide anything.
+    Once,
+    Ended,
+}
+
+impl Wanted {
+    fn of(incident: &Incident) -> Self {
+        match incident.pages() {
+            true => Wanted::Firing,
+            false if incident.phase.kind() == PhaseKind::Unverified => Wanted::Once,
+            false => Wanted::Ended,
+        }
+    }
+
+    /// The value of [`PAGE`] once it has been taken.
+    fn as_str(self) -> &'static str {
+        match self {
+            Wanted::Firing => "firing",
+            Wanted::Once => "once",
+            Wanted::Ended => "ended",
+        }
+    }
+
+    /// Whether it still has to be posted.
+    fn is_owed(self, taken: Option<&str>, incident: &Incident) -> bool {
+        match (self, taken) {
+            (Wanted::Firing, _) => true, // again and again
+            (Wanted::Once, taken) => taken != Some(Wanted::Once.as_str()),
+            (Wanted::Ended, Some(taken)) => taken == Wanted::Firing.as_str(),
+            // by a receiver that noted nothing
+            (Wanted::Ended, None) => incident.paged,
+        }
+    }
+
+    fn wait_after(self, failures: u32) -> Duration {
+        let longest = if self == Wanted::Ended { LASTS } else { AGAIN };
+        (RETRY * 2_u32.saturating_pow(failures.min(10).saturating_sub(1))).min(longest)
+    }
+}
 
 /// Makes Alertmanager's picture match `incident`; tells when to do so again. A failure is tried again for ever, never
 /// given up: it must not take the incident's deadlines with it.
@@ -23,22 +75,41 @@ const RETRY: Duration = Duration::from_secs(15);
 /// resolved, and keeps one for as long as its end lies ahead. Redis' clock may be off after a failover.
 pub async fn keep(
     alertmanagers: &Alertmanagers,
+    store: &Store,
+    claim: &Claim,
     incident: &Incident,
     now: Timestamp,
     here: Timestamp,
-) -> Option<Timestamp> {
-    let pages = incident.pages();
-    // one page, which ends by itself: nobody is expected to decide anything
-    let unverified = incident.phase.kind() == PhaseKind::Unverified;
-    if !(unverified || incident.paged) || alertmanagers.is_empty() {
-        return None;
+) -> Result<Option<Timestamp>, StoreError> {
+    if alertmanagers.is_empty() {
+        return Ok(None);
     }
-    let ends_at = if pages || unverified { here.plus(LASTS) } else { here };
-    match alertmanagers.post(&alert(incident, incident.opened_at.min(here), ends_at)).await {
-        Ok(()) => pages.then(|| now.plus(AGAIN)),
-        // an alert that could not be ended ends by itself soon
-        Err(_) => pages.then(|| now.plus(RETRY)),
+    let wanted = Wanted::of(incident);
+    let before = store.sync(&incident.id).await?;
+    if !wanted.is_owed(before.get(PAGE), incident) {
+        return Ok(None);
     }
+    // before it is posted: an answer may get lost, and then there is something to end
+    let firing = wanted == Wanted::Firing && before.get(PAGE) != Some(wanted.as_str());
+    if firing && !store.note(claim, &[(PAGE, wanted.as_str())]).await? {
+        return Ok(None); // another worker goes on
+    }
+    let ends_at = if wanted == Wanted::Ended { here } else { here.plus(LASTS) };
+    let answers = alertmanagers.post_each(&alert(incident, incident.opened_at.min(here), ends_at)).await;
+    let any = answers.iter().any(|(_, answer)| answer.is_ok());
+    let all = answers.iter().all(|(_, answer)| answer.is_ok());
+    let failures = before.get(TRIES).and_then(|tries| tries.parse().ok()).unwrap_or(0_u32);
+    // one of a cluster is enough to page, but each that shows a page must be told of its end
+    let taken = all || any && (wanted != Wanted::Ended || failures >= OUTLASTED);
+    if taken {
+        if failures > 0 || before.get(PAGE) != Some(wanted.as_str()) {
+            store.note(claim, &[(PAGE, wanted.as_str()), (TRIES, "")]).await?;
+        }
+        return Ok((wanted == Wanted::Firing).then(|| now.plus(AGAIN)));
+    }
+    let failures = failures.saturating_add(1);
+    store.note(claim, &[(TRIES, &failures.to_string())]).await?;
+    Ok(Some(now.plus(wanted.wait_after(failures))))
 }
 
 /// The page. It carries `bad_version`, not `version`: no rule about a version inhibits it or brings it back to us.
@@ -77,5 +148,20 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
         annotations,
         starts_at: rfc3339(starts_at),
         ends_at: rfc3339(ends_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_tried_again_ever_more_rarely_and_a_page_at_least_each_minute() {
+        let waits = |wanted: Wanted| [1, 2, 3, 4, 6, 500].map(|failures| wanted.wait_after(failures).as_secs());
+        assert_eq!(waits(Wanted::Firing), [15, 30, 60, 60, 60, 60]);
+        assert_eq!(waits(Wanted::Once), [15, 30, 60, 60, 60, 60]);
+        assert_eq!(waits(Wanted::Ended), [15, 30, 60, 120, 300, 300]);
+        let outlasted: Duration = (1..=OUTLASTED).map(|failures| Wanted::Ended.wait_after(failures)).sum();
+        assert!(outlasted >= LASTS);
     }
 }

@@ -66,7 +66,7 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
             Instead::RolledBackByPerson,
             Some(12),
         ),
-        (flipped(FlipMode::Approved, "v1", Phase::Escalated), Instead::DidNotHelp, Some(12)),
+        (flipped(FlipMode::Approved, "v1", Phase::Escalated { until: None }), Instead::DidNotHelp, Some(12)),
         (given_up, Instead::DidNotHelp, Some(12)),
         (flipped(FlipMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
         (flipped(FlipMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),

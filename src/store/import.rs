@@ -1,6 +1,7 @@
 //! Keys that say already what is served: ours, or those of another layout.
 
 use super::{Store, StoreError};
+use crate::decision::names::trimmed;
 use crate::decision::{PromptName, VersionName};
 
 /// Keys looked at by one SCAN.
@@ -83,7 +84,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let Some(value) = value else { return Ok(Read::Unusable("is gone")) };
-        let version = std::str::from_utf8(&value).ok().and_then(|text| VersionName::parse(text.trim()).ok());
+        let version = std::str::from_utf8(trimmed(&value)).ok().and_then(|text| VersionName::parse(text).ok());
         Ok(version.map_or(Read::Unusable("holds no version: expected a name such as v1.9.0"), Read::Version))
     }
 }

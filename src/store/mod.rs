@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::config;
 use crate::decision::decide::Active;
+use crate::decision::names::trimmed;
 use crate::decision::{CommitId, IncidentId, PromptName, Snapshot, Timestamp, VersionName};
 use connect::{Connected, Connector};
 use keys::Keys;
@@ -340,7 +341,7 @@ impl Store {
         };
         let snapshot = Snapshot {
             prompt: prompt.clone(),
-            active: read_active(raw_active.as_deref()),
+            active: Active::read(raw_active.as_deref()),
             routing: raw_routing.iter().map(|(field, percent)| (lossy(field), lossy(percent))).collect(),
             state,
             paused: paused.map(|json| query::describe_pause(&json)),
@@ -401,14 +402,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A field or value of `routing`, without what surrounds it, as of `active`.
 fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(VersionName::MAX).collect()
-}
-
-fn read_active(raw: Option<&[u8]>) -> Active {
-    let Some(raw) = raw else { return Active::Absent };
-    match std::str::from_utf8(raw).ok().and_then(|text| VersionName::parse(text).ok()) {
-        Some(version) => Active::Version(version),
-        None => Active::Foreign(lossy(raw)),
-    }
+    String::from_utf8_lossy(trimmed(bytes)).chars().take(VersionName::MAX).collect()
 }

@@ -17,7 +17,7 @@ use crate::decision::mass::Shares;
 use crate::decision::soak::{Earned, Fled, KnownGood, Soak, Watch};
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, PromptState, Quarantine, Return, Serving, Stray, Suppressed, VersionRecord,
+    ActivatedBy, Archived, Ended, Lapsed, PromptState, Quarantine, Return, Serving, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -201,6 +201,8 @@ containers! {
     returned: Return, ReturnRecord;
     recheck: Recheck, RecheckRecord;
     suppressed: Suppressed, SuppressedRecord;
+    lapsed: Lapsed, LapsedRecord;
+    ended: Ended, EndedRecord;
     incident: Incident, IncidentRecord;
     held: Held, HeldRecord;
     flip: Flip, FlipRecord;
@@ -299,6 +301,35 @@ struct StateRecord {
     last_rollback: Option<Timestamp>,
     #[serde(with = "canary::option", default, skip_serializing_if = "Option::is_none")]
     canary: Option<Canary>,
+    #[serde(with = "lapsed::option", default, skip_serializing_if = "Option::is_none")]
+    lapsed: Option<Lapsed>,
+    #[serde(with = "ended::list", default, skip_serializing_if = "Vec::is_empty")]
+    ended: Vec<Ended>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Lapsed")]
+struct LapsedRecord {
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds: Option<String>,
+    #[serde(with = "version_name::list", default, skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<VersionName>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Ended")]
+struct EndedRecord {
+    #[serde(with = "version_name")]
+    version: VersionName,
+    fingerprint: String,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    #[serde(with = "at")]
+    at: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -884,6 +915,21 @@ mod tests {
         let (state, unknown) = read_state(now).unwrap();
         assert_eq!(unknown, Unknown::default());
         assert_eq!(write_state(&state, &unknown), now);
+    }
+
+    #[test]
+    fn a_key_without_a_version_and_alerts_that_ended_are_kept() {
+        let later = r#""lapsed":{"since":7,"holds":"{oops}","versions":["v2"]},"ended":[{"version":"v2","fingerprint":"f","starts_at":1,"ends_at":2,"at":3}]"#;
+        let text = STATE.replacen(r#""serving":{"version":"v2","since":5,"by":"external"},"#, "", 1);
+        let text = format!("{},{later}}}", &text[..text.len() - 1]);
+        let (state, unknown) = read_state(&text).unwrap();
+        assert_eq!(write_state(&state, &unknown), text);
+        let lapsed = state.lapsed.unwrap();
+        assert_eq!((lapsed.since, lapsed.holds.as_deref(), lapsed.versions.len()), (Timestamp(7), Some("{oops}"), 1));
+        assert_eq!(state.ended[0].ends_at, Some(Timestamp(2)));
+        // a record of before
+        let (state, _) = read_state(STATE).unwrap();
+        assert_eq!((state.lapsed, state.ended), (None, vec![]));
     }
 
     #[test]

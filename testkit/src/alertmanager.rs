@@ -71,7 +71,7 @@ impl AlertmanagerBuilder {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
         let process = command.spawn_until(START_WITHIN, || answers_ok(port.number(), "/-/ready"))?;
-        Ok(Alertmanager { process, port, cluster, dir })
+        Ok(Alertmanager { process, command, port, cluster, dir })
     }
 }
 
@@ -79,6 +79,7 @@ impl AlertmanagerBuilder {
 #[derive(Debug)]
 pub struct Alertmanager {
     process: Process,
+    command: ProcessBuilder,
     port: Port,
     cluster: Option<Port>,
     dir: Dir,
@@ -126,6 +127,18 @@ impl Alertmanager {
     /// The process, to stop and pause it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// SIGKILL. It keeps no alerts.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts again, on the same port and in the same directory, after ending it if need be.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = self.command.spawn_until(START_WITHIN, || answers_ok(self.port.number(), "/-/ready"))?;
+        Ok(())
     }
 
     /// Posts alerts (the array of `/api/v2/alerts`) as Prometheus would.

@@ -8,6 +8,7 @@ mod incidents;
 mod mass;
 mod metrics;
 mod outside;
+mod pages;
 mod postmortem;
 mod prompts;
 mod reload;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::common::{World, alert, critical};
+use crate::common::{World, alert, critical, delivery};
 
 #[tokio::test]
 async fn every_metric_of_the_contract_is_there_from_the_start() -> Result<()> {
@@ -53,6 +53,28 @@ async fn a_rollback_shows_in_the_metrics() -> Result<()> {
     }
     let activated = "prompt_rollback_active_version_activated_timestamp_seconds{prompt=\"a/b\",version=\"v1\"} ";
     assert_eq!(text.matches(activated).count(), 1, "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn alerts_that_were_left_out_or_name_a_version_that_never_was_are_counted_apart() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let counted = async |series: &str| -> Result<bool> {
+        let text = world.http().get("/metrics").await?.text();
+        Ok(text.contains(&format!("{series}\n")))
+    };
+    let unknown = r#"prompt_rollback_alerts_total{severity="critical",outcome="ignored",reason="unknown_version"}"#;
+    // a counter that is born above 0 is invisible to an alert rule
+    assert!(counted(&format!("{unknown} 0")).await?);
+    assert!(counted("prompt_rollback_truncated_alerts_total 0").await?);
+    let outcomes = world.receiver.outcomes(&[alert("p", "2", "critical"), alert("p", "v1", "critical")]).await?;
+    assert_eq!(outcomes, ["ignored{unknown_version}", "ignored{not_active}"]);
+    assert!(counted(&format!("{unknown} 1")).await?);
+    let body = delivery(&[critical("p")]).replace(r#""truncatedAlerts":0"#, r#""truncatedAlerts":7"#);
+    let answer = world.http().post("/webhooks/alertmanager", body).await?.json()?;
+    assert_eq!((&answer["truncated_alerts"], &answer["results"][0]["reason"]), (&json!(7), &json!("target_unhealthy")));
+    assert!(counted("prompt_rollback_truncated_alerts_total 7").await?);
     Ok(())
 }
 

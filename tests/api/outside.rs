@@ -111,12 +111,65 @@ async fn a_foreign_value_is_logged_and_never_overwritten_without_a_person() -> R
     let foreign = "not a version! {x}";
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", foreign]).await?;
     noticed(&world.redis, "p", foreign, SOON).await?;
-    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["ignored{not_active}"]);
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{foreign_value}"]);
     assert_eq!(world.active("p").await?.as_deref(), Some(foreign));
     let shown = world.get("/api/prompts/p").await?;
     assert_eq!(shown["active"], Value::Null);
+    let fault = "the key active holds \"not a version! {x}\", which is no version";
+    assert_eq!((&shown["active_fault"], &shown["incidents"][0]["guard"]["detail"]), (&json!(fault), &json!(fault)));
     let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v1"})).await?;
-    assert_eq!((status, &body["from_version"]), (200, &json!(foreign)), "a person may");
+    assert_eq!((status, &body["from_version"]), (200, &json!("v2")), "a person may: v2 is what fails");
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
+    assert_eq!(world.get("/api/prompts/p").await?["active_fault"], Value::Null);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_shell_puts_around_a_version_is_not_part_of_it() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[crate::common::alert("p", "v2", "high")]).await?;
+    for (value, version) in [("v2\n", "v2"), (" v2\r\n", "v2"), ("v2\0", "v2")] {
+        world.redis.cmd::<()>(&["SET", "{prompts}:active:p", value]).await?;
+        let shown = world.get("/api/prompts/p").await?;
+        assert_eq!(shown["active"], version, "{value:?}");
+        assert_eq!(shown["incidents"][0]["phase"], "awaiting_decision", "{value:?}");
+    }
+    // compared as it is, and replaced
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
+    assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
+    let log = world.log("p").await?;
+    assert!(log.iter().all(|entry| entry["event"] != "external"), "{log:?}");
+    // so is a split
+    let (status, body) =
+        world.post("/api/prompts/p/activate", json!({"version": "v2", "percent": 30, "force": true})).await?;
+    assert_eq!(status, 200, "{body}");
+    let padded = "redis.call('HSET', KEYS[1], 'v1', '70\\n') redis.call('SET', KEYS[2], 'v1\\n')";
+    world.redis.cmd::<()>(&["EVAL", padded, "2", "{prompts}:routing:p", "{prompts}:active:p"]).await?;
+    let shown = world.get("/api/prompts/p").await?;
+    assert_eq!((&shown["routing"], &shown["canary"]["end"]), (&json!({"v1": 70, "v2": 30}), &Value::Null));
+    world.post("/api/prompts/p/activate", json!({"version": "v2", "percent": 50, "force": true})).await?;
+    assert_eq!(world.get("/api/prompts/p").await?["routing"], json!({"v1": 50, "v2": 50}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_goes_on_after_the_key_was_deleted_and_can_be_answered() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[crate::common::alert("p", "v2", "high")]).await?;
+    world.redis.cmd::<()>(&["DEL", "{prompts}:active:p"]).await?;
+    noticed(&world.redis, "p", "", SOON).await?;
+    let incident = world.get("/api/incidents").await?["incidents"][0].clone();
+    assert_eq!(incident["phase"], "awaiting_decision");
+    assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{key_deleted}"]);
+    assert_eq!(world.active("p").await?, None, "nothing is put in its place");
+    let id = incident["id"].as_str().unwrap_or_default();
+    let events = world.get(&format!("/api/incidents/{id}")).await?["events"].clone();
+    assert!(events.to_string().contains("the key active was deleted"), "{events:#}");
+    let (status, body) =
+        world.post(&format!("/api/incidents/{id}/decide"), json!({"decision": "approve", "operator": "mia"})).await?;
+    assert_eq!(status, 200, "{body}");
     assert_eq!(world.active("p").await?.as_deref(), Some("v1"));
     Ok(())
 }

@@ -252,6 +252,7 @@ async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
         [
             "activated_at",
             "active",
+            "active_fault",
             "canary",
             "known_good",
             "known_good_by",

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::eventually;
 use serde_json::Value;
 
-use crate::common::{DUPLICATE, Receiver, SOON, World, alert, critical, resolved};
+use crate::common::{DUPLICATE, Receiver, SOON, World, again, alert, critical, resolved};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -77,6 +77,7 @@ async fn a_minute_of_quiet_resolves_and_a_flapping_alert_starts_it_anew() -> Res
     world.receiver.outcomes(std::slice::from_ref(&high)).await?;
     assert_eq!(world.receiver.outcomes(&[resolved(high.clone())]).await?, ["resolved{resolved}"]);
     world.receiver.clock.advance(MINUTE / 2);
+    let high = again(high);
     assert_eq!(world.receiver.outcomes(std::slice::from_ref(&high)).await?, ["incident_updated{firing_again}"]);
     world.receiver.clock.advance(MINUTE);
     assert_eq!(incident(&world).await?["phase"], "awaiting_decision", "it fires");
@@ -85,7 +86,7 @@ async fn a_minute_of_quiet_resolves_and_a_flapping_alert_starts_it_anew() -> Res
     phase(&world, "resolved").await?;
     // the same trouble soon after is the same incident
     world.receiver.clock.advance(10 * MINUTE);
-    assert_eq!(world.receiver.outcomes(&[high]).await?, ["incident_updated{reopened}"]);
+    assert_eq!(world.receiver.outcomes(&[again(high)]).await?, ["incident_updated{reopened}"]);
     assert_eq!(world.get("/api/incidents").await?["incidents"].as_array().map(Vec::len), Some(1));
     Ok(())
 }

@@ -190,8 +190,16 @@ pub fn critical(prompt: &str) -> Value {
     alert(prompt, "v2", "critical")
 }
 
+/// It ends now.
 pub fn resolved(mut alert: Value) -> Value {
     alert["status"] = json!("resolved");
+    alert["endsAt"] = json!(jiff::Timestamp::now().to_string());
+    alert
+}
+
+/// It fires anew, from now on.
+pub fn again(mut alert: Value) -> Value {
+    alert["startsAt"] = json!(jiff::Timestamp::now().to_string());
     alert
 }
 

@@ -61,7 +61,7 @@ async fn an_alert_is_handled_whatever_stands_beside_it() -> Result<()> {
         // the odd one first, last, and in between
         let mut alerts = vec![critical(&good), alert(&good, "v7", "high")];
         alerts.insert(number % 3, changed);
-        let mut all = vec![ROLLED_BACK, "ignored{not_active}"];
+        let mut all = vec![ROLLED_BACK, "ignored{unknown_version}"];
         all.insert(number % 3, expected);
         assert_eq!(world.receiver.outcomes(&alerts).await?, all, "{what}");
         assert_flipped_once(&world.redis, &good).await.with_context(|| (*what).to_owned())?;

@@ -170,7 +170,7 @@ async fn what_is_no_version_changes_nothing() -> Result<()> {
     let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     ready(&reader).await?;
     let long = "v".repeat(65);
-    for value in ["", "../etc/passwd", "v2\n", "v\u{e4}", &long] {
+    for value in ["", "\n", "../etc/passwd", "v2\nv3", "\"v2\"", "v\u{e4}", &long] {
         redis.cmd::<()>(&["SET", ACTIVE, value]).await?;
         says(&prompt, |problem| matches!(problem, Some(Problem::Active(why)) if why.contains("name"))).await?;
         ensure!(names(&prompt) == ["v1"], "{value:?}");
@@ -187,6 +187,21 @@ async fn what_is_no_version_changes_nothing() -> Result<()> {
     says(&prompt, |problem| problem == Some(Problem::Missing)).await?;
     ensure!(names(&prompt) == ["v1"] && prompt.active_version("user-1").as_deref() == Some("v1"));
     Ok(())
+}
+
+#[tokio::test]
+async fn what_a_shell_puts_around_a_version_is_not_part_of_it() -> Result<()> {
+    let redis = Redis::start()?;
+    commit(&redis, "v1", &[]).await?;
+    let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
+    ready(&reader).await?;
+    for (value, version) in [("v2\n", "v2"), ("v3\r\n", "v3"), (" v4\0", "v4")] {
+        redis.cmd::<()>(&["SET", ACTIVE, value]).await?;
+        serves(&prompt, &[version]).await?;
+        ensure!(prompt.error().is_none(), "{value:?}: {:?}", prompt.error());
+    }
+    commit(&redis, "v1\n", &[("v1", "50\n"), ("v2\n", "50")]).await?;
+    serves(&prompt, &["v1", "v2"]).await
 }
 
 #[tokio::test]

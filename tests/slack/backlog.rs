@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use prompt_rollback::reconciler::slack::PACE;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
-use crate::common::{alert, copy_prompt, critical, resolved};
+use crate::common::{again, alert, copy_prompt, critical, resolved};
 use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, slack};
 use crate::office::Office;
 
@@ -24,7 +24,7 @@ async fn a_long_thread_gives_way_to_what_is_more_urgent_and_is_told_to_its_end()
     office.slack.inject(Fault::status(503));
     let flapping = alert("p", "v2", "high");
     for _ in 0..12 {
-        office.fires("p", flapping.clone()).await?;
+        office.fires("p", again(flapping.clone())).await?;
         office.fires("p", resolved(flapping.clone())).await?;
     }
     office.slack.heal();

@@ -118,7 +118,7 @@ impl Office {
     pub async fn fires(&self, prompt: &str, alert: Value) -> Result<()> {
         let config = config(&self.redis.url(), &[]);
         let delivered = payload::parse(delivery(&[alert]).as_bytes(), &config.labels, &self.engine.policy)?;
-        let alerts = delivered.into_iter().filter_map(|delivered| match delivered {
+        let alerts = delivered.alerts.into_iter().filter_map(|delivered| match delivered {
             payload::Delivered::Alert(alert) => Some(*alert),
             _ => None,
         });

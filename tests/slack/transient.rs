@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::common::{alert, copy_prompt, critical, resolved};
+use crate::common::{again, alert, copy_prompt, critical, resolved};
 use crate::kit::{INCIDENTS, MENTION, ON_CALL, slack};
 use crate::office::Office;
 
@@ -169,7 +169,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 async fn take(office: &Office, prompt: &str, step: &Step) -> Result<()> {
     let of = |severity: &str| alert(prompt, "v2", severity);
     match step {
-        Step::Fires(severity) => office.fires(prompt, of(severity)).await,
+        Step::Fires(severity) => office.fires(prompt, again(of(severity))).await,
         Step::Ends(severity) => office.fires(prompt, resolved(of(severity))).await,
         Step::Decides(choice) => office.happens(prompt, &choose(&office.incident(prompt).await?, *choice)).await,
         Step::TimePasses => {
@@ -289,12 +289,12 @@ async fn a_thread_that_slack_does_not_take_holds_up_no_other() -> Result<()> {
         office.slack.inject(answer.clone().on(POST).in_channel(ON_CALL));
         for prompt in &stuck {
             let high = alert(prompt, "v2", "high");
-            office.fires(prompt, high.clone()).await?;
+            office.fires(prompt, again(high.clone())).await?;
             office.fires(prompt, resolved(high)).await?;
         }
         let mut product = alert("other", "v2", "medium");
         product["labels"]["decider"] = json!("product-pm"); // without a channel of its own: in the one of all incidents
-        office.fires("other", product.clone()).await?;
+        office.fires("other", again(product.clone())).await?;
         for _ in 0..12 {
             office.tell().await?;
         }

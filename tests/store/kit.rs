@@ -160,6 +160,7 @@ pub fn alert(name: &str, severity: Severity, action: Action, status: AlertStatus
             remarks: Vec::new(),
         },
         starts_at: None,
+        ends_at: None,
         summary: "v2 fails".to_owned(),
         description: String::new(),
         value: "9 %".to_owned(),

@@ -97,6 +97,8 @@ pub struct Alert {
     pub status: AlertStatus,
     pub trigger: Trigger,
     pub starts_at: Option<Timestamp>,
+    /// Of a resolved one: when it ended, by the sender's clock.
+    pub ends_at: Option<Timestamp>,
     pub summary: String,
     pub description: String,
     pub value: String,
@@ -113,6 +115,13 @@ impl Alert {
     /// `0001-01-01`, or in the future.
     pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
         plausible(self.starts_at, now)
+    }
+}
+
+impl Alert {
+    /// When it ended, by the sender's clock; `None` where that is no plausible moment.
+    pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.ends_at, now)
     }
 }
 

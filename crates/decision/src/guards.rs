@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::names::VersionName;
 use super::policy::Policy;
+use super::state::Lapsed;
 use super::time::spoken;
 
 /// Why a rollback waits for a person. The first one that applies is named.
@@ -14,6 +15,10 @@ pub enum Guard {
     Paused,
     /// `guards.mode = "dry-run"`.
     DryRun,
+    /// Someone SET `active` to what is no version.
+    ForeignValue,
+    /// Someone deleted `active`.
+    KeyDeleted,
     /// No version to go back to.
     NoKnownGood,
     /// An alert fires on the version to go back to.
@@ -43,6 +48,8 @@ pub(crate) struct Facts<'a> {
     pub from: &'a VersionName,
     /// Who paused automation, and why.
     pub paused: Option<&'a str>,
+    /// `active` holds no version.
+    pub lapsed: Option<&'a Lapsed>,
     pub target: Option<&'a VersionName>,
     /// Which version is no target because people left it with an incident open.
     pub fled: Option<String>,
@@ -59,9 +66,11 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 9] = [
+    pub const ALL: [Guard; 11] = [
         Guard::Paused,
         Guard::DryRun,
+        Guard::ForeignValue,
+        Guard::KeyDeleted,
         Guard::NoKnownGood,
         Guard::TargetUnhealthy,
         Guard::Cooldown,
@@ -75,6 +84,8 @@ impl Guard {
         match self {
             Guard::Paused => "paused",
             Guard::DryRun => "dry_run",
+            Guard::ForeignValue => "foreign_value",
+            Guard::KeyDeleted => "key_deleted",
             Guard::NoKnownGood => "no_known_good",
             Guard::TargetUnhealthy => "target_unhealthy",
             Guard::Cooldown => "cooldown",
@@ -97,10 +108,13 @@ impl Guard {
 
     /// Why this guard holds the rollback, if it does.
     fn holds(self, facts: &Facts<'_>, policy: &Policy) -> Option<String> {
-        let Facts { from, paused, target, target_trouble, fled, put_there, recent_auto, returns, predates } = facts;
+        let Facts { from, paused, lapsed, target, target_trouble, fled, put_there, recent_auto, returns, predates } =
+            facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
             Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
+            Guard::ForeignValue => lapsed.filter(|lapsed| lapsed.holds.is_some()).map(Lapsed::fault),
+            Guard::KeyDeleted => lapsed.filter(|lapsed| lapsed.holds.is_none()).map(Lapsed::fault),
             Guard::NoKnownGood => target.is_none().then(|| {
                 let fled = fled.as_ref().map(|fled| format!("; {fled}")).unwrap_or_default();
                 format!("no other known-good version than {from} itself is known{fled}")

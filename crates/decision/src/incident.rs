@@ -109,7 +109,10 @@ pub enum Phase {
     Verifying {
         until: Timestamp,
     },
-    Escalated,
+    Escalated {
+        /// When it is looked at whether the prompt is retired: only while `active` holds no version.
+        until: Option<Timestamp>,
+    },
     Recovered,
     Unverified,
     Dismissed,
@@ -167,7 +170,7 @@ impl Phase {
             Phase::Investigating { .. } => PhaseKind::Investigating,
             Phase::RollingBack(_) => PhaseKind::RollingBack,
             Phase::Verifying { .. } => PhaseKind::Verifying,
-            Phase::Escalated => PhaseKind::Escalated,
+            Phase::Escalated { .. } => PhaseKind::Escalated,
             Phase::Recovered => PhaseKind::Recovered,
             Phase::Unverified => PhaseKind::Unverified,
             Phase::Dismissed => PhaseKind::Dismissed,
@@ -192,7 +195,7 @@ impl Phase {
     pub fn deadline(&self) -> Option<Timestamp> {
         match self {
             Phase::Confirming(confirming) => Some(confirming.until),
-            Phase::Observing { until } => *until,
+            Phase::Observing { until } | Phase::Escalated { until } => *until,
             Phase::AwaitingDecision(question) => question.deadline,
             Phase::Investigating { until } | Phase::Verifying { until } => Some(*until),
             _ => None,
@@ -206,7 +209,7 @@ impl Phase {
                 confirming.until = confirming.until.minus(back);
                 confirming.before.rewind(back);
             }
-            Phase::Observing { until } => *until = until.map(|at| at.minus(back)),
+            Phase::Observing { until } | Phase::Escalated { until } => *until = until.map(|at| at.minus(back)),
             Phase::AwaitingDecision(question) => {
                 question.deadline = question.deadline.map(|at| at.minus(back));
                 if let Some(recheck) = &mut question.recheck {
@@ -329,6 +332,7 @@ impl AlertRecord {
             status: AlertStatus::Firing,
             trigger: Trigger { severity, action, decider, time_limit, remarks: Vec::new() },
             starts_at: usable.or(Some(self.first_seen)),
+            ends_at: None,
             summary: self.summary.clone(),
             description: self.description.clone(),
             value: self.value.clone(),
@@ -551,8 +555,13 @@ impl Incident {
     pub fn is_left_by(&self, version: &VersionName) -> bool {
         match &self.flip {
             None => self.phase.is_open() && self.version == *version,
-            Some(flip) => self.phase == Phase::Escalated && flip.to == *version,
+            Some(flip) => matches!(self.phase, Phase::Escalated { .. }) && flip.to == *version,
         }
+    }
+
+    /// The version whose traffic it is about: what was rolled back to, once something was.
+    pub fn subject(&self) -> &VersionName {
+        self.flip.as_ref().map_or(&self.version, |flip| &flip.to)
     }
 
     pub fn is_firing(&self) -> bool {
@@ -594,7 +603,7 @@ impl Incident {
 
     /// Puts `pending` off until it is answered.
     pub fn confirm(&mut self, pending: Pending, until: Timestamp) {
-        let before = match std::mem::replace(&mut self.phase, Phase::Escalated) {
+        let before = match std::mem::replace(&mut self.phase, Phase::Unverified) {
             Phase::Confirming(earlier) => earlier.before,
             other => other,
         };
@@ -606,7 +615,7 @@ impl Incident {
         if self.pending()?.at != at {
             return None;
         }
-        match std::mem::replace(&mut self.phase, Phase::Escalated) {
+        match std::mem::replace(&mut self.phase, Phase::Unverified) {
             Phase::Confirming(confirming) => {
                 self.phase = confirming.before;
                 Some(confirming.pending)
@@ -669,11 +678,6 @@ impl Incident {
         self.flip.as_ref()?.verification.as_ref()
     }
 
-    /// What is judged: after a rollback the version rolled back to, before it the version that misbehaves.
-    pub fn subject(&self) -> &VersionName {
-        self.flip.as_ref().map_or(&self.version, |flip| &flip.to)
-    }
-
     /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
     pub fn rollback_decided_at(&self) -> Option<Timestamp> {
         match (&self.phase, &self.flip) {
@@ -690,7 +694,7 @@ impl Incident {
         };
         match phase {
             Phase::AwaitingDecision(question) => question.hold.is_none() && (self.escalations > 0 || self.unheard),
-            Phase::Escalated => true,
+            Phase::Escalated { .. } => true,
             // whoever ships another version has not said yet that it is better
             Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.unheard),
             _ => self.is_stuck(),

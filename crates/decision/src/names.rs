@@ -54,6 +54,15 @@ impl VersionName {
     }
 }
 
+/// What surrounds a value that a shell wrote into Redis (`echo v2 | redis-cli -x SET …`) and is no part of a name: ASCII
+/// whitespace and NUL.
+pub fn trimmed(bytes: &[u8]) -> &[u8] {
+    let pads = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r' | 0);
+    let Some(start) = bytes.iter().position(|byte| !pads(byte)) else { return &[] };
+    let end = bytes.iter().rposition(|byte| !pads(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
+
 fn is_name(text: &str, max: usize, marks: &[u8]) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= max
@@ -76,6 +85,19 @@ impl fmt::Display for VersionName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_surrounds_a_value_is_trimmed_and_nothing_inside_it() {
+        for padded in ["v2", "v2\n", "\r\nv2\r\n", "v2\0", " \t\u{b}\u{c}v2 \0\0"] {
+            assert_eq!(trimmed(padded.as_bytes()), b"v2", "{padded:?}");
+        }
+        for kept in ["v 2", "\"v2\"", "v2\u{a0}", "\u{feff}v2"] {
+            assert_eq!(trimmed(kept.as_bytes()), kept.as_bytes(), "{kept:?}");
+        }
+        for nothing in ["", "\n", "\0\r \t"] {
+            assert_eq!(trimmed(nothing.as_bytes()), b"", "{nothing:?}");
+        }
+    }
 
     #[test]
     fn names_keep_to_their_alphabet_and_length() {

@@ -107,6 +107,14 @@ impl Policy {
     pub const MAX_UNKNOWN_STRAYS: usize = 16;
     /// Fingerprints that a dismissal keeps silent.
     pub const MAX_SUPPRESSED: usize = 128;
+    /// Alerts remembered as ended.
+    pub const MAX_ENDED: usize = 64;
+    /// Versions that may have traffic while `active` holds none.
+    pub const MAX_LAPSED: usize = 8;
+
+    /// For so long after an alert's `resolved` a `firing` of the same outbreak is a late copy. Alertmanager tries a delivery
+    /// again for one `group_interval`, by default five minutes.
+    pub const LATE_COPY: Duration = Duration::from_secs(5 * 60);
 
     /// An alert that Alertmanager does not list for this long has ended: a restarted one is told again within a minute.
     pub const ABSENT: Duration = Duration::from_secs(90);

@@ -25,6 +25,44 @@ pub struct PromptState {
     pub last_rollback: Option<Timestamp>,
     /// The last canary; over if it has an end.
     pub canary: Option<Canary>,
+    /// `active` holds no version although it did; `None` while it holds one, and of a prompt that never had one.
+    pub lapsed: Option<Lapsed>,
+    /// Alerts that ended a short while ago.
+    pub ended: Vec<Ended>,
+}
+
+/// Somebody deleted `active`, or SET it to what is no version. Prompt servers then keep the version that they have, so
+/// what is open stays open, and nothing is decided without a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    pub since: Timestamp,
+    /// What the key holds, shortened; `None`: it was deleted.
+    pub holds: Option<String>,
+    /// What had traffic before, and what alerts have named since.
+    pub versions: Vec<VersionName>,
+}
+
+impl Lapsed {
+    /// What is wrong with the key, in words.
+    pub fn fault(&self) -> String {
+        match &self.holds {
+            None => "the key active was deleted".to_owned(),
+            Some(text) => format!("the key active holds {text:?}, which is no version"),
+        }
+    }
+}
+
+/// An alert that has ended: Alertmanagers of one cluster, and retries, may deliver its `firing` after its `resolved`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub version: VersionName,
+    pub fingerprint: String,
+    /// By the sender's clock.
+    pub starts_at: Option<Timestamp>,
+    /// By the sender's clock.
+    pub ends_at: Option<Timestamp>,
+    /// When we heard of it.
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ fn names() -> Labels {
 }
 
 fn parse_text(body: &str) -> Result<Vec<Delivered>, BadPayload> {
-    parse(body.as_bytes(), &names(), &Policy::default())
+    parse(body.as_bytes(), &names(), &Policy::default()).map(|delivery| delivery.alerts)
 }
 
 fn body(labels: &str, more: &str) -> String {
@@ -31,7 +31,7 @@ fn real_payloads_are_read() {
     let body = include_str!("../../../tests/fixtures/payloads/group_mixed.json");
     let mut names = names();
     names.version = "prompt_version".to_owned();
-    let alerts = parse(body.as_bytes(), &names, &Policy::default()).unwrap();
+    let alerts = parse(body.as_bytes(), &names, &Policy::default()).unwrap().alerts;
     let statuses: Vec<_> = alerts
         .iter()
         .map(|a| match a {
@@ -43,6 +43,36 @@ fn real_payloads_are_read() {
         statuses,
         [(AlertStatus::Resolved, "v2.0.0", Severity::Critical), (AlertStatus::Firing, "v2.1.0", Severity::Critical)]
     );
+}
+
+#[test]
+fn alerts_that_were_left_out_are_counted_and_cost_none_of_the_others() {
+    let left_out = |count: &str| {
+        let body = body(GOOD, "").replacen('{', &format!(r#"{{"truncatedAlerts":{count},"#), 1);
+        let delivery = parse(body.as_bytes(), &names(), &Policy::default()).unwrap();
+        assert_eq!(delivery.alerts.len(), 1, "{count}");
+        delivery.truncated
+    };
+    assert_eq!(["0", "7", "18446744073709551615"].map(left_out), [0, 7, u64::MAX]);
+    // what is no number says nothing
+    assert_eq!(["null", "-1", "1.5", "\"3\"", "[]", "99999999999999999999"].map(left_out), [0; 6]);
+    let delivery = parse(body(GOOD, "").as_bytes(), &names(), &Policy::default()).unwrap();
+    assert_eq!(delivery.truncated, 0, "Alertmanager before 0.23, and other senders");
+}
+
+#[test]
+fn a_resolved_alert_says_when_it_ended() {
+    let read = |status: &str, ends: &str| {
+        let times = format!(r#","startsAt":"2026-11-21T00:00:00Z","endsAt":"{ends}""#);
+        let body = body(GOOD, &times).replacen("firing", status, 1);
+        match parse_text(&body).unwrap().remove(0) {
+            Delivered::Alert(alert) => (alert.starts_at.is_some(), alert.ends_at.map(|at| at.0)),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(read("resolved", "2026-11-21T00:02:00.5Z"), (true, Some(1_795_219_320_500)));
+    assert_eq!(read("firing", "0001-01-01T00:00:00Z"), (true, None));
+    assert_eq!(read("resolved", "soon"), (true, None));
 }
 
 #[test]
@@ -148,7 +178,9 @@ fn a_value_that_decides_nothing_costs_only_itself() {
     let Delivered::Alert(alert) = changed(r#""fingerprint":"f""#, r#""x":1"#) else { panic!() };
     assert!(alert.fingerprint.starts_with("labels-"), "{}", alert.fingerprint);
     let bytes = [&br#"{"externalURL":{},"alerts":[{"status":"firing","labels":{"prompt":"p","version":"v2"},"annotations":{"summary":""#[..], b"caf\xe9", br#""}}]}"#].concat();
-    let Delivered::Alert(alert) = parse(&bytes, &names(), &Policy::default()).unwrap().remove(0) else { panic!() };
+    let Delivered::Alert(alert) = parse(&bytes, &names(), &Policy::default()).unwrap().alerts.remove(0) else {
+        panic!()
+    };
     assert_eq!((alert.summary.as_str(), alert.alertmanager_url.as_str()), ("caf\u{fffd}", ""));
 }
 

@@ -77,6 +77,9 @@ fn hint(prompt: &Prompt) -> String {
     let mark =
         format!("mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`");
     let Some(active) = prompt.active.as_deref().map(clean) else {
+        if let Some(fault) = &prompt.active_fault {
+            return format!("{}: serve a version with `prompt-rollback activate {name} VERSION`", clean(fault));
+        }
         return format!("nothing is active, start with `prompt-rollback activate {name} VERSION`");
     };
     if prompt.known_good {
@@ -91,7 +94,8 @@ fn hint(prompt: &Prompt) -> String {
 
 pub fn prompt(p: &PromptDetail, color: bool) -> String {
     let mut out = format!("{}\n", clean(&p.prompt));
-    out.push_str(&line("active", p.active.as_deref().unwrap_or("nothing")));
+    let nothing = p.active_fault.as_ref().map_or_else(|| "nothing".to_owned(), |fault| format!("nothing: {fault}"));
+    out.push_str(&line("active", p.active.as_deref().unwrap_or(&nothing)));
     if let Some(routing) = &p.routing {
         let shares: Vec<String> = routing.iter().map(|(version, percent)| format!("{version} {percent} %")).collect();
         out.push_str(&line("traffic", &shares.join(", ")));

@@ -213,6 +213,7 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
             return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
         }
         PhaseKind::Verifying => "Outcome known by",
+        PhaseKind::Escalated => "Looked at again",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
     incident.deadline().map(|at| (label, at))

@@ -80,7 +80,7 @@ impl Before {
         match self.phase {
             PhaseKind::Observing => Phase::Observing { until: self.deadline },
             PhaseKind::Investigating => Phase::Investigating { until: self.deadline.unwrap_or(since) },
-            PhaseKind::Escalated => Phase::Escalated,
+            PhaseKind::Escalated => Phase::Escalated { until: self.deadline },
             // whatever else it was, people can answer this
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
@@ -104,7 +104,7 @@ impl From<IncidentRecord> for Incident {
                 // the version before wrote none
                 let before = match record.before {
                     Some(before) => before.into_phase(since),
-                    None if record.flip.is_some() => Phase::Escalated,
+                    None if record.flip.is_some() => Phase::Escalated { until: None },
                     None => Phase::AwaitingDecision(Question { deadline: Some(until), ..asked }),
                 };
                 Phase::Confirming(Box::new(Confirming { pending, until, before }))
@@ -120,7 +120,7 @@ impl From<IncidentRecord> for Incident {
             (PhaseKind::Observing, ..) => Phase::Observing { until: record.deadline },
             (PhaseKind::Investigating, ..) => Phase::Investigating { until: record.deadline.unwrap_or(since) },
             (PhaseKind::Verifying, ..) => Phase::Verifying { until: record.deadline.unwrap_or(since) },
-            (PhaseKind::Escalated, ..) => Phase::Escalated,
+            (PhaseKind::Escalated, ..) => Phase::Escalated { until: record.deadline },
             (PhaseKind::Recovered, ..) => Phase::Recovered,
             (PhaseKind::Unverified, ..) => Phase::Unverified,
             (PhaseKind::Dismissed, ..) => Phase::Dismissed,

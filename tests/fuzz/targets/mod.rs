@@ -36,10 +36,10 @@ fn version(name: &str) -> VersionName {
 
 /// The body of a delivery, and what is decided and written because of it.
 pub fn webhook(input: &[u8]) {
-    let Ok(delivered) = parse(input, &CONFIG.labels, &POLICY) else { return };
-    assert_eq!(parse(input, &CONFIG.labels, &POLICY).as_deref(), Ok(&*delivered), "the same bytes mean the same");
-    alone(input, &delivered);
-    for one in delivered {
+    let Ok(delivery) = parse(input, &CONFIG.labels, &POLICY) else { return };
+    assert_eq!(parse(input, &CONFIG.labels, &POLICY).as_ref(), Ok(&delivery), "the same bytes mean the same");
+    alone(input, &delivery.alerts);
+    for one in delivery.alerts {
         let (Delivered::Alert(alert) | Delivered::Drill { alert, .. }) = one else { continue };
         let foreign = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '{' | '}');
         assert!(
@@ -64,7 +64,7 @@ fn alone(input: &[u8], delivered: &[Delivered]) {
         for beside in ["", "null,", "[[1e999]],", r#"{"status":"resolved","labels":{"prompt":"\ud800"}},"#] {
             let alone = format!(r#"{{"externalURL":{url},"alerts":[{beside}{}]}}"#, alert.get());
             let alone = parse(alone.as_bytes(), &CONFIG.labels, &POLICY).expect("a delivery");
-            assert_eq!(alone.last(), Some(together), "beside {beside:?}");
+            assert_eq!(alone.alerts.last(), Some(together), "beside {beside:?}");
         }
     }
     assert_eq!(alerts.len(), delivered.len());

@@ -130,7 +130,7 @@ fn snapshot(state: &PromptState) -> Snapshot {
 fn firing(version: &VersionName) -> Alert {
     let labels = json!({"alertname": "A", "prompt": "p", "version": version.as_str(), "severity": "critical"});
     let body = json!({"alerts": [{"status": "firing", "fingerprint": "f", "labels": labels}]}).to_string();
-    match parse(body.as_bytes(), &CONFIG.labels, &POLICY).expect("a delivery").remove(0) {
+    match parse(body.as_bytes(), &CONFIG.labels, &POLICY).expect("a delivery").alerts.remove(0) {
         Delivered::Alert(alert) => *alert,
         other => panic!("{other:?}"),
     }

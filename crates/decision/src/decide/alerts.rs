@@ -8,9 +8,9 @@ use super::super::incident::{
 use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::state::Stray;
-use super::super::trigger::{Action, Trigger};
+use super::super::trigger::{Action, Severity, Trigger};
 use super::super::verification::Pending;
-use super::{AlertOutcome, Draft, Outcome, canary, confirm, gradual, recheck};
+use super::{Active, AlertOutcome, Draft, Outcome, canary, confirm, ended, gradual, recheck};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,12 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
-            *outcome = Some(resolved(draft, alert));
+            *outcome = Some(ended::resolved(draft, alert));
+        }
+    }
+    for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
+        if alert.status == AlertStatus::Firing && ended::is_late_copy(draft, alert) {
+            *outcome = Some(self::outcome(Outcome::Ignored, "already_resolved", None));
         }
     }
     let mut versions: Vec<&VersionName> = Vec::new();
@@ -92,14 +97,24 @@ fn follow_targets(draft: &mut Draft<'_>) {
     }
 }
 
-fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
+pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
     AlertOutcome { outcome, reason, incident }
 }
 
 fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
-    if let Some(outcomes) = gradual::target_fails(draft, version, group) {
-        return outcomes;
-    }
+    // on the target of a gradual rollback, what asks for a rollback stops that; the rest is heard as everywhere
+    let stops = |alert: &&&Alert| alert.trigger.action == Action::Rollback;
+    let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(&alert));
+    let Some(stopped) = gradual::target_fails(draft, version, &urgent) else {
+        return join_all(draft, version, group);
+    };
+    let heard = join_all(draft, version, &rest);
+    let (mut stopped, mut heard) = (stopped.into_iter(), heard.into_iter());
+    group.iter().filter_map(|alert| if stops(&alert) { stopped.next() } else { heard.next() }).collect()
+}
+
+fn join_all(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
+    take_for_served(draft, version, group);
     let joined: Vec<Result<(IncidentId, Joined), AlertOutcome>> =
         group.iter().map(|alert| join(draft, alert)).collect();
     let Some(id) = joined.iter().find_map(|j| j.as_ref().ok()).map(|(id, _)| id.clone()) else {
@@ -138,7 +153,6 @@ fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec
 fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
     let now = draft.now;
     let refresh_after = draft.policy.refresh_after();
-    let served = draft.has_traffic(&alert.version);
     let severity = alert.trigger.severity;
     let forget_after = draft.policy.forget_after;
     let silenced = draft.state.suppressed.iter_mut().find(|s| {
@@ -154,6 +168,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         }
         return Err(outcome(Outcome::Ignored, "dismissed", None));
     }
+    let served = draft.has_traffic(&alert.version);
     if let Some(incident) = draft.state.open_incident_on(&alert.version) {
         let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
@@ -178,7 +193,8 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     }
     if !served {
         stray(draft, alert);
-        return Err(outcome(Outcome::Ignored, "not_active", None));
+        let known = draft.state.version(&alert.version).is_some();
+        return Err(outcome(Outcome::Ignored, if known { "not_active" } else { "unknown_version" }, None));
     }
     let reopen_within = draft.policy.reopen_within;
     let resting = draft.state.incidents.iter_mut().find(|i| {
@@ -192,6 +208,29 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         return Ok((id, Joined::Updated("reopened")));
     }
     Ok((open(draft, alert), Joined::Opened))
+}
+
+/// While `active` holds what is no version, nobody knows what is served. A critical alert then says that its version is, unless
+/// it fired already when something else was.
+fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) {
+    if !matches!(draft.snapshot.active, Active::Foreign(_)) || draft.has_traffic(version) {
+        return;
+    }
+    let state = &draft.state;
+    let fired = |fingerprint: &str| {
+        state.strays.iter().any(|s| s.version == *version && s.alert.fingerprint == fingerprint)
+            || state.suppressed.iter().any(|s| s.version == *version && s.fingerprint == fingerprint)
+    };
+    let says_so = |alert: &&Alert| alert.trigger.severity == Severity::Critical && !fired(&alert.fingerprint);
+    if !group.iter().any(says_so) {
+        return;
+    }
+    let Some(lapsed) = draft.state.lapsed.as_mut().filter(|lapsed| lapsed.versions.len() < Policy::MAX_LAPSED) else {
+        return;
+    };
+    lapsed.versions.push(version.clone());
+    draft.state.version_entry(version, draft.now);
+    draft.limit_versions(version);
 }
 
 pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
@@ -405,6 +444,27 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     Some(Acted::Asked)
 }
 
+/// `active` holds no version any more: says so, and asks anew whoever was asked. What is past its question goes on; a failed
+/// rollback is looked at again at `rest`.
+pub(super) fn tell_of_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
+    let (now, heard) = (draft.now, draft.heard_of(id));
+    let Some(version) = draft.incident(id).map(|incident| incident.version.clone()) else { return };
+    let held = draft.guard(&version);
+    let Some(incident) = draft.incident(id) else { return };
+    let text = format!("{fault}: nothing is rolled back by itself, and prompt servers keep the version that they have");
+    incident.note(now, NoteKind::Held, text);
+    match &mut incident.phase {
+        Phase::AwaitingDecision(question) if question.hold.is_none() => {
+            if incident.action == Action::Rollback {
+                incident.held = held;
+            }
+            ask(incident, now, true, heard);
+        }
+        Phase::Escalated { until } => *until = rest,
+        _ => {}
+    }
+}
+
 fn hold_by(incident: &mut Incident, now: super::Timestamp, held: Held, changed: bool, heard: Option<u32>) {
     let other_guard = note_held(incident, now, held);
     ask(incident, now, changed || other_guard, heard);
@@ -489,35 +549,4 @@ fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
 
 fn why(alert: &AlertRecord) -> String {
     if alert.summary.is_empty() { alert.alertname.clone() } else { format!("{}: {}", alert.alertname, alert.summary) }
-}
-
-fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
-    let now = draft.now;
-    let mut known = false;
-    let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
-    let before = draft.state.strays.len() + draft.state.suppressed.len();
-    draft.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
-    draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
-    let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
-    let mut id = None;
-    if let Some(incident) = draft.state.open_incident_on(&alert.version)
-        && let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint)
-    {
-        known = true;
-        id = Some(incident.id.clone());
-        if record.firing {
-            record.firing = false;
-            ended = true;
-            let text = format!("{} has ended", record.alertname);
-            if !incident.is_firing() {
-                incident.quiet_since = Some(now);
-            }
-            incident.note(now, NoteKind::Alert, text);
-        }
-    }
-    match (ended, known) {
-        (true, _) => outcome(Outcome::Resolved, "resolved", id),
-        (false, true) => outcome(Outcome::Duplicate, "duplicate", id),
-        (false, false) => outcome(Outcome::Ignored, "unknown_alert", None),
-    }
 }

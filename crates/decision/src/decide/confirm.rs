@@ -44,6 +44,11 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     if !draft.has_traffic(&pending.from) {
         return Answer::Noted;
     }
+    if let Some(fault) = lapsed_since(draft, &pending) {
+        let objection = Objection { baseline: false, text_missing: false, text: fault };
+        object(draft, id, &pending, objection);
+        return Answer::Noted;
+    }
     if draft.lacks_text(&pending.to) {
         retention::object(draft, id, &pending);
         return Answer::Noted;
@@ -109,6 +114,12 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     Answer::Noted
 }
 
+/// What happened to `active` after a person had decided: they decide again, because nothing is overwritten unseen.
+fn lapsed_since(draft: &Draft<'_>, pending: &Pending) -> Option<String> {
+    let lapsed = draft.state.lapsed.as_ref().filter(|lapsed| lapsed.since >= pending.at)?;
+    (pending.by != FlipMode::Auto).then(|| lapsed.fault())
+}
+
 fn unconfirmed(detail: String) -> Option<Held> {
     Some(Held { guard: Guard::Unconfirmed, detail })
 }
@@ -123,7 +134,7 @@ pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, 
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
         // the rollback that did not help is still what people are paged for
-        Phase::Escalated => incident.ask += 1,
+        Phase::Escalated { .. } => incident.ask += 1,
         _ => {
             let question = Question::until(now.plus(incident.time_limit));
             incident.ask(Question { objection: Some(objection), ..question }, now);

@@ -22,6 +22,10 @@ pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Resul
             "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
         ));
     }
+    if let Some(lapsed) = &draft.state.lapsed {
+        let message = format!("{}: a version can get all traffic, and no share of it", lapsed.fault());
+        return Err(Refusal::new(RefusalCode::Moved, message));
+    }
     let others = draft.state.open_incidents().filter(|incident| Some(&incident.id) != own);
     let mut pending = others.filter_map(|incident| incident.pending());
     match pending.find(|pending| pending.gradual.is_some()) {

@@ -7,6 +7,7 @@ mod answer;
 mod canary;
 mod commit;
 mod confirm;
+mod ended;
 mod gradual;
 mod listed;
 mod mass;
@@ -30,9 +31,9 @@ pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, R
 use super::event::Event;
 use super::guards::{Facts, Guard, Held};
 use super::incident::{CommitId, Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind};
-use super::names::{PromptName, VersionName};
+use super::names::{PromptName, VersionName, trimmed};
 use super::policy::Policy;
-use super::state::{ActivatedBy, PromptState, Quarantine, Stray};
+use super::state::{ActivatedBy, Lapsed, PromptState, Quarantine, Stray};
 use super::time::Timestamp;
 use super::verification::Verification;
 
@@ -68,6 +69,18 @@ pub enum Active {
 }
 
 impl Active {
+    /// What a value of the key says. Whitespace and NUL around a version are not part of it.
+    pub fn read(value: Option<&[u8]>) -> Self {
+        /// As long as the longest version.
+        const SHOWN: usize = VersionName::MAX;
+        let Some(value) = value else { return Active::Absent };
+        let text = std::str::from_utf8(trimmed(value)).ok();
+        match text.and_then(|text| VersionName::parse(text).ok()) {
+            Some(version) => Active::Version(version),
+            None => Active::Foreign(String::from_utf8_lossy(value).chars().take(SHOWN).collect()),
+        }
+    }
+
     pub fn version(&self) -> Option<&VersionName> {
         match self {
             Active::Version(version) => Some(version),
@@ -203,21 +216,23 @@ impl<'a> Draft<'a> {
                 self.routing = Routing::Drop;
             }
         }
-        if left.as_ref() != actual {
-            let to = match &snapshot.active {
-                Active::Absent => None,
-                Active::Version(version) => Some(version.to_string()),
-                Active::Foreign(text) => Some(text.clone()),
+        let lapsed = || self.state.lapsed.as_ref().map(|lapsed| lapsed.holds.clone());
+        let changed = match &snapshot.active {
+            Active::Version(_) => left.as_ref() != actual,
+            Active::Absent => left.is_some() || lapsed().is_some_and(|held| held.is_some()),
+            Active::Foreign(text) => lapsed().flatten().as_ref() != Some(text),
+        };
+        if changed {
+            let (to, reason) = match &snapshot.active {
+                Active::Absent => (None, "active was deleted outside of prompt-rollback"),
+                Active::Version(version) => (Some(version.to_string()), "active was set outside of prompt-rollback"),
+                Active::Foreign(text) => (Some(text.clone()), "active was set to something that is no version"),
             };
-            let reason = match snapshot.active {
-                Active::Absent => "active was deleted outside of prompt-rollback",
-                Active::Version(_) => "active was set outside of prompt-rollback",
-                Active::Foreign(_) => "active was set to something that is no version",
-            };
-            self.record(LogEvent::External, left.as_ref().map(VersionName::to_string), to, reason, EXTERNAL, None);
+            let from = left.as_ref().map(VersionName::to_string).or_else(|| lapsed().flatten());
+            self.record(LogEvent::External, from, to.clone(), reason, EXTERNAL, None);
             match actual {
                 Some(version) => self.serve(&version.clone(), ActivatedBy::External, EXTERNAL),
-                None => self.retire(None, None),
+                None => self.lapse(to),
             }
         }
         // a split counts only while `active` is one of its fields, and only the one that we know of goes on
@@ -233,8 +248,12 @@ impl<'a> Draft<'a> {
         self.state.serving.as_ref().map(|s| &s.version)
     }
 
+    /// `version` serves, or may do so: without a version in `active`, prompt servers keep what they have.
     fn has_traffic(&self, version: &VersionName) -> bool {
-        self.serving() == Some(version) || self.state.split().is_some_and(|split| split.has(version))
+        let kept = |lapsed: &Lapsed| lapsed.versions.contains(version);
+        self.serving() == Some(version)
+            || self.state.split().is_some_and(|split| split.has(version))
+            || self.state.lapsed.as_ref().is_some_and(kept)
     }
 
     /// What `active` holds, as text for people.
@@ -257,7 +276,7 @@ impl<'a> Draft<'a> {
                 .state
                 .versions
                 .iter()
-                .filter(|v| v.version != *new && !served.contains(&v.version))
+                .filter(|v| v.version != *new && !served.contains(&v.version) && !self.has_traffic(&v.version))
                 .filter(|v| !protected.contains(&v.version) && !troubled(&v.version))
                 .min_by_key(|v| (v.last_active.unwrap_or(v.known_since), v.known_since))
                 .map(|v| (v.version.clone(), v.has_content));
@@ -369,6 +388,7 @@ impl<'a> Draft<'a> {
         let facts = Facts {
             from,
             paused: self.snapshot.paused.as_deref(),
+            lapsed: self.state.lapsed.as_ref(),
             target,
             target_trouble: target.and_then(trouble),
             fled: self.fled_text(Some(from)),
@@ -498,7 +518,8 @@ impl<'a> Draft<'a> {
         if unchanged {
             return Decision { answer, commit: None };
         }
-        if self.log.iter().any(|entry| entry.event.is_change()) {
+        // a key that holds no version moves nobody
+        if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
             self.state.moved_by = self.snapshot.commit.clone();
         }
         self.forget_the_past();
@@ -559,6 +580,7 @@ impl<'a> Draft<'a> {
         self.state.suppressed.retain(|s| now.since(s.since) < policy.forget_after);
         let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
         self.state.suppressed.drain(..excess);
+        self.state.ended.retain(|ended| now.since(ended.at) < Policy::LATE_COPY);
     }
 }
 

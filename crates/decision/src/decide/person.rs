@@ -62,7 +62,7 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
     let trial =
         split.map(|split| if draft.state.running_canary().is_some() { &split.arriving } else { &split.leaving });
     let named = request.from.as_ref().filter(|from| split.is_some_and(|split| split.has(from)));
-    let served = named.or(trial).or(draft.serving()).cloned();
+    let served = named.or(trial).or(draft.serving()).or(in_trouble(draft, request)).cloned();
     if let Some(target) = request.target.as_ref().filter(|t| Some(*t) == served.as_ref()) {
         let from = draft.served_text();
         return Ok(Answer::Changed { from, to: target.clone(), incident: None, unchanged: true, mode: None });
@@ -124,6 +124,14 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(FlipMode::Manual) })
 }
 
+/// Without a version in `active`: the one that a rollback leaves, because an incident is open on it or it is named.
+fn in_trouble<'d>(draft: &'d Draft<'_>, request: &Rollback) -> Option<&'d VersionName> {
+    let troubled = |version: &VersionName| draft.state.open_incidents().any(|i| i.subject() == version);
+    let named = |version| request.from.as_ref().map_or_else(|| troubled(version), |from| from == version);
+    let mut kept = draft.state.lapsed.as_ref()?.versions.iter();
+    kept.find(|version| named(version) && request.target.as_ref() != Some(*version))
+}
+
 /// Puts a person's rollback off until Prometheus has been asked, unless that is pointless or was overruled, and until the
 /// target's text is in Redis.
 fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, force: bool) -> Result<Option<Answer>> {
@@ -180,7 +188,7 @@ pub(super) fn activate(draft: &mut Draft<'_>, request: &Activation) -> Result<An
         let message = format!("{version} was rolled back and is quarantined: say force to serve it all the same");
         return Err(Refusal::new(RefusalCode::NeedsForce, message));
     }
-    if !draft.has_traffic(version) {
+    if !draft.state.served().contains(version) {
         draft.must_have_text(version, request.force)?;
     }
     let from = draft.served_text();

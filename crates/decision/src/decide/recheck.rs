@@ -13,16 +13,19 @@ use super::{Answer, Draft, alerts, canary};
 
 /// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
 pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Duration> {
+    let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
+    if draft.hears_strays {
+        return Some(Duration::ZERO); // it was heard before, and people are asked first
+    }
     let record = draft.state.version(version)?;
     let since = record.traffic_since?;
+    let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
+    if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
+        return None;
+    }
     // nothing can be wrong with a version long before anybody knows it: such a moment says nothing
     let oldest = record.known_since.minus(Policy::KNOWN_LATE);
     let before = |began: &Timestamp| (oldest..=since).contains(began);
-    let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
-    let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
-    if (nobody_to_ask && !draft.hears_strays) || incident.confirmed_at.is_some_and(|at| at >= since) {
-        return None;
-    }
     let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));
     // what was heard before the version was activated began before, although a clock that went back may say otherwise
     let heard = draft.hears_strays.then_some(Duration::ZERO);

@@ -70,6 +70,7 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
     needed.extend(good.iter().take(policy.hot_versions).map(|record| &record.version));
     let served = state.served();
     needed.extend(served.iter().filter_map(named));
+    needed.extend(state.lapsed.iter().flat_map(|lapsed| &lapsed.versions).filter_map(named));
     needed.extend(state.serving.iter().map(|serving| &serving.version));
     needed.extend(served.iter().filter_map(|version| state.target(Some(version), policy, now)));
     needed.extend(state.target(None, policy, now));

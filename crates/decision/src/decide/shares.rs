@@ -5,18 +5,20 @@ use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{ActivatedBy, Return, Serving, Stray};
-use super::{Draft, LogEvent, Routing, shipped, strays_of};
+use super::super::state::{ActivatedBy, Lapsed, Return, Serving, Stray};
+use super::super::time::Timestamp;
+use super::{Draft, LogEvent, Routing, alerts, shipped, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
         let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
-        self.retire(Some(version), Some(operator).filter(|_| shipped && self.policy.verify));
+        self.retire(version, Some(operator).filter(|_| shipped && self.policy.verify));
         self.gain_traffic(version, operator);
         self.hear_of(version);
         let now = self.now;
         self.state.serving = Some(Serving { version: version.clone(), since: now, by });
+        self.state.lapsed = None;
         self.limit_versions(version);
     }
 
@@ -77,10 +79,12 @@ impl Draft<'_> {
 
     /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split. `shipped`: who
     /// put `kept`, which had no traffic, in the place of all of them.
-    pub(super) fn retire(&mut self, kept: Option<&VersionName>, shipped: Option<&str>) {
+    fn retire(&mut self, kept: &VersionName, shipped: Option<&str>) {
+        let kept = Some(kept);
         self.settle_soaks(); // while it is known what served
         let mut losing = self.state.served();
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
+        losing.extend(self.state.lapsed.take().into_iter().flat_map(|lapsed| lapsed.versions));
         losing.retain(|version| Some(version) != kept);
         let losing: Vec<_> = losing.into_iter().map(|version| (self.left_with(&version), version)).collect();
         self.end_split(kept);
@@ -127,6 +131,36 @@ impl Draft<'_> {
         }
     }
 
+    /// `active` holds no version any more, but `holds` or nothing. Nobody knows what is served, and most likely nothing has
+    /// changed: prompt servers keep the version that they have. So no incident is over; people are asked.
+    pub(super) fn lapse(&mut self, holds: Option<String>) {
+        let now = self.now;
+        self.settle_soaks(); // while it is known what served
+        let mut versions = self.state.served();
+        versions.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !versions.contains(v)));
+        for version in &versions {
+            if let Some(record) = self.state.version_mut(version) {
+                record.last_active = Some(now);
+            }
+        }
+        let before = self.state.lapsed.take();
+        versions.extend(before.into_iter().flat_map(|lapsed| lapsed.versions));
+        let lapsed = Lapsed { since: now, holds, versions };
+        let fault = lapsed.fault();
+        self.state.lapsed = Some(lapsed);
+        self.end_split(None);
+        let rest = self.rests_at();
+        let open: Vec<IncidentId> = self.state.open_incidents().map(|incident| incident.id.clone()).collect();
+        for id in open {
+            alerts::tell_of_lapse(self, &id, &fault, rest);
+        }
+    }
+
+    /// When a failed rollback of a prompt whose key holds no version is looked at again: somebody may have retired the prompt.
+    pub(super) fn rests_at(&self) -> Option<Timestamp> {
+        self.state.lapsed.as_ref().map(|_| self.now.plus(self.policy.forget_after))
+    }
+
     /// One version has all traffic, or none has any.
     fn end_split(&mut self, kept: Option<&VersionName>) {
         let now = self.now;
@@ -134,15 +168,19 @@ impl Draft<'_> {
             let promoted = kept == Some(&canary.split.arriving);
             let text = match kept {
                 Some(kept) => format!("{kept} has all traffic"),
-                None => "nothing is served any more".to_owned(),
+                None => "active holds no version any more".to_owned(),
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
         }
         for incident in &mut self.state.incidents {
-            let Some(leaving) = incident.gradual().map(|split| &split.leaving).filter(|v| kept == Some(*v)) else {
-                continue; // closed with the traffic of its version, or by what gave the target all of it
+            let Some(split) = incident.gradual() else { continue };
+            let text = match kept {
+                Some(kept) if *kept == split.leaving => {
+                    format!("the gradual rollback is over: {kept} has all traffic again")
+                }
+                Some(_) => continue, // closed with the traffic of its version, or by what gave the target all of it
+                None => format!("the gradual rollback to {} has stopped", split.arriving),
             };
-            let text = format!("the gradual rollback is over: {leaving} has all traffic again");
             incident.note(now, NoteKind::Asked, text);
             incident.ask(Question::until(now.plus(incident.time_limit)), now);
         }

@@ -27,10 +27,35 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
         match incident.phase.kind() {
             PhaseKind::Confirming => confirm::overdue(draft, id),
             PhaseKind::Verifying => verify::overdue(draft, id),
+            PhaseKind::Escalated => rest(draft, id),
             _ => deadline_passed(incident, now),
         }
     }
     Answer::Noted
+}
+
+/// A failed rollback of a prompt whose key has held no version for long: whoever retires a prompt deletes its key. It is over
+/// when none of the versions that the incident is about has an alert any more.
+fn rest(draft: &mut Draft<'_>, id: &IncidentId) {
+    let (policy, now) = (draft.policy, draft.now);
+    let again = draft.rests_at();
+    let fault = draft.state.lapsed.as_ref().map(super::Lapsed::fault);
+    let Some(incident) = draft.incident(id) else { return };
+    incident.phase = Phase::Escalated { until: again };
+    let Some(fault) = fault else { return };
+    let about = [incident.version.clone(), incident.subject().clone()];
+    let fires = |last_seen| now.since(last_seen) < policy.forget_after;
+    let state = &draft.state;
+    let alerts = state.open_incidents().filter(|other| about.contains(&other.version)).flat_map(|other| &other.alerts);
+    let alerts = alerts.filter(|alert| alert.firing).map(|alert| alert.last_seen);
+    let strays = state.strays.iter().filter(|stray| about.contains(&stray.version)).map(|stray| stray.alert.last_seen);
+    if alerts.chain(strays).any(fires) {
+        return;
+    }
+    let text = format!("{fault}, and no alert fires any more: the prompt seems to be retired");
+    if let Some(incident) = draft.incident(id) {
+        incident.close(Phase::Superseded { by: None }, now, text);
+    }
 }
 
 /// An inhibited, silenced or truncated alert never says that it ended.

@@ -74,6 +74,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         .take(Policy::MAX_CHOICES)
         .cloned()
         .collect();
+    let rest = draft.rests_at();
     let Some(incident) = draft.incident(id) else { return };
     let last = incident.verification().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
     // who was paged before another version was shipped is told when that is better, or decides
@@ -83,7 +84,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         draft.close_without_traffic(id, Phase::Unverified, text);
         return;
     }
-    incident.phase = Phase::Escalated;
+    incident.phase = Phase::Escalated { until: rest };
     incident.severity = Severity::Critical;
     incident.ask += 1;
     incident.escalations = 1;

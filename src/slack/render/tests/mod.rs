@@ -106,7 +106,7 @@ fn in_phase(kind: PhaseKind) -> Phase {
         PhaseKind::Investigating => Phase::Investigating { until: after(300) },
         PhaseKind::RollingBack => rolling_back(None).phase,
         PhaseKind::Verifying => Phase::Verifying { until: after(300) },
-        PhaseKind::Escalated => Phase::Escalated,
+        PhaseKind::Escalated => Phase::Escalated { until: None },
         PhaseKind::Recovered => Phase::Recovered,
         PhaseKind::Unverified => Phase::Unverified,
         PhaseKind::Dismissed => Phase::Dismissed,
@@ -125,8 +125,11 @@ fn states() -> Vec<(&'static str, Incident)> {
     let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
     let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
     investigating.note(after(20), NoteKind::Decided, "Maya investigates");
-    let mut escalated =
-        Incident { phase: Phase::Escalated, choices: choices.clone(), ..flipped(FlipMode::Auto, "system") };
+    let mut escalated = Incident {
+        phase: Phase::Escalated { until: None },
+        choices: choices.clone(),
+        ..flipped(FlipMode::Auto, "system")
+    };
     escalated.note(after(240), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1% after the rollback");
     let held = Held { guard: Guard::Paused, detail: "automation is paused (Maya: provider outage)".to_owned() };
     let several = ["PromptErrorRateHigh", "PromptQualityDrop", "PromptLatencyP99Elevated", "PromptErrorRateNewVersion"];

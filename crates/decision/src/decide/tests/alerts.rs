@@ -127,7 +127,10 @@ fn what_fires_on_a_version_that_gets_traffic_is_asked_about_at_once() {
 fn an_alert_on_an_unheard_of_prompt_leaves_no_trace() {
     let mut nobody = World::new();
     assert!(!nobody.would_write(&[critical("v2")]));
-    assert_eq!(nobody.alert(critical("v2")), "ignored not_active");
+    assert_eq!(nobody.alert(critical("v2")), "ignored unknown_version");
+    let mut world = World::with_a_fresh_release();
+    assert_eq!(world.alert(critical("2")), "ignored unknown_version", "a label that does not fit v2");
+    assert_eq!(world.alert(critical("v1")), "ignored not_active", "one without traffic");
     let mut world = World::with_a_fresh_release();
     assert_eq!(world.alert(critical("v99").resolved()), "ignored unknown_alert");
 }

@@ -65,7 +65,7 @@ fn one_end_among_firing_alerts_ends_only_that_one() {
 fn a_delivery_about_old_and_new_version_answers_each_alert_in_its_place() {
     let mut world = World::with_a_fresh_release();
     let said = world.deliver(&[high("v9"), critical("v2"), medium("v9").resolved(), high("v2")]);
-    let expected = ["ignored not_active", "rolled_back alert", "ignored unknown_alert", "incident_updated joined"];
+    let expected = ["ignored unknown_version", "rolled_back alert", "ignored unknown_alert", "incident_updated joined"];
     assert_eq!(said, expected);
 }
 

@@ -7,6 +7,8 @@ fn put(world: &mut World, guard: Guard) {
     match guard {
         Guard::Paused => world.paused = Some("dana: launch".to_owned()),
         Guard::DryRun => world.policy.dry_run = true,
+        Guard::ForeignValue => world.set_value(b"{oops}"),
+        Guard::KeyDeleted => world.active = Active::Absent,
         Guard::NoKnownGood => world.state.version_mut(&v("v1")).expect("v1").known_good = None,
         Guard::TargetUnhealthy => assert_eq!(world.alert(high("v1")), "ignored not_active"),
         Guard::Cooldown => {
@@ -43,7 +45,8 @@ fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
         put(&mut world, guard);
         let flips = world.rollbacks().len();
         assert_eq!(world.alert(critical("v2")), format!("held {}", guard.as_str()));
-        assert_eq!((world.served(), world.rollbacks().len()), ("v2", flips), "{guard:?}");
+        let key = (!matches!(guard, Guard::ForeignValue | Guard::KeyDeleted)).then(|| v("v2"));
+        assert_eq!((world.active.version().cloned(), world.rollbacks().len()), (key, flips), "{guard:?}");
         let incident = world.latest();
         assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision, "{guard:?}");
         assert_eq!(incident.held.as_ref().map(|h| h.guard), Some(guard));

@@ -96,6 +96,7 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
     let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
     assert!(before.paused.is_none(), "automation is paused");
+    assert!(before.active.version().is_some(), "nobody knows what is served");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
         assert!(split.has(bad) && *split.other(bad) == target, "{entry:?}");
@@ -162,7 +163,9 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
         // it may have lost it outside, and be given it back at once
         let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
         let keeps = commit.state.served().contains(&was.version) && !moved;
-        let lost_traffic = before.state.served().contains(&was.version) && !keeps;
+        // without a version in the key, prompt servers keep what they have
+        let unclear = before.state.lapsed.is_some() || commit.state.lapsed.is_some();
+        let lost_traffic = (before.state.served().contains(&was.version) || unclear) && !keeps;
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
         let known =
             |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
@@ -190,7 +193,9 @@ fn incidents_are_consistent(commit: &Commit) {
         let about = (&incident.version, incident.subject());
         assert!(troubled.insert(about), "two open incidents on {}", incident.version);
         // an incident lives as long as the traffic that it is about
-        assert!(commit.state.served().contains(incident.subject()), "{incident:?}");
+        let kept = |lapsed: &Lapsed| lapsed.versions.contains(incident.subject());
+        let served = commit.state.served().contains(incident.subject());
+        assert!(served || commit.state.lapsed.as_ref().is_some_and(kept), "{:?} {incident:?}", commit.state.lapsed);
         assert!(incident.closed_at.is_none());
     }
     for write in &commit.incidents {
@@ -246,6 +251,8 @@ fn limits_hold(commit: &Commit) {
     assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
     assert!(state.strays.len() <= Policy::MAX_STRAYS);
     assert!(state.suppressed.len() <= Policy::MAX_SUPPRESSED);
+    assert!(state.ended.len() <= Policy::MAX_ENDED);
+    assert!(state.lapsed.is_none() || state.serving.is_none(), "active holds a version, and none");
     for incident in &state.incidents {
         assert!(incident.alerts.len() <= Policy::MAX_ALERTS);
         assert!(incident.notes.len() <= Policy::MAX_NOTES);

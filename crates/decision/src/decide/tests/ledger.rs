@@ -37,8 +37,13 @@ impl Ledger {
             let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));
             assert!(vouched, "P5: rolled back to {to}, which nobody vouches for");
         }
-        for version in before.state.served() {
-            let lost = !commit.state.served().contains(&version);
+        // without a version in the key, prompt servers keep what they have
+        let have = |state: &PromptState| {
+            let kept = state.lapsed.iter().flat_map(|lapsed| lapsed.versions.clone());
+            state.served().into_iter().chain(kept).collect::<Vec<_>>()
+        };
+        for version in have(&before.state) {
+            let lost = !have(&commit.state).contains(&version);
             let open = before.state.open_incidents().any(|i| i.version == version && i.flip.is_none());
             let is =
                 |entry: &LogEntry| entry.event == LogEvent::Rollback && entry.from.as_deref() == Some(version.as_str());

@@ -1,5 +1,6 @@
 //! Changes of `active` that others made: followed, never overwritten.
 
+use super::world::rollback;
 use super::*;
 
 fn external(world: &World) -> Vec<(Option<&str>, Option<&str>)> {
@@ -91,41 +92,24 @@ fn an_alert_that_fires_anew_after_the_bad_version_was_set_again_acts_by_itself()
 #[test]
 fn a_deleted_key_is_logged_and_nothing_is_put_in_its_place() {
     let mut world = World::with_a_fresh_release();
-    world.alert(high("v2"));
     world.active = Active::Absent;
     let commit = world.look().commit.expect("noticed");
     assert_eq!((commit.active, commit.served), (None, vec![]));
     assert_eq!(external(&world), [(Some("v2"), None)]);
-    assert_eq!(world.phase(), PhaseKind::Superseded);
-    assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!(world.look().commit, None);
-    world.roll_back(Rollback {
-        target: None,
-        from: None,
-        reason: "restore".to_owned(),
-        operator: "dana".to_owned(),
-        force: false,
-        gradual: None,
-    });
+    world.roll_back(rollback());
     assert_eq!(world.served(), "v1", "a person can restore it");
 }
 
 #[test]
 fn a_value_that_is_no_version_is_logged_and_can_be_rolled_back_by_a_person() {
     let mut world = World::with_a_fresh_release();
-    world.active = Active::Foreign("{oops}".to_owned());
+    world.set_value(b"{oops}");
     world.look();
     assert_eq!(external(&world), [(Some("v2"), Some("{oops}"))]);
     assert!(world.state.serving.is_none());
     assert_eq!(world.look().commit, None);
-    let answer = world.roll_back(Rollback {
-        target: Some(v("v1")),
-        from: None,
-        reason: "typo".to_owned(),
-        operator: "dana".to_owned(),
-        force: false,
-        gradual: None,
-    });
+    let answer = world.roll_back(Rollback { target: Some(v("v1")), ..rollback() });
     assert!(matches!(answer, Answer::Changed { from: Some(from), .. } if from == "{oops}"));
     assert_eq!((world.served(), world.rollbacks()), ("v1", vec!["{oops}>v1".to_owned()]));
 }

@@ -47,7 +47,8 @@ impl Firing {
 
     /// Criticals that ask for a rollback, and that nobody has been told to forget.
     fn criticals(&self, world: &World) -> impl Iterator<Item = &Alert> {
-        let recent = |at: Timestamp| world.now.since(at) + minutes(1) < world.policy.forget_after;
+        // a repeat is noted only now and then
+        let recent = |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.forget_after;
         let all = self.0.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
         all.filter(|alert| alert.trigger.action == Action::Rollback)
     }
@@ -154,6 +155,7 @@ proptest! {
         let mut world = a_world();
         let mut seen: BTreeSet<(String, Option<Timestamp>)> = BTreeSet::new();
         for step in &history {
+            world.now = world.now.plus(Duration::from_millis(1)); // an activation is named by its moment
             let (before, logged) = (world.clone(), world.log.len());
             take(&mut world, step);
             let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Trigger::SYSTEM;

@@ -11,25 +11,49 @@ const VERSIONS: [&str; 5] = ["v0", "v1", "v2", "v3", "v4"];
 pub(super) enum Step {
     Pass(u64),
     Deliver(Vec<Alert>),
-    Roll { target: Option<usize>, from: Option<usize>, gradual: bool, force: bool },
-    Register { version: usize, known_good: bool },
-    Activate { version: usize, share: Share, force: bool },
+    Roll {
+        target: Option<usize>,
+        from: Option<usize>,
+        gradual: bool,
+        force: bool,
+    },
+    Register {
+        version: usize,
+        known_good: bool,
+    },
+    Activate {
+        version: usize,
+        share: Share,
+        force: bool,
+    },
     Set(usize),
     Adopt(Option<usize>, bool),
-    Garble,
+    /// Someone SETs the key, past us.
+    SetValue(Vec<u8>),
     Delete,
     Split(usize, usize),
-    Choose { latest: bool, choice: Choice, target: Option<usize>, force: bool },
+    Choose {
+        latest: bool,
+        choice: Choice,
+        target: Option<usize>,
+        force: bool,
+    },
     List(Vec<Alert>),
     Unheard,
     Pause(bool),
     DryRun(bool),
     Spent(u32),
-    Ask { confirm: bool, requery: bool },
+    Ask {
+        confirm: bool,
+        requery: bool,
+    },
     Days(u64),
     Tidy,
     Restore(usize),
-    Archive { on: bool, works: bool },
+    Archive {
+        on: bool,
+        works: bool,
+    },
     Says(Option<Verdict>, bool),
     Measures(Result<Measured, String>),
     Clock(i64),
@@ -72,6 +96,14 @@ pub(super) fn delivery() -> impl Strategy<Value = Vec<Alert>> {
 pub(super) fn at(alerts: &[Alert], now: Timestamp) -> Vec<Alert> {
     let began = |alert: &Alert| alert.starts_at.map(|ago| Timestamp(now.0 + ago.0));
     alerts.iter().map(|alert| Alert { starts_at: began(alert), ..alert.clone() }).collect()
+}
+
+/// What shells, scripts and people write: mostly no version, and sometimes one that something surrounds.
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let pad = || prop::sample::select(vec!["", "\n", "\r\n", " ", "\0"]);
+    let padded = (pad(), version(), pad()).prop_map(|(before, n, behind)| format!("{before}{}{behind}", VERSIONS[n]));
+    let odd = prop::sample::select(vec!["", "\n", "{}", "\"v2\"", "v1 v2", "latest\u{a0}"]).prop_map(str::to_owned);
+    prop_oneof![padded, odd].prop_map(String::into_bytes)
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
@@ -120,7 +152,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (version(), share(), any::<bool>()).prop_map(|(version, share, force)| Step::Activate { version, share, force }),
         2 => version().prop_map(Step::Set),
         1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
-        1 => Just(Step::Garble),
+        2 => value().prop_map(Step::SetValue),
         1 => Just(Step::Delete),
         1 => (version(), version()).prop_map(|(a, b)| Step::Split(a, b)),
         4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
@@ -175,9 +207,10 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Adopt(version, known_good) => {
             Event::Adopt(Adopt { version: version.as_ref().map(named), known_good: *known_good, operator })
         }
-        Step::Garble => {
-            world.active = Active::Foreign("{}".to_owned());
-            return None; // noticed with whatever comes next
+        Step::SetValue(value) => {
+            world.set_value(value);
+            world.active.version()?; // what is no version is noticed with whatever comes next
+            Event::Look
         }
         Step::Delete => {
             world.active = Active::Absent;
@@ -416,13 +449,85 @@ proptest! {
     }
 
     #[test]
+    fn no_open_incident_disappears_because_of_what_the_key_holds(
+        steps in prop::collection::vec(step_or_jump(), 0..50),
+        value in prop::option::of(value()),
+        delivery in delivery(),
+        rest in prop::collection::vec(prop_oneof![Just(0_u64), 0..600_u64, 0..90_000_u64], 0..6),
+    ) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.look();
+        let before: Vec<Incident> = world.state.open_incidents().cloned().collect();
+        let last: Vec<VersionName> = world.state.served();
+        world.active = Active::read(value.as_deref());
+        if world.active.version().is_some_and(|version| !last.contains(version)) {
+            return Ok(()); // another version: what it replaces is superseded
+        }
+        let only_trimmed = world.active.version().is_some();
+        world.look();
+        for was in &before {
+            let now = world.state.open_incidents().find(|incident| incident.id == was.id);
+            prop_assert!(now.is_some() || only_trimmed && last.len() > 1, "{was:?}");
+            if let Some(now) = now.filter(|_| world.active.version().is_none()) {
+                let asks = now.phase.kind() != PhaseKind::AwaitingDecision || now.is_held_back() || now.deadline().is_some() || now.pages();
+                prop_assert!(asks && (now.pages() || !was.pages() || was.phase.kind() == PhaseKind::RollingBack), "{now:?}");
+            }
+        }
+        // what fires on a version that served last is an open incident, or somebody silenced it
+        let said = world.deliver(&delivery);
+        if world.active.version().is_none() {
+            for (alert, said) in delivery.iter().zip(&said) {
+                let fires = alert.status == AlertStatus::Firing && last.contains(&alert.version);
+                prop_assert!(!fires || !said.contains("not_active"), "{said}: {alert:?}");
+            }
+            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted upon by itself");
+        }
+        // time alone acts on nothing
+        let key = world.active.clone();
+        for n in rest {
+            world.pass(seconds(n));
+        }
+        prop_assert!(key.version().is_some() || world.active == key, "{:?} became {:?}", key, world.active);
+    }
+
+    #[test]
+    fn what_is_retired_comes_to_rest_when_its_alerts_end(steps in prop::collection::vec(step_or_jump(), 0..50)) {
+        let mut world = a_world();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.look();
+        world.active = Active::Absent;
+        world.look();
+        let firing: Vec<_> = world.state.open_incidents().flat_map(|i| i.alerts.iter().map(move |a| (i, a))).collect();
+        let ends: Vec<Alert> = firing
+            .into_iter()
+            .map(|(incident, alert)| Alert {
+                fingerprint: alert.fingerprint.clone(),
+                ..world::high(incident.version.as_str()).resolved()
+            })
+            .collect();
+        if !ends.is_empty() {
+            world.deliver(&ends);
+        }
+        world.says = Some(Finding::new(Verdict::NoData, "nothing is served"));
+        world.state.strays.clear();
+        world.pass(hours(48));
+        let left: Vec<_> = world.state.open_incidents().collect();
+        prop_assert!(left.iter().all(|incident| incident.hold().is_some()), "{left:?}");
+    }
+
+    #[test]
     fn a_refused_request_changes_nothing(steps in prop::collection::vec(step_or_jump(), 1..60)) {
         let mut world = a_world();
         for step in &steps {
             world.look();
             let before = (world.state.clone(), world.active.clone(), world.log.len());
             if let Some(Decision { answer: Answer::Refused(_), commit }) = take(&mut world, step) {
-                let is_look = matches!(step, Step::Set(_));
+                let is_look = matches!(step, Step::Set(_) | Step::SetValue(_));
                 prop_assert!(is_look || commit.is_none(), "{step:?} left {commit:?}");
                 prop_assert_eq!(before, (world.state.clone(), world.active.clone(), world.log.len()));
             }

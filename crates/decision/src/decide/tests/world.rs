@@ -389,6 +389,11 @@ impl World {
         self.active = Active::Version(v(version));
     }
 
+    /// Someone SETs the key to these bytes.
+    pub fn set_value(&mut self, value: &[u8]) {
+        self.active = Active::read(Some(value));
+    }
+
     pub fn look(&mut self) -> Decision {
         self.happens(&Event::Look)
     }
@@ -480,6 +485,7 @@ pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Acti
         status: AlertStatus::Firing,
         trigger: Trigger::read(labels, &Policy::default()),
         starts_at: None,
+        ends_at: None,
         summary: format!("{name} on {version}"),
         description: String::new(),
         value: String::new(),
@@ -515,6 +521,16 @@ impl Alert {
 
     pub(super) fn resolved(self) -> Self {
         Self { status: AlertStatus::Resolved, ..self }
+    }
+
+    /// When it began, as the sender tells it.
+    pub(super) fn starting(self, at: Timestamp) -> Self {
+        Self { starts_at: Some(at), ..self }
+    }
+
+    /// Its end, as the sender tells it.
+    pub(super) fn ended_at(self, at: Timestamp) -> Self {
+        Self { ends_at: Some(at), ..self.resolved() }
     }
 
     pub(super) fn within(mut self, limit: Duration) -> Self {

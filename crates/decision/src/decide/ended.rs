@@ -1,0 +1,78 @@
+//! What the end of an alert does, and what comes after it.
+
+use super::super::event::Alert;
+use super::super::incident::NoteKind;
+use super::super::names::VersionName;
+use super::super::policy::Policy;
+use super::super::state::Ended;
+use super::alerts::outcome;
+use super::{AlertOutcome, Draft, Outcome};
+
+/// A `firing` that was overtaken by the `resolved` of the same outbreak: it began before that one ended. Nothing but a new
+/// outbreak fires again, so for [`Policy::LATE_COPY`] nothing follows from it. Afterwards it is believed: a Prometheus that
+/// could not reach its Alertmanager for a while comes back with the outbreak that was taken for over.
+pub(super) fn is_late_copy(draft: &Draft<'_>, alert: &Alert) -> bool {
+    let Some(began) = alert.began(draft.now) else { return false };
+    draft.state.ended.iter().any(|ended| {
+        is_of(ended, alert)
+            && draft.now.since(ended.at) < Policy::LATE_COPY
+            && (ended.starts_at == Some(began) || ended.ends_at.is_some_and(|at| began < at))
+    })
+}
+
+fn is_of(ended: &Ended, alert: &Alert) -> bool {
+    ended.fingerprint == alert.fingerprint && ended.version == alert.version
+}
+
+fn remember(draft: &mut Draft<'_>, alert: &Alert) {
+    let now = draft.now;
+    let (starts_at, ends_at) = (alert.began(now), alert.ended(now));
+    // one that says nothing of its time can't be told from a later one; a version that nobody knows has no incident
+    if (starts_at, ends_at) == (None, None) || draft.state.version(&alert.version).is_none() {
+        return;
+    }
+    let all = &mut draft.state.ended;
+    if all.iter().any(|ended| is_of(ended, alert) && (ended.starts_at, ended.ends_at) == (starts_at, ends_at)) {
+        return;
+    }
+    all.retain(|ended| !is_of(ended, alert));
+    if all.len() >= Policy::MAX_ENDED {
+        all.remove(0);
+    }
+    let Alert { version, fingerprint, .. } = alert;
+    all.push(Ended { version: version.clone(), fingerprint: fingerprint.clone(), starts_at, ends_at, at: now });
+}
+
+pub(super) fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
+    let now = draft.now;
+    let mut known = false;
+    remember(draft, alert);
+    let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
+    let before = draft.state.strays.len() + draft.state.suppressed.len();
+    draft.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
+    draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
+    let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
+    let mut id = None;
+    if let Some(incident) = draft.state.open_incident_on(&alert.version)
+        && let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint)
+    {
+        known = true;
+        id = Some(incident.id.clone());
+        // the end of an earlier outbreak, delivered late, does not end this one
+        let earlier = alert.ended(now).zip(record.began(now)).is_some_and(|(ended, began)| ended <= began);
+        if record.firing && !earlier {
+            record.firing = false;
+            ended = true;
+            let text = format!("{} has ended", record.alertname);
+            if !incident.is_firing() {
+                incident.quiet_since = Some(now);
+            }
+            incident.note(now, NoteKind::Alert, text);
+        }
+    }
+    match (ended, known) {
+        (true, _) => outcome(Outcome::Resolved, "resolved", id),
+        (false, true) => outcome(Outcome::Duplicate, "duplicate", id),
+        (false, false) => outcome(Outcome::Ignored, "unknown_alert", None),
+    }
+}

@@ -1,0 +1,300 @@
+//! `active` was deleted, or holds what is no version: nothing that is open is over, and nothing happens without a person.
+
+use super::world::rollback;
+use super::*;
+
+/// What someone does to the key, the guard that follows, and how people are told.
+fn faults() -> [(Active, &'static str, &'static str); 2] {
+    let foreign = Active::read(Some(b"{oops}\n"));
+    [
+        (Active::Absent, "key_deleted", "the key active was deleted"),
+        (foreign, "foreign_value", "the key active holds \"{oops}\\n\", which is no version"),
+    ]
+}
+
+#[test]
+fn what_surrounds_a_version_in_the_key_is_not_part_of_it() {
+    for value in ["v2", "v2\n", "v2\r\n", " v2 ", "\tv2\0"] {
+        let mut world = World::with_a_fresh_release();
+        world.alert(high("v2"));
+        world.set_value(value.as_bytes());
+        assert_eq!(world.look().commit, None, "{value:?} is v2");
+        assert_eq!(world.phase(), PhaseKind::AwaitingDecision, "{value:?}");
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "{value:?}");
+        assert_eq!(world.served(), "v1");
+    }
+    for value in ["", "\n", "v2 v3", "\"v2\"", "v{2}", "\u{feff}v2"] {
+        assert!(matches!(Active::read(Some(value.as_bytes())), Active::Foreign(_)), "{value:?}");
+    }
+    let long = Active::read(Some(&[b'x'; 5_000]));
+    assert!(matches!(&long, Active::Foreign(text) if text.len() == 64), "{long:?}");
+    assert!(matches!(Active::read(Some(&[0xff, 0xfe])), Active::Foreign(_)));
+}
+
+#[test]
+fn an_open_question_stays_open_and_is_asked_anew_with_what_the_key_holds() {
+    for (active, guard, fault) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.paused = Some("dana".to_owned());
+        world.alert(critical("v2"));
+        world.paused = None;
+        let ask = world.latest().ask;
+        world.active = active;
+        world.look();
+        let incident = world.latest();
+        assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision);
+        assert_eq!(incident.held.as_ref().map(|held| held.guard.as_str()), Some(guard));
+        assert_eq!(incident.ask, ask + 1, "what is asked has changed");
+        assert!(incident.deadline().is_some());
+        let told = incident.notes.last().expect("a note");
+        assert!(told.kind == NoteKind::Held && told.text.starts_with(fault), "{told:?}");
+        assert_eq!(world.look().commit, None, "told once");
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the question can be answered");
+        assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying));
+        assert_eq!(world.rollbacks(), ["v2>v1"]);
+        assert!(world.is_quarantined("v2") && world.state.lapsed.is_none());
+    }
+}
+
+#[test]
+fn a_page_goes_on_whatever_the_key_holds() {
+    for (active, ..) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.paused = Some("dana".to_owned());
+        world.alert(critical("v2"));
+        world.pass(minutes(2));
+        assert!(world.latest().pages());
+        world.active = active.clone();
+        world.look();
+        assert!(world.latest().pages(), "{active:?}");
+        world.pass(hours(3));
+        assert!(world.latest().pages(), "{active:?}: nobody decided");
+        assert_eq!(world.choose(Choice::Dismiss), Answer::Decided(PhaseKind::Dismissed));
+    }
+}
+
+#[test]
+fn a_critical_on_the_version_that_served_last_is_held_and_asked_about() {
+    for (active, guard, _) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.active = active;
+        assert_eq!(world.alert(critical("v2")), format!("held {guard}"));
+        assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+        assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
+        world.pass(minutes(2));
+        assert!(world.latest().pages(), "nobody decided in time");
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+        assert_eq!(world.served(), "v1");
+    }
+}
+
+#[test]
+fn both_sides_of_a_split_are_kept_and_the_split_moves_no_further() {
+    for (active, guard, _) in faults() {
+        let mut world = World::with_a_fresh_release();
+        let canary = Share::Canary(world.policy.canary.clone());
+        world.pass(hours(1));
+        world.release("v3");
+        assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
+        world.active = active.clone();
+        world.look();
+        assert!(world.state.split().is_none());
+        world.pass(hours(5));
+        assert_eq!(world.active, active, "nothing moves by itself");
+        for version in ["v2", "v3"] {
+            assert_eq!(world.alert(critical(version)), format!("held {guard}"), "{version}");
+        }
+        let deleted = active == Active::Absent;
+        assert_eq!(
+            world.alert(critical("v1")) == "ignored not_active",
+            deleted,
+            "of an odd value nobody knows what it means"
+        );
+    }
+}
+
+#[test]
+fn a_gradual_rollback_stops_and_becomes_a_question() {
+    for (active, ..) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.alert(high("v2"));
+        assert!(matches!(world.choose(Choice::ApproveGradual), Answer::Shared { .. }));
+        world.active = active;
+        world.look();
+        assert_eq!((world.phase(), world.state.split()), (PhaseKind::AwaitingDecision, None));
+        assert_eq!(world::refusal(&world.choose(Choice::ApproveGradual)), RefusalCode::Moved, "what would it share?");
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+        assert_eq!(world.served(), "v1");
+    }
+}
+
+#[test]
+fn what_a_person_decided_before_is_asked_once_more() {
+    for (active, _, fault) in faults() {
+        let mut world = World::with_a_fresh_release();
+        (world.policy.confirm, world.says) = (true, Some(Finding::new(Verdict::Unhealthy, "9 %")));
+        world.alert(high("v2"));
+        assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));
+        world.now = world.now.plus(seconds(1));
+        world.active = active.clone();
+        world.pass(seconds(5));
+        assert_eq!(
+            (world.phase(), &world.active),
+            (PhaseKind::AwaitingDecision, &active),
+            "nothing is overwritten unseen"
+        );
+        assert!(world.latest().notes.last().is_some_and(|note| note.text.contains(fault)));
+        assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+        assert_eq!(world.served(), "v1");
+    }
+}
+
+#[test]
+fn a_prompt_that_was_retired_comes_to_rest_once_its_alerts_end() {
+    for severity in [high("v2"), critical("v2")] {
+        let mut world = World::with_a_fresh_release();
+        world.paused = Some("dana".to_owned());
+        world.alert(severity.clone());
+        world.pass(minutes(10));
+        assert!(world.latest().pages());
+        world.active = Active::Absent;
+        world.look();
+        world.alert(severity.resolved());
+        world.pass(minutes(2));
+        assert_eq!(world.phase(), PhaseKind::Resolved);
+        assert!(!world.latest().pages());
+    }
+}
+
+#[test]
+fn a_failed_rollback_of_a_retired_prompt_comes_to_rest_when_nothing_fires_for_long() {
+    for (active, ..) in faults() {
+        let mut world = World::with_a_fresh_release();
+        (world.policy.verify, world.says) = (true, Some(Finding::new(Verdict::Unhealthy, "9 %")));
+        world.alert(critical("v2"));
+        world.pass(minutes(6));
+        assert_eq!(world.phase(), PhaseKind::Escalated);
+        world.active = active;
+        world.look();
+        world.pass(hours(5));
+        assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Escalated, true), "it may be a mistake");
+        world.alert(critical("v1"));
+        world.pass(hours(2));
+        assert_eq!(
+            world.incidents.values().next().map(|i| i.phase.kind()),
+            Some(PhaseKind::Escalated),
+            "v1 still fails"
+        );
+        world.alert(critical("v2").resolved());
+        world.alert(critical("v1").resolved());
+        world.pass(hours(14));
+        assert!(world.incidents.values().all(|i| !i.phase.is_open() && !i.pages()), "{:?}", world.phase());
+    }
+}
+
+#[test]
+fn a_version_that_is_set_again_takes_its_incident_along_and_the_alert_acts() {
+    for (active, ..) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.active = active;
+        world.alert(critical("v2"));
+        world.set_value(b"v2\n");
+        world.look();
+        assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+        assert_eq!(world.alert(critical("v2")), "rolled_back alert", "nothing holds it any more");
+        assert_eq!((world.served(), world.incidents.len()), ("v1", 1));
+    }
+}
+
+#[test]
+fn another_version_that_is_set_supersedes_the_incident() {
+    for (active, ..) in faults() {
+        let mut world = World::with_a_fresh_release();
+        world.active = active;
+        world.alert(critical("v2"));
+        world.set_active("v3");
+        world.look();
+        assert_eq!((world.phase(), world.served()), (PhaseKind::Superseded, "v3"));
+        assert_eq!(world.alert(critical("v2")), "ignored not_active");
+    }
+}
+
+#[test]
+fn a_rollback_by_command_leaves_the_version_in_trouble_and_can_restore_it_too() {
+    for (active, ..) in faults() {
+        for (target, served) in [(None, "v1"), (Some("v2"), "v2")] {
+            let mut world = World::with_a_fresh_release();
+            world.active = active.clone();
+            world.alert(critical("v2"));
+            let request = Rollback { target: target.map(v), force: true, ..rollback() };
+            assert!(matches!(world.roll_back(request), Answer::Changed { unchanged: false, .. }));
+            assert_eq!(world.served(), served);
+            assert_eq!(world.is_quarantined("v2"), served == "v1");
+        }
+        let mut world = World::with_a_fresh_release();
+        world.active = active;
+        world.look();
+        let request = Rollback { from: Some(v("v2")), ..rollback() };
+        assert!(matches!(world.roll_back(request), Answer::Changed { unchanged: false, .. }), "v2 is what was served");
+        assert_eq!((world.served(), world.is_quarantined("v2")), ("v1", true));
+    }
+}
+
+#[test]
+fn while_nobody_knows_what_is_served_a_critical_says_so() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(high("v1")); // fired before, when something else was served
+    world.set_value(b"\"v7\"");
+    assert_eq!(world.alert(high("v7")), "ignored unknown_version", "only a critical");
+    assert_eq!(world.alert(critical("v7")), "held foreign_value");
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
+    assert_eq!((world.served(), world.is_quarantined("v7")), ("v1", true));
+
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v1"));
+    world.set_value(b"?");
+    assert_eq!(world.alert(critical("v1")), "ignored not_active", "it fired already when v2 was served");
+
+    let mut world = World::new();
+    world.set_value(b"\"v7\"");
+    assert_eq!(world.alert(critical("v7")), "held foreign_value", "even if nobody has ever heard of the prompt");
+
+    let mut world = World::with_a_fresh_release();
+    world.set_value(b"?");
+    for n in 0..100 {
+        world.alert(critical(&format!("x{n}")));
+    }
+    assert!(world.state.lapsed.as_ref().is_some_and(|lapsed| lapsed.versions.len() <= Policy::MAX_LAPSED));
+    assert_eq!(world.alert(critical("x99")), "ignored unknown_version");
+}
+
+#[test]
+fn another_odd_value_is_told_again() {
+    let mut world = World::with_a_fresh_release();
+    world.active = Active::Absent;
+    world.alert(critical("v2"));
+    world.set_value(b"???");
+    world.look();
+    let incident = world.latest();
+    assert!(incident.notes.last().is_some_and(|note| note.text.contains("holds \"???\"")), "{incident:?}");
+    assert_eq!(incident.held.as_ref().map(|held| held.guard), Some(Guard::ForeignValue));
+    world.active = Active::Absent;
+    assert!(world.look().commit.is_some());
+    assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::KeyDeleted));
+}
+
+#[test]
+fn a_version_soaks_no_further_while_the_key_holds_none() {
+    let mut world = World::with_a_fresh_release();
+    world.pass(minutes(40)); // ten short of the hour
+    world.active = Active::Absent;
+    world.look();
+    world.pass(hours(2));
+    assert!(!world.is_known_good("v2"));
+    world.set_active("v2");
+    world.look();
+    world.pass(minutes(59));
+    assert!(!world.is_known_good("v2"));
+    world.pass(minutes(1));
+    assert!(world.is_known_good("v2"));
+}

@@ -1,0 +1,116 @@
+//! Pages, while a real Alertmanager is away: owed until it has taken them, whoever runs by then.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
+use prompt_rollback_testkit::{Alertmanager, eventually};
+use serde_json::{Value, json};
+
+use crate::common::{Receiver, SOON, World, alert, critical};
+
+const CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
+
+/// The page of a prompt that Alertmanager shows, if it does.
+async fn page(alertmanager: &Alertmanager) -> Option<Value> {
+    let path = "/api/v2/alerts?filter=alertname%3DPromptRollbackEscalation";
+    alertmanager.http().get(path).await.ok()?.json().ok()?.get(0).cloned()
+}
+
+async fn raised(alertmanager: &Alertmanager) -> Result<Value> {
+    eventually("a page", SOON, async || page(alertmanager).await).await
+}
+
+async fn incident(world: &World) -> Result<Value> {
+    Ok(world.get("/api/incidents").await?["incidents"][0].clone())
+}
+
+/// What is noted of the page beside the incident.
+async fn noted(world: &World, field: &str) -> Result<Option<String>> {
+    let id = incident(world).await?["id"].as_str().context("id")?.to_owned();
+    world.redis.cmd(&["HGET", &format!("{{prompts}}:sync:{id}"), field]).await
+}
+
+async fn is_noted(world: &World, field: &str, wanted: Option<&str>) -> Result<()> {
+    eventually(&format!("{field} is {wanted:?}"), SOON, async || {
+        (noted(world, field).await.ok()?.as_deref() == wanted).then_some(())
+    })
+    .await
+}
+
+/// The receiver ends, and another one starts.
+async fn restart(world: &mut World, env: &[(&str, &str)]) -> Result<()> {
+    let next = Receiver::ready(&world.redis.receiver_url(), env).await?;
+    std::mem::replace(&mut world.receiver, next).app.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken_it_once() -> Result<()> {
+    let mut alertmanager = Alertmanager::builder(CONFIG).start()?;
+    let url = alertmanager.url();
+    let env = [("ALERTMANAGER__URLS", url.as_str())];
+    let mut world = World::with(&env).await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[critical("p")]).await?;
+    alertmanager.kill();
+    world.receiver.clock.advance(Duration::from_secs(300));
+    is_noted(&world, "page_tries", Some("1")).await?;
+    ensure!(incident(&world).await?["phase"] == "unverified");
+    restart(&mut world, &env).await?;
+    is_noted(&world, "page_tries", Some("2")).await?; // at its start it looks at all that waits
+    alertmanager.restart()?;
+    world.receiver.clock.advance(Duration::from_secs(30));
+    let fired = raised(&alertmanager).await?;
+    let summary = fired["annotations"]["summary"].as_str().unwrap_or_default();
+    ensure!(summary.contains("p v2"), "{summary}");
+    is_noted(&world, "page", Some("once")).await?;
+    is_noted(&world, "page_tries", None).await?;
+    // whatever else wakes the incident: one page is enough
+    let woken = format!("{}|act", incident(&world).await?["id"].as_str().context("id")?);
+    world.redis.cmd::<()>(&["ZADD", "{prompts}:due", "0", &woken]).await?;
+    world.receiver.app.engine.scheduled.notify_one();
+    eventually("it was acted upon", SOON, async || {
+        let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due", &woken]).await.ok()?;
+        let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &woken]).await.ok()?;
+        (due.is_none() && leased.is_none()).then_some(())
+    })
+    .await?;
+    ensure!(raised(&alertmanager).await?["endsAt"] == fired["endsAt"], "it was posted again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_is_raised_and_ended_although_alertmanager_is_away_in_that_moment() -> Result<()> {
+    let alertmanager = Alertmanager::builder(CONFIG).start()?;
+    let proxy = FaultProxy::start(alertmanager.addr()).await?;
+    let url = format!("http://{}", proxy.addr());
+    let env = [("ALERTMANAGER__URLS", url.as_str())];
+    let mut world = World::with(&env).await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    proxy.set(Mode::Cut);
+    world.receiver.clock.advance(Duration::from_secs(300));
+    is_noted(&world, "page_tries", Some("1")).await?;
+    restart(&mut world, &env).await?;
+    is_noted(&world, "page_tries", Some("2")).await?;
+    ensure!(page(&alertmanager).await.is_none());
+    proxy.set(Mode::Pass);
+    world.receiver.clock.advance(Duration::from_secs(30));
+    raised(&alertmanager).await?;
+    is_noted(&world, "page_tries", None).await?;
+
+    proxy.set(Mode::Cut);
+    let id = incident(&world).await?["id"].as_str().context("id")?.to_owned();
+    let decided = json!({"decision": "dismiss", "operator": "mia"});
+    world.post(&format!("/api/incidents/{id}/decide"), decided).await?;
+    is_noted(&world, "page_tries", Some("1")).await?;
+    restart(&mut world, &env).await?;
+    is_noted(&world, "page_tries", Some("2")).await?;
+    ensure!(page(&alertmanager).await.is_some(), "nobody told it");
+    proxy.set(Mode::Pass);
+    world.receiver.clock.advance(Duration::from_secs(30));
+    // by itself it would last for minutes
+    eventually("the page ends", SOON, async || page(&alertmanager).await.is_none().then_some(())).await?;
+    is_noted(&world, "page", Some("ended")).await
+}
