@@ -11,7 +11,7 @@ export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench fuzz chaos compat fmt lint secrets up down pins requirements
+.PHONY: help demo test bench fuzz chaos compat properties fmt lint secrets up down pins requirements
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ chaos: ## CHAOS_RUNS (100) seeded runs in which everything fails, from CHAOS_FRO
 compat: ## the tests that depend on a server's version, with every Redis and Valkey of Debian's other suites
 	scripts/install-deps test
 	scripts/compat
+
+properties: ## what must hold of every history of decisions, over PROPTEST_CASES (200000) random ones each
+	scripts/install-deps test
+	PROPTEST_CASES=$${PROPTEST_CASES:-200000} cargo test --release -p prompt-rollback-decision -- promises properties
 
 bench: ## the figures of the README
 	scripts/install-deps test

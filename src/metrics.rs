@@ -421,7 +421,7 @@ fn from_stored(stored: Stored) -> Registry {
     slack_lag.set(stored.slack_lag.as_secs_f64());
     registry.register(
         "slack_lag_seconds",
-        "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none",
+        "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none; parked ones do not count",
         slack_lag,
     );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));

@@ -906,7 +906,7 @@ mod reread {
         let again = settings.clone();
         std::thread::spawn(move || found.send((again.look(), again.source().look_at_files())));
         // to open it again would wait for somebody to write
-        let (all, files) = looked.recv_timeout(Duration::from_secs(20)).expect("it is not opened again");
+        let (all, files) = looked.recv_timeout(Duration::from_secs(120)).expect("it is not opened again");
         assert_eq!(settings.source(), files);
         assert!(settings.reread(all).expect_err("a pipe").to_string().contains("it is a pipe"));
     }

@@ -1,6 +1,6 @@
 #!lua
 -- Claims due wake-ups under a lease. Expired leases are due again first: their worker died.
--- KEYS  1 due  2 leased  3 tokens  4 unsent  5 parked
+-- KEYS  1 due  2 leased  3 tokens  4 unsent
 -- ARGV  1 suffix of the kind of work ("|act")  2 how many at most  3 lease (ms)  4 token  5 ms by which the clock is ahead
 --       6 ms that a wake-up of this kind may lie ahead, for the kind that "unsent" lists ("" = as long as the config says)
 -- Returns {now (ms); number of waits that were shortened; ms until the next wake-up is due or a lease expires, or -1;
@@ -23,10 +23,12 @@ if ARGV[6] ~= '' then
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, 100)) do
     redis.call('ZADD', KEYS[4], now, member)
   end
-  -- whatever is unsent is due soon, under a lease, or parked
-  for _, member in ipairs(redis.call('ZRANGE', KEYS[4], 0, 99)) do
+  -- whatever is unsent is due soon or under a lease; a page at random, so that a backlog hides nothing for long
+  local pages = math.ceil(redis.call('ZCARD', KEYS[4]) / 100)
+  local from = time[2] % math.max(pages, 1) * 100
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[4], from, from + 99)) do
     local at = redis.call('ZSCORE', KEYS[1], member)
-    local lost = not at and not redis.call('ZSCORE', KEYS[2], member) and not redis.call('ZSCORE', KEYS[5], member)
+    local lost = not at and not redis.call('ZSCORE', KEYS[2], member)
     if lost or at and tonumber(at) > now + tonumber(ARGV[6]) then
       redis.call('ZADD', KEYS[1], now, member)
       shortened = shortened + 1

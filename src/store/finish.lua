@@ -20,6 +20,7 @@ if ARGV[4] == 'failed' then
   if tries >= tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[4], member)
     redis.call('ZADD', KEYS[5], now, member)
+    redis.call('ZREM', KEYS[7], member) -- "parked" has its own gauge and alert; in "unsent" it would hide how far others lag
     return 4
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
@@ -30,6 +31,7 @@ if ARGV[4] == 'left' then
   return 3
 end
 redis.call('HDEL', KEYS[4], member)
+redis.call('ZREM', KEYS[5], member) -- news woke it, and this time it worked
 if ARGV[4] == 'sent' and not redis.call('ZSCORE', KEYS[1], member) then
   redis.call('ZREM', KEYS[7], member)
 elseif (ARGV[4] == 'sent' or ARGV[4] == 'unsent') and ARGV[9] ~= '' then

@@ -168,7 +168,7 @@ impl Store {
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
         let [due, leased] = work.sets(keys);
-        let names = [due, leased, keys.tokens(), keys.unsent(), keys.parked()];
+        let names = [due, leased, keys.tokens(), keys.unsent()];
         let mut call = self.scripts.claim.call(&names);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {

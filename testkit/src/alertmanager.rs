@@ -1,7 +1,7 @@
 //! A real Alertmanager.
 
 use crate::http::Http;
-use crate::process::{Process, ProcessBuilder, START_WITHIN, answers_ok, retry};
+use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Result, ensure};
 use std::path::Path;
@@ -70,7 +70,7 @@ impl AlertmanagerBuilder {
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        let process = command.spawn_until(START_WITHIN, || answers_ok(port.number(), "/-/ready"))?;
+        let process = command.spawn_until(|| answers_ok(port.number(), "/-/ready"))?;
         Ok(Alertmanager { process, command, port, cluster, dir })
     }
 }
@@ -137,7 +137,7 @@ impl Alertmanager {
     /// Starts again, on the same port and in the same directory, after ending it if need be.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = self.command.spawn_until(START_WITHIN, || answers_ok(self.port.number(), "/-/ready"))?;
+        self.process = self.command.spawn_until(|| answers_ok(self.port.number(), "/-/ready"))?;
         Ok(())
     }
 

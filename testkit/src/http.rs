@@ -45,7 +45,7 @@ impl Http {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { base: base.into(), token: None, timeout: Duration::from_secs(15), client }
+        Self { base: base.into(), token: None, timeout: crate::PATIENCE, client }
     }
 
     /// Sends this bearer token.
@@ -54,7 +54,7 @@ impl Http {
         self
     }
 
-    /// Gives up after this long instead of 15 s.
+    /// Gives up after this long instead of two minutes.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -44,6 +44,10 @@ pub use rng::Rng;
 
 use std::time::{Duration, Instant};
 
+/// How long to wait for a server: far longer than any needs, because only a test that fails waits for so long, and a machine
+/// that runs other things as well may be many times slower.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Calls `probe` every 20 ms until it returns `Some`, and fails with `what` after `within`.
 pub async fn eventually<T, F>(what: &str, within: Duration, mut probe: F) -> anyhow::Result<T>
 where

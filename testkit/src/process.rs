@@ -1,5 +1,6 @@
 //! A child process that can't outlive its handle or its parent.
 
+use crate::PATIENCE;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -12,9 +13,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
-
-/// Within this a server has started: it takes a moment, a second for Prometheus, and far longer where others load the machine.
-pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// What to run, and where its output goes.
 #[derive(Debug, Clone)]
@@ -83,10 +81,10 @@ impl ProcessBuilder {
         Ok(Process { child, name: self.name(), log: self.log.clone() })
     }
 
-    /// Starts it and blocks until `ready` holds. Fails at once when it exits, and after `within` in any case.
-    pub fn spawn_until(&self, within: Duration, mut ready: impl FnMut() -> bool) -> Result<Process> {
+    /// Starts it and blocks until `ready` holds. Fails at once when it exits, and after two minutes in any case.
+    pub fn spawn_until(&self, mut ready: impl FnMut() -> bool) -> Result<Process> {
         let mut process = self.spawn()?;
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = process.exited()? {
                 bail!("{} ended with {status}:\n{}", process.name, process.log_tail());
@@ -95,7 +93,7 @@ impl ProcessBuilder {
                 return Ok(process);
             }
             if Instant::now() > deadline {
-                bail!("{} not ready within {within:?}:\n{}", process.name, process.log_tail());
+                bail!("{} not ready within {PATIENCE:?}:\n{}", process.name, process.log_tail());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -148,25 +146,25 @@ impl Process {
         kill(self.group(), signal).with_context(|| format!("send {signal} to {}", self.name))
     }
 
-    /// SIGTERM, then blocks until it has ended; an error after `within`, when it is killed instead.
-    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+    /// SIGTERM, then blocks until it has ended; an error after two minutes, when it is killed instead.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.exited()? {
             return Ok(status);
         }
         self.signal(Signal::SIGTERM)?;
-        self.wait(within)
+        self.wait()
     }
 
-    /// Blocks until it has ended; an error after `within`, when it is killed.
-    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + within;
+    /// Blocks until it has ended; an error after two minutes, when it is killed.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.exited()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
                 self.kill();
-                bail!("{} did not end within {within:?}:\n{}", self.name, self.log_tail());
+                bail!("{} did not end within {PATIENCE:?}:\n{}", self.name, self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -1,7 +1,7 @@
 //! A real Prometheus.
 
 use crate::http::Http;
-use crate::process::{Process, ProcessBuilder, START_WITHIN, answers_ok, retry};
+use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Result, ensure};
 use std::path::Path;
@@ -56,7 +56,7 @@ impl PrometheusBuilder {
             // An alert that Alertmanager missed is sent again in seconds and not in a minute.
             .args(["--rules.alert.resend-delay=5s", "--web.enable-lifecycle"])
             .args(&self.flags)
-            .spawn_until(START_WITHIN, || answers_ok(port.number(), "/-/ready"))?;
+            .spawn_until(|| answers_ok(port.number(), "/-/ready"))?;
         Ok(Prometheus { process, port, dir })
     }
 }

@@ -1,14 +1,13 @@
 //! The receiver under test, as a process of its own.
 
 use crate::http::Http;
-use crate::process::{Process, ProcessBuilder, START_WITHIN, answers_ok, retry};
+use crate::process::{Process, ProcessBuilder, answers_ok, retry};
 use crate::{Dir, Port};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What `start` waits for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +92,8 @@ impl ReceiverBuilder {
 
 fn start_until(command: &ProcessBuilder, port: u16, wait: Wait) -> Result<Process> {
     match wait {
-        Wait::Ready => command.spawn_until(START_WITHIN, || answers_ok(port, "/-/ready")),
-        Wait::Healthy => command.spawn_until(START_WITHIN, || answers_ok(port, "/-/healthy")),
+        Wait::Ready => command.spawn_until(|| answers_ok(port, "/-/ready")),
+        Wait::Healthy => command.spawn_until(|| answers_ok(port, "/-/healthy")),
         Wait::Nothing => command.spawn(),
     }
 }
@@ -166,9 +165,9 @@ impl Receiver {
         self.process.signal(Signal::SIGHUP)
     }
 
-    /// SIGTERM, then its exit status; an error when it takes longer than 15 s.
+    /// SIGTERM, then its exit status; an error when it takes longer than two minutes.
     pub fn sigterm(&mut self) -> Result<ExitStatus> {
-        self.process.terminate(Duration::from_secs(15))
+        self.process.terminate()
     }
 
     /// SIGKILL.

@@ -1,7 +1,7 @@
 //! A real redis-server.
 
-use crate::process::{Process, ProcessBuilder, START_WITHIN, retry};
-use crate::{Dir, Port, eventually, shipped, tls};
+use crate::process::{Process, ProcessBuilder, retry};
+use crate::{Dir, PATIENCE, Port, eventually, shipped, tls};
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue};
@@ -200,7 +200,7 @@ fn program() -> OsString {
 }
 
 fn start_ready(command: &ProcessBuilder, port: u16) -> Result<Process> {
-    command.spawn_until(START_WITHIN, || is_ready(port))
+    command.spawn_until(|| is_ready(port))
 }
 
 /// Up once PING is answered by anything but `LOADING`, which only those hear who have logged in. Where there are no
@@ -327,7 +327,7 @@ impl Redis {
 
     /// Shuts down in order (SIGTERM): an append-only file is complete.
     pub fn stop(&mut self) -> Result<()> {
-        self.process.terminate(Duration::from_secs(10)).map(drop)
+        self.process.terminate().map(drop)
     }
 
     /// SIGKILL.
@@ -362,9 +362,8 @@ impl Redis {
         let client = redis::Client::open(if self.has_users { self.admin_url() } else { self.url() })?;
         // The crate's own limits, a second for the log-in and half a second for an answer, are too short on a machine that
         // compiles at the same time.
-        let patient = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(5)))
-            .set_response_timeout(Some(Duration::from_secs(10)));
+        let patient =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         client.get_multiplexed_async_connection_with_config(&patient).await.context("connect to redis")
     }
 
@@ -379,7 +378,7 @@ impl Redis {
     /// Waits until `count` replicas are online and have all of this master's writes.
     pub async fn wait_for_replicas(&self, count: usize) -> Result<()> {
         let what = format!("{count} replicas in sync with {}", self.addr());
-        eventually(&what, Duration::from_secs(10), async || {
+        eventually(&what, PATIENCE, async || {
             let info: String = self.cmd(&["INFO", "replication"]).await.ok()?;
             let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
             let offset = format!("offset={},", field("master_repl_offset:")?);

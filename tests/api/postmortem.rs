@@ -6,7 +6,7 @@ use prompt_rollback::postmortem::{Measured, Samples, Series, Unit};
 use prompt_rollback::store::{Clock, Store};
 use serde_json::json;
 
-use crate::common::{SOON, World, config, critical, exchange, incidents};
+use crate::common::{World, config, critical, exchange, incidents};
 
 /// `v1` and `v2` with their texts, and `v2` rolled back by an alert: the incident's id.
 async fn rolled_back(world: &World) -> Result<String> {
@@ -42,7 +42,7 @@ async fn what_is_known_is_filled_in() -> Result<()> {
     }
     let request =
         format!("GET /api/incidents/{id}/postmortem HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let raw = exchange(world.receiver.app.address, request.as_bytes(), SOON).await?;
+    let raw = exchange(world.receiver.app.address, request.as_bytes()).await?;
     assert!(raw.contains("content-type: text/markdown; charset=utf-8\r\n") && raw.ends_with(&text), "{raw}");
     assert_eq!(text.matches("rolled v2 back to v1").count(), 1, "once, not from the log again:\n{text}");
     Ok(())

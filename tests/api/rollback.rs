@@ -1,7 +1,5 @@
 //! `POST /api/rollback`, and pausing.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
@@ -33,7 +31,7 @@ async fn the_curl_of_the_runbook_works_verbatim_against_the_default_config() -> 
         receiver.port(),
         body.len()
     );
-    let answer = exchange(receiver.addr().parse()?, request.as_bytes(), Duration::from_secs(5)).await?;
+    let answer = exchange(receiver.addr().parse()?, request.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("application/json"), "{head}");
     let body: Value = serde_json::from_str(body)?;

@@ -1,7 +1,5 @@
 //! SIGHUP, sent to the program.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Receiver, Redis, Wait, eventually};
 
@@ -91,7 +89,7 @@ async fn a_hangup_before_it_serves_does_not_end_it() -> Result<()> {
         .start()?;
     // opens once there is a reader
     let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(pipe));
-    let mut writer = tokio::time::timeout(Duration::from_secs(20), opened).await???;
+    let mut writer = tokio::time::timeout(SOON, opened).await???;
     for _ in 0..20 {
         receiver.hangup()?;
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 pub const MASTER: &str = "main";
 /// For what comes back by itself, on a machine that runs many worlds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a run is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::app::App;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a test waits for what must happen by itself: long, because nothing but a failing test waits for so long.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// For a receiver that waits for a replica: long enough for a busy machine, short enough for a refusal to be in time.
 pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "2500ms")];
@@ -217,6 +217,28 @@ pub async fn deliver(http: &Http, alerts: &[Value]) -> Result<Answer> {
     http.post("/webhooks/alertmanager", delivery(alerts)).await
 }
 
+/// Delivers as Alertmanager does: after a 503 again, until all is taken; but in halves, because a busy machine may never take so
+/// many within `server.request_timeout`. Gives the outcomes, and the number of 503s: with any, what was committed all the same is
+/// a duplicate.
+pub async fn deliver_until_taken(http: &Http, alerts: &[Value]) -> Result<(Vec<String>, usize)> {
+    const PATIENCE: Duration = Duration::from_secs(600);
+    let deadline = Instant::now() + PATIENCE;
+    let (mut left, mut taken, mut refused) = (vec![alerts], Vec::new(), 0);
+    while let Some(part) = left.pop() {
+        let answer = deliver(http, part).await?;
+        if answer.status != 503 {
+            taken.extend(outcomes(&answer)?);
+            continue;
+        }
+        ensure!(Instant::now() < deadline, "not taken within {PATIENCE:?}: {}", answer.text());
+        refused += 1;
+        let (first, second) = part.split_at(part.len().div_ceil(2));
+        left.extend([second, first].into_iter().filter(|half| !half.is_empty()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok((taken, refused))
+}
+
 /// `outcome` or `outcome{reason}` of each alert.
 pub fn outcomes(answer: &Answer) -> Result<Vec<String>> {
     ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
@@ -296,12 +318,12 @@ pub fn assert_same(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, 
 }
 
 /// Sends bytes as they are and reads until the server closes the connection.
-pub async fn exchange(address: std::net::SocketAddr, request: &[u8], within: Duration) -> Result<String> {
+pub async fn exchange(address: std::net::SocketAddr, request: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(within, stream.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await;
     let text = String::from_utf8_lossy(&answer).into_owned();
-    ensure!(read.is_ok(), "the connection was not closed within {within:?}: {text}");
+    ensure!(read.is_ok(), "the connection was not closed within {SOON:?}: {text}");
     Ok(text)
 }

@@ -1,12 +1,12 @@
 //! `config/grafana/`: every query is one that Prometheus takes, and names what exists.
 
-use crate::world::{World, metrics_of};
+use crate::world::{SOON, World, metrics_of};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::{Dir, eventually, shipped};
 use serde_json::Value;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Nothing to be seen without a day of traffic, an outage, or a decision in time.
 const MAY_BE_EMPTY: &[&str] = &["baseline", "redis_errors", "time_limits"];
@@ -79,7 +79,7 @@ async fn every_panel_shows_something() -> Result<()> {
         if ["Rolled back", "Shipped"].contains(&title) || MAY_BE_EMPTY.iter().any(|word| query.contains(word)) {
             continue;
         }
-        eventually(&format!("{title} shows something: {query}"), Duration::from_secs(20), async || {
+        eventually(&format!("{title} shows something: {query}"), SOON, async || {
             let series = world.prometheus.query(&query).await.ok()?;
             series.iter().any(|(_, value)| value.is_finite()).then_some(())
         })

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// How long a test waits for what must happen by itself: only a failing test waits for so long.
+pub const SOON: Duration = Duration::from_secs(120);
 pub const OLDER: &str = "v1.8.2";
 pub const GOOD: &str = "v1.9.0";
 pub const BAD: &str = "v2.0.0";
@@ -53,7 +55,7 @@ impl World {
         }
         let world = Self { prometheus, receiver, redis, _server: server, _alertmanager: alertmanager };
         let measured = format!("prompt_version:request_errors:ratio_rate5m{{version=\"{BAD}\"}}");
-        eventually("all prompts are measured", Duration::from_secs(60), async || {
+        eventually("all prompts are measured", SOON, async || {
             (world.prometheus.query(&measured).await.ok()?.len() == prompts.len()).then_some(())
         })
         .await?;

@@ -108,7 +108,7 @@ async fn a_demo_that_is_killed_halfway_leaves_nothing_running() -> Result<()> {
 async fn a_demo_that_is_interrupted_cleans_up() -> Result<()> {
     let mut demo = Demo::start()?;
     demo.until_it_says("v2.0.0 is shipped").await?;
-    let status = demo.process.terminate(BUSY)?;
+    let status = demo.process.terminate()?;
     ensure!(status.code() == Some(130), "{status}: {}", demo.process.log());
     demo.leaves_nothing().await?;
     let files: Vec<_> = fs::read_dir(demo.dir.path())?.flatten().map(|entry| entry.file_name()).collect();

@@ -19,7 +19,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let stack = Stack::start(Plan::default()).await?;
     stack.serve_good(PROMPT).await?;
     stack.ship_bad(PROMPT, 0.3).await?;
-    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.until_active(PROMPT, GOOD).await?;
     stack.traffic_is_back(PROMPT).await?;
     let incident = stack.rolled_back_once(PROMPT).await?;
     ensure!(incident["alerts"][0]["alertname"] == "PromptErrorRateCritical", "{incident:#}");
@@ -36,20 +36,20 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
         ensure!(value == 1.0, "{name} {labels:?} is {value}");
     }
     let seen = r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} == 1"#;
-    stack.until("Prometheus sees the rollback", 10, async || (stack.count(seen).await? == 1).then_some(())).await?;
+    stack.until("Prometheus sees the rollback", async || (stack.count(seen).await? == 1).then_some(())).await?;
 
     // The target serves well, and nobody is served the bad version any more.
     let recovered = async || {
         let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
         (incident["phase"] == "recovered").then_some(incident)
     };
-    let incident = stack.until("the rollback is proved", 60, recovered).await?;
+    let incident = stack.until("the rollback is proved", recovered).await?;
     let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
     ensure!(said.contains("error ratio 0.00 %") && said.contains("v2.0.0 was last seen"), "{incident:#}");
 
     // A minute without requests ends the alert of the version that was rolled back.
     stack
-        .until("the alert resolves", 110, async || {
+        .until("the alert resolves", async || {
             let resolved = metric(receiver, "prompt_rollback_alerts_total", &[r#"outcome="resolved""#]).await.ok()?;
             // two stacks at once keep a small machine from evaluating every second: that alert is right
             let late = |alert: &serde_json::Value| alert["labels"]["alertname"] == "PromptRollbackRulesLate";
@@ -76,7 +76,7 @@ async fn a_bad_canary_is_taken_back_before_most_users_meet_it() -> Result<()> {
     let answer = stack.post(&format!("{path}/activate"), canary).await?;
     ensure!(answer["percent"] == 30, "{answer}");
     let end = stack
-        .until("the canary is over", 40, async || {
+        .until("the canary is over", async || {
             let end = stack.get(&path).await.ok()?["canary"]["end"].clone();
             end.is_object().then_some(end)
         })
@@ -105,11 +105,11 @@ async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<(
         r#"prompt_version:age:seconds{prompt="$prompt",version="v2.0.0"} < 3600"#,
     ] {
         let query = query.replace("$prompt", new);
-        stack.until(&query, 15, async || (stack.count(&query).await? == 1).then_some(())).await?;
+        stack.until(&query, async || (stack.count(&query).await? == 1).then_some(())).await?;
     }
 
     for (prompt, alertname) in [(prompt, "PromptErrorRateHigh"), (new, "PromptErrorRateNewVersion")] {
-        let incident = stack.until(alertname, 75, async || stack.incidents(prompt).await.ok()?.pop()).await?;
+        let incident = stack.until(alertname, async || stack.incidents(prompt).await.ok()?.pop()).await?;
         let as_told = ["phase", "severity", "action", "decider", "target"].map(|key| incident[key].as_str());
         ensure!(as_told == ["awaiting_decision", "high", "page", "on-call", GOOD].map(Some), "{incident:#}");
         ensure!(incident["alerts"][0]["alertname"] == alertname && incident["flip"].is_null(), "{incident:#}");
@@ -128,7 +128,7 @@ async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<(
         .post(&format!("/api/incidents/{id}/decide"), json!({ "decision": "approve", "operator": "alice" }))
         .await?;
     ensure!(answer["success"] == true, "{answer}");
-    stack.until_active(new, GOOD, 5).await?;
+    stack.until_active(new, GOOD).await?;
     stack.traffic_is_back(new).await?;
     let incident = stack.incidents(new).await?.remove(0);
     ensure!(incident["phase"] == "verifying" && incident["flip"]["mode"] == "approved", "{incident:#}");
@@ -146,7 +146,7 @@ async fn two_receivers_and_two_alertmanagers_flip_once() -> Result<()> {
     let stack = Stack::start(Plan { replicas: 2, repeat_soon: true, ..Plan::default() }).await?;
     stack.serve_good(PROMPT).await?;
     stack.ship_bad(PROMPT, 0.3).await?;
-    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.until_active(PROMPT, GOOD).await?;
     stack.traffic_is_back(PROMPT).await?;
 
     let heard = async |outcome: &str| -> Result<Vec<f64>> {
@@ -159,7 +159,7 @@ async fn two_receivers_and_two_alertmanagers_flip_once() -> Result<()> {
         Ok(heard)
     };
     stack
-        .until("both receivers hear the alert", 45, async || {
+        .until("both receivers hear the alert", async || {
             let (acted, again) = (heard("rolled_back").await.ok()?, heard("duplicate").await.ok()?);
             acted.iter().zip(again).all(|(acted, again)| acted + again > 0.0).then_some(())
         })
@@ -177,11 +177,11 @@ async fn an_alert_that_finds_nobody_flips_once_when_the_receiver_is_back() -> Re
     stack.server.misbehave(PROMPT, BAD, 0.3);
     stack.redis.cmd::<()>(&["SET", "{prompts}:active:customer-support", BAD]).await?;
     let in_vain = r#"alertmanager_notification_requests_failed_total{integration="webhook"} > 0"#;
-    stack.until("a delivery fails", 40, async || stack.count(in_vain).await.filter(|count| *count > 0)).await?;
+    stack.until("a delivery fails", async || stack.count(in_vain).await.filter(|count| *count > 0)).await?;
     ensure!(stack.active(PROMPT).await? == BAD);
 
     stack.receivers[0].restart()?;
-    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.until_active(PROMPT, GOOD).await?;
     stack.traffic_is_back(PROMPT).await?;
     stack.rolled_back_once(PROMPT).await?;
 
@@ -189,7 +189,7 @@ async fn an_alert_that_finds_nobody_flips_once_when_the_receiver_is_back() -> Re
     stack.receivers[0].kill9();
     stack.receivers[0].restart()?;
     stack
-        .until("the alert is repeated", 45, async || {
+        .until("the alert is repeated", async || {
             let mut again = 0.0;
             // once the rollback is proved, it is an alert on a version that nobody serves
             for outcome in [r#"outcome="duplicate""#, r#"reason="not_active""#] {
@@ -210,7 +210,7 @@ async fn opentelemetry_metrics_trip_the_same_rows() -> Result<()> {
     let stack = Stack::start(Plan { source: Source::OpenTelemetry, ..Plan::default() }).await?;
     stack.serve_good(PROMPT).await?;
     stack.ship_bad(PROMPT, 0.3).await?;
-    stack.until_active(PROMPT, GOOD, 30).await?;
+    stack.until_active(PROMPT, GOOD).await?;
     stack.traffic_is_back(PROMPT).await?;
     stack.rolled_back_once(PROMPT).await.map(drop)
 }

@@ -13,6 +13,8 @@ pub const GOOD: &str = "v1.9.0";
 pub const BAD: &str = "v2.0.0";
 
 const TOKEN: &str = "a-webhook-token";
+/// Far longer than any story takes where nothing else runs.
+const STORY: Duration = Duration::from_secs(300);
 
 /// What is to be started.
 pub struct Plan<'a> {
@@ -92,16 +94,16 @@ impl Stack {
         let stack = Self { prometheus, alertmanagers, receivers, server, redis };
         // All receivers and Alertmanagers, the prompt server, and Prometheus itself.
         let targets = 2 * plan.replicas + 2;
-        stack.until("all is scraped", 30, async || (stack.count("up == 1").await? == targets).then_some(())).await?;
+        stack.until("all is scraped", async || (stack.count("up == 1").await? == targets).then_some(())).await?;
         if plan.replicas > 1 {
-            stack.until("the Alertmanagers are one cluster", 30, async || stack.clustered().await).await?;
+            stack.until("the Alertmanagers are one cluster", async || stack.clustered().await).await?;
         }
         Ok(stack)
     }
 
     /// Waits, and tells all that the parts have to say when it is in vain.
-    pub async fn until<T>(&self, what: &str, seconds: u64, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
-        let result = eventually(what, Duration::from_secs(seconds), probe).await;
+    pub async fn until<T>(&self, what: &str, probe: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+        let result = eventually(what, STORY, probe).await;
         match result {
             Ok(value) => Ok(value),
             Err(error) => Err(error.context(self.explain().await)),
@@ -153,7 +155,7 @@ impl Stack {
         let path = format!("/api/prompts/{}", encode(prompt));
         self.post(&format!("{path}/versions"), json!({ "version": GOOD, "known_good": true })).await?;
         self.post(&format!("{path}/activate"), json!({ "version": GOOD })).await?;
-        self.until("the good version is served", 10, async || {
+        self.until("the good version is served", async || {
             (self.server.served(prompt, GOOD).answers() > 0).then_some(())
         })
         .await
@@ -178,9 +180,9 @@ impl Stack {
         self.redis.cmd(&["GET", &format!("{{prompts}}:active:{prompt}")]).await
     }
 
-    pub async fn until_active(&self, prompt: &str, version: &str, seconds: u64) -> Result<()> {
+    pub async fn until_active(&self, prompt: &str, version: &str) -> Result<()> {
         let what = format!("{version} of {prompt} is active");
-        self.until(&what, seconds, async || (self.active(prompt).await.ok()? == version).then_some(())).await
+        self.until(&what, async || (self.active(prompt).await.ok()? == version).then_some(())).await
     }
 
     /// Users get the good version, and the bad one no more.
@@ -188,7 +190,7 @@ impl Stack {
         // A request that had asked for its version just before the flip may still be counted.
         let soon = self.server.served(prompt, GOOD).answers() + 5;
         let answered = |at_least| {
-            self.until("the good version is served again", 10, async move || {
+            self.until("the good version is served again", async move || {
                 (self.server.served(prompt, GOOD).answers() >= at_least).then_some(())
             })
         };

@@ -40,7 +40,7 @@ async fn the_incident(stack: &Stack, prompt: &str) -> Option<Value> {
 async fn asked(stack: &Stack, prompt: &str, alertname: &str) -> Result<Value> {
     let what = format!("{alertname} on {prompt}");
     stack
-        .until(&what, 120, async || {
+        .until(&what, async || {
             let incident = the_incident(stack, prompt).await?;
             let fires = incident["alerts"].as_array()?.iter().any(|alert| alert["alertname"] == alertname);
             (fires && incident["phase"] == "awaiting_decision").then_some(incident)
@@ -58,7 +58,7 @@ async fn a_rollback_is_verified_by_what_its_alert_compared_with() -> Result<()> 
     for reference in ["prompt_version:quality_score:reference", "prompt_version:request_duration_seconds:p99_reference"]
     {
         let known = format!(r#"{reference}{{version="{GOOD}"}}"#);
-        stack.until(&known, 60, async || (stack.count(&known).await? == prompts.len()).then_some(())).await?;
+        stack.until(&known, async || (stack.count(&known).await? == prompts.len()).then_some(())).await?;
     }
     for Story { prompt, bad, .. } in stories() {
         stack.ship(prompt, bad).await?;
@@ -72,10 +72,10 @@ async fn a_rollback_is_verified_by_what_its_alert_compared_with() -> Result<()> 
         stack.post(&path, json!({ "decision": "approve", "operator": "alice" })).await?;
     }
     for Story { prompt, alertname, lost, .. } in stories() {
-        stack.until_active(prompt, GOOD, 15).await?;
+        stack.until_active(prompt, GOOD).await?;
         let by = format!("healthy by the verify expression of {alertname}");
         if lost.is_some() {
-            let found = stack.until("it is found to be as bad", 180, async || {
+            let found = stack.until("it is found to be as bad", async || {
                 let incident = the_incident(&stack, prompt).await?;
                 let over = incident["phase"] != "verifying" || incident["verification"]["checks"].as_u64()? >= 6;
                 let bad = incident["verification"]["last"]["verdict"] == "unhealthy";
@@ -86,7 +86,7 @@ async fn a_rollback_is_verified_by_what_its_alert_compared_with() -> Result<()> 
             ensure!(incident["phase"] != "recovered" && text.contains(&format!("not {by}")), "{incident:#}");
             continue;
         }
-        let recovered = stack.until("recovered", 180, async || {
+        let recovered = stack.until("recovered", async || {
             let incident = the_incident(&stack, prompt).await?;
             (incident["phase"] == "recovered").then_some(incident)
         });

@@ -11,7 +11,7 @@ pub const NAME: &str = "main";
 /// Without an answer for so long, the master is down. Long enough for a machine that is busy with other tests.
 pub const DOWN_AFTER: Duration = Duration::from_secs(1);
 /// A failover: down, the votes of the sentinels after a random wait of up to a second, the promotion.
-pub const FAILOVER: Duration = Duration::from_secs(90);
+pub const FAILOVER: Duration = Duration::from_secs(300);
 
 pub struct World {
     pub servers: Vec<Redis>,

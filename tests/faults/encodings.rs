@@ -1,7 +1,5 @@
 //! Bodies that are not plain UTF-8 text.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use crate::common::{ROLLED_BACK, World, assert_same, critical, delivery, dump, exchange, outcomes};
@@ -30,7 +28,7 @@ async fn encoded(world: &World, path: &str, encoding: &str, body: &[u8]) -> Resu
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    exchange(world.receiver.app.address, &[head.as_bytes(), body].concat(), Duration::from_secs(10)).await
+    exchange(world.receiver.app.address, &[head.as_bytes(), body].concat()).await
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Web pages in an operator's browser, on the machine of a receiver without tokens.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use prompt_rollback_testkit::Redis;
 
@@ -13,7 +11,7 @@ async fn ask(receiver: &Receiver, method: &str, path: &str, headers: &str, body:
         "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = exchange(receiver.app.address, request.as_bytes(), Duration::from_secs(10)).await?;
+    let answer = exchange(receiver.app.address, request.as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     Ok((head.split(' ').nth(1).unwrap_or_default().parse()?, body.to_owned()))
 }
@@ -105,7 +103,7 @@ async fn programs_of_this_machine_and_pages_of_our_own_need_no_token() -> Result
         assert_eq!(status, 200, "{headers}: {answer}");
         assert_flipped_once(&world.redis, &prompt).await?;
     }
-    let old = exchange(world.receiver.app.address, b"GET /-/ready HTTP/1.0\r\n\r\n", Duration::from_secs(10)).await?;
+    let old = exchange(world.receiver.app.address, b"GET /-/ready HTTP/1.0\r\n\r\n").await?;
     assert!(old.starts_with("HTTP/1.0 200 "), "a load balancer's probe: {old}");
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Configs that can't be served: exit 2, and one line that says where, what, and what was expected.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::{Receiver, ReceiverBuilder, Redis, Wait, eventually};
 
@@ -14,7 +12,7 @@ fn receiver() -> ReceiverBuilder {
 /// Exit code and output of a start that is to fail.
 fn refused(builder: ReceiverBuilder) -> Result<(Option<i32>, String)> {
     let mut receiver = builder.start()?;
-    let status = receiver.process().wait(Duration::from_secs(10))?;
+    let status = receiver.process().wait()?;
     Ok((status.code(), receiver.log()))
 }
 

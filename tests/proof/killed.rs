@@ -8,7 +8,7 @@ use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
 
 use crate::common::{SOON, rollbacks};
 use crate::servers::PromptServers;
-use crate::{PROMPT, World, measured, prometheus, said};
+use crate::{PROMPT, STORY, World, measured, prometheus, said};
 
 const OFTEN: [(&str, &str); 2] =
     [("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s"), ("PROMPT_ROLLBACK_VERIFICATION__CHECKS", "100")];
@@ -48,7 +48,7 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
     let read = async || next.http.get(&format!("/api/incidents/{id}")).await?.json();
     let checks = |incident: &serde_json::Value| incident["verification"]["checks"].as_u64();
     let (had, mut seen) = (checks(&before), Vec::new());
-    let incident = eventually("recovered", Duration::from_secs(60), async || {
+    let incident = eventually("recovered", STORY, async || {
         let incident = read().await.ok()?;
         seen.push(checks(&incident));
         (incident["phase"] == "recovered").then_some(incident)

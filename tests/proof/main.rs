@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 use servers::PromptServers;
 
 const PROMPT: &str = "customer-support";
+/// Far longer than any story takes where nothing else runs.
+const STORY: Duration = Duration::from_secs(300);
 const VERIFY: &str = r#"prompt_version:request_errors:ratio_rate5m{prompt="$prompt",version="$version"} < bool 0.01"#;
 
 struct World {
@@ -89,8 +91,8 @@ impl World {
     }
 
     /// The incident, once it is in `phase`.
-    async fn until(&self, phase: &str, seconds: u64) -> Result<Value> {
-        let result = eventually(phase, Duration::from_secs(seconds), async || {
+    async fn until(&self, phase: &str) -> Result<Value> {
+        let result = eventually(phase, STORY, async || {
             let incident = self.incident().await.ok()?;
             (incident["phase"] == phase).then_some(incident)
         })
@@ -137,7 +139,7 @@ async fn asks_first(ok: u64, failed: u64) -> Result<(PromptServers, Prometheus, 
 /// Waits until Prometheus has figures of this version.
 async fn measured(prometheus: &Prometheus, version: &str) -> Result<()> {
     let query = format!(r#"prompt_version:request_errors:ratio_rate5m{{prompt="{PROMPT}",version="{version}"}}"#);
-    eventually(&query, Duration::from_secs(40), async || {
+    eventually(&query, STORY, async || {
         let found = prometheus.query(&query).await.ok()?;
         (!found.is_empty()).then_some(())
     })
@@ -155,7 +157,7 @@ async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
     ensure!(world.critical(VERIFY).await? == "rolled_back alert");
     // the first server follows at once, the second one never does
     servers.serve(0, "v1", 50, 0);
-    let incident = world.until("recovered", 120).await?;
+    let incident = world.until("recovered").await?;
     let addresses = servers.addresses();
     let said = said(&incident);
     ensure!(said.contains(&format!("v2 is still served by {}", addresses[1])), "{said}");
@@ -185,7 +187,7 @@ async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
     measured(&prometheus, "v2").await?;
     ensure!(world.critical("").await? == "rolled_back alert");
     servers.serve(0, "v1", 50, 50);
-    let incident = world.until("escalated", 60).await?;
+    let incident = world.until("escalated").await?;
     let said = said(&incident);
     ensure!(said.contains("v1 does not serve well") && said.contains("error ratio 5"), "{said}");
     ensure!(said.contains("@maya") && said.contains("looks like the provider"), "{said}");
@@ -201,7 +203,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
     ensure!(message.contains("error ratio 0.00 %"), "{message}");
     // the automatic path asks too, and leaves it to people
     ensure!(world.critical(VERIFY).await? == "held confirming");
-    let incident = world.until("awaiting_decision", 10).await?;
+    let incident = world.until("awaiting_decision").await?;
     ensure!(incident["guard"]["reason"] == "unconfirmed", "{incident:#}");
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 200 && answer["to_version"] == "v1", "the second time goes on: {status} {answer}");
@@ -212,7 +214,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
 async fn requery_confirms_and_flips() -> Result<()> {
     let (_servers, _prometheus, world) = asks_first(50, 50).await?;
     ensure!(world.critical(VERIFY).await? == "held confirming");
-    let incident = world.until("verifying", 10).await?;
+    let incident = world.until("verifying").await?;
     ensure!(incident["flip"]["mode"] == "auto", "{incident:#}");
     ensure!(said(&incident).contains("asked again"), "{}", said(&incident));
     Ok(())
@@ -262,7 +264,7 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
         )
         .await?;
         ensure!(world.critical("whatever").await? == "rolled_back alert", "{what}");
-        let incident = world.until("unverified", 30).await.with_context(|| what.to_owned())?;
+        let incident = world.until("unverified").await.with_context(|| what.to_owned())?;
         let last = incident["verification"]["last"]["text"].as_str().unwrap_or_default().to_owned();
         ensure!(!last.is_empty() && said(&incident).contains(&last), "{what}: {incident:#}");
     }
@@ -275,7 +277,7 @@ async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_second
     let world = World::start(&liar.url(), &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s")]).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
-    let incident = world.until("unverified", 40).await?;
+    let incident = world.until("unverified").await?;
     ensure!(said(&incident).contains("no answer from"), "{}", said(&incident));
     Ok(())
 }
@@ -315,7 +317,7 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
         let incidents = list["incidents"].as_array()?.clone();
         (incidents.len() == MANY && incidents.iter().all(|one| one["phase"] == "recovered")).then_some(incidents)
     };
-    let incidents = eventually("all have recovered", Duration::from_secs(120), recovered).await?;
+    let incidents = eventually("all have recovered", STORY, recovered).await?;
     ensure!(incidents.iter().all(|one| one["verification"]["checks"] == 2), "two checks each, none left out");
     let asked: Vec<_> = liar.requests().into_iter().map(|(at, _)| at).collect();
     // over five seconds: on a busy machine single queries arrive late, and then several at once

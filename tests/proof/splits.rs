@@ -1,11 +1,11 @@
 //! Shared traffic, judged by a real Prometheus.
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback_testkit::Prometheus;
+use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::{Value, json};
 
 use crate::servers::PromptServers;
-use crate::{PROMPT, World, measured, prometheus, said};
+use crate::{PROMPT, STORY, World, measured, prometheus, said};
 
 /// Two servers: one of v1, one of v2, each with so many good and bad requests between two scrapes.
 async fn two_versions(v1: (u64, u64), v2: (u64, u64)) -> Result<(PromptServers, Prometheus, World)> {
@@ -33,7 +33,7 @@ async fn roll_back_gradually(world: &World) -> Result<Value> {
 async fn a_gradual_rollback_goes_on_while_its_target_serves_well() -> Result<()> {
     let (_servers, _prometheus, world) = two_versions((99, 1), (50, 50)).await?;
     roll_back_gradually(&world).await?;
-    let incident = world.until("verifying", 20).await?;
+    let incident = world.until("verifying").await?;
     ensure!(incident["flip"]["mode"] == "gradual", "{incident:#}");
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn a_gradual_rollback_goes_on_while_its_target_serves_well() -> Result<()>
 async fn a_gradual_rollback_stays_where_it_is_when_its_target_fails() -> Result<()> {
     let (_servers, _prometheus, world) = two_versions((90, 10), (50, 50)).await?;
     roll_back_gradually(&world).await?;
-    let stuck = prompt_rollback_testkit::eventually("paused", std::time::Duration::from_secs(20), async || {
+    let stuck = eventually("paused", STORY, async || {
         let incident = world.incident().await.ok()?;
         incident["gradual"]["waits"].is_string().then_some(incident)
     });
@@ -62,7 +62,7 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     let (status, answer) = world.post(&format!("/api/prompts/{PROMPT}/activate"), &json!({ "version": "v1" })).await?;
     ensure!(status == 200, "{answer}");
     let path = format!("/api/prompts/{PROMPT}/gates?version=v2");
-    let gates = prompt_rollback_testkit::eventually("a result", std::time::Duration::from_secs(30), async || {
+    let gates = eventually("a result", STORY, async || {
         let gates = world.receiver.http().get(&path).await.ok()?.json().ok()?;
         (gates["gates"][1]["passed"] == true).then_some(gates)
     })

@@ -10,7 +10,7 @@ use prompt_rollback_testkit::{Redis, eventually, shipped};
 const ACTIVE: &str = "{prompts}:active:support";
 const ROUTING: &str = "{prompts}:routing:support";
 /// On a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Reads again only when it is told to, within the time of a test.
 fn pushed() -> Settings {

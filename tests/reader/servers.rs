@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::python::{examples, python};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 const SPLIT: [(&str, &str); 2] = [("v1.9.0", "25"), ("v2.0.0", "75")];
 
 struct Server {

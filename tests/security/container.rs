@@ -116,7 +116,7 @@ async fn it_serves_as_a_plain_user_where_nothing_can_be_written_and_there_is_no_
     assert_eq!(outcomes(&deliver(&http.clone().token("hook"), &[critical("p")]).await?)?, [ROLLED_BACK]);
     let url = format!("http://{}", port.addr());
     let mut check = contained(&root, &dir, &["healthcheck", "--url", &url]).spawn()?;
-    let ended = check.wait(SOON)?;
+    let ended = check.wait()?;
     assert!(ended.success(), "{}", check.log());
     Ok(())
 }

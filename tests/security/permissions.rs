@@ -1,7 +1,6 @@
 //! Prompt servers may do what the readers and the guide need, and nothing else: each permission is taken away in turn.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use prompt_rollback::reader::{Reader, Settings};
@@ -108,7 +107,7 @@ async fn a_receiver_that_lacks_a_permission_is_not_ready_and_says_which_as_does_
     assert!(check.status.code() == Some(1) && text.contains("(see config/users.acl): zadd"), "{text}");
 
     set_user(&redis, "tested", &shipped).await?;
-    receiver.wait_ready(Duration::from_secs(20)).await?;
+    receiver.wait_ready(SOON).await?;
     let check = program(&["check", "--connect"], &env).await?;
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
     Ok(())

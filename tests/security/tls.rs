@@ -51,7 +51,7 @@ async fn over_tls_a_prompt_is_rolled_back_and_strangers_learn_why_not() -> Resul
 
 /// What is answered to these bytes, sent without TLS.
 async fn in_the_clear(address: std::net::SocketAddr, request: &str) -> Result<String> {
-    crate::common::exchange(address, request.as_bytes(), SOON).await
+    crate::common::exchange(address, request.as_bytes()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,7 +274,8 @@ async fn clients_that_do_not_finish_their_handshake_or_their_request_give_way() 
         let expected = if n == 0 { ROLLED_BACK } else { DUPLICATE };
         assert_eq!(outcome(&world.alert(critical("p"), &[]).await?)?, expected, "{silent:?}");
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(5), "{silent:?}: answered after {took:?}");
+        // by itself a silent connection ends after half a minute
+        assert!(took < Duration::from_secs(25), "{silent:?}: answered after {took:?}");
         let mut open = 0;
         for client in &mut raw {
             let mut byte = [0];
@@ -285,12 +286,14 @@ async fn clients_that_do_not_finish_their_handshake_or_their_request_give_way() 
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_handshake_under_way_does_not_delay_the_end() -> Result<()> {
     let world = World::start(false, &[]).await?;
     let silent = TcpStream::connect(world.app.address).await?;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let start = Instant::now();
+    // virtual time: a busy machine makes nothing late
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
     world.app.shutdown().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     drop(silent);
@@ -345,7 +348,7 @@ fn files_that_are_wrong_end_with_2_and_are_named_with_their_key_and_what_was_exp
         let lines: String = set.iter().map(|(key, name)| format!("{key} = {:?}\n", files.path(name))).collect();
         let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback")).wait(Wait::Nothing);
         let mut receiver = receiver.config(format!("[server]\n{lines}")).start()?;
-        let code = receiver.process().wait(Duration::from_secs(10))?.code();
+        let code = receiver.process().wait()?.code();
         let log = receiver.log();
         assert_eq!(code, Some(2), "{lines}{log}");
         assert_eq!(log.matches("error: ").count(), 1, "{lines}nothing else is wrong: {log}");

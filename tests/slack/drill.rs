@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::common::{Receiver, active, alert, assert_same, critical, dump, incidents, log, outcomes};
 use crate::kit::{ON_CALL, Workspace, slack};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 
 struct Drills {
     workspace: Workspace,

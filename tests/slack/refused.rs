@@ -69,7 +69,6 @@ async fn odd_interactions_are_answered_and_never_fatal() -> Result<()> {
     ] {
         let delivery = workspace.slack.post_interaction(body, Signature::Valid).await?;
         assert_eq!(delivery.status, status, "{what}: {}", delivery.body);
-        assert!(delivery.latency < Duration::from_secs(3), "{what}");
         workspace.serves("v2").await?;
     }
     assert_eq!(workspace.http().get("/-/healthy").await?.status, 200);

@@ -233,16 +233,63 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_parked_lags_too_and_what_slack_is_not_configured_for_does_not() -> Result<()> {
-    let (kit, _, member) = Kit::announcing().await?;
-    for _ in 0..10 {
-        let claim = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.into_iter().next().expect("due");
+async fn what_is_parked_is_counted_apart_and_hides_no_lag_of_others() -> Result<()> {
+    let (kit, id, member) = Kit::announcing().await?;
+    let claim =
+        async || -> Result<_> { Ok(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.into_iter().next()) };
+    for tries in 1..=10 {
+        ensure!(kit.store.counts().await?.1 == 0 && kit.lag().await? >= (tries - 1) * 3_600, "tried {tries} times");
+        let claim = claim().await?.expect("due");
         kit.store.finish(&claim, None, End::Failed).await?;
         kit.clock.advance(HOUR);
     }
     ensure!(kit.waits_at("parked", &member).await?.is_some(), "given up");
-    ensure!(kit.lag().await? >= 36_000, "{}", kit.lag().await?);
-    ensure!(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.is_empty(), "it stays parked");
+    assert_eq!((kit.store.counts().await?.1, kit.lag().await?), (1, 0));
+    ensure!(claim().await?.is_none(), "it stays parked");
+    kit.ship("q").await?;
+    kit.does("q", paging("q")).await?;
+    kit.clock.advance(100 * SECOND);
+    ensure!((100..110).contains(&kit.lag().await?), "that of the other: {}", kit.lag().await?);
+    let other = claim().await?.expect("due");
+    assert_ne!(other.incident, id);
+    kit.store.finish(&other, None, End::Sent(kit.now().await?)).await?;
+
+    // news wake it; once it is told, it is parked no more
+    kit.does("p", critical("p")).await?;
+    kit.clock.advance(100 * SECOND);
+    ensure!((100..110).contains(&kit.lag().await?), "from the news on: {}", kit.lag().await?);
+    let claim = claim().await?.expect("due");
+    assert_eq!(claim.incident, id);
+    kit.store.finish(&claim, None, End::Sent(kit.now().await?)).await?;
+    assert_eq!((kit.store.counts().await?.1, kit.lag().await?), (0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn however_much_is_parked_or_waits_what_got_lost_is_found_again() -> Result<()> {
+    let (kit, id, member) = Kit::announcing().await?;
+    let set = async |script: &str| kit.cmd::<()>(&["EVAL", script, "2", &key("parked"), &key("unsent")]).await;
+    // given up an hour ago, by a receiver that left what it had parked among the unsent
+    set("for i = 1, 100 do redis.call('ZADD', KEYS[1], 1, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end")
+        .await?;
+    let soon = kit.now().await?.plus(30 * SECOND).0;
+    kit.cmd::<()>(&["ZREM", &key("due"), &member]).await?;
+    let backlog = format!(
+        "for i = 101, 350 do redis.call('ZADD', KEYS[1], {soon}, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end"
+    );
+    kit.cmd::<()>(&["EVAL", &backlog, "2", &key("due"), &key("unsent")]).await?;
+    crate::common::eventually("it is due again", crate::common::SOON, async || {
+        let claims = kit.store.claim(Work::Slack, 1_000, LEASE, "a").await.ok()?.claims;
+        claims.iter().any(|claim| claim.incident == id).then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_slack_is_not_configured_for_does_not_lag() -> Result<()> {
+    let (kit, ..) = Kit::announcing().await?;
+    kit.clock.advance(HOUR);
+    ensure!(kit.lag().await? >= 3_600);
     let silent = Kit { store: kit.store.announcing(false), ..kit };
     assert_eq!(silent.store.slack_lag().await?, Duration::ZERO);
     Ok(())

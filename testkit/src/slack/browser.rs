@@ -1,7 +1,7 @@
 //! A headless Chromium that opens a page and does what a person would.
 
 use crate::http::Http;
-use crate::{Dir, Process, ProcessBuilder, eventually};
+use crate::{Dir, PATIENCE, Process, ProcessBuilder, eventually};
 use anyhow::{Context, Result, bail};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -11,10 +11,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-
-// A browser is heavy, and tests share the machine.
-const START_WITHIN: Duration = Duration::from_secs(60);
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running browser with one page; ends when dropped. Debian's package `chromium`.
 #[derive(Debug)]
@@ -39,11 +35,11 @@ impl Browser {
             .args(["--window-size=1400,900", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(url)
-            .spawn_until(START_WITHIN, || read_port(&port_file).is_some())
+            .spawn_until(|| read_port(&port_file).is_some())
             .context("start the browser (Debian: chromium)")?;
         let port = read_port(&port_file).context("the browser's debugging port")?;
         let http = Http::new(format!("http://127.0.0.1:{port}"));
-        let target = eventually("chromium's page", START_WITHIN, async || {
+        let target = eventually("chromium's page", PATIENCE, async || {
             let pages = http.get("/json/list").await.ok()?.json().ok()?;
             let page = pages.as_array()?.iter().find(|page| page["type"] == "page")?;
             page["webSocketDebuggerUrl"].as_str().map(str::to_owned)
@@ -83,7 +79,7 @@ impl Browser {
              node.scrollIntoView({{ block: 'center' }}); const box = node.getBoundingClientRect();
              return box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"
         );
-        let place = self.until(&format!("an element {selector}"), ANSWER_WITHIN, &place).await?;
+        let place = self.until(&format!("an element {selector}"), PATIENCE, &place).await?;
         for event in ["mousePressed", "mouseReleased"] {
             let params = json!({"type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.command("Input.dispatchMouseEvent", params).await?;
@@ -98,7 +94,7 @@ impl Browser {
             "(() => {{ const menu = document.querySelector({quoted}); if (!menu) return false;
              menu.value = {value}; menu.dispatchEvent(new Event('change')); return menu.value === {value}; }})()"
         );
-        self.until(&format!("a menu {selector} with {value}"), ANSWER_WITHIN, &choose).await.map(drop)
+        self.until(&format!("a menu {selector} with {value}"), PATIENCE, &choose).await.map(drop)
     }
 
     /// Writes a picture of the page (PNG).
@@ -127,8 +123,8 @@ impl Browser {
             }
             bail!("the browser ended")
         };
-        let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
-        let mut answer = answer.with_context(|| format!("{method}: no answer within {ANSWER_WITHIN:?}"))??;
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let mut answer = answer.with_context(|| format!("{method}: no answer within {PATIENCE:?}"))??;
         if let Some(error) = answer.get("error") {
             bail!("{method}: {error}");
         }

@@ -14,11 +14,13 @@ use super::{Answer, Draft, alerts, canary};
 /// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
 pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Duration> {
     let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
-    if draft.hears_strays {
-        return Some(Duration::ZERO); // it was heard before, and people are asked first
-    }
     let record = draft.state.version(version)?;
     let since = record.traffic_since?;
+    if draft.hears_strays {
+        // it was heard before, and people are asked first
+        let began = incident.alerts.iter().filter_map(|alert| alert.began(since)).min();
+        return Some(began.map_or(Duration::ZERO, |began| since.since(began)));
+    }
     let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
     if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
         return None;

@@ -80,7 +80,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     // who was paged before another version was shipped is told when that is better, or decides
     if !incident.pages() && !incident.verification().is_some_and(|v| v.measured) {
         let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
-        let text = format!("nobody knows whether users are served well again: {why}. Have a look");
+        let text = format!("could not verify the recovery of {target}: {why}. Check it by hand");
         draft.close_without_traffic(id, Phase::Unverified, text);
         return;
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Puts one guard in the way.
-fn put(world: &mut World, guard: Guard) {
+pub(super) fn put(world: &mut World, guard: Guard) {
     match guard {
         Guard::Paused => world.paused = Some("dana: launch".to_owned()),
         Guard::DryRun => world.policy.dry_run = true,

@@ -28,6 +28,7 @@ mod properties;
 mod requests;
 mod retention;
 mod soak;
+mod table;
 mod timer;
 mod verify;
 mod world;

@@ -1,0 +1,210 @@
+//! `docs/decisions.md` is made of what is decided: `DECISIONS=write cargo test -p prompt-rollback-decision table` writes it anew.
+
+use super::*;
+
+/// A situation that an operator may find, and how it comes about.
+type State = (&'static str, fn() -> World);
+
+fn fresh() -> World {
+    World::with_a_fresh_release()
+}
+
+fn after(alert: Alert) -> World {
+    let mut world = fresh();
+    world.alert(alert);
+    world
+}
+
+/// With a Prometheus that says this of a target after a rollback of v2.
+fn verified(verdict: Verdict, time: Duration) -> World {
+    let mut world = fresh();
+    (world.policy.verify, world.says) = (true, Some(Finding::new(verdict, "error ratio 7.00 %")));
+    world.alert(critical("v2"));
+    world.pass(time);
+    world
+}
+
+const STATES: [State; 10] = [
+    ("nothing is open", fresh),
+    ("`observing`", || after(medium("v2").named("Earlier"))),
+    ("`awaiting_decision`", || after(recommend("v2").named("Earlier"))),
+    ("`investigating`", || {
+        let mut world = after(high("v2").named("Earlier"));
+        world.choose(Choice::Investigate);
+        world
+    }),
+    ("`confirming` what a person approved", || {
+        let mut world = after(high("v2").named("Earlier"));
+        (world.policy.confirm, world.policy.verify) = (true, true);
+        world.choose(Choice::Approve);
+        world
+    }),
+    ("`rolling_back` step by step", || {
+        let mut world = after(high("v2").named("Earlier"));
+        world.choose(Choice::ApproveGradual);
+        world
+    }),
+    ("rolled back, `verifying`", || verified(Verdict::NoData, seconds(20))),
+    ("the rollback did not help, `escalated`", || verified(Verdict::Unhealthy, minutes(6))),
+    ("`resolved` less than an hour ago", || {
+        let mut world = after(high("v2"));
+        world.alert(high("v2").resolved());
+        world.pass(minutes(2));
+        world
+    }),
+    ("`dismissed`, and its alerts fire on", || {
+        let mut world = fresh();
+        world.paused = Some("dana".to_owned());
+        world.deliver(&[critical("v2"), high("v2"), recommend("v2"), medium("v2")]);
+        world.choose(Choice::Dismiss);
+        world.paused = None;
+        world
+    }),
+];
+
+/// Puts `guard` in the way of a rollback of v2, which an alert asks for.
+fn guarded(guard: Guard) -> Option<World> {
+    let mut world = fresh();
+    match guard {
+        Guard::Unconfirmed => return None, // known only after Prometheus was asked
+        Guard::PredatesActivation => {
+            world.alert(Alert { starts_at: Some(world.now), ..critical("v3") });
+            world.register("v3");
+            world.pass(minutes(1));
+            world.activate("v3", true);
+        }
+        guard => guards::put(&mut world, guard),
+    }
+    Some(world)
+}
+
+fn row(cells: impl IntoIterator<Item = String>) -> String {
+    let cells: Vec<_> = cells.into_iter().collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn head(cells: &[&str]) -> String {
+    row(cells.iter().map(|cell| (*cell).to_owned())) + &row(cells.iter().map(|_| "---".to_owned()))
+}
+
+/// `held paused` → `held{paused}`.
+fn said(outcome: &str) -> String {
+    let (outcome, reason) = outcome.split_once(' ').expect("an outcome and its reason");
+    format!("`{outcome}{{{reason}}}`")
+}
+
+/// Where the incident is afterwards, and who is told more than the thread.
+fn then(before: &World, after: &World) -> String {
+    let Some(incident) = after.incidents.values().next_back() else { return String::new() };
+    let was = before.incidents.get(&incident.id);
+    let asked = incident.ask > was.map_or(0, |was| was.ask) && incident.phase.is_undecided();
+    let who = match (incident.pages(), asked) {
+        (true, _) => ", paged",
+        (false, true) => ", its decider is asked",
+        (false, false) => "",
+    };
+    format!(" → `{}`{who}", incident.phase)
+}
+
+fn alerts() -> String {
+    let kinds: [(&str, fn() -> Alert); 4] = [
+        ("`action: rollback`", || critical("v2")),
+        ("`action: page`", || high("v2")),
+        ("`action: recommend`", || recommend("v2")),
+        ("`action: observe`", || medium("v2")),
+    ];
+    let mut table = head(&["state", kinds[0].0, kinds[1].0, kinds[2].0, kinds[3].0]);
+    for (name, make) in STATES.into_iter() {
+        let cells = kinds.iter().map(|(_, alert)| {
+            let before = make();
+            let mut world = before.clone();
+            let outcome = world.alert(alert());
+            said(&outcome) + &then(&before, &world)
+        });
+        table += &row([name.to_owned()].into_iter().chain(cells));
+    }
+    for (name, version) in [("the version has no traffic", "v1"), ("the prompt never had the version", "v99")] {
+        let cells = kinds.iter().map(|(_, alert)| {
+            let alert = alert();
+            let mut world = fresh();
+            said(&world.alert(Alert { version: v(version), fingerprint: "elsewhere".to_owned(), ..alert }))
+        });
+        table += &row([name.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
+fn held() -> String {
+    let mut table = head(&["guard", "an alert with `action: rollback`", "what people read"]);
+    for guard in Guard::ALL {
+        let Some(mut world) = guarded(guard) else { continue };
+        if guard != Guard::PredatesActivation {
+            world.alert(critical("v2"));
+        }
+        let held = world.incidents.values().filter_map(|incident| incident.held.clone()).next_back().expect("held");
+        assert_eq!(held.guard, guard);
+        table += &row([format!("`{guard}`"), format!("`held{{{guard}}}`, its decider is asked"), held.detail]);
+    }
+    table
+}
+
+fn people() -> String {
+    let choices: [(&str, Choice); 4] = [
+        ("Approve", Choice::Approve),
+        ("Investigate", Choice::Investigate),
+        ("Dismiss", Choice::Dismiss),
+        ("Undo", Choice::Undo),
+    ];
+    let mut table = head(&["state", choices[0].0, choices[1].0, choices[2].0, choices[3].0]);
+    for (name, make) in STATES.into_iter().filter(|(name, _)| *name != "nothing is open") {
+        let cells = choices.iter().map(|(_, choice)| {
+            let mut world = make();
+            match world.choose(*choice) {
+                Answer::Refused(refusal) => format!("refused: `{}`", refusal.code.as_str()),
+                _ => format!("`{}`, {} is served", world.phase(), world.served()),
+            }
+        });
+        table += &row([name.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
+fn time() -> String {
+    let mut table = head(&["state", "if nothing else happens, it ends or changes after", "then"]);
+    for (name, make) in STATES.into_iter().filter(|(name, _)| *name != "nothing is open") {
+        let before = make();
+        if !before.latest().phase.is_open() {
+            continue;
+        }
+        let (mut world, phase) = (before.clone(), before.phase());
+        let paged = before.latest().pages();
+        let mut waited = Duration::ZERO;
+        while world.phase() == phase && world.latest().pages() == paged && waited < hours(25) {
+            world.pass(seconds(10));
+            waited += seconds(10);
+        }
+        let (wait, end) = match waited < hours(25) {
+            true => (crate::time::spoken(waited), then(&before, &world).trim_start_matches(" → ").to_owned()),
+            false => ("never".to_owned(), "a person ends it, paged".to_owned()),
+        };
+        table += &row([name.to_owned(), wait, end]);
+    }
+    table
+}
+
+#[test]
+fn the_tables_for_operators_are_what_is_decided() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/decisions.md");
+    let doc = std::fs::read_to_string(path).expect("docs/decisions.md");
+    let mut made = doc.clone();
+    for (name, table) in [("alerts", alerts()), ("guards", held()), ("people", people()), ("time", time())] {
+        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let from = made.find(&begin).expect("the table begins") + begin.len();
+        let to = made.find(&end).expect("the table ends");
+        made.replace_range(from..to, &format!("\n{table}\n"));
+    }
+    if std::env::var_os("DECISIONS").is_some() {
+        std::fs::write(path, &made).expect("docs/decisions.md is written");
+    }
+    assert!(doc == made, "docs/decisions.md is out of date: write it anew with DECISIONS=write");
+}
