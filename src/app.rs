@@ -22,7 +22,7 @@ use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::prove::Prover;
 use crate::reconciler::slack::{self, Announcer, PACE};
-use crate::reconciler::{look, mass};
+use crate::reconciler::{look, mass, soak};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -213,6 +213,7 @@ impl App {
             tokio::spawn(hear_clicks(live.part(workspace), clicks)),
             tokio::spawn(handle_clicks(live.part(|running| running.clicks.clone()), clicked)),
         ];
+        workers.push(tokio::spawn(soak::run(actors.clone())));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(act::run(actors.clone()))));
         let log_level = live.part(|running| running.settings.config.log.level);
         workers.push(tokio::spawn(reload::run(live, shared, asked)));

@@ -105,7 +105,12 @@ impl Engine {
             let Some(commit) = decision.commit else {
                 if !matches!(
                     event,
-                    Event::Look | Event::Timer { .. } | Event::Listed { .. } | Event::Unheard { .. } | Event::Kept(_)
+                    Event::Look
+                        | Event::Timer { .. }
+                        | Event::Listed { .. }
+                        | Event::Unheard { .. }
+                        | Event::Kept(_)
+                        | Event::Soak(_)
                 ) {
                     self.store.fence().await?;
                 }
@@ -125,7 +130,11 @@ impl Engine {
                     if !commit.incidents.is_empty() || commit.canary.changed {
                         self.announced.notify_one();
                     }
-                    for entry in &commit.log {
+                    for entry in commit.log.iter().filter(|entry| !entry.event.is_change()) {
+                        let (version, operator) = (entry.to.as_deref().unwrap_or_default(), &entry.operator);
+                        tracing::info!(%prompt, version, event = entry.event.as_str(), operator, "{}", entry.reason);
+                    }
+                    for entry in commit.log.iter().filter(|entry| entry.event.is_change()) {
                         tracing::info!(
                             %prompt,
                             event = entry.event.as_str(),
@@ -133,8 +142,7 @@ impl Engine {
                             to = entry.to.as_deref().unwrap_or_default(),
                             operator = entry.operator,
                             incident = entry.incident.as_ref().map_or("", |id| &id.0),
-                            "{}",
-                            if entry.event.is_change() { "what is served has changed" } else { "a version is marked" }
+                            "what is served has changed"
                         );
                     }
                     for write in &commit.incidents {

@@ -402,7 +402,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
             "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification",
-            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak",
+            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak, soak_limit, soak_requests",
         ]
     );
 }
@@ -495,6 +495,9 @@ fn values_that_make_no_sense() {
         ("guards.ask_when_active_for_longer_than", "\"\""),
         ("guards.ask_when_active_for_longer_than", "7"),
         ("registry.soak", "\"0\""),
+        ("registry.soak_limit", "\"59m\""),
+        ("registry.soak_requests", "0"),
+        ("registry.soak_requests", "-1"),
         ("incidents.forget_after", "\"0s\""),
         ("verification.every", "\"0s\""),
         ("verification.checks", "0"),
@@ -716,6 +719,8 @@ mod reread {
             "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
             "retention.hot_versions" => "7",
             key if key.ends_with(".approvers") => "[\"U1\"]",
+            "registry.soak_limit" => "\"48h\"",
+            "registry.soak_requests" => "7",
             "registry.soak" | "guards.max_auto_rollbacks_within" | "guards.cooldown" => "\"77s\"",
             "incidents.reopen_within" | "incidents.forget_after" | "gates.staged_for" => "\"77s\"",
             "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",

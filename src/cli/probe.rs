@@ -84,11 +84,12 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, S
                 continue;
             }
             let record = active.and_then(|version| state.version(version));
+            let soak = record.and_then(|record| record.soak.as_ref());
             found.push(Prompt {
                 prompt: prompt.to_string(),
                 active: active.map(ToString::to_string),
                 known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
-                soak_ends_at: record.and_then(|r| r.soaks_at(policy)).filter(|at| *at > loaded.now).map(rfc3339),
+                soak_ends_at: soak.map(|soak| rfc3339(soak.ends(policy, loaded.now))),
                 ..Prompt::default()
             });
         }

@@ -14,8 +14,11 @@ pub struct Prompt {
     pub activated_at: Option<String>,
     /// Whether the active version is known-good.
     pub known_good: bool,
-    /// When the active version will be, if nothing happens.
+    pub known_good_by: Option<String>,
+    /// When its soak is over, if nothing happens.
     pub soak_ends_at: Option<String>,
+    /// When it is known-good by time alone, if nothing is measured before.
+    pub soak_limit_at: Option<String>,
     pub paused: bool,
     pub open_incidents: Vec<String>,
 }
@@ -90,6 +93,11 @@ pub struct Version {
     pub known_good: bool,
     pub known_good_by: Option<String>,
     pub soak_ends_at: Option<String>,
+    pub soak_limit_at: Option<String>,
+    /// What its soak was last found to want.
+    pub soak_note: Option<String>,
+    /// The incident that was open when it lost its traffic.
+    pub left_with_incident: Option<String>,
     pub quarantined_at: Option<String>,
     pub mark: Option<Mark>,
     pub contact: Option<String>,

@@ -167,8 +167,12 @@ impl Decider {
 
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// Time in use without an incident after which a version is known-good.
+    /// How long a version must serve, with nothing against it, to be known-good.
     pub soak: Duration,
+    /// Where there is a Prometheus: so many requests must be measured meanwhile.
+    pub soak_requests: u32,
+    /// After so long a version counts by time alone.
+    pub soak_limit: Duration,
     /// The team's own test of a version, before people roll back to it.
     pub baseline_url: Option<String>,
 }
@@ -305,6 +309,8 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy {
             soak: self.registry.soak,
+            soak_requests: u64::from(self.registry.soak_requests),
+            soak_limit: self.registry.soak_limit,
             dry_run: self.guards.mode == GuardMode::DryRun,
             max_auto_rollbacks: self.guards.max_auto_rollbacks,
             budget_window: self.guards.max_auto_rollbacks_within,
@@ -413,6 +419,8 @@ impl Config {
                 .collect(),
             registry: Registry {
                 soak: r.get("registry.soak", "1h"),
+                soak_requests: r.get("registry.soak_requests", "20"),
+                soak_limit: r.get("registry.soak_limit", "24h"),
                 baseline_url: some(r.get("registry.baseline_url", "")),
             },
             guards: Guards {

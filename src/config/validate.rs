@@ -140,6 +140,9 @@ impl Config {
         let longest = self.guards.ask_when_active_for_longer_than;
         let possible = longest.is_none_or(|longest| longest >= Duration::from_secs(3_600));
         r.check("guards.ask_when_active_for_longer_than", possible, "at least 1h, or \"off\"");
+        let registry = &self.registry;
+        r.check("registry.soak_limit", registry.soak_limit >= registry.soak, "at least registry.soak");
+        r.check("registry.soak_requests", registry.soak_requests > 0, "at least 1");
         let verification = &self.verification;
         r.check("verification.deadline", verification.deadline >= verification.every, "at least verification.every");
         r.check("verification.checks", verification.checks > 0, "at least 1");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::decision::incident::{AlertRecord, Incident};
 use crate::decision::state::Lapsed;
-use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName};
+use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
 use crate::deployed::{Deployed, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -14,6 +14,21 @@ pub(super) fn time(at: Option<Timestamp>) -> Value {
 
 fn name(version: Option<&VersionName>) -> Value {
     version.map_or(Value::Null, |v| Value::String(v.to_string()))
+}
+
+/// When the soak under way ends, if it is not over.
+pub fn soak_ends(record: &VersionRecord, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    record.soak.as_ref().map(|soak| soak.from.plus(policy.soak)).filter(|at| *at > now)
+}
+
+/// When it counts by time alone, if it wants evidence.
+pub fn soak_limit(record: &VersionRecord, policy: &Policy) -> Option<Timestamp> {
+    record.soak.as_ref().filter(|soak| soak.wants_evidence(policy)).map(|soak| soak.from.plus(policy.soak_limit))
+}
+
+/// What was found when Prometheus was last asked.
+fn soak_note(record: &VersionRecord) -> Option<&str> {
+    record.soak.as_ref()?.watch.as_ref()?.last.as_deref()
 }
 
 /// Why nothing is active although something was.
@@ -26,6 +41,7 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value
     let state = &snapshot.state;
     let active = snapshot.active.version();
     let record = active.and_then(|v| state.version(v));
+    let good = record.and_then(|record| record.known_good(policy, now));
     let open: Vec<_> = state.open_incidents().map(|i| i.id.0.as_str()).collect();
     json!({
         "prompt": snapshot.prompt.as_str(),
@@ -33,8 +49,10 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> Value
         "active_fault": fault(snapshot),
         "rollback_target": name(state.target(active, policy, now)),
         "activated_at": time(state.serving.as_ref().map(|s| s.since)),
-        "known_good": record.is_some_and(|r| r.known_good(policy, now).is_some()),
-        "soak_ends_at": time(record.and_then(|r| r.soaks_at(policy)).filter(|at| *at > now)),
+        "known_good": good.is_some(),
+        "known_good_by": good.map(|good| good.by.as_str()),
+        "soak_ends_at": time(record.and_then(|r| soak_ends(r, policy, now))),
+        "soak_limit_at": time(record.and_then(|r| soak_limit(r, policy))),
         "paused": snapshot.paused.is_some(),
         "canary": state.running_canary().map(canary),
         "open_incidents": open,
@@ -57,9 +75,13 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Ti
                 "active": active == Some(&v.version),
                 "known_good": good.is_some(),
                 "known_good_at": time(good.map(|g| g.at)),
-                "known_good_by": good.map(|g| if g.marked { "mark" } else { "soak" }),
-                "soak_ends_at": time(v.soaks_at(policy).filter(|at| *at > now)),
-                "quarantined_at": time(v.quarantine.as_ref().map(|q| q.at)),
+                "known_good_by": good.map(|g| g.by.as_str()),
+                "soak_ends_at": time(soak_ends(v, policy, now)),
+                "soak_limit_at": time(soak_limit(v, policy)),
+                "soak_note": soak_note(v),
+                "left_at": time(v.fled.as_ref().map(|fled| fled.at)),
+                "left_with_incident": v.fled.as_ref().map(|fled| fled.incident.0.as_str()),
+                "quarantined_at": time(v.quarantine.as_ref().filter(|_| v.soaked(policy, now).is_none()).map(|q| q.at)),
                 "mark": v.mark.as_ref().map(|mark| json!({
                     "kind": mark.kind.as_str(),
                     "at": rfc3339(mark.at),

@@ -113,6 +113,21 @@ fn log() -> Vec<Entry> {
     ]
 }
 
+#[test]
+fn that_a_version_has_soaked_is_not_how_it_came_into_service() {
+    let incident = recovered();
+    let mut with = log();
+    with.push(Entry {
+        at: before(600),
+        event: "soaked".to_owned(),
+        to: "v2.1.0".to_owned(),
+        operator: "system".to_owned(),
+        reason: "known-good by time only: served for 20 min".to_owned(),
+        ..Entry::default()
+    });
+    assert_eq!(draft(&facts(&incident, &with)), draft(&facts(&incident, &log())));
+}
+
 fn samples() -> Samples {
     let at = |i: i64| NOW.0 - 60_000 + i * 5_000;
     Samples {

@@ -9,6 +9,7 @@ use super::client::{PrometheusError, Series};
 use crate::ab_test::Group;
 use crate::config::Labels;
 use crate::decision::policy::Policy;
+use crate::decision::soak::Measured;
 use crate::decision::verification::{Finding, Traffic, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
@@ -311,6 +312,52 @@ pub fn read_group(labels: &Labels, answers: &[Vec<Series>; 5], prompt: &PromptNa
         answers.each_ref().map(|series| ratio_of(labels, series, prompt, version).filter(|value| value.is_finite()));
     let quality = count.filter(|count| *count > 0.0).zip(sum).map(|(count, sum)| sum / count);
     Group { requests: requests.unwrap_or(0.0), failed: failed.unwrap_or(0.0), quality, p99 }
+}
+
+/// The label that tells the figures of one answer apart.
+const FIGURE: &str = "figure";
+
+/// What is asked about a version that has soaked for `since`: how many requests were measured, how many of them failed, and
+/// how many seconds ago a row last fired on it or an error row's threshold was last exceeded, which is what Prometheus
+/// itself wrote down, so that it is the team's threshold.
+///
+/// Requests are counted minute by minute where rules were evaluated: the counters of a server would also tell of those that
+/// came while Prometheus was away and nobody watched.
+pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
+    let Labels { prompt: p, version: v, .. } = labels;
+    let these = format!("{p}=\"{prompt}\",{v}=\"{version}\"");
+    let seconds = since.as_secs().max(1);
+    // windows of a minute that overlap, of which each counts for its step
+    let step = (seconds / 240).clamp(1, 15);
+    let span = format!("{seconds}s:{step}s");
+    // a row may fire for a moment only
+    let closely = format!("{seconds}s:{}s", (seconds / 3_600).clamp(1, 5));
+    let counted =
+        |rule: &str| format!("sum(sum_over_time(prompt_version:{rule}:increase1m{{{these}}}[{span}])) * {step} / 60");
+    let rows = format!(
+        "(timestamp(ALERTS{{{these},alertstate=\"firing\"}}) or timestamp(ALERTS{{{these},alertname=~\"PromptErrorRate.+\"}}))"
+    );
+    let figures = [
+        ("requests", counted("requests")),
+        ("failed", counted("request_errors")),
+        ("exceeded", format!("time() - max(max_over_time({rows}[{closely}]))")),
+    ];
+    figures
+        .map(|(figure, query)| format!("label_replace({query}, \"{FIGURE}\", \"{figure}\", \"\", \"\")"))
+        .join(" or ")
+}
+
+/// The answer to [`soak`]. What nobody measures is 0.
+pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<Measured, String> {
+    let series = answer.as_ref().map_err(ToString::to_string)?;
+    let figure = |name: &str| {
+        let found = series.iter().find(|one| one.label(FIGURE) == name).map(Series::value);
+        found.filter(|value| value.is_finite()).map(|value| value.max(0.0))
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+    let count = |name: &str| figure(name).unwrap_or(0.0).round() as u64;
+    let exceeded = figure("exceeded").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok(Measured { requests: count("requests"), failed: count("failed"), exceeded })
 }
 
 /// Failed requests of one version in the last minute.

@@ -10,3 +10,4 @@ mod page;
 pub mod prove;
 mod sample;
 pub mod slack;
+pub mod soak;

@@ -12,6 +12,7 @@ use super::sample;
 use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
+use crate::decision::soak;
 use crate::decision::verification::{Finding, Verdict, Verification};
 use crate::decision::{
     Checked, Confirmed, Event, Evidence, FlipMode, Incident, PhaseKind, PromptName, PromptState, Stepped, Timestamp,
@@ -247,6 +248,21 @@ impl Prover {
         let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
         let group = |version| question::read_group(&self.labels, &answers, prompt, version);
         Ok(ab_test::verdict(&group(version), &group(other)))
+    }
+
+    /// How `version` has served since its soak began. `None`: Prometheus has no turn to spare.
+    pub async fn soaked(
+        &self,
+        prompt: &PromptName,
+        version: &VersionName,
+        since: Duration,
+    ) -> Result<Option<Result<soak::Measured, String>>, StoreError> {
+        let Some(prometheus) = &self.prometheus else { return Ok(Some(Err("prometheus.url is not set".to_owned()))) };
+        if !self.turn_within(SPARE).await? {
+            return Ok(None);
+        }
+        let answer = prometheus.instant(&question::soak(&self.labels, prompt, version, since)).await;
+        Ok(Some(question::read_soak(&answer)))
     }
 
     /// Whether the requests since the version got traffic are bad by themselves. `None`: nobody asks now, or Prometheus

@@ -1,7 +1,7 @@
 #!lua
 -- Commits one decision about one prompt: checks first, then writes. All or nothing.
 -- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 due  8 prompts  9 activity
---       10 incidents  11 incidents:open  12 incidents:closed  13 phases  14 unsent
+--       10 incidents  11 incidents:open  12 incidents:closed  13 phases  14 unsent  15 soaks
 --       then one key for each incident, then one for each content
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
@@ -24,7 +24,7 @@ end
 
 local TYPES = {
   'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash',
-  'zset',
+  'zset', 'zset',
 }
 local function typed(at)
   local found = call('TYPE', KEYS[at]).ok
@@ -106,7 +106,7 @@ local function count(phase, by, other_way)
   back[#back + 1] = { 'HINCRBY', KEYS[13], phase, other_way }
 end
 local closes, messages = false, 0
-local key = 14
+local key = 15
 fine, trouble = pcall(function()
   for _ = 1, tonumber(take()) do
     local id, record, before, after = take(), take(), take(), take()
@@ -151,9 +151,10 @@ fine, trouble = pcall(function()
   end
   for _ = 1, tonumber(take()) do
     local member, score = take(), take()
+    local due = string.sub(member, -5) == '|soak' and KEYS[15] or KEYS[7]
     -- one that is only moved stays so: a wake-up too early does nothing
-    if call('ZADD', KEYS[7], 'LT', score, member) == 1 then
-      back[#back + 1] = { 'ZREM', KEYS[7], member }
+    if call('ZADD', due, 'LT', score, member) == 1 then
+      back[#back + 1] = { 'ZREM', due, member }
     end
     -- since when Slack has something to say: rescheduling the wake-up does not change it
     if string.sub(member, -6) == '|slack' and call('ZADD', KEYS[14], 'NX', now, member) == 1 then

@@ -75,6 +75,7 @@ impl Store {
             keys.closed(),
             keys.phases(),
             keys.unsent(),
+            keys.soaks(),
         ];
         names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
@@ -171,7 +172,11 @@ impl Store {
         let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
         let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
         let canary = usize::from(canary_told) + usize::from(own.is_some());
-        cmd.arg(commit.wakes.len() + told.len() + canary + coordinated().count());
+        let soak = usize::from(commit.soak.is_some());
+        cmd.arg(commit.wakes.len() + told.len() + canary + soak + coordinated().count());
+        if let Some(at) = commit.soak {
+            cmd.arg(schedule::Work::Soak.member_of(prompt)).arg(at.0);
+        }
         for write in coordinated() {
             cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
         }

@@ -116,6 +116,15 @@ impl Keys {
         self.key("leased", "")
     }
 
+    /// As `due` and `leased`, of versions that soak: so many may be due at once that they would hide all else.
+    pub fn soaks(&self) -> String {
+        self.key("soaks", "")
+    }
+
+    pub fn soaks_leased(&self) -> String {
+        self.key("soaks", "leased")
+    }
+
     /// Hash: claimed wake-up → token of its worker.
     pub fn tokens(&self) -> String {
         self.key("tokens", "")

@@ -14,10 +14,11 @@ use crate::decision::incident::{
     AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Never, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
 };
 use crate::decision::mass::Shares;
+use crate::decision::soak::{Earned, Fled, KnownGood, Soak, Watch};
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, Ended, KnownGood, Lapsed, Mark, MarkKind, PromptState, Quarantine, Return, Serving, Stray,
-    Suppressed, VersionRecord,
+    ActivatedBy, Archived, Ended, Lapsed, Mark, MarkKind, PromptState, Quarantine, Return, Serving, Stray, Suppressed,
+    VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
@@ -194,6 +195,8 @@ containers! {
     serving: Serving, ServingRecord;
     version_record: VersionRecord, Version;
     known_good: KnownGood, KnownGoodRecord;
+    watch: Watch, WatchRecord;
+    fled: Fled, FledRecord;
     archived: Archived, ArchivedRecord;
     mark: Mark, MarkRecord;
     never: Never, NeverRecord;
@@ -361,10 +364,14 @@ struct Version {
     traffic_since: Option<Timestamp>,
     #[serde(with = "returned::list", default, skip_serializing_if = "Vec::is_empty")]
     returns: Vec<Return>,
-    #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "soak_from", with = "at::option", default, skip_serializing_if = "Option::is_none")]
     soak_from: Option<Timestamp>,
+    #[serde(getter = "soak_watch", with = "watch::option", default, skip_serializing_if = "Option::is_none")]
+    soak_watch: Option<Watch>,
     #[serde(with = "known_good::option", default, skip_serializing_if = "Option::is_none")]
     known_good: Option<KnownGood>,
+    #[serde(with = "fled::option", default, skip_serializing_if = "Option::is_none")]
+    fled: Option<Fled>,
     #[serde(with = "quarantine::option", default, skip_serializing_if = "Option::is_none")]
     quarantine: Option<Quarantine>,
     #[serde(with = "mark::option", default, skip_serializing_if = "Option::is_none")]
@@ -383,6 +390,42 @@ struct Version {
     archived: Option<Archived>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     restored_at: Option<Timestamp>,
+}
+
+fn soak_from(record: &VersionRecord) -> Option<Timestamp> {
+    record.soak.as_ref().map(|soak| soak.from)
+}
+
+fn soak_watch(record: &VersionRecord) -> Option<Watch> {
+    record.soak.as_ref()?.watch.clone()
+}
+
+/// An older receiver writes when a soak began, and keeps how this one watched the soak before.
+impl From<Version> for VersionRecord {
+    fn from(record: Version) -> Self {
+        Self {
+            version: record.version,
+            known_since: record.known_since,
+            registered: record.registered,
+            first_active: record.first_active,
+            last_active: record.last_active,
+            traffic_since: record.traffic_since,
+            returns: record.returns,
+            soak: record.soak_from.map(|from| Soak { from, watch: record.soak_watch }),
+            known_good: record.known_good,
+            // an older receiver may have trusted it since
+            fled: record.fled.filter(|_| record.known_good.is_none()),
+            quarantine: record.quarantine,
+            contact: record.contact,
+            staged_at: record.staged_at,
+            has_content: record.has_content,
+            evidence: record.evidence,
+            evidence_asked: record.evidence_asked,
+            archived: record.archived,
+            restored_at: record.restored_at,
+            mark: record.mark,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -426,8 +469,50 @@ struct EvidenceRecord {
 struct KnownGoodRecord {
     #[serde(with = "at")]
     at: Timestamp,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(getter = "is_marked", default, skip_serializing_if = "is_false")]
     marked: bool,
+    #[serde(getter = "has_evidence", default, skip_serializing_if = "is_false")]
+    evidence: bool,
+}
+
+fn is_marked(good: &KnownGood) -> bool {
+    good.by == Earned::Mark
+}
+
+fn has_evidence(good: &KnownGood) -> bool {
+    good.by == Earned::Evidence
+}
+
+/// Older receivers knew marks, and time.
+impl From<KnownGoodRecord> for KnownGood {
+    fn from(KnownGoodRecord { at, marked, evidence }: KnownGoodRecord) -> Self {
+        let by = match (marked, evidence) {
+            (true, _) => Earned::Mark,
+            (false, true) => Earned::Evidence,
+            (false, false) => Earned::Time,
+        };
+        Self { at, by }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Watch")]
+struct WatchRecord {
+    #[serde(with = "at")]
+    seen: Timestamp,
+    #[serde(with = "at")]
+    next: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Fled")]
+struct FledRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    #[serde(with = "incident_id")]
+    incident: IncidentId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -834,6 +919,31 @@ mod tests {
         let (state, unknown) = read_state(STATE).unwrap();
         assert_eq!(unknown, Unknown::default());
         assert_eq!(write_state(&state, &unknown), STATE);
+    }
+
+    #[test]
+    fn what_older_receivers_wrote_of_soaks_and_trust_is_read() {
+        let old = r#"{"versions":[
+            {"version":"v1","known_since":5,"soak_from":7},
+            {"version":"v2","known_since":5,"known_good":{"at":6}},
+            {"version":"v3","known_since":5,"known_good":{"at":6,"marked":true}},
+            {"version":"v4","known_since":5,"soak_watch":{"seen":8,"next":9}},
+            {"version":"v5","known_since":5,"known_good":{"at":9},"fled":{"at":8,"incident":"01"}}]}"#;
+        let (state, _) = read_state(old).unwrap();
+        let [soaks, by_time, marked, ended, trusted] = state.versions.as_slice() else { panic!("five versions") };
+        assert_eq!(soaks.soak, Some(Soak { from: Timestamp(7), watch: None }));
+        assert_eq!(by_time.known_good.map(|good| good.by), Some(Earned::Time));
+        assert_eq!(marked.known_good.map(|good| good.by), Some(Earned::Mark));
+        assert_eq!(ended.soak, None, "an older receiver ended it");
+        assert_eq!(trusted.fled, None, "an older receiver trusted it since");
+    }
+
+    #[test]
+    fn how_a_version_came_to_be_trusted_or_not_survives() {
+        let now = r#"{"versions":[{"version":"v1","known_since":5,"soak_from":5,"soak_watch":{"seen":6,"next":7,"last":"3 of 20"}},{"version":"v2","known_since":5,"known_good":{"at":6,"evidence":true}},{"version":"v3","known_since":5,"fled":{"at":6,"incident":"01"}}]}"#;
+        let (state, unknown) = read_state(now).unwrap();
+        assert_eq!(unknown, Unknown::default());
+        assert_eq!(write_state(&state, &unknown), now);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use redis::FromRedisValue;
 use tokio::time::Instant;
 
 use super::drill::{DRILL, DrillId};
+use super::keys::Keys;
 use super::reply::array;
 use super::{Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
@@ -23,6 +24,8 @@ pub enum Work {
     Mass,
     /// Telling them each week what a dry run would have done.
     Report,
+    /// Looking at versions that soak.
+    Soak,
 }
 
 impl Work {
@@ -32,7 +35,20 @@ impl Work {
             Work::Slack => "|slack",
             Work::Mass => "|mass",
             Work::Report => "|report",
+            Work::Soak => "|soak",
         }
+    }
+
+    /// Where its wake-ups wait, and where they are while claimed.
+    fn sets(self, keys: &Keys) -> [String; 2] {
+        match self {
+            Work::Soak => [keys.soaks(), keys.soaks_leased()],
+            Work::Act | Work::Slack | Work::Mass | Work::Report => [keys.due(), keys.leased()],
+        }
+    }
+
+    fn of(member: &str) -> Self {
+        if member.ends_with(Work::Soak.suffix()) { Work::Soak } else { Work::Act }
     }
 
     /// The member of the sorted sets.
@@ -151,7 +167,8 @@ impl Store {
     /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
-        let names = [keys.due(), keys.leased(), keys.tokens(), keys.unsent()];
+        let [due, leased] = work.sets(keys);
+        let names = [due, leased, keys.tokens(), keys.unsent()];
         let mut call = self.scripts.claim.call(&names);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {
@@ -213,17 +230,24 @@ impl Store {
     /// Redis' clock went back they would be late by as much. What waits for days by the config (stages of canaries, texts, the
     /// weekly report) is left alone.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
+        Ok(self.hurry_in(&self.keys.due()).await? + self.hurry_in(&self.keys.soaks()).await?)
+    }
+
+    async fn hurry_in(&self, due: &str) -> Result<usize, StoreError> {
         let now = self.now().await?;
         let (mut left, mut hurried) = (0, 0);
         loop {
             let mut command = redis::cmd("ZRANGEBYSCORE");
-            command.arg(self.keys.due()).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
+            command.arg(due).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
             let page: Vec<String> = self.link.read(&command).await?;
-            let waits = |member: &&String| member.starts_with(PROMPT) || member.ends_with(Work::Report.suffix());
+            let soaks = |member: &String| member.ends_with(Work::Soak.suffix());
+            let waits = |member: &&String| {
+                (member.starts_with(PROMPT) && !soaks(member)) || member.ends_with(Work::Report.suffix())
+            };
             let (stay, go): (Vec<_>, Vec<_>) = page.iter().partition(waits);
             if !go.is_empty() {
                 let mut command = redis::cmd("ZADD");
-                command.arg(self.keys.due()).arg("LT");
+                command.arg(due).arg("LT");
                 for member in &go {
                     command.arg(now.0).arg(member);
                 }
@@ -253,7 +277,8 @@ impl Store {
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
-        let names = [keys.due(), keys.leased(), keys.tokens(), keys.attempts(), keys.parked(), state, keys.unsent()];
+        let [due, leased] = Work::of(&claim.member).sets(keys);
+        let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, keys.unsent()];
         let mut call = self.scripts.finish.call(&names);
         let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
         call.cmd.arg(&claim.member).arg(&claim.token);

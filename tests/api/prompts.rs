@@ -1,11 +1,12 @@
 //! Registering, activating, listing.
 
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::common::{World, critical};
+use crate::common::{SOON, World, critical, eventually};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
@@ -59,10 +60,14 @@ async fn a_version_is_registered_once_and_never_changes() -> Result<()> {
             "known_good_at",
             "known_good_by",
             "last_active_at",
+            "left_at",
+            "left_with_incident",
             "mark",
             "quarantined_at",
             "registered_at",
             "soak_ends_at",
+            "soak_limit_at",
+            "soak_note",
             "staged_at",
             "version"
         ]
@@ -133,13 +138,71 @@ async fn a_version_becomes_known_good_by_soaking() -> Result<()> {
     assert_eq!(world.get("/api/prompts/p").await?["versions"][1]["known_good"], json!(false));
     world.receiver.clock.advance(Duration::from_secs(10));
     let version = world.get("/api/prompts/p").await?["versions"][1].clone();
-    assert_eq!((&version["known_good"], &version["known_good_by"]), (&json!(true), &json!("soak")));
+    assert_eq!((&version["known_good"], &version["known_good_by"]), (&json!(true), &json!("time")));
     assert_eq!((&version["soak_ends_at"], &version["known_good_at"]), (&Value::Null, &json!(ends_text(ends))));
 
     // it is what the next one rolls back to
     world.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
     world.post("/api/prompts/p/activate", json!({"version": "v3"})).await?;
     assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v2");
+    Ok(())
+}
+
+/// What `prompt-rollback status PROMPT` prints of one version.
+async fn status(world: &World, version: &str) -> Result<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
+    command.args(["status", "p", "--url"]).arg(format!("http://{}", world.receiver.app.address));
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().find(|line| line.starts_with(version)).unwrap_or_default().to_owned())
+}
+
+async fn says(world: &World, version: &str, words: &str) -> Result<()> {
+    let mut last = String::new();
+    let said = eventually(words, SOON, async || {
+        last = status(world, version).await.ok()?;
+        last.contains(words).then_some(())
+    })
+    .await;
+    said.with_context(|| last)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_says_what_a_soak_waits_for_and_that_a_version_is_known_good_by_time_only() -> Result<()> {
+    // nobody listens there
+    let world = World::with(&[("PROMETHEUS__URL", "http://127.0.0.1:9")]).await?;
+    world.ship("p").await?;
+    says(&world, "v1", "known-good (mark)").await?;
+    says(&world, "v2", "soaks until 20").await?;
+    world.receiver.clock.advance(Duration::from_secs(3_600));
+    says(&world, "v2", "soaked but for evidence (prometheus: ").await?;
+    says(&world, "v2", ", known-good by time only from 20").await?;
+    world.receiver.clock.advance(Duration::from_secs(23 * 3_600));
+    says(&world, "v2", "active, known-good by time only").await?;
+    let soaked = world.log("p").await?.into_iter().find(|entry| entry["event"] == "soaked").context("an entry")?;
+    assert_eq!((soaked["from"].as_str(), soaked["to"].as_str(), soaked["operator"].as_str()), ("", "v2", "system"));
+    assert!(soaked["reason"].starts_with("known-good by time only: served for 1 d, and prometheus: "), "{soaked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_and_a_refusal_say_why_a_version_is_no_target_that_people_left() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(world.receiver.outcomes(&[crate::common::alert("p", "v2", "high")]).await?, ["incident_opened{page}"]);
+    let incident = world.get("/api/incidents").await?["incidents"][0]["id"].as_str().expect("an id").to_owned();
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
+    world.receiver.clock.advance(Duration::from_secs(300));
+    says(&world, "v2", &format!("no target: left with incident {incident} open")).await?;
+    assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v1");
+    let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v2"})).await?;
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("needs_force")));
+    let message = body["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("v2 lost its traffic ") && message.contains(&incident), "{message}");
+    let forced = json!({"prompt": "p", "target_version": "v2", "force": true});
+    assert_eq!(world.post("/api/rollback", forced).await?.0, 200);
     Ok(())
 }
 
@@ -193,11 +256,13 @@ async fn the_list_is_paged_and_shows_what_matters() -> Result<()> {
             "active_fault",
             "canary",
             "known_good",
+            "known_good_by",
             "open_incidents",
             "paused",
             "prompt",
             "rollback_target",
-            "soak_ends_at"
+            "soak_ends_at",
+            "soak_limit_at"
         ]
     );
     assert_eq!(

@@ -35,9 +35,9 @@ struct After {
 }
 
 impl After {
-    /// Where a rollback goes.
-    fn target(&self) -> Option<&String> {
-        self.recency.iter().rev().find(|version| {
+    /// Where a rollback may go, the first choice first.
+    fn targets(&self) -> impl Iterator<Item = &String> {
+        self.recency.iter().rev().filter(|version| {
             **version != self.active && self.good.contains(*version) && !self.quarantined.contains(*version)
         })
     }
@@ -175,10 +175,10 @@ impl Search<'_> {
                     Call::Activate { version, .. } if self.after[state.log].active == *version => {
                         next.push(State { by_rollback: false, ..state.clone() });
                     }
-                    call => next.extend(self.takes_entry(call, state)),
+                    _ => next.extend(self.takes_entry(op, state)),
                 }
                 if matches!(op.call, Call::Activate { .. }) {
-                    next.extend(self.takes_entry(&op.call, state));
+                    next.extend(self.takes_entry(op, state));
                 }
                 next.retain(|next| next != state);
                 next
@@ -206,7 +206,7 @@ impl Search<'_> {
                 let told = from.as_ref() == Some(&entry.from)
                     && (*to == entry.to || (to.is_empty() && matches!(call, Call::Critical { .. })))
                     && incident.as_ref().is_none_or(|incident| *incident == entry.incident);
-                if told { self.takes_entry(call, state) } else { None }
+                if told { self.takes_entry(op, state) } else { None }
             }
             (Call::Rollback { .. }, Got::Unchanged { active }) => same(*active == after.active),
             (Call::Activate { .. }, Got::Unchanged { active }) => {
@@ -214,11 +214,12 @@ impl Search<'_> {
             }
             (Call::Critical { version }, Got::Noted { outcome, reason }) => {
                 let serves = *version == after.active;
-                let ill = after.target().is_some_and(|target| self.was_alerted(target, op));
-                let must_flip = serves && !state.paused && !state.by_rollback && after.target().is_some() && !ill;
+                let clean = after.targets().any(|target| !self.was_alerted(target, op));
+                let must_flip = serves && !state.paused && !state.by_rollback && clean;
+                let ill = !clean && after.targets().next().is_some();
                 same(match (outcome.as_str(), reason.as_str()) {
                     ("held", "paused") => serves && state.paused,
-                    ("held", "no_known_good") => serves && !state.paused && after.target().is_none(),
+                    ("held", "no_known_good") => serves && !state.paused && !clean,
                     ("held", "target_unhealthy") => serves && !state.paused && ill,
                     ("held", "cooldown") => serves && !state.paused && state.by_rollback,
                     ("ignored", "not_active") => !serves,
@@ -230,10 +231,11 @@ impl Search<'_> {
             (Call::Rollback { from, target, .. }, Got::Refused(code)) => same(match code.as_str() {
                 "moved" => from.as_ref().is_some_and(|from| *from != after.active),
                 "recently_rolled_back" => after.rolled_back && from.is_none() && target.is_none(),
-                "no_known_good" => after.target().is_none(),
-                "needs_force" => target
-                    .as_ref()
-                    .is_some_and(|target| after.quarantined.contains(target) || !after.good.contains(target)),
+                "no_known_good" => after.targets().all(|target| self.was_alerted(target, op)),
+                // traffic may have been taken from it while an incident was open
+                "needs_force" => target.as_ref().is_some_and(|target| {
+                    after.quarantined.contains(target) || !after.good.contains(target) || self.was_alerted(target, op)
+                }),
                 _ => false,
             }),
             (Call::Activate { version, force, .. }, Got::Refused(code)) => {
@@ -249,11 +251,15 @@ impl Search<'_> {
     }
 
     /// Whether `call` explains the log's next entry, and what is so then.
-    fn takes_entry(&self, call: &Call, state: &State) -> Option<State> {
+    fn takes_entry(&self, op: &Op, state: &State) -> Option<State> {
+        let call = &op.call;
         let entry = self.log.get(state.log)?;
         let after = &self.after[state.log];
         let rollback = entry.event == "rollback";
-        let to_target = after.target() == Some(&entry.to);
+        // one that an alert fires on, or that people left with an incident open, is passed over
+        let mut passed = after.targets().take_while(|target| **target != entry.to);
+        let to_target =
+            after.targets().any(|target| *target == entry.to) && passed.all(|over| self.was_alerted(over, op));
         let explains = match call {
             Call::Critical { version } => {
                 rollback

@@ -405,7 +405,9 @@ impl World {
             let mut command = redis::cmd("XRANGE");
             command.arg(format!("{{prompts}}:log:{prompt}")).arg("-").arg("+");
             let entries: Vec<(String, HashMap<String, String>)> = command.query_async(&mut connection).await?;
-            logs.insert((*prompt).to_owned(), entries.iter().map(|(_, fields)| Entry::read(fields)).collect());
+            // that a version has soaked changes nothing that is served
+            let changes = entries.iter().map(|(_, fields)| Entry::read(fields)).filter(|entry| entry.event != "soaked");
+            logs.insert((*prompt).to_owned(), changes.collect());
         }
         Ok(logs)
     }

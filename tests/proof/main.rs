@@ -7,6 +7,7 @@ mod common;
 mod killed;
 mod liar;
 mod servers;
+mod soak;
 mod splits;
 mod yardstick;
 

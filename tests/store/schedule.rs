@@ -75,6 +75,43 @@ async fn a_wake_up_that_comes_during_the_work_waits_for_its_end() -> Result<()> 
     kit.assert_idle().await
 }
 
+/// Thousands of prompts that were imported together soak together.
+#[tokio::test]
+async fn however_many_soaks_are_due_an_incident_does_not_wait_behind_them() -> Result<()> {
+    let kit = Kit::start()?;
+    let long_ago = kit.now().await?.minus(Duration::from_secs(3_600)).0.to_string();
+    let fill = "for i = 1, 5000 do redis.call('ZADD', KEYS[1], ARGV[1], '@p' .. i .. '|soak') end";
+    kit.cmd::<()>(&["EVAL", fill, "1", &key("soaks"), &long_ago]).await?;
+    kit.due(1, -10).await?;
+    let act = kit.claim("a").await?.expect("due");
+    assert_eq!(act.incident, id(1));
+    let soaks = kit.store.claim(Work::Soak, 3, LEASE, "b").await?.claims;
+    assert_eq!(soaks.len(), 3);
+    assert!(soaks.iter().all(|claim| claim.prompt().is_some()), "{soaks:?}");
+    assert_eq!(kit.store.finish(&act, None, DONE).await?, Finished::Done);
+    for claim in &soaks {
+        assert_eq!(kit.store.finish(claim, None, DONE).await?, Finished::Done);
+    }
+    assert_eq!(kit.cmd::<usize>(&["ZCARD", &key("soaks")]).await?, 4_997);
+    assert!(!kit.cmd::<bool>(&["EXISTS", &key("soaks:leased")]).await?);
+    kit.assert_idle().await
+}
+
+/// A worker died with it: what it had claimed comes back where it was.
+#[tokio::test]
+async fn a_look_at_a_soak_whose_worker_died_is_claimed_again() -> Result<()> {
+    let kit = Kit::start()?;
+    let now = kit.now().await?.0.to_string();
+    kit.cmd::<()>(&["ZADD", &key("soaks"), &now, "@p|soak"]).await?;
+    let lost = kit.store.claim(Work::Soak, 3, LEASE, "a").await?.claims.remove(0);
+    assert!(kit.store.claim(Work::Soak, 3, LEASE, "b").await?.claims.is_empty());
+    kit.clock.advance(LEASE);
+    assert_eq!(kit.claim("c").await?, None, "it is none of the other worker's");
+    assert_eq!(kit.store.claim(Work::Soak, 3, LEASE, "b").await?.claims.len(), 1);
+    assert_eq!(kit.store.finish(&lost, None, DONE).await?, Finished::Lost);
+    Ok(())
+}
+
 #[tokio::test]
 async fn whoever_notes_progress_keeps_the_lease() -> Result<()> {
     let kit = Kit::start()?;

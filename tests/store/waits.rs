@@ -170,6 +170,16 @@ async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_look_at_a_soak_is_due_at_once_when_the_clock_went_back() -> Result<()> {
+    let kit = Kit::start()?;
+    let day = kit.now().await?.plus(24 * HOUR).0.to_string();
+    kit.cmd::<()>(&["ZADD", &key("soaks"), &day, "@p|soak"]).await?;
+    assert_eq!(kit.store.hurry().await?, 1);
+    assert_eq!(kit.store.claim(Work::Soak, 10, LEASE, "a").await?.claims.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
     let far = kit.now().await?.plus(HOUR).0.to_string();

@@ -6,6 +6,7 @@ use super::gates::Evidence;
 use super::incident::IncidentId;
 use super::mass::Shares;
 use super::names::{PromptName, VersionName};
+use super::soak::Measured;
 use super::split::Plan;
 use super::state::MarkKind;
 use super::time::Timestamp;
@@ -71,6 +72,8 @@ pub enum Event {
     },
     /// `active` may have been SET by someone else.
     Look,
+    /// A version that soaks was looked at.
+    Soak(SoakLook),
     /// Something was done about a text.
     Kept(Kept),
     /// A person wants the text of a version back from the archive.
@@ -240,6 +243,16 @@ pub struct Stepped {
     /// [`super::Split::since`] of the stage that was asked about.
     pub since: Timestamp,
     pub finding: Finding,
+}
+
+/// A look at a version that soaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoakLook {
+    pub version: VersionName,
+    /// [`super::soak::Soak::from`] of the soak that was looked at: of a later one it says nothing.
+    pub from: Timestamp,
+    /// What Prometheus said since then, or why it said nothing; `None`: it was not asked.
+    pub measured: Option<Result<Measured, String>>,
 }
 
 /// A canary's stage is over.

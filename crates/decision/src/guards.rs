@@ -54,6 +54,8 @@ pub(crate) struct Facts<'a> {
     /// `active` holds no version.
     pub lapsed: Option<&'a Lapsed>,
     pub target: Option<&'a VersionName>,
+    /// Which version is no target because people left it with an incident open.
+    pub fled: Option<String>,
     /// Why the target may be no better.
     pub target_trouble: Option<String>,
     /// How long ago a rollback put `from` in service.
@@ -121,6 +123,7 @@ impl Guard {
             lapsed,
             target,
             target_trouble,
+            fled,
             put_there,
             recent_auto,
             returns,
@@ -133,9 +136,10 @@ impl Guard {
             Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
             Guard::ForeignValue => lapsed.filter(|lapsed| lapsed.holds.is_some()).map(Lapsed::fault),
             Guard::KeyDeleted => lapsed.filter(|lapsed| lapsed.holds.is_none()).map(Lapsed::fault),
-            Guard::NoKnownGood => {
-                target.is_none().then(|| format!("no other known-good version than {from} itself is known"))
-            }
+            Guard::NoKnownGood => target.is_none().then(|| {
+                let fled = fled.as_ref().map(|fled| format!("; {fled}")).unwrap_or_default();
+                format!("no other known-good version than {from} itself is known{fled}")
+            }),
             Guard::TargetUnhealthy => target_trouble.clone(),
             Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
                 let (age, cooldown) = (spoken(age), spoken(policy.cooldown));

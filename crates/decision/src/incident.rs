@@ -566,6 +566,19 @@ impl Incident {
             && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
+    /// It is open, and `version` does not serve well by it: the one that it is about, or one whose rollback did not help.
+    pub fn speaks_against(&self, version: &VersionName) -> bool {
+        self.phase.is_open() && (self.version == *version || self.is_left_by(version))
+    }
+
+    /// Whoever takes the traffic from `version` now leaves it with this incident undecided. A rollback decides it.
+    pub fn is_left_by(&self, version: &VersionName) -> bool {
+        match &self.flip {
+            None => self.phase.is_open() && self.version == *version,
+            Some(flip) => matches!(self.phase, Phase::Escalated { .. }) && flip.to == *version,
+        }
+    }
+
     /// The version whose traffic it is about: what was rolled back to, once something was.
     pub fn subject(&self) -> &VersionName {
         self.flip.as_ref().map_or(&self.version, |flip| &flip.to)

@@ -12,6 +12,7 @@ pub mod mass;
 pub mod names;
 pub mod policy;
 pub mod rehearsal;
+pub mod soak;
 pub mod split;
 pub mod state;
 pub mod time;
@@ -24,7 +25,7 @@ pub use decide::{
 };
 pub use event::{
     Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
-    Register, Rollback, Share, Stepped,
+    Register, Rollback, Share, SoakLook, Stepped,
 };
 pub use gates::{Evidence, Gate, Gates};
 pub use guards::{Guard, Held};

@@ -9,8 +9,12 @@ use super::trigger::Severity;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a version must be active without an incident to become known-good.
+    /// How long a version must serve, with nothing against it, to become known-good.
     pub soak: Duration,
+    /// Where there is a Prometheus: so many requests must be measured meanwhile.
+    pub soak_requests: u64,
+    /// After so long a version counts by time alone, however few they are.
+    pub soak_limit: Duration,
     /// `guards.mode = "dry-run"`: everything but the automatic flip.
     pub dry_run: bool,
     /// How many prompts may be rolled back automatically within [`Policy::budget_window`]; 0 = never automatic.
@@ -132,6 +136,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             soak: Duration::from_secs(3_600),
+            soak_requests: 20,
+            soak_limit: Duration::from_secs(24 * 3_600),
             dry_run: false,
             max_auto_rollbacks: 5,
             budget_window: Duration::from_secs(300),

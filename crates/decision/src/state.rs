@@ -6,6 +6,7 @@ use super::gates::Evidence;
 use super::incident::{AlertRecord, CommitId, Flip, Incident, IncidentId};
 use super::names::VersionName;
 use super::policy::Policy;
+use super::soak::{Earned, Fled, KnownGood, Soak};
 use super::split::{Canary, Split};
 use super::time::Timestamp;
 use super::trigger::Severity;
@@ -107,9 +108,11 @@ pub struct VersionRecord {
     pub traffic_since: Option<Timestamp>,
     /// When, and by whom, it was put back after a rollback; the last ones.
     pub returns: Vec<Return>,
-    /// Since when it has been active without an incident.
-    pub soak_from: Option<Timestamp>,
+    /// The soak that is under way.
+    pub soak: Option<Soak>,
     pub known_good: Option<KnownGood>,
+    /// It lost its traffic while something spoke against it. Never beside `known_good`: see [`VersionRecord::flee`].
+    pub fled: Option<Fled>,
     pub quarantine: Option<Quarantine>,
     /// What a person last said of it. Good: trusted since then. Bad: no rollback leads to it.
     pub mark: Option<Mark>,
@@ -158,13 +161,6 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownGood {
-    pub at: Timestamp,
-    /// Marked by a person; otherwise it soaked.
-    pub marked: bool,
-}
-
 /// A person's word on a version, whatever its figures say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -199,7 +195,7 @@ impl fmt::Display for Mark {
     }
 }
 
-/// Rolled back, until someone activates it with force.
+/// Rolled back, until someone activates it with force or it has soaked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantine {
     pub at: Timestamp,
@@ -243,8 +239,9 @@ impl VersionRecord {
             last_active: None,
             traffic_since: None,
             returns: Vec::new(),
-            soak_from: None,
+            soak: None,
             known_good: None,
+            fled: None,
             quarantine: None,
             mark: None,
             contact: None,
@@ -275,25 +272,59 @@ impl VersionRecord {
         self.mark.as_ref().filter(|mark| mark.kind == MarkKind::Bad)
     }
 
-    /// Known-good now: marked, soaked earlier, or active for the soak without an incident (evaluated lazily).
+    /// Known-good now: marked, earned before, or earned meanwhile where time alone counts.
     pub fn known_good(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
         if self.marked_bad().is_some() {
             return None;
         }
-        self.known_good.or_else(|| {
-            let soaked = self.soaks_at(policy)?;
-            (soaked <= now).then_some(KnownGood { at: soaked, marked: false })
-        })
+        self.known_good.or_else(|| self.soaked(policy, now))
     }
 
-    /// When the soak that is under way ends.
+    /// What the soak under way has earned by time alone.
+    pub fn soaked(&self, policy: &Policy, now: Timestamp) -> Option<KnownGood> {
+        let at = self.soaks_at(policy)?;
+        (at <= now).then_some(KnownGood { at, by: Earned::Time })
+    }
+
+    /// When time alone will have earned it.
     pub fn soaks_at(&self, policy: &Policy) -> Option<Timestamp> {
-        self.soak_from.filter(|_| self.marked_bad().is_none()).map(|from| from.plus(policy.soak))
+        let soak = self.soak.as_ref().filter(|soak| !soak.wants_evidence(policy) && self.marked_bad().is_none())?;
+        Some(soak.from.plus(policy.soak))
     }
 
     /// May be a rollback's target without force.
     pub fn is_target(&self, policy: &Policy, now: Timestamp) -> bool {
-        self.quarantine.is_none() && self.known_good(policy, now).is_some()
+        let proved = (self.quarantine.is_none() && self.known_good.is_some()) || self.soaked(policy, now).is_some();
+        proved && self.marked_bad().is_none()
+    }
+
+    /// Whether a soak would earn it anything.
+    pub fn must_soak(&self) -> bool {
+        (self.known_good.is_none() || self.quarantine.is_some()) && self.marked_bad().is_none()
+    }
+
+    /// It has proved itself, which ends whatever was held against it. A person's mark stays one.
+    pub fn earn(&mut self, good: KnownGood) {
+        self.known_good.get_or_insert(good);
+        self.fled = None;
+        self.quarantine = None;
+        self.soak = None;
+    }
+
+    /// A person trusts it. A quarantine ends only by force or by a soak.
+    pub fn trust(&mut self, now: Timestamp) {
+        self.known_good = Some(KnownGood { at: now, by: Earned::Mark });
+        self.fled = None;
+        self.soak = None;
+    }
+
+    /// It lost its traffic while something spoke against it: no rollback leads back to it by itself.
+    pub fn flee(&mut self, fled: Fled) {
+        self.fled = Some(fled);
+        self.known_good = None;
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.known_good = None; // an undo does not bring it back
+        }
     }
 }
 
@@ -320,26 +351,100 @@ impl PromptState {
         &mut self.versions[index]
     }
 
-    /// Where a rollback from `from` goes: the most recently active known-good version that is not quarantined.
+    /// Where a rollback from `from` goes: the most recently active known-good version that is not quarantined and that no
+    /// alert fires on. If alerts fire on all of them, the most recently active one.
     pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
         self.targets(from, policy, now).into_iter().next()
     }
 
     /// All versions that a rollback may go to without force, the first choice first.
     pub fn targets(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionName> {
-        // the version that traffic goes to already, or came from, is the first choice; the one under trial is none
-        let split = self.split();
-        let sure = split.and_then(|split| match self.running_canary() {
+        let (clean, troubled): (Vec<_>, Vec<_>) = self
+            .proved(from, policy, now)
+            .into_iter()
+            .map(|record| &record.version)
+            .partition(|version| self.trouble_on(version, policy, now).is_none());
+        self.sure(from).into_iter().chain(clean).chain(troubled).collect()
+    }
+
+    /// The versions that would be the target if no alert fired on them, and that alert.
+    pub fn passed_over(
+        &self,
+        from: Option<&VersionName>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Vec<(&VersionName, &Stray)> {
+        if self.sure(from).is_some() {
+            return Vec::new();
+        }
+        let mut over = Vec::new();
+        for record in self.proved(from, policy, now) {
+            match self.trouble_on(&record.version, policy, now) {
+                Some(stray) => over.push((&record.version, stray)),
+                None => return over,
+            }
+        }
+        Vec::new() // none is any better
+    }
+
+    /// The alert that fires on `version`, which has no incident of its own.
+    pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&Stray> {
+        self.strays.iter().find(|s| s.version == *version && now.since(s.alert.last_seen) < policy.forget_after)
+    }
+
+    /// The version that traffic goes to already, or came from: the first choice. The one under trial is none.
+    fn sure(&self, from: Option<&VersionName>) -> Option<&VersionName> {
+        let split = self.split()?;
+        let sure = match self.running_canary() {
             Some(_) => (from == Some(&split.arriving)).then_some(&split.leaving),
             None => (from == Some(&split.leaving)).then_some(&split.arriving),
-        });
-        let sure = sure.filter(|version| self.marked_bad(version).is_none());
+        };
+        sure.filter(|version| self.marked_bad(version).is_none())
+    }
+
+    /// What has proved itself and may be gone back to, the most recently active first.
+    fn proved(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionRecord> {
+        let split = self.split();
         let other =
             |v: &VersionName| split.is_none_or(|split| from.is_none_or(|from| !split.has(from)) || !split.has(v));
         let good = |v: &&VersionRecord| Some(&v.version) != from && other(&v.version) && v.is_target(policy, now);
         let mut good: Vec<_> = self.versions.iter().filter(good).collect();
         good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
-        sure.into_iter().chain(good.into_iter().map(|v| &v.version)).collect()
+        good
+    }
+
+    /// The latest version that was fled from and could be a target otherwise: people may wonder why it is none.
+    pub fn last_fled(&self, from: Option<&VersionName>) -> Option<(&VersionName, &Fled)> {
+        let fled = self.versions.iter().filter(|v| Some(&v.version) != from && v.quarantine.is_none());
+        fled.filter_map(|v| Some((&v.version, v.fled.as_ref()?))).max_by_key(|(_, fled)| fled.at)
+    }
+
+    /// When a soak is looked at next, or may begin because an alert is forgotten, which no event tells.
+    pub fn soak_wake(&self, policy: &Policy) -> Option<Timestamp> {
+        let looks = self.versions.iter().filter_map(|v| v.soak.as_ref()?.watch.as_ref()).map(|watch| watch.next);
+        looks.chain(self.may_soak_from(policy)).min()
+    }
+
+    /// When the version that serves may begin to soak by itself, if it does not yet.
+    fn may_soak_from(&self, policy: &Policy) -> Option<Timestamp> {
+        let record = self.version(&self.serving.as_ref()?.version)?;
+        (record.must_soak() && record.soak.is_none()).then(|| self.lapses(&record.version, policy))?
+    }
+
+    /// When the last of the alerts that fire on `version` is forgotten. `None`: none fires, or an incident is open, whose end
+    /// is an event.
+    pub fn lapses(&self, version: &VersionName, policy: &Policy) -> Option<Timestamp> {
+        if self.is_in_trouble(version) {
+            return None;
+        }
+        let dismissed = self.suppressed.iter().filter(|s| s.version == *version).map(|s| s.since);
+        let strays = self.strays.iter().filter(|s| s.version == *version).map(|s| s.alert.last_seen);
+        dismissed.chain(strays).max().map(|seen| seen.plus(policy.forget_after))
+    }
+
+    /// An incident is open that speaks against `version`.
+    pub fn is_in_trouble(&self, version: &VersionName) -> bool {
+        self.open_incidents().any(|incident| incident.speaks_against(version))
     }
 
     pub fn running_canary(&self) -> Option<&Canary> {

@@ -31,7 +31,10 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
                 Cell::new(&p.prompt),
                 Cell::maybe(p.active.as_deref()),
                 p.rollback_target.as_deref().map_or(Cell::warning("none"), Cell::new),
-                if p.known_good { Cell::new("known-good") } else { Cell::time(p.soak_ends_at.as_deref()) },
+                match (p.known_good, p.known_good_by.as_deref()) {
+                    (true, by) => Cell::new(&known_good(by)),
+                    (false, _) => Cell::time(p.soak_ends_at.as_deref().or(p.soak_limit_at.as_deref())),
+                },
                 if p.paused { Cell::warning("yes") } else { Cell::new("no") },
                 if p.open_incidents.is_empty() {
                     Cell::maybe(None)
@@ -84,7 +87,8 @@ fn hint(prompt: &Prompt) -> String {
             "{active} is known-good and will be the target once another version is active; to have one now, {mark}"
         );
     }
-    let until = prompt.soak_ends_at.as_deref().map(|at| format!(" ({})", time(at))).unwrap_or_default();
+    let until = prompt.soak_ends_at.as_deref().or(prompt.soak_limit_at.as_deref());
+    let until = until.map(|at| format!(" ({})", time(at))).unwrap_or_default();
     format!("{mark}, or wait until {active} has soaked{until} and serves as the target of the next version")
 }
 
@@ -145,6 +149,7 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
             active: p.active.clone(),
             known_good: active.is_some_and(|v| v.known_good),
             soak_ends_at: active.and_then(|v| v.soak_ends_at.clone()),
+            soak_limit_at: active.and_then(|v| v.soak_limit_at.clone()),
             ..Prompt::default()
         };
         out.push('\n');
@@ -201,12 +206,31 @@ fn state(v: &Version) -> String {
     if is_bad(v) {
         words.push("marked as bad".to_owned());
     }
-    match (&v.known_good_by, v.known_good) {
-        (Some(by), true) => words.push(format!("known-good ({by})")),
-        (None, true) => words.push("known-good".to_owned()),
-        (_, false) => words.extend(v.soak_ends_at.as_deref().map(|at| format!("soaks until {}", time(at)))),
+    words.extend(v.left_with_incident.as_deref().map(|id| format!("no target: left with incident {} open", clean(id))));
+    if v.known_good {
+        words.push(known_good(v.known_good_by.as_deref()));
+    } else {
+        words.extend(soak(v));
     }
     if words.is_empty() { "registered".into() } else { words.join(", ") }
+}
+
+fn known_good(by: Option<&str>) -> String {
+    match by {
+        Some("time") => "known-good by time only".to_owned(),
+        Some(by) => format!("known-good ({})", clean(by)),
+        None => "known-good".to_owned(),
+    }
+}
+
+/// How far its soak is: `soaks until …`, or what it still wants.
+fn soak(v: &Version) -> Option<String> {
+    let note = v.soak_note.as_deref().map(|note| format!(" ({})", clean(note))).unwrap_or_default();
+    match (&v.soak_ends_at, &v.soak_limit_at) {
+        (Some(at), _) => Some(format!("soaks until {}{note}", time(at))),
+        (None, Some(at)) => Some(format!("soaked but for evidence{note}, known-good by time only from {}", time(at))),
+        (None, None) => None,
+    }
 }
 
 pub fn log(log: &Log, color: bool) -> String {

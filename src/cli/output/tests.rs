@@ -54,7 +54,9 @@ fn one_prompt_with_its_versions_and_incidents() {
         "versions":[
          {"version":"v2.0.0","first_activated_at":"2026-11-21T00:30:00.000Z","last_active_at":"2026-11-21T00:38:12.689Z","active":false,
           "known_good":false,"quarantined_at":"2026-11-21T00:38:12.689Z","contact":"mia","has_content":true},
-         {"version":"v1.9.0","first_activated_at":"2026-11-01T00:00:00.000Z","last_active_at":null,"active":true,"known_good":true,"known_good_by":"soak"},
+         {"version":"v1.9.0","first_activated_at":"2026-11-01T00:00:00.000Z","last_active_at":null,"active":true,"known_good":true,"known_good_by":"evidence"},
+         {"version":"v1.8.0","active":false,"known_good":true,"known_good_by":"time"},
+         {"version":"v1.7.0","active":false,"known_good":false,"left_with_incident":"01K9"},
          {"version":"v2.1.0","active":false,"known_good":false,"soak_ends_at":null}],
         "incidents":[{"id":"01KA","prompt":"customer-support","version":"v2.0.0","target":"v1.9.0","phase":"verifying","severity":"critical",
           "action":"rollback","opened_at":"2026-11-21T00:38:12.600Z","summary":"error rate\u001b[2J 30 %"}]}"#,
@@ -68,10 +70,12 @@ customer-support
   rollback target  none
   automation       on
 
-VERSION  STATE                      FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
-v2.0.0   quarantined                2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
-v1.9.0   active, known-good (soak)  2026-11-01 00:00:00Z  -                     no    -
-v2.1.0   registered                 -                     -                     no    -
+VERSION  STATE                                    FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
+v2.0.0   quarantined                              2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
+v1.9.0   active, known-good (evidence)            2026-11-01 00:00:00Z  -                     no    -
+v1.8.0   known-good by time only                  -                     -                     no    -
+v1.7.0   no target: left with incident 01K9 open  -                     -                     no    -
+v2.1.0   registered                               -                     -                     no    -
 
 open incidents
 INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  TARGET  SUMMARY
@@ -117,6 +121,24 @@ marks
   v1: bad since 2026-11-20 00:00:00Z, by dana: no safety fix\u{fffd}[2J
   v0: good since 2026-11-19 00:00:00Z, by bo: a month in use
 "
+    );
+}
+
+#[test]
+fn a_soak_says_until_when_and_what_it_waits_for() {
+    let said = |json: &str| state(&read::<Version>(json));
+    let (ends, limit) =
+        (r#""soak_ends_at":"2026-11-21T01:30:00.000Z""#, r#""soak_limit_at":"2026-11-22T00:30:00.000Z""#);
+    let note = r#""soak_note":"3 of 20 requests measured""#;
+    assert_eq!(said(&format!("{{\"active\":true,{ends}}}")), "active, soaks until 2026-11-21 01:30:00Z");
+    assert_eq!(
+        said(&format!("{{\"active\":true,{limit},{note}}}")),
+        "active, soaked but for evidence (3 of 20 requests measured), known-good by time only from 2026-11-22 00:30:00Z"
+    );
+    let anew = r#""soak_note":"it soaks anew: 4 of 10 requests failed""#;
+    assert_eq!(
+        said(&format!("{{{ends},{limit},{anew}}}")),
+        "soaks until 2026-11-21 01:30:00Z (it soaks anew: 4 of 10 requests failed)"
     );
 }
 

@@ -4,8 +4,8 @@ use slack_morphism::prelude::SlackBlock;
 
 use super::text::{Address, Markup, escape, fit};
 use super::{Message, View, aside, began, links, others, ours, ranked, waits};
-use crate::decision::Incident;
 use crate::decision::incident::{Note, NoteKind};
+use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
 
 /// Entries of the deployment log that an investigation starts with.
@@ -145,6 +145,9 @@ fn where_to_look(incident: &Incident, log: &[LogLine<'_>]) -> Vec<SlackBlock> {
 
 fn log_line(line: &LogLine<'_>) -> String {
     let LogLine { at, event, from, to, operator, reason } = *line;
+    if event == LogEvent::Soaked.as_str() {
+        return fit(&format!("{at} {to} has soaked: {reason}"), 400);
+    }
     let [from, to] = [from, to].map(|version| if version.is_empty() { "nothing" } else { version });
     match is_change(event) {
         true => fit(&format!("{at} {event} {from} → {to} by {operator}: {reason}"), 400),

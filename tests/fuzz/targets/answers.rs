@@ -6,7 +6,7 @@ use prompt_rollback::decision::{Checked, Event, PromptState};
 use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::prometheus::question::{
-    ratio_of, read_abort, read_group, read_others, read_ratio, read_target, read_traffic, read_verify,
+    ratio_of, read_abort, read_group, read_others, read_ratio, read_soak, read_target, read_traffic, read_verify,
 };
 use prompt_rollback::store::record::read_incident;
 
@@ -24,6 +24,7 @@ pub fn answer(input: &[u8]) {
     let [bad, good] = ["v2", "v1"].map(version);
     read_verify("PromptErrorRateHigh", &answer, None);
     read_abort(&answer);
+    let _ = read_soak(&answer);
     let Ok(series) = answer else { return };
     let ratio = Ok(ratio_of(labels, &series, &name, &good));
     let (target, finding) = (read_target(&ratio), read_ratio(&ratio));

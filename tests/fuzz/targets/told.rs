@@ -7,6 +7,7 @@ use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::event::Alert;
 use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
@@ -28,7 +29,7 @@ const MAX_BLOCKS: usize = 50;
 /// The version that alerts come for serves, and has one to go back to.
 pub fn alert(alert: &Alert) {
     let mut good = VersionRecord::new(version("v0"), NOW.minus(Duration::from_secs(86_400)));
-    good.soak_from = Some(good.known_since);
+    good.soak = Some(Soak { from: good.known_since, watch: None });
     let bad = VersionRecord::new(alert.version.clone(), NOW);
     let serving = Some(Serving { version: bad.version.clone(), since: NOW, by: ActivatedBy::External });
     let before = PromptState { serving, versions: vec![good, bad], ..PromptState::default() };

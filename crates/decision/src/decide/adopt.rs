@@ -1,7 +1,6 @@
 //! Prompts that others have served until now, taken over as they are. Doing it again changes nothing.
 
 use super::super::event::Adopt;
-use super::super::state::KnownGood;
 use super::{Active, Adoption, Draft};
 
 pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
@@ -35,8 +34,7 @@ pub(super) fn adopt(draft: &mut Draft<'_>, request: &Adopt) -> Adoption {
             return Adoption::Skipped(format!("{version} is not marked as known-good: {why}"));
         }
         if let Some(record) = draft.state.version_mut(&version) {
-            record.known_good = Some(KnownGood { at: now, marked: true });
-            record.soak_from = None;
+            record.trust(now);
             adopted = true;
         }
     }

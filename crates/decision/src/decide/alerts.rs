@@ -32,6 +32,7 @@ pub(super) enum Acted {
 /// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
 pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
+    let strays = stray_keys(draft);
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
@@ -63,8 +64,37 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             outcomes[index] = Some(outcome);
         }
     }
+    if stray_keys(draft) != strays {
+        follow_targets(draft);
+    }
     // every alert is either resolved or belongs to one of the versions
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
+}
+
+/// Which alerts fire on versions that may be rolled back to.
+fn stray_keys(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
+    draft.state.strays.iter().map(|stray| (stray.version.clone(), stray.alert.fingerprint.clone())).collect()
+}
+
+/// An alert began or ended on a version that a rollback could go to: each open question names the target that it has now.
+fn follow_targets(draft: &mut Draft<'_>) {
+    let (now, policy) = (draft.now, draft.policy);
+    let undecided = draft.state.open_incidents().filter(|incident| incident.phase.is_undecided());
+    let undecided: Vec<_> = undecided.map(|incident| (incident.id.clone(), incident.version.clone())).collect();
+    for (id, version) in undecided {
+        let choices = draft.state.targets(Some(&version), policy, now).into_iter().take(Policy::MAX_CHOICES);
+        let choices: Vec<_> = choices.cloned().collect();
+        let passed_over = draft.passed_over(&version);
+        let Some(incident) = draft.incident(&id) else { continue };
+        let target = choices.first().cloned();
+        if incident.target != target {
+            let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
+            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no version is left to go back to".to_owned()));
+            incident.target = target;
+            incident.ask += 1; // an answer to the question before means another target
+        }
+        incident.choices = choices;
+    }
 }
 
 pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<IncidentId>) -> AlertOutcome {
@@ -286,12 +316,16 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         ..Incident::new(id.clone(), prompt, alert.version.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, describe(alert));
+    if let Some(why) = draft.passed_over(&alert.version) {
+        incident.note(now, NoteKind::Alert, why);
+    }
     draft.state.incidents.push(incident);
     id
 }
 
 /// The same trouble within `reopen_within`: the same incident, whose clocks go on.
 fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
+    incident.rewind(now); // nobody looked at it since it was closed
     add(incident, alert, now);
     incident.closed_at = None;
     incident.escalations = 0;
@@ -307,6 +341,7 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
     let target = choices.first().cloned();
     let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
+    let passed_over = draft.passed_over(version);
     let held = draft.guard(version);
     let rehearsed =
         held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
@@ -318,6 +353,9 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
     // whoever was asked may answer until somebody else is asked
     let other = stronger || incident.target != target || incident.decider != decider;
+    if let Some(why) = passed_over.filter(|_| incident.target != target) {
+        incident.note(now, NoteKind::Alert, why);
+    }
     incident.severity = strongest.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;

@@ -27,6 +27,8 @@ pub struct Commit {
     pub canary: Rollout,
     /// When something is to be done about the prompt's texts, if that is new.
     pub chores: Option<Timestamp>,
+    /// When a soak is looked at next, if that is new.
+    pub soak: Option<Timestamp>,
 }
 
 /// A version with traffic, and where a rollback of it would go.
@@ -88,10 +90,12 @@ pub enum LogEvent {
     /// A person marked version `to`, which changes nothing that is served.
     MarkBad,
     MarkGood,
+    /// Version `to` has become known-good by serving, which changes nothing that is served.
+    Soaked,
 }
 
 impl LogEvent {
-    pub const ALL: [LogEvent; 7] = [
+    pub const ALL: [LogEvent; 8] = [
         LogEvent::Rollback,
         LogEvent::Gradual,
         LogEvent::Activate,
@@ -99,11 +103,12 @@ impl LogEvent {
         LogEvent::External,
         LogEvent::MarkBad,
         LogEvent::MarkGood,
+        LogEvent::Soaked,
     ];
 
     /// What is served changed.
     pub fn is_change(self) -> bool {
-        !matches!(self, LogEvent::MarkBad | LogEvent::MarkGood)
+        !matches!(self, LogEvent::MarkBad | LogEvent::MarkGood | LogEvent::Soaked)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -115,6 +120,7 @@ impl LogEvent {
             LogEvent::External => "external",
             LogEvent::MarkBad => "mark_bad",
             LogEvent::MarkGood => "mark_good",
+            LogEvent::Soaked => "soaked",
         }
     }
 }

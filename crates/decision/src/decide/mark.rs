@@ -5,7 +5,7 @@ use super::super::event::Marking;
 use super::super::incident::{FlipMode, Incident, IncidentId, Never, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
-use super::super::state::{KnownGood, Mark, MarkKind, VersionRecord};
+use super::super::state::{Mark, MarkKind, VersionRecord};
 use super::super::verification::Pending;
 use super::person::{must_be_known, unknown_version};
 use super::{Answer, Draft, LogEntry, LogEvent, Marked, Refusal, RefusalCode, gradual};
@@ -65,13 +65,18 @@ fn is_marked(record: &VersionRecord, kind: MarkKind, reason: &str) -> bool {
 
 fn apply(record: &mut VersionRecord, mark: Mark) {
     match mark.kind {
-        MarkKind::Bad => record.known_good = None,
+        MarkKind::Bad => {
+            record.known_good = None;
+            record.soak = None;
+            if let Some(quarantine) = &mut record.quarantine {
+                quarantine.known_good = None; // an undo does not bring it back
+            }
+        }
         MarkKind::Good => {
-            record.known_good = Some(KnownGood { at: mark.at, marked: true });
+            record.trust(mark.at);
             record.quarantine = None;
         }
     }
-    record.soak_from = None;
     record.mark = Some(mark);
 }
 

@@ -121,6 +121,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
         Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
+        Event::Soak(look) => soak::looked(&mut draft, look),
         Event::Kept(kept) => retention::kept(&mut draft, kept),
         Event::Restore { version } => draft.refused_or(retention::restore, version),
         Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
@@ -159,7 +160,7 @@ impl<'a> Draft<'a> {
             .iter_mut()
             .filter(|incident| incident.phase.is_open())
             .for_each(|incident| incident.rewind(now));
-        Self {
+        let mut draft = Self {
             policy,
             snapshot,
             now,
@@ -173,7 +174,9 @@ impl<'a> Draft<'a> {
             returning: Vec::new(),
             hears_strays: false,
             ids_used: 0,
-        }
+        };
+        draft.pass_time();
+        draft
     }
 
     /// Runs a person's request; a refusal leaves nothing of it behind.
@@ -393,6 +396,7 @@ impl<'a> Draft<'a> {
             lapsed: self.state.lapsed.as_ref(),
             target,
             target_trouble: target.and_then(trouble),
+            fled: self.fled_text(Some(from)),
             put_there: by_rollback.map(|serving| self.now.since(serving.since)),
             recent_auto: self.snapshot.recent_auto,
             returns: self.state.version(from).and_then(|record| record.keeps_returning(self.now)),
@@ -405,9 +409,23 @@ impl<'a> Draft<'a> {
 
     /// The alert that fires on a version which may be rolled back to, in words.
     fn trouble_on(&self, target: &VersionName) -> Option<String> {
-        let fresh = |s: &&Stray| s.version == *target && self.now.since(s.alert.last_seen) < self.policy.forget_after;
-        let stray = self.state.strays.iter().find(fresh)?;
+        let stray = self.state.trouble_on(target, self.policy, self.now)?;
         Some(format!("{} fires on {target} too", stray.alert.alertname))
+    }
+
+    /// Why the version that people left last is no target, in words.
+    fn fled_text(&self, from: Option<&VersionName>) -> Option<String> {
+        let (version, fled) = self.state.last_fled(from)?;
+        Some(format!("{version} {}", fled.spoken(self.now)))
+    }
+
+    /// Why newer versions than the target of a rollback from `from` are not it, in words.
+    fn passed_over(&self, from: &VersionName) -> Option<String> {
+        let over = self.state.passed_over(Some(from), self.policy, self.now);
+        let words: Vec<_> =
+            over.iter().map(|(version, stray)| format!("{} fires on {version}", stray.alert.alertname)).collect();
+        let target = self.state.target(Some(from), self.policy, self.now)?;
+        (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
     }
 
     /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
@@ -482,6 +500,7 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self, answer: Answer) -> Decision {
         mass::mark(&mut self);
+        self.settle_soaks();
         mark::follow(&mut self);
         for incident in &mut self.state.incidents {
             incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
@@ -511,7 +530,6 @@ impl<'a> Draft<'a> {
         if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
             self.state.moved_by = self.snapshot.commit.clone();
         }
-        self.settle_soaks();
         self.forget_the_past();
         let wakes = incidents
             .iter()
@@ -530,8 +548,11 @@ impl<'a> Draft<'a> {
         };
         let chores = |state: &PromptState| retention::next(state, self.policy, self.now);
         let chores = chores(&self.state).filter(|at| *at <= self.now || chores(&self.snapshot.state) != Some(*at));
+        let soak = self.state.soak_wake(self.policy);
+        let soak = soak.filter(|at| *at <= self.now || self.snapshot.state.soak_wake(self.policy) != Some(*at));
         let commit = Commit {
             served: self.served(),
+            soak,
             canary,
             chores,
             state: self.state,

@@ -6,8 +6,9 @@ use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share}
 use super::super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
+use super::super::soak::Earned;
 use super::super::split::{Plan, Split};
-use super::super::state::{ActivatedBy, KnownGood, Stray, Suppressed, VersionRecord};
+use super::super::state::{ActivatedBy, Stray, Suppressed, VersionRecord};
 use super::super::time::spoken;
 use super::super::trigger::{Action, Severity};
 use super::super::verification::Pending;
@@ -32,7 +33,11 @@ fn must_be_allowed(draft: &Draft<'_>, target: &VersionName, force: bool) -> Resu
         return Ok(());
     }
     mark::must_not_be_bad(draft, target, force)?;
-    let why = if record.quarantine.is_some() { "was rolled back and is quarantined" } else { "is not known-good" };
+    let why = match (&record.quarantine, &record.fled) {
+        (Some(_), _) => "was rolled back and is quarantined".to_owned(),
+        (None, Some(fled)) => fled.spoken(draft.now),
+        (None, None) => "is not known-good".to_owned(),
+    };
     Err(Refusal::new(RefusalCode::NeedsForce, format!("{target} {why}: say force to serve it all the same")))
 }
 
@@ -44,9 +49,11 @@ pub(super) fn unknown_version(draft: &Draft<'_>, version: &VersionName) -> Refus
     )
 }
 
-fn no_known_good(draft: &Draft<'_>) -> Refusal {
+fn no_known_good(draft: &Draft<'_>, from: Option<&VersionName>) -> Refusal {
     let prompt = &draft.snapshot.prompt;
-    let message = format!("{prompt} has no other known-good version: name a target_version, or mark one as known-good");
+    let fled = draft.fled_text(from).map(|text| format!(" ({text})")).unwrap_or_default();
+    let message =
+        format!("{prompt} has no other known-good version{fled}: name a target_version, or mark one as known-good");
     Refusal::new(RefusalCode::NoKnownGood, message)
 }
 
@@ -79,11 +86,15 @@ pub(super) fn rollback(draft: &mut Draft<'_>, request: &Rollback) -> Result<Answ
                     format!("rolled back {} ago: name target_version or from_version to do it again", spoken(ago));
                 return Err(Refusal::new(RefusalCode::RecentlyRolledBack, message));
             }
-            draft.state.target(served.as_ref(), policy, now).cloned().ok_or_else(|| no_known_good(draft))?
+            draft
+                .state
+                .target(served.as_ref(), policy, now)
+                .cloned()
+                .ok_or_else(|| no_known_good(draft, served.as_ref()))?
         }
     };
     let from = served.as_ref().map(VersionName::to_string).or_else(|| draft.served_text());
-    let incident = served.as_ref().map(|bad| incident_on(draft, bad, &request.operator, &request.reason));
+    let incident = served.as_ref().map(|bad| incident_on(draft, bad, request));
     if request.gradual.is_some() {
         gradual::must_be_free(draft, incident.as_ref())?;
     }
@@ -147,7 +158,8 @@ fn confirm_first(draft: &mut Draft<'_>, id: &IncidentId, mut pending: Pending, f
 }
 
 /// The open incident on `bad`, or a new one that says who asked.
-fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason: &str) -> IncidentId {
+fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, request: &Rollback) -> IncidentId {
+    let Rollback { operator, reason, target, .. } = request;
     let now = draft.now;
     if let Some(incident) = draft.state.open_incident_on(bad) {
         return incident.id.clone();
@@ -162,6 +174,9 @@ fn incident_on(draft: &mut Draft<'_>, bad: &VersionName, operator: &str, reason:
         ..Incident::new(id.clone(), prompt, bad.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, format!("{operator} asked for a rollback: {reason}"));
+    if let Some(why) = draft.passed_over(bad).filter(|_| target.is_none()) {
+        incident.note(now, NoteKind::Alert, why);
+    }
     draft.state.incidents.push(incident);
     id
 }
@@ -250,9 +265,9 @@ pub(super) fn register(draft: &mut Draft<'_>, request: &Register) -> Result<Answ
     record.registered = true;
     record.contact = record.contact.take().or_else(|| request.contact.clone());
     record.staged_at = record.staged_at.or(request.staged_at);
-    if request.known_good && record.known_good.is_none() {
-        record.known_good = Some(KnownGood { at: now, marked: true });
-        record.soak_from = None;
+    // a person's word is worth more than time alone
+    if request.known_good && record.known_good.is_none_or(|good| good.by == Earned::Time) {
+        record.trust(now);
     }
     let known_good = record.known_good(policy, now).is_some();
     // what is safe in the archive stays there
@@ -367,7 +382,11 @@ fn approve(draft: &mut Draft<'_>, click: &Decide, plan: Option<Plan>) -> Result<
             must_be_allowed(draft, target, click.force)?;
             target.clone()
         }
-        None => draft.state.target(Some(&subject), policy, now).cloned().ok_or_else(|| no_known_good(draft))?,
+        None => draft
+            .state
+            .target(Some(&subject), policy, now)
+            .cloned()
+            .ok_or_else(|| no_known_good(draft, Some(&subject)))?,
     };
     if target == subject {
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is active already")));
@@ -497,6 +516,7 @@ fn undo(draft: &mut Draft<'_>, click: &Decide) -> Result<Answer> {
 /// All traffic back to the version that a gradual rollback was about to leave.
 fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     let now = draft.now;
+    let left_with = draft.left_with(&split.arriving); // as long as the incident is open
     suppress(draft, &click.incident);
     if let Some(incident) = draft.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());
@@ -506,6 +526,6 @@ fn back(draft: &mut Draft<'_>, click: &Decide, split: &Split) -> Answer {
     let (from, incident) = (Some(split.arriving.to_string()), Some(click.incident.clone()));
     let reason = "gradual rollback undone";
     draft.activate(&split.leaving, from.clone(), reason, &click.operator, incident.clone());
-    draft.retire_one(&split.arriving, Some(&split.leaving), None);
+    draft.retire_one(&split.arriving, Some(&split.leaving), None, left_with);
     Answer::Changed { from, to: split.leaving.clone(), incident, unchanged: false, mode: None }
 }

@@ -29,8 +29,10 @@ pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Durat
     let oldest = record.known_since.minus(Policy::KNOWN_LATE);
     let before = |began: &Timestamp| (oldest..=since).contains(began);
     let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));
+    // what was heard before the version was activated began before, although a clock that went back may say otherwise
+    let heard = draft.hears_strays.then_some(Duration::ZERO);
     // of the latest one, if all of them began before
-    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began))).min()?
+    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began)).or(heard)).min()?
 }
 
 /// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.

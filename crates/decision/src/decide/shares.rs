@@ -3,6 +3,7 @@
 use super::super::incident::{IncidentId, NoteKind, Phase, Question};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
+use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
 use super::super::state::{ActivatedBy, Lapsed, Return, Serving, Stray};
 use super::super::time::Timestamp;
@@ -85,20 +86,29 @@ impl Draft<'_> {
         losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
         losing.extend(self.state.lapsed.take().into_iter().flat_map(|lapsed| lapsed.versions));
         losing.retain(|version| Some(version) != kept);
+        let losing: Vec<_> = losing.into_iter().map(|version| (self.left_with(&version), version)).collect();
         self.end_split(kept);
-        for version in losing {
-            self.retire_one(&version, kept, shipped);
+        for (left_with, version) in losing {
+            self.retire_one(&version, kept, shipped, left_with);
         }
     }
 
-    /// `version` loses all traffic, to `successor` if that gets all of it.
-    pub(super) fn retire_one(&mut self, version: &VersionName, successor: Option<&VersionName>, shipped: Option<&str>) {
-        let (policy, now) = (self.policy, self.now);
+    /// `version` loses all traffic, to `successor` if that gets all of it. `left_with`: the incident that people leave it with.
+    pub(super) fn retire_one(
+        &mut self,
+        version: &VersionName,
+        successor: Option<&VersionName>,
+        shipped: Option<&str>,
+        left_with: Option<IncidentId>,
+    ) {
+        let now = self.now;
         if let Some(record) = self.state.version_mut(version) {
-            record.known_good = record.known_good(policy, now);
-            record.soak_from = None;
+            record.soak = None;
             record.last_active = Some(now);
             record.traffic_since = None;
+            if let Some(incident) = left_with {
+                record.flee(Fled { at: now, incident });
+            }
         }
         let about = self.state.open_incidents().filter(|incident| incident.subject() == version);
         for id in about.map(|incident| incident.id.clone()).collect::<Vec<_>>() {

@@ -1,40 +1,136 @@
 //! Known-good is earned by soaking: serving, alone or the larger share, while nothing speaks against the version.
 
+use super::super::event::SoakLook;
+use super::super::incident::IncidentId;
 use super::super::names::VersionName;
-use super::super::time::Timestamp;
-use super::Draft;
+use super::super::policy::Policy;
+use super::super::soak::{Earned, KnownGood, Soak, Verdict};
+use super::super::state::VersionRecord;
+use super::super::time::{Timestamp, spoken};
+use super::super::trigger::Trigger;
+use super::{Answer, Draft, LogEntry, LogEvent};
+
+/// Takes in a look at a soak.
+pub(super) fn looked(draft: &mut Draft<'_>, look: &SoakLook) -> Answer {
+    let (policy, now) = (draft.policy, draft.now);
+    let Some(record) = draft.state.version_mut(&look.version) else { return Answer::Noted };
+    let Some(soak) = record.soak.as_mut().filter(|soak| soak.from == look.from) else { return Answer::Noted };
+    let Some(watch) = soak.watch.as_ref().filter(|watch| watch.next <= now) else { return Answer::Noted };
+    let before = watch.last.clone();
+    match soak.verdict(look.measured.as_ref(), policy, now) {
+        Verdict::Wanting(missing) => soak.look(policy, now, missing.or(before)),
+        Verdict::Anew(from, why) => {
+            soak.from = from;
+            soak.look(policy, now, Some(format!("it soaks anew: {why}")));
+        }
+        Verdict::Earned(by) => {
+            let (from, version) = (soak.from, look.version.clone());
+            draft.earn(&version, KnownGood { at: now, by }, &text(by, from, before, policy, now));
+        }
+    }
+    Answer::Noted
+}
+
+/// What the log says of it.
+fn text(by: Earned, from: Timestamp, last: Option<String>, policy: &Policy, now: Timestamp) -> String {
+    let served = format!("served for {}", spoken(now.since(from)));
+    match (by, last) {
+        (Earned::Mark | Earned::Evidence, _) => {
+            format!(
+                "known-good: {served} with at least {} requests and no error threshold exceeded",
+                policy.soak_requests
+            )
+        }
+        (Earned::Time, Some(last)) if policy.verify => format!("known-good by time only: {served}, and {last}"),
+        (Earned::Time, _) if policy.verify => format!("known-good by time only: {served}"),
+        (Earned::Time, _) => format!("known-good by time only: {served}, and no Prometheus is configured"),
+    }
+}
 
 impl Draft<'_> {
+    /// What time did since the last commit: the clock may have gone back, and soaks that want no evidence may be over.
+    pub(super) fn pass_time(&mut self) {
+        let now = self.now;
+        self.state.versions.iter_mut().filter_map(|record| record.soak.as_mut()).for_each(|soak| soak.rewind(now));
+        self.earn_by_time();
+    }
+
     /// Starts and ends soaks as the state of the prompt now says. What has been earned by now stays.
     pub(super) fn settle_soaks(&mut self) {
+        self.earn_by_time();
         let (policy, now) = (self.policy, self.now);
         let serving = self.serving().cloned();
         let soaking = serving.and_then(|version| self.untroubled_since(&version).map(|since| (version, since)));
         for record in &mut self.state.versions {
-            let earned = record.known_good(policy, now);
             match &soaking {
-                Some((version, since)) if *version == record.version => {
-                    if earned.is_none() {
-                        record.soak_from.get_or_insert(*since);
+                Some((version, since)) if *version == record.version && record.must_soak() => {
+                    let from = record.soak.as_ref().map_or(*since, |soak| soak.from);
+                    if record.soak.as_ref().is_none_or(|soak| soak.watch.is_none()) {
+                        record.soak = Some(Soak::begin(from, policy, now));
                     }
                 }
-                _ => {
-                    if record.soak_from.take().is_some() {
-                        record.known_good = earned;
-                    }
-                }
+                _ => record.soak = None,
             }
+        }
+        self.earn_by_time(); // it may have begun long ago, when an alert was forgotten
+    }
+
+    fn earn_by_time(&mut self) {
+        let (policy, now) = (self.policy, self.now);
+        let earned = |record: &VersionRecord| {
+            let from = record.soak.as_ref()?.from;
+            Some((record.version.clone(), from, record.soaked(policy, now)?))
+        };
+        let earned: Vec<_> = self.state.versions.iter().filter_map(earned).collect();
+        for (version, from, good) in earned {
+            let text = text(good.by, from, None, policy, good.at);
+            self.earn(&version, good, &text);
         }
     }
 
-    /// Since when nothing speaks against `version`, as far as is known: now, or since a dismissed alert lapsed that ended
-    /// without a word, which no commit notes. `None` while an incident of it is open or an alert of it fires.
+    /// `version` has proved itself, and the log says so.
+    fn earn(&mut self, version: &VersionName, good: KnownGood, text: &str) {
+        let Some(record) = self.state.version_mut(version) else { return };
+        let mut reason = text.to_owned();
+        if record.quarantine.is_some() {
+            reason.push_str("; it is no longer quarantined");
+        } else if let Some(fled) = &record.fled {
+            reason.push_str(&format!(
+                "; a rollback may go to it again although people left it with incident {}",
+                fled.incident
+            ));
+        }
+        record.earn(good);
+        self.log.push(LogEntry {
+            event: LogEvent::Soaked,
+            from: None,
+            to: Some(version.to_string()),
+            reason,
+            operator: Trigger::SYSTEM.to_owned(),
+            incident: None,
+        });
+    }
+
+    /// Since when `version`, which serves, does so with nothing against it, as far as is known: now, or since the last alert
+    /// on it was forgotten, which no commit notes. `None` while an incident of it is open or an alert of it fires.
     fn untroubled_since(&self, version: &VersionName) -> Option<Timestamp> {
-        if self.state.open_incidents().any(|incident| incident.version == *version) {
+        if self.state.is_in_trouble(version) {
             return None;
         }
-        let dismissed = self.state.suppressed.iter().filter(|s| s.version == *version);
-        let lapsed = dismissed.map(|s| s.since.plus(self.policy.forget_after)).max().unwrap_or(self.now);
-        (lapsed <= self.now).then_some(lapsed)
+        let Some(lapsed) = self.state.lapses(version, self.policy) else { return Some(self.now) };
+        if self.snapshot.state.is_in_trouble(version) {
+            return (lapsed <= self.now).then_some(self.now); // until now
+        }
+        let serves = self.state.serving.as_ref().map_or(self.now, |serving| serving.since.min(self.now));
+        (lapsed <= self.now).then(|| lapsed.max(serves))
+    }
+
+    /// The incident that people leave `version` with if it loses its traffic now: undecided, or failed, or one whose target
+    /// it is although an alert fires on it.
+    pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
+        let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
+        let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+        let leaves = |i: &&super::Incident| i.is_left_by(version) || (fires && arriving(i));
+        self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }
 }

@@ -65,7 +65,7 @@ fn a_high_or_critical_alert_ends_it_at_once_whatever_the_guards_say() {
         world.pass(minutes(20));
         world.recent_auto = 100; // no budget
         world.state.version_mut(&v("v1")).expect("v1").known_good = None; // not known-good
-        world.state.version_mut(&v("v1")).expect("v1").soak_from = None;
+        world.state.version_mut(&v("v1")).expect("v1").soak = None;
         let before = world.log.len();
         assert_eq!(world.alert(alert), "rolled_back alert");
         assert_eq!((percent(&world), active(&world)), (None, "v1"));

@@ -77,8 +77,8 @@ fn a_delivery_can_not_flip_onwards_from_the_target() {
         world.pass(hours(2));
     }
     world.release("v2");
-    // v1 is the target, unhealthy; v0 would be good, but nobody asked for two steps
+    // v1 is unhealthy: one step to v0, not one to v1 and another from there
     let said = world.deliver(&[critical("v2"), critical("v1")]);
-    assert_eq!(said, ["held target_unhealthy", "ignored not_active"]);
-    assert!(world.rollbacks().is_empty());
+    assert_eq!(said, ["rolled_back alert", "ignored not_active"]);
+    assert_eq!(world.rollbacks(), ["v2>v0"]);
 }

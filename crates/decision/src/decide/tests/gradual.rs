@@ -45,7 +45,7 @@ fn it_goes_on_by_itself_and_is_verified_at_the_end() {
     assert_eq!((flip.mode, flip.from.as_str(), flip.to.as_str()), (FlipMode::Gradual, "v2", "v1"));
     assert!(incident.gradual().is_none());
     assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_some()));
-    let events: Vec<_> = world.log.iter().map(|entry| entry.event).collect();
+    let events: Vec<_> = world.changes().iter().map(|entry| entry.event).collect();
     assert_eq!(
         events[2..],
         [LogEvent::Gradual, LogEvent::Gradual, LogEvent::Gradual, LogEvent::Rollback],

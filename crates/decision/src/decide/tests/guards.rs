@@ -223,15 +223,20 @@ fn an_alert_on_the_target_stops_counting_when_it_is_forgotten() {
 }
 
 #[test]
-fn alerts_of_a_version_replaced_by_a_person_make_it_an_unhealthy_target() {
+fn a_version_replaced_while_its_incident_was_open_is_no_target_and_the_guard_says_why() {
     let mut world = World::new();
     world.release("v1");
     world.pass(hours(2));
     world.alert(high("v1"));
+    let incident = world.latest().id.clone();
     world.release("v2");
     assert_eq!(world.latest().phase.kind(), PhaseKind::Superseded);
-    assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
-    assert!(world.is_known_good("v1"), "it stays known-good: the alert may end");
+    world.pass(minutes(5));
+    world.alert(high("v1").resolved());
+    assert_eq!(world.alert(critical("v2")), "held no_known_good");
+    let detail = world.latest().held.as_ref().expect("held").detail.clone();
+    let said = format!("v1 lost its traffic 5 min ago while incident {incident} was open");
+    assert!(detail.contains(&said), "{detail}");
 }
 
 #[test]

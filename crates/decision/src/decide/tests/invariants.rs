@@ -19,6 +19,8 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     what_is_marked_bad_is_left_alone(policy, before, event, commit, now);
     limits_hold(commit);
     texts_are_kept(policy, before, commit, now);
+    trust_is_consistent(commit);
+    trust_is_lost_for_a_reason(policy, before, commit, now);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
@@ -30,7 +32,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
         );
     }
     if let Answer::Refused(_) = decision.answer {
-        let ours = commit.log.iter().any(|e| e.event != LogEvent::External);
+        let ours = commit.log.iter().any(|e| e.event.is_change() && e.event != LogEvent::External);
         assert!(!ours && commit.active.is_none() && commit.content.is_empty(), "a refusal leaves something behind");
     }
 }
@@ -136,9 +138,52 @@ fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event
     assert!(record.marked_bad().is_none(), "{target} is marked as bad");
     // where a person sends traffic step by step, against all advice if need be, all of it may go
     let chosen = before.state.split().is_some_and(|split| split.leaving == *bad && split.arriving == *target);
-    assert!(chosen || record.quarantine.is_none(), "{target} is quarantined");
-    assert!(chosen || record.known_good(policy, now).is_some(), "{target} is not known-good");
+    assert!(chosen || record.is_target(policy, now), "{target} is quarantined, or not known-good");
     assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+}
+
+/// What was fled from is not trusted; only what serves, with nothing against it, soaks.
+fn trust_is_consistent(commit: &Commit) {
+    for record in &commit.state.versions {
+        let trusted = record.known_good.or(record.quarantine.as_ref().and_then(|quarantine| quarantine.known_good));
+        assert!(record.fled.is_none() || trusted.is_none(), "{record:?}");
+        let Some(soak) = &record.soak else { continue };
+        assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(&record.version));
+        assert!(record.must_soak() && soak.watch.is_some(), "{record:?}");
+        assert!(!commit.state.is_in_trouble(&record.version), "it soaks while an incident is open");
+    }
+}
+
+/// P2: known-good is lost only by a rollback away from that version, or by losing traffic with an undecided or firing incident.
+fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commit, now: Timestamp) {
+    for was in before.state.versions.iter().filter(|record| record.known_good(policy, now).is_some()) {
+        let Some(is) = commit.state.version(&was.version) else { continue }; // forgotten as a whole
+        if is.known_good(policy, now).is_some() {
+            continue;
+        }
+        let rolled_back = is.quarantine.as_ref().is_some_and(|quarantine| quarantine.at == now)
+            && commit
+                .log
+                .iter()
+                .any(|e| e.event == LogEvent::Rollback && e.from.as_deref() == Some(was.version.as_str()));
+        // it may have lost it outside, and be given it back at once
+        let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+        let keeps = commit.state.served().contains(&was.version) && !moved;
+        // without a version in the key, prompt servers keep what they have
+        let unclear = before.state.lapsed.is_some() || commit.state.lapsed.is_some();
+        let lost_traffic = (before.state.served().contains(&was.version) || unclear) && !keeps;
+        let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
+        let known =
+            |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
+        let undecided = left.is_some_and(|fled| known(&fled.incident));
+        let by_mark = |e: &LogEntry| e.event == LogEvent::MarkBad && e.to.as_deref() == Some(was.version.as_str());
+        let marked = commit.log.iter().any(by_mark);
+        assert!(
+            rolled_back || undecided || marked,
+            "P2: {} lost its trust for no reason: {was:?} → {is:?}",
+            was.version
+        );
+    }
 }
 
 /// Its alert began before the version's activation, and fires still.

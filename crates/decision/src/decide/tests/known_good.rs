@@ -102,8 +102,17 @@ fn a_mark_makes_a_version_known_good_at_once() {
     assert_eq!(world.mark_known_good("v1"), Answer::Registered { created: false, known_good: true });
     world.release("v2");
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
-    let marked = world.state.version(&v("v1")).unwrap().known_good.unwrap();
-    assert!(marked.marked);
+    assert_eq!(world.state.version(&v("v1")).unwrap().known_good.map(|good| good.by), Some(Earned::Mark));
+}
+
+#[test]
+fn a_mark_counts_for_more_than_time_alone() {
+    let mut world = released();
+    world.pass(hours(1));
+    let by = |world: &World| world.state.version(&v("v1")).unwrap().known_good.map(|good| good.by);
+    assert_eq!(by(&world), Some(Earned::Time));
+    world.mark_known_good("v1");
+    assert_eq!(by(&world), Some(Earned::Mark));
 }
 
 #[test]
@@ -166,13 +175,13 @@ fn only_a_forced_activation_lifts_the_quarantine_and_then_it_must_soak_again() {
 }
 
 #[test]
-fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_a_person_activates_it() {
+fn a_quarantined_version_that_ci_sets_again_stays_quarantined_until_it_has_soaked_or_a_person_activates_it() {
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());
     world.set_active("v2");
     world.look();
-    world.pass(hours(2));
+    world.pass(hours(1) - seconds(1));
     assert!(world.is_quarantined("v2"));
     assert_eq!(world::refusal(&world.activate("v2", false)), RefusalCode::NeedsForce);
     assert!(matches!(world.activate("v2", true), Answer::Changed { unchanged: true, .. }));

@@ -126,7 +126,9 @@ fn a_good_mark_makes_known_good_at_once_and_lifts_a_bad_mark_and_a_quarantine() 
     world.mark("v2", MarkKind::Bad);
     world.mark("v2", MarkKind::Good);
     assert!(world.is_known_good("v2") && !world.is_quarantined("v2"));
-    assert!(world.state.version(&v("v2")).and_then(|record| record.known_good).is_some_and(|good| good.marked));
+    assert!(
+        world.state.version(&v("v2")).and_then(|record| record.known_good).is_some_and(|good| good.by == Earned::Mark)
+    );
     assert_eq!(world.state.marked_bad(&v("v2")), None);
     world.register("v3");
     world.mark("v3", MarkKind::Good);

@@ -111,7 +111,7 @@ fn what_is_held_back_can_be_rolled_back_by_a_person() {
     let mut world = held();
     hold(&mut world, Some("maya"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
-    assert_eq!((world.served(), world.latest().hold().clone()), ("v1", None));
+    assert_eq!((world.served(), world.latest().hold()), ("v1", None));
 }
 
 #[test]

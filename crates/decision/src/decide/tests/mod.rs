@@ -8,6 +8,7 @@ mod calls;
 mod canary;
 mod confirm;
 mod ended;
+mod fled;
 mod folded;
 mod forward;
 mod gates;
@@ -17,6 +18,7 @@ mod identity;
 mod invariants;
 mod known_good;
 mod lapsed;
+mod ledger;
 mod listed;
 mod marks;
 mod mass;
@@ -26,6 +28,7 @@ mod promises;
 mod properties;
 mod requests;
 mod retention;
+mod soak;
 mod table;
 mod timer;
 mod verify;
@@ -35,12 +38,13 @@ use std::time::Duration;
 
 use super::super::event::{
     Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
-    Register, Rollback, Share, Stepped,
+    Register, Rollback, Share, SoakLook, Stepped,
 };
 use super::super::guards::Guard;
 use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
 use super::super::names::{PromptName, VersionName};
 use super::super::policy::Policy;
+use super::super::soak::{Earned, Measured};
 use super::super::state::{ActivatedBy, Lapsed, MarkKind, PromptState, Return};
 use super::super::time::Timestamp;
 use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};

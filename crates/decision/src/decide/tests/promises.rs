@@ -193,10 +193,10 @@ proptest! {
             let worse = Alert { fingerprint: silent.fingerprint.clone(), ..critical(silent.version.as_str()) };
             prop_assert!(silent.severity == Severity::Critical || heard(&world, &worse), "it has got worse: {silent:?}");
             let mut afterwards = world.clone();
-            afterwards.now = afterwards.now.max(silent.since).plus(minutes(later));
+            afterwards.jump_to(afterwards.now.max(silent.since).plus(minutes(later)));
             let anew = Alert { starts_at: Some(afterwards.now), ..again.clone() };
             prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
-            afterwards.now = afterwards.now.plus(afterwards.policy.forget_after);
+            afterwards.jump_to(afterwards.now.plus(afterwards.policy.forget_after));
             prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
         }
     }

@@ -61,6 +61,8 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
+    Measures(Result<Measured, String>),
+    Clock(i64),
 }
 
 fn version() -> impl Strategy<Value = usize> {
@@ -128,6 +130,23 @@ fn share() -> impl Strategy<Value = Share> {
     ]
 }
 
+/// Enough, too little, bad, or no answer.
+fn measures() -> impl Strategy<Value = Result<Measured, String>> {
+    let exceeded = prop::option::weighted(0.2, (0..8_000_u64).prop_map(seconds));
+    let measured = (prop::sample::select(vec![0, 3, 19, 20, 5_000_u64]), 0..4_u64, exceeded)
+        .prop_map(|(requests, failed, exceeded)| Measured { requests: requests.max(failed), failed, exceeded });
+    prop_oneof![4 => measured.prop_map(Ok), 1 => Just(Err("prometheus: no answer".to_owned()))]
+}
+
+fn clock() -> impl Strategy<Value = i64> {
+    prop_oneof![-30..30_i64, -8_000..8_000_i64, Just(-365 * 86_400), Just(86_400)]
+}
+
+/// The same on a Redis whose clock jumps at times.
+fn step_or_jump() -> impl Strategy<Value = Step> {
+    prop_oneof![40 => step(), 1 => clock().prop_map(Step::Clock)]
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let some_version = || prop::option::of(version());
     prop_oneof![
@@ -157,6 +176,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Tidy),
         1 => version().prop_map(Step::Restore),
         1 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(on, works)| Step::Archive { on, works }),
+        2 => measures().prop_map(Step::Measures),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
@@ -172,7 +192,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Days(n) => {
-            world.now = world.now.plus(hours(24 * n)); // no receiver ran: what came due is done late
+            world.step_clock(i64::try_from(24 * 3_600 * n).unwrap_or_default()); // no receiver ran: what came due is done late
             return None;
         }
         Step::Tidy => {
@@ -220,6 +240,14 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         }
         Step::Ask { confirm, requery } => {
             (world.policy.confirm, world.policy.verify, world.policy.requery) = (*confirm, *confirm, *requery);
+            return None;
+        }
+        Step::Measures(measures) => {
+            world.measures = measures.clone();
+            return None;
+        }
+        Step::Clock(seconds) => {
+            world.step_clock(*seconds);
             return None;
         }
         Step::Says(verdict, blame) => {
@@ -296,7 +324,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step_or_jump(), 1..60)) {
         let mut world = a_world();
         for step in &steps {
             take(&mut world, step);
@@ -305,7 +333,7 @@ proptest! {
 
     #[test]
     fn the_same_delivery_again_at_the_same_instant_writes_nothing(
-        steps in prop::collection::vec(step(), 0..40),
+        steps in prop::collection::vec(step_or_jump(), 0..40),
         delivery in delivery(),
     ) {
         let mut world = a_world();
@@ -325,7 +353,7 @@ proptest! {
     }
 
     #[test]
-    fn a_replay_decides_the_same(steps in prop::collection::vec(step(), 1..40)) {
+    fn a_replay_decides_the_same(steps in prop::collection::vec(step_or_jump(), 1..40)) {
         let (mut one, mut other) = (a_world(), a_world());
         for step in &steps {
             prop_assert_eq!(take(&mut one, step), take(&mut other, step));
@@ -335,7 +363,7 @@ proptest! {
 
     #[test]
     fn an_alert_moves_the_deadline_of_a_waiting_incident_only_earlier(
-        steps in prop::collection::vec(step(), 0..40),
+        steps in prop::collection::vec(step_or_jump(), 0..40),
         delivery in delivery(),
     ) {
         let mut world = a_world();
@@ -358,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn every_waiting_incident_has_a_wake_up_or_nothing_left_to_say(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_waiting_incident_has_a_wake_up_or_nothing_left_to_say(steps in prop::collection::vec(step_or_jump(), 1..60)) {
         let mut world = a_world();
         for step in &steps {
             take(&mut world, step);
@@ -379,7 +407,7 @@ proptest! {
 
     #[test]
     fn a_clock_that_goes_back_makes_no_wait_longer(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in prop::collection::vec(step_or_jump(), 1..60),
         by in prop_oneof![0..5_u64, 5..7_200_u64, Just(86_400 * 365)],
     ) {
         let mut world = a_world();
@@ -412,7 +440,7 @@ proptest! {
     }
 
     #[test]
-    fn every_text_is_in_one_place_and_what_is_needed_comes_back(steps in prop::collection::vec(step(), 1..80)) {
+    fn every_text_is_in_one_place_and_what_is_needed_comes_back(steps in prop::collection::vec(step_or_jump(), 1..80)) {
         let mut world = a_world();
         for step in &steps {
             take(&mut world, step);
@@ -439,7 +467,7 @@ proptest! {
 
     #[test]
     fn no_open_incident_disappears_because_of_what_the_key_holds(
-        steps in prop::collection::vec(step(), 0..50),
+        steps in prop::collection::vec(step_or_jump(), 0..50),
         value in prop::option::of(value()),
         delivery in delivery(),
         rest in prop::collection::vec(prop_oneof![Just(0_u64), 0..600_u64, 0..90_000_u64], 0..6),
@@ -483,7 +511,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_retired_comes_to_rest_when_its_alerts_end(steps in prop::collection::vec(step(), 0..50)) {
+    fn what_is_retired_comes_to_rest_when_its_alerts_end(steps in prop::collection::vec(step_or_jump(), 0..50)) {
         let mut world = a_world();
         for step in &steps {
             take(&mut world, step);
@@ -510,7 +538,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refused_request_changes_nothing(steps in prop::collection::vec(step(), 1..60)) {
+    fn a_refused_request_changes_nothing(steps in prop::collection::vec(step_or_jump(), 1..60)) {
         let mut world = a_world();
         for step in &steps {
             world.look();

@@ -188,7 +188,7 @@ fn registering_serves_nothing() {
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v3");
     assert_eq!(world.served(), "v2");
-    assert_eq!(world.log.len(), 2, "two activations, nothing else");
+    assert_eq!(world.changes().len(), 2, "two activations, nothing else");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn activating_serves_a_known_version_and_logs_it() {
     let record = world.state.version(&v("v3")).unwrap();
     assert_eq!((record.first_active, record.last_active), (Some(world.now), Some(world.now)));
     assert_eq!(changed(&world.activate("v3", false)), (Some("v3"), "v3", true));
-    assert_eq!(world.log.len(), 3);
+    assert_eq!(world.changes().len(), 3);
     assert_eq!(refusal(&world.activate("v99", true)), RefusalCode::UnknownVersion);
 }
 

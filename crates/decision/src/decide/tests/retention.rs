@@ -197,7 +197,7 @@ fn a_text_that_can_not_be_had_is_an_objection_and_never_flips_by_itself() {
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
-        let objection = world.latest().objection().clone().expect("an objection");
+        let objection = world.latest().objection().expect("an objection");
         assert!(objection.text_missing && objection.text.contains(why), "{}", objection.text);
         // once more tries again, and does not flip either
         world.roll_back(to("v1", false));

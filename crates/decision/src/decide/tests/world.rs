@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ledger::Ledger;
 use super::*;
 
 #[derive(Clone)]
@@ -27,7 +28,11 @@ pub(super) struct World {
     pub blame: Option<String>,
     pub baseline: Option<String>,
     pub traffic: Option<Traffic>,
+    /// What Prometheus says of a version that soaks.
+    pub measures: Result<Measured, String>,
     canary_wake: Option<Timestamp>,
+    soak_wake: Option<Timestamp>,
+    pub ledger: Ledger,
     ids: u64,
     commits: u64,
 }
@@ -53,7 +58,10 @@ impl World {
             blame: None,
             baseline: None,
             traffic: None,
+            measures: Ok(Measured { requests: 1_000, failed: 0, exceeded: None }),
             canary_wake: None,
+            soak_wake: None,
+            ledger: Ledger::default(),
             ids: 0,
             commits: 0,
         }
@@ -109,6 +117,7 @@ impl World {
         invariants::of_one_decision(&self.policy, &snapshot, event, &decision, self.now);
         if let Some(commit) = &decision.commit {
             self.apply(commit);
+            self.ledger.take(&self.policy, &snapshot, event, commit);
         }
         decision
     }
@@ -125,6 +134,9 @@ impl World {
         }
         if let Some(at) = commit.canary.wake {
             self.canary_wake = Some(self.canary_wake.map_or(at, |before| before.min(at)));
+        }
+        if let Some(at) = commit.soak {
+            self.soak_wake = Some(self.soak_wake.map_or(at, |before| before.min(at)));
         }
         for write in &commit.incidents {
             self.incidents.insert(write.incident.id.clone(), write.incident.clone());
@@ -146,49 +158,88 @@ impl World {
     /// Time passes; every wake-up that comes due is run at its moment.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now.plus(time);
-        while let Some(at) = self.canary_wake.filter(|at| *at <= end) {
-            let before = self.wakes.values().min().is_some_and(|first| *first < at);
-            if before {
-                let until = *self.wakes.values().min().expect("a wake-up");
-                self.run_incidents(until);
-                continue;
-            }
+        self.ledger.elapsed += time;
+        while let Some(at) = self.first_wake().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.canary_wake = None;
-            if let Some(since) = self.state.running_canary().map(|canary| canary.split.since) {
-                self.happens(&Event::Promotion(Promotion { since }));
+            self.ledger.ahead = end.since(self.now);
+            if self.canary_wake == Some(at) {
+                self.run_canary();
+            } else if self.soak_wake == Some(at) {
+                self.run_soaks();
+            } else {
+                self.run_incident(at);
             }
-            let next = self.state.next_wake();
-            assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
-            self.canary_wake = next;
         }
-        self.run_incidents(end);
+        self.ledger.ahead = Duration::ZERO;
         self.now = end;
     }
 
-    fn run_incidents(&mut self, end: Timestamp) {
-        while let Some((at, id)) = self.wakes.iter().map(|(id, at)| (*at, id.clone())).min() {
-            if at > end {
-                break;
-            }
-            self.now = self.now.max(at);
-            self.wakes.remove(&id);
-            let waited = self.waits_for_an_answer(&id);
-            self.ask_prometheus(&id);
-            self.happens(&Event::Timer { incident: id.clone() });
-            let asks_now = !waited && self.waits_for_an_answer(&id);
-            let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
-            if self.says.is_none() {
-                next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
-            }
-            assert!(
-                asks_now || next.is_none_or(|next| next > self.now),
-                "{id} wakes again and again at {:?}",
-                self.now
-            );
-            if let Some(next) = next {
-                self.wakes.insert(id, next);
-            }
+    /// It is later at once: no receiver ran meanwhile.
+    pub fn jump_to(&mut self, at: Timestamp) {
+        self.ledger.elapsed += at.since(self.now);
+        self.now = at;
+    }
+
+    /// Redis' clock jumps. Workers that see it go back look at once at what waits for minutes.
+    pub fn step_clock(&mut self, seconds: i64) {
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds >= 0 {
+            self.ledger.elapsed += by; // nobody can tell it from time
+            self.now = self.now.plus(by);
+            return;
+        }
+        self.now = self.now.minus(by);
+        let now = self.now;
+        self.wakes.values_mut().chain(&mut self.soak_wake).for_each(|at| *at = now.min(*at));
+    }
+
+    fn first_wake(&self) -> Option<Timestamp> {
+        self.wakes.values().copied().chain(self.canary_wake).chain(self.soak_wake).min()
+    }
+
+    fn run_canary(&mut self) {
+        self.canary_wake = None;
+        if let Some(since) = self.state.running_canary().map(|canary| canary.split.since) {
+            self.happens(&Event::Promotion(Promotion { since }));
+        }
+        let next = self.state.next_wake();
+        assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
+        self.canary_wake = next;
+    }
+
+    fn run_soaks(&mut self) {
+        self.soak_wake = None;
+        let (policy, now) = (self.policy.clone(), self.now);
+        let due = self.state.versions.iter().filter_map(|record| {
+            let soak = record.soak.as_ref().filter(|s| s.watch.as_ref().is_some_and(|watch| watch.next <= now))?;
+            let asks = policy.verify && soak.is_over(&policy, now);
+            let measured = asks.then(|| self.measures.clone());
+            Some(Event::Soak(SoakLook { version: record.version.clone(), from: soak.from, measured }))
+        });
+        let due: Vec<_> = due.collect();
+        self.look();
+        for event in &due {
+            self.happens(event);
+        }
+        let next = self.state.soak_wake(&self.policy);
+        assert!(next.is_none_or(|next| next > self.now), "the soaks wake again and again");
+        self.soak_wake = next;
+    }
+
+    fn run_incident(&mut self, at: Timestamp) {
+        let Some(id) = self.wakes.iter().find(|(_, wake)| **wake == at).map(|(id, _)| id.clone()) else { return };
+        self.wakes.remove(&id);
+        let waited = self.waits_for_an_answer(&id);
+        self.ask_prometheus(&id);
+        self.happens(&Event::Timer { incident: id.clone() });
+        let asks_now = !waited && self.waits_for_an_answer(&id);
+        let mut next = self.state.incidents.iter().find(|i| i.id == id).and_then(|i| i.next_wake(&self.policy));
+        if self.says.is_none() {
+            next = next.map(|next| next.max(self.now.plus(seconds(1)))); // another worker takes it later
+        }
+        assert!(asks_now || next.is_none_or(|next| next > self.now), "{id} wakes again and again at {:?}", self.now);
+        if let Some(next) = next {
+            self.wakes.insert(id, next);
         }
     }
 
@@ -388,6 +439,11 @@ impl World {
 
     pub fn is_quarantined(&self, version: &str) -> bool {
         self.state.version(&v(version)).expect("a known version").quarantine.is_some()
+    }
+
+    /// Log entries of what changed what is served.
+    pub fn changes(&self) -> Vec<&LogEntry> {
+        self.log.iter().filter(|entry| entry.event.is_change()).collect()
     }
 
     /// Log entries of rollbacks, as `from>to`.

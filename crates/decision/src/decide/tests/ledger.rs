@@ -1,0 +1,103 @@
+//! What an onlooker writes down of each version, apart from what the state says: who was fled from, who was vouched for, and
+//! since when each has served with nothing open against it. It says whether an automatic rollback goes to the right place.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+#[derive(Clone, Default)]
+pub(super) struct Ledger {
+    /// Time that has passed, whatever Redis' clock says.
+    pub elapsed: Duration,
+    /// So much of it has not been lived through yet.
+    pub ahead: Duration,
+    pages: BTreeMap<VersionName, Page>,
+}
+
+#[derive(Clone, Default)]
+struct Page {
+    /// Serves, alone or the larger share, with no incident open on it.
+    untroubled: Option<Duration>,
+    /// A person or a soak vouches for it, and nobody fled from it since.
+    good: bool,
+    /// What an undo of its rollback brings back.
+    kept: bool,
+}
+
+impl Ledger {
+    pub(super) fn take(&mut self, policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit) {
+        let now = self.elapsed - self.ahead;
+        let soaked: Vec<_> = commit.log.iter().filter(|entry| entry.event == LogEvent::Soaked).collect();
+        for entry in &soaked {
+            self.must_be_earned(policy, before, event, entry, now);
+        }
+        let rolled = commit.log.iter().find(|e| e.event == LogEvent::Rollback && e.operator == Trigger::SYSTEM);
+        // the end of a split goes to the side that a person chose
+        if let Some(to) = rolled.filter(|_| before.state.split().is_none()).and_then(|entry| entry.to.as_deref()) {
+            let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));
+            assert!(vouched, "P5: rolled back to {to}, which nobody vouches for");
+        }
+        // without a version in the key, prompt servers keep what they have
+        let have = |state: &PromptState| {
+            let kept = state.lapsed.iter().flat_map(|lapsed| lapsed.versions.clone());
+            state.served().into_iter().chain(kept).collect::<Vec<_>>()
+        };
+        for version in have(&before.state) {
+            let lost = !have(&commit.state).contains(&version);
+            let open = before.state.open_incidents().any(|i| i.version == version && i.flip.is_none());
+            let is =
+                |entry: &LogEntry| entry.event == LogEvent::Rollback && entry.from.as_deref() == Some(version.as_str());
+            let rolled_back = commit.log.iter().any(is);
+            if lost && (open || rolled_back) {
+                let page = self.page(&version);
+                page.kept = page.good && rolled_back;
+                page.good = false;
+            }
+        }
+        for record in &commit.state.versions {
+            let was = before.state.version(&record.version).and_then(|record| record.known_good);
+            if matches!(event, Event::Decide(Decide { choice: Choice::Undo, .. })) && record.known_good != was {
+                let page = self.page(&record.version);
+                page.good |= page.kept;
+            }
+            let vouches = |good: Earned| record.known_good.is_some_and(|is| is.by == good) && record.known_good != was;
+            if vouches(Earned::Mark) || soaked.iter().any(|entry| entry.to.as_deref() == Some(record.version.as_str()))
+            {
+                self.page(&record.version).good = true;
+            }
+            let serves = commit.state.serving.as_ref().is_some_and(|s| s.version == record.version);
+            let open = commit.state.open_incidents().any(|i| i.version == record.version);
+            let page = self.page(&record.version);
+            page.untroubled = (serves && !open).then(|| page.untroubled.unwrap_or(now));
+        }
+    }
+
+    fn page(&mut self, version: &VersionName) -> &mut Page {
+        self.pages.entry(version.clone()).or_default()
+    }
+
+    /// It has served long enough, and Prometheus said enough good of it, or had said nothing bad for very long.
+    fn must_be_earned(&mut self, policy: &Policy, before: &Snapshot, event: &Event, entry: &LogEntry, now: Duration) {
+        let version = v(entry.to.as_deref().expect("a soak is of a version"));
+        let served = now - self.page(&version).untroubled.unwrap_or(now);
+        let slack = Policy::CLOCK_STEP; // smaller steps of a clock are not noticed
+        assert!(served + slack >= policy.soak, "{version} has served for {served:?} only");
+        if !policy.verify {
+            return;
+        }
+        let by_time = entry.reason.contains("by time only");
+        let old = before.state.version(&version).and_then(|r| r.soak.as_ref()).is_some_and(|soak| soak.watch.is_none());
+        if old {
+            return assert!(by_time, "an older receiver asked for no evidence: {}", entry.reason);
+        }
+        let Event::Soak(look) = event else { panic!("known-good without a word of Prometheus: {event:?}") };
+        match look.measured.as_ref().expect("Prometheus was asked") {
+            Ok(measured) => {
+                assert!(measured.failed < 3 || measured.failed * 100 <= measured.requests * 2, "{measured:?}");
+                assert!(by_time == (measured.requests < policy.soak_requests), "{measured:?}: {}", entry.reason);
+            }
+            Err(_) => assert!(by_time, "{}", entry.reason),
+        }
+        assert!(!by_time || served + slack >= policy.soak_limit, "{version}: {served:?}");
+    }
+}

@@ -1,0 +1,252 @@
+//! How a version comes to be known-good: it serves, alone or the larger share, for long enough, and is seen to serve well.
+
+use std::time::Duration;
+
+use super::incident::IncidentId;
+use super::policy::Policy;
+use super::time::{Timestamp, spoken};
+
+/// A version that a rollback may go to by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownGood {
+    pub at: Timestamp,
+    pub by: Earned,
+}
+
+/// Why a version is known-good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Earned {
+    /// A person marked it.
+    Mark,
+    /// It served enough requests, and no error row's threshold was exceeded.
+    Evidence,
+    /// It served for long enough, and too little was measured of it, or nothing.
+    Time,
+}
+
+impl Earned {
+    pub const ALL: [Earned; 3] = [Earned::Mark, Earned::Evidence, Earned::Time];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Earned::Mark => "mark",
+            Earned::Evidence => "evidence",
+            Earned::Time => "time",
+        }
+    }
+
+    /// As people read it.
+    pub fn spoken(self) -> &'static str {
+        match self {
+            Earned::Mark => "known-good (mark)",
+            Earned::Evidence => "known-good (evidence)",
+            Earned::Time => "known-good by time only",
+        }
+    }
+}
+
+/// A version lost its traffic while an incident on it was undecided or an alert fired: no rollback leads back to it by
+/// itself until a person marks it as good or it has soaked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fled {
+    pub at: Timestamp,
+    pub incident: IncidentId,
+}
+
+impl Fled {
+    /// Completes "v1 …".
+    pub fn spoken(&self, now: Timestamp) -> String {
+        format!("lost its traffic {} ago while incident {} was open", spoken(now.since(self.at)), self.incident)
+    }
+}
+
+/// A version proves itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Soak {
+    /// Since when it serves, alone or the larger share, and nothing speaks against it.
+    pub from: Timestamp,
+    /// `None`: an older receiver began it, for which time alone counted.
+    pub watch: Option<Watch>,
+}
+
+/// How a soak is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// When it was last looked at: a clock that goes back is noticed by it.
+    pub seen: Timestamp,
+    /// When it is looked at next.
+    pub next: Timestamp,
+    /// What was found when Prometheus was last asked, for people.
+    pub last: Option<String>,
+}
+
+/// What Prometheus says of a version since its soak began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    pub requests: u64,
+    pub failed: u64,
+    /// How long ago the threshold of an error row was last exceeded, or a row fired.
+    pub exceeded: Option<Duration>,
+}
+
+impl Measured {
+    /// The thresholds of the rows that ship, applied to the whole soak: where requests are few, no window of a row holds
+    /// enough of them to say anything.
+    const FAILS_ABOVE_PERCENT: u64 = 2;
+    const FAILURES: u64 = 3;
+
+    /// Too many failed. With so few requests that no row would ever judge them: most of them.
+    fn fails(&self) -> bool {
+        let many = self.failed >= Self::FAILURES && self.failed * 100 > self.requests * Self::FAILS_ABOVE_PERCENT;
+        many || self.failed * 2 > self.requests
+    }
+}
+
+/// What a look at a soak means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Earned(Earned),
+    /// It goes on, and this is missing.
+    Wanting(Option<String>),
+    /// It begins anew: something spoke against the version at this moment.
+    Anew(Timestamp, String),
+}
+
+impl Soak {
+    /// While the soak lasts it is looked at so often: what a clock that goes back takes from it is less.
+    const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
+    /// Afterwards Prometheus is asked so often, and more rarely later.
+    const ASK_EVERY: Duration = Duration::from_secs(60);
+    const ASK_OFTEN_FOR: Duration = Duration::from_secs(10 * 60);
+    const ASK_LATER: Duration = Duration::from_secs(10 * 60);
+    /// An answer of Prometheus is this old at most when it is taken in.
+    const ANSWERED: Duration = Duration::from_secs(15);
+
+    pub fn begin(from: Timestamp, policy: &Policy, now: Timestamp) -> Self {
+        let mut soak = Self { from, watch: None };
+        soak.look(policy, now, None);
+        soak
+    }
+
+    /// Time alone is not enough: Prometheus is asked at its end.
+    pub fn wants_evidence(&self, policy: &Policy) -> bool {
+        policy.verify && self.watch.is_some()
+    }
+
+    /// The soak is over, as far as time counts.
+    pub fn is_over(&self, policy: &Policy, now: Timestamp) -> bool {
+        self.from.plus(policy.soak) <= now
+    }
+
+    /// When the version will be known-good, if nothing happens and nothing more is measured.
+    pub fn ends(&self, policy: &Policy, now: Timestamp) -> Timestamp {
+        let limit = self.wants_evidence(policy) && self.is_over(policy, now);
+        self.from.plus(if limit { policy.soak_limit } else { policy.soak })
+    }
+
+    /// It has been looked at now, and `last` was found.
+    pub(crate) fn look(&mut self, policy: &Policy, now: Timestamp, last: Option<String>) {
+        let over = self.from.plus(policy.soak);
+        let next = if now < over {
+            over.min(now.plus(Self::LOOK_EVERY))
+        } else {
+            let often = now < over.plus(Self::ASK_OFTEN_FOR);
+            let next = now.plus(if often { Self::ASK_EVERY } else { Self::ASK_LATER });
+            let limit = self.from.plus(policy.soak_limit);
+            if now < limit { next.min(limit) } else { next }
+        };
+        self.watch = Some(Watch { seen: now, next, last });
+    }
+
+    /// What `measured` says of it. `None`: Prometheus was not asked, because there is none or the soak is not over.
+    pub(crate) fn verdict(
+        &self,
+        measured: Option<&Result<Measured, String>>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Verdict {
+        if !self.is_over(policy, now) {
+            return Verdict::Wanting(None);
+        }
+        if !policy.verify {
+            return Verdict::Earned(Earned::Time);
+        }
+        let limit = now >= self.from.plus(policy.soak_limit);
+        let missing = match measured {
+            None => return Verdict::Wanting(None),
+            Some(Err(why)) => why.clone(),
+            Some(Ok(measured)) => {
+                if let Some(at) = measured.exceeded.map(|age| now.minus(age)).filter(|at| *at > self.from) {
+                    let text =
+                        format!("an alert fired or an error threshold was exceeded {} ago", spoken(now.since(at)));
+                    return Verdict::Anew(at.plus(Self::ANSWERED).min(now), text);
+                }
+                let Measured { requests, failed, .. } = measured;
+                if measured.fails() {
+                    return Verdict::Anew(now, format!("{failed} of {requests} requests failed"));
+                }
+                if *requests >= policy.soak_requests {
+                    return Verdict::Earned(Earned::Evidence);
+                }
+                format!("{requests} of {} requests measured", policy.soak_requests)
+            }
+        };
+        if limit { Verdict::Earned(Earned::Time) } else { Verdict::Wanting(Some(missing)) }
+    }
+
+    /// Redis' clock went back since it was last looked at: it has lasted for as long as it had then.
+    pub(crate) fn rewind(&mut self, now: Timestamp) {
+        let seen = self.watch.as_ref().map_or(self.from, |watch| watch.seen);
+        let back = seen.since(now);
+        if back < Policy::CLOCK_STEP {
+            return;
+        }
+        self.from = self.from.minus(back);
+        if let Some(watch) = &mut self.watch {
+            watch.seen = now;
+            watch.next = watch.next.minus(back);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_failures_are_those_of_a_row_or_most_of_a_few() {
+        for (requests, failed, fails) in [
+            (1_000, 20, false),
+            (1_000, 21, true),
+            (20, 2, false),
+            (20, 3, true),
+            (2, 1, false),
+            (2, 2, true),
+            (1, 1, true),
+            (0, 0, false),
+        ] {
+            assert_eq!(Measured { requests, failed, exceeded: None }.fails(), fails, "{failed} of {requests}");
+        }
+    }
+
+    #[test]
+    fn prometheus_is_asked_at_the_end_of_a_soak_then_each_minute_then_more_rarely_and_at_the_limit() {
+        let policy = Policy { verify: true, ..Policy::default() };
+        let start = Timestamp(1_800_000_000_000);
+        let mut soak = Soak::begin(start, &policy, start);
+        let mut asked = Vec::new();
+        loop {
+            let now = soak.watch.as_ref().expect("a watch").next;
+            if soak.is_over(&policy, now) {
+                asked.push(now.since(start).as_secs() / 60);
+            }
+            match soak.verdict(Some(&Err("no answer".to_owned())), &policy, now) {
+                Verdict::Wanting(last) => soak.look(&policy, now, last),
+                verdict => break assert_eq!(verdict, Verdict::Earned(Earned::Time)),
+            }
+        }
+        assert_eq!(asked[..12], [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 80]);
+        assert_eq!(asked.last(), Some(&(24 * 60)));
+        assert_eq!(asked.len(), 10 + 1 + 137);
+    }
+}

@@ -1,0 +1,125 @@
+//! A soak asks a real Prometheus, with the rules that ship, how the version served.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use prompt_rollback::decision::Timestamp;
+use prompt_rollback::decision::soak::Measured;
+use prompt_rollback::prometheus::client::{PrometheusError, Series};
+use prompt_rollback::prometheus::question;
+use prompt_rollback_testkit::{Prometheus, eventually};
+use serde_json::Value;
+
+use crate::common::{SOON, World, critical};
+use crate::servers::PromptServers;
+use crate::{PROMPT, measured, prometheus};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// v1 is marked as known-good, v2 serves; one server, which has no requests.
+async fn quiet() -> Result<(PromptServers, Prometheus, World)> {
+    let servers = PromptServers::start(1)?;
+    servers.serve(0, "v2", 0, 0);
+    let (prometheus, url) = prometheus(&servers)?;
+    let world = World::with(&[("PROMETHEUS__URL", &url)]).await?;
+    world.ship(PROMPT).await?;
+    Ok((servers, prometheus, world))
+}
+
+async fn version(world: &World, name: &str) -> Option<Value> {
+    let shown = world.get(&format!("/api/prompts/{PROMPT}")).await.ok()?;
+    shown["versions"].as_array()?.iter().find(|version| version["version"] == name).cloned()
+}
+
+/// Lets the time come at which Prometheus is asked again, until `version` is as `wanted`.
+async fn asked_until(world: &World, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    eventually(what, SOON, async || {
+        let found = version(world, name).await?;
+        if wanted(&found) {
+            return Some(found);
+        }
+        world.receiver.clock.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(500)).await; // the worker looks once a second
+        None
+    })
+    .await
+}
+
+fn note(version: &Value) -> &str {
+    version["soak_note"].as_str().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_night_does_not_make_a_version_known_good_and_real_traffic_does() -> Result<()> {
+    let (servers, prometheus, world) = quiet().await?;
+    world.receiver.clock.advance(8 * HOUR);
+    let found = asked_until(&world, "v2", "an answer", |version| !note(version).is_empty()).await?;
+    ensure!(note(&found) == "0 of 20 requests measured" && found["known_good"] == false, "{found:#}");
+
+    servers.serve(0, "v2", 50, 0);
+    measured(&prometheus, "v2").await?;
+    let found = asked_until(&world, "v2", "known-good", |version| version["known_good"] == true).await?;
+    ensure!(found["known_good_by"] == "evidence", "{found:#}");
+    let entry = world.log(PROMPT).await?.into_iter().find(|entry| entry["event"] == "soaked");
+    ensure!(entry.as_ref().is_some_and(|entry| entry["reason"].contains("at least 20 requests")), "{entry:?}");
+
+    // it is what the next one is rolled back to
+    for (what, body) in [("versions", r#"{"version":"v3"}"#), ("activate", r#"{"version":"v3"}"#)] {
+        world.post(&format!("/api/prompts/{PROMPT}/{what}"), serde_json::from_str(body)?).await?;
+    }
+    let mut alert = critical(PROMPT);
+    alert["labels"]["version"] = "v3".into();
+    world.receiver.outcomes(&[alert]).await?;
+    ensure!(world.active(PROMPT).await?.as_deref() == Some("v2"));
+    Ok(())
+}
+
+/// Nobody delivers alerts here: what Prometheus wrote down of its rows is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<()> {
+    let (servers, prometheus, world) = quiet().await?;
+    servers.serve(0, "v2", 100, 0);
+    measured(&prometheus, "v2").await?;
+    servers.serve(0, "v2", 50, 50);
+    let fires = format!(r#"ALERTS{{alertname="PromptErrorRateCritical",prompt="{PROMPT}",version="v2"}}"#);
+    eventually("the row fires", SOON, async || {
+        prometheus.query(&fires).await.ok().filter(|found| !found.is_empty()).map(drop)
+    })
+    .await?;
+    // the failures of a moment are few of all
+    servers.serve(0, "v2", 5_000, 0);
+    let sum = |rule: &str| {
+        format!(r#"sum_over_time(prompt_version:{rule}:increase1m{{prompt="{PROMPT}",version="v2"}}[1h:15s])"#)
+    };
+    let few = format!("{} / {} < 0.01", sum("request_errors"), sum("requests"));
+    eventually(&few, SOON, async || prometheus.query(&few).await.ok().filter(|found| !found.is_empty()).map(drop))
+        .await?;
+    world.receiver.clock.advance(HOUR);
+    let judged = |version: &Value| version["known_good"] == true || note(version).contains("anew");
+    let found = asked_until(&world, "v2", "a verdict", judged).await?;
+    ensure!(note(&found).contains("it soaks anew: an alert fired or an error threshold was exceeded"), "{found:#}");
+    ensure!(found["known_good"] == false && found["soak_ends_at"].is_string(), "{found:#}");
+    Ok(())
+}
+
+#[test]
+fn an_answer_about_a_soak_is_read_whatever_it_holds() {
+    let series = |figure: &str, value: f64| Series {
+        labels: [("figure".to_owned(), figure.to_owned())].into(),
+        points: vec![(Timestamp(0), value)],
+    };
+    let read = |all: &[(&str, f64)]| {
+        question::read_soak(&Ok(all.iter().map(|(figure, value)| series(figure, *value)).collect()))
+    };
+    let measured = |requests, failed, exceeded: Option<u64>| {
+        Ok(Measured { requests, failed, exceeded: exceeded.map(Duration::from_secs) })
+    };
+    assert_eq!(read(&[]), measured(0, 0, None), "nobody counts its requests");
+    assert_eq!(read(&[("requests", 19.6), ("failed", 0.4), ("exceeded", 30.0)]), measured(20, 0, Some(30)));
+    for odd in [f64::NAN, f64::INFINITY, -3.0] {
+        assert_eq!(read(&[("requests", odd), ("failed", odd)]), measured(0, 0, None), "{odd}");
+    }
+    assert_eq!(read(&[("exceeded", -0.2)]), measured(0, 0, Some(0)), "its clock is a little ahead of itself");
+    let away = question::read_soak(&Err(PrometheusError::NoAnswer("connection refused".to_owned())));
+    assert_eq!(away, Err("prometheus: connection refused".to_owned()));
+}
