@@ -52,6 +52,10 @@ fn kept<T: PartialEq + std::fmt::Debug>(
     Some(record)
 }
 
+/// What belongs to a phase is let go where the record names another phase.
+const OF_A_PHASE: [&str; 9] =
+    ["deadline", "pending", "before", "gradual", "hold", "objection", "recheck", "successor", "verification"];
+
 /// The path of something that is not in `after`. What is empty need not be.
 fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
     match (before, after) {
@@ -63,7 +67,10 @@ fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
             match after.get(key) {
                 Some(after) => lost(value, after, &path),
                 // what an alert shares goes as a whole where none of it is known
-                None => (!is_empty(value) && key != "shares").then_some(path),
+                None => {
+                    let goes = key == "shares" || OF_A_PHASE.contains(&key.as_str());
+                    (!is_empty(value) && !goes).then_some(path)
+                }
             }
         }),
         (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {

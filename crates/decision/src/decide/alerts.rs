@@ -200,6 +200,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     let resting = draft.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
             && i.phase.kind() == PhaseKind::Resolved
+            && i.flip.is_none() // what was rolled back there is not what fires now
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {

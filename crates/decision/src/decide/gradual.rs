@@ -191,6 +191,9 @@ pub(super) fn held_is_over(draft: &Draft<'_>, id: &IncidentId) -> bool {
 /// better.
 pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
     let split = rolling(draft, id)?.clone();
+    if draft.hears_strays {
+        return Some(alerts::Acted::Asked); // it was heard before: the stages go on
+    }
     // someone stopped automation: it goes on no faster than they were promised
     if let Some(reason) = urgent.filter(|_| draft.snapshot.paused.is_none()) {
         if let Some(detail) = doubt(draft, &split) {

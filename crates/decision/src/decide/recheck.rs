@@ -13,14 +13,15 @@ use super::{Answer, Draft, alerts, canary};
 
 /// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
 pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Duration> {
+    if draft.hears_strays {
+        // it was heard before, whatever a clock that went back may say, and people are asked first
+        let about = draft.state.open_incidents().filter(|i| i.version == *version);
+        let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(draft.now)).min();
+        return Some(began.map_or(Duration::ZERO, |began| draft.now.since(began)));
+    }
     let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
     let record = draft.state.version(version)?;
     let since = record.traffic_since?;
-    if draft.hears_strays {
-        // it was heard before, and people are asked first
-        let began = incident.alerts.iter().filter_map(|alert| alert.began(since)).min();
-        return Some(began.map_or(Duration::ZERO, |began| since.since(began)));
-    }
     let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
     if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
         return None;
@@ -29,10 +30,8 @@ pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Durat
     let oldest = record.known_since.minus(Policy::KNOWN_LATE);
     let before = |began: &Timestamp| (oldest..=since).contains(began);
     let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));
-    // what was heard before the version was activated began before, although a clock that went back may say otherwise
-    let heard = draft.hears_strays.then_some(Duration::ZERO);
     // of the latest one, if all of them began before
-    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began)).or(heard)).min()?
+    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began))).min()?
 }
 
 /// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.

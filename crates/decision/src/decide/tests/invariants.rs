@@ -207,7 +207,9 @@ fn what_is_marked_bad_is_left_alone(
     now: Timestamp,
 ) {
     let is_bad = |version: &VersionName| commit.state.marked_bad(version).is_some();
-    if let Event::Mark(marking) = event {
+    // what changed outside is noticed in the same commit
+    let moved = commit.log.iter().any(|entry| entry.event == LogEvent::External);
+    if let (Event::Mark(marking), false) = (event, moved) {
         let good = |state: &PromptState, version: &VersionName| {
             state.version(version).is_some_and(|record| record.known_good(policy, now).is_some())
         };

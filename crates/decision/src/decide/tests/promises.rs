@@ -10,13 +10,13 @@ use proptest::test_runner::RngSeed;
 use super::properties::{Step, a_world, at, delivery, step, take};
 use super::*;
 
-/// As many histories as PROPTEST_CASES says, from a seed of their own; some hundreds, always the same, without it.
-fn config() -> ProptestConfig {
+/// As many histories as PROPTEST_CASES says, from a seed of their own; without it `cases`, which are always the same.
+pub(super) fn config(cases: u32) -> ProptestConfig {
     let (failure_persistence, max_shrink_iters) = (None, 4_000);
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig { failure_persistence, max_shrink_iters, ..ProptestConfig::default() },
         None => ProptestConfig {
-            cases: 500,
+            cases,
             rng_seed: RngSeed::Fixed(12),
             failure_persistence,
             max_shrink_iters,
@@ -76,7 +76,7 @@ fn is_answerable(world: &World, incident: &Incident) -> bool {
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(config(500))]
 
     /// P1.
     #[test]

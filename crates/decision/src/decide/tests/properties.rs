@@ -321,7 +321,7 @@ pub(super) fn a_world() -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(super::promises::config(256))]
 
     #[test]
     fn every_decision_keeps_the_invariants(steps in prop::collection::vec(step_or_jump(), 1..60)) {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+type Kind = (&'static str, fn() -> Alert);
+
 /// A situation that an operator may find, and how it comes about.
 type State = (&'static str, fn() -> World);
 
@@ -107,14 +109,14 @@ fn then(before: &World, after: &World) -> String {
 }
 
 fn alerts() -> String {
-    let kinds: [(&str, fn() -> Alert); 4] = [
+    let kinds: [Kind; 4] = [
         ("`action: rollback`", || critical("v2")),
         ("`action: page`", || high("v2")),
         ("`action: recommend`", || recommend("v2")),
         ("`action: observe`", || medium("v2")),
     ];
     let mut table = head(&["state", kinds[0].0, kinds[1].0, kinds[2].0, kinds[3].0]);
-    for (name, make) in STATES.into_iter() {
+    for (name, make) in STATES {
         let cells = kinds.iter().map(|(_, alert)| {
             let before = make();
             let mut world = before.clone();
