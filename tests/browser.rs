@@ -32,7 +32,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
     let page = format!("{}/?me={MAYA}#{}/{}", workspace.slack.url(), root.channel, root.ts);
     let mut browser = Browser::open(&page).await?;
     browser
-        .until("the buttons", SLACK_SOON, &format!("{BUTTONS} === 'approve,approve_gradual,investigate,dismiss'"))
+        .until("the buttons", SLACK_SOON, &format!("{BUTTONS} === 'approve,approve_gradual,investigate,dismiss,mark'"))
         .await?;
 
     // The dialog names both versions, and without its yes nothing happens.
@@ -57,7 +57,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
     for part in ["maya approved: rolled back from v2 to v1", "maya rolled v2 back to v1"] {
         browser.until(part, SLACK_SOON, &format!("{thread}.includes('{part}')")).await?;
     }
-    assert_eq!(browser.eval(BUTTONS).await?, "undo");
+    assert_eq!(browser.eval(BUTTONS).await?, "undo,mark");
     assert_flipped_once(&workspace.redis, "p").await
 }
 
@@ -77,6 +77,6 @@ async fn who_may_not_decide_is_told_so_on_the_page() -> Result<()> {
     let told = browser.until("a word to the clicker", SLACK_SOON, told).await?.to_string();
     assert!(told.contains("on-call"), "{told}");
     workspace.serves("v2").await?;
-    assert_eq!(browser.eval(BUTTONS).await?, "approve,approve_gradual,investigate,dismiss");
+    assert_eq!(browser.eval(BUTTONS).await?, "approve,approve_gradual,investigate,dismiss,mark");
     Ok(())
 }
