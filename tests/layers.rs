@@ -173,7 +173,8 @@ fn the_core_has_no_clock_and_no_way_out() {
     let forbidden = ["Instant", "SystemTime", "async", "await", "env", "fs", "net", "process", "thread", "println"];
     let core = sources_in("crates/decision/src");
     assert!(!core.is_empty());
-    for (file, text) in core {
+    // its tests may read how many histories they are to run, and the tables that they keep true
+    for (file, text) in core.into_iter().filter(|(file, _)| !file.contains("/tests/")) {
         let words = source::words(&text);
         let found: Vec<_> = forbidden.iter().filter(|word| words.contains(**word)).collect();
         assert!(found.is_empty(), "{file}: {found:?}");

@@ -517,19 +517,22 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
 /// people have had of this incident, if they had any.
 fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
     let limit = now.plus(incident.time_limit);
-    let waiting = match &mut incident.phase {
+    let (waiting, objection) = match &mut incident.phase {
         // the same question; one that was escalated as often as it may be does not start over
         Phase::AwaitingDecision(question) if !changed => {
             question.deadline = question.deadline.map(|deadline| deadline.min(limit));
             return;
         }
-        Phase::AwaitingDecision(question) => Some(question.deadline.map_or(limit, |deadline| deadline.min(limit))),
-        _ => None,
+        Phase::AwaitingDecision(question) => {
+            let deadline = question.deadline.map_or(limit, |deadline| deadline.min(limit));
+            (Some(deadline), question.objection.take()) // whoever was told why not may go on all the same
+        }
+        _ => (None, None),
     };
     call(incident, now, heard);
     // a page goes on until someone decides, also when it gets worse
     let escalations = if waiting.is_some() { incident.escalations.min(1) } else { 0 };
-    incident.ask(Question::until(waiting.unwrap_or(limit)), now);
+    incident.ask(Question { objection, ..Question::until(waiting.unwrap_or(limit)) }, now);
     incident.escalations = escalations;
 }
 
