@@ -21,7 +21,7 @@ const STOP_ABOVE: f64 = 0.02;
 /// A prompt that fails more than this fails.
 const FAILS_ABOVE: f64 = 0.05;
 /// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
-pub const EVIDENCE: u64 = 20;
+pub const EVIDENCE: u32 = 20;
 /// `$since` for a version that no rollback has put there: whether it is still bad is asked over this long.
 const BEFORE_A_ROLLBACK: Duration = Duration::from_secs(300);
 /// Counters are looked at from so long before the flip: a sample from then is what they are counted from.

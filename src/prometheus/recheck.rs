@@ -6,13 +6,12 @@
 use std::time::Duration;
 
 use super::client::{PrometheusError, Series};
-use super::question::Metric;
+use super::question::{EVIDENCE, Metric};
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, VersionName};
 
-/// Requests without which a ratio says nothing, and failures without which it does not act: as in the rows that ship.
-const REQUESTS: f64 = 20.0;
+/// Failures without which a ratio does not act, as in `PromptErrorRateCritical`.
 const FAILURES: f64 = 5.0;
 
 /// The threshold of what fires, if that is a row about errors which ships.
@@ -46,7 +45,7 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
         series.iter().find(of_rule).map(Series::value).filter(|value| value.is_finite()).unwrap_or(0.0)
     };
     let (requests, failures) = (count("prompt_version:requests:"), count("prompt_version:request_errors:"));
-    if requests < REQUESTS {
+    if requests < f64::from(EVIDENCE) {
         return Finding::new(Verdict::NoData, format!("no data yet: {requests:.0} requests"));
     }
     let sure = threshold * requests + 3.0 * (threshold * (1.0 - threshold) * requests).sqrt();

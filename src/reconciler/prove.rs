@@ -317,7 +317,7 @@ impl Prover {
         let traffic =
             seen.counters.as_ref().ok().and_then(|series| question::read_traffic(&self.labels, series, incident));
         // what the windows of an expression hold may be older than the flip
-        let needed = if verify == Verify::Default { question::EVIDENCE } else { 1 };
+        let needed = if verify == Verify::Default { u64::from(question::EVIDENCE) } else { 1 };
         if let Some(requests) = traffic.as_ref().map(|t| t.target).filter(|requests| *requests < needed)
             && finding.verdict == Verdict::Healthy
         {

@@ -78,12 +78,11 @@ fn stray_keys(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
 
 /// An alert began or ended on a version that a rollback could go to: each open question names the target that it has now.
 fn follow_targets(draft: &mut Draft<'_>) {
-    let (now, policy) = (draft.now, draft.policy);
+    let now = draft.now;
     let undecided = draft.state.open_incidents().filter(|incident| incident.phase.is_undecided());
     let undecided: Vec<_> = undecided.map(|incident| (incident.id.clone(), incident.version.clone())).collect();
     for (id, version) in undecided {
-        let choices = draft.state.targets(Some(&version), policy, now).into_iter().take(Policy::MAX_CHOICES);
-        let choices: Vec<_> = choices.cloned().collect();
+        let choices = draft.choices(&version, &version);
         let passed_over = draft.passed_over(&version);
         let Some(incident) = draft.incident(&id) else { continue };
         let target = choices.first().cloned();
@@ -103,14 +102,14 @@ pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<I
 
 fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
     // on the target of a gradual rollback, what asks for a rollback stops that; the rest is heard as everywhere
-    let stops = |alert: &&&Alert| alert.trigger.action == Action::Rollback;
-    let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(&alert));
+    let stops = |alert: &Alert| alert.trigger.action == Action::Rollback;
+    let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(alert));
     let Some(stopped) = gradual::target_fails(draft, version, &urgent) else {
         return join_all(draft, version, group);
     };
     let heard = join_all(draft, version, &rest);
     let (mut stopped, mut heard) = (stopped.into_iter(), heard.into_iter());
-    group.iter().filter_map(|alert| if stops(&alert) { stopped.next() } else { heard.next() }).collect()
+    group.iter().filter_map(|alert| if stops(alert) { stopped.next() } else { heard.next() }).collect()
 }
 
 fn join_all(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
@@ -211,8 +210,8 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
     Ok((open(draft, alert), Joined::Opened))
 }
 
-/// While `active` holds what is no version, nobody knows what is served. A critical alert then says that its version is, unless
-/// it fired already when something else was.
+/// While `active` holds what is no version, an alert is the only sign of what serves: a critical one counts its version as served,
+/// unless it fired already when another version was.
 fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) {
     if !matches!(draft.snapshot.active, Active::Foreign(_)) || draft.has_traffic(version) {
         return;
@@ -326,7 +325,7 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
 
 /// The same trouble within `reopen_within`: the same incident, whose clocks go on.
 fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
-    incident.rewind(now); // nobody looked at it since it was closed
+    incident.rewind(now); // closed incidents are not rewound with the clock
     add(incident, alert, now);
     incident.closed_at = None;
     incident.escalations = 0;
@@ -338,8 +337,7 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
 fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (draft.now, draft.policy);
-    let choices: Vec<_> =
-        draft.state.targets(Some(version), policy, now).into_iter().take(Policy::MAX_CHOICES).cloned().collect();
+    let choices = draft.choices(version, version);
     let target = choices.first().cloned();
     let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
     let passed_over = draft.passed_over(version);
@@ -500,14 +498,11 @@ pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &Ve
     let waits = {
         let incident = draft.incident(id)?;
         incident.phase.kind() == PhaseKind::AwaitingDecision
-            && incident.held.is_some()
+            && incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news())
             && incident.hold().is_none()
             && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(draft, version, &alert))
     };
-    let waits_for_news = |draft: &mut Draft<'_>| {
-        draft.incident(id).and_then(|i| i.held.as_ref()).is_some_and(|held| held.guard.waits_for_news())
-    };
-    if waits && !waits_for_news(draft) && draft.has_traffic(version) && draft.guard(version).is_none() {
+    if waits && draft.has_traffic(version) && draft.guard(version).is_none() {
         return act(draft, id, version, true);
     }
     None

@@ -27,7 +27,7 @@ fn is_of(ended: &Ended, alert: &Alert) -> bool {
 fn remember(draft: &mut Draft<'_>, alert: &Alert) {
     let now = draft.now;
     let (starts_at, ends_at) = (alert.began(now), alert.ended(now));
-    // one that says nothing of its time can't be told from a later one; a version that nobody knows has no incident
+    // without a time, a late copy can't be told from a new outbreak; an unknown version has no incident
     if (starts_at, ends_at) == (None, None) || draft.state.version(&alert.version).is_none() {
         return;
     }

@@ -214,7 +214,8 @@ fn hold(draft: &mut Draft<'_>, id: &IncidentId, detail: String) -> Guard {
     guard
 }
 
-/// A critical alert on the target of a gradual rollback: it stays where it is, and people are called. `None`: no such thing.
+/// `group` asks for a rollback of the target of a gradual rollback: that stays where it is, and people are called. `None`: no
+/// such thing.
 pub(super) fn target_fails(
     draft: &mut Draft<'_>,
     version: &VersionName,
@@ -222,8 +223,7 @@ pub(super) fn target_fails(
 ) -> Option<Vec<AlertOutcome>> {
     let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
     let id = draft.state.open_incidents().find(to_version)?.id.clone();
-    let worst = group.iter().find(|alert| alert.trigger.action == Action::Rollback)?;
-    let why = format!("{} fires on {version}", worst.alertname);
+    let why = format!("{} fires on {version}", group.first()?.alertname);
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
         let known = |s: &super::Stray| s.version == *version && s.alert.fingerprint == alert.fingerprint;

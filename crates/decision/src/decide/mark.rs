@@ -82,11 +82,7 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
 
 /// Where each open incident may go, the first choice first.
 fn ways(draft: &Draft<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
-    let ways = |incident: &Incident| {
-        let targets = draft.state.targets(Some(incident.subject()), draft.policy, draft.now).into_iter();
-        let targets = targets.filter(|target| **target != incident.version).take(Policy::MAX_CHOICES);
-        (incident.id.clone(), targets.cloned().collect())
-    };
+    let ways = |incident: &Incident| (incident.id.clone(), draft.choices(incident.subject(), &incident.version));
     draft.state.open_incidents().map(ways).collect()
 }
 

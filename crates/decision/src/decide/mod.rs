@@ -419,6 +419,12 @@ impl<'a> Draft<'a> {
         Some(format!("{version} {}", fled.spoken(self.now)))
     }
 
+    /// Where people may go from `from` without force, the first choice first; never to `bad`, which misbehaves.
+    fn choices(&self, from: &VersionName, bad: &VersionName) -> Vec<VersionName> {
+        let targets = self.state.targets(Some(from), self.policy, self.now).into_iter();
+        targets.filter(|target| *target != bad).take(Policy::MAX_CHOICES).cloned().collect()
+    }
+
     /// Why newer versions than the target of a rollback from `from` are not it, in words.
     fn passed_over(&self, from: &VersionName) -> Option<String> {
         let over = self.state.passed_over(Some(from), self.policy, self.now);
@@ -526,7 +532,7 @@ impl<'a> Draft<'a> {
         if unchanged {
             return Decision { answer, commit: None };
         }
-        // a key that holds no version moves nobody
+        // prompt servers keep their version while the key holds none: traffic has not moved
         if self.log.iter().any(|entry| entry.event.is_change()) && self.state.lapsed.is_none() {
             self.state.moved_by = self.snapshot.commit.clone();
         }

@@ -77,13 +77,11 @@ impl Draft<'_> {
         self.active = (self.snapshot.active.version() != Some(version)).then(|| version.clone());
     }
 
-    /// Each served version but `kept` loses all traffic; what hung on its traffic ends, and so does a split. `shipped`: who
-    /// put `kept`, which had no traffic, in the place of all of them.
+    /// Each served version but `kept` loses all traffic. This ends its soak, the incidents about it, and a split. `shipped`:
+    /// who put `kept`, which had no traffic, in the place of all of them.
     fn retire(&mut self, kept: &VersionName, shipped: Option<&str>) {
         let kept = Some(kept);
-        self.settle_soaks(); // while it is known what served
-        let mut losing = self.state.served();
-        losing.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !losing.contains(v)));
+        let mut losing = self.take_served();
         losing.extend(self.state.lapsed.take().into_iter().flat_map(|lapsed| lapsed.versions));
         losing.retain(|version| Some(version) != kept);
         let losing: Vec<_> = losing.into_iter().map(|version| (self.left_with(&version), version)).collect();
@@ -91,6 +89,14 @@ impl Draft<'_> {
         for (left_with, version) in losing {
             self.retire_one(&version, kept, shipped, left_with);
         }
+    }
+
+    /// Each version with traffic. None serves any more.
+    fn take_served(&mut self) -> Vec<VersionName> {
+        self.settle_soaks(); // while it is known what served
+        let mut versions = self.state.served();
+        versions.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !versions.contains(v)));
+        versions
     }
 
     /// `version` loses all traffic, to `successor` if that gets all of it. `left_with`: the incident that people leave it with.
@@ -131,13 +137,11 @@ impl Draft<'_> {
         }
     }
 
-    /// `active` holds no version any more, but `holds` or nothing. Nobody knows what is served, and most likely nothing has
-    /// changed: prompt servers keep the version that they have. So no incident is over; people are asked.
+    /// `active` holds no version any more, but `holds` or nothing. Prompt servers keep the version that they have, so no
+    /// incident is over; people are asked.
     pub(super) fn lapse(&mut self, holds: Option<String>) {
         let now = self.now;
-        self.settle_soaks(); // while it is known what served
-        let mut versions = self.state.served();
-        versions.extend(self.state.serving.take().map(|serving| serving.version).filter(|v| !versions.contains(v)));
+        let mut versions = self.take_served();
         for version in &versions {
             if let Some(record) = self.state.version_mut(version) {
                 record.last_active = Some(now);

@@ -8,8 +8,9 @@ use super::Draft;
 
 /// Whether the trouble of `id` is not over, so that `heir` must prove to be better.
 pub(super) fn is_unsettled(draft: &Draft<'_>, id: &IncidentId, heir: &VersionName) -> bool {
-    draft.state.open_incidents().filter(|incident| incident.id == *id && incident.version != *heir).any(|incident| {
-        incident.is_firing() || matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. })
+    draft.state.open_incidents().find(|incident| incident.id == *id).is_some_and(|incident| {
+        let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
+        incident.version != *heir && (unproved || incident.is_firing())
     })
 }
 

@@ -66,14 +66,7 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         return;
     };
     let contact = draft.state.version(&bad).and_then(|record| record.contact.clone());
-    let choices: Vec<_> = draft
-        .state
-        .targets(Some(&target), policy, now)
-        .into_iter()
-        .filter(|choice| **choice != bad)
-        .take(Policy::MAX_CHOICES)
-        .cloned()
-        .collect();
+    let choices = draft.choices(&target, &bad);
     let rest = draft.rests_at();
     let Some(incident) = draft.incident(id) else { return };
     let last = incident.verification().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
