@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use prompt_rollback::decision::Policy;
+
 use crate::history::{Call, Entry, Got, Op};
 
 /// Beyond it the history is called undecided, which counts as a failure.
@@ -160,7 +162,27 @@ impl Search<'_> {
                 done[index / 64] &= !(1 << (index % 64));
             }
         }
-        false
+        self.by_itself(&state).is_some_and(|state| self.go(done, order, state))
+    }
+
+    /// Without a Prometheus, an alert that was heard before its version was activated rolls it back once it has fired for
+    /// long enough: nobody asks for that flip when it happens.
+    fn by_itself(&self, state: &State) -> Option<State> {
+        let entry = self.log.get(state.log)?;
+        let activated = self.log[..state.log].last().filter(|before| before.event == "activate")?;
+        let moment = |entry: &Entry| entry.at.parse::<jiff::Timestamp>().ok();
+        let fired_for = moment(entry)?.duration_since(moment(activated)?).unsigned_abs();
+        let heard = |op: &Op| matches!(&op.call, Call::Critical { version } if *version == entry.from);
+        let call = Call::Critical { version: entry.from.clone() };
+        let alert = self.ops.iter().find(|op| heard(op)).filter(|_| fired_for >= Policy::PREDATES)?;
+        self.takes_entry(&Op { call, end: u64::MAX, ..alert.clone() }, state)
+    }
+
+    /// `version` was activated although an alert on it had been heard: people are asked about that one first.
+    fn predates(&self, version: &str, op: &Op, state: &State) -> bool {
+        let activated = self.log[..state.log].last().is_some_and(|entry| entry.event == "activate");
+        let same = |call: &Call| matches!(call, Call::Critical { version: other } if other == version);
+        activated && self.ops.iter().any(|other| other != op && same(&other.call) && other.start <= op.end)
     }
 
     /// The states that `op` may lead to, if it can have happened in `state` with its answer.
@@ -215,13 +237,15 @@ impl Search<'_> {
             (Call::Critical { version }, Got::Noted { outcome, reason }) => {
                 let serves = *version == after.active;
                 let clean = after.targets().any(|target| !self.was_alerted(target, op));
-                let must_flip = serves && !state.paused && !state.by_rollback && clean;
+                let predates = serves && self.predates(version, op, state);
+                let must_flip = serves && !state.paused && !state.by_rollback && clean && !predates;
                 let ill = !clean && after.targets().next().is_some();
                 same(match (outcome.as_str(), reason.as_str()) {
                     ("held", "paused") => serves && state.paused,
                     ("held", "no_known_good") => serves && !state.paused && !clean,
                     ("held", "target_unhealthy") => serves && !state.paused && ill,
                     ("held", "cooldown") => serves && !state.paused && state.by_rollback,
+                    ("held", "predates_activation") => predates && !state.paused,
                     ("ignored", "not_active") => !serves,
                     ("ignored", "dismissed") => self.was_silenced(op),
                     ("duplicate" | "incident_updated", _) => !must_flip,
@@ -398,6 +422,33 @@ mod tests {
         rejects(&[first.clone(), again.clone()], &log);
         accepts(&[first.clone(), again.clone(), op(4, 5, critical(), changed("v3", "v2", "I1"))], &log);
         accepts(&[first, again, op(4, u64::MAX, critical(), Got::Unknown)], &log);
+    }
+
+    #[test]
+    fn an_alert_heard_before_the_activation_may_wait_for_people_and_flips_by_itself_after_five_minutes() {
+        let at = |entry: Entry, at: &str| Entry { at: format!("2026-11-28T13:{at}Z"), ..entry };
+        let heard = op(0, 1, critical(), changed("v3", "v2", "I1"));
+        let again = op(2, 3, activate("v3", "mia", true), changed("v2", "v3", ""));
+        let waits = op(4, 5, critical(), noted("duplicate", "duplicate"));
+        let log = |flipped: &str| {
+            [at(flip(), "00:00"), at(entry("activate", "v2", "v3", "mia", ""), "00:10"), at(flip(), flipped)]
+        };
+        let ops = [heard.clone(), again.clone(), waits];
+        accepts(&ops, &log("05:10"));
+        accepts(&ops, &log("05:10")[..2]);
+        rejects(&ops, &log("05:09"));
+        let pause = op(6, 7, Call::Pause, Got::Switched { changed: true });
+        let look = op(8, 9, Call::Look, seen("v3", &[], true));
+        rejects(&[&ops[..], &[pause, look]].concat(), &log("05:10"));
+        // no alert on it was heard
+        let other = op(0, 1, Call::Critical { version: "v1".to_owned() }, noted("ignored", "not_active"));
+        rejects(
+            &[other, op(2, 3, activate("v2", "mia", true), changed("v3", "v2", ""))],
+            &[
+                at(entry("activate", "v3", "v2", "mia", ""), "00:10"),
+                at(entry("rollback", "v2", "v1", "system", "I1"), "05:10"),
+            ],
+        );
     }
 
     #[test]
