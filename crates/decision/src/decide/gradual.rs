@@ -7,7 +7,7 @@ use super::super::names::VersionName;
 use super::super::split::Split;
 use super::super::state::ActivatedBy;
 use super::super::time::spoken;
-use super::super::trigger::{Action, Trigger};
+use super::super::trigger::Trigger;
 use super::super::verification::{Check, Finding, Pending, Verdict};
 use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts, mark};
 
