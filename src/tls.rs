@@ -1,9 +1,8 @@
 //! Certificates: ours, and those of whom we trust. What is wrong with a file is said before anything is served.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;

@@ -1,7 +1,7 @@
 //! Imports only go down. Reads every path in `src/` and fails where a layer looks up, or at one it may not know. Cargo
 //! itself keeps `crates/decision` from looking up: it is a crate without dependencies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -179,6 +179,35 @@ fn the_core_has_no_clock_and_no_way_out() {
         let found: Vec<_> = forbidden.iter().filter(|word| words.contains(**word)).collect();
         assert!(found.is_empty(), "{file}: {found:?}");
     }
+}
+
+/// Each module of the core but `decide`, with the others that it imports.
+fn imports_of_the_core() -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports = BTreeMap::new();
+    let files = sources_in("crates/decision/src").into_iter().filter(|(file, _)| !file.contains("/decide/"));
+    for (file, text) in files.filter(|(file, _)| !file.contains("tests")) {
+        let module = module_of(file.trim_start_matches("crates/decision/"));
+        let Some(own) = module.first().filter(|own| *own != "decide") else { continue };
+        let paths = source::paths(&text, &module).into_iter();
+        let others: BTreeSet<_> = paths.filter_map(|path| path.target?.first().cloned()).collect();
+        imports.insert(own.clone(), others);
+    }
+    let modules: BTreeSet<_> = imports.keys().cloned().collect();
+    imports.iter_mut().for_each(|(own, others)| others.retain(|other| other != own && modules.contains(other)));
+    imports
+}
+
+#[test]
+fn the_types_of_the_core_import_each_other_in_no_circle() {
+    let mut imports = imports_of_the_core();
+    assert!(imports["incident"].contains("phase"), "no import found");
+    while let Some(leaf) = imports.iter().find(|(_, others)| others.is_empty()).map(|(own, _)| own.clone()) {
+        imports.remove(&leaf);
+        for others in imports.values_mut() {
+            others.remove(&leaf);
+        }
+    }
+    assert!(imports.is_empty(), "a circle: {imports:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::json::{Object, Repeated, kind, list, lossy, text, written};
 use crate::config::{Labels, parse_prometheus_duration};
-use crate::decision::mass::Shares;
+use crate::decision::alert::Shares;
 use crate::decision::{
     Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
 };

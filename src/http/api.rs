@@ -8,7 +8,6 @@ use serde_json::json;
 use super::input::{Query, Result, body, incident_id, line, prompt_name, time, version};
 use super::reply::{Failure, Reply, json, unexpected};
 use super::{Context, mass, views};
-use crate::decision::mass::Shares;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::store::Listed;
 
@@ -103,8 +102,7 @@ pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
     // which group it belongs to is known from the alerts of its incidents only
-    let group =
-        snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&Shares::of(incident).group).ok());
+    let group = snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.shares().group).ok());
     let deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
     Ok(json(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
 }

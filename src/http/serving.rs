@@ -13,7 +13,7 @@ use super::wait::Patience;
 use super::{Context, mass};
 use crate::config::parse_prometheus_duration;
 use crate::decision::mass::Bulk;
-use crate::decision::verification::Objection;
+use crate::decision::phase::Objection;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, PhaseKind, Plan, PromptName, RefusalCode,
     Rollback, Share, Snapshot, Timestamp, VersionName,

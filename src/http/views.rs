@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::decision::incident::{AlertRecord, Incident};
-use crate::decision::state::Lapsed;
+use crate::decision::alert::AlertRecord;
+use crate::decision::incident::Incident;
+use crate::decision::serving::Lapsed;
 use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
 use crate::deployed::{Deployed, WITHIN};
 use crate::store::{LoggedChange, rfc3339};

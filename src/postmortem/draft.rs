@@ -7,7 +7,9 @@ use super::samples::{Samples, Series};
 use super::text::{code, count, escaped, link, moment, took};
 use super::timeline::{deployment, timeline};
 use super::{Facts, chart, steps};
-use crate::decision::incident::{AlertRecord, Flip, NoteKind};
+use crate::decision::alert::AlertRecord;
+use crate::decision::flip::Flip;
+use crate::decision::note::NoteKind;
 use crate::decision::{FlipMode, Guard, Incident, PhaseKind};
 
 const MAX_ALERTS: usize = 10;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Facts;
 use super::text::{moment, took};
-use crate::decision::incident::NoteKind;
+use crate::decision::note::NoteKind;
 use crate::decision::{Action, PhaseKind, Policy, Timestamp};
 
 /// A limit of the trigger table or the config, and what became of it.
@@ -113,7 +113,7 @@ fn decision_limit(facts: &Facts<'_>, answered: Option<Timestamp>) -> Option<Limi
     if incident.alerts.is_empty() {
         return None; // nobody asked for a decision: a person made one
     }
-    let asked = |alert: &&crate::decision::incident::AlertRecord| alert.rank() == (incident.action, incident.severity);
+    let asked = |alert: &&crate::decision::alert::AlertRecord| alert.rank() == (incident.action, incident.severity);
     let first = incident.alerts.iter().filter(asked).map(|alert| alert.first_seen).min().unwrap_or(incident.opened_at);
     let by = answered.unwrap_or(incident.updated_at);
     let again = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Reopened && note.at <= by);

@@ -5,11 +5,10 @@ use std::time::Duration;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
 use super::*;
-use crate::decision::Held;
-use crate::decision::incident::AlertRecord;
-use crate::decision::incident::NoteKind;
+use crate::decision::alert::AlertRecord;
+use crate::decision::note::NoteKind;
 use crate::decision::{
-    Action, CommitId, Flip, FlipMode, Guard, IncidentId, Phase, PromptName, Question, Severity, VersionName,
+    Action, CommitId, Flip, FlipMode, Guard, Held, IncidentId, Phase, PromptName, Question, Severity, VersionName,
 };
 
 /// 2026-11-21T00:38:12.689Z

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::text::{escaped, moment};
 use super::{Entry, Facts};
 use crate::decision::Timestamp;
-use crate::decision::incident::NoteKind;
+use crate::decision::note::NoteKind;
 
 /// Entries of the log shown at most; an incident has a hundred notes at most, too.
 const MAX_ENTRIES: usize = 100;

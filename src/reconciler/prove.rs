@@ -12,11 +12,10 @@ use super::sample;
 use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
-use crate::decision::soak;
 use crate::decision::verification::{Finding, Verdict, Verification};
 use crate::decision::{
     Checked, Confirmed, Event, Evidence, FlipMode, Incident, PhaseKind, PromptName, PromptState, Stepped, Timestamp,
-    VersionName,
+    VersionName, soak,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
@@ -435,7 +434,7 @@ mod tests {
                 verification: Some(Verification {
                     checks,
                     next: Timestamp(next),
-                    ..Verification::starting(now, &Policy::default())
+                    ..Verification::starting(now, Policy::default().verify_every)
                 }),
             }),
             ..Incident::new(id.clone(), prompt.clone(), version.clone(), "on-call".to_owned(), now)

@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decision::incident::WouldFlip;
+use crate::decision::flip::WouldFlip;
 use crate::decision::{FlipMode, Incident, IncidentId, Phase, PhaseKind, PromptName, Timestamp, VersionName};
 
 /// Would the rollback have been right?

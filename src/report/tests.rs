@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
-use crate::decision::{CommitId, Question};
-use crate::decision::{Flip, Policy};
+use crate::decision::{CommitId, Flip, Policy, Question};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
 
@@ -52,9 +51,9 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
     let forward = closed(Phase::Superseded { by: Some(version("v3")) });
     let mut given_up = flipped(FlipMode::Approved, "v1", Phase::Dismissed);
     (given_up.escalations, given_up.paged) = (1, true);
-    given_up.note(after(14), crate::decision::incident::NoteKind::Escalated, "v1 does not serve well");
+    given_up.note(after(14), crate::decision::note::NoteKind::Escalated, "v1 does not serve well");
     if let Some(flip) = &mut given_up.flip {
-        let starting = Verification::starting(after(12), &Policy::default());
+        let starting = Verification::starting(after(12), Policy::default().verify_every);
         flip.verification = Some(Verification { measured: true, ..starting });
     }
     let table = [

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use super::mass::Coordinated;
-use super::record;
-use super::{Loaded, Store, StoreError, Wanted};
+use super::{Loaded, Store, StoreError, Wanted, record};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
 
 /// One page of a list; `next` is the cursor of the one behind it.

@@ -9,18 +9,20 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
+use crate::decision::alert::{AlertRecord, Shares};
+use crate::decision::flip::{Flip, FlipMode, WouldFlip};
 use crate::decision::guards::{Guard, Held};
-use crate::decision::incident::{
-    AlertRecord, CommitId, Flip, FlipMode, Incident, IncidentId, Never, Note, NoteKind, PhaseKind, Recheck, WouldFlip,
-};
-use crate::decision::mass::Shares;
+use crate::decision::incident::{Incident, Never};
+use crate::decision::names::{CommitId, IncidentId};
+use crate::decision::note::{Note, NoteKind};
+use crate::decision::phase::{Objection, Pending, PhaseKind, Recheck};
+use crate::decision::serving::{ActivatedBy, Lapsed, Serving};
 use crate::decision::soak::{Earned, Fled, KnownGood, Soak, Watch};
 use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
-    ActivatedBy, Archived, Ended, Lapsed, Mark, MarkKind, PromptState, Quarantine, Return, Serving, Stray, Suppressed,
-    VersionRecord,
+    Archived, Ended, Mark, MarkKind, PromptState, Quarantine, Return, Stray, Suppressed, VersionRecord,
 };
-use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
+use crate::decision::verification::{Check, Finding, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 pub use unknown::Unknown;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback::decision::incident::NoteKind;
+use prompt_rollback::decision::note::NoteKind;
 use prompt_rollback::decision::{Choice, Decide, Event, Incident};
 use prompt_rollback::reconciler::slack::PACE;
 use prompt_rollback::slack::render::{self, View};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use prompt_rollback::decision::event::{Alert, AlertStatus, Register};
+use prompt_rollback::decision::alert::{Alert, AlertStatus};
+use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{
     Action, Activation, Commit, Event, IncidentId, Policy, PromptName, Severity, Share, Timestamp, Trigger,
     VersionName, decide,

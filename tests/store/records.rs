@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use prompt_rollback::decision::event::AlertStatus;
+use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Policy, Severity};
 use prompt_rollback::store::INCIDENT_RETENTION;
 use serde_json::Value;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use prompt_rollback::decision::event::AlertStatus;
+use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
 use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Work};
 use prompt_rollback::store::{Committed, StoreError};

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::gates::Evidence;
-use super::incident::IncidentId;
-use super::mass::Shares;
-use super::names::{PromptName, VersionName};
+use super::alert::Alert;
+use super::names::{IncidentId, VersionName};
 use super::soak::Measured;
 use super::split::Plan;
 use super::state::MarkKind;
 use super::time::Timestamp;
-use super::trigger::Trigger;
-use super::verification::{Finding, Traffic};
+use super::verification::{Evidence, Finding, Traffic};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -82,54 +79,6 @@ pub enum Event {
     },
     /// What serves already is taken over as it is.
     Adopt(Adopt),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlertStatus {
-    Firing,
-    Resolved,
-}
-
-/// One alert with valid names, read through the trigger table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alert {
-    pub fingerprint: String,
-    pub alertname: String,
-    pub prompt: PromptName,
-    pub version: VersionName,
-    pub status: AlertStatus,
-    pub trigger: Trigger,
-    pub starts_at: Option<Timestamp>,
-    /// Of a resolved one: when it ended, by the sender's clock.
-    pub ends_at: Option<Timestamp>,
-    pub summary: String,
-    pub description: String,
-    pub value: String,
-    pub verify: String,
-    pub runbook_url: String,
-    pub dashboard_url: String,
-    pub generator_url: String,
-    pub alertmanager_url: String,
-    pub shares: Shares,
-}
-
-impl Alert {
-    /// When it began to fire, by the sender's clock; `None` where that is no plausible moment: before 1970, as
-    /// `0001-01-01`, or in the future.
-    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
-        plausible(self.starts_at, now)
-    }
-}
-
-impl Alert {
-    /// When it ended, by the sender's clock; `None` where that is no plausible moment.
-    pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
-        plausible(self.ends_at, now)
-    }
-}
-
-pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    starts_at.filter(|at| at.0 > 0 && *at <= now)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +162,7 @@ pub struct Adopt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
     pub incident: IncidentId,
-    /// [`super::verification::Pending::at`] of what was asked about.
+    /// [`super::phase::Pending::at`] of what was asked about.
     pub at: Timestamp,
     /// About the version to be left.
     pub finding: Finding,

@@ -1,35 +1,10 @@
 //! What a new version must show before it gets traffic. Each gate is off unless the config turns it on.
 
-use std::time::Duration;
-
 use super::names::VersionName;
-use super::policy::Policy;
+use super::policy::{Gates, Policy};
 use super::state::PromptState;
 use super::time::{Timestamp, spoken};
-
-/// Which gates are on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gates {
-    /// So long in staging before any traffic.
-    pub staging: Option<Duration>,
-    /// Significantly better than the version that it replaces, and no worse in quality and p99, before all traffic.
-    pub ab_test: bool,
-    /// So long with a share of the traffic before all of it.
-    pub first_hour: Option<Duration>,
-}
-
-/// What was measured of a version against the one that it replaces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    pub at: Timestamp,
-    pub passed: bool,
-    pub text: String,
-}
-
-impl Evidence {
-    /// Older figures say nothing of now.
-    pub const FRESH: Duration = Duration::from_secs(300);
-}
+use super::verification::Evidence;
 
 /// One gate, and why it is open or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +13,6 @@ pub struct Gate {
     pub on: bool,
     pub passed: bool,
     pub text: String,
-}
-
-impl Gates {
-    pub fn any(&self) -> bool {
-        self.staging.is_some() || self.ab_test || self.first_hour.is_some()
-    }
 }
 
 /// All gates of a version, on or off, with their figures.

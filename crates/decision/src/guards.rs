@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::names::VersionName;
 use super::policy::Policy;
-use super::state::Lapsed;
+use super::serving::Lapsed;
 use super::time::spoken;
 
 /// Why a rollback waits for a person. The first one that applies is named.

@@ -3,15 +3,21 @@
 //! [`decide`] takes what was loaded of one prompt ([`Snapshot`]) and what happened ([`Event`]) and answers with
 //! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
 
+pub mod alert;
 pub mod decide;
 pub mod event;
+pub mod flip;
 pub mod gates;
 pub mod guards;
 pub mod incident;
 pub mod mass;
 pub mod names;
+pub mod note;
+pub mod phase;
 pub mod policy;
 pub mod rehearsal;
+pub mod serving;
+pub mod severity;
 pub mod soak;
 pub mod split;
 pub mod state;
@@ -19,21 +25,27 @@ pub mod time;
 pub mod trigger;
 pub mod verification;
 
+pub use alert::{Alert, AlertStatus};
 pub use decide::{
     Adoption, AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal,
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
-    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
-    Register, Rollback, Share, SoakLook, Stepped,
+    Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
+    SoakLook, Stepped,
 };
-pub use gates::{Evidence, Gate, Gates};
+pub use flip::{Flip, FlipMode};
+pub use gates::Gate;
 pub use guards::{Guard, Held};
-pub use incident::{CommitId, Confirming, Flip, FlipMode, Incident, IncidentId, Phase, PhaseKind, Question, Recheck};
-pub use names::{InvalidName, PromptName, VersionName};
-pub use policy::Policy;
+pub use incident::Incident;
+pub use names::{CommitId, IncidentId, InvalidName, PromptName, VersionName};
+pub use phase::{Confirming, Phase, PhaseKind, Question, Recheck};
+pub use policy::{Gates, Policy};
 pub use rehearsal::{Rehearsed, rehearse};
+pub use serving::{ActivatedBy, Serving};
+pub use severity::{Action, Severity};
 pub use split::{Canary, Plan, Split};
-pub use state::{ActivatedBy, Archived, Mark, MarkKind, PromptState, Serving, VersionRecord};
+pub use state::{Archived, Mark, MarkKind, PromptState, VersionRecord};
 pub use time::Timestamp;
-pub use trigger::{Action, Severity, Trigger, TriggerLabels};
+pub use trigger::{Trigger, TriggerLabels};
+pub use verification::Evidence;

@@ -7,42 +7,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::alert::Shares;
 use super::decide::{Refusal, RefusalCode};
+use super::flip::FlipMode;
 use super::guards::Guard;
-use super::incident::{FlipMode, Incident, IncidentId, Note, NoteKind, PhaseKind};
-use super::names::{PromptName, VersionName};
+use super::incident::Incident;
+use super::names::{IncidentId, PromptName, VersionName};
+use super::note::{Note, NoteKind};
+use super::phase::PhaseKind;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
 
 /// Names told in one sentence; the rest is counted.
 const NAMED: usize = 10;
-
-/// What an alert's labels say of where a prompt runs. Empty: no such label.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shares {
-    pub model: String,
-    pub provider: String,
-    pub group: String,
-}
-
-impl Shares {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Label and value, as far as there is one.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [("model", self.model.as_str()), ("provider", &self.provider), ("group", &self.group)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-    }
-
-    /// Those of the incident's worst alert that has any.
-    pub fn of(incident: &Incident) -> Self {
-        let worst = incident.alerts.iter().filter(|a| !a.shares.is_empty()).max_by_key(|a| (a.firing, a.rank()));
-        worst.map(|alert| alert.shares.clone()).unwrap_or_default()
-    }
-}
 
 /// What a person may decide about all prompts at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,7 +131,7 @@ impl Member {
             before,
             hold: incident.hold().is_some(),
             objection: incident.objection().map(|objection| objection.text.clone()),
-            shares: Shares::of(incident),
+            shares: incident.shares(),
             asked: None,
             done: None,
             tried: None,

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::gates::Gates;
+use super::severity::Severity;
 use super::split::Plan;
-use super::trigger::Severity;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -165,5 +164,22 @@ impl Default for Policy {
             archive: false,
             keep: Duration::from_secs(180 * 24 * 3_600),
         }
+    }
+}
+
+/// Which gates are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// So long in staging before any traffic.
+    pub staging: Option<Duration>,
+    /// Significantly better than the version that it replaces, and no worse in quality and p99, before all traffic.
+    pub ab_test: bool,
+    /// So long with a share of the traffic before all of it.
+    pub first_hour: Option<Duration>,
+}
+
+impl Gates {
+    pub fn any(&self) -> bool {
+        self.staging.is_some() || self.ab_test || self.first_hour.is_some()
     }
 }

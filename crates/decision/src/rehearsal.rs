@@ -1,7 +1,8 @@
 //! What an alert would do, without doing it.
 
+use super::alert::Alert;
 use super::decide::{Answer, LogEvent, Outcome, Snapshot, decide};
-use super::event::{Alert, Event};
+use super::event::Event;
 use super::policy::Policy;
 use super::time::Timestamp;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::incident::IncidentId;
+use super::names::IncidentId;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::incident::IncidentId;
-use super::names::VersionName;
+use super::names::{IncidentId, VersionName};
 use super::time::Timestamp;
 use super::verification::Check;
 

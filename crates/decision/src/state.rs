@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use super::gates::Evidence;
-use super::incident::{AlertRecord, CommitId, Flip, Incident, IncidentId};
-use super::names::VersionName;
+use super::alert::AlertRecord;
+use super::flip::Flip;
+use super::incident::Incident;
+use super::names::{CommitId, IncidentId, VersionName};
 use super::policy::Policy;
+use super::serving::{Lapsed, Serving};
+use super::severity::Severity;
 use super::soak::{Earned, Fled, KnownGood, Soak};
 use super::split::{Canary, Split};
 use super::time::Timestamp;
-use super::trigger::Severity;
+use super::verification::Evidence;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PromptState {
@@ -33,27 +36,6 @@ pub struct PromptState {
     pub ended: Vec<Ended>,
 }
 
-/// Somebody deleted `active`, or SET it to what is no version. Prompt servers then keep the version that they have, so
-/// what is open stays open, and nothing is decided without a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lapsed {
-    pub since: Timestamp,
-    /// What the key holds, shortened; `None`: it was deleted.
-    pub holds: Option<String>,
-    /// What had traffic before, and what alerts have named since.
-    pub versions: Vec<VersionName>,
-}
-
-impl Lapsed {
-    /// What is wrong with the key, in words.
-    pub fn fault(&self) -> String {
-        match &self.holds {
-            None => "the key active was deleted".to_owned(),
-            Some(text) => format!("the key active holds {text:?}, which is no version"),
-        }
-    }
-}
-
 /// An alert that has ended: Alertmanagers of one cluster, and retries, may deliver its `firing` after its `resolved`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -65,34 +47,6 @@ pub struct Ended {
     pub ends_at: Option<Timestamp>,
     /// When we heard of it.
     pub at: Timestamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serving {
-    pub version: VersionName,
-    pub since: Timestamp,
-    pub by: ActivatedBy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ActivatedBy {
-    /// A rollback, automatic or by a person.
-    Rollback,
-    Person,
-    /// Someone SET the key.
-    External,
-}
-
-impl ActivatedBy {
-    pub const ALL: [ActivatedBy; 3] = [ActivatedBy::Rollback, ActivatedBy::Person, ActivatedBy::External];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ActivatedBy::Rollback => "rollback",
-            ActivatedBy::Person => "person",
-            ActivatedBy::External => "external",
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! What Prometheus says about a version, and what came of checking a rollback.
 
-use super::incident::FlipMode;
-use super::names::VersionName;
-use super::policy::Policy;
-use super::split::Plan;
+use std::time::Duration;
+
 use super::time::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,34 +38,6 @@ impl Finding {
     pub fn new(verdict: Verdict, text: impl Into<String>) -> Self {
         Self { verdict, text: text.into() }
     }
-}
-
-/// A rollback that waits until Prometheus has been asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// `Auto`: nobody asked for it but the alert.
-    pub by: FlipMode,
-    /// The version that serves and is to be left.
-    pub from: VersionName,
-    pub to: VersionName,
-    pub operator: String,
-    pub reason: String,
-    /// Step by step.
-    pub gradual: Option<Plan>,
-    /// Prometheus is not asked: it only waits for the text of `to`.
-    pub sure: bool,
-    /// When it was asked for; an answer to an earlier question does not count.
-    pub at: Timestamp,
-}
-
-/// What speaks against a rollback that a person asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Objection {
-    /// The target fails the team's own test; otherwise the version looks healthy again.
-    pub baseline: bool,
-    /// The target's text did not come back from the archive.
-    pub text_missing: bool,
-    pub text: String,
 }
 
 /// Requests since the flip, by the counters of the prompt servers.
@@ -122,13 +92,13 @@ pub struct Verification {
 }
 
 impl Verification {
-    pub fn starting(now: Timestamp, policy: &Policy) -> Self {
+    pub fn starting(now: Timestamp, every: Duration) -> Self {
         Self {
             checks: 0,
             healthy: 0,
             healthy_since: None,
             measured: false,
-            next: now.plus(policy.verify_every),
+            next: now.plus(every),
             last: None,
             traffic: None,
             stale: false,
@@ -141,4 +111,17 @@ impl Verification {
         let bad_last_seen = self.traffic.as_ref().and_then(|traffic| traffic.bad_last_seen);
         self.healthy_since.map(|since| bad_last_seen.map_or(since, |seen| since.max(seen)))
     }
+}
+
+/// What was measured of a version against the one that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    pub at: Timestamp,
+    pub passed: bool,
+    pub text: String,
+}
+
+impl Evidence {
+    /// Older figures say nothing of now.
+    pub const FRESH: Duration = Duration::from_secs(300);
 }

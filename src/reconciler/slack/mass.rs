@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::posting::{Kept, Left, Telling, posting};
 use super::{Announcer, Halt};
-use crate::decision::incident::{Note, NoteKind};
-use crate::decision::mass::Shares;
+use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, PhaseKind, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
@@ -93,7 +92,7 @@ impl Announcer {
 
     /// Remembers which group the prompt belongs to, as its alerts say.
     pub(super) async fn relate(&self, incident: &Incident) -> Result<(), StoreError> {
-        let Ok(group) = PromptName::parse(&Shares::of(incident).group) else { return Ok(()) };
+        let Ok(group) = PromptName::parse(&incident.shares().group) else { return Ok(()) };
         let store = &self.engine.store;
         store.relate(&group, &incident.prompt, store.now().await?).await
     }
@@ -105,7 +104,7 @@ impl Announcer {
         note: &Note,
         message: Message,
     ) -> Result<Message, StoreError> {
-        let Ok(group) = PromptName::parse(&Shares::of(incident).group) else { return Ok(message) };
+        let Ok(group) = PromptName::parse(&incident.shares().group) else { return Ok(message) };
         if note.kind != NoteKind::Flipped {
             return Ok(message);
         }

@@ -2,8 +2,7 @@
 
 use super::posting::{Kept, Left, Method, Taken, Telling, posting, question};
 use super::{Announcer, Halt, IDLE, Queue, REPLIES};
-use crate::decision::incident::Note;
-use crate::decision::mass::Shares;
+use crate::decision::note::Note;
 use crate::decision::{Event, Incident, PhaseKind, PromptName};
 use crate::deployed::Deployed;
 use crate::drafts;
@@ -76,7 +75,7 @@ impl Announcer {
         if let Some(kept) = telling.get("deployed") {
             return Ok(serde_json::from_str(kept).ok()); // by a later receiver, perhaps
         }
-        let group = PromptName::parse(&Shares::of(incident).group).ok();
+        let group = PromptName::parse(&incident.shares().group).ok();
         let Incident { id, prompt, opened_at, .. } = incident;
         let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
         let kept = serde_json::to_string(&deployed).unwrap_or_default();

@@ -9,8 +9,8 @@ use super::button::{Button, action, plain};
 use super::reply::sign;
 use super::text::{Address, Markup, escape, fit, literal};
 use super::{Message, aside, header, others, ours};
-use crate::decision::incident::{Note, NoteKind};
 use crate::decision::mass::{Bulk, Mass, Member, shared};
+use crate::decision::note::{Note, NoteKind};
 
 /// Prompts with a row and a button of their own; a message takes 50 blocks.
 const ROWS: usize = 20;

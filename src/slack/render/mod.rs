@@ -29,7 +29,7 @@ pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use report::report;
 pub use root::{overview, root};
 
-use crate::decision::incident::AlertRecord;
+use crate::decision::alert::AlertRecord;
 use crate::decision::{Incident, PhaseKind, Split, Timestamp};
 use crate::deployed::Deployed;
 use text::{Address, Markup, code_span, escape, fit, literal};

@@ -4,7 +4,7 @@ use slack_morphism::prelude::SlackBlock;
 
 use super::text::{Address, Markup, escape, fit};
 use super::{Message, View, aside, began, links, others, ours, ranked, waits};
-use crate::decision::incident::{Note, NoteKind};
+use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
 use crate::deployed::is_change;
 

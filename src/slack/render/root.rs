@@ -5,7 +5,9 @@ use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 use super::button::buttons;
 use super::text::{Address, Markup, escape, fit, took};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
-use crate::decision::incident::{AlertRecord, Never, NoteKind};
+use crate::decision::alert::AlertRecord;
+use crate::decision::incident::Never;
+use crate::decision::note::NoteKind;
 use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp, Trigger};
 use crate::deployed::{Deployed, NAMED};
 

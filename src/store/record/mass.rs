@@ -2,7 +2,8 @@
 //! receiver adds is all that a rewrite has to keep.
 
 use super::*;
-use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order, Shares};
+use crate::decision::alert::Shares;
+use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order};
 
 pub fn read_mass(json: &str) -> Result<(Mass, Unknown), Unreadable> {
     let (whole::Own(mass), unknown) = read(json)?;

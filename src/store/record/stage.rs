@@ -1,7 +1,7 @@
 //! An incident's phase in its record: the name, and what belongs to it in fields beside it.
 
 use super::*;
-use crate::decision::incident::{Confirming, Phase, Question};
+use crate::decision::phase::{Confirming, Phase, Question};
 use crate::decision::policy::Policy;
 use crate::decision::trigger::Trigger;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prompt_rollback::alertmanager::payload::{Delivered, parse};
+use prompt_rollback::decision::alert::Alert;
 use prompt_rollback::decision::decide::Active;
-use prompt_rollback::decision::event::Alert;
 use prompt_rollback::decision::mass::{Mass, Member};
 use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};

@@ -1,15 +1,16 @@
 //! What alerts do.
 
-use super::super::event::{Alert, AlertStatus};
+use super::super::alert::{Alert, AlertRecord, AlertStatus};
+use super::super::flip::{FlipMode, WouldFlip};
 use super::super::guards::{Guard, Held};
-use super::super::incident::{
-    AlertRecord, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question, WouldFlip,
-};
-use super::super::names::VersionName;
+use super::super::incident::Incident;
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
+use super::super::severity::{Action, Severity};
 use super::super::state::Stray;
-use super::super::trigger::{Action, Severity, Trigger};
-use super::super::verification::Pending;
+use super::super::trigger::Trigger;
 use super::{Active, AlertOutcome, Draft, Outcome, canary, confirm, ended, gradual, recheck};
 
 /// What an alert did to the incident of its version.

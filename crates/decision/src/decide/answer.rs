@@ -1,7 +1,8 @@
 //! What a decision says.
 
-use super::super::incident::{FlipMode, IncidentId, PhaseKind};
-use super::super::names::VersionName;
+use super::super::flip::FlipMode;
+use super::super::names::{IncidentId, VersionName};
+use super::super::phase::PhaseKind;
 use super::super::state::MarkKind;
 
 /// What is said to whoever sent the event.

@@ -1,13 +1,16 @@
 //! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
 
+use super::super::alert::AlertRecord;
 use super::super::event::{Activation, Promotion, Share};
+use super::super::flip::FlipMode;
 use super::super::gates::closed;
 use super::super::guards::Held;
-use super::super::incident::{AlertRecord, FlipMode, Incident, IncidentId};
-use super::super::names::VersionName;
+use super::super::incident::Incident;
+use super::super::names::{IncidentId, VersionName};
+use super::super::serving::ActivatedBy;
+use super::super::severity::{Action, Severity};
 use super::super::split::{Canary, CanaryEnd, Plan, Split};
-use super::super::state::ActivatedBy;
-use super::super::trigger::{Action, Severity, Trigger};
+use super::super::trigger::Trigger;
 use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::incident::{Incident, IncidentId, PhaseKind};
-use super::super::names::VersionName;
+use super::super::incident::Incident;
+use super::super::names::{IncidentId, VersionName};
+use super::super::phase::PhaseKind;
 use super::super::state::PromptState;
 use super::super::time::Timestamp;
 

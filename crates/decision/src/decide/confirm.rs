@@ -1,11 +1,14 @@
 //! A rollback that waits for Prometheus: whether the version is still bad, and whether its target would do better.
 
 use super::super::event::Confirmed;
+use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
-use super::super::incident::{FlipMode, IncidentId, NoteKind, Phase, Question};
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
+use super::super::phase::{Objection, Pending, Phase, Question};
 use super::super::policy::Policy;
 use super::super::trigger::Trigger;
-use super::super::verification::{Finding, Objection, Pending, Verdict};
+use super::super::verification::{Finding, Verdict};
 use super::{Answer, Draft, alerts, gradual, retention};
 
 /// Puts `pending` off until the answer is there, or the patience with it ends.

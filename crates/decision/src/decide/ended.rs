@@ -1,8 +1,8 @@
 //! What the end of an alert does, and what comes after it.
 
-use super::super::event::Alert;
-use super::super::incident::NoteKind;
+use super::super::alert::Alert;
 use super::super::names::VersionName;
+use super::super::note::NoteKind;
 use super::super::policy::Policy;
 use super::super::state::Ended;
 use super::alerts::outcome;

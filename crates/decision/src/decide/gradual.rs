@@ -1,14 +1,18 @@
 //! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target serves well.
 
-use super::super::event::{Alert, Stepped};
+use super::super::alert::Alert;
+use super::super::event::Stepped;
+use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase};
-use super::super::names::VersionName;
+use super::super::incident::Incident;
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Pending, Phase};
+use super::super::serving::ActivatedBy;
 use super::super::split::Split;
-use super::super::state::ActivatedBy;
 use super::super::time::spoken;
 use super::super::trigger::Trigger;
-use super::super::verification::{Check, Finding, Pending, Verdict};
+use super::super::verification::{Check, Finding, Verdict};
 use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts, mark};
 
 /// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::incident::{IncidentId, NoteKind};
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
 use super::super::policy::Policy;
 use super::{Answer, Draft};
 

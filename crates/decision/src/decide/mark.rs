@@ -2,11 +2,13 @@
 //! follow it.
 
 use super::super::event::Marking;
-use super::super::incident::{FlipMode, Incident, IncidentId, Never, NoteKind, Phase, PhaseKind, Question};
-use super::super::names::VersionName;
+use super::super::flip::FlipMode;
+use super::super::incident::{Incident, Never};
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::super::state::{Mark, MarkKind, VersionRecord};
-use super::super::verification::Pending;
 use super::person::{must_be_known, unknown_version};
 use super::{Answer, Draft, LogEntry, LogEvent, Marked, Refusal, RefusalCode, gradual};
 

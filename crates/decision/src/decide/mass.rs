@@ -1,7 +1,11 @@
 //! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
 
+use super::super::flip::FlipMode;
 use super::super::guards::Guard;
-use super::super::incident::{FlipMode, Incident, IncidentId, NoteKind, Phase, Question};
+use super::super::incident::Incident;
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, Question};
 use super::{Answer, Draft, alerts};
 
 /// What the budget holds is a matter of many prompts, unless nothing is ever automatic.

@@ -1,8 +1,9 @@
 //! Figures for the gates, asked for by a person and brought by the worker.
 
-use super::super::gates::{Evidence, Gate, closed};
+use super::super::gates::{Gate, closed};
 use super::super::names::VersionName;
 use super::super::policy::Policy;
+use super::super::verification::Evidence;
 use super::person::{must_be_known, unknown_version};
 use super::{Answer, Draft, Refusal, RefusalCode};
 

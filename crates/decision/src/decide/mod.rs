@@ -30,11 +30,15 @@ pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome, Refusal, Refus
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use super::event::Event;
+use super::flip::{Flip, FlipMode};
 use super::guards::{Facts, Guard, Held};
-use super::incident::{CommitId, Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind};
-use super::names::{PromptName, VersionName, trimmed};
+use super::incident::Incident;
+use super::names::{CommitId, IncidentId, PromptName, VersionName, trimmed};
+use super::note::NoteKind;
+use super::phase::{Phase, PhaseKind};
 use super::policy::Policy;
-use super::state::{ActivatedBy, Lapsed, PromptState, Quarantine, Stray};
+use super::serving::{ActivatedBy, Lapsed};
+use super::state::{PromptState, Quarantine, Stray};
 use super::time::Timestamp;
 use super::verification::Verification;
 
@@ -449,7 +453,7 @@ impl<'a> Draft<'a> {
         let bad = bad.cloned();
         let commit = self.snapshot.commit.clone();
         let deadline = now.plus(self.policy.verification_deadline);
-        let verification = self.policy.verify.then(|| Verification::starting(now, self.policy));
+        let verification = self.policy.verify.then(|| Verification::starting(now, self.policy.verify_every));
         if let (Some(id), Some(bad)) = (incident, &bad)
             && let Some(incident) = self.incident(id)
         {

@@ -3,15 +3,18 @@
 use std::cmp::Ordering;
 
 use super::super::event::{Activation, Choice, Decide, Register, Rollback, Share};
-use super::super::incident::{Flip, FlipMode, Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
-use super::super::names::VersionName;
+use super::super::flip::{Flip, FlipMode};
+use super::super::incident::Incident;
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
+use super::super::serving::ActivatedBy;
+use super::super::severity::{Action, Severity};
 use super::super::soak::Earned;
 use super::super::split::{Plan, Split};
-use super::super::state::{ActivatedBy, Stray, Suppressed, VersionRecord};
+use super::super::state::{Stray, Suppressed, VersionRecord};
 use super::super::time::spoken;
-use super::super::trigger::{Action, Severity};
-use super::super::verification::Pending;
 use super::{Answer, Draft, Refusal, RefusalCode, canary, confirm, gradual, mark, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;

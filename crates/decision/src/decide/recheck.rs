@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::super::guards::Guard;
-use super::super::incident::{IncidentId, NoteKind, Phase, Recheck};
-use super::super::names::VersionName;
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, Recheck};
 use super::super::policy::Policy;
 use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Finding, Verdict};

@@ -1,13 +1,13 @@
 //! Texts: which stay in Redis, which go to the archive, and when they may be forgotten.
 
 use super::super::event::Kept;
+use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
-use super::super::incident::{FlipMode, IncidentId};
-use super::super::names::VersionName;
+use super::super::names::{IncidentId, VersionName};
+use super::super::phase::{Objection, Pending};
 use super::super::policy::Policy;
 use super::super::state::{Archived, PromptState, VersionRecord};
 use super::super::time::Timestamp;
-use super::super::verification::{Objection, Pending};
 use super::{Answer, Draft, Refusal, RefusalCode, alerts, confirm, person};
 
 /// What is to be done about a prompt's texts now.

@@ -1,11 +1,13 @@
 //! What changes who gets how much traffic: all to one version, a share to each of two, or none.
 
-use super::super::incident::{IncidentId, NoteKind, Phase, Question};
-use super::super::names::VersionName;
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, Question};
 use super::super::policy::Policy;
+use super::super::serving::{ActivatedBy, Lapsed, Serving};
 use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{ActivatedBy, Lapsed, Return, Serving, Stray};
+use super::super::state::{Return, Stray};
 use super::super::time::Timestamp;
 use super::{Draft, LogEvent, Routing, alerts, shipped, strays_of};
 

@@ -1,8 +1,10 @@
 //! Fix forward: another version is shipped while an incident is open. The incident goes on with that version, verified like
 //! a rollback: whoever was paged is told when it is better.
 
-use super::super::incident::{Flip, FlipMode, IncidentId, NoteKind, Phase};
-use super::super::names::VersionName;
+use super::super::flip::{Flip, FlipMode};
+use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::Phase;
 use super::super::verification::Verification;
 use super::Draft;
 
@@ -45,7 +47,7 @@ pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName
         to,
         mode: FlipMode::Shipped,
         operator: operator.to_owned(),
-        verification: Some(Verification::starting(now, policy)),
+        verification: Some(Verification::starting(now, policy.verify_every)),
     });
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
 }

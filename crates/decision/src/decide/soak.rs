@@ -1,8 +1,7 @@
 //! Known-good is earned by soaking: serving, alone or the larger share, while nothing speaks against the version.
 
 use super::super::event::SoakLook;
-use super::super::incident::IncidentId;
-use super::super::names::VersionName;
+use super::super::names::{IncidentId, VersionName};
 use super::super::policy::Policy;
 use super::super::soak::{Earned, KnownGood, Soak, Verdict};
 use super::super::state::VersionRecord;

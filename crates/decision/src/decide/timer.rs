@@ -1,6 +1,9 @@
 //! What time does.
 
-use super::super::incident::{Incident, IncidentId, NoteKind, Phase, PhaseKind, Question};
+use super::super::incident::Incident;
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::{Answer, Draft, confirm, gradual, recheck, verify};
 

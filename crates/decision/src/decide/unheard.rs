@@ -1,6 +1,7 @@
 //! What is asked can't be seen where people look.
 
-use super::super::incident::{IncidentId, NoteKind};
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
 use super::{Answer, Draft};
 
 /// Slack takes the question of `id` for good nowhere, or not in its decider's channel: whoever decides is paged instead.

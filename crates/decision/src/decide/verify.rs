@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::super::event::Checked;
-use super::super::incident::{IncidentId, NoteKind, Phase, PhaseKind};
+use super::super::names::IncidentId;
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, PhaseKind};
 use super::super::policy::Policy;
+use super::super::severity::Severity;
 use super::super::time::spoken;
-use super::super::trigger::Severity;
 use super::super::verification::{Check, Traffic, Verdict};
 use super::{Answer, Draft};
 

@@ -1,7 +1,10 @@
 use super::*;
+use crate::alert::AlertRecord;
+use crate::flip::Flip;
 use crate::guards::Held;
-use crate::incident::{AlertRecord, CommitId, Flip, Phase, Question};
-use crate::trigger::{Action, Severity};
+use crate::names::CommitId;
+use crate::phase::{Phase, Question};
+use crate::severity::{Action, Severity};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 

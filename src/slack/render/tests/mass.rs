@@ -3,7 +3,8 @@
 use super::super::{MassView, Message, mass_overview, mass_reply, mass_root};
 use super::valid::problems;
 use super::*;
-use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order, Shares};
+use crate::decision::alert::Shares;
+use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order};
 
 const CALL: Option<&str> = Some(MENTION);
 

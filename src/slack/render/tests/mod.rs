@@ -8,13 +8,15 @@ mod valid;
 use std::time::Duration;
 
 use super::*;
-use crate::decision::Held;
-use crate::decision::incident::{AlertRecord, Never, Note, NoteKind};
+use crate::decision::alert::AlertRecord;
+use crate::decision::incident::Never;
+use crate::decision::note::{Note, NoteKind};
+use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
-use crate::decision::verification::{Check, Finding, Objection, Pending, Traffic, Verdict, Verification};
+use crate::decision::verification::{Check, Finding, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Flip, FlipMode, Guard, Incident, IncidentId, MarkKind, Phase, PhaseKind, Plan, Policy,
-    PromptName, Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Phase, PhaseKind, Plan,
+    Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
 };
 use crate::deployed::{Other, Placed};
 

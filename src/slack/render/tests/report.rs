@@ -2,7 +2,7 @@
 
 use super::super::report as render;
 use super::*;
-use crate::decision::incident::WouldFlip;
+use crate::decision::flip::WouldFlip;
 use crate::report::Report;
 
 fn held(trigger: &str) -> Incident {

@@ -1,7 +1,9 @@
 //! What a new version must show before it gets traffic.
 
 use super::*;
-use crate::gates::{self, Evidence, Gates};
+use crate::gates;
+use crate::policy::Gates;
+use crate::verification::Evidence;
 
 fn world(gates: Gates) -> World {
     let mut world = World::new();

@@ -36,18 +36,24 @@ mod world;
 
 use std::time::Duration;
 
+use super::super::alert::{Alert, AlertStatus};
 use super::super::event::{
-    Activation, Adopt, Alert, AlertStatus, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion,
-    Register, Rollback, Share, SoakLook, Stepped,
+    Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
+    SoakLook, Stepped,
 };
+use super::super::flip::FlipMode;
 use super::super::guards::Guard;
-use super::super::incident::{CommitId, FlipMode, Incident, IncidentId, NoteKind, PhaseKind};
-use super::super::names::{PromptName, VersionName};
+use super::super::incident::Incident;
+use super::super::names::{CommitId, IncidentId, PromptName, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::PhaseKind;
 use super::super::policy::Policy;
+use super::super::serving::{ActivatedBy, Lapsed};
+use super::super::severity::{Action, Severity};
 use super::super::soak::{Earned, Measured};
-use super::super::state::{ActivatedBy, Lapsed, MarkKind, PromptState, Return};
+use super::super::state::{MarkKind, PromptState, Return};
 use super::super::time::Timestamp;
-use super::super::trigger::{Action, Severity, Trigger, TriggerLabels};
+use super::super::trigger::{Trigger, TriggerLabels};
 use super::super::verification::{Finding, Traffic, Verdict, Verification};
 use super::{
     Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Marked, Outcome, RefusalCode, Routing, Snapshot,

@@ -1,0 +1,176 @@
+//! Alerts: as they are delivered, and as an incident remembers them.
+
+use std::time::Duration;
+
+use super::names::{PromptName, VersionName};
+use super::policy::Policy;
+use super::severity::{Action, Severity};
+use super::time::Timestamp;
+use super::trigger::Trigger;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertStatus {
+    Firing,
+    Resolved,
+}
+
+/// One alert with valid names, read through the trigger table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    pub fingerprint: String,
+    pub alertname: String,
+    pub prompt: PromptName,
+    pub version: VersionName,
+    pub status: AlertStatus,
+    pub trigger: Trigger,
+    pub starts_at: Option<Timestamp>,
+    /// Of a resolved one: when it ended, by the sender's clock.
+    pub ends_at: Option<Timestamp>,
+    pub summary: String,
+    pub description: String,
+    pub value: String,
+    pub verify: String,
+    pub runbook_url: String,
+    pub dashboard_url: String,
+    pub generator_url: String,
+    pub alertmanager_url: String,
+    pub shares: Shares,
+}
+
+impl Alert {
+    /// When it began to fire, by the sender's clock; `None` where that is no plausible moment: before 1970, as
+    /// `0001-01-01`, or in the future.
+    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.starts_at, now)
+    }
+
+    /// When it ended, by the sender's clock; `None` where that is no plausible moment.
+    pub fn ended(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.ends_at, now)
+    }
+}
+
+pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    starts_at.filter(|at| at.0 > 0 && *at <= now)
+}
+
+/// What an alert's labels say of where a prompt runs. Empty: no such label.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    pub model: String,
+    pub provider: String,
+    pub group: String,
+}
+
+impl Shares {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Label and value, as far as there is one.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("model", self.model.as_str()), ("provider", &self.provider), ("group", &self.group)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+    }
+}
+
+/// One alert as the incident remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRecord {
+    pub fingerprint: String,
+    pub alertname: String,
+    pub severity: Severity,
+    pub action: Action,
+    pub decider: String,
+    pub time_limit: Duration,
+    pub firing: bool,
+    pub starts_at: Option<Timestamp>,
+    pub first_seen: Timestamp,
+    /// Refreshed only every [`Policy::refresh_after`].
+    pub last_seen: Timestamp,
+    /// Alertmanager's API has listed it.
+    pub listed: bool,
+    /// Since when the API does not list it any more.
+    pub absent_since: Option<Timestamp>,
+    pub summary: String,
+    pub description: String,
+    pub value: String,
+    pub verify: String,
+    pub runbook_url: String,
+    pub dashboard_url: String,
+    pub generator_url: String,
+    /// Where the Alertmanager that sent it is reached by people.
+    pub alertmanager_url: String,
+    pub shares: Shares,
+}
+
+impl AlertRecord {
+    /// As it was delivered. What says nothing usable of when it began had begun by when it was first seen.
+    pub fn to_alert(&self, prompt: &PromptName, version: &VersionName) -> Alert {
+        let Self { severity, action, decider, time_limit, .. } = self.clone();
+        let usable = self.began(self.first_seen).filter(|at| self.first_seen.since(*at) < Policy::KNOWN_LATE);
+        Alert {
+            fingerprint: self.fingerprint.clone(),
+            alertname: self.alertname.clone(),
+            prompt: prompt.clone(),
+            version: version.clone(),
+            status: AlertStatus::Firing,
+            trigger: Trigger { severity, action, decider, time_limit, remarks: Vec::new() },
+            starts_at: usable.or(Some(self.first_seen)),
+            ends_at: None,
+            summary: self.summary.clone(),
+            description: self.description.clone(),
+            value: self.value.clone(),
+            verify: self.verify.clone(),
+            runbook_url: self.runbook_url.clone(),
+            dashboard_url: self.dashboard_url.clone(),
+            generator_url: self.generator_url.clone(),
+            alertmanager_url: self.alertmanager_url.clone(),
+            shares: self.shares.clone(),
+        }
+    }
+
+    pub fn new(alert: &Alert, now: Timestamp) -> Self {
+        Self {
+            fingerprint: alert.fingerprint.clone(),
+            alertname: alert.alertname.clone(),
+            severity: alert.trigger.severity,
+            action: alert.trigger.action,
+            decider: alert.trigger.decider.clone(),
+            time_limit: alert.trigger.time_limit,
+            firing: true,
+            starts_at: alert.starts_at,
+            first_seen: now,
+            last_seen: now,
+            listed: false,
+            absent_since: None,
+            summary: alert.summary.clone(),
+            description: alert.description.clone(),
+            value: alert.value.clone(),
+            verify: alert.verify.clone(),
+            runbook_url: alert.runbook_url.clone(),
+            dashboard_url: alert.dashboard_url.clone(),
+            generator_url: alert.generator_url.clone(),
+            alertmanager_url: alert.alertmanager_url.clone(),
+            shares: alert.shares.clone(),
+        }
+    }
+
+    /// The same alert again asks for nothing new.
+    pub fn covers(&self, alert: &Alert) -> bool {
+        self.firing
+            && self.fingerprint == alert.fingerprint
+            && self.severity >= alert.trigger.severity
+            && self.action >= alert.trigger.action
+    }
+
+    pub fn rank(&self) -> (Action, Severity) {
+        (self.action, self.severity)
+    }
+
+    /// See [`Alert::began`].
+    pub fn began(&self, now: Timestamp) -> Option<Timestamp> {
+        plausible(self.starts_at, now)
+    }
+}

@@ -1,0 +1,247 @@
+//! Where an incident stands.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::flip::FlipMode;
+use super::names::VersionName;
+use super::split::{Plan, Split};
+use super::time::Timestamp;
+
+/// The name of a [`Phase`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PhaseKind {
+    /// A rollback waits until Prometheus has been asked.
+    Confirming,
+    Observing,
+    AwaitingDecision,
+    Investigating,
+    /// A gradual rollback is under way.
+    RollingBack,
+    Verifying,
+    /// The rollback failed: open until a person closes it.
+    Escalated,
+    Recovered,
+    Unverified,
+    Dismissed,
+    Resolved,
+    Superseded,
+}
+
+impl PhaseKind {
+    pub const ALL: [PhaseKind; 12] = [
+        PhaseKind::Confirming,
+        PhaseKind::Observing,
+        PhaseKind::AwaitingDecision,
+        PhaseKind::Investigating,
+        PhaseKind::RollingBack,
+        PhaseKind::Verifying,
+        PhaseKind::Escalated,
+        PhaseKind::Recovered,
+        PhaseKind::Unverified,
+        PhaseKind::Dismissed,
+        PhaseKind::Resolved,
+        PhaseKind::Superseded,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PhaseKind::Confirming => "confirming",
+            PhaseKind::Observing => "observing",
+            PhaseKind::AwaitingDecision => "awaiting_decision",
+            PhaseKind::Investigating => "investigating",
+            PhaseKind::RollingBack => "rolling_back",
+            PhaseKind::Verifying => "verifying",
+            PhaseKind::Escalated => "escalated",
+            PhaseKind::Recovered => "recovered",
+            PhaseKind::Unverified => "unverified",
+            PhaseKind::Dismissed => "dismissed",
+            PhaseKind::Resolved => "resolved",
+            PhaseKind::Superseded => "superseded",
+        }
+    }
+
+    pub fn is_open(self) -> bool {
+        self <= PhaseKind::Escalated
+    }
+
+    /// Nobody has decided yet.
+    pub fn is_undecided(self) -> bool {
+        self <= PhaseKind::Investigating
+    }
+}
+
+impl fmt::Display for PhaseKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where an incident stands, with what belongs to that and ends with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    Confirming(Box<Confirming>),
+    /// `until` is `None` once the time is over and nothing fires any more.
+    Observing {
+        until: Option<Timestamp>,
+    },
+    AwaitingDecision(Question),
+    Investigating {
+        until: Timestamp,
+    },
+    RollingBack(Split),
+    /// [`Flip::verification`] says how far it is.
+    Verifying {
+        until: Timestamp,
+    },
+    Escalated {
+        /// When it is looked at whether the prompt is retired: only while `active` holds no version.
+        until: Option<Timestamp>,
+    },
+    Recovered,
+    Unverified,
+    Dismissed,
+    Resolved,
+    Superseded {
+        /// What serves instead.
+        by: Option<VersionName>,
+    },
+}
+
+/// A rollback that waits for Prometheus' answer, or for its target's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirming {
+    pub pending: Pending,
+    /// No answer by then is an answer that says nothing.
+    pub until: Timestamp,
+    /// Where the incident goes back to if it is not rolled back.
+    pub before: Phase,
+}
+
+/// What people are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Question {
+    /// When it escalates; `None`: not any more.
+    pub deadline: Option<Timestamp>,
+    /// Automation may act after all.
+    pub recheck: Option<Recheck>,
+    /// Who holds it back together with the others: nothing automatic, no escalation.
+    pub hold: Option<String>,
+    /// What speaks against the rollback that a person asked for; a second approval overrules it.
+    pub objection: Option<Objection>,
+}
+
+/// The alert began before the version got traffic: the requests since then tell whether automation may act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recheck {
+    /// When the version got traffic.
+    pub since: Timestamp,
+    /// When Prometheus is asked.
+    pub next: Timestamp,
+}
+
+impl Question {
+    pub fn until(deadline: Timestamp) -> Self {
+        Self { deadline: Some(deadline), ..Self::default() }
+    }
+}
+
+impl Phase {
+    pub fn kind(&self) -> PhaseKind {
+        match self {
+            Phase::Confirming(_) => PhaseKind::Confirming,
+            Phase::Observing { .. } => PhaseKind::Observing,
+            Phase::AwaitingDecision(_) => PhaseKind::AwaitingDecision,
+            Phase::Investigating { .. } => PhaseKind::Investigating,
+            Phase::RollingBack(_) => PhaseKind::RollingBack,
+            Phase::Verifying { .. } => PhaseKind::Verifying,
+            Phase::Escalated { .. } => PhaseKind::Escalated,
+            Phase::Recovered => PhaseKind::Recovered,
+            Phase::Unverified => PhaseKind::Unverified,
+            Phase::Dismissed => PhaseKind::Dismissed,
+            Phase::Resolved => PhaseKind::Resolved,
+            Phase::Superseded { .. } => PhaseKind::Superseded,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.kind().is_open()
+    }
+
+    pub fn is_undecided(&self) -> bool {
+        self.kind().is_undecided()
+    }
+
+    pub fn as_str(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// When it must have ended: answered, observed, decided, asked again or verified by then.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Phase::Confirming(confirming) => Some(confirming.until),
+            Phase::Observing { until } | Phase::Escalated { until } => *until,
+            Phase::AwaitingDecision(question) => question.deadline,
+            Phase::Investigating { until } | Phase::Verifying { until } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// What waits in it comes earlier by `back`.
+    pub(crate) fn rewind(&mut self, back: Duration) {
+        match self {
+            Phase::Confirming(confirming) => {
+                confirming.until = confirming.until.minus(back);
+                confirming.before.rewind(back);
+            }
+            Phase::Observing { until } | Phase::Escalated { until } => *until = until.map(|at| at.minus(back)),
+            Phase::AwaitingDecision(question) => {
+                question.deadline = question.deadline.map(|at| at.minus(back));
+                if let Some(recheck) = &mut question.recheck {
+                    recheck.next = recheck.next.minus(back);
+                }
+            }
+            Phase::Investigating { until } | Phase::Verifying { until } => *until = until.minus(back),
+            Phase::RollingBack(split) => {
+                for at in [&mut split.next, &mut split.check] {
+                    *at = at.map(|at| at.minus(back));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A rollback that waits until Prometheus has been asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// `Auto`: nobody asked for it but the alert.
+    pub by: FlipMode,
+    /// The version that serves and is to be left.
+    pub from: VersionName,
+    pub to: VersionName,
+    pub operator: String,
+    pub reason: String,
+    /// Step by step.
+    pub gradual: Option<Plan>,
+    /// Prometheus is not asked: it only waits for the text of `to`.
+    pub sure: bool,
+    /// When it was asked for; an answer to an earlier question does not count.
+    pub at: Timestamp,
+}
+
+/// What speaks against a rollback that a person asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    /// The target fails the team's own test; otherwise the version looks healthy again.
+    pub baseline: bool,
+    /// The target's text did not come back from the archive.
+    pub text_missing: bool,
+    pub text: String,
+}
