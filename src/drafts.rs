@@ -70,7 +70,7 @@ fn verified(incident: &Incident) -> Option<Verified> {
         checks: verification.checks,
         healthy_in_a_row: verification.healthy,
         finding: verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default(),
-        still_served_by: verification.traffic.as_ref().map(|traffic| traffic.still.clone()).unwrap_or_default(),
+        still_served_by: verification.traffic.as_ref().map(|traffic| traffic.still.names.clone()).unwrap_or_default(),
         recovered_at: verification.well_since(),
     })
 }

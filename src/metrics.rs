@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Flip, FlipMode, Incident, PhaseKind, Severity};
+use crate::decision::{AlertOutcome, Failure, Flip, FlipMode, Incident, PhaseKind, Severity};
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -319,11 +319,14 @@ impl Metrics {
         let stale = |incident: &Incident| incident.verification().is_some_and(|v| v.stale);
         let (Some(flip), Some(verification)) = (&after.flip, after.verification()) else { return };
         if stale(after) && !stale(before) {
-            let still = verification.traffic.as_ref().map_or(0, |traffic| traffic.still.len());
+            let still = verification.traffic.as_ref().map_or(0, |traffic| traffic.still.count);
             self.stale_servers.inc_by(still as u64);
         }
         let result = match (before.phase.kind(), after.phase.kind()) {
-            (PhaseKind::Verifying, PhaseKind::Recovered) => "recovered",
+            (PhaseKind::Verifying | PhaseKind::Escalated, PhaseKind::Recovered) => "recovered",
+            (PhaseKind::Verifying, PhaseKind::Escalated) if after.failure() == Some(Failure::NotFollowed) => {
+                "not_followed"
+            }
             (PhaseKind::Verifying, PhaseKind::Escalated) => "escalated",
             (PhaseKind::Verifying, PhaseKind::Unverified) => "unverified",
             _ => return,

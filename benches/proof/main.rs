@@ -66,12 +66,9 @@ fn answer(request: &str, healthy: bool) -> (u16, String) {
     if request.contains(CUSTOM) {
         return (200, vector(&[("{}", if healthy { "1" } else { "0" })]));
     }
-    if request.contains("requests%3Asum") {
-        let series = |prompt: &&str| {
-            let metric = format!(r#"{{"prompt":"{prompt}","version":"v1","instance":"a"}}"#);
-            format!(r#"{{"metric":{metric},"values":[[{},"0"],[{},"900"]]}}"#, now - 3_600, now + 3_600)
-        };
-        return (200, matrix(about.iter().map(series).collect()));
+    if liar::asks_for_counters(request) {
+        let prompts: Vec<_> = about.iter().map(|prompt| (*prompt).to_owned()).collect();
+        return (200, liar::served(&prompts, "v1", if healthy { 1 } else { 500 }));
     }
     if request.contains("count%28") {
         return (200, vector(&[]));

@@ -207,7 +207,10 @@ pub struct Verification {
     pub every: Duration,
     pub checks: u32,
     pub healthy_in_a_row: u32,
+    /// When its outcome must be known, if enough is measured.
     pub deadline: Duration,
+    /// When it ends, however little is measured.
+    pub max: Duration,
 }
 
 /// A gradual rollback.
@@ -322,6 +325,7 @@ impl Config {
             reopen_within: self.incidents.reopen_within,
             forget_after: self.incidents.forget_after,
             verification_deadline: self.verification.deadline,
+            verification_max: self.verification.max,
             confirm: self.prometheus.url.is_some() || self.registry.baseline_url.is_some(),
             requery: self.guards.confirm == Confirm::Requery,
             verify: self.prometheus.url.is_some(),
@@ -443,6 +447,7 @@ impl Config {
                 checks: r.get("verification.checks", "12"),
                 healthy_in_a_row: r.get("verification.healthy_in_a_row", "2"),
                 deadline: r.get("verification.deadline", "5m"),
+                max: r.get("verification.max", "1h"),
             },
             gradual: Gradual {
                 stages: r.get("gradual.stages", "75,50,25,0"),

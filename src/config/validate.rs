@@ -145,6 +145,7 @@ impl Config {
         r.check("registry.soak_requests", registry.soak_requests > 0, "at least 1");
         let verification = &self.verification;
         r.check("verification.deadline", verification.deadline >= verification.every, "at least verification.every");
+        r.check("verification.max", verification.max >= verification.deadline, "at least verification.deadline");
         r.check("verification.checks", verification.checks > 0, "at least 1");
         let possible = (1..=verification.checks).contains(&verification.healthy_in_a_row);
         r.check("verification.healthy_in_a_row", possible, "from 1 to verification.checks");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Incident;
 use crate::decision::serving::Lapsed;
-use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
+use crate::decision::{Canary, Failure, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
 use crate::deployed::{Deployed, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -223,6 +223,7 @@ pub fn incident_row(incident: &Incident) -> Value {
         "closed_at": time(incident.closed_at),
         "deadline": time(incident.deadline()),
         "objection": incident.objection().map(|objection| objection.text.as_str()),
+        "reason": incident.failure().map(Failure::as_str),
         "verification": incident.verification().map(|v| json!({
             "checks": v.checks,
             "last": v.last.as_ref().map(|check| json!({
@@ -230,9 +231,13 @@ pub fn incident_row(incident: &Incident) -> Value {
             })),
             "traffic": v.traffic.as_ref().map(|traffic| json!({
                 "target_requests": traffic.target,
+                "target_failures": traffic.failures,
                 "bad_requests": traffic.bad,
                 "bad_last_seen_at": time(traffic.bad_last_seen),
-                "still_serving": traffic.still,
+                "bad_percent": traffic.bad_percent,
+                "following": traffic.following,
+                "still_serving": traffic.still.names,
+                "unknown": traffic.unknown.names,
             })),
         })),
         "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),

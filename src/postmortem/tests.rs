@@ -8,7 +8,8 @@ use super::*;
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::{
-    Action, CommitId, Flip, FlipMode, Guard, Held, IncidentId, Phase, PromptName, Question, Severity, VersionName,
+    Action, CommitId, Failure, Flip, FlipMode, Guard, Held, IncidentId, Phase, PromptName, Question, Severity,
+    VersionName,
 };
 
 /// 2026-11-21T00:38:12.689Z
@@ -211,7 +212,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     incident.held = Some(held);
     incident.note(after(30), NoteKind::Decided, "Maya investigates");
     flip(&mut incident, after(90), FlipMode::Approved, "Maya");
-    incident.phase = Phase::Escalated { until: None };
+    incident.phase = Phase::Escalated { until: None, reason: Failure::NotRecovered };
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
     incident.escalations = 1;
     let mut log = log();
@@ -370,7 +371,7 @@ fn users_are_served_well_before_the_incident_is_closed_and_never_after() {
     };
     assert_eq!(recovered(after(30)), Some(after(30)));
     assert_eq!(recovered(after(41)), Some(after(40)), "a clock that is ahead");
-    let mut open = recovered_then(Phase::Escalated { until: None });
+    let mut open = recovered_then(Phase::Escalated { until: None, reason: Failure::NotRecovered });
     open.closed_at = None;
     let verification = Some(Verified { recovered_at: Some(after(30)), ..Verified::default() });
     assert_eq!(Facts { verification, ..facts(&open, &[]) }.recovered_at(), None, "healthy once is no recovery");

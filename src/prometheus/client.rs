@@ -25,6 +25,9 @@ pub enum PrometheusError {
     Refused { status: StatusCode, message: String },
     #[error("prometheus answered what is no result of a query")]
     Unreadable,
+    /// Behind one address, as of Thanos or VictoriaMetrics, not all stores answered.
+    #[error("prometheus gave a partial answer: {0}")]
+    Partial(String),
     #[error("prometheus.url: {0}")]
     Config(String),
 }
@@ -61,6 +64,20 @@ struct Reply {
     data: Option<Data>,
     #[serde(default)]
     error: String,
+    #[serde(default)]
+    warnings: Vec<String>,
+    /// VictoriaMetrics.
+    #[serde(default, rename = "isPartial")]
+    partial: bool,
+}
+
+impl Reply {
+    /// What keeps the answer from being whole. Prometheus' remarks on the expression do not.
+    fn missing(&self) -> Option<&str> {
+        let remark = |warning: &&String| warning.starts_with("PromQL info:") || warning.starts_with("PromQL warning:");
+        let warning = self.warnings.iter().find(|warning| !remark(warning)).map(String::as_str);
+        warning.or(self.partial.then_some("isPartial"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -125,9 +142,11 @@ impl Prometheus {
 pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, PrometheusError> {
     let reply: Result<Reply, _> = serde_json::from_slice(body);
     if !status.is_success() {
-        let message = reply.map_or_else(|_| String::new(), |reply| reply.error);
-        let message = message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+        let message = shortened(&reply.map_or_else(|_| String::new(), |reply| reply.error));
         return Err(PrometheusError::Refused { status, message });
+    }
+    if let Some(missing) = reply.as_ref().ok().and_then(Reply::missing) {
+        return Err(PrometheusError::Partial(shortened(missing)));
     }
     match reply.ok().and_then(|reply| reply.data) {
         Some(Data::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
@@ -143,6 +162,10 @@ pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, Prome
             .collect(),
         Some(Data::String(_)) | None => Err(PrometheusError::Unreadable),
     }
+}
+
+fn shortened(message: &str) -> String {
+    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
 }
 
 fn read((at, value): &(f64, String)) -> Result<(Timestamp, f64), PrometheusError> {

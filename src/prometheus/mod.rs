@@ -1,5 +1,7 @@
 //! Prometheus: what is asked, and how its answers are read.
 
+pub mod bound;
 pub mod client;
+pub mod exposure;
 pub mod question;
 pub mod recheck;

@@ -6,45 +6,42 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::{PrometheusError, Series};
+use super::exposure;
 use crate::ab_test::Group;
 use crate::config::Labels;
-use crate::decision::policy::Policy;
 use crate::decision::soak::Measured;
-use crate::decision::verification::{Finding, Traffic, Verdict};
+use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
 
-/// Without a `verify` of its own a version is healthy below this share of failed requests.
+/// A version that fails less than this is healthy, unless a row that fires is stricter.
 const HEALTHY_BELOW: f64 = 0.01;
-/// A gradual rollback stops where its target fails more than this.
-const STOP_ABOVE: f64 = 0.02;
 /// A prompt that fails more than this fails.
 const FAILS_ABOVE: f64 = 0.05;
 /// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
 pub const EVIDENCE: u32 = 20;
 /// `$since` for a version that no rollback has put there: whether it is still bad is asked over this long.
 const BEFORE_A_ROLLBACK: Duration = Duration::from_secs(300);
-/// Counters are looked at from so long before the flip: a sample from then is what they are counted from.
-const BEFORE: Duration = Duration::from_secs(60);
-
-/// What is asked about one version: the alert's own expression, or the default one.
+/// The `verify` expression of one alert, about one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verify {
-    Default,
-    Custom { alertname: String, expression: String },
+pub struct Verify {
+    pub alertname: String,
+    pub expression: String,
 }
 
 impl Verify {
-    /// The expression of the strongest alert that has one, for `version`.
-    pub fn of(incident: &Incident, version: &VersionName, now: Timestamp) -> Self {
-        let with = incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty());
-        let Some(alert) = with.max_by_key(|alert| (alert.firing, alert.rank())) else { return Self::Default };
+    /// Each expression of the incident's alerts, for `version`.
+    pub fn of(incident: &Incident, version: &VersionName, now: Timestamp) -> Vec<Self> {
         let rolled_back = incident.flip.as_ref().filter(|flip| flip.to == *version);
         let since = rolled_back.map_or(BEFORE_A_ROLLBACK, |flip| now.since(flip.at));
-        Self::Custom {
-            alertname: alert.alertname.clone(),
-            expression: about(&alert.verify, &incident.prompt, version, since),
+        let mut all: Vec<Self> = Vec::new();
+        for alert in incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty()) {
+            let expression = about(&alert.verify, &incident.prompt, version, since);
+            if all.iter().all(|verify| verify.expression != expression) {
+                all.push(Self { alertname: alert.alertname.clone(), expression });
+            }
         }
+        all
     }
 }
 
@@ -63,15 +60,14 @@ pub fn ratios<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptN
     )
 }
 
-/// The counters of requests of these prompts by version and instance, since `oldest`.
+/// The counters of these prompts' requests since `oldest`.
 pub fn counters<'a>(
     labels: &Labels,
     prompts: impl IntoIterator<Item = &'a PromptName>,
     oldest: Timestamp,
     now: Timestamp,
 ) -> String {
-    let seconds = (now.since(oldest) + BEFORE).as_secs();
-    format!("prompt_version_instance:requests:sum{{{}}}[{seconds}s]", any_of(labels, prompts))
+    exposure::question(&any_of(labels, prompts), oldest, now)
 }
 
 /// How many prompts have figures, how many of them fail, and the figures of these.
@@ -93,18 +89,17 @@ pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&
 }
 
 /// The verdict of the `verify` expression of this alert: 1, 0 or nothing.
-pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError>, ratio: Option<f64>) -> Finding {
+pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     let whose = format!("the verify expression of {alertname}");
-    let figures = ratio.map_or_else(String::new, |ratio| format!(" ({})", spoken_ratio(ratio)));
     let series = match answer {
         Ok(series) => series,
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
     match series.as_slice() {
-        [] => Finding::new(Verdict::NoData, format!("no data yet for {whose}{figures}")),
+        [] => Finding::new(Verdict::NoData, format!("no data yet for {whose}")),
         [one] => match one.value() {
-            1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}{figures}")),
-            0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}{figures}")),
+            1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}")),
+            0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}")),
             other => Finding::new(Verdict::Unknown, format!("{whose} gives {other}: expected 1, 0 or nothing")),
         },
         many => {
@@ -114,10 +109,10 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
 }
 
 /// The verdict of the default expression.
-pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
+pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>, limit: f64) -> Finding {
     match answer {
         Ok(Some(ratio)) if ratio.is_finite() => {
-            let verdict = if *ratio < HEALTHY_BELOW { Verdict::Healthy } else { Verdict::Unhealthy };
+            let verdict = if *ratio < limit { Verdict::Healthy } else { Verdict::Unhealthy };
             Finding::new(verdict, spoken_ratio(*ratio))
         }
         Ok(Some(other)) => Finding::new(Verdict::Unknown, format!("the error ratio is {other}")),
@@ -126,17 +121,7 @@ pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
     }
 }
 
-/// Whether the target of a gradual rollback serves well enough to get more traffic, by its error ratio.
-pub fn read_target(answer: &Result<Option<f64>, PrometheusError>) -> Finding {
-    match answer {
-        Ok(Some(ratio)) if ratio.is_finite() && *ratio <= STOP_ABOVE => {
-            Finding::new(Verdict::Healthy, spoken_ratio(*ratio))
-        }
-        other => read_ratio(other),
-    }
-}
-
-/// The same, by the config's own expression: 1 = stop.
+/// Whether the target of a gradual rollback serves well enough to get more traffic, by the config's own expression: 1 = stop.
 pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     let series = match answer {
         Ok(series) => series,
@@ -169,56 +154,6 @@ pub fn ratio_of(labels: &Labels, series: &[Series], prompt: &PromptName, version
 
 fn is_about(labels: &Labels, series: &Series, prompt: &PromptName, version: &VersionName) -> bool {
     series.label(&labels.prompt) == prompt.as_str() && series.label(&labels.version) == version.as_str()
-}
-
-/// Who served what since the flip, from the answers to [`counters`]. `None`: nobody counts this prompt's requests.
-pub fn read_traffic(labels: &Labels, series: &[Series], incident: &Incident) -> Option<Traffic> {
-    let flip = incident.flip.as_ref()?;
-    let of = |version: &VersionName| -> Vec<&Series> {
-        series.iter().filter(|one| is_about(labels, one, &incident.prompt, version)).collect()
-    };
-    let (bad, target) = (of(&flip.from), of(&flip.to));
-    if bad.is_empty() && target.is_empty() {
-        return None;
-    }
-    let mut traffic = Traffic::default();
-    for one in target {
-        traffic.target = traffic.target.saturating_add(since(one, flip.at).0);
-    }
-    let mut still = BTreeSet::new();
-    for one in bad {
-        let (requests, last_seen) = since(one, flip.at);
-        traffic.bad = traffic.bad.saturating_add(requests);
-        traffic.bad_last_seen = traffic.bad_last_seen.max(last_seen);
-        if last_seen.is_some_and(|at| at.since(flip.at) > Policy::PROPAGATED) {
-            still.insert(one.label("instance").chars().filter(|c| !c.is_control()).take(100).collect::<String>());
-        }
-    }
-    traffic.still = still.into_iter().take(Traffic::MAX_INSTANCES).collect();
-    Some(traffic)
-}
-
-/// Requests counted after `flip`, and when a sample last grew. A counter that falls was reset and counts from 0.
-fn since(series: &Series, flip: Timestamp) -> (u64, Option<Timestamp>) {
-    let mut requests = 0.0;
-    let mut last_seen = None;
-    let mut before: Option<f64> = None;
-    for (at, value) in series.points.iter().filter(|(_, value)| value.is_finite()) {
-        if *at > flip {
-            // a series that begins after the flip began at 0, a little before
-            let grown = match before {
-                Some(before) if *value >= before => value - before,
-                _ => *value,
-            };
-            if grown > 0.0 {
-                requests += grown;
-                last_seen = Some(*at);
-            }
-        }
-        before = Some(*value);
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
-    (requests as u64, last_seen)
 }
 
 /// What is drawn of an incident.
@@ -277,6 +212,12 @@ impl Metric {
             ),
         }
     }
+}
+
+/// Below which share of failed requests a version of this incident is healthy.
+pub fn healthy_below(incident: &Incident) -> f64 {
+    let rows = incident.alerts.iter().map(|alert| Metric::of(&alert.alertname)).filter(Metric::is_errors);
+    rows.filter_map(|metric| metric.threshold).fold(HEALTHY_BELOW, f64::min)
 }
 
 /// The metric of the alert that weighs most.

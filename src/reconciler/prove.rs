@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{OptionFuture, join, join_all, join3, join4};
+use futures_util::future::{OptionFuture, join, join_all, join3};
 
 use super::sample;
 use crate::ab_test;
 use crate::baseline::Baseline;
 use crate::config::Labels;
-use crate::decision::verification::{Finding, Verdict, Verification};
+use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
     Checked, Confirmed, Event, Evidence, FlipMode, Incident, PhaseKind, PromptName, PromptState, Stepped, Timestamp,
     VersionName, soak,
@@ -20,6 +20,7 @@ use crate::decision::{
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::exposure::{self, Counters};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::store::StoreError;
@@ -30,8 +31,6 @@ const PACE: Duration = Duration::from_millis(70);
 const PATIENCE: Duration = Duration::from_secs(8);
 
 type Answer = Result<Vec<Series>, PrometheusError>;
-/// The answer to the `verify` expression of the alert with this name.
-type Asked = (String, Answer);
 
 /// What asking takes.
 #[derive(Debug)]
@@ -47,7 +46,6 @@ pub struct Prover {
 /// What Prometheus says about all incidents that are checked together.
 #[derive(Debug)]
 pub struct Seen {
-    ratios: Answer,
     counters: Answer,
     /// Asked only soon after a flip.
     all_prompts: Option<[Vec<Series>; 3]>,
@@ -60,10 +58,8 @@ impl Prover {
         let oldest = due.iter().filter_map(|incident| incident.flip.as_ref()).map(|flip| flip.at).min();
         let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
         let prompts = || due.iter().map(|incident| &incident.prompt);
-        let ratios = question::ratios(&self.labels, prompts());
         let counters = question::counters(&self.labels, prompts(), oldest, now);
-        let (ratios, counters) = join(self.in_turn(prometheus, &ratios), self.in_turn(prometheus, &counters)).await;
-        let (Some(ratios), Some(counters)) = (ratios?, counters?) else { return Ok(None) };
+        let Some(counters) = self.in_turn(prometheus, &counters).await? else { return Ok(None) };
         let all_prompts = if due.iter().any(|incident| is_new(incident, now)) {
             let [all, failing, own] = question::all_prompts(&self.labels, prompts());
             let ask = |query| self.in_turn(prometheus, query);
@@ -75,7 +71,7 @@ impl Prover {
         } else {
             None
         };
-        Ok(Some(Seen { ratios, counters, all_prompts }))
+        Ok(Some(Seen { counters, all_prompts }))
     }
 
     /// Does for `incident` what only an answer from outside can.
@@ -84,7 +80,7 @@ impl Prover {
             PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
             PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
             PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
-            PhaseKind::Verifying if is_due(incident, now) => match seen {
+            _ if is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
                 None => None,
             },
@@ -105,7 +101,10 @@ impl Prover {
         else {
             return false;
         };
-        let proved = matches!(event, Some(Event::Checked(check)) if check.finding.verdict == Verdict::Healthy)
+        let proves = |check: &Checked| {
+            check.finding.verdict == Verdict::Healthy && check.traffic.as_ref().is_some_and(Traffic::all_follow)
+        };
+        let proved = matches!(event, Some(Event::Checked(check)) if proves(check))
             && verification.healthy + 1 >= self.engine.policy.verify_healthy;
         proved || incident.deadline().is_some_and(|deadline| deadline <= now)
     }
@@ -196,19 +195,12 @@ impl Prover {
         let pending = incident.pending()?;
         let automatic = pending.by == FlipMode::Auto;
         let ratios = question::ratios(&self.labels, [&incident.prompt]);
-        let [bad, target] = [&pending.from, &pending.to].map(|version| Verify::of(incident, version, now));
         let all_prompts = OptionFuture::from(automatic.then(|| self.all_prompts(prometheus, [&incident.prompt])));
-        let (ratios, bad_answer, target_answer, all_prompts) = join4(
-            prometheus.instant(&ratios),
-            ask(prometheus, &bad),
-            OptionFuture::from(automatic.then(|| ask(prometheus, &target))),
-            all_prompts,
-        )
-        .await;
-        let finding = self.finding(incident, &pending.from, bad_answer.as_ref(), &ratios);
-        let target_fails = target_answer
-            .map(|answer| self.finding(incident, &pending.to, answer.as_ref(), &ratios))
-            .filter(|finding| finding.verdict == Verdict::Unhealthy);
+        let (ratios, all_prompts) = join(prometheus.instant(&ratios), all_prompts).await;
+        let ask = |version| self.ask_about(prometheus, incident, version, &ratios, now);
+        let target = OptionFuture::from(automatic.then(|| ask(&pending.to)));
+        let (finding, target) = join(ask(&pending.from), target).await;
+        let target_fails = target.filter(|finding| finding.verdict == Verdict::Unhealthy);
         let blame = match target_fails {
             Some(finding) => Some(provider(&pending.to.to_string(), &finding.text)),
             None => self.others(incident, all_prompts.flatten().as_ref()),
@@ -295,10 +287,14 @@ impl Prover {
                 question::read_abort(&prometheus.instant(&query).await)
             }
             None => {
-                let answer = prometheus.instant(&question::ratios(&self.labels, [&incident.prompt])).await;
-                let ratio =
-                    |series: Vec<Series>| question::ratio_of(&self.labels, &series, &incident.prompt, &split.arriving);
-                question::read_target(&answer.map(ratio))
+                let query = question::counters(&self.labels, [&incident.prompt], split.since, now);
+                match prometheus.instant(&query).await {
+                    Ok(series) => {
+                        let counters = Counters::of(&self.labels, &series, &incident.prompt);
+                        exposure::judge_stage(&counters, split.since, &split.arriving)
+                    }
+                    Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
+                }
             }
         };
         Ok(Some(Stepped { incident: incident.id.clone(), since: split.since, finding }))
@@ -306,37 +302,62 @@ impl Prover {
 
     /// One look at a rollback. `None`: Prometheus had no turn for it.
     async fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Result<Option<Checked>, StoreError> {
-        let (Some(prometheus), Some(flip)) = (&self.prometheus, &incident.flip) else { return Ok(None) };
-        let verify = Verify::of(incident, &flip.to, now);
-        if matches!(verify, Verify::Custom { .. }) && !self.turn().await? {
+        let (Some(prometheus), Some(flip), Some(verification)) =
+            (&self.prometheus, &incident.flip, incident.verification())
+        else {
             return Ok(None);
+        };
+        let (traffic, errors) = match &seen.counters {
+            Ok(series) => {
+                let counters = Counters::of(&self.labels, series, &incident.prompt);
+                let traffic = counters.since(flip.at, &flip.from, &flip.to);
+                let errors = exposure::judge(
+                    traffic.as_ref(),
+                    counters.limit(question::healthy_below(incident), flip.at, &flip.to),
+                    flip.at,
+                );
+                (traffic, errors)
+            }
+            Err(error) => (None, Finding::new(Verdict::Unknown, error.to_string())),
+        };
+        let mut findings = vec![errors];
+        for verify in Verify::of(incident, &flip.to, now) {
+            let Some(answer) = self.in_turn(prometheus, &verify.expression).await? else { return Ok(None) };
+            findings.push(question::read_verify(&verify.alertname, &answer));
         }
-        let answer = ask(prometheus, &verify).await;
-        let mut finding = self.finding(incident, &flip.to, answer.as_ref(), &seen.ratios);
-        let traffic =
-            seen.counters.as_ref().ok().and_then(|series| question::read_traffic(&self.labels, series, incident));
-        // what the windows of an expression hold may be older than the flip
-        let needed = if verify == Verify::Default { u64::from(question::EVIDENCE) } else { 1 };
-        if let Some(requests) = traffic.as_ref().map(|t| t.target).filter(|requests| *requests < needed)
-            && finding.verdict == Verdict::Healthy
-        {
-            let text = format!("no data yet: {} has served {requests} requests since the flip", flip.to);
-            finding = Finding::new(Verdict::NoData, text);
-        }
+        let finding = Finding::all(findings);
         let blame = match finding.verdict {
             _ if !is_new(incident, now) => None,
             Verdict::Unhealthy => Some(provider(&flip.to.to_string(), &finding.text)),
             _ => self.others(incident, seen.all_prompts.as_ref()),
         };
-        Ok(Some(Checked { incident: incident.id.clone(), flip: flip.at, finding, traffic, blame }))
+        let (incident, number) = (incident.id.clone(), verification.checks);
+        Ok(Some(Checked { incident, flip: flip.at, number, finding, traffic, blame }))
     }
 
-    fn finding(&self, incident: &Incident, version: &VersionName, custom: Option<&Asked>, ratios: &Answer) -> Finding {
+    /// What the alerts' own expressions say of `version`, or its error ratio where they have none. Takes no turn.
+    async fn ask_about(
+        &self,
+        prometheus: &Prometheus,
+        incident: &Incident,
+        version: &VersionName,
+        ratios: &Answer,
+        now: Timestamp,
+    ) -> Finding {
         let ratio = |series: &Vec<Series>| question::ratio_of(&self.labels, series, &incident.prompt, version);
-        match custom {
-            Some((alertname, answer)) => question::read_verify(alertname, answer, ratios.as_ref().ok().and_then(ratio)),
-            None => question::read_ratio(&ratios.as_ref().map(ratio).map_err(Clone::clone)),
+        let limit = question::healthy_below(incident);
+        let errors = question::read_ratio(&ratios.as_ref().map(ratio).map_err(Clone::clone), limit);
+        let verifies = Verify::of(incident, version, now);
+        if verifies.is_empty() {
+            return errors;
         }
+        let answers = join_all(verifies.iter().map(|verify| prometheus.instant(&verify.expression))).await;
+        let read = |(verify, answer): (&Verify, &Answer)| question::read_verify(&verify.alertname, answer);
+        let mut finding = Finding::all(verifies.iter().zip(&answers).map(read).collect());
+        if ratios.as_ref().is_ok_and(|series| ratio(series).is_some()) {
+            finding.text = format!("{} ({})", finding.text, errors.text);
+        }
+        finding
     }
 
     /// Answers to [`question::all_prompts`]; `None` if Prometheus does not say.
@@ -393,21 +414,13 @@ fn provider(version: &str, text: &str) -> String {
 fn is_due(incident: &Incident, now: Timestamp) -> bool {
     let late = incident.deadline().is_some_and(|deadline| deadline <= now);
     let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
-    incident.phase.kind() == PhaseKind::Verifying && incident.verification().is_some_and(wanted)
+    incident.is_checked() && incident.verification().is_some_and(wanted)
 }
 
 /// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
 fn is_new(incident: &Incident, now: Timestamp) -> bool {
     let young = incident.flip.as_ref().is_some_and(|flip| now.since(flip.at) <= FIRST);
-    young && incident.verification().is_some_and(|v| !v.blamed && !v.measured)
-}
-
-async fn ask(prometheus: &Prometheus, verify: &Verify) -> Option<Asked> {
-    match verify {
-        Verify::Custom { alertname, expression } => Some((alertname.clone(), prometheus.instant(expression).await)),
-        // the ratios are asked for anyway
-        Verify::Default => None,
-    }
+    young && incident.verification().is_some_and(|v| !v.blamed && v.healthy + v.unhealthy == 0)
 }
 
 #[cfg(test)]

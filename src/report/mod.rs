@@ -155,7 +155,7 @@ fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timest
 
 /// The checks of its rollback ended without a healthy one.
 fn failed(incident: &Incident) -> bool {
-    incident.verification().is_some_and(|verification| verification.healthy == 0 && verification.measured)
+    incident.verification().is_some_and(|verification| verification.unhealthy > 0)
 }
 
 /// One alert's record.

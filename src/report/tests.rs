@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
-use crate::decision::{CommitId, Flip, Policy, Question};
+use crate::decision::{CommitId, Failure, Flip, Policy, Question};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
 
@@ -54,7 +54,7 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
     given_up.note(after(14), crate::decision::note::NoteKind::Escalated, "v1 does not serve well");
     if let Some(flip) = &mut given_up.flip {
         let starting = Verification::starting(after(12), Policy::default().verify_every);
-        flip.verification = Some(Verification { measured: true, ..starting });
+        flip.verification = Some(Verification { unhealthy: 1, ..starting });
     }
     let table = [
         (flipped(FlipMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
@@ -65,7 +65,11 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
             Instead::RolledBackByPerson,
             Some(12),
         ),
-        (flipped(FlipMode::Approved, "v1", Phase::Escalated { until: None }), Instead::DidNotHelp, Some(12)),
+        (
+            flipped(FlipMode::Approved, "v1", Phase::Escalated { until: None, reason: Failure::NotRecovered }),
+            Instead::DidNotHelp,
+            Some(12),
+        ),
         (given_up, Instead::DidNotHelp, Some(12)),
         (flipped(FlipMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
         (flipped(FlipMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),

@@ -22,7 +22,7 @@ use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
 use crate::decision::state::{
     Archived, Ended, Mark, MarkKind, PromptState, Quarantine, Return, Stray, Suppressed, VersionRecord,
 };
-use crate::decision::verification::{Check, Finding, Traffic, Verdict, Verification};
+use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
 
 pub use unknown::Unknown;
@@ -103,6 +103,14 @@ fn is_false(value: &bool) -> bool {
 }
 
 fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+fn is_none_of(value: &u64) -> bool {
+    *value == 0
+}
+
+fn is_empty(value: &usize) -> bool {
     *value == 0
 }
 
@@ -639,6 +647,8 @@ struct IncidentRecord {
     gradual: Option<Split>,
     #[serde(getter = "stage::pending", with = "pending::option", default, skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
+    #[serde(getter = "stage::is_not_followed", default, skip_serializing_if = "is_false")]
+    not_followed: bool,
     #[serde(getter = "stage::before", default, skip_serializing_if = "Option::is_none")]
     before: Option<Before>,
     #[serde(getter = "stage::objection", with = "objection::option", default, skip_serializing_if = "Option::is_none")]
@@ -812,14 +822,16 @@ struct VerificationRecord {
     healthy: u32,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     healthy_since: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    measured: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    unhealthy: u32,
     #[serde(with = "at")]
     next: Timestamp,
     #[serde(with = "check::option", default, skip_serializing_if = "Option::is_none")]
     last: Option<Check>,
     #[serde(with = "traffic::option", default, skip_serializing_if = "Option::is_none")]
     traffic: Option<Traffic>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    late: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     stale: bool,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -847,11 +859,51 @@ struct FindingRecord {
 #[serde(remote = "Traffic")]
 struct TrafficRecord {
     target: u64,
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    failures: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    uncounted: bool,
     bad: u64,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     bad_last_seen: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    still: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    bad_percent: u64,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    following: usize,
+    #[serde(with = "instances", default, skip_serializing_if = "Instances::is_empty")]
+    still: Instances,
+    #[serde(with = "instances", default, skip_serializing_if = "Instances::is_empty")]
+    unknown: Instances,
+}
+
+/// The names; with a number after them where there are more. The version before wrote at most ten names.
+mod instances {
+    use super::{Deserialize, Deserializer, Instances, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Name(String),
+        All(usize),
+    }
+
+    pub fn serialize<S: Serializer>(instances: &Instances, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = instances.names.iter().cloned().map(Item::Name);
+        let more = (instances.count > instances.names.len()).then_some(Item::All(instances.count));
+        serializer.collect_seq(names.chain(more))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instances, D::Error> {
+        let mut instances = Instances::default();
+        for item in Vec::<Item>::deserialize(deserializer)? {
+            match item {
+                Item::Name(name) => instances.names.push(name),
+                Item::All(count) => instances.count = count,
+            }
+        }
+        instances.count = instances.count.max(instances.names.len());
+        Ok(instances)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

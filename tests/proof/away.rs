@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::eventually;
 
 use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
-use crate::liar::{Liar, vector};
+use crate::liar::{self, Liar, vector};
 
 /// Range queries fail while `away`; all else is healthy.
 fn prometheus(away: &Arc<AtomicBool>) -> Result<Liar> {
@@ -20,8 +20,7 @@ fn prometheus(away: &Arc<AtomicBool>) -> Result<Liar> {
                 r#"{"metric":{"prompt":"p","version":"v2"},"values":[[1795221492,"0.07"],[1795221500,"0.09"]]}"#;
             (200, format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{series}]}}}}"#))
         }
-        // nobody counts its requests
-        false if request.contains("requests%3Asum") => (200, vector(&[])),
+        false if liar::asks_for_counters(request) => (200, liar::well_served(&["p".to_owned()], "v1")),
         false => (200, vector(&[(r#"{"prompt":"p","version":"v1"}"#, "0.001")])),
     })
 }

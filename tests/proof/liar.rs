@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
@@ -82,4 +82,30 @@ pub fn vector(series: &[(&str, &str)]) -> String {
     let items: Vec<String> =
         series.iter().map(|(labels, value)| format!(r#"{{"metric":{labels},"value":[1,"{value}"]}}"#)).collect();
     format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, items.join(","))
+}
+
+/// The query for the counters of each instance.
+pub fn asks_for_counters(request: &str) -> bool {
+    request.contains("prompt_version_instance%3Arequests%3Asum")
+}
+
+/// One instance serves `version` of these prompts, a thousand times a second for a minute, without a failure.
+pub fn well_served(prompts: &[String], version: &str) -> String {
+    served(prompts, version, 0)
+}
+
+/// The same, and so many of a thousand requests fail.
+pub fn served(prompts: &[String], version: &str, failures: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let series = |prompt: &str, name: &str, rate: u64| {
+        let metric = format!(
+            r#"{{"__name__":"prompt_version_instance:{name}","prompt":"{prompt}","version":"{version}","instance":"a"}}"#
+        );
+        let points: Vec<_> = (now - 60..=now).map(|second| format!(r#"[{second},"{}"]"#, second * rate)).collect();
+        format!(r#"{{"metric":{metric},"values":[{}]}}"#, points.join(","))
+    };
+    let counters = [("requests:sum", 1_000), ("request_errors:sum", failures), ("requests:timestamp_seconds", 1)];
+    let all = prompts.iter().flat_map(|prompt| counters.map(|(name, rate)| series(prompt, name, rate)));
+    let all: Vec<_> = all.collect();
+    format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{}]}}}}"#, all.join(","))
 }

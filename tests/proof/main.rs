@@ -152,21 +152,27 @@ async fn a_prompt_server_that_ignores_the_key_is_named() -> Result<()> {
     servers.serve(0, "v2", 50, 50);
     servers.serve(1, "v2", 50, 50);
     let (prometheus, url) = prometheus(&servers)?;
-    let world = World::start(&url, &[]).await?;
+    let world = World::start(&url, &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "75s")]).await?;
     measured(&prometheus, "v2").await?;
     ensure!(world.critical(VERIFY).await? == "rolled_back alert");
-    // the first server follows at once, the second one never does
+    // the first server follows at once, the second one does not
     servers.serve(0, "v1", 50, 0);
-    let incident = world.until("recovered").await?;
+    let incident = world.until("escalated").await?;
+    ensure!(incident["reason"] == "not_followed", "{incident:#}");
     let addresses = servers.addresses();
     let said = said(&incident);
-    ensure!(said.contains(&format!("v2 is still served by {}", addresses[1])), "{said}");
+    ensure!(said.contains(&format!("v2 is still served (67 % of the latest requests) by {}", addresses[1])), "{said}");
     ensure!(!said.contains(&addresses[0]), "{said}");
     let traffic = &incident["verification"]["traffic"];
-    ensure!(traffic["still_serving"] == json!([addresses[1]]), "{incident:#}");
+    ensure!(traffic["still_serving"] == json!([addresses[1]]) && traffic["following"] == 1, "{incident:#}");
+    servers.serve(1, "v1", 50, 0);
+    let incident = world.until("recovered").await?;
+    ensure!(self::said(&incident).contains("2 of 2 instances follow"), "{}", self::said(&incident));
     let text = world.receiver.http().get("/metrics").await?.text().to_owned();
     ensure!(text.contains("prompt_rollback_stale_prompt_servers_total 1"), "{text}");
-    ensure!(text.contains(r#"prompt_rollback_verifications_total{result="recovered"} 1"#), "{text}");
+    for result in ["not_followed", "recovered"] {
+        ensure!(text.contains(&format!(r#"prompt_rollback_verifications_total{{result="{result}"}} 1"#)), "{text}");
+    }
     // what Prometheus measured is kept for people
     let id = incident["id"].as_str().context("id")?;
     let draft = world.receiver.http().get(&format!("/api/incidents/{id}/postmortem")).await?.text().to_owned();
@@ -189,7 +195,10 @@ async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
     servers.serve(0, "v1", 50, 50);
     let incident = world.until("escalated").await?;
     let said = said(&incident);
-    ensure!(said.contains("v1 does not serve well") && said.contains("error ratio 5"), "{said}");
+    ensure!(
+        said.contains("v1 does not serve well") && said.contains("failures in ") && said.contains("at least "),
+        "{said}"
+    );
     ensure!(said.contains("@maya") && said.contains("looks like the provider"), "{said}");
     Ok(())
 }
@@ -242,7 +251,13 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
     let several = liar::vector(&[(r#"{"a":"1"}"#, "1"), (r#"{"a":"2"}"#, "1")]);
-    let answers: [(&str, u16, String); 8] = [
+    let partial = |more: &str| {
+        let whole = liar::well_served(&[PROMPT.to_owned()], "v1");
+        whole.replacen("{", &format!("{{{more},"), 1)
+    };
+    let answers: [(&str, u16, String); 10] = [
+        ("a partial answer of Thanos", 200, partial(r#""warnings":["partial response: store a is away"]"#)),
+        ("a partial answer of VictoriaMetrics", 200, partial(r#""isPartial":true"#)),
         ("NaN", 200, liar::vector(&[("{}", "NaN")])),
         ("infinity", 200, liar::vector(&[("{}", "+Inf")])),
         ("two", 200, liar::vector(&[("{}", "2")])),
@@ -260,7 +275,11 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
         let liar = Liar::start(move |_| (status, body.clone()))?;
         let world = World::start(
             &liar.url(),
-            &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "3s"), ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s")],
+            &[
+                ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "3s"),
+                ("PROMPT_ROLLBACK_VERIFICATION__MAX", "3s"),
+                ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s"),
+            ],
         )
         .await?;
         ensure!(world.critical("whatever").await? == "rolled_back alert", "{what}");
@@ -274,7 +293,8 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_seconds() -> Result<()> {
     let liar = Liar::hanging()?;
-    let world = World::start(&liar.url(), &[("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s")]).await?;
+    let times = [("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s"), ("PROMPT_ROLLBACK_VERIFICATION__MAX", "5s")];
+    let world = World::start(&liar.url(), &times).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
     let incident = world.until("unverified").await?;
@@ -288,6 +308,10 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     const MANY: usize = 120;
     let liar = Liar::start(|request| match request {
         request if request.contains("expression%20of%20a%20team") => (200, liar::vector(&[("{}", "1")])),
+        request if liar::asks_for_counters(request) => {
+            let prompts: Vec<_> = (0..MANY).map(|number| format!("p{number}")).collect();
+            (200, liar::well_served(&prompts, "v1"))
+        }
         _ => (200, liar::vector(&[])),
     })?;
     let env = [("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")];

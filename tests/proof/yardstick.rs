@@ -384,7 +384,7 @@ fn what_is_asked_names_the_version_and_counts_from_its_rollback() -> Result<()> 
         ("v2", 157_900, "x{p='p',v='v2'}[300s]"),
     ] {
         let version = VersionName::parse(version).ok().context("a version")?;
-        let expected = Verify::Custom { alertname: "A".to_owned(), expression: asked.to_owned() };
+        let expected = [Verify { alertname: "A".to_owned(), expression: asked.to_owned() }];
         ensure!(Verify::of(&incident, &version, Timestamp(at)) == expected, "{version} at {at}");
     }
     Ok(())

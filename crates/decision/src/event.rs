@@ -178,6 +178,8 @@ pub struct Checked {
     pub incident: IncidentId,
     /// When the flip was that was looked at.
     pub flip: Timestamp,
+    /// [`super::verification::Verification::checks`] when it was asked: each question is answered once.
+    pub number: u32,
     /// About the version rolled back to.
     pub finding: Finding,
     pub traffic: Option<Traffic>,

@@ -7,7 +7,7 @@ use super::flip::{Flip, FlipMode, WouldFlip};
 use super::guards::Held;
 use super::names::{IncidentId, PromptName, VersionName};
 use super::note::{Note, NoteKind};
-use super::phase::{Confirming, Objection, Pending, Phase, Question, Recheck};
+use super::phase::{Confirming, Failure, Objection, Pending, Phase, Question, Recheck};
 use super::policy::Policy;
 use super::severity::{Action, Severity};
 use super::split::Split;
@@ -137,7 +137,7 @@ impl Incident {
     pub fn is_left_by(&self, version: &VersionName) -> bool {
         match &self.flip {
             None => self.phase.is_open() && self.version == *version,
-            Some(flip) => matches!(self.phase, Phase::Escalated { .. }) && flip.to == *version,
+            Some(flip) => self.failure() == Some(Failure::NotRecovered) && flip.to == *version,
         }
     }
 
@@ -283,6 +283,19 @@ impl Incident {
         }
     }
 
+    /// What is wrong with the rollback that people are paged for.
+    pub fn failure(&self) -> Option<Failure> {
+        match self.phase {
+            Phase::Escalated { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Its rollback is looked at from time to time.
+    pub fn is_checked(&self) -> bool {
+        matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(Failure::NotFollowed)
+    }
+
     /// Another version was shipped instead of a rollback.
     pub fn is_shipped(&self) -> bool {
         self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Shipped)
@@ -336,8 +349,7 @@ impl Incident {
         let forget = (undecided && self.is_firing())
             .then(|| self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.forget_after)).min())
             .flatten();
-        let verifying = matches!(self.phase, Phase::Verifying { .. });
-        let check = self.verification().filter(|_| verifying).map(|v| v.next);
+        let check = self.verification().filter(|_| self.is_checked()).map(|v| v.next);
         let recheck = self.recheck().map(|recheck| recheck.next);
         [self.deadline(), quiet, forget, check, recheck].into_iter().flatten().min()
     }

@@ -39,7 +39,7 @@ pub use gates::Gate;
 pub use guards::{Guard, Held};
 pub use incident::Incident;
 pub use names::{CommitId, IncidentId, InvalidName, PromptName, VersionName};
-pub use phase::{Confirming, Phase, PhaseKind, Question, Recheck};
+pub use phase::{Confirming, Failure, Phase, PhaseKind, Question, Recheck};
 pub use policy::{Gates, Policy};
 pub use rehearsal::{Rehearsed, rehearse};
 pub use serving::{ActivatedBy, Serving};

@@ -97,6 +97,7 @@ pub enum Phase {
     Escalated {
         /// When it is looked at whether the prompt is retired: only while `active` holds no version.
         until: Option<Timestamp>,
+        reason: Failure,
     },
     Recovered,
     Unverified,
@@ -106,6 +107,26 @@ pub enum Phase {
         /// What serves instead.
         by: Option<VersionName>,
     },
+}
+
+/// What is wrong with a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// The version rolled back to does not serve well.
+    NotRecovered,
+    /// Prompt servers keep serving the bad version.
+    NotFollowed,
+}
+
+impl Failure {
+    pub const ALL: [Failure; 2] = [Failure::NotRecovered, Failure::NotFollowed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failure::NotRecovered => "not_recovered",
+            Failure::NotFollowed => "not_followed",
+        }
+    }
 }
 
 /// A rollback that waits for Prometheus' answer, or for its target's text.
@@ -180,7 +201,7 @@ impl Phase {
     pub fn deadline(&self) -> Option<Timestamp> {
         match self {
             Phase::Confirming(confirming) => Some(confirming.until),
-            Phase::Observing { until } | Phase::Escalated { until } => *until,
+            Phase::Observing { until } | Phase::Escalated { until, .. } => *until,
             Phase::AwaitingDecision(question) => question.deadline,
             Phase::Investigating { until } | Phase::Verifying { until } => Some(*until),
             _ => None,
@@ -194,7 +215,7 @@ impl Phase {
                 confirming.until = confirming.until.minus(back);
                 confirming.before.rewind(back);
             }
-            Phase::Observing { until } | Phase::Escalated { until } => *until = until.map(|at| at.minus(back)),
+            Phase::Observing { until } | Phase::Escalated { until, .. } => *until = until.map(|at| at.minus(back)),
             Phase::AwaitingDecision(question) => {
                 question.deadline = question.deadline.map(|at| at.minus(back));
                 if let Some(recheck) = &mut question.recheck {

@@ -33,8 +33,10 @@ pub struct Policy {
     pub reopen_within: Duration,
     /// An alert that was not repeated for this long is over (an inhibited one never says so).
     pub forget_after: Duration,
-    /// How long after a flip its outcome must be known.
+    /// How long after a flip its outcome must be known, if enough is measured.
     pub verification_deadline: Duration,
+    /// How long after a flip it is checked where less is measured.
+    pub verification_max: Duration,
     /// A rollback that a person asks for waits until Prometheus (or the baseline test) was asked.
     pub confirm: bool,
     /// So does an automatic one: `guards.confirm = "requery"`.
@@ -86,10 +88,6 @@ impl Policy {
     /// What lies ahead by so much was written before Redis' clock went back; a new master's may always differ by a little.
     pub const CLOCK_STEP: Duration = Duration::from_secs(5);
     pub const VERIFY_SLOWLY: Duration = Duration::from_secs(30);
-    /// A prompt server that follows the key at all has done so by then, and its counters have been scraped since.
-    pub const PROPAGATED: Duration = Duration::from_secs(45);
-    /// A version whose counters have not grown for this long, two scrapes, is not served any more.
-    pub const GONE: Duration = Duration::from_secs(10);
     /// What the staging gate wants by default.
     pub const STAGED: Duration = Duration::from_secs(24 * 3_600);
     /// How long a new version is watched closely.
@@ -151,6 +149,7 @@ impl Default for Policy {
             reopen_within: Duration::from_secs(3_600),
             forget_after: Duration::from_secs(6 * 3_600),
             verification_deadline: Duration::from_secs(300),
+            verification_max: Duration::from_secs(3_600),
             confirm: false,
             requery: false,
             verify: false,

@@ -17,6 +17,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
+    /// `10:02:11 UTC`.
+    pub fn time_of_day(self) -> String {
+        let seconds = self.0.div_euclid(1_000).rem_euclid(86_400);
+        format!("{:02}:{:02}:{:02} UTC", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead (clocks of two Redis masters may differ).
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
@@ -45,6 +51,12 @@ mod tests {
     fn a_moment_ahead_is_no_time_ago() {
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
         assert_eq!(Timestamp(9).since(Timestamp(5)), Duration::from_millis(4));
+    }
+
+    #[test]
+    fn the_time_of_day_is_told_in_utc() {
+        assert_eq!(Timestamp(1_800_000_131_999).time_of_day(), "08:02:11 UTC");
+        assert_eq!(Timestamp(-1).time_of_day(), "23:59:59 UTC");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What Prometheus says about a version, and what came of checking a rollback.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::time::Timestamp;
@@ -38,6 +39,49 @@ impl Finding {
     pub fn new(verdict: Verdict, text: impl Into<String>) -> Self {
         Self { verdict, text: text.into() }
     }
+
+    /// Healthy if all are; what is wrong, or keeps from telling, otherwise.
+    pub fn all(findings: Vec<Self>) -> Self {
+        const WORST_FIRST: [Verdict; 4] = [Verdict::Unhealthy, Verdict::Unknown, Verdict::NoData, Verdict::Healthy];
+        let any = |verdict: &Verdict| findings.iter().any(|finding| finding.verdict == *verdict);
+        let verdict = WORST_FIRST.into_iter().find(any).unwrap_or(Verdict::NoData);
+        let texts: Vec<_> = findings.into_iter().map(|finding| finding.text).collect();
+        Self { verdict, text: texts.join("; ") }
+    }
+}
+
+/// Some of the prompt servers, by the name that Prometheus has for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Instances {
+    /// How many there are.
+    pub count: usize,
+    /// Sorted, at most [`Instances::NAMED`].
+    pub names: Vec<String>,
+}
+
+impl Instances {
+    pub const NAMED: usize = 10;
+
+    pub fn of(mut names: Vec<String>) -> Self {
+        let count = names.len();
+        names.sort();
+        names.truncate(Self::NAMED);
+        Self { count, names }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl fmt::Display for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names.join(", "))?;
+        match self.count.saturating_sub(self.names.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }
 
 /// Requests since the flip, by the counters of the prompt servers.
@@ -45,22 +89,41 @@ impl Finding {
 pub struct Traffic {
     /// Served by the version rolled back to.
     pub target: u64,
+    /// So many of these failed.
+    pub failures: u64,
+    /// Failures are not counted where requests are.
+    pub uncounted: bool,
     /// Served by the bad version.
     pub bad: u64,
     /// When the bad version was last seen to serve.
     pub bad_last_seen: Option<Timestamp>,
-    /// Instances that serve the bad version still. Sorted, at most [`Traffic::MAX_INSTANCES`].
-    pub still: Vec<String>,
+    /// Percent of the latest requests that the bad version served.
+    pub bad_percent: u64,
+    /// Instances that serve the version rolled back to, or have stopped serving the bad one.
+    pub following: usize,
+    /// Instances that serve the bad version still.
+    pub still: Instances,
+    /// Instances that may serve either: too few requests came since.
+    pub unknown: Instances,
 }
 
 impl Traffic {
-    pub const MAX_INSTANCES: usize = 10;
+    /// Every instance that serves follows the key.
+    pub fn all_follow(&self) -> bool {
+        self.still.is_empty() && self.unknown.is_empty()
+    }
 
-    /// Percent of the requests since the flip that the bad version served.
-    pub fn bad_percent(&self) -> u64 {
-        let [bad, target] = [self.bad, self.target].map(u128::from); // whatever counters say
-        let all = (bad + target).max(1);
-        u64::try_from((bad * 100).div_ceil(all)).unwrap_or(100)
+    /// `9 of 10 instances follow`, and which do not.
+    pub fn followers(&self) -> String {
+        let Self { following, still, unknown, .. } = self;
+        let all = following + still.count + unknown.count;
+        let mut text = format!("{following} of {all} instances follow");
+        for (what, instances) in [("not", still), ("unknown", unknown)] {
+            if !instances.is_empty() {
+                text.push_str(&format!(", {what}: {instances}"));
+            }
+        }
+        text
     }
 }
 
@@ -80,12 +143,14 @@ pub struct Verification {
     pub healthy: u32,
     /// When the first of these was.
     pub healthy_since: Option<Timestamp>,
-    /// A check has measured something.
-    pub measured: bool,
+    /// The last so many that measured anything found it bad.
+    pub unhealthy: u32,
     pub next: Timestamp,
     pub last: Option<Check>,
     pub traffic: Option<Traffic>,
-    /// It was said that servers keep serving the bad version.
+    /// Too little was measured by the deadline: the checks go on.
+    pub late: bool,
+    /// It was said that instances do not follow.
     pub stale: bool,
     /// It was said that the target, or most prompts, fail too.
     pub blamed: bool,
@@ -97,10 +162,11 @@ impl Verification {
             checks: 0,
             healthy: 0,
             healthy_since: None,
-            measured: false,
+            unhealthy: 0,
             next: now.plus(every),
             last: None,
             traffic: None,
+            late: false,
             stale: false,
             blamed: false,
         }

@@ -190,11 +190,11 @@ fn progress(incident: &Incident) -> Option<String> {
 
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
-    let verification = incident.verification().filter(|_| incident.phase.kind() == PhaseKind::Verifying)?;
+    let verification = incident.verification().filter(|_| incident.is_checked())?;
     let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
-        text.push_str(&format!("; {} % of the requests since by the bad version", traffic.bad_percent()));
+        text.push_str(&format!("; {}", traffic.followers()));
     }
     Some(text)
 }

@@ -1,7 +1,7 @@
 //! An incident's phase in its record: the name, and what belongs to it in fields beside it.
 
 use super::*;
-use crate::decision::phase::{Confirming, Phase, Question};
+use crate::decision::phase::{Confirming, Failure, Phase, Question};
 use crate::decision::policy::Policy;
 use crate::decision::trigger::Trigger;
 
@@ -35,6 +35,10 @@ pub fn before(incident: &Incident) -> Option<Before> {
     }
 }
 
+pub fn is_not_followed(incident: &Incident) -> bool {
+    incident.failure() == Some(Failure::NotFollowed)
+}
+
 pub fn objection(incident: &Incident) -> Option<Objection> {
     incident.objection().cloned()
 }
@@ -58,6 +62,8 @@ pub struct Before {
     phase: PhaseKind,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    not_followed: bool,
     #[serde(with = "super::recheck::option", default, skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,14 +79,15 @@ impl Before {
             _ => Question { deadline: phase.deadline(), ..Question::default() },
         };
         let Question { deadline, recheck, hold, objection } = question;
-        Self { phase: phase.kind(), deadline, recheck, hold, objection }
+        let not_followed = matches!(phase, Phase::Escalated { reason: Failure::NotFollowed, .. });
+        Self { phase: phase.kind(), deadline, not_followed, recheck, hold, objection }
     }
 
     fn into_phase(self, since: Timestamp) -> Phase {
         match self.phase {
             PhaseKind::Observing => Phase::Observing { until: self.deadline },
             PhaseKind::Investigating => Phase::Investigating { until: self.deadline.unwrap_or(since) },
-            PhaseKind::Escalated => Phase::Escalated { until: self.deadline },
+            PhaseKind::Escalated => Phase::Escalated { until: self.deadline, reason: failure(self.not_followed) },
             // whatever else it was, people can answer this
             _ => Phase::AwaitingDecision(Question {
                 deadline: self.deadline,
@@ -90,6 +97,10 @@ impl Before {
             }),
         }
     }
+}
+
+fn failure(not_followed: bool) -> Failure {
+    if not_followed { Failure::NotFollowed } else { Failure::NotRecovered }
 }
 
 impl From<IncidentRecord> for Incident {
@@ -104,7 +115,7 @@ impl From<IncidentRecord> for Incident {
                 // the version before wrote none
                 let before = match record.before {
                     Some(before) => before.into_phase(since),
-                    None if record.flip.is_some() => Phase::Escalated { until: None },
+                    None if record.flip.is_some() => Phase::Escalated { until: None, reason: Failure::NotRecovered },
                     None => Phase::AwaitingDecision(Question { deadline: Some(until), ..asked }),
                 };
                 Phase::Confirming(Box::new(Confirming { pending, until, before }))
@@ -120,7 +131,9 @@ impl From<IncidentRecord> for Incident {
             (PhaseKind::Observing, ..) => Phase::Observing { until: record.deadline },
             (PhaseKind::Investigating, ..) => Phase::Investigating { until: record.deadline.unwrap_or(since) },
             (PhaseKind::Verifying, ..) => Phase::Verifying { until: record.deadline.unwrap_or(since) },
-            (PhaseKind::Escalated, ..) => Phase::Escalated { until: record.deadline },
+            (PhaseKind::Escalated, ..) => {
+                Phase::Escalated { until: record.deadline, reason: failure(record.not_followed) }
+            }
             (PhaseKind::Recovered, ..) => Phase::Recovered,
             (PhaseKind::Unverified, ..) => Phase::Unverified,
             (PhaseKind::Dismissed, ..) => Phase::Dismissed,

@@ -5,8 +5,9 @@ use prompt_rollback::ab_test;
 use prompt_rollback::decision::{Checked, Event, PromptState};
 use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
+use prompt_rollback::prometheus::exposure::{Counters, judge, judge_stage};
 use prompt_rollback::prometheus::question::{
-    ratio_of, read_abort, read_group, read_others, read_ratio, read_soak, read_target, read_traffic, read_verify,
+    ratio_of, read_abort, read_group, read_others, read_ratio, read_soak, read_verify,
 };
 use prompt_rollback::store::record::read_incident;
 
@@ -22,22 +23,25 @@ pub fn answer(input: &[u8]) {
     let answer = read_answer(StatusCode::OK, input);
     let (labels, name) = (&CONFIG.labels, prompt("p"));
     let [bad, good] = ["v2", "v1"].map(version);
-    read_verify("PromptErrorRateHigh", &answer, None);
+    read_verify("PromptErrorRateHigh", &answer);
     read_abort(&answer);
     let _ = read_soak(&answer);
     let Ok(series) = answer else { return };
     let ratio = Ok(ratio_of(labels, &series, &name, &good));
-    let (target, finding) = (read_target(&ratio), read_ratio(&ratio));
-    assert!(!target.text.is_empty() && !finding.text.is_empty());
+    assert!(!read_ratio(&ratio, 0.01).text.is_empty());
     read_others(labels, &name, [&series, &series, &series]);
     let answers = std::array::from_fn(|_| series.clone());
     let [new, old] = [&bad, &good].map(|version| read_group(labels, &answers, &name, version));
     ab_test::verdict(&new, &old);
 
     let (incident, _) = read_incident(INCIDENT).expect("a record");
-    let traffic = read_traffic(labels, &series, &incident);
     let flip = incident.flip.as_ref().expect("rolled back").at;
-    let checked = Checked { incident: incident.id.clone(), flip, finding, traffic, blame: None };
+    let counters = Counters::of(labels, &series, &name);
+    let traffic = counters.since(flip, &bad, &good);
+    let finding = judge(traffic.as_ref(), counters.limit(0.01, flip, &good), flip);
+    let stage = judge_stage(&counters, flip, &good);
+    assert!(!finding.text.is_empty() && !stage.text.is_empty());
+    let checked = Checked { incident: incident.id.clone(), flip, number: 0, finding, traffic, blame: None };
     let state = PromptState { incidents: vec![incident], ..PromptState::default() };
     super::told::happens(&state, &Event::Checked(checked));
 

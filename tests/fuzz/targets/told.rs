@@ -83,6 +83,7 @@ pub fn state(state: &PromptState) {
         Event::Checked(Checked {
             incident: id.clone(),
             flip,
+            number: 0,
             finding: finding.clone(),
             traffic: Some(Traffic { target: 30, bad: 1, ..Traffic::default() }),
             blame: None,

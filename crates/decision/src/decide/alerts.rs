@@ -460,7 +460,7 @@ pub(super) fn tell_of_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str,
             }
             ask(incident, now, true, heard);
         }
-        Phase::Escalated { until } => *until = rest,
+        Phase::Escalated { until, .. } => *until = rest,
         _ => {}
     }
 }

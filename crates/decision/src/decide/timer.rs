@@ -44,7 +44,9 @@ fn rest(draft: &mut Draft<'_>, id: &IncidentId) {
     let again = draft.rests_at();
     let fault = draft.state.lapsed.as_ref().map(super::Lapsed::fault);
     let Some(incident) = draft.incident(id) else { return };
-    incident.phase = Phase::Escalated { until: again };
+    if let Phase::Escalated { until, .. } = &mut incident.phase {
+        *until = again;
+    }
     let Some(fault) = fault else { return };
     let about = [incident.version.clone(), incident.subject().clone()];
     let fires = |last_seen| now.since(last_seen) < policy.forget_after;

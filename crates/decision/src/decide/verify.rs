@@ -1,116 +1,196 @@
-//! Did the rollback help? Checks after a flip, until it is proved or the deadline passes.
-
-use std::time::Duration;
+//! Did the rollback help? Checks after a flip, until it is proved or the time for that is over.
 
 use super::super::event::Checked;
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
-use super::super::phase::{Phase, PhaseKind};
+use super::super::phase::{Failure, Phase};
 use super::super::policy::Policy;
 use super::super::severity::Severity;
-use super::super::time::spoken;
-use super::super::verification::{Check, Traffic, Verdict};
+use super::super::time::{Timestamp, spoken};
+use super::super::verification::{Check, Traffic, Verdict, Verification};
 use super::{Answer, Draft};
 
 /// Takes in one look at the version rolled back to.
 pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
     let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(&check.incident).filter(|i| i.phase.kind() == PhaseKind::Verifying) else {
+    let Some(incident) = draft.incident(&check.incident).filter(|incident| incident.is_checked()) else {
         return Answer::Noted;
     };
     let Some(flip) = incident.flip.clone().filter(|flip| flip.at == check.flip) else { return Answer::Noted };
     let Some(mut verification) = flip.verification.clone() else { return Answer::Noted };
-    let finding = &check.finding;
-    verification.checks += 1;
-    let healthy = finding.verdict == Verdict::Healthy;
-    verification.healthy = if healthy { verification.healthy + 1 } else { 0 };
-    verification.healthy_since = healthy.then(|| verification.healthy_since.unwrap_or(now));
-    verification.measured |= matches!(finding.verdict, Verdict::Healthy | Verdict::Unhealthy);
-    verification.next =
-        now.plus(if verification.checks < policy.verify_checks { policy.verify_every } else { Policy::VERIFY_SLOWLY });
-    verification.last = Some(Check { at: now, finding: finding.clone() });
+    // each question counts once, whoever else asked it meanwhile
+    if verification.checks != check.number {
+        return Answer::Noted;
+    }
+    count(&mut verification, check, policy, now);
     if let Some(blame) = check.blame.as_ref().filter(|_| !verification.blamed) {
         verification.blamed = true;
         incident.note(now, NoteKind::Checked, blame.clone());
     }
-    if let Some(traffic) = &check.traffic {
-        let stale = now.since(flip.at) >= Policy::PROPAGATED && !traffic.still.is_empty();
-        if stale && !verification.stale {
-            verification.stale = true;
-            incident.note(now, NoteKind::Checked, still_serving(traffic, flip.from.as_str()));
-        }
-        verification.traffic = Some(traffic.clone());
+    if let Some(still) = check.traffic.as_ref().filter(|traffic| !traffic.still.is_empty() && !verification.stale) {
+        verification.stale = true;
+        incident.note(now, NoteKind::Checked, still_serving(still, flip.from.as_str()));
     }
-    // users are served well again when nobody is served the bad version; who ignores the key is not waited for
-    let gone = verification.traffic.as_ref().and_then(|traffic| traffic.bad_last_seen);
-    let gone = gone.is_none_or(|at| now.since(at) >= Policy::GONE)
-        || verification.stale
-        || now.since(flip.at) >= 2 * Policy::PROPAGATED;
-    let recovered = verification.healthy >= policy.verify_healthy && gone;
-    let proof = propagation(verification.traffic.as_ref(), flip.from.as_str(), now.since(flip.at), flip.at);
+    let followed = verification.traffic.as_ref().is_some_and(Traffic::all_follow);
+    let late = verification.late;
+    let failing = late && verification.unhealthy >= policy.verify_healthy;
+    let still = verification.traffic.as_ref().is_some_and(|traffic| !traffic.still.is_empty());
+    let healthy = verification.healthy >= policy.verify_healthy;
+    let waits_for_servers = incident.failure() == Some(Failure::NotFollowed);
     if let Some(flip) = &mut incident.flip {
         flip.verification = Some(verification);
     }
-    if recovered {
-        let after = spoken(now.since(flip.at));
-        let text = format!("{} serves well {after} after the flip: {}{proof}", flip.to, finding.text);
-        draft.close_without_traffic(&check.incident, Phase::Recovered, text);
+    if followed && healthy {
+        recovered(draft, &check.incident);
+    } else if waits_for_servers {
+        if !still {
+            followed_at_last(draft, &check.incident);
+        }
+    } else if failing || (late && still) {
+        overdue(draft, &check.incident);
     }
     Answer::Noted
 }
 
-/// No proof by the deadline.
+fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now: Timestamp) {
+    let finding = &check.finding;
+    verification.checks += 1;
+    match finding.verdict {
+        Verdict::Healthy => {
+            verification.healthy += 1;
+            verification.unhealthy = 0;
+            verification.healthy_since.get_or_insert(now);
+        }
+        Verdict::Unhealthy => {
+            verification.unhealthy += 1;
+            verification.healthy = 0;
+            verification.healthy_since = None;
+        }
+        // neither proves nor disproves what was measured before
+        Verdict::NoData | Verdict::Unknown => {
+            verification.healthy = 0;
+            verification.healthy_since = None;
+        }
+    }
+    let often = verification.checks < policy.verify_checks;
+    verification.next = now.plus(if often { policy.verify_every } else { Policy::VERIFY_SLOWLY });
+    verification.last = Some(Check { at: now, finding: finding.clone() });
+    if check.traffic.is_some() {
+        verification.traffic.clone_from(&check.traffic);
+    }
+}
+
+fn recovered(draft: &mut Draft<'_>, id: &IncidentId) {
+    let now = draft.now;
+    let Some(incident) = draft.incident(id) else { return };
+    let (Some(flip), Some(verification)) = (incident.flip.clone(), incident.verification()) else { return };
+    let finding = verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default();
+    let proof = propagation(verification.traffic.as_ref(), flip.from.as_str(), flip.at);
+    let after = spoken(now.since(flip.at));
+    let text = format!("{} serves well {after} after the flip: {finding}{proof}", flip.to);
+    draft.close_without_traffic(id, Phase::Recovered, text);
+}
+
+/// The servers that kept the bad version have stopped serving it: what is left is whether the other one serves well.
+fn followed_at_last(draft: &mut Draft<'_>, id: &IncidentId) {
+    let (now, policy) = (draft.now, draft.policy);
+    let Some(incident) = draft.incident(id) else { return };
+    let Some(bad) = incident.flip.as_ref().map(|flip| flip.from.clone()) else { return };
+    incident.note(now, NoteKind::Checked, format!("no instance serves {bad} any more"));
+    incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
+}
+
+/// No proof by the deadline: people are paged for what was measured. Where too little was, the checks go on until
+/// `verification.max`.
 pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
     let (policy, now) = (draft.policy, draft.now);
-    let Some((bad, target)) =
-        draft.incident(id).and_then(|i| i.flip.as_ref()).map(|flip| (flip.from.clone(), flip.to.clone()))
-    else {
+    let Some(incident) = draft.incident(id) else { return };
+    let Some(flip) = incident.flip.clone() else { return };
+    let Some(verification) = incident.verification().cloned() else {
+        // there is no Prometheus to ask
+        unverified(draft, id, "nothing was measured");
         return;
     };
-    let contact = draft.state.version(&bad).and_then(|record| record.contact.clone());
-    let choices = draft.choices(&target, &bad);
-    let rest = draft.rests_at();
-    let Some(incident) = draft.incident(id) else { return };
-    let last = incident.verification().and_then(|v| v.last.as_ref()).map(|check| check.finding.text.clone());
-    // who was paged before another version was shipped is told when that is better, or decides
-    if !incident.pages() && !incident.verification().is_some_and(|v| v.measured) {
-        let why = last.unwrap_or_else(|| "nothing was measured".to_owned());
-        let text = format!("could not verify the recovery of {target}: {why}. Check it by hand");
-        draft.close_without_traffic(id, Phase::Unverified, text);
+    let limit = spoken(now.since(flip.at));
+    if let Some(traffic) = verification.traffic.as_ref().filter(|traffic| !traffic.still.is_empty()) {
+        let text = format!("the rollback is not followed: {}", still_serving(traffic, flip.from.as_str()));
+        escalate(draft, id, Failure::NotFollowed, text);
         return;
     }
-    incident.phase = Phase::Escalated { until: rest };
+    if verification.unhealthy > 0 {
+        let last = verification.last.map(|check| check.finding.text).unwrap_or_default();
+        let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
+        let text = format!("{} does not serve well {limit} after {change}: {last}", flip.to);
+        escalate(draft, id, Failure::NotRecovered, text);
+        return;
+    }
+    let missing = missing(&verification);
+    // who is paged for what was shipped instead decides now
+    if !verification.late && !incident.pages() {
+        let rest = policy.verification_max.saturating_sub(policy.verification_deadline);
+        let text = format!("not verified {limit} after the flip: {missing}. The checks go on for {}", spoken(rest));
+        incident.note(now, NoteKind::Checked, text);
+        incident.phase = Phase::Verifying { until: now.plus(rest) };
+        if let Some(verification) = incident.flip.as_mut().and_then(|flip| flip.verification.as_mut()) {
+            verification.late = true;
+        }
+        return;
+    }
+    unverified(draft, id, &missing);
+}
+
+fn unverified(draft: &mut Draft<'_>, id: &IncidentId, missing: &str) {
+    let Some(incident) = draft.incident(id) else { return };
+    let text = format!("could not verify the recovery of {}: {missing}. Check it by hand", incident.subject());
+    if incident.pages() {
+        // who was paged before another version was shipped is told when that is better, or decides
+        escalate(draft, id, Failure::NotRecovered, text);
+    } else {
+        draft.close_without_traffic(id, Phase::Unverified, text);
+    }
+}
+
+fn escalate(draft: &mut Draft<'_>, id: &IncidentId, reason: Failure, mut text: String) {
+    let now = draft.now;
+    let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.clone()) else { return };
+    let contact = draft.state.version(&flip.from).and_then(|record| record.contact.clone());
+    let choices = draft.choices(&flip.to, &flip.from);
+    let until = draft.rests_at();
+    let Some(incident) = draft.incident(id) else { return };
+    incident.phase = Phase::Escalated { until, reason };
     incident.severity = Severity::Critical;
     incident.ask += 1;
     incident.escalations = 1;
     incident.choices = choices;
-    let limit = spoken(policy.verification_deadline);
-    let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
-    let mut text = format!("{target} does not serve well {limit} after {change}: {}", last.unwrap_or_default());
     if let Some(contact) = contact {
-        text.push_str(&format!(". Contact for {bad}: {contact}"));
+        text.push_str(&format!(". Contact for {}: {contact}", flip.from));
     }
     incident.note(now, NoteKind::Escalated, text);
 }
 
+/// What has not been measured.
+fn missing(verification: &Verification) -> String {
+    let finding =
+        verification.last.as_ref().map_or_else(|| "nothing was measured".to_owned(), |c| c.finding.text.clone());
+    match &verification.traffic {
+        Some(traffic) if !traffic.all_follow() => format!("{finding}; {}", traffic.followers()),
+        _ => finding,
+    }
+}
+
 fn still_serving(traffic: &Traffic, bad: &str) -> String {
     format!(
-        "{bad} is still served ({} % of the requests since the flip) by {}: these prompt servers do not follow the key",
-        traffic.bad_percent(),
-        traffic.still.join(", ")
+        "{bad} is still served ({} % of the latest requests) by {}: these prompt servers do not follow the key",
+        traffic.bad_percent, traffic.still
     )
 }
 
-/// `; v2 last seen 4 s after the flip`, if that is known.
-fn propagation(traffic: Option<&Traffic>, bad: &str, since: Duration, flip: super::Timestamp) -> String {
-    match traffic {
-        Some(traffic) if !traffic.still.is_empty() && since >= Policy::PROPAGATED => {
-            format!("; {bad} is still served by {}", traffic.still.join(", "))
-        }
-        Some(Traffic { bad_last_seen: Some(at), .. }) => {
-            format!("; {bad} was last seen {} after the flip", spoken(at.since(flip)))
-        }
-        Some(_) => format!("; {bad} was not seen after the flip"),
-        None => String::new(),
-    }
+/// `; 9 of 9 instances follow; v2 was last seen 4 s after the flip`, as far as that is known.
+fn propagation(traffic: Option<&Traffic>, bad: &str, flip: Timestamp) -> String {
+    let Some(traffic) = traffic else { return String::new() };
+    let seen = match traffic.bad_last_seen {
+        Some(at) => format!("{bad} was last seen {} after the flip", spoken(at.since(flip))),
+        None => format!("{bad} was not seen after the flip"),
+    };
+    format!("; {}; {seen}", traffic.followers())
 }

@@ -13,10 +13,10 @@ use crate::decision::incident::Never;
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
-use crate::decision::verification::{Check, Finding, Traffic, Verdict, Verification};
+use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Phase, PhaseKind, Plan,
-    Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Phase, PhaseKind,
+    Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
 };
 use crate::deployed::{Other, Placed};
 
@@ -109,7 +109,7 @@ fn in_phase(kind: PhaseKind) -> Phase {
         PhaseKind::Investigating => Phase::Investigating { until: after(300) },
         PhaseKind::RollingBack => rolling_back(None).phase,
         PhaseKind::Verifying => Phase::Verifying { until: after(300) },
-        PhaseKind::Escalated => Phase::Escalated { until: None },
+        PhaseKind::Escalated => Phase::Escalated { until: None, reason: Failure::NotRecovered },
         PhaseKind::Recovered => Phase::Recovered,
         PhaseKind::Unverified => Phase::Unverified,
         PhaseKind::Dismissed => Phase::Dismissed,
@@ -129,7 +129,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
     investigating.note(after(20), NoteKind::Decided, "Maya investigates");
     let mut escalated = Incident {
-        phase: Phase::Escalated { until: None },
+        phase: Phase::Escalated { until: None, reason: Failure::NotRecovered },
         choices: choices.clone(),
         ..flipped(FlipMode::Auto, "system")
     };
@@ -257,11 +257,19 @@ fn objected() -> Incident {
 fn checked() -> Incident {
     let mut incident = flipped(FlipMode::Auto, "system");
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
-    let traffic = Traffic { target: 75, bad: 3, bad_last_seen: Some(after(4)), still: Vec::new() };
+    let traffic = Traffic {
+        target: 75,
+        bad: 3,
+        bad_last_seen: Some(after(4)),
+        following: 9,
+        unknown: Instances::of(vec!["pod-7".to_owned()]),
+        ..Traffic::default()
+    };
     let verification = Some(Verification {
         checks: 1,
         healthy: 1,
-        measured: true,
+        unhealthy: 0,
+        late: false,
         next: after(10),
         last: Some(Check { at: after(5), finding }),
         traffic: Some(traffic),

@@ -59,7 +59,7 @@ fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verifie
     world.pass(seconds(12));
     let phases: Vec<_> = world.incidents.values().map(|incident| incident.phase.kind()).collect();
     assert_eq!((phases, world.served()), (vec![PhaseKind::Verifying, PhaseKind::Superseded], "v1"));
-    world.pass(minutes(20));
+    world.pass(minutes(60));
     assert!(world.incidents.values().all(|incident| !incident.phase.is_open()), "{:?}", world.incidents);
 }
 
@@ -173,4 +173,21 @@ fn pause_stops_an_automatic_rollback_that_is_being_confirmed() {
     world.pass(seconds(1));
     assert_eq!(world.served(), "v2");
     assert_eq!(world.latest().held.as_ref().map(|held| held.guard), Some(Guard::Paused));
+}
+
+#[test]
+fn an_answer_to_an_earlier_question_counts_for_nothing() {
+    let mut world = asking();
+    world.alert(high("v2"));
+    world.choose(Choice::Approve);
+    let pending = world.latest().pending().expect("it waits").clone();
+    let late = Confirmed {
+        incident: world.latest().id.clone(),
+        at: pending.at.minus(seconds(30)),
+        finding: finding(Verdict::Healthy).expect("a finding"),
+        blame: None,
+        baseline: None,
+    };
+    assert_eq!(world.happens(&Event::Confirmed(late)).commit, None);
+    assert_eq!(world.latest().pending(), Some(&pending));
 }

@@ -69,3 +69,14 @@ fn a_record_of_the_version_before_is_undone_while_its_target_serves_since_then()
     assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));
     assert_eq!(world.served(), "v2");
 }
+
+#[test]
+fn a_deleted_key_moves_no_traffic_so_that_a_rollback_can_still_be_undone() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(critical("v2"));
+    let undo = world.click(Choice::Undo);
+    world.active = Active::Absent;
+    world.look();
+    assert!(matches!(world.happens(&undo).answer, Answer::Changed { .. }));
+    assert_eq!(world.served(), "v2");
+}

@@ -46,7 +46,7 @@ use super::super::guards::Guard;
 use super::super::incident::Incident;
 use super::super::names::{CommitId, IncidentId, PromptName, VersionName};
 use super::super::note::NoteKind;
-use super::super::phase::PhaseKind;
+use super::super::phase::{Failure, PhaseKind};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed};
 use super::super::severity::{Action, Severity};
@@ -54,7 +54,7 @@ use super::super::soak::{Earned, Measured};
 use super::super::state::{MarkKind, PromptState, Return};
 use super::super::time::Timestamp;
 use super::super::trigger::{Trigger, TriggerLabels};
-use super::super::verification::{Finding, Traffic, Verdict, Verification};
+use super::super::verification::{Finding, Instances, Traffic, Verdict, Verification};
 use super::{
     Active, Adoption, Answer, Commit, Decision, LogEntry, LogEvent, Marked, Outcome, RefusalCode, Routing, Snapshot,
     decide, retention as rules,

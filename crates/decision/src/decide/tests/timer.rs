@@ -69,8 +69,10 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
     step_back(&mut world);
     let next = world.latest().verification().map(|verification| verification.next);
     assert_eq!(next, Some(world.now.plus(world.policy.verify_every)));
-    let deadline = world.policy.verification_deadline;
-    pass(&mut world, deadline);
+    let end = world.policy.verification_deadline;
+    pass(&mut world, end);
+    assert!(world.latest().verification().is_some_and(|verification| verification.late));
+    pass(&mut world, minutes(55));
     assert_eq!(world.phase(), PhaseKind::Unverified);
     // another event than the wake-up is first
     let mut world = World::with_a_fresh_release();

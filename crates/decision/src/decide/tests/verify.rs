@@ -14,9 +14,11 @@ fn says(world: &mut World, verdict: Verdict) {
     world.says = Some(Finding::new(verdict, format!("it is {}", verdict.as_str())));
 }
 
-fn traffic(bad_last_seen: Option<Timestamp>, still: &[&str]) -> Option<Traffic> {
-    let still = still.iter().map(|instance| (*instance).to_owned()).collect();
-    Some(Traffic { target: 75, bad: 25, bad_last_seen, still })
+/// Two instances follow; `still` and `unknown` do not.
+fn traffic(bad_last_seen: Option<Timestamp>, still: &[&str], unknown: &[&str]) -> Option<Traffic> {
+    let named = |names: &[&str]| Instances::of(names.iter().map(|name| (*name).to_owned()).collect());
+    let (still, unknown) = (named(still), named(unknown));
+    Some(Traffic { target: 75, bad: 25, bad_last_seen, following: 2, still, unknown, ..Traffic::default() })
 }
 
 #[test]
@@ -44,7 +46,7 @@ fn users_were_served_well_from_the_first_healthy_check_in_a_row_unless_the_bad_v
         world.pass(seconds(5));
     }
     assert_eq!(well(&world), Some(flipped.plus(seconds(15))), "the first one did not last");
-    world.traffic = traffic(Some(flipped.plus(seconds(17))), &[]);
+    world.traffic = traffic(Some(flipped.plus(seconds(17))), &[], &[]);
     world.pass(seconds(15));
     assert_eq!(world.phase(), PhaseKind::Recovered);
     assert_eq!(well(&world), Some(flipped.plus(seconds(17))));
@@ -97,54 +99,149 @@ fn what_is_not_proved_healthy_by_the_deadline_is_a_critical_incident() {
 }
 
 #[test]
-fn without_any_data_nothing_is_called_recovered_or_failed() {
+fn where_too_little_is_measured_the_checks_go_on_for_an_hour_and_page_nobody() {
     for verdict in [Verdict::NoData, Verdict::Unknown] {
         let mut world = rolled_back();
         says(&mut world, verdict);
-        world.pass(minutes(5));
+        world.pass(minutes(59));
+        assert_eq!(world.phase(), PhaseKind::Verifying);
+        assert!(!world.latest().paged && !world.latest().pages());
+        assert!(said(&world, "not verified 5 min after the flip: it is "), "{:?}", world.latest().notes);
+        world.pass(minutes(1));
         assert_eq!(world.phase(), PhaseKind::Unverified);
         assert!(world.wakes.is_empty(), "one page, and that was it");
     }
 }
 
 #[test]
-fn a_dead_worker_does_not_hold_up_the_deadline() {
+fn evidence_that_comes_late_is_a_recovery_and_what_turns_out_bad_is_escalated_at_once() {
+    for (verdict, phase) in [(Verdict::Healthy, PhaseKind::Recovered), (Verdict::Unhealthy, PhaseKind::Escalated)] {
+        let mut world = rolled_back();
+        says(&mut world, Verdict::NoData);
+        world.pass(minutes(20));
+        says(&mut world, verdict);
+        world.pass(minutes(2));
+        assert_eq!(world.phase(), phase);
+    }
+}
+
+#[test]
+fn one_healthy_check_before_prometheus_goes_away_is_neither_a_recovery_nor_a_failure() {
     let mut world = rolled_back();
-    world.says = None;
+    says(&mut world, Verdict::Healthy);
+    world.pass(seconds(5));
+    says(&mut world, Verdict::Unknown);
+    world.pass(minutes(55));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+    assert!(!world.latest().pages());
     world.pass(minutes(5));
     assert_eq!(world.phase(), PhaseKind::Unverified);
 }
 
 #[test]
-fn recovery_waits_until_the_bad_version_is_gone() {
+fn what_was_measured_to_be_bad_is_escalated_although_nothing_more_is_measured() {
     let mut world = rolled_back();
-    says(&mut world, Verdict::Healthy);
-    for _ in 0..4 {
-        world.traffic = traffic(Some(world.now), &[]);
-        world.pass(seconds(5));
-        assert_eq!(world.phase(), PhaseKind::Verifying, "served up to the last check");
-    }
-    let last_seen = world.now;
-    world.traffic = traffic(Some(last_seen), &[]);
-    world.pass(Policy::GONE);
-    assert_eq!(world.phase(), PhaseKind::Recovered);
-    let said = &world.latest().notes.last().expect("a note").text;
-    assert!(said.contains("v2 was last seen 20 s after the flip"), "{said}");
+    says(&mut world, Verdict::Unhealthy);
+    world.pass(seconds(5));
+    says(&mut world, Verdict::NoData);
+    world.pass(minutes(5));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotRecovered)));
 }
 
 #[test]
-fn servers_that_do_not_follow_the_key_are_named_once_and_do_not_hold_up_recovery_for_ever() {
+fn a_dead_worker_does_not_hold_up_the_end() {
+    let mut world = rolled_back();
+    world.says = None;
+    world.pass(minutes(60));
+    assert_eq!(world.phase(), PhaseKind::Unverified);
+}
+
+#[test]
+fn recovery_waits_until_each_instance_is_known_to_follow() {
     let mut world = rolled_back();
     says(&mut world, Verdict::Healthy);
-    for _ in 0..12 {
-        let since = world.now.since(world.latest().flip.as_ref().expect("a flip").at);
-        world.traffic = traffic(Some(world.now), if since > Policy::PROPAGATED { &["pod-3", "pod-7"] } else { &[] });
-        world.pass(seconds(5));
-    }
+    world.traffic = traffic(Some(world.now), &[], &["pod-7"]);
+    world.pass(minutes(30));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+    assert!(said(&world, "2 of 3 instances follow, unknown: pod-7"), "{:?}", world.latest().notes);
+    assert!(!world.latest().pages());
+    let last_seen = world.latest().flip.as_ref().expect("a flip").at.plus(seconds(20));
+    world.traffic = traffic(Some(last_seen), &[], &[]);
+    world.pass(seconds(30));
     assert_eq!(world.phase(), PhaseKind::Recovered);
+    assert!(
+        said(&world, "2 of 2 instances follow; v2 was last seen 20 s after the flip"),
+        "{:?}",
+        world.latest().notes
+    );
+}
+
+#[test]
+fn without_counters_nothing_is_recovered() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::Healthy);
+    world.traffic = None;
+    world.pass(minutes(60));
+    assert_eq!(world.phase(), PhaseKind::Unverified);
+}
+
+#[test]
+fn servers_that_do_not_follow_the_key_are_named_once_and_paged_for_until_they_stop() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::Healthy);
+    world.traffic = traffic(Some(world.now), &["pod-3", "pod-7"], &[]);
+    world.pass(seconds(290));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    world.pass(seconds(10));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotFollowed)));
+    assert!(world.latest().pages());
     let named = world.latest().notes.iter().filter(|note| note.text.contains("pod-3, pod-7")).count();
-    assert_eq!(named, 2, "as a warning, and with the outcome");
-    assert!(world.latest().verification().is_some_and(|v| v.stale));
+    assert_eq!(named, 2, "as a warning, and with the page");
+    // checked on, for however long
+    world.pass(hours(3));
+    assert!(world.latest().pages());
+    world.traffic = traffic(Some(world.now), &[], &[]);
+    world.pass(seconds(30));
+    assert_eq!(world.phase(), PhaseKind::Recovered);
+    assert!(!world.latest().pages());
+}
+
+#[test]
+fn once_all_servers_follow_the_version_rolled_back_to_has_five_minutes_more() {
+    let mut world = rolled_back();
+    says(&mut world, Verdict::NoData);
+    world.traffic = traffic(Some(world.now), &["pod-3"], &[]);
+    world.pass(minutes(10));
+    world.traffic = traffic(Some(world.now), &[], &[]);
+    world.pass(seconds(30));
+    assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
+    assert!(said(&world, "no instance serves v2 any more"));
+    says(&mut world, Verdict::Healthy);
+    world.pass(minutes(2));
+    assert_eq!(world.phase(), PhaseKind::Recovered);
+}
+
+#[test]
+fn an_answer_counts_once() {
+    let mut world = rolled_back();
+    let incident = world.latest().clone();
+    let check = Checked {
+        incident: incident.id.clone(),
+        flip: incident.flip.as_ref().expect("a flip").at,
+        number: 0,
+        finding: Finding::new(Verdict::Healthy, "fine"),
+        traffic: world.traffic.clone(),
+        blame: None,
+    };
+    for _ in 0..3 {
+        world.happens(&Event::Checked(check.clone()));
+    }
+    assert_eq!(world.latest().verification().map(|v| (v.checks, v.healthy)), Some((1, 1)));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+}
+
+fn said(world: &World, text: &str) -> bool {
+    world.latest().notes.iter().any(|note| note.text.contains(text))
 }
 
 #[test]
@@ -163,6 +260,7 @@ fn a_check_of_an_earlier_flip_counts_for_nothing() {
     let stale = Checked {
         incident: world.latest().id.clone(),
         flip: Timestamp(1),
+        number: 0,
         finding: Finding::new(Verdict::Healthy, ""),
         traffic: None,
         blame: None,

@@ -57,7 +57,7 @@ impl World {
             says: Some(Finding::new(Verdict::NoData, "no data yet")),
             blame: None,
             baseline: None,
-            traffic: None,
+            traffic: Some(Traffic { target: 2_000, following: 3, ..Traffic::default() }),
             measures: Ok(Measured { requests: 1_000, failed: 0, exceeded: None }),
             canary_wake: None,
             soak_wake: None,
@@ -311,11 +311,10 @@ impl World {
                 }
                 _ => return,
             },
-            (_, Some(flip), Some(verification))
-                if incident.phase.kind() == PhaseKind::Verifying && verification.next <= self.now =>
-            {
+            (_, Some(flip), Some(verification)) if incident.is_checked() && verification.next <= self.now => {
+                let (incident, flip, number) = (id.clone(), flip.at, verification.checks);
                 let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
-                Event::Checked(Checked { incident: id.clone(), flip: flip.at, finding, traffic, blame })
+                Event::Checked(Checked { incident, flip, number, finding, traffic, blame })
             }
             _ => return,
         };

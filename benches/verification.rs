@@ -1,0 +1,302 @@
+//! How often the receiver's word on a rollback is wrong, and how long it takes: 1,000 simulated rollbacks for each case and each
+//! time between two scrapes, through the very code that reads the counters and decides.
+//!
+//! `cargo bench --bench verification`
+//!
+//! Requests come at random (Poisson) at ten instances and fail at random. Fails where a target is missed.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use prompt_rollback::config::Labels;
+use prompt_rollback::decision::alert::{Alert, AlertStatus, Shares};
+use prompt_rollback::decision::decide::{Active, Snapshot};
+use prompt_rollback::decision::phase::Failure;
+use prompt_rollback::decision::verification::{Finding, Verdict};
+use prompt_rollback::decision::{
+    Action, Checked, CommitId, Event, Incident, IncidentId, PhaseKind, Policy, PromptName, PromptState, Severity,
+    Timestamp, Trigger, VersionName, decide,
+};
+use prompt_rollback::prometheus::client::Series;
+use prompt_rollback::prometheus::exposure::{Counters, judge};
+
+const RUNS: u64 = 1_000;
+const START: i64 = 1_800_000_000_000;
+const EVALUATED: i64 = 5;
+const BEFORE: i64 = 300;
+
+/// What is true of a rollback.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    /// Requests a second of all instances together.
+    rate: f64,
+    instances: usize,
+    /// Of the version rolled back to.
+    fails: f64,
+    /// So many instances keep the bad version.
+    stuck: usize,
+    away: bool,
+}
+
+const USUAL: Case = Case { name: "healthy (0.2 %)", rate: 20.0, instances: 10, fails: 0.002, stuck: 0, away: false };
+const CASES: [Case; 6] = [
+    USUAL,
+    Case { name: "fails 2 %, twice the limit", fails: 0.02, ..USUAL },
+    Case { name: "fails 5 %", fails: 0.05, ..USUAL },
+    Case { name: "one of ten does not follow", stuck: 1, ..USUAL },
+    Case { name: "0.5 requests a second", rate: 0.5, instances: 3, fails: 0.0, ..USUAL },
+    Case { name: "Prometheus is away", away: true, ..USUAL },
+];
+
+/// xorshift64*: the same seed always gives the same runs.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// How many come in a second.
+    fn poisson(&mut self, rate: f64) -> u32 {
+        let (limit, mut product, mut count) = ((-rate).exp(), self.roll(), 0);
+        while product > limit {
+            product *= self.roll();
+            count += 1;
+        }
+        count
+    }
+}
+
+/// One instance's counters of one version, and what Prometheus has recorded of them.
+#[derive(Default)]
+struct Counter {
+    requests: f64,
+    failures: f64,
+    scraped: (f64, f64, i64),
+    recorded: [Vec<(Timestamp, f64)>; 3],
+}
+
+struct Fleet {
+    case: Case,
+    scrape: i64,
+    /// By instance: of the bad version and of the other one.
+    counters: Vec<[Counter; 2]>,
+    /// When each instance is scraped within the time between two scrapes.
+    phases: Vec<i64>,
+    dice: Dice,
+    second: i64,
+}
+
+impl Fleet {
+    fn new(case: Case, scrape: i64, seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let phases = (0..case.instances).map(|_| (dice.roll() * scrape as f64) as i64).collect();
+        let counters = (0..case.instances).map(|_| <[Counter; 2]>::default()).collect();
+        Self { case, scrape, counters, phases, dice, second: -BEFORE }
+    }
+
+    /// Lets time pass until `second` after the flip.
+    fn pass(&mut self, second: i64) {
+        let each = self.case.rate / self.case.instances as f64;
+        while self.second < second {
+            self.second += 1;
+            let now = self.second;
+            for (place, counters) in self.counters.iter_mut().enumerate() {
+                let follows = now > 1 && place >= self.case.stuck;
+                let requests = self.dice.poisson(each);
+                let fails = if follows { self.case.fails } else { 0.3 };
+                let failures = (0..requests).filter(|_| self.dice.roll() < fails).count();
+                let served = &mut counters[usize::from(follows)];
+                served.requests += f64::from(requests);
+                served.failures += failures as f64;
+                for counter in counters {
+                    if (now - self.phases[place]).rem_euclid(self.scrape) == 0 {
+                        counter.scraped = (counter.requests, counter.failures, now);
+                    }
+                    if now.rem_euclid(EVALUATED) == 0 {
+                        let (requests, failures, at) = counter.scraped;
+                        let values = [requests, failures, (START + at * 1_000) as f64 / 1e3];
+                        for (points, value) in counter.recorded.iter_mut().zip(values) {
+                            points.push((Timestamp(START + now * 1_000), value));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn series(&self) -> Vec<Series> {
+        let names = ["requests:sum", "request_errors:sum", "requests:timestamp_seconds"];
+        let mut all = Vec::new();
+        for (place, counters) in self.counters.iter().enumerate() {
+            for (version, counter) in ["v2", "v1"].into_iter().zip(counters) {
+                for (name, points) in names.into_iter().zip(&counter.recorded) {
+                    let labels = [
+                        ("__name__".to_owned(), format!("prompt_version_instance:{name}")),
+                        ("prompt".to_owned(), "p".to_owned()),
+                        ("version".to_owned(), version.to_owned()),
+                        ("instance".to_owned(), format!("pod-{place}")),
+                    ];
+                    all.push(Series { labels: labels.into(), points: points.clone() });
+                }
+            }
+        }
+        all
+    }
+}
+
+/// A prompt as the store would keep it.
+struct Prompt {
+    policy: Policy,
+    state: PromptState,
+    active: VersionName,
+    last: Option<Incident>,
+    commits: u64,
+}
+
+impl Prompt {
+    fn happens(&mut self, event: &Event, now: Timestamp) {
+        self.commits += 1;
+        let snapshot = Snapshot {
+            prompt: name(),
+            active: Active::Version(self.active.clone()),
+            routing: Vec::new(),
+            state: self.state.clone(),
+            paused: None,
+            recent_auto: 0,
+            incident: self.last.clone(),
+            content: None,
+            commit: CommitId(self.commits.to_string()),
+            fresh_ids: (0..4).map(|place| IncidentId(format!("{}-{place}", self.commits))).collect(),
+        };
+        let Some(commit) = decide(&self.policy, &snapshot, event, now).commit else { return };
+        self.state = commit.state;
+        self.active = commit.active.unwrap_or_else(|| self.active.clone());
+        self.last = commit.incidents.into_iter().map(|write| write.incident).next_back().or(self.last.take());
+    }
+}
+
+fn name() -> PromptName {
+    PromptName::parse("p").expect("a prompt")
+}
+
+fn version(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version")
+}
+
+/// v2 serves, v1 did before; a critical alert has just rolled v2 back.
+fn rolled_back() -> Prompt {
+    let policy = Policy { verify: true, ..Policy::default() };
+    let mut prompt = Prompt { policy, state: PromptState::default(), active: version("v1"), last: None, commits: 0 };
+    let ago = |hours: i64| Timestamp(START - hours * 3_600_000);
+    prompt.happens(&Event::Look, ago(60));
+    prompt.state.version_mut(&version("v1")).expect("v1").trust(ago(59));
+    prompt.active = version("v2");
+    prompt.happens(&Event::Look, ago(1));
+    let trigger = Trigger {
+        severity: Severity::Critical,
+        action: Action::Rollback,
+        decider: Trigger::SYSTEM.to_owned(),
+        time_limit: Duration::from_secs(120),
+        remarks: Vec::new(),
+    };
+    let alert = Alert {
+        fingerprint: "f".to_owned(),
+        alertname: "PromptErrorRateCritical".to_owned(),
+        prompt: name(),
+        version: version("v2"),
+        status: AlertStatus::Firing,
+        trigger,
+        starts_at: Some(Timestamp(START)),
+        ends_at: None,
+        summary: String::new(),
+        description: String::new(),
+        value: String::new(),
+        verify: String::new(),
+        runbook_url: String::new(),
+        dashboard_url: String::new(),
+        generator_url: String::new(),
+        alertmanager_url: String::new(),
+        shares: Shares::default(),
+    };
+    prompt.happens(&Event::Alerts(vec![alert]), Timestamp(START));
+    prompt
+}
+
+/// What the receiver says, and how many seconds after the flip.
+fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
+    let labels =
+        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };
+    let (mut prompt, mut fleet) = (rolled_back(), Fleet::new(case, scrape, seed));
+    loop {
+        let incident = prompt.last.clone().expect("an incident");
+        let now = match incident.phase.kind() {
+            PhaseKind::Verifying => incident.next_wake(&prompt.policy).expect("a wake-up"),
+            phase => {
+                let said = match (phase, incident.failure()) {
+                    (PhaseKind::Recovered, _) => "recovered",
+                    (PhaseKind::Escalated, Some(Failure::NotFollowed)) => "not_followed",
+                    (PhaseKind::Escalated, _) => "not_recovered",
+                    _ => "unverified",
+                };
+                return (said, (incident.updated_at.0 - START) / 1_000);
+            }
+        };
+        let (flip, verification) =
+            (incident.flip.clone().expect("a flip"), incident.verification().expect("checks").clone());
+        if verification.next <= now {
+            fleet.pass((now.0 - START) / 1_000);
+            let (traffic, finding) = if case.away {
+                (None, Finding::new(Verdict::Unknown, "away"))
+            } else {
+                let series = fleet.series();
+                let counters = Counters::of(&labels, &series, &name());
+                let traffic = counters.since(flip.at, &flip.from, &flip.to);
+                let finding = judge(traffic.as_ref(), counters.limit(0.01, flip.at, &flip.to), flip.at);
+                (traffic, finding)
+            };
+            let (incident, number) = (incident.id.clone(), verification.checks);
+            prompt.happens(
+                &Event::Checked(Checked { incident, flip: flip.at, number, finding, traffic, blame: None }),
+                now,
+            );
+        } else {
+            prompt.happens(&Event::Timer { incident: incident.id.clone() }, now);
+        }
+    }
+}
+
+fn percentile(sorted: &[i64], percent: usize) -> i64 {
+    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+fn main() -> ExitCode {
+    println!("| case | scraped every | the receiver says | median | p90 | at most | |\n|---|---|---|---|---|---|---|");
+    let mut all_met = true;
+    for case in CASES {
+        for scrape in [5, 15, 60] {
+            let told: Vec<_> = (1..=RUNS).map(|seed| verdict(case, scrape, seed)).collect();
+            let count = |said: &str| told.iter().filter(|(what, _)| *what == said).count();
+            let mut seconds: Vec<_> = told.iter().map(|(_, after)| *after).collect();
+            seconds.sort_unstable();
+            let all = ["recovered", "not_recovered", "not_followed", "unverified"];
+            let counts: Vec<_> =
+                all.iter().filter(|what| count(what) > 0).map(|what| format!("{} {what}", count(what))).collect();
+            let (middle, late) = (percentile(&seconds, 50), percentile(&seconds, 90));
+            let well = case.fails < 0.01 && case.stuck == 0;
+            let (wrong, most) =
+                if well { (count("not_recovered") + count("not_followed"), 10) } else { (count("recovered"), 1) };
+            let what = if well { "false pages" } else { "false recoveries" };
+            all_met &= wrong <= most;
+            let met = if wrong <= most { "met" } else { "MISSED" };
+            let (name, counts) = (case.name, counts.join(", "));
+            println!("| {name} | {scrape} s | {counts} | {middle} s | {late} s | {most} {what} | {met} |");
+        }
+    }
+    if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

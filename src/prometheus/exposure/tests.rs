@@ -1,0 +1,256 @@
+use super::*;
+
+const FLIP: i64 = 1_800_000_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(FLIP + seconds * 1_000)
+}
+
+fn v(name: &str) -> VersionName {
+    VersionName::parse(name).expect("a version")
+}
+
+fn prompt() -> PromptName {
+    PromptName::parse("p").expect("a prompt")
+}
+
+fn labels() -> Labels {
+    Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+}
+
+fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64)>) -> Series {
+    let labels = [("__name__", name), ("prompt", "p"), ("version", version), ("instance", instance)];
+    Series { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), points }
+}
+
+/// What one instance counted of one version: requests and failures at each second, and the seconds at which it was there.
+struct Served<'a> {
+    version: &'a str,
+    instance: &'a str,
+    from: i64,
+    until: i64,
+    count: &'a dyn Fn(i64) -> (f64, f64),
+}
+
+/// Recorded every 5 s from what was scraped every `scrape` s, until `now`.
+fn recorded(scrape: i64, now: i64, all: &[Served<'_>]) -> Vec<Series> {
+    let mut found = Vec::new();
+    for Served { version, instance, from, until, count } in all {
+        let [mut requests, mut failures, mut scraped] = [Vec::new(), Vec::new(), Vec::new()];
+        for second in (-300..=now).step_by(5) {
+            let last = second.div_euclid(scrape) * scrape;
+            if last < *from || last > *until {
+                continue;
+            }
+            let (served, failed) = count(last);
+            requests.push((at(second), served));
+            failures.push((at(second), failed));
+            scraped.push((at(second), at(last).0 as f64 / 1e3));
+        }
+        found.push(series(REQUESTS, version, instance, requests));
+        found.push(series(FAILURES, version, instance, failures));
+        found.push(series(SCRAPED, version, instance, scraped));
+    }
+    found
+}
+
+/// Serves `rate` a second until `end`.
+fn until(end: i64, rate: f64) -> impl Fn(i64) -> (f64, f64) {
+    move |second| ((second.min(end) + 1_000) as f64 * rate, 0.0)
+}
+
+/// Serves `rate` a second from `start` on, of which one in `fails` fails.
+fn from(start: i64, rate: f64, fails: f64) -> impl Fn(i64) -> (f64, f64) {
+    move |second| {
+        let served = (second - start).max(0) as f64 * rate;
+        (served, (served / fails).floor())
+    }
+}
+
+fn always<'a>(version: &'a str, instance: &'a str, count: &'a dyn Fn(i64) -> (f64, f64)) -> Served<'a> {
+    Served { version, instance, from: -300, until: 10_000, count }
+}
+
+fn traffic(series: &[Series]) -> Traffic {
+    Counters::of(&labels(), series, &prompt()).since(at(0), &v("v2"), &v("v1")).expect("somebody counts")
+}
+
+#[test]
+fn one_of_two_pods_that_keeps_the_bad_version_is_never_taken_for_following_however_rarely_it_is_scraped() {
+    for scrape in [1, 5, 15, 60] {
+        let (bad, stuck, good) = (until(1, 10.0), until(10_000, 10.0), from(1, 10.0, f64::INFINITY));
+        for now in (5..600).step_by(5) {
+            let all = [
+                always("v2", "a", &bad),
+                always("v1", "a", &good),
+                always("v2", "b", &stuck),
+                always("v1", "b", &|_| (0.0, 0.0)),
+            ];
+            let traffic = traffic(&recorded(scrape, now, &all));
+            let named = traffic.still.names.iter().chain(&traffic.unknown.names).any(|name| name == "b");
+            assert!(named, "{scrape} s, {now} s after the flip: {traffic:?}");
+            if now > 45 + 3 * scrape {
+                assert_eq!(traffic.still.names, ["b"], "{scrape} s, {now} s after the flip");
+                assert_eq!((traffic.following, traffic.bad_percent), (1, 50), "{scrape} s, {now} s");
+            }
+        }
+    }
+}
+
+#[test]
+fn pods_that_follow_are_known_to_after_a_few_scrapes() {
+    for scrape in [1, 5, 15, 60] {
+        let (bad, good) = (until(1, 2.0), from(1, 2.0, f64::INFINITY));
+        let names: Vec<_> = (0..10).map(|i| format!("pod-{i}")).collect();
+        let all = names.iter().flat_map(|name| [always("v2", name, &bad), always("v1", name, &good)]);
+        let all: Vec<_> = all.collect();
+        let traffic = traffic(&recorded(scrape, 15.max(3 * scrape + 5), &all));
+        assert!(traffic.all_follow(), "{scrape} s: {traffic:?}");
+        assert_eq!(traffic.followers(), "10 of 10 instances follow");
+        assert_eq!(traffic.bad_percent, 0);
+    }
+}
+
+#[test]
+fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chance_is_ruled_out() {
+    // one request in 20 s; seven are to be expected in 140 s
+    let (bad, idle) = (until(0, 0.05), |_| (0.0, 0.0));
+    let quiet = |now| traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", &idle)]));
+    assert_eq!(quiet(120).unknown.names, ["a"]);
+    assert!(quiet(180).all_follow());
+    let good = from(0, 0.05, f64::INFINITY);
+    let serves = traffic(&recorded(5, 60, &[always("v2", "a", &bad), always("v1", "a", &good)]));
+    assert!(serves.all_follow() && serves.following == 1, "{serves:?}");
+}
+
+#[test]
+fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
+    let (bad, good) = (until(30, 1.0), from(1, 5.0, f64::INFINITY));
+    let all = [always("v2", "a", &bad), always("v1", "a", &good)];
+    assert_eq!(traffic(&recorded(5, 30, &all)).unknown.names, ["a"], "it was seen to serve it just now");
+    let later = traffic(&recorded(5, 60, &all));
+    assert!(later.all_follow(), "{later:?}");
+    assert_eq!(later.bad_last_seen, Some(at(30)));
+}
+
+#[test]
+fn only_what_was_served_since_the_flip_counts() {
+    // a canary had served v1 before, and failed half of the time
+    let before =
+        |second: i64| if second < 0 { (500.0, 250.0) } else { (500.0 + second as f64 * 4.0, 250.0 + second as f64) };
+    let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &before)]));
+    assert_eq!((traffic.target, traffic.failures), (400, 100));
+    // an interval that began before the flip is left out as a whole
+    let steady = |second: i64| ((second + 1_000) as f64, 0.0);
+    let rarely = self::traffic(&recorded(60, 100, &[always("v1", "a", &steady)]));
+    assert_eq!(rarely.target, 60);
+}
+
+#[test]
+fn a_counter_that_falls_begins_again_at_zero() {
+    let restarts = |second: i64| if second < 50 { (second as f64 + 1_000.0, 9.0) } else { ((second - 50) as f64, 3.0) };
+    let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &restarts)]));
+    assert_eq!((traffic.target, traffic.failures), (45 + 50, 3));
+}
+
+#[test]
+fn a_counter_born_above_zero_counts_where_its_instance_was_scraped_before_and_not_where_it_may_be_old() {
+    let bad = until(0, 5.0);
+    let good = |second: i64| ((second - 18) as f64 * 10.0, 2.0);
+    let born = Served { from: 20, ..always("v1", "a", &good) };
+    let known = traffic(&recorded(5, 60, &[always("v2", "a", &bad), Served { ..born }]));
+    assert_eq!((known.target, known.failures), (420, 2));
+    let old = |second: i64| (1e6 + second as f64, 5e4);
+    let new = traffic(&recorded(5, 60, &[Served { from: 20, ..always("v1", "b", &old) }]));
+    assert_eq!((new.target, new.failures), (40, 0));
+}
+
+#[test]
+fn an_instance_that_went_away_is_waited_for_no_longer_than_a_minute_and_what_it_served_still_counts() {
+    let (bad, good) = (until(10_000, 5.0), from(0, 5.0, f64::INFINITY));
+    let gone = |now| {
+        let all = [Served { until: 50, ..always("v2", "a", &bad) }, always("v1", "b", &good)];
+        traffic(&recorded(5, now, &all))
+    };
+    assert!(!gone(60).all_follow());
+    let later = gone(120);
+    assert!(later.all_follow() && later.bad == 250, "{later:?}");
+    // but not while Prometheus scrapes nobody
+    assert!(!traffic(&recorded(5, 50, &[always("v2", "a", &bad)])).all_follow());
+}
+
+#[test]
+fn an_instance_that_serves_neither_version_is_none() {
+    let traffic =
+        traffic(&recorded(5, 60, &[always("v2", "a", &|_| (7.0, 0.0)), always("v1", "b", &from(0, 1.0, 9.0))]));
+    assert_eq!(traffic.followers(), "1 of 1 instances follow");
+}
+
+#[test]
+fn without_the_times_of_scrapes_only_what_changes_is_one() {
+    let (bad, good, idle) = (until(1, 10.0), from(1, 10.0, f64::INFINITY), |_| (0.0, 0.0));
+    let without = |all: &[Served<'_>]| {
+        let all = recorded(15, 200, all).into_iter().filter(|one| one.label("__name__") != SCRAPED);
+        traffic(&all.collect::<Vec<_>>())
+    };
+    let follows = without(&[always("v2", "a", &bad), always("v1", "a", &good)]);
+    assert!(follows.all_follow() && follows.following == 1, "{follows:?}");
+    let silent = without(&[always("v2", "a", &bad), always("v1", "a", &idle)]);
+    assert_eq!(silent.unknown.names, ["a"], "nobody knows whether it was scraped");
+}
+
+#[test]
+fn values_that_are_no_numbers_are_left_out() {
+    let mut all = recorded(5, 60, &[always("v1", "a", &from(0, 1.0, 2.0))]);
+    for one in &mut all {
+        for (place, (_, value)) in one.points.iter_mut().enumerate() {
+            if place % 3 == 0 && one.labels["__name__"] != SCRAPED {
+                *value = if place % 2 == 0 { f64::NAN } else { f64::INFINITY };
+            }
+        }
+    }
+    let traffic = traffic(&all);
+    assert!((50..=60).contains(&traffic.target), "{traffic:?}");
+}
+
+#[test]
+fn a_prompt_that_nobody_counts_is_unknown_and_so_is_one_whose_failures_are_not_counted() {
+    assert_eq!(Counters::of(&labels(), &[], &prompt()).since(at(0), &v("v2"), &v("v1")), None);
+    assert_eq!(judge(None, 0.01, at(0)).verdict, Verdict::Unknown);
+    let all = recorded(5, 300, &[always("v1", "a", &from(0, 100.0, f64::INFINITY))]);
+    let all: Vec<_> = all.into_iter().filter(|one| one.label("__name__") != FAILURES).collect();
+    let finding = judge(Some(&traffic(&all)), 0.01, at(0));
+    assert_eq!(finding.verdict, Verdict::Unknown);
+    assert!(finding.text.contains(FAILURES), "{}", finding.text);
+}
+
+#[test]
+fn a_version_is_healthy_or_bad_only_where_the_whole_bound_says_so() {
+    let judged = |failures, target| judge(Some(&Traffic { target, failures, ..Traffic::default() }), 0.01, at(131));
+    for (failures, requests, verdict) in [
+        (0, 19, Verdict::NoData),
+        (19, 19, Verdict::NoData),
+        (0, 20, Verdict::NoData),
+        (1, 20, Verdict::NoData),
+        (0, 1_000, Verdict::Healthy),
+        (12, 4_310, Verdict::Healthy),
+        (9, 1_000, Verdict::NoData),
+        (50, 1_000, Verdict::Unhealthy),
+        (15, 20, Verdict::Unhealthy),
+    ] {
+        assert_eq!(judged(failures, requests).verdict, verdict, "{failures} of {requests}");
+    }
+    assert_eq!(judged(12, 4_310).text, "12 failures in 4,310 requests since 08:02:11 UTC (0.28 %, at most 0.77 %)");
+}
+
+#[test]
+fn what_a_version_has_always_failed_is_no_harm() {
+    let all = [series(REFERENCE, "v1", "", vec![(at(-240), 0.015), (at(60), 0.5)])];
+    let counters = Counters::of(&labels(), &all, &prompt());
+    assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "what was recorded later is of no use");
+    assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
+    for wrong in [f64::NAN, -1.0, 7.0] {
+        let all = [series(REFERENCE, "v1", "", vec![(at(-240), wrong)])];
+        assert!((Counters::of(&labels(), &all, &prompt()).limit(0.01, at(0), &v("v1")) - 0.01).abs() < 1e-12);
+    }
+}
