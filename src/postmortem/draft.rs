@@ -10,7 +10,7 @@ use super::{Facts, chart, steps};
 use crate::decision::alert::AlertRecord;
 use crate::decision::flip::Flip;
 use crate::decision::note::NoteKind;
-use crate::decision::{FlipMode, Guard, Incident, PhaseKind};
+use crate::decision::{Failure, FlipMode, Guard, Incident, PhaseKind};
 
 const MAX_ALERTS: usize = 10;
 /// What would end an address in Markdown before its end, or be read as a part of it.
@@ -79,6 +79,9 @@ fn outcome(facts: &Facts<'_>) -> String {
         (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
         (PhaseKind::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
+        (PhaseKind::Escalated, _) if incident.failure() == Some(Failure::NotFollowed) => {
+            "Some prompt servers have not followed: the incident is open until they do.".to_owned()
+        }
         (PhaseKind::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),
         (PhaseKind::Resolved, _) => "The alerts ended by themselves.".to_owned(),

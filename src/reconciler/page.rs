@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::incident::Incident;
-use crate::decision::{PhaseKind, Timestamp};
+use crate::decision::{Failure, PhaseKind, Timestamp};
 use crate::store::schedule::Claim;
 use crate::store::{Store, StoreError, rfc3339};
 
@@ -116,11 +116,14 @@ pub async fn keep(
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase.kind() {
+        PhaseKind::Escalated if incident.failure() == Some(Failure::NotFollowed) => {
+            format!("Prompt servers keep serving {prompt} {version} after its rollback")
+        }
         PhaseKind::Escalated if incident.is_shipped() => {
             format!("What was shipped instead of {prompt} {version} did not help")
         }
         PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
-        PhaseKind::Unverified => format!("Nobody knows whether the rollback of {prompt} {version} helped"),
+        PhaseKind::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
         _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),
         _ => format!("{decider} has not decided about {prompt} {version} in time"),
     };

@@ -8,7 +8,7 @@ use super::{Message, View, aside, began, header, links, others, ours, ranked, st
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
-use crate::decision::{Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp, Trigger};
+use crate::decision::{Failure, Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp, Trigger};
 use crate::deployed::{Deployed, NAMED};
 
 /// Alerts told in full; the thread has all of them.
@@ -137,6 +137,9 @@ fn title(incident: &Incident) -> &'static str {
         PhaseKind::RollingBack => "Rolling back step by step",
         PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
         PhaseKind::Verifying => "Rolled back",
+        PhaseKind::Escalated if incident.failure() == Some(Failure::NotFollowed) => {
+            "Prompt servers ignore the rollback"
+        }
         PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
         PhaseKind::Escalated => "Rollback did not help",
         PhaseKind::Recovered => "Recovered",
