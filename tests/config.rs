@@ -504,6 +504,7 @@ fn values_that_make_no_sense() {
         ("verification.healthy_in_a_row", "0"),
         ("verification.healthy_in_a_row", "13"),
         ("verification.deadline", "\"1s\""),
+        ("verification.max", "\"4m\""),
         ("gradual.stages", "[]"),
         ("gradual.stages", "[75, 50]"),
         ("gradual.stages", "[100, 0]"),
@@ -724,6 +725,7 @@ mod reread {
             "registry.soak" | "guards.max_auto_rollbacks_within" | "guards.cooldown" => "\"77s\"",
             "incidents.reopen_within" | "incidents.forget_after" | "gates.staged_for" => "\"77s\"",
             "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",
+            "verification.max" => "\"48h\"",
             "gradual.stage_hold" | "canary.hold" => "\"77s\"",
             _ => "\"other\"",
         };

@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// Requests a second to each prompt server.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rps: u32,
     /// Share of its requests that the bad version fails: above 0.05, where the rule fires.
     #[arg(long, default_value_t = 0.3, value_parser = share)]

@@ -72,7 +72,7 @@ async fn the_demo_tells_its_whole_story() -> Result<()> {
         "rule fired: PromptErrorRateCritical",
         "committed: v2.0.0 → v1.9.0",
         "Recovered: ",
-        "healthy by the verify expression of PromptErrorRateCritical (error ratio 0.00 %)",
+        "(0.00 %, at most 0.",
         "2 of 2",
         "v2.1.0 is shipped",
         "rule fired: PromptQualityDropHigh",
