@@ -22,7 +22,7 @@ use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::prove::Prover;
 use crate::reconciler::slack::{self, Announcer, PACE};
-use crate::reconciler::{look, mass, soak};
+use crate::reconciler::{look, mass, page, soak};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -214,6 +214,8 @@ impl App {
             tokio::spawn(handle_clicks(live.part(|running| running.clicks.clone()), clicked)),
         ];
         workers.push(tokio::spawn(soak::run(actors.clone())));
+        workers.push(tokio::spawn(page::run(actors.clone())));
+        workers.push(tokio::spawn(archive::tend(actors.clone())));
         workers.extend((0..ACTORS).map(|_| tokio::spawn(act::run(actors.clone()))));
         let log_level = live.part(|running| running.settings.config.log.level);
         workers.push(tokio::spawn(reload::run(live, shared, asked)));

@@ -22,7 +22,7 @@ pub async fn start(
     };
     let id = DrillId::fresh(loaded.now);
     store.start_drill(&id, prompt, version, operator).await?;
-    engine.scheduled.notify_one();
+    engine.paging.notify_one();
     Ok(Ok(store.drill(&id).await?))
 }
 

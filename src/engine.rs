@@ -47,13 +47,16 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     /// Told after each commit that scheduled something for soon.
     pub scheduled: Arc<Notify>,
+    /// Told after each commit that changes who is paged.
+    pub paging: Arc<Notify>,
     /// Told after each commit that changed an incident.
     pub announced: Arc<Notify>,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
-        Self { store, policy, metrics: Arc::default(), scheduled: Arc::default(), announced: Arc::default() }
+        let [scheduled, paging, announced] = std::array::from_fn(|_| Arc::default());
+        Self { store, policy, metrics: Arc::default(), scheduled, paging, announced }
     }
 
     /// The engine of other settings.
@@ -121,11 +124,11 @@ impl Engine {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
-                    if commit.wakes.iter().any(|wake| soon(wake.at))
-                        || commit.canary.wake.is_some_and(soon)
-                        || commit.chores.is_some_and(soon)
-                    {
+                    if commit.wakes.iter().any(|wake| soon(wake.at)) || commit.canary.wake.is_some_and(soon) {
                         self.scheduled.notify_one();
+                    }
+                    if commit.incidents.iter().any(|write| write.incident.paged) {
+                        self.paging.notify_one();
                     }
                     if !commit.incidents.is_empty() || commit.canary.changed {
                         self.announced.notify_one();

@@ -45,6 +45,11 @@ struct KindLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkLabel {
+    work: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SlackLabels {
     method: &'static str,
     result: &'static str,
@@ -112,6 +117,8 @@ pub struct Stored {
     pub paused: bool,
     /// Age of the oldest of what Slack has not been told.
     pub slack_lag: Duration,
+    /// By kind of work: how late the oldest wake-up is.
+    pub work_lag: Vec<(&'static str, Duration)>,
 }
 
 impl Metrics {
@@ -426,6 +433,15 @@ fn from_stored(stored: Stored) -> Registry {
         "slack_lag_seconds",
         "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none; parked ones do not count",
         slack_lag,
+    );
+    let work_lag = Family::<WorkLabel, Gauge<f64, AtomicU64>>::default();
+    for (work, lag) in stored.work_lag {
+        work_lag.get_or_create(&WorkLabel { work }).set(lag.as_secs_f64());
+    }
+    registry.register(
+        "work_lag_seconds",
+        "How late the oldest wake-up of each kind of work is, 0 if none is",
+        work_lag,
     );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
     registry

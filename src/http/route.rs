@@ -20,6 +20,7 @@ use super::{
 use crate::live::Current;
 use crate::metrics::Stored;
 use crate::store::StoreError;
+use crate::store::schedule::Work;
 
 /// The paths of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,7 +278,9 @@ async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
     let (phases, parked) = store.counts().await?;
     let paused = store.paused_for_all().await?.is_some();
     let slack_lag = store.slack_lag().await?;
-    Ok(Stored { series, dropped, phases, parked, paused, slack_lag })
+    let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
+    let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
+    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag })
 }
 
 /// Reads the whole body, which may be at most `max` bytes.

@@ -8,12 +8,12 @@ use ulid::Ulid;
 
 use super::archive::Archive;
 use super::prove::{Prover, Seen};
-use super::{drill, page};
+use super::worker::{GONE, Outcome, give_back, while_leased};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, Promotion, PromptName, Timestamp};
+use crate::decision::{Event, Incident, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
-use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use crate::store::{Loaded, StoreError};
 
 /// Wake-ups claimed at once.
@@ -38,51 +38,32 @@ impl Actor {
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Act, BATCH, LEASE, token).await?;
-        let full = claimed.claims.len() == BATCH;
         if claimed.claims.is_empty() {
             return Ok(claimed.next);
         }
-        let load = claimed.claims.iter().map(|claim| store.incident(&claim.incident));
+        while_leased(store, &claimed.claims, self.act_on_all(&claimed.claims)).await?;
+        Ok(if claimed.full { Some(Duration::ZERO) } else { claimed.next })
+    }
+
+    async fn act_on_all(&self, claims: &[Claim]) -> Result<(), StoreError> {
+        let store = &self.engine.store;
+        let load = claims.iter().map(|claim| store.incident(&claim.incident));
         let incidents = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect::<Vec<_>>();
         let now = store.now().await?;
         let seen = self.prover.look(&incidents, now).await?;
         // side by side: an Alertmanager that hangs delays only what it hangs on
-        let acts = claimed.claims.iter().map(|claim| self.act_on(claim, seen.as_ref(), now));
-        for result in join_all(acts).await {
-            result?;
-        }
-        Ok(if full { Some(Duration::ZERO) } else { claimed.next })
+        let acts = claims.iter().map(async |claim| {
+            let acted = match claim.prompt() {
+                Some(prompt) => self.act_on_prompt(prompt).await,
+                None => self.act(claim, seen.as_ref(), now).await,
+            };
+            give_back(store, claim, acted).await
+        });
+        join_all(acts).await.into_iter().collect()
     }
 
-    async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
-        let acted = match (claim.prompt(), claim.drill()) {
-            (Some(prompt), _) => self.act_on_prompt(prompt).await,
-            (None, Some(id)) => {
-                let next = drill::post(&self.engine, &self.alertmanagers, &self.prover.labels, &id, now).await?;
-                Ok((None, End::Done { rev: None, next }))
-            }
-            (None, None) => self.act(claim, seen, now).await,
-        };
-        let (prompt, end) = match acted {
-            Ok(end) => end,
-            Err(error) => {
-                tracing::warn!(incident = %claim.incident, %error, "a wake-up failed");
-                let end = match &error {
-                    EngineError::Store(error) => End::after(error),
-                    EngineError::Contended => End::Failed,
-                };
-                (None, end)
-            }
-        };
-        let finished = self.engine.store.finish(claim, prompt.as_ref(), end).await?;
-        if finished == Finished::Parked {
-            tracing::error!(incident = %claim.incident, "a wake-up failed too often and is parked");
-        }
-        Ok(())
-    }
-
-    /// What is due for a prompt itself: the next stage of its canary, and its texts.
-    async fn act_on_prompt(&self, prompt: PromptName) -> Result<(Option<PromptName>, End), EngineError> {
+    /// What is due for a prompt itself: the next stage of its canary.
+    async fn act_on_prompt(&self, prompt: PromptName) -> Outcome {
         let engine = &self.engine;
         let load = || engine.load(&prompt);
         let loaded = load().await?;
@@ -104,33 +85,35 @@ impl Actor {
             rev = engine.handle(&prompt, &event).await?.rev;
         }
         let loaded = load().await?;
-        let tidied = self.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;
-        let own = loaded.snapshot.state.next_wake();
-        let next = [own, tidied.next].into_iter().flatten().min();
-        Ok((Some(prompt), End::Done { rev: tidied.rev.or(rev), next }))
+        let state = &loaded.snapshot.state;
+        // earlier receivers looked after texts by this wake-up
+        if let Some(at) = retention::next(state, &engine.policy, loaded.now) {
+            engine.store.wake_prompt(Work::Archive, &prompt, at).await?;
+        }
+        Ok((Some(prompt), End::Done { rev, next: state.next_wake() }))
     }
 
-    async fn act(
-        &self,
-        claim: &Claim,
-        seen: Option<&Seen>,
-        now: Timestamp,
-    ) -> Result<(Option<PromptName>, End), EngineError> {
+    async fn act(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Outcome {
         let id = &claim.incident;
-        let gone = End::Done { rev: None, next: None };
-        let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
+        let store = &self.engine.store;
+        if claim.drill().is_some() {
+            store.wake_by(Work::Page, id, now).await?; // scheduled by an earlier receiver
+        }
+        let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
         self.bring_back_for(&incident, now).await?;
         self.prover.prove(&incident, seen, now).await?;
         let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
-        let here = Timestamp(jiff::Timestamp::now().as_millisecond());
         let before = incident;
-        let Some(incident) = self.engine.store.incident(id).await? else { return Ok((None, gone)) };
+        let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
         self.engine.metrics.verified(&before, &incident);
+        if incident.paged {
+            // earlier receivers kept pages by this wake-up
+            store.wake_unless_scheduled(Work::Page, id, handled.now).await?;
+        }
         let next = [
             incident.next_wake(&self.engine.policy),
-            page::keep(&self.alertmanagers, &self.engine.store, claim, &incident, handled.now, here).await?,
             self.next_listing(&incident, handled.now),
             self.prover.measure_later(&incident, handled.now).await?,
         ];

@@ -10,16 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use ulid::Ulid;
 
 use super::act::Actor;
+use super::worker::{GONE, Outcome, carry_out};
 use crate::decision::event::Kept;
 use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
+use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use files::Files;
 
-/// Texts handled at once: a lease must not expire over them.
+/// Prompts looked after side by side.
+const BATCH: usize = 8;
+/// Texts of a prompt handled under one claim: many of one prompt do not hold up those of others.
 const MOST: usize = 4;
 /// More than any text may have; a file that is longer is not what was archived.
 const MAX_TEXT: u64 = 16 << 20;
@@ -98,9 +103,9 @@ impl Archive {
 
 /// What was done, and when to come back.
 #[derive(Debug, Default)]
-pub struct Tidied {
-    pub rev: Option<i64>,
-    pub next: Option<Timestamp>,
+struct Tidied {
+    rev: Option<i64>,
+    next: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,12 +117,7 @@ enum Chore {
 
 impl Actor {
     /// Does what is due for the texts of a prompt, some at a time.
-    pub(super) async fn tidy(
-        &self,
-        prompt: &PromptName,
-        state: &PromptState,
-        now: Timestamp,
-    ) -> Result<Tidied, EngineError> {
+    async fn tidy(&self, prompt: &PromptName, state: &PromptState, now: Timestamp) -> Result<Tidied, EngineError> {
         let engine = &self.engine;
         let chores = retention::chores(state, &engine.policy, now);
         let list = |chore, versions: Vec<VersionName>| versions.into_iter().map(move |version| (chore, version));
@@ -266,7 +266,7 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
         for row in &page.items {
             let Ok(loaded) = &row.loaded else { continue };
             if !retention::chores(&loaded.snapshot.state, &engine.policy, loaded.now).is_empty() {
-                engine.store.wake_prompt(&row.prompt).await?;
+                engine.store.wake_prompt(Work::Archive, &row.prompt, loaded.now).await?;
             }
         }
         cursor = page.next;
@@ -275,6 +275,33 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
         }
         tokio::time::sleep(BREATH).await;
     }
+}
+
+/// Does what is due for texts, for as long as the process runs.
+pub async fn tend(actors: Current<Arc<Actor>>) {
+    let token = Ulid::generate().to_string();
+    loop {
+        let actor = actors.get();
+        let wait = match tick(&actor, &token).await {
+            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+            Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Does what is due once; tells how long until there may be more.
+async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &actor.engine.store;
+    let claimed = store.claim(Work::Archive, BATCH, LEASE, token).await?;
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| tend_one(actor, claim))).await
+}
+
+async fn tend_one(actor: &Actor, claim: &Claim) -> Outcome {
+    let Some(prompt) = claim.prompt() else { return Ok(GONE) };
+    let loaded = actor.engine.load(&prompt).await?;
+    let Tidied { rev, next } = actor.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;
+    Ok((Some(prompt), End::Done { rev, next }))
 }
 
 /// Runs for as long as the process does.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ulid::Ulid;
 
+use super::worker::while_leased;
 use crate::coordinate::update;
 use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
 use crate::decision::{
@@ -60,10 +61,16 @@ impl Coordinator {
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Mass, BATCH, LEASE, token).await?;
-        let full = claimed.claims.len() == BATCH;
-        let loaded = join_all(claimed.claims.iter().map(|claim| store.incident(&claim.incident))).await;
+        let more = while_leased(store, &claimed.claims, self.coordinate(&claimed.claims)).await?;
+        Ok(if claimed.full || more { Some(Duration::ZERO) } else { claimed.next })
+    }
+
+    /// Tells whether there may be more to do at once.
+    async fn coordinate(&self, claims: &[Claim]) -> Result<bool, StoreError> {
+        let store = &self.engine.store;
+        let loaded = join_all(claims.iter().map(|claim| store.incident(&claim.incident))).await;
         let (mut reports, mut own) = (Vec::new(), Vec::new());
-        for (claim, incident) in claimed.claims.iter().zip(loaded) {
+        for (claim, incident) in claims.iter().zip(loaded) {
             match incident {
                 Ok(Some(incident)) => reports.push((claim, incident)),
                 Ok(None) => own.push(claim), // a coordinating one, or gone
@@ -77,12 +84,12 @@ impl Coordinator {
                 self.finish(claim, taken.as_ref().map(|()| None).map_err(Clone::clone)).await?;
             }
         }
-        let more = full || !own.is_empty();
+        let more = !own.is_empty();
         for claim in own {
             let next = self.carry_on(&claim.incident).await;
             self.finish(claim, next).await?;
         }
-        Ok(if more { Some(Duration::ZERO) } else { claimed.next })
+        Ok(more)
     }
 
     async fn finish(&self, claim: &Claim, next: Result<Option<Timestamp>, EngineError>) -> Result<(), StoreError> {

@@ -3,13 +3,22 @@
 //! It is kept firing for as long as the incident pages, and ended when it does not any more. What Alertmanager has taken is
 //! noted beside the incident: until then it is owed, and whoever has the next wake-up posts it again, also after a restart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ulid::Ulid;
+
+use super::act::Actor;
+use super::drill;
+use super::worker::{GONE, Outcome, carry_out};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
-use crate::decision::incident::Incident;
-use crate::decision::{Failure, PhaseKind, Timestamp};
-use crate::store::schedule::Claim;
+use crate::decision::{Failure, Incident, PhaseKind, Timestamp};
+use crate::live::Current;
+use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use crate::store::{Store, StoreError, rfc3339};
+
+/// Pages kept side by side: an Alertmanager that hangs holds up no more than these.
+const BATCH: usize = 128;
 
 /// An alert ends by itself this long after it was last posted: we may have died.
 const LASTS: Duration = Duration::from_secs(5 * 60);
@@ -68,12 +77,48 @@ impl Wanted {
     }
 }
 
+/// Runs for as long as the process does.
+pub async fn run(actors: Current<Arc<Actor>>) {
+    let token = Ulid::generate().to_string();
+    loop {
+        let actor = actors.get();
+        let wait = match tick(&actor, &token).await {
+            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
+            Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = actor.engine.paging.notified() => {}
+        }
+    }
+}
+
+/// Posts what is due once; tells how long until there may be more.
+async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &actor.engine.store;
+    let claimed = store.claim(Work::Page, BATCH, LEASE, token).await?;
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| post(actor, claim, claimed.now))).await
+}
+
+async fn post(actor: &Actor, claim: &Claim, now: Timestamp) -> Outcome {
+    let Actor { engine, alertmanagers, .. } = actor;
+    let next = match claim.drill() {
+        Some(id) => drill::post(engine, alertmanagers, &actor.prover.labels, &id, now).await?,
+        None => {
+            let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok(GONE) };
+            let here = Timestamp(jiff::Timestamp::now().as_millisecond());
+            keep(alertmanagers, &engine.store, claim, &incident, now, here).await?
+        }
+    };
+    Ok((None, End::Done { rev: None, next }))
+}
+
 /// Makes Alertmanager's picture match `incident`; tells when to do so again. A failure is tried again for ever, never
 /// given up: it must not take the incident's deadlines with it.
 ///
 /// `here` is the time by this machine's clock, as Prometheus does it: Alertmanager takes a page that ends in its past for
 /// resolved, and keeps one for as long as its end lies ahead. Redis' clock may be off after a failover.
-pub async fn keep(
+async fn keep(
     alertmanagers: &Alertmanagers,
     store: &Store,
     claim: &Claim,

@@ -24,6 +24,7 @@ use futures_util::stream::poll_fn;
 use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
+use super::worker::while_leased;
 use crate::clicks::Tell;
 use crate::config::{Decider, Weekly};
 use crate::decision::{Incident, IncidentId, PromptName, Timestamp};
@@ -111,7 +112,6 @@ impl Announcer {
     /// Tells what is due once.
     pub async fn tick(&self, token: &str) -> Result<Told, StoreError> {
         let claimed = self.engine.store.claim(Work::Slack, BATCH, LEASE, token).await?;
-        let full = claimed.claims.len() == BATCH;
         let load = claimed.claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
         let incidents = join_all(load).await;
         let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
@@ -122,7 +122,7 @@ impl Announcer {
         let now = claimed.now;
         let told = both.into_iter().map(|(claim, incident)| self.announce_claim(claim, now, incident, &queues));
         let (mut taken, mut untaken) = (false, Vec::new());
-        for outcome in join_all(told).await {
+        for outcome in while_leased(&self.engine.store, &claimed.claims, join_all(told)).await {
             match outcome? {
                 Outcome::Taken => taken = true,
                 Outcome::Neither => {}
@@ -132,7 +132,7 @@ impl Announcer {
         if taken {
             untaken.clear();
         }
-        Ok(Told { wait: if full { Duration::ZERO } else { claimed.next.unwrap_or(IDLE) }, untaken })
+        Ok(Told { wait: if claimed.full { Duration::ZERO } else { claimed.next.unwrap_or(IDLE) }, untaken })
     }
 
     /// Tells one incident and gives the claim back.

@@ -4,15 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use ulid::Ulid;
 
 use super::act::Actor;
-use crate::decision::{Event, PromptName, SoakLook};
-use crate::engine::EngineError;
+use super::worker::{GONE, Outcome, carry_out};
+use crate::decision::{Event, SoakLook};
 use crate::live::Current;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 
 /// Prompts looked at side by side.
 const BATCH: usize = 8;
@@ -23,36 +22,15 @@ const NO_TURN: Duration = Duration::from_secs(5);
 async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &actor.engine.store;
     let claimed = store.claim(Work::Soak, BATCH, LEASE, token).await?;
-    for result in join_all(claimed.claims.iter().map(|claim| finish(actor, claim))).await {
-        result?;
-    }
-    Ok(if claimed.claims.len() == BATCH { Some(Duration::ZERO) } else { claimed.next })
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| look(actor, claim))).await
 }
 
-async fn finish(actor: &Actor, claim: &Claim) -> Result<(), StoreError> {
-    let prompt = claim.prompt();
-    let looked = match &prompt {
-        Some(prompt) => look(actor, prompt).await,
-        None => Ok(End::Done { rev: None, next: None }),
-    };
-    let end = looked.unwrap_or_else(|error| {
-        tracing::warn!(prompt = %claim.incident, %error, "a look at a soak failed");
-        match &error {
-            EngineError::Store(error) => End::after(error),
-            EngineError::Contended => End::Failed,
-        }
-    });
-    if actor.engine.store.finish(claim, prompt.as_ref(), end).await? == Finished::Parked {
-        tracing::error!(prompt = %claim.incident, "looks at a soak failed too often and are parked");
-    }
-    Ok(())
-}
-
-async fn look(actor: &Actor, prompt: &PromptName) -> Result<End, EngineError> {
+async fn look(actor: &Actor, claim: &Claim) -> Outcome {
+    let Some(prompt) = claim.prompt() else { return Ok(GONE) };
     let (engine, policy) = (&actor.engine, &actor.engine.policy);
     // what time did, and others: a clock that went back, an alert that is forgotten, another version in the key
-    let mut rev = engine.handle(prompt, &Event::Look).await?.rev;
-    let loaded = engine.load(prompt).await?;
+    let mut rev = engine.handle(&prompt, &Event::Look).await?.rev;
+    let loaded = engine.load(&prompt).await?;
     let now = loaded.now;
     for record in &loaded.snapshot.state.versions {
         let Some(soak) = record.soak.as_ref().filter(|s| s.watch.as_ref().is_some_and(|watch| watch.next <= now))
@@ -61,24 +39,25 @@ async fn look(actor: &Actor, prompt: &PromptName) -> Result<End, EngineError> {
         };
         let version = record.version.clone();
         let measured = if policy.verify && soak.is_over(policy, now) {
-            match actor.prover.soaked(prompt, &version, now.since(soak.from)).await? {
-                None => return Ok(End::Done { rev, next: Some(now.plus(NO_TURN)) }),
+            match actor.prover.soaked(&prompt, &version, now.since(soak.from)).await? {
+                None => return Ok((Some(prompt), End::Done { rev, next: Some(now.plus(NO_TURN)) })),
                 measured => measured,
             }
         } else {
             None
         };
-        rev = engine.handle(prompt, &Event::Soak(SoakLook { version, from: soak.from, measured })).await?.rev;
+        rev = engine.handle(&prompt, &Event::Soak(SoakLook { version, from: soak.from, measured })).await?.rev;
     }
-    let next = engine.load(prompt).await?.snapshot.state.soak_wake(policy);
-    Ok(End::Done { rev, next })
+    let next = engine.load(&prompt).await?.snapshot.state.soak_wake(policy);
+    Ok((Some(prompt), End::Done { rev, next }))
 }
 
 /// Runs for as long as the process does.
 pub async fn run(actors: Current<Arc<Actor>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let wait = match tick(&actors.get(), &token).await {
+        let actor = actors.get();
+        let wait = match tick(&actor, &token).await {
             Ok(next) => next.unwrap_or(IDLE).min(IDLE),
             Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
         };

@@ -1,48 +1,59 @@
 #!lua
--- Claims due wake-ups under a lease. Expired leases are due again first: their worker died.
--- KEYS  1 due  2 leased  3 tokens  4 unsent
+-- Claims due wake-ups of one kind under a lease. Expired leases are due again first: their worker died.
+-- KEYS  1 due  2 leased  3 tokens  4 unsent  5, 6 the due and the leased set that earlier receivers kept for all kinds, which
+--       are those of "act" now  then, for "act" only, the due sets of the other kinds that may be found there
 -- ARGV  1 suffix of the kind of work ("|act")  2 how many at most  3 lease (ms)  4 token  5 ms by which the clock is ahead
 --       6 ms that a wake-up of this kind may lie ahead, for the kind that "unsent" lists ("" = as long as the config says)
+--       then the suffix of each of these other kinds
 -- Returns {now (ms); number of waits that were shortened; ms until the next wake-up is due or a lease expires, or -1;
 --          member, member, …}
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5])
 local lease = tonumber(ARGV[3])
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
-  redis.call('ZREM', KEYS[2], member)
-  redis.call('HDEL', KEYS[3], member)
-  redis.call('ZADD', KEYS[1], 'LT', now, member)
+for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+  call('ZREM', KEYS[2], member)
+  call('HDEL', KEYS[3], member)
+  call('ZADD', KEYS[1], 'LT', now, member)
 end
 local shortened = 0
 -- no lease was ever this long: the clock went back
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now + lease), '+inf', 'LIMIT', 0, 100)) do
-  redis.call('ZADD', KEYS[2], now + lease, member)
+for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[2], '(' .. (now + lease), '+inf', 'LIMIT', 0, 100)) do
+  call('ZADD', KEYS[2], now + lease, member)
   shortened = shortened + 1
 end
 if ARGV[6] ~= '' then
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, 100)) do
-    redis.call('ZADD', KEYS[4], now, member)
+  for _, member in ipairs(call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, 100)) do
+    call('ZADD', KEYS[4], now, member)
   end
   -- whatever is unsent is due soon or under a lease; a page at random, so that a backlog hides nothing for long
-  local pages = math.ceil(redis.call('ZCARD', KEYS[4]) / 100)
+  local pages = math.ceil(call('ZCARD', KEYS[4]) / 100)
   local from = time[2] % math.max(pages, 1) * 100
-  for _, member in ipairs(redis.call('ZRANGE', KEYS[4], from, from + 99)) do
-    local at = redis.call('ZSCORE', KEYS[1], member)
-    local lost = not at and not redis.call('ZSCORE', KEYS[2], member)
+  for _, member in ipairs(call('ZRANGE', KEYS[4], from, from + 99)) do
+    local at = call('ZSCORE', KEYS[1], member)
+    local lost = not at and not call('ZSCORE', KEYS[2], member) and not call('ZSCORE', KEYS[5], member)
+    lost = lost and not call('ZSCORE', KEYS[6], member)
     if lost or at and tonumber(at) > now + tonumber(ARGV[6]) then
-      redis.call('ZADD', KEYS[1], now, member)
+      call('ZADD', KEYS[1], now, member)
       shortened = shortened + 1
     end
   end
 end
 local reply = { now, shortened, -1 }
 local suffix, most = ARGV[1], tonumber(ARGV[2])
--- page by page: wake-ups of another kind, or held by another worker, must not hide ours; bounded all the same
-local found = {}
+local other = {}
+for at = 7, #ARGV do
+  other[ARGV[at]] = KEYS[at]
+end
+-- page by page: what another worker holds, or what earlier receivers left among ours, must not hide ours; bounded all the same
+local found, moved = {}, {}
 for offset = 0, 1900, 100 do
-  local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', offset, 100)
+  local page = call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', offset, 100)
   for _, member in ipairs(page) do
-    if #found < most and string.sub(member, -#suffix) == suffix and not redis.call('ZSCORE', KEYS[2], member) then
+    local free = not call('ZSCORE', KEYS[2], member) and not call('ZSCORE', KEYS[6], member)
+    if free and string.sub(member, -#suffix) ~= suffix then
+      moved[#moved + 1] = member
+    elseif free and #found < most then
       found[#found + 1] = member
     end
   end
@@ -51,13 +62,21 @@ for offset = 0, 1900, 100 do
   end
 end
 for _, member in ipairs(found) do
-  redis.call('ZREM', KEYS[1], member)
-  redis.call('ZADD', KEYS[2], now + lease, member)
-  redis.call('HSET', KEYS[3], member, ARGV[4])
+  call('ZREM', KEYS[1], member)
+  call('ZADD', KEYS[2], now + lease, member)
+  call('HSET', KEYS[3], member, ARGV[4])
   reply[#reply + 1] = member
 end
-local next_due = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-local next_lease = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+for _, member in ipairs(moved) do
+  local due = other[string.match(member, '|%a+$') or '']
+  if due then
+    call('ZADD', due, 'LT', call('ZSCORE', KEYS[1], member), member)
+    call('ZREM', KEYS[1], member)
+    reply[3] = 0 -- there may be more
+  end
+end
+local next_due = call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+local next_lease = call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 for _, at in ipairs({ next_due or false, next_lease or false }) do
   local wait = at and math.max(0, tonumber(at) - now)
   if wait and (reply[3] < 0 or wait < reply[3]) then

@@ -1,7 +1,8 @@
 #!lua
 -- Commits one decision about one prompt: checks first, then writes. All or nothing.
--- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 due  8 prompts  9 activity
---       10 incidents  11 incidents:open  12 incidents:closed  13 phases  14 unsent  15 soaks
+-- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 prompts  8 activity
+--       9 incidents  10 incidents:open  11 incidents:closed  12 phases  13 unsent
+--       14 to 19 what is due: act, slack, page, mass, archive, soak
 --       then one key for each incident, then one for each content
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
@@ -10,7 +11,7 @@
 --       then counted lists, each as its length and its items:
 --         expected routing: field, percent
 --         · incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
---         · wake-ups: member, score · messages · new routing: field, percent
+--         · wake-ups: which of the due sets (1 = act …), member, score · messages · new routing: field, percent
 --         · log entries: event, from, to, reason, operator, at, incident · contents: "keep"/"drop", text
 -- Returns {1, rev} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
@@ -23,9 +24,10 @@ local function take()
 end
 
 local TYPES = {
-  'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash',
-  'zset', 'zset',
+  'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset',
+  'zset', 'zset', 'zset', 'zset', 'zset', 'zset',
 }
+local FIRST_DUE, SLACK, LAST = 14, '2', 19
 local function typed(at)
   local found = call('TYPE', KEYS[at]).ok
   return found == 'none' or found == (TYPES[at] or 'string')
@@ -102,11 +104,11 @@ local function remove(key, member, score)
   end
 end
 local function count(phase, by, other_way)
-  call('HINCRBY', KEYS[13], phase, by)
-  back[#back + 1] = { 'HINCRBY', KEYS[13], phase, other_way }
+  call('HINCRBY', KEYS[12], phase, by)
+  back[#back + 1] = { 'HINCRBY', KEYS[12], phase, other_way }
 end
 local closes, messages = false, 0
-local key = 15
+local key = LAST
 fine, trouble = pcall(function()
   for _ = 1, tonumber(take()) do
     local id, record, before, after = take(), take(), take(), take()
@@ -125,20 +127,20 @@ fine, trouble = pcall(function()
       back[#back + 1] = { 'SET', KEYS[key], was }
     end
     if before == '-' or before == '' then
-      add(KEYS[10], id, '0')
+      add(KEYS[9], id, '0')
     else
       count(before, '-1', '1')
     end
     if after ~= '' then
       count(after, '1', '-1')
-      add(KEYS[11], id, '0')
+      add(KEYS[10], id, '0')
       if before == '' then
-        remove(KEYS[12], id, now)
+        remove(KEYS[11], id, now)
       end
     else
       closes = true
-      remove(KEYS[11], id, '0')
-      add(KEYS[12], id, now)
+      remove(KEYS[10], id, '0')
+      add(KEYS[11], id, now)
     end
   end
   for at = key + 1, #KEYS do
@@ -147,23 +149,23 @@ fine, trouble = pcall(function()
     end
   end
   if rev == '0' then
-    add(KEYS[8], ARGV[3], '0')
+    add(KEYS[7], ARGV[3], '0')
   end
   for _ = 1, tonumber(take()) do
-    local member, score = take(), take()
-    local due = string.sub(member, -5) == '|soak' and KEYS[15] or KEYS[7]
+    local set, member, score = take(), take(), take()
+    local due = KEYS[FIRST_DUE - 1 + set]
     -- one that is only moved stays so: a wake-up too early does nothing
     if call('ZADD', due, 'LT', score, member) == 1 then
       back[#back + 1] = { 'ZREM', due, member }
     end
     -- since when Slack has something to say: rescheduling the wake-up does not change it
-    if string.sub(member, -6) == '|slack' and call('ZADD', KEYS[14], 'NX', now, member) == 1 then
-      back[#back + 1] = { 'ZREM', KEYS[14], member }
+    if set == SLACK and call('ZADD', KEYS[13], 'NX', now, member) == 1 then
+      back[#back + 1] = { 'ZREM', KEYS[13], member }
     end
   end
   messages = tonumber(take())
   if rev == '0' or messages > 0 then
-    call('ZADD', KEYS[9], now, ARGV[3]) -- the last that may fail
+    call('ZADD', KEYS[8], now, ARGV[3]) -- the last that may fail
   end
 end)
 if not fine then
@@ -213,10 +215,10 @@ for _ = 1, tonumber(take()) do
 end
 if closes then
   -- their records have expired: a few at a time, so that no commit pays for all
-  local gone = call('ZRANGEBYSCORE', KEYS[12], '-inf', tonumber(now) - tonumber(ARGV[16]), 'LIMIT', 0, 20)
+  local gone = call('ZRANGEBYSCORE', KEYS[11], '-inf', tonumber(now) - tonumber(ARGV[16]), 'LIMIT', 0, 20)
   for _, id in ipairs(gone) do
-    redis.pcall('ZREM', KEYS[10], id)
-    call('ZREM', KEYS[12], id)
+    redis.pcall('ZREM', KEYS[9], id)
+    call('ZREM', KEYS[11], id)
   end
 end
 return { 1, tonumber(rev) + 1 }

@@ -4,10 +4,11 @@ use redis::Cmd;
 
 use super::record::{self, SCHEMA};
 use super::reply::read_code;
+use super::schedule::{Work, slack_turn};
 use super::script::Call;
-use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query, schedule};
-use crate::decision::decide::LogEntry;
-use crate::decision::{Commit, Routing, VersionName};
+use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
+use crate::decision::decide::{IncidentWrite, LogEntry};
+use crate::decision::{Commit, Routing, Timestamp, VersionName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
@@ -67,7 +68,6 @@ impl Store {
             keys.log(prompt),
             keys.paused(),
             keys.automatic(),
-            keys.due(),
             keys.prompts(),
             keys.activity(),
             keys.incidents(),
@@ -75,8 +75,8 @@ impl Store {
             keys.closed(),
             keys.phases(),
             keys.unsent(),
-            keys.soaks(),
         ];
+        names.extend(Work::OF_COMMITS.map(|work| keys.due(work)));
         names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
         let mut call = self.scripts.commit.call(&names);
@@ -164,33 +164,28 @@ impl Store {
         call
     }
 
-    /// What is to be done when: for incidents, the prompt's canary and texts, and Slack.
+    /// What is to be done when: for incidents, for the prompt's canary, texts and soaks, for pages and for Slack.
     fn add_wakes(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
-        let told = if self.announces { commit.incidents.as_slice() } else { &[] };
-        let canary_told = self.announces && commit.canary.changed;
-        let coordinated = || commit.incidents.iter().filter(|write| write.coordinate);
-        let own = [commit.canary.wake, commit.chores].into_iter().flatten().min();
-        let canary = usize::from(canary_told) + usize::from(own.is_some());
-        let soak = usize::from(commit.soak.is_some());
-        cmd.arg(commit.wakes.len() + told.len() + canary + soak + coordinated().count());
-        if let Some(at) = commit.soak {
-            cmd.arg(schedule::Work::Soak.member_of(prompt)).arg(at.0);
+        let incident = |work: Work, write: &IncidentWrite, at| (work, work.member(&write.incident.id), at);
+        let own = |work: Work, at: Option<Timestamp>| at.map(|at| (work, work.member_of(prompt), at));
+        let writes = &commit.incidents;
+        let mut wakes: Vec<(Work, String, Timestamp)> =
+            commit.wakes.iter().map(|wake| (Work::Act, Work::Act.member(&wake.incident), wake.at)).collect();
+        wakes.extend(own(Work::Act, commit.canary.wake));
+        wakes.extend(own(Work::Archive, commit.chores));
+        wakes.extend(own(Work::Soak, commit.soak));
+        wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Mass, write, now)));
+        // also to end a page
+        wakes.extend(writes.iter().filter(|write| write.incident.paged).map(|write| incident(Work::Page, write, now)));
+        if self.announces {
+            wakes.extend(own(Work::Slack, commit.canary.changed.then_some(now)));
+            wakes.extend(writes.iter().map(|write| incident(Work::Slack, write, slack_turn(&write.incident))));
         }
-        for write in coordinated() {
-            cmd.arg(schedule::Work::Mass.member(&write.incident.id)).arg(now.0);
-        }
-        if let Some(at) = own {
-            cmd.arg(schedule::Work::Act.member_of(prompt)).arg(at.0);
-        }
-        if canary_told {
-            cmd.arg(schedule::Work::Slack.member_of(prompt)).arg(now.0);
-        }
-        for wake in &commit.wakes {
-            cmd.arg(schedule::Work::Act.member(&wake.incident)).arg(wake.at.0);
-        }
-        for write in told {
-            cmd.arg(schedule::Work::Slack.member(&write.incident.id)).arg(schedule::slack_turn(&write.incident).0);
+        cmd.arg(wakes.len());
+        for (work, member, at) in wakes {
+            let set = Work::OF_COMMITS.iter().position(|of| *of == work);
+            cmd.arg(set.map_or(1, |at| at + 1)).arg(member).arg(at.0);
         }
     }
 }

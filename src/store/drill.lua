@@ -1,6 +1,6 @@
 #!lua
 -- Notes what is known of a drill, each with the time.
--- KEYS  1 drill  2 due  3 unsent
+-- KEYS  1 drill  2 due, of the wake-up's kind  3 unsent
 -- ARGV  1 "start" · "first": what is noted stays · "last": it is replaced  2 ms by which the clock is ahead
 --       3 retention (ms)  4 wake-up that is due now ("" = none)  then field, text, …
 -- Returns 1 noted · 0 there is no such drill

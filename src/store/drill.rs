@@ -112,7 +112,7 @@ impl Store {
         let tells = if self.announces { "yes" } else { "no" };
         let fields =
             [("started", operator), ("prompt", prompt.as_str()), ("version", version.as_str()), ("tells", tells)];
-        self.write_drill(id, "start", Some(Work::Act), &fields).await?;
+        self.write_drill(id, "start", Some(Work::Page), &fields).await?;
         self.fence().await
     }
 
@@ -130,7 +130,8 @@ impl Store {
         wakes: Option<Work>,
         fields: &[(&str, &str)],
     ) -> Result<bool, StoreError> {
-        let mut call = self.scripts.drill.call(&[self.keys.drill(id), self.keys.due(), self.keys.unsent()]);
+        let due = self.keys.due(wakes.unwrap_or(Work::Page));
+        let mut call = self.scripts.drill.call(&[self.keys.drill(id), due, self.keys.unsent()]);
         call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION));
         call.cmd.arg(wakes.map(|work| work.member(&id.work_name())).unwrap_or_default());
         for (field, text) in fields {

@@ -1,6 +1,7 @@
 //! Every Redis key, in one place. Only validated names become part of one.
 
 use super::drill::DrillId;
+use super::schedule::Work;
 use crate::decision::{IncidentId, PromptName, VersionName};
 
 /// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
@@ -106,23 +107,22 @@ impl Keys {
         self.key("automatic", "")
     }
 
-    /// Sorted set: wake-ups, score = when.
-    pub fn due(&self) -> String {
-        self.key("due", "")
+    /// Sorted set: wake-ups of this kind, score = when.
+    pub fn due(&self, work: Work) -> String {
+        match work {
+            Work::Act => self.key("due", ""), // once of all kinds
+            Work::Soak => self.key("soaks", ""),
+            other => self.key("due", other.as_str()),
+        }
     }
 
-    /// Sorted set: claimed wake-ups, score = when the lease expires.
-    pub fn leased(&self) -> String {
-        self.key("leased", "")
-    }
-
-    /// As `due` and `leased`, of versions that soak: so many may be due at once that they would hide all else.
-    pub fn soaks(&self) -> String {
-        self.key("soaks", "")
-    }
-
-    pub fn soaks_leased(&self) -> String {
-        self.key("soaks", "leased")
+    /// Sorted set: claimed wake-ups of this kind, score = when the lease expires.
+    pub fn leased(&self, work: Work) -> String {
+        match work {
+            Work::Act => self.key("leased", ""),
+            Work::Soak => self.key("soaks", "leased"),
+            other => self.key("leased", other.as_str()),
+        }
     }
 
     /// Hash: claimed wake-up → token of its worker.

@@ -1,6 +1,6 @@
 #!lua
 -- Writes one incident that coordinates many prompts: checks first, then only writes. All or nothing.
--- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due  8 unsent
+-- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass  8 due slack  9 unsent
 -- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
 --       7 retention once closed (ms)  8 its new rev, never used before
 --       then counted lists, each as its length and its items: members: field, record · wake-ups: member, score
@@ -21,9 +21,11 @@ end
 at = at + 2 * tonumber(ARGV[at]) + 1
 for i = 1, tonumber(ARGV[at]) do
   local member = ARGV[at + 2 * i - 1]
-  redis.call('ZADD', KEYS[7], 'LT', ARGV[at + 2 * i], member)
   if string.sub(member, -6) == '|slack' then
-    redis.call('ZADD', KEYS[8], 'NX', ARGV[6], member)
+    redis.call('ZADD', KEYS[8], 'LT', ARGV[at + 2 * i], member)
+    redis.call('ZADD', KEYS[9], 'NX', ARGV[6], member)
+  else
+    redis.call('ZADD', KEYS[7], 'LT', ARGV[at + 2 * i], member)
   end
 end
 redis.call('ZADD', KEYS[4], '0', ARGV[4])

@@ -109,7 +109,8 @@ impl Store {
             keys.incidents(),
             keys.open(),
             keys.closed(),
-            keys.due(),
+            keys.due(Work::Mass),
+            keys.due(Work::Slack),
             keys.unsent(),
         ];
         let mut call = self.scripts.mass.call(&names);
@@ -149,11 +150,19 @@ impl Store {
     pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
         let wake = Work::Mass.member(incident);
         let mut pipeline = Pipeline::new();
-        // in this order: what is no longer to be looked at is a member already, or will be none
-        pipeline.cmd("ZSCORE").arg(self.keys.due()).arg(&wake).cmd("ZSCORE").arg(self.keys.leased()).arg(&wake);
-        pipeline.cmd("GET").arg(self.keys.mass());
-        let (due, leased, open): (Option<f64>, Option<f64>, Option<String>) = self.link.read(&pipeline).await?;
-        if due.is_some() || leased.is_some() {
+        // in the order in which a wake-up moves (once from the mixed sets of earlier receivers): what is no longer to be
+        // looked at is a member already, or will be none
+        let keys = &self.keys;
+        let sets = [keys.leased(Work::Act), keys.due(Work::Act), keys.due(Work::Mass), keys.leased(Work::Mass)];
+        for set in sets {
+            pipeline.cmd("ZSCORE").arg(set).arg(&wake);
+        }
+        pipeline.cmd("GET").arg(keys.mass());
+        let (waits, open): ([Option<f64>; 4], Option<String>) = {
+            let (a, b, c, d, open) = self.link.read(&pipeline).await?;
+            ([a, b, c, d], open)
+        };
+        if waits.iter().any(Option::is_some) {
             return Ok(Speaks::Soon);
         }
         let Some(open) = open else { return Ok(Speaks::No) };

@@ -1,5 +1,7 @@
-//! Wake-ups: `due` and `leased`, moved by scripts on Redis TIME, so that every replica may do the work and none does
-//! it twice at once.
+//! Wake-ups: for each kind of work a set of what is due and one of what is leased, moved by scripts on Redis TIME, so that
+//! every replica may do the work and none does it twice at once.
+
+mod work;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,62 +9,11 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use tokio::time::Instant;
 
-use super::drill::{DRILL, DrillId};
-use super::keys::Keys;
 use super::reply::array;
 use super::{Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 
-/// Kinds of work, done by separate workers: one that hangs never delays another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// Deadlines, observations, queries.
-    Act,
-    /// Telling people in Slack.
-    Slack,
-    /// Coordinating many prompts that fail together.
-    Mass,
-    /// Telling them each week what a dry run would have done.
-    Report,
-    /// Looking at versions that soak.
-    Soak,
-}
-
-impl Work {
-    fn suffix(self) -> &'static str {
-        match self {
-            Work::Act => "|act",
-            Work::Slack => "|slack",
-            Work::Mass => "|mass",
-            Work::Report => "|report",
-            Work::Soak => "|soak",
-        }
-    }
-
-    /// Where its wake-ups wait, and where they are while claimed.
-    fn sets(self, keys: &Keys) -> [String; 2] {
-        match self {
-            Work::Soak => [keys.soaks(), keys.soaks_leased()],
-            Work::Act | Work::Slack | Work::Mass | Work::Report => [keys.due(), keys.leased()],
-        }
-    }
-
-    fn of(member: &str) -> Self {
-        if member.ends_with(Work::Soak.suffix()) { Work::Soak } else { Work::Act }
-    }
-
-    /// The member of the sorted sets.
-    pub fn member(self, incident: &IncidentId) -> String {
-        format!("{incident}{}", self.suffix())
-    }
-
-    /// Of what is due for a prompt itself. No incident's id begins like that.
-    pub fn member_of(self, prompt: &PromptName) -> String {
-        format!("{PROMPT}{prompt}{}", self.suffix())
-    }
-}
-
-const PROMPT: char = '@';
+pub use work::{Claim, Work};
 
 /// Longest wait that Slack may ask for. It asks for half a minute as a rule; who asks too early is told so again.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
@@ -78,31 +29,13 @@ pub fn slack_turn(incident: &Incident) -> Timestamp {
     incident.opened_at.minus(RANK * ranks)
 }
 
-/// A wake-up that is ours until the lease expires.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    pub incident: IncidentId,
-    pub(super) member: String,
-    pub(super) token: String,
-}
-
-impl Claim {
-    /// The prompt that this is about, if it is about no incident.
-    pub fn prompt(&self) -> Option<PromptName> {
-        PromptName::parse(self.incident.0.strip_prefix(PROMPT)?).ok()
-    }
-
-    /// The drill that this is about, if it is about one.
-    pub fn drill(&self) -> Option<DrillId> {
-        DrillId::parse(self.incident.0.strip_prefix(DRILL)?)
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     /// When this was.
     pub now: Timestamp,
     pub claims: Vec<Claim>,
+    /// As many as were asked for: there may be more.
+    pub full: bool,
     /// How long until the next wake-up may be due; `None` when nothing waits.
     pub next: Option<Duration>,
 }
@@ -167,14 +100,20 @@ impl Store {
     /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
-        let [due, leased] = work.sets(keys);
-        let names = [due, leased, keys.tokens(), keys.unsent()];
+        let mixed = [keys.due(Work::Act), keys.leased(Work::Act)];
+        let mut names = vec![keys.due(work), keys.leased(work), keys.tokens(), keys.unsent()];
+        names.extend(mixed);
+        let sorts = if work == Work::Act { Work::ONCE_MIXED.as_slice() } else { &[] };
+        names.extend(sorts.iter().map(|other| keys.due(*other)));
         let mut call = self.scripts.claim.call(&names);
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {
             Work::Slack => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
             _ => call.cmd.arg(""),
         };
+        for other in sorts {
+            call.cmd.arg(other.suffix());
+        }
         let reply = self.link.run(&call).await?;
         let unexpected = || StoreError::unexpected("claim");
         let mut items = array(reply).ok_or_else(unexpected)?.into_iter();
@@ -187,30 +126,36 @@ impl Store {
             let hurried = self.hurry().await.inspect(|_| self.pulse.beat(now));
             tracing::warn!(?hurried, "redis' clock went back: what waits by it is looked at now");
         }
-        let claims = items
+        let claims: Vec<Claim> = items
             .filter_map(|member| String::from_redis_value(member).ok())
             .map(|member| Claim {
+                work,
                 incident: IncidentId(member.strip_suffix(work.suffix()).unwrap_or(&member).to_owned()),
-                member,
                 token: token.to_owned(),
             })
             .collect();
-        Ok(Claimed { now, claims, next: u64::try_from(wait).ok().map(Duration::from_millis) })
+        let full = claims.len() == most;
+        Ok(Claimed { now, claims, full, next: u64::try_from(wait).ok().map(Duration::from_millis) })
     }
 
     /// Makes a wake-up due at `at` at the latest.
     pub async fn wake_by(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
-        self.wake(work.member(name), at).await
+        self.wake(work, "LT", work.member(name), at).await
     }
 
-    /// What hangs on the prompt itself is due now.
-    pub async fn wake_prompt(&self, prompt: &PromptName) -> Result<(), StoreError> {
-        self.wake(Work::Act.member_of(prompt), Timestamp(0)).await
+    /// Makes a wake-up due at `at`, unless one is scheduled.
+    pub async fn wake_unless_scheduled(&self, work: Work, name: &IncidentId, at: Timestamp) -> Result<(), StoreError> {
+        self.wake(work, "NX", work.member(name), at).await
     }
 
-    async fn wake(&self, member: String, at: Timestamp) -> Result<(), StoreError> {
+    /// What hangs on the prompt itself is due at `at` at the latest.
+    pub async fn wake_prompt(&self, work: Work, prompt: &PromptName, at: Timestamp) -> Result<(), StoreError> {
+        self.wake(work, "LT", work.member_of(prompt), at).await
+    }
+
+    async fn wake(&self, work: Work, how: &str, member: String, at: Timestamp) -> Result<(), StoreError> {
         let mut command = redis::cmd("ZADD");
-        command.arg(self.keys.due()).arg("LT").arg(at.0).arg(member);
+        command.arg(self.keys.due(work)).arg(how).arg(at.0).arg(member);
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
@@ -230,24 +175,25 @@ impl Store {
     /// Redis' clock went back they would be late by as much. What waits for days by the config (stages of canaries, texts, the
     /// weekly report) is left alone.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
-        Ok(self.hurry_in(&self.keys.due()).await? + self.hurry_in(&self.keys.soaks()).await?)
+        let mut hurried = 0;
+        for work in Work::ALL {
+            hurried += self.hurry_kind(work).await?;
+        }
+        Ok(hurried)
     }
 
-    async fn hurry_in(&self, due: &str) -> Result<usize, StoreError> {
+    async fn hurry_kind(&self, work: Work) -> Result<usize, StoreError> {
+        let due = self.keys.due(work);
         let now = self.now().await?;
         let (mut left, mut hurried) = (0, 0);
         loop {
             let mut command = redis::cmd("ZRANGEBYSCORE");
-            command.arg(due).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
+            command.arg(&due).arg(format!("({}", now.0)).arg("+inf").arg("LIMIT").arg(left).arg(PAGE);
             let page: Vec<String> = self.link.read(&command).await?;
-            let soaks = |member: &String| member.ends_with(Work::Soak.suffix());
-            let waits = |member: &&String| {
-                (member.starts_with(PROMPT) && !soaks(member)) || member.ends_with(Work::Report.suffix())
-            };
-            let (stay, go): (Vec<_>, Vec<_>) = page.iter().partition(waits);
+            let (stay, go): (Vec<_>, Vec<_>) = page.iter().partition(|member| work.waits_for_days(member));
             if !go.is_empty() {
                 let mut command = redis::cmd("ZADD");
-                command.arg(due).arg("LT");
+                command.arg(&due).arg("LT");
                 for member in &go {
                     command.arg(now.0).arg(member);
                 }
@@ -259,6 +205,20 @@ impl Store {
                 return Ok(hurried);
             }
         }
+    }
+
+    /// How late the oldest wake-up of each of these kinds is.
+    pub async fn work_lag(&self, works: &[Work]) -> Result<Vec<Duration>, StoreError> {
+        let mut pipeline = redis::pipe();
+        for work in works {
+            pipeline.cmd("ZRANGE").arg(self.keys.due(*work)).arg(0).arg(0).arg("WITHSCORES");
+        }
+        let oldest: Vec<Vec<(String, i64)>> = self.link.read(&pipeline).await?;
+        let now = self.now().await?;
+        Ok(oldest
+            .iter()
+            .map(|found| found.first().map_or(Duration::ZERO, |(_, at)| now.since(Timestamp(*at))))
+            .collect())
     }
 
     /// For how long the oldest of what Slack is to be told has been waiting.
@@ -277,11 +237,11 @@ impl Store {
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
-        let [due, leased] = Work::of(&claim.member).sets(keys);
+        let [due, leased] = [keys.due(claim.work), keys.leased(claim.work)];
         let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, keys.unsent()];
         let mut call = self.scripts.finish.call(&names);
         let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
-        call.cmd.arg(&claim.member).arg(&claim.token);
+        call.cmd.arg(claim.member()).arg(&claim.token);
         let (rev, how, next, sent) = match end {
             End::Done { rev, next } => (prompt.and(rev), "done", next, None),
             End::Failed => (None, "failed", None, None),

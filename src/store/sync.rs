@@ -27,15 +27,20 @@ impl Store {
 
     /// Notes `fields` (empty text removes one) and renews the lease; false if it was lost and another worker goes on.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
-        let mut call =
-            self.scripts.sync.call(&[self.keys.tokens(), self.keys.sync(&claim.incident), self.keys.leased()]);
-        call.cmd.arg(&claim.member).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
+        let keys = &self.keys;
+        let mut call = self.scripts.sync.call(&[keys.tokens(), keys.sync(&claim.incident), keys.leased(claim.work)]);
+        call.cmd.arg(claim.member()).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
         call.cmd.arg(millis(LEASE)).arg(self.clock.ahead());
         for (field, value) in fields {
             call.cmd.arg(field).arg(value);
         }
         let noted: i64 = self.link.run(&call).await?;
         Ok(noted == 1)
+    }
+
+    /// Renews the lease; false if it was lost and another worker goes on.
+    pub async fn renew(&self, claim: &Claim) -> Result<bool, StoreError> {
+        self.note(claim, &[]).await
     }
 
     /// Takes the next turn, unless `what` is on hold; otherwise tells how long until there is one. Shared by all replicas.

@@ -67,12 +67,12 @@ async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken
     is_noted(&world, "page", Some("once")).await?;
     is_noted(&world, "page_tries", None).await?;
     // whatever else wakes the incident: one page is enough
-    let woken = format!("{}|act", incident(&world).await?["id"].as_str().context("id")?);
-    world.redis.cmd::<()>(&["ZADD", "{prompts}:due", "0", &woken]).await?;
-    world.receiver.app.engine.scheduled.notify_one();
-    eventually("it was acted upon", SOON, async || {
-        let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due", &woken]).await.ok()?;
-        let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &woken]).await.ok()?;
+    let woken = format!("{}|page", incident(&world).await?["id"].as_str().context("id")?);
+    world.redis.cmd::<()>(&["ZADD", "{prompts}:due:page", "0", &woken]).await?;
+    world.receiver.app.engine.paging.notify_one();
+    eventually("it was looked at", SOON, async || {
+        let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due:page", &woken]).await.ok()?;
+        let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased:page", &woken]).await.ok()?;
         (due.is_none() && leased.is_none()).then_some(())
     })
     .await?;
@@ -113,4 +113,23 @@ async fn a_page_is_raised_and_ended_although_alertmanager_is_away_in_that_moment
     // by itself it would last for minutes
     eventually("the page ends", SOON, async || page(&alertmanager).await.is_none().then_some(())).await?;
     is_noted(&world, "page", Some("ended")).await
+}
+
+/// Slack is away, and so many wake-ups wait for it; the receiver before this one kept them where it kept all others.
+#[tokio::test]
+async fn a_missed_deadline_pages_however_much_waits_for_slack() -> Result<()> {
+    let alertmanager = Alertmanager::builder(CONFIG).start()?;
+    let world = World::with(&[("ALERTMANAGER__URLS", alertmanager.url().as_str())]).await?;
+    world.ship("p").await?;
+    let fill = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], i, 'i' .. i .. '|slack') end";
+    for set in ["{prompts}:due", "{prompts}:due:slack"] {
+        world.redis.cmd::<()>(&["EVAL", fill, "1", set]).await?;
+    }
+    world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
+    world.receiver.clock.advance(Duration::from_secs(300));
+    let fired = raised(&alertmanager).await?;
+    ensure!(fired["labels"]["prompt"] == "p", "{fired}");
+    let waiting: usize = world.redis.cmd(&["ZCARD", "{prompts}:due:slack"]).await?;
+    ensure!(waiting >= 100_000, "they wait for somebody who tells Slack: {waiting}");
+    Ok(())
 }

@@ -181,6 +181,7 @@ fn receiver_process() -> Result<()> {
             // time has passed: every worker looks
             app.engine.scheduled.notify_one();
             app.engine.scheduled.notify_waiters();
+            app.engine.paging.notify_one();
             app.engine.announced.notify_one();
             world.write_u8(1).await?;
         }

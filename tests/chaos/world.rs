@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::store::keys::Keys;
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
@@ -344,7 +346,7 @@ impl World {
         loop {
             self.settle(&mut connection, &mut orphans).await?;
             let now = self.now(&mut connection).await?;
-            for (member, at) in scores(&mut connection, "due").await? {
+            for (member, at) in due(&mut connection).await? {
                 let waits = now - at.max(healed);
                 if waits > LATE_MS && !member.ends_with("|slack") {
                     let text = format!("{member} was due at {at} and is not done {waits} ms later");
@@ -352,10 +354,10 @@ impl World {
                 }
             }
             if passed >= HORIZON {
-                let due = scores(&mut connection, "due").await?;
+                let due = due(&mut connection).await?;
                 let telling = due.iter().any(|(member, _)| member.ends_with("|slack"));
                 backing_off = due.iter().any(|(member, at)| member.ends_with("|slack") && *at > now);
-                if !telling && scores(&mut connection, "leased").await?.is_empty() {
+                if !telling && leased(&mut connection).await?.is_empty() {
                     return Ok(late.into_values().collect());
                 }
                 ensure!(begun.elapsed() < PATIENCE, "not quiet within {PATIENCE:?}: {due:?}");
@@ -373,11 +375,11 @@ impl World {
         let mut before = None;
         let mut since = Instant::now();
         loop {
-            let leased = scores(connection, "leased").await?;
+            let leased = leased(connection).await?;
             orphans.retain(|orphan| leased.contains(orphan));
             let now = self.now(connection).await?;
-            let mut busy: Vec<_> = leased.into_iter().filter(|claim| !orphans.contains(claim)).collect();
-            let due = scores(connection, "due").await?;
+            let mut busy: Vec<_> = leased.iter().filter(|claim| !orphans.contains(claim)).cloned().collect();
+            let due = due(connection).await?;
             busy.extend(due.into_iter().filter(|(member, at)| *at <= now && !member.ends_with("|slack")));
             if busy.is_empty() {
                 return Ok(());
@@ -386,7 +388,7 @@ impl World {
                 since = Instant::now();
                 before = Some(busy);
             } else if since.elapsed() > ORPHANED {
-                orphans.extend(scores(connection, "leased").await?);
+                orphans.extend(leased);
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(4)).await;
@@ -462,8 +464,8 @@ impl World {
             accepted: clients.accepted.lock().await.clone(),
             once: ONCE.map(str::to_owned).into(),
             now: self.now(&mut connection).await?,
-            due: scores(&mut connection, "due").await?,
-            leased: names(scores(&mut connection, "leased").await?),
+            due: due(&mut connection).await?,
+            leased: names(leased(&mut connection).await?),
             parked: names(scores(&mut connection, "parked").await?),
             unsent: names(scores(&mut connection, "unsent").await?),
             phases: redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await?,
@@ -501,6 +503,27 @@ fn overdue(incidents: &[Value], now: i64) -> Vec<String> {
     let open = incidents.iter().filter(|incident| incident["closed_at"].is_null());
     let missed = open.filter(|incident| millis(&incident["deadline"]).is_some_and(|at| now - at > LATE_MS));
     missed.map(|incident| format!("the deadline of {incident} is past at {now}")).collect()
+}
+
+/// Wake-ups of every kind.
+async fn due(connection: &mut MultiplexedConnection) -> Result<Vec<(String, i64)>> {
+    of_all_kinds(connection, Keys::due).await
+}
+
+async fn leased(connection: &mut MultiplexedConnection) -> Result<Vec<(String, i64)>> {
+    of_all_kinds(connection, Keys::leased).await
+}
+
+async fn of_all_kinds(
+    connection: &mut MultiplexedConnection,
+    set: fn(&Keys, Work) -> String,
+) -> Result<Vec<(String, i64)>> {
+    let keys = Keys::new("{prompts}");
+    let mut all = Vec::new();
+    for work in Work::ALL.into_iter().filter(|work| *work != Work::Soak) {
+        all.extend(scores(connection, set(&keys, work).trim_start_matches("{prompts}:")).await?);
+    }
+    Ok(all)
 }
 
 async fn scores(connection: &mut MultiplexedConnection, set: &str) -> Result<Vec<(String, i64)>> {

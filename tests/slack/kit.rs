@@ -177,11 +177,11 @@ impl Workspace {
     pub async fn quiet(&self) -> Result<()> {
         eventually("nothing left to tell", SLACK_SOON, async || {
             let mut left = Vec::new();
-            for set in ["due", "leased"] {
+            for set in ["due:slack", "leased:slack"] {
                 let key = format!("{{prompts}}:{set}");
                 left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", &key, "0", "-1"]).await.ok()?);
             }
-            left.iter().all(|member| !member.ends_with("|slack")).then_some(())
+            left.is_empty().then_some(())
         })
         .await
     }

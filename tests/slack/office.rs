@@ -140,10 +140,10 @@ impl Office {
     pub async fn quiet(&self) -> Result<()> {
         loop {
             let mut left: Vec<String> = Vec::new();
-            for set in ["{prompts}:due", "{prompts}:leased"] {
+            for set in ["{prompts}:due:slack", "{prompts}:leased:slack"] {
                 left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", set, "0", "-1"]).await?);
             }
-            if left.iter().all(|member| !member.ends_with("|slack")) {
+            if left.is_empty() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

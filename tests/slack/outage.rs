@@ -237,7 +237,7 @@ async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_h
         let mut due = None;
         for _ in 0..2 {
             due = eventually("put off", SLACK_SOON, async || {
-                let at: Option<f64> = redis.cmd(&["ZSCORE", "{prompts}:due", &member]).await.ok()?;
+                let at: Option<f64> = redis.cmd(&["ZSCORE", "{prompts}:due:slack", &member]).await.ok()?;
                 at.filter(|at| Some(*at) > due).map(Some)
             })
             .await?;

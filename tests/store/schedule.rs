@@ -1,6 +1,6 @@
 //! `claim.lua` and `finish.lua`: no wake-up is lost, and none is worked on twice at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use prompt_rollback::decision::{IncidentId, Timestamp};
@@ -31,14 +31,20 @@ impl Kit {
     }
 
     async fn score(&self, set: &str, n: u32) -> Result<Option<i64>> {
-        let score: Option<f64> = self.cmd(&["ZSCORE", &key(set), &Work::Act.member(&id(n))]).await?;
+        self.score_of(set, &Work::Act.member(&id(n))).await
+    }
+
+    async fn score_of(&self, set: &str, member: &str) -> Result<Option<i64>> {
+        let score: Option<f64> = self.cmd(&["ZSCORE", &key(set), member]).await?;
         Ok(score.map(|score| score as i64))
     }
 
     /// Nothing is left of any claim.
     async fn assert_idle(&self) -> Result<()> {
-        for set in ["due", "leased", "tokens", "attempts"] {
-            assert!(!self.cmd::<bool>(&["EXISTS", &key(set)]).await?, "{set}");
+        let keys = self.store.keys();
+        let sets = Work::ALL.into_iter().flat_map(|work| [keys.due(work), keys.leased(work)]);
+        for set in sets.chain(["tokens", "attempts"].map(key)) {
+            assert!(!self.cmd::<bool>(&["EXISTS", &set]).await?, "{set}");
         }
         Ok(())
     }
@@ -75,26 +81,104 @@ async fn a_wake_up_that_comes_during_the_work_waits_for_its_end() -> Result<()> 
     kit.assert_idle().await
 }
 
-/// Thousands of prompts that were imported together soak together.
+/// An outage of Slack during an outage of everything, and thousands of prompts that were imported together.
 #[tokio::test]
-async fn however_many_soaks_are_due_an_incident_does_not_wait_behind_them() -> Result<()> {
+async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Result<()> {
+    const BACKLOG: usize = 100_000;
+    const CHECKS: usize = 1_000;
+    const BATCH: usize = 32;
     let kit = Kit::start()?;
     let long_ago = kit.now().await?.minus(Duration::from_secs(3_600)).0.to_string();
-    let fill = "for i = 1, 5000 do redis.call('ZADD', KEYS[1], ARGV[1], '@p' .. i .. '|soak') end";
-    kit.cmd::<()>(&["EVAL", fill, "1", &key("soaks"), &long_ago]).await?;
-    kit.due(1, -10).await?;
-    let act = kit.claim("a").await?.expect("due");
-    assert_eq!(act.incident, id(1));
-    let soaks = kit.store.claim(Work::Soak, 3, LEASE, "b").await?.claims;
-    assert_eq!(soaks.len(), 3);
-    assert!(soaks.iter().all(|claim| claim.prompt().is_some()), "{soaks:?}");
-    assert_eq!(kit.store.finish(&act, None, DONE).await?, Finished::Done);
-    for claim in &soaks {
-        assert_eq!(kit.store.finish(claim, None, DONE).await?, Finished::Done);
+    let keys = kit.store.keys().clone();
+    let fill = async |work: Work, prefix: &str, many: usize| {
+        let script = "for i = 1, ARGV[3] do redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2] .. i .. ARGV[4]) end";
+        let suffix = format!("|{}", work.as_str());
+        kit.cmd::<()>(&["EVAL", script, "1", &keys.due(work), &long_ago, prefix, &many.to_string(), &suffix]).await
+    };
+    for backlog in [Work::Slack, Work::Mass, Work::Archive, Work::Soak] {
+        fill(backlog, if matches!(backlog, Work::Slack | Work::Mass) { "i" } else { "@p" }, BACKLOG).await?;
     }
-    assert_eq!(kit.cmd::<usize>(&["ZCARD", &key("soaks")]).await?, 4_997);
-    assert!(!kit.cmd::<bool>(&["EXISTS", &key("soaks:leased")]).await?);
-    kit.assert_idle().await
+    fill(Work::Act, "i", CHECKS).await?;
+    fill(Work::Page, "i", CHECKS).await?;
+    for work in [Work::Act, Work::Page] {
+        let began = Instant::now();
+        let mut done = 0;
+        while done < CHECKS {
+            let claims = kit.store.claim(work, BATCH, LEASE, "a").await?.claims;
+            // each claim brings what it asks for
+            assert_eq!(claims.len(), BATCH.min(CHECKS - done), "{work:?} after {done}");
+            for claim in &claims {
+                assert_eq!(kit.store.finish(claim, None, DONE).await?, Finished::Done);
+            }
+            done += claims.len();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{work:?}: {:?}", began.elapsed());
+    }
+    for backlog in [Work::Slack, Work::Mass, Work::Archive, Work::Soak] {
+        assert_eq!(kit.cmd::<usize>(&["ZCARD", &keys.due(backlog)]).await?, BACKLOG, "{backlog:?}");
+        let claims = kit.store.claim(backlog, 3, LEASE, "b").await?.claims;
+        assert_eq!(claims.len(), 3, "{backlog:?}");
+        assert!(claims.iter().all(|claim| claim.work == backlog), "{claims:?}");
+    }
+    Ok(())
+}
+
+/// The receiver before kept wake-ups of every kind in `due`, and an outage of Slack left many there.
+#[tokio::test]
+async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kind() -> Result<()> {
+    const BACKLOG: usize = 100_000;
+    let kit = Kit::start()?;
+    let now = kit.now().await?.0;
+    let old = [
+        ("01KAHJ3Y3W8Q00000000000001|act", now - 5_000),
+        ("01KAHJ3Y3W8Q00000000000001|mass", now - 4_000),
+        ("weekly|report", now - 3_000),
+        ("@p|act", now - 2_000),
+        ("drill:01KAHJ3Y3W8Q00000000000003|act", now - 1_000),
+        ("01KAHJ3Y3W8Q00000000000004|act", now + 600_000),
+        ("01KAHJ3Y3W8Q00000000000004|mass", now + 600_000),
+    ];
+    for (member, at) in old {
+        kit.cmd::<()>(&["ZADD", &key("due"), &at.to_string(), member]).await?;
+    }
+    // before all others: the backlog of Slack goes by severity
+    let fill = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], i, 'i' .. i .. '|slack') end";
+    kit.cmd::<()>(&["EVAL", fill, "1", &key("due"), &BACKLOG.to_string()]).await?;
+    // one that the earlier receiver works on, and one whose worker died with it
+    for (member, until) in [("working|slack", now + 20_000), ("died|slack", now - 1)] {
+        kit.cmd::<()>(&["ZADD", &key("leased"), &until.to_string(), member]).await?;
+        kit.cmd::<()>(&["HSET", &key("tokens"), member, "earlier"]).await?;
+    }
+    kit.cmd::<()>(&["ZADD", &key("due:slack"), "0", "working|slack"]).await?; // news of it
+    let mut acts = Vec::new();
+    for round in 0.. {
+        let claimed = kit.store.claim(Work::Act, 32, LEASE, "a").await?;
+        acts.extend(claimed.claims.iter().map(|claim| claim.incident.0.clone()));
+        if claimed.next != Some(Duration::ZERO) {
+            break;
+        }
+        assert!(round < 100, "it does not end");
+    }
+    assert_eq!(acts, ["01KAHJ3Y3W8Q00000000000001", "@p", "drill:01KAHJ3Y3W8Q00000000000003"]);
+    for (work, expected) in [(Work::Mass, "01KAHJ3Y3W8Q00000000000001"), (Work::Report, "weekly")] {
+        let claims = kit.store.claim(work, 32, LEASE, "a").await?.claims;
+        assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), [expected]);
+    }
+    // in the order that they had
+    let claims = kit.store.claim(Work::Slack, 3, LEASE, "a").await?.claims;
+    assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), ["i1", "i2", "i3"]);
+    let slack = async || kit.cmd::<usize>(&["ZCARD", &key("due:slack")]).await;
+    assert_eq!(slack().await?, BACKLOG - 3 + 2, "with the two that the earlier receiver had claimed");
+    assert!(kit.score_of("due:slack", "died|slack").await?.is_some());
+
+    kit.clock.advance(Duration::from_secs(600));
+    let claims = kit.claims("a").await?;
+    let ids: Vec<_> = claims.iter().map(|claim| claim.incident.0.as_str()).collect();
+    assert!(ids.contains(&"01KAHJ3Y3W8Q00000000000004"), "{ids:?}");
+    assert!(kit.score_of("due:mass", "01KAHJ3Y3W8Q00000000000004|mass").await?.is_some(), "moved once it is due");
+    let claims = kit.store.claim(Work::Slack, 1, LEASE, "b").await?.claims;
+    assert_eq!(claims[0].incident.0, "working", "its lease has expired");
+    Ok(())
 }
 
 /// A worker died with it: what it had claimed comes back where it was.
@@ -239,19 +323,6 @@ async fn an_earlier_wake_up_is_not_put_off_by_the_end_of_the_work() -> Result<()
     let end = End::Done { rev: None, next: Some(Timestamp(kit.now().await?.0 + 600_000)) };
     assert_eq!(kit.store.finish(&claim, None, end).await?, Finished::Done);
     assert_eq!(kit.score("due", 1).await?, earlier);
-    Ok(())
-}
-
-#[tokio::test]
-async fn other_kinds_of_work_and_leased_members_do_not_hide_ours() -> Result<()> {
-    let kit = Kit::start()?;
-    let fill = "for i = 1, 1500 do redis.call('ZADD', KEYS[1], i, 'x' .. i .. '|slack') end";
-    kit.cmd::<()>(&["EVAL", fill, "1", &key("due")]).await?;
-    kit.due(1, -10).await?;
-    kit.due(2, -5).await?;
-    let claims = kit.claims("a").await?;
-    assert_eq!(claims.iter().map(|c| &c.incident).collect::<Vec<_>>(), [&id(1), &id(2)]);
-    assert_eq!(kit.cmd::<usize>(&["ZCARD", &key("due")]).await?, 1500, "those of others are left");
     Ok(())
 }
 

@@ -130,13 +130,22 @@ async fn what_waits_for_minutes_is_due_at_once_when_the_clock_went_back_and_what
     let kit = Kit::start()?;
     let soon = kit.now().await?.plus(60 * SECOND).0.to_string();
     let days = kit.now().await?.plus(72 * HOUR).0.to_string();
-    let waits = ["01K1|act", "01K1|mass", "01K1|slack", "drill:01K2|act"];
-    let stays = ["@p|act", "weekly|report"];
-    for member in waits {
-        kit.cmd::<()>(&["ZADD", &key("due"), &soon, member]).await?;
+    let waits = [
+        ("due", "01K1|act"),
+        ("due:mass", "01K1|mass"),
+        ("due:slack", "01K1|slack"),
+        ("due:slack", "@p|slack"),
+        ("due:page", "01K1|page"),
+        ("due:page", "drill:01K2|page"),
+        ("soaks", "@p|soak"),
+        ("due", "01K3|mass"), // where earlier receivers put it
+    ];
+    let stays = [("due", "@p|act"), ("due:archive", "@p|archive"), ("due:report", "weekly|report")];
+    for (set, member) in waits {
+        kit.cmd::<()>(&["ZADD", &key(set), &soon, member]).await?;
     }
-    for member in stays {
-        kit.cmd::<()>(&["ZADD", &key("due"), &days, member]).await?;
+    for (set, member) in stays {
+        kit.cmd::<()>(&["ZADD", &key(set), &days, member]).await?;
     }
     for _ in 0..3 {
         ensure!(kit.store.claim(Work::Act, 10, LEASE, "a").await?.claims.is_empty(), "nothing is due yet");
@@ -144,12 +153,12 @@ async fn what_waits_for_minutes_is_due_at_once_when_the_clock_went_back_and_what
     kit.clock.go_back(HOUR);
     kit.store.claim(Work::Report, 1, LEASE, "a").await?; // whichever kind is looked for notices
     let now = kit.now().await?.0;
-    for member in waits {
-        let at = kit.waits_at("due", member).await?.expect("it waits");
+    for (set, member) in waits {
+        let at = kit.waits_at(set, member).await?.expect("it waits");
         ensure!(at <= now, "{member} waits for {} s", (at - now) / 1_000);
     }
-    for member in stays {
-        assert_eq!(kit.waits_at("due", member).await?.map(|at| at.to_string()), Some(days.clone()), "{member}");
+    for (set, member) in stays {
+        assert_eq!(kit.waits_at(set, member).await?.map(|at| at.to_string()), Some(days.clone()), "{member}");
     }
     Ok(())
 }
@@ -170,20 +179,11 @@ async fn many_wake_ups_of_both_kinds_are_told_apart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_look_at_a_soak_is_due_at_once_when_the_clock_went_back() -> Result<()> {
-    let kit = Kit::start()?;
-    let day = kit.now().await?.plus(24 * HOUR).0.to_string();
-    kit.cmd::<()>(&["ZADD", &key("soaks"), &day, "@p|soak"]).await?;
-    assert_eq!(kit.store.hurry().await?, 1);
-    assert_eq!(kit.store.claim(Work::Soak, 10, LEASE, "a").await?.claims.len(), 1);
-    Ok(())
-}
-
-#[tokio::test]
 async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
     let far = kit.now().await?.plus(HOUR).0.to_string();
-    for spoil in [&["ZADD", &key("due"), &far, &member][..], &["ZREM", &key("due"), &member], &["DEL", &key("due")]] {
+    let due = key("due:slack");
+    for spoil in [&["ZADD", &due, &far, &member][..], &["ZREM", &due, &member], &["DEL", &due]] {
         kit.cmd::<()>(spoil).await?;
         let claims = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims;
         assert_eq!(claims.first().map(|claim| &claim.incident), Some(&id), "{spoil:?}");
@@ -273,11 +273,11 @@ async fn however_much_is_parked_or_waits_what_got_lost_is_found_again() -> Resul
     set("for i = 1, 100 do redis.call('ZADD', KEYS[1], 1, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end")
         .await?;
     let soon = kit.now().await?.plus(30 * SECOND).0;
-    kit.cmd::<()>(&["ZREM", &key("due"), &member]).await?;
+    kit.cmd::<()>(&["ZREM", &key("due:slack"), &member]).await?;
     let backlog = format!(
         "for i = 101, 350 do redis.call('ZADD', KEYS[1], {soon}, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end"
     );
-    kit.cmd::<()>(&["EVAL", &backlog, "2", &key("due"), &key("unsent")]).await?;
+    kit.cmd::<()>(&["EVAL", &backlog, "2", &key("due:slack"), &key("unsent")]).await?;
     crate::common::eventually("it is due again", crate::common::SOON, async || {
         let claims = kit.store.claim(Work::Slack, 1_000, LEASE, "a").await.ok()?.claims;
         claims.iter().any(|claim| claim.incident == id).then_some(())
