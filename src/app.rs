@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use futures_util::StreamExt;
+use futures_util::stream::poll_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::baseline::Baseline;
-use crate::clicks::{Clicks, Tell};
+use crate::clicks::{Clicks, Tell, handle_patiently};
 use crate::config::{self, Config, LogFormat, LogLevel, Settings};
 use crate::engine::{Engine, Readiness};
 use crate::http;
@@ -35,9 +37,8 @@ const TELLS: usize = 256;
 const CLICKS: usize = 256;
 /// Workers for what is due.
 const ACTORS: usize = 2;
-/// A click that can't be committed is tried for half a minute.
-const CLICK_TRIES: u32 = 15;
-const CLICK_RETRY: Duration = Duration::from_secs(2);
+/// Clicks that are handled side by side.
+const CLICKS_AT_ONCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -267,21 +268,18 @@ async fn hear_clicks(mut workspaces: Current<Workspace>, clicks: mpsc::Sender<In
     }
 }
 
-/// Handles what Socket Mode brings. It is acknowledged already, so a fault is waited out.
+/// Handles what Socket Mode brings. It is acknowledged already, so a fault is waited out, and holds up no other click.
 async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: mpsc::Receiver<Interaction>) {
-    while let Some(interaction) = interactions.recv().await {
-        let Interaction::Clicks(all) = interaction else { continue };
-        for click in &all {
-            for attempt in 1..=CLICK_TRIES {
-                let Some(clicks) = clicks.get() else { break }; // Slack is not configured any more
-                match clicks.handle(click).await {
-                    Ok(()) => break,
-                    Err(error) if attempt == CLICK_TRIES => tracing::error!(%error, "a click is lost"),
-                    Err(_) => tokio::time::sleep(CLICK_RETRY).await,
-                }
+    let clicks = &clicks;
+    let heard = poll_fn(|context| interactions.poll_recv(context));
+    heard
+        .for_each_concurrent(CLICKS_AT_ONCE, async |interaction| {
+            let Interaction::Clicks(all) = interaction else { return };
+            for click in &all {
+                handle_patiently(|| clicks.get(), click).await;
             }
-        }
-    }
+        })
+        .await;
 }
 
 /// The signals that steer the process. One that comes before it serves is not lost, and does not end it.

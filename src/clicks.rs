@@ -14,15 +14,15 @@ use crate::decision::mass::Bulk;
 use crate::decision::{
     Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, VersionName,
 };
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Handled};
 use crate::slack::payload::Click;
 use crate::slack::render::{Button, action, read_mark};
 use crate::store::StoreError;
+use crate::store::receipt::{Before, Receipt};
 
-/// The same click may come again: Slack delivers twice, signatures stay valid for five minutes.
-const SAME_CLICK: Duration = Duration::from_secs(15 * 60);
-/// The same button pressed again this soon is a double click.
-const DOUBLE_CLICK: Duration = Duration::from_secs(3);
+/// A click that was acknowledged and can't be committed is tried for half a minute.
+const TRIES: u32 = 15;
+const RETRY: Duration = Duration::from_secs(2);
 /// A refusal is told once to a person about a question.
 const TOLD: Duration = Duration::from_secs(24 * 3_600);
 
@@ -79,27 +79,19 @@ impl Clicks {
             return Ok(());
         };
         let store = &self.engine.store;
-        let same = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
+        let own = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
         let to = button.to.as_ref().map_or("", VersionName::as_str);
         let what = match wish {
             Wish::Mark(kind) => kind.as_str(),
             Wish::One(_) | Wish::All(_) => &click.action_id,
         };
-        let double = format!("double:{}:{}:{}:{what}:{to}", button.incident, button.ask, click.user);
-        if !store.once(&same, SAME_CLICK).await? || !store.once(&double, DOUBLE_CLICK).await? {
-            return Ok(());
-        }
-        let result = match wish {
-            Wish::One(choice) => self.decide(click, choice, &button).await,
-            Wish::All(bulk) => self.decide_all(click, bulk, &button).await,
-            Wish::Mark(kind) => self.mark(click, kind, &button).await,
+        let like = format!("double:{}:{}:{}:{what}:{to}", button.incident, button.ask, click.user);
+        let receipt = store.receipt(&own, &like);
+        let refusal = match wish {
+            Wish::One(choice) => self.decide(click, choice, &button, &receipt).await?,
+            Wish::All(bulk) => self.decide_all(click, bulk, &button, &receipt).await?,
+            Wish::Mark(kind) => self.mark(click, kind, &button, &receipt).await?,
         };
-        if result.is_err() {
-            // it was not handled: the same click may be tried again
-            let _ = store.forget_once(&same).await;
-            let _ = store.forget_once(&double).await;
-        }
-        let refusal = result?;
         if let Some(refusal) = refusal {
             self.refuse(click, &button, &refusal).await?;
         }
@@ -107,7 +99,13 @@ impl Clicks {
     }
 
     /// `Some`: why nothing was done.
-    async fn decide(&self, click: &Click, choice: Choice, button: &Button) -> Result<Option<String>, EngineError> {
+    async fn decide(
+        &self,
+        click: &Click,
+        choice: Choice,
+        button: &Button,
+        receipt: &Receipt,
+    ) -> Result<Option<String>, EngineError> {
         let Some(incident) = self.engine.store.incident(&button.incident).await? else {
             return Ok(Some("This incident is gone: it has expired.".to_owned()));
         };
@@ -126,21 +124,24 @@ impl Clicks {
             force: false,
             ask: (choice != Choice::Undo).then_some(button.ask),
         });
-        let answer = self.engine.handle(&incident.prompt, &event).await?.answer;
-        Ok(match answer {
-            // the second click of a double click: the first one did it
-            Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. })
-                if incident.decided_by.as_deref() == Some(&click.name) =>
-            {
-                None
-            }
-            Answer::Refused(refusal) => Some(refusal.message),
-            _ => None,
+        let handled = self.engine.handle_once(&incident.prompt, &event, receipt).await?;
+        let did_it = incident.decided_by.as_deref() == Some(&click.name);
+        Ok(match &handled.answer {
+            // clicked again: the first click did it
+            Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. }) if did_it => None,
+            _ if did_it && handled.before.is_some() => None,
+            _ => refused(handled),
         })
     }
 
     /// As [`Clicks::decide`], about all prompts at once.
-    async fn decide_all(&self, click: &Click, bulk: Bulk, button: &Button) -> Result<Option<String>, EngineError> {
+    async fn decide_all(
+        &self,
+        click: &Click,
+        bulk: Bulk,
+        button: &Button,
+        receipt: &Receipt,
+    ) -> Result<Option<String>, EngineError> {
         let Some(found) = self.engine.store.mass(&button.incident).await? else {
             return Ok(Some("This incident is gone: it has expired.".to_owned()));
         };
@@ -148,12 +149,19 @@ impl Clicks {
         if !self.may_decide(decider, &click.user).await? {
             return Ok(Some(may_not(&button.incident, decider, click)));
         }
-        let decided = coordinate::decide(&self.engine, &button.incident, bulk, &click.name, Some(button.ask)).await?;
+        let (id, ask) = (&button.incident, Some(button.ask));
+        let decided = coordinate::decide(&self.engine, id, bulk, &click.name, ask, Some(receipt)).await?;
         Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
     }
 
     /// As [`Clicks::decide`], about a version: whoever may decide about the incident may mark it.
-    async fn mark(&self, click: &Click, kind: MarkKind, button: &Button) -> Result<Option<String>, EngineError> {
+    async fn mark(
+        &self,
+        click: &Click,
+        kind: MarkKind,
+        button: &Button,
+        receipt: &Receipt,
+    ) -> Result<Option<String>, EngineError> {
         let Some(incident) = self.engine.store.incident(&button.incident).await? else {
             return Ok(Some("This incident is gone: it has expired.".to_owned()));
         };
@@ -169,11 +177,7 @@ impl Clicks {
         };
         let operator = click.name.clone();
         let marking = Marking { version, kind, reason, operator, incident: Some(id.clone()) };
-        let answer = self.engine.handle(&incident.prompt, &Event::Mark(marking)).await?.answer;
-        Ok(match answer {
-            Answer::Refused(refusal) => Some(refusal.message),
-            _ => None,
-        })
+        Ok(refused(self.engine.handle_once(&incident.prompt, &Event::Mark(marking), receipt).await?))
     }
 
     async fn may_decide(&self, decider: &str, user: &str) -> Result<bool, StoreError> {
@@ -190,6 +194,14 @@ impl Clicks {
         Ok(false)
     }
 
+    fn say_lost(&self, click: &Click) {
+        let Some(channel) = click.channel.clone() else { return };
+        let text =
+            "Your click was not carried out: what is known of this could not be read or written. Please click again."
+                .to_owned();
+        let _ = self.tells.try_send(Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text });
+    }
+
     /// Tells the clicker, once per question.
     async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
         let Some(channel) = click.channel.clone() else { return Ok(()) };
@@ -201,6 +213,31 @@ impl Clicks {
             }
         }
         Ok(())
+    }
+}
+
+/// Handles a click that is acknowledged already: a fault is waited out, and if it lasts, the clicker is told. `clicks` gives
+/// those in force, if Slack is configured.
+pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &Click) {
+    for attempt in 1..=TRIES {
+        let Some(clicks) = clicks() else { return };
+        match clicks.handle(click).await {
+            Ok(()) => return,
+            Err(error) if attempt == TRIES => {
+                tracing::error!(%error, user = click.user, action = ?short(&click.action_id), "a click is lost");
+                clicks.say_lost(click);
+            }
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+/// Why nothing was done, now or when the same click came before.
+fn refused(handled: Handled) -> Option<String> {
+    match (handled.answer, handled.before) {
+        (Answer::Refused(refusal), _) => Some(refusal.message),
+        (_, Some(Before::Refused(why))) => Some(why),
+        _ => None,
     }
 }
 

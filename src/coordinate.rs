@@ -2,9 +2,10 @@
 //! revision, and the reconciler carries it out.
 
 use crate::decision::mass::Bulk;
-use crate::decision::{IncidentId, Refusal, Timestamp};
+use crate::decision::{IncidentId, Refusal, RefusalCode, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::store::mass::{Coordinated, Written};
+use crate::store::receipt::{Before, Receipt};
 
 /// Rounds of load and write before giving way.
 const ROUNDS: u32 = 12;
@@ -32,17 +33,40 @@ pub async fn update<T, E>(
     Err(EngineError::Contended)
 }
 
-/// Takes in a person's decision about all prompts; `None` if there is no such incident.
+/// Takes in a person's decision about all prompts, once for each `receipt`; `None` if there is no such incident.
 pub async fn decide(
     engine: &Engine,
     id: &IncidentId,
     bulk: Bulk,
     by: &str,
     ask: Option<u32>,
+    receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
-    let decided = update(engine, id, |found, now| found.mass.decide(&found.members, bulk, by, ask, now)).await?;
-    if let Some((found, Ok(()))) = &decided {
-        tracing::info!(incident = %id, decision = bulk.as_str(), by, prompts = found.members.len(), "decided about all");
+    let store = &engine.store;
+    for _ in 0..ROUNDS {
+        let Some(mut found) = store.mass(id).await? else { return Ok(None) };
+        let now = store.now().await?;
+        if let Some(receipt) = receipt
+            && let Some(before) = store.handled_before(receipt, now).await?
+        {
+            return Ok(Some(match before {
+                Before::Done => Ok(found),
+                Before::Refused(message) => Err(Refusal { code: RefusalCode::AlreadyDecided, message }),
+            }));
+        }
+        if let Err(refusal) = found.mass.decide(&found.members, bulk, by, ask, now) {
+            if let Some(receipt) = receipt {
+                // if not, it is decided again
+                let _ = store.remember_refused(receipt, now, &refusal.message).await;
+            }
+            return Ok(Some(Err(refusal)));
+        }
+        if store.write_mass_once(&found, now, receipt.map(|receipt| (receipt, &Before::Done))).await? == Written::Done {
+            engine.announced.notify_one();
+            let prompts = found.members.len();
+            tracing::info!(incident = %id, decision = bulk.as_str(), by, prompts, "decided about all");
+            return Ok(Some(Ok(found)));
+        }
     }
-    Ok(decided.map(|(found, result)| result.map(|()| found)))
+    Err(EngineError::Contended)
 }

@@ -10,6 +10,7 @@ use crate::decision::{
     Timestamp, decide, rehearse,
 };
 use crate::metrics::Metrics;
+use crate::store::receipt::{Before, Receipt};
 use crate::store::schedule::IDLE;
 use crate::store::{Committed, Loaded, Store, StoreError, Wanted, fresh_ulid};
 
@@ -37,6 +38,8 @@ pub struct Handled {
     pub now: Timestamp,
     /// The prompt's revision, if this wrote anything.
     pub rev: Option<i64>,
+    /// This very request was handled before: nothing was done now, and this came of it then.
+    pub before: Option<Before>,
 }
 
 /// Those of later settings share all but the policy with it.
@@ -71,7 +74,26 @@ impl Engine {
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
-        let result = self.try_handle(prompt, event).await;
+        self.handle_counted(prompt, event, None).await
+    }
+
+    /// The same for a request that must be handled once, however often it comes and whatever answer gets lost.
+    pub async fn handle_once(
+        &self,
+        prompt: &PromptName,
+        event: &Event,
+        receipt: &Receipt,
+    ) -> Result<Handled, EngineError> {
+        self.handle_counted(prompt, event, Some(receipt)).await
+    }
+
+    async fn handle_counted(
+        &self,
+        prompt: &PromptName,
+        event: &Event,
+        receipt: Option<&Receipt>,
+    ) -> Result<Handled, EngineError> {
+        let result = self.try_handle(prompt, event, receipt).await;
         if let Err(EngineError::Store(error)) = &result {
             self.metrics.redis_error(error);
         }
@@ -85,7 +107,12 @@ impl Engine {
         Ok(decide(&self.policy, &loaded.snapshot, event, loaded.now).answer)
     }
 
-    async fn try_handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
+    async fn try_handle(
+        &self,
+        prompt: &PromptName,
+        event: &Event,
+        receipt: Option<&Receipt>,
+    ) -> Result<Handled, EngineError> {
         let wanted = Wanted {
             incident: match event {
                 Event::Decide(click) => Some(&click.incident),
@@ -103,8 +130,18 @@ impl Engine {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
             let mut loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
+            if let Some(receipt) = receipt
+                && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
+            {
+                self.store.fence().await?;
+                return Ok(Handled { answer: Answer::Noted, now: loaded.now, rev: None, before: Some(before) });
+            }
             loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
             let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
+            let outcome = match &decision.answer {
+                Answer::Refused(refusal) => Before::Refused(refusal.message.clone()),
+                _ => Before::Done,
+            };
             let Some(commit) = decision.commit else {
                 if !matches!(
                     event,
@@ -117,10 +154,14 @@ impl Engine {
                 ) {
                     self.store.fence().await?;
                 }
-                return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None });
+                if let (Some(receipt), Before::Refused(why)) = (receipt, &outcome) {
+                    // if not, it is decided again
+                    let _ = self.store.remember_refused(receipt, loaded.now, why).await;
+                }
+                return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, before: None });
             };
             let flip = finished(&commit, loaded.now).or_else(|| flip_mode(&decision.answer));
-            match self.commit(&loaded, &commit).await {
+            match self.commit(&loaded, &commit, receipt.map(|receipt| (receipt, &outcome))).await {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
@@ -154,7 +195,7 @@ impl Engine {
                         self.metrics.time_limit(before, &write.incident);
                     }
                     self.account(event, &decision.answer, flip, loaded.now);
-                    return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev) });
+                    return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev), before: None });
                 }
                 Ok(Committed::Moved | Committed::BudgetSpent) => {}
                 Err(error) => {
@@ -176,11 +217,16 @@ impl Engine {
     }
 
     /// Commits; an answer that got lost is asked for again, under the same id.
-    async fn commit(&self, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
+    async fn commit(
+        &self,
+        loaded: &Loaded,
+        commit: &Commit,
+        receipt: Option<(&Receipt, &Before)>,
+    ) -> Result<Committed, StoreError> {
         let id = &loaded.snapshot.commit.0;
         let mut asked = 0;
         loop {
-            match self.store.commit(id, loaded, commit).await {
+            match self.store.commit_once(id, loaded, commit, receipt).await {
                 Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -100,7 +100,7 @@ pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, oper
         let message = "decision: expected approve, dismiss, undo or release: this is about many prompts";
         return Err(Failure::bad_request(message));
     };
-    let decided = coordinate::decide(&context.engine, id, bulk, operator, None).await?;
+    let decided = coordinate::decide(&context.engine, id, bulk, operator, None, None).await?;
     let found = decided.ok_or_else(|| no_incident(id))??;
     let meant = |member: &&Member| match &found.mass.order {
         Some(order) => member.is_due(order),

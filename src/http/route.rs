@@ -144,6 +144,7 @@ async fn dispatch(
     peer: Peer,
     whole: impl FnOnce(),
 ) -> Result<Reply, Failure> {
+    let arrived = Instant::now();
     let (head, incoming) = request.into_parts();
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
@@ -204,7 +205,7 @@ async fn dispatch(
             answer
         }
         Route::Reload => reload::reload(context).await,
-        Route::Slack => slack::interactions(context, &head.headers, &bytes).await,
+        Route::Slack => slack::interactions(context, &head.headers, &bytes, arrived).await,
         Route::Rollback => serving::rollback(context, &bytes).await,
         Route::Import => import::import(context, &bytes).await,
         Route::Versions => api::register(context, &parameter, &bytes).await,

@@ -1,17 +1,30 @@
-//! `POST /slack/interactions`: answered at once, after the decision is committed.
+//! `POST /slack/interactions`: answered once the decision is committed, or in time for Slack while that goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::reply::{Failure, Reply, text};
+use crate::clicks::handle_patiently;
 use crate::slack::payload::{self, Interaction};
 
 /// Slack's interactions are a few kB.
 pub const MAX_BODY: usize = 1 << 20;
+/// Slack wants an answer within 3 s; later ones show the clicker an error, whatever became of the click.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 
-pub async fn interactions(context: &Context, headers: &HeaderMap, body: &Bytes) -> Result<Reply, Failure> {
+/// `arrived`: when the head of the request did.
+pub async fn interactions(
+    context: &Context,
+    headers: &HeaderMap,
+    body: &Bytes,
+    arrived: Instant,
+) -> Result<Reply, Failure> {
     let Some(slack) = &context.slack else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
     };
@@ -22,13 +35,24 @@ pub async fn interactions(context: &Context, headers: &HeaderMap, body: &Bytes) 
         let message = "not signed by Slack with slack.signing_secret within the last five minutes";
         return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
     }
-    match payload::parse_form(body).map_err(|error| Failure::bad_request(error.to_string()))? {
-        Interaction::Clicks(clicks) => {
-            for click in &clicks {
-                slack.clicks.handle(click).await?;
-            }
+    let clicked = match payload::parse_form(body).map_err(|error| Failure::bad_request(error.to_string()))? {
+        Interaction::Clicks(clicked) => clicked,
+        Interaction::Other(kind) => {
+            tracing::debug!(kind, "an interaction that asks for nothing");
+            return Ok(text(StatusCode::OK, ""));
         }
-        Interaction::Other(kind) => tracing::debug!(kind, "an interaction that asks for nothing"),
+    };
+    let handler = Arc::clone(&slack.clicks);
+    let mut handling = Box::pin(async move {
+        for click in &clicked {
+            handle_patiently(|| Some(Arc::clone(&handler)), click).await;
+        }
+    });
+    // also where a request may take less than that
+    let within = ANSWER_WITHIN.min(context.request_timeout * 9 / 10);
+    if timeout_at(arrived + within, &mut handling).await.is_err() {
+        tracing::warn!("a click takes long: Slack is answered, and the click goes on");
+        tokio::spawn(handling);
     }
     Ok(text(StatusCode::OK, ""))
 }

@@ -3,7 +3,7 @@
 -- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 prompts  8 activity
 --       9 incidents  10 incidents:open  11 incidents:closed  12 phases  13 unsent
 --       14 to 19 what is due: act, slack, page, mass, archive, soak
---       then one key for each incident, then one for each content
+--       then one key for each incident, one for each content, one for each receipt
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
@@ -13,6 +13,7 @@
 --         · incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
 --         · wake-ups: which of the due sets (1 = act …), member, score · messages · new routing: field, percent
 --         · log entries: event, from, to, reason, operator, at, incident · contents: "keep"/"drop", text
+--         · receipts of a request that is to be handled once: value, time to live (ms)
 -- Returns {1, rev} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
@@ -145,7 +146,7 @@ fine, trouble = pcall(function()
   end
   for at = key + 1, #KEYS do
     if not typed(at) then
-      error('a content') -- SET would not say so
+      error('a content or a receipt') -- SET would not say so
     end
   end
   if rev == '0' then
@@ -212,6 +213,10 @@ for _ = 1, tonumber(take()) do
   else
     call('DEL', KEYS[key])
   end
+end
+for _ = 1, tonumber(take()) do
+  key = key + 1
+  call('SET', KEYS[key], take(), 'PX', take())
 end
 if closes then
   -- their records have expired: a few at a time, so that no commit pays for all

@@ -2,6 +2,7 @@
 
 use redis::Cmd;
 
+use super::receipt::{Before, Receipt};
 use super::record::{self, SCHEMA};
 use super::reply::read_code;
 use super::schedule::{Work, slack_turn};
@@ -23,7 +24,18 @@ pub enum Committed {
 impl Store {
     /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
     pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
-        let call = self.commit_call(id, loaded, commit);
+        self.commit_once(id, loaded, commit, None).await
+    }
+
+    /// The same for a request that must be handled once: with what came of it.
+    pub async fn commit_once(
+        &self,
+        id: &str,
+        loaded: &Loaded,
+        commit: &Commit,
+        receipt: Option<(&Receipt, &Before)>,
+    ) -> Result<Committed, StoreError> {
+        let call = self.commit_call(id, loaded, commit, receipt);
         let (reply, acked, wanted) = match &self.waiters {
             None => (self.link.run(&call).await?, 0, 0),
             Some(waiters) => {
@@ -57,10 +69,18 @@ impl Store {
     }
 
     /// The script call of a commit; see `commit.lua` for its arguments.
-    fn commit_call(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Call<'_> {
+    fn commit_call(
+        &self,
+        id: &str,
+        loaded: &Loaded,
+        commit: &Commit,
+        receipt: Option<(&Receipt, &Before)>,
+    ) -> Call<'_> {
         let keys = &self.keys;
         let prompt = &loaded.snapshot.prompt;
         let now = loaded.now;
+        let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
+        let receipts = receipts.iter().flatten();
         let mut names = vec![
             keys.active(prompt),
             keys.routing(prompt),
@@ -79,6 +99,7 @@ impl Store {
         names.extend(Work::OF_COMMITS.map(|work| keys.due(work)));
         names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
         names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
+        names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
         let mut call = self.scripts.commit.call(&names);
         let cmd = &mut call.cmd;
         cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.stamp);
@@ -160,6 +181,10 @@ impl Store {
                 Some(text) => cmd.arg("keep").arg(text),
                 None => cmd.arg("drop").arg(""),
             };
+        }
+        cmd.arg(receipts.clone().count());
+        for (_, value, ttl) in receipts {
+            cmd.arg(value).arg(*ttl);
         }
         call
     }

@@ -190,6 +190,11 @@ impl Keys {
         self.key("once", what)
     }
 
+    /// What came of a request that must be handled once, for a while.
+    pub fn receipt(&self, request: &str) -> String {
+        self.key("handled", request)
+    }
+
     /// The members of a user group, for a short while.
     pub fn group(&self, group: &str) -> String {
         self.key("group", group)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline, Value};
 
+use super::receipt::{Before, Receipt};
 use super::record::{SCHEMA, Unknown, mass as record};
 use super::schedule::Work;
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
@@ -100,9 +101,21 @@ impl Store {
     /// Writes what changed, unless someone wrote since, and wakes who carries it out and who tells it. Members that are
     /// still open when it closes speak for themselves from then on.
     pub async fn write_mass(&self, found: &Coordinated, now: Timestamp) -> Result<Written, StoreError> {
+        self.write_mass_once(found, now, None).await
+    }
+
+    /// The same for a request that must be handled once: with what came of it.
+    pub async fn write_mass_once(
+        &self,
+        found: &Coordinated,
+        now: Timestamp,
+        receipt: Option<(&Receipt, &Before)>,
+    ) -> Result<Written, StoreError> {
         let keys = &self.keys;
         let id = &found.mass.id;
-        let names = [
+        let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
+        let receipts = receipts.iter().flatten();
+        let mut names = vec![
             keys.mass_record(id),
             keys.mass_members(id),
             keys.mass(),
@@ -113,6 +126,7 @@ impl Store {
             keys.due(Work::Slack),
             keys.unsent(),
         ];
+        names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
         let mut call = self.scripts.mass.call(&names);
         let open = found.mass.is_open();
         let state = if open { "open" } else { "closed" };
@@ -138,6 +152,10 @@ impl Store {
         call.cmd.arg(wakes.len());
         for (member, score) in wakes {
             call.cmd.arg(member).arg(score);
+        }
+        call.cmd.arg(receipts.clone().count());
+        for (_, value, ttl) in receipts {
+            call.cmd.arg(value).arg(*ttl);
         }
         match i64::from_redis_value(self.link.run(&call).await?) {
             Ok(1) => Ok(Written::Done),

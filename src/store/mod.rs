@@ -12,6 +12,7 @@ pub mod keys;
 pub mod link;
 pub mod mass;
 mod query;
+pub mod receipt;
 pub mod record;
 mod reply;
 mod samples;

@@ -14,6 +14,7 @@ mod figures;
 mod files;
 mod killed;
 mod late;
+mod lost;
 mod marks;
 mod mass;
 mod office;

@@ -1,0 +1,91 @@
+//! What a request leaves behind that must be handled once, such as a click: written by its commit, with what came of it. So
+//! a request whose answer got lost finds what it did, one that failed before its commit left nothing, and one that is
+//! repeated does nothing more.
+
+use std::time::Duration;
+
+use super::{Store, StoreError, millis};
+use crate::decision::Timestamp;
+
+/// The same request may come again: Slack delivers twice, signatures stay valid for five minutes.
+const KEPT: Duration = Duration::from_secs(15 * 60);
+/// A request like it this soon is a double click.
+const REPEATED: Duration = Duration::from_secs(3);
+
+/// Names of a request: the one that it has alone, and one that requests like it share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    own: String,
+    like: String,
+}
+
+/// What came of a request that was handled before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    Done,
+    Refused(String),
+}
+
+impl Store {
+    /// `own` names the request alone, `like` all that are the same but for the moment.
+    pub fn receipt(&self, own: &str, like: &str) -> Receipt {
+        Receipt { own: self.keys.receipt(own), like: self.keys.receipt(like) }
+    }
+
+    /// What came of this request, if it was handled before. To be asked after what it decides about was loaded: then a
+    /// commit that comes in between is noticed either here or by the revision.
+    pub async fn handled_before(&self, receipt: &Receipt, now: Timestamp) -> Result<Option<Before>, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg(&receipt.own).cmd("GET").arg(&receipt.like);
+        let (own, like): (Option<String>, Option<String>) = self.link.read(&pipeline).await?;
+        if let Some((_, before)) = own.as_deref().and_then(read) {
+            return Ok(Some(before));
+        }
+        // its expiry is not trusted: a new master's clock may be behind
+        let soon = |(at, _): &(Timestamp, Before)| (*at..=at.plus(REPEATED)).contains(&now);
+        Ok(like.as_deref().and_then(read).filter(soon).map(|(_, before)| before))
+    }
+
+    /// Remembers a refusal, which has no commit.
+    pub async fn remember_refused(&self, receipt: &Receipt, now: Timestamp, why: &str) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        let refused = Before::Refused(why.to_owned());
+        command.arg(&receipt.own).arg(refused.written(now)).arg("PX").arg(millis(KEPT)).arg("NX");
+        self.link.run::<redis::Value>(&command).await.map(drop)
+    }
+}
+
+impl Receipt {
+    /// What a commit writes: key, value and time to live in ms.
+    pub(super) fn written(&self, before: &Before, now: Timestamp) -> [(&str, String, u64); 2] {
+        [(&self.own, KEPT), (&self.like, REPEATED)].map(|(key, kept)| (key.as_str(), before.written(now), millis(kept)))
+    }
+}
+
+impl Before {
+    fn written(&self, now: Timestamp) -> String {
+        match self {
+            Before::Done => format!("{} done", now.0),
+            Before::Refused(why) => format!("{} refused {why}", now.0),
+        }
+    }
+}
+
+fn read(text: &str) -> Option<(Timestamp, Before)> {
+    let (at, what) = text.split_once(' ')?;
+    let before = what.strip_prefix("refused ").map_or(Before::Done, |why| Before::Refused(why.to_owned()));
+    Some((Timestamp(at.parse().ok()?), before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for before in [Before::Done, Before::Refused("v2 is not active any more".to_owned())] {
+            assert_eq!(read(&before.written(Timestamp(7))), Some((Timestamp(7), before)));
+        }
+        assert_eq!(read("scribble"), None);
+    }
+}
