@@ -8,7 +8,6 @@ use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::baseline::Baseline;
@@ -29,14 +28,20 @@ use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
+use tasks::Tasks;
 
 mod reload;
+mod tasks;
+
+pub use tasks::Ended;
 
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
 const TELLS: usize = 256;
 const CLICKS: usize = 256;
 /// Workers for what is due.
 const ACTORS: usize = 2;
+/// The task that serves HTTP.
+const SERVER: &str = "server";
 /// Clicks that are handled side by side.
 const CLICKS_AT_ONCE: usize = 16;
 
@@ -56,6 +61,8 @@ pub enum AppError {
     Baseline(String),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
+    #[error(transparent)]
+    Ended(#[from] Ended),
 }
 
 /// What one config makes. A reload makes it anew and replaces it as a whole.
@@ -174,8 +181,7 @@ pub struct App {
     reloader: Reloader,
     log_level: Current<LogLevel>,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
-    workers: Vec<JoinHandle<()>>,
+    tasks: Tasks,
 }
 
 impl App {
@@ -199,39 +205,47 @@ impl App {
         let actors = live.part(|running| Arc::clone(&running.actor));
         let contexts = live.part(|running| Arc::clone(&running.context));
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(http::serve(listener, contexts, async {
-            let _ = stopped.await;
-        }));
+        let mut tasks = Tasks::default();
+        tasks.spawn(SERVER, async {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            http::serve(listener, contexts, stopped).await;
+        });
         let follower = engine.store.clone();
         let (clicks, clicked) = mpsc::channel(CLICKS);
-        let mut workers = vec![
-            tokio::spawn(health.run(engines.clone())),
-            tokio::spawn(look::run(engines.clone())),
-            tokio::spawn(async move { follower.follow_master().await }),
-            tokio::spawn(archive::run(engines.clone())),
-            tokio::spawn(mass::run(engines)),
-            tokio::spawn(slack::run(live.part(|running| running.announcer.clone()), told)),
-            tokio::spawn(hear_clicks(live.part(workspace), clicks)),
-            tokio::spawn(handle_clicks(live.part(|running| running.clicks.clone()), clicked)),
-        ];
-        workers.push(tokio::spawn(soak::run(actors.clone())));
-        workers.push(tokio::spawn(page::run(actors.clone())));
-        workers.push(tokio::spawn(archive::tend(actors.clone())));
-        workers.extend((0..ACTORS).map(|_| tokio::spawn(act::run(actors.clone()))));
+        tasks.spawn("health", health.run(engines.clone()));
+        tasks.spawn("look", look::run(engines.clone()));
+        tasks.spawn("master", async move { follower.follow_master().await });
+        tasks.spawn("survey", archive::run(engines.clone()));
+        tasks.spawn("mass", mass::run(engines));
+        tasks.spawn("slack", slack::run(live.part(|running| running.announcer.clone()), told));
+        tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
+        tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
+        tasks.spawn("soak", soak::run(actors.clone()));
+        tasks.spawn("page", page::run(actors.clone()));
+        tasks.spawn("archive", archive::tend(actors.clone()));
+        for _ in 0..ACTORS {
+            tasks.spawn("act", act::run(actors.clone()));
+        }
         let log_level = live.part(|running| running.settings.config.log.level);
-        workers.push(tokio::spawn(reload::run(live, shared, asked)));
+        tasks.spawn("reload", reload::run(live, shared, asked));
         tracing::info!(%address, tls = settings.config.server.tls.is_some(), "listening");
-        Ok(Self { address, engine, reloader, log_level, stop, server, workers })
+        Ok(Self { address, engine, reloader, log_level, stop, tasks })
+    }
+
+    /// Completes when a task of it has ended, which none does while all is well.
+    pub async fn ended(&mut self) -> Ended {
+        self.tasks.ended().await
     }
 
     /// Ends it: no new connections, requests under way finish, then the workers stop. What they had claimed is done
     /// by another replica once the lease expires.
-    pub async fn shutdown(self) {
-        let _ = self.stop.send(());
-        let _ = self.server.await;
-        for worker in self.workers {
-            worker.abort();
+    pub async fn shutdown(mut self) {
+        if self.stop.send(()).is_ok() {
+            self.tasks.finish(SERVER).await;
         }
+        self.tasks.stop().await;
     }
 }
 
@@ -304,18 +318,28 @@ impl Signals {
 /// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
 pub async fn serve(settings: &Settings, mut signals: Signals) -> Result<(), AppError> {
     let set_log_level = init_logging(&settings.config);
-    let mut app = App::start(settings, Clock::default()).await?;
-    loop {
+    let app = App::start(settings, Clock::default()).await?;
+    run(app, &mut signals, set_log_level).await
+}
+
+/// Runs until a signal ends it. A task that ends before ends it as well: whoever runs us starts another one, while a receiver
+/// without one of its workers would look ready and leave work undone.
+async fn run(mut app: App, signals: &mut Signals, set_log_level: impl Fn(LogLevel)) -> Result<(), AppError> {
+    let ended = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break Ok(()),
+            _ = signals.interrupt.recv() => break Ok(()),
             _ = signals.hangup.recv() => app.reloader.reload_soon("SIGHUP"),
             () = app.log_level.replaced() => set_log_level(app.log_level.get()),
+            ended = app.tasks.ended() => break Err(ended),
         }
+    };
+    match &ended {
+        Ok(()) => tracing::info!("shutting down"),
+        Err(ended) => tracing::error!("{ended}; shutting down"),
     }
-    tracing::info!("shutting down");
     app.shutdown().await;
-    Ok(())
+    Ok(ended?)
 }
 
 /// Raises the limit of open files, whose soft value is often 1024, for that many connections and what we open ourselves;
@@ -358,5 +382,42 @@ fn init_logging(config: &Config) -> Box<dyn Fn(LogLevel)> {
     match config.log.format {
         LogFormat::Text => init!(builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))),
         LogFormat::Json => init!(builder.json()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    /// Without a Redis: it does not wait for one.
+    async fn app() -> App {
+        let env =
+            [("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:0"), ("PROMPT_ROLLBACK_REDIS__URL", "redis://127.0.0.1:1")];
+        let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let settings = Settings::load(None, env.into_iter()).expect("a config");
+        App::start(&settings, Clock::default()).await.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_or_ends_takes_the_receiver_down_with_a_clear_last_word() {
+        let mut signals = Signals::listen().expect("signals");
+        for (panics, said) in [(true, "the task act has panicked: boom"), (false, "the task act has ended")] {
+            let mut app = app().await;
+            let address = app.address;
+            tokio::net::TcpStream::connect(address).await.expect("it serves");
+            app.tasks.spawn("act", async move { assert!(!panics, "boom") });
+            let error = run(app, &mut signals, |_| ()).await.expect_err("it must not go on").to_string();
+            assert!(error.starts_with(said), "{error}");
+            assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it serves no more");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_task_ends_by_itself() {
+        let mut app = app().await;
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(3), app.ended()).await;
+        assert!(waited.is_err(), "{waited:?}");
+        app.shutdown().await;
     }
 }

@@ -311,6 +311,56 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     Ok(())
 }
 
+/// Slack says so of messages that are there as well. Each change of the incident must not begin a thread anew.
+#[tokio::test]
+async fn a_root_that_slack_does_not_find_to_edit_although_it_is_there_stays_and_is_replied_to() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    workspace.slack.inject(Fault::error("message_not_found").on(UPDATE).in_channel(ON_CALL));
+    workspace.click(MAYA, &root, "investigate").await?;
+    workspace.replies(&root, 3).await?;
+    workspace.quiet().await?;
+    workspace.decide("approve", "maya").await?;
+    let replies = workspace.replies(&root, 5).await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 1, "one thread");
+    let said = |part: &str| replies.iter().filter(|reply| reply.contains(part)).count();
+    for part in ["does not allow edits", "🔎 maya investigates", "maya rolled v2 back to v1"] {
+        assert_eq!(said(part), 1, "{part}: {replies:#?}");
+    }
+    Ok(())
+}
+
+/// It is not found in any way: posted once more, for it may have been deleted, and left alone from then on.
+#[tokio::test]
+async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.quiet().await?;
+    for method in [UPDATE, "chat.getPermalink"] {
+        workspace.slack.inject(Fault::error("message_not_found").on(method));
+    }
+    workspace.click(MAYA, &root, "investigate").await?;
+    let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
+    workspace.replies(&again, 1).await?;
+    workspace.quiet().await?;
+    workspace.decide("approve", "maya").await?;
+    workspace.receiver.clock.advance(5 * MINUTE);
+    let replies = workspace.replies(&again, 5).await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "not one for each change");
+    for part in ["does not allow edits", "maya investigates", "maya rolled v2 back to v1"] {
+        assert_eq!(replies.iter().filter(|reply| reply.contains(part)).count(), 1, "{part}: {replies:#?}");
+    }
+    // from when it can be edited again it is not known: it stays, and decisions are taken all the same
+    workspace.slack.heal();
+    workspace.decide("undo", "maya").await?;
+    workspace.quiet().await?;
+    assert_eq!(workspace.slack.roots(ON_CALL).len(), 2);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()> {
     let workspace = Workspace::start().await?;

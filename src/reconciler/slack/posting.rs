@@ -113,8 +113,8 @@ impl Announcer {
     /// Posts `message`, or updates it if it was posted and reads differently. An edit that Slack does not take now is put off.
     pub(super) async fn keep(&self, telling: &mut Telling<'_>, kept: &Kept<'_>, message: &Message) -> Taken<Posted> {
         let Kept { what, channel } = *kept;
-        let [channel_field, ts_field, hash_field, frozen_field] =
-            ["channel", "ts", "hash", "frozen"].map(|part| format!("{what}_{part}"));
+        let [channel_field, ts_field, hash_field, frozen_field, reposted_field] =
+            ["channel", "ts", "hash", "frozen", "reposted"].map(|part| format!("{what}_{part}"));
         let hash = digest(message);
         if let (Some(id), Some(ts)) = (telling.get(&channel_field), telling.get(&ts_field)) {
             let posted = Posted { channel: id.to_owned(), ts: ts.to_owned() };
@@ -125,15 +125,20 @@ impl Announcer {
             match telling.put_off(updated)? {
                 None => return Ok(Ok(posted)),
                 Some(Ok(())) => {
-                    self.note(telling, &[(&hash_field, &hash)]).await?;
+                    self.note(telling, &[(&hash_field, &hash), (&reposted_field, "")]).await?;
                     return Ok(Ok(posted));
                 }
-                // someone deleted it: what is to be decided must be seen all the same
-                Some(Err(SlackError::Missing)) => self.note(telling, &[(&ts_field, "")]).await?,
+                Some(Err(SlackError::Missing)) => {
+                    let reposted = telling.get(&reposted_field).is_some();
+                    if reposted || self.is_there(telling, &posted).await? {
+                        self.freeze(telling, what, "message_not_found").await?;
+                        return Ok(Ok(posted));
+                    }
+                    // someone deleted it: what is to be decided must be seen all the same
+                    self.note(telling, &[(&ts_field, ""), (&reposted_field, "1")]).await?;
+                }
                 Some(Err(SlackError::Uneditable { code })) => {
-                    let incident = &telling.claim.incident;
-                    tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
-                    self.note(telling, &[(&frozen_field, &code)]).await?;
+                    self.freeze(telling, what, &code).await?;
                     return Ok(Ok(posted));
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
@@ -174,6 +179,19 @@ impl Announcer {
             }
         }
         Ok(Ok(posted))
+    }
+
+    /// Leaves a message as it is from now on: what is new follows as replies.
+    async fn freeze(&self, telling: &mut Telling<'_>, what: &str, code: &str) -> Result<(), Halt> {
+        let incident = &telling.claim.incident;
+        tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
+        self.note(telling, &[(&format!("{what}_frozen"), code)]).await
+    }
+
+    /// Whether a message that Slack does not find when it is to be edited is there all the same.
+    async fn is_there(&self, telling: &mut Telling<'_>, posted: &Posted) -> Result<bool, Halt> {
+        let method = Method::Other("chat.getPermalink");
+        Ok(self.call(telling, method, &[], self.slack.permalink(&posted.channel, &posted.ts)).await?.is_ok())
     }
 
     /// Brings a message up to date, as plain text if Slack refuses its blocks.

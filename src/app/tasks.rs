@@ -1,0 +1,99 @@
+//! The tasks of a receiver, each with its name. None ends by itself before the receiver does: where one does, because of a
+//! panic or of a bug, the receiver must not go on as if it were whole.
+
+use std::collections::HashMap;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+/// A task that ended although the receiver goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    #[error("the task {0} has panicked: {1} (a bug, please report it)")]
+    Panicked(&'static str, String),
+    #[error("the task {0} has ended (a bug, please report it)")]
+    Returned(&'static str),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    set: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Tasks {
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.set.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// Completes when one has ended. Losing it half-way loses nothing.
+    pub async fn ended(&mut self) -> Ended {
+        let name = |names: &HashMap<Id, &'static str>, id| names.get(&id).copied().unwrap_or("unknown");
+        match self.set.join_next_with_id().await {
+            Some(Ok((id, ()))) => Ended::Returned(name(&self.names, id)),
+            Some(Err(error)) => Ended::Panicked(name(&self.names, error.id()), message(error)),
+            None => Ended::Returned("main"), // there is none: nothing works
+        }
+    }
+
+    /// Waits for the one called `name`, as long as it takes.
+    pub async fn finish(&mut self, name: &str) {
+        while let Some(ended) = self.set.join_next_with_id().await {
+            let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+            if self.names.remove(&id) == Some(name) {
+                return;
+            }
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.set.shutdown().await;
+    }
+}
+
+fn message(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks() -> Tasks {
+        let mut tasks = Tasks::default();
+        tasks.spawn("lasts", std::future::pending());
+        tasks
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_or_panics_is_named() {
+        let mut ending = tasks();
+        ending.spawn("page", async {});
+        assert_eq!(ending.ended().await, Ended::Returned("page"));
+        for (task, said) in [("a text", "at 7 of 3"), ("formatted", "at 7 of 3")] {
+            let mut panicking = tasks();
+            panicking.spawn("act", async move {
+                match task {
+                    "a text" => std::panic::panic_any("at 7 of 3"),
+                    _ => panic!("at {} of 3", 7),
+                }
+            });
+            assert_eq!(panicking.ended().await, Ended::Panicked("act", said.to_owned()), "{task}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_one_that_is_waited_for_is_waited_for() {
+        let mut tasks = tasks();
+        tasks.spawn("other", async {});
+        tasks.spawn("server", async { tokio::task::yield_now().await });
+        tasks.finish("server").await;
+        tasks.stop().await;
+    }
+}
