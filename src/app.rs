@@ -39,7 +39,7 @@ pub use tasks::Ended;
 const TELLS: usize = 256;
 const CLICKS: usize = 256;
 /// Workers for what is due.
-const ACTORS: usize = 2;
+const ACTORS: usize = 4;
 /// The task that serves HTTP.
 const SERVER: &str = "server";
 /// Clicks that are handled side by side.

@@ -45,6 +45,30 @@ impl Verify {
     }
 }
 
+/// The label that tells apart what each expression of [`together`] gives.
+const ASKED: &str = "prompt_rollback_asked";
+
+/// One query that evaluates all of `expressions`.
+pub fn together(expressions: &[&str]) -> String {
+    // an expression may end in a comment
+    let tagged = |(number, expression): (usize, &&str)| {
+        format!("label_replace(({expression}\n), \"{ASKED}\", \"{number}\", \"\", \"\")")
+    };
+    expressions.iter().enumerate().map(tagged).collect::<Vec<_>>().join(" or ")
+}
+
+/// What each of them gives, by the answer to all.
+pub fn apart(series: Vec<Series>, expressions: usize) -> Vec<Vec<Series>> {
+    let mut each = vec![Vec::new(); expressions];
+    for mut one in series {
+        let number = one.labels.remove(ASKED).and_then(|number| number.parse::<usize>().ok());
+        if let Some(own) = number.and_then(|number| each.get_mut(number)) {
+            own.push(one);
+        }
+    }
+    each
+}
+
 /// A selector's matcher for these prompts. Of their alphabet only `.` means something in a regular expression.
 fn any_of<'a>(labels: &Labels, prompts: impl IntoIterator<Item = &'a PromptName>) -> String {
     let names: BTreeSet<String> = prompts.into_iter().map(|prompt| prompt.as_str().replace('.', "[.]")).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use ulid::Ulid;
 
 use super::archive::Archive;
@@ -16,8 +16,8 @@ use crate::live::Current;
 use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use crate::store::{Loaded, StoreError};
 
-/// Wake-ups claimed at once.
-const BATCH: usize = 32;
+/// Wake-ups claimed at once: their checks are asked for together.
+const BATCH: usize = 128;
 /// How often Alertmanager is asked what it still lists of an undecided incident.
 const LIST_EVERY: Duration = Duration::from_secs(60);
 
@@ -48,18 +48,28 @@ impl Actor {
     async fn act_on_all(&self, claims: &[Claim]) -> Result<(), StoreError> {
         let store = &self.engine.store;
         let load = claims.iter().map(|claim| store.incident(&claim.incident));
-        let incidents = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect::<Vec<_>>();
+        let incidents: Vec<_> = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect();
         let now = store.now().await?;
-        let seen = self.prover.look(&incidents, now).await?;
-        // side by side: an Alertmanager that hangs delays only what it hangs on
-        let acts = claims.iter().map(async |claim| {
-            let acted = match claim.prompt() {
-                Some(prompt) => self.act_on_prompt(prompt).await,
-                None => self.act(claim, seen.as_ref(), now).await,
-            };
-            give_back(store, claim, acted).await
-        });
-        join_all(acts).await.into_iter().collect()
+        let checked = |incident: &Option<Incident>| incident.as_ref().is_some_and(|i| self.prover.checks(i, now));
+        let (checks, others): (Vec<_>, Vec<_>) =
+            claims.iter().zip(&incidents).partition(|(_, incident)| checked(incident));
+        // deadlines and all else do not wait for Prometheus
+        let others = join_all(others.iter().map(|(claim, _)| self.act_on(claim, None, now)));
+        let checks = async {
+            let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
+            let seen = self.prover.look(&due, now).await?;
+            Ok::<_, StoreError>(join_all(checks.iter().map(|(claim, _)| self.act_on(claim, seen.as_ref(), now))).await)
+        };
+        let (others, checks) = join(others, checks).await;
+        others.into_iter().chain(checks?).collect()
+    }
+
+    async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
+        let acted = match claim.prompt() {
+            Some(prompt) => self.act_on_prompt(prompt).await,
+            None => self.act(claim, seen, now).await,
+        };
+        give_back(&self.engine.store, claim, acted).await
     }
 
     /// What is due for a prompt itself: the next stage of its canary.

@@ -1,8 +1,9 @@
 //! Asks Prometheus about rollbacks: those that wait for it, and those whose outcome is to be known.
 //!
 //! However many incidents are open, Prometheus is asked less than twenty times a second by all replicas together: what
-//! every check needs is asked for all incidents of a tick at once, and each `verify` expression waits for its turn.
+//! every check needs is asked for all incidents of a tick at once, and so are the `verify` expressions of one rule.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ const PACE: Duration = Duration::from_millis(70);
 /// Longest wait for a turn, well below a lease; then the check is made a little later.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Expressions of one rule that are asked in one query.
+const TOGETHER: usize = 32;
+
 type Answer = Result<Vec<Series>, PrometheusError>;
 
 /// What asking takes.
@@ -49,29 +53,91 @@ pub struct Seen {
     counters: Answer,
     /// Asked only soon after a flip.
     all_prompts: Option<[Vec<Series>; 3]>,
+    /// What the `verify` expressions give. One that is not among them had no turn.
+    verified: HashMap<String, Answer>,
 }
 
 impl Prover {
-    /// Asks what all checks that are due need.
-    pub async fn look(&self, incidents: &[Option<Incident>], now: Timestamp) -> Result<Option<Seen>, StoreError> {
-        let due: Vec<&Incident> = incidents.iter().flatten().filter(|incident| is_due(incident, now)).collect();
+    /// Whether a check of `incident` is due, which needs what [`look`](Self::look) asks for.
+    pub fn checks(&self, incident: &Incident, now: Timestamp) -> bool {
+        self.prometheus.is_some() && is_due(incident, now)
+    }
+
+    /// Asks what the checks of all `due` need.
+    pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Seen>, StoreError> {
         let oldest = due.iter().filter_map(|incident| incident.flip.as_ref()).map(|flip| flip.at).min();
         let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
         let prompts = || due.iter().map(|incident| &incident.prompt);
         let counters = question::counters(&self.labels, prompts(), oldest, now);
         let Some(counters) = self.in_turn(prometheus, &counters).await? else { return Ok(None) };
-        let all_prompts = if due.iter().any(|incident| is_new(incident, now)) {
+        let blames = async {
+            if !due.iter().any(|incident| is_new(incident, now)) {
+                return Ok(None);
+            }
             let [all, failing, own] = question::all_prompts(&self.labels, prompts());
             let ask = |query| self.in_turn(prometheus, query);
             let (all, failing, own) = join3(ask(&all), ask(&failing), ask(&own)).await;
-            match (all?, failing?, own?) {
+            Ok::<_, StoreError>(match (all?, failing?, own?) {
                 (Some(Ok(all)), Some(Ok(failing)), Some(Ok(own))) => Some([all, failing, own]),
                 _ => None,
-            }
-        } else {
-            None
+            })
         };
-        Ok(Some(Seen { counters, all_prompts }))
+        let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
+        Ok(Some(Seen { counters, all_prompts: all_prompts?, verified: verified? }))
+    }
+
+    /// Asks the `verify` expressions of all `due`, those of one rule together.
+    async fn verify_all(
+        &self,
+        prometheus: &Prometheus,
+        due: &[&Incident],
+        counters: &Answer,
+        now: Timestamp,
+    ) -> Result<HashMap<String, Answer>, StoreError> {
+        let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for incident in due {
+            let Some(flip) = &incident.flip else { continue };
+            for Verify { alertname, expression } in Verify::of(incident, &flip.to, now) {
+                rules.entry(alertname).or_default().push(expression);
+            }
+        }
+        if let Err(error @ PrometheusError::NoAnswer(_)) = counters {
+            // it is away: each would wait for its turn in vain
+            let all = rules.into_values().flatten();
+            return Ok(all.map(|expression| (expression, Err(error.clone()))).collect());
+        }
+        let chunks = rules.values().flat_map(|expressions| expressions.chunks(TOGETHER));
+        let answers = join_all(chunks.map(|chunk| self.ask_together(prometheus, chunk))).await;
+        let mut verified = HashMap::new();
+        for answered in answers {
+            verified.extend(answered?);
+        }
+        Ok(verified)
+    }
+
+    /// Asks all of these at once; each by itself where that does not work, such as for an expression that gives a scalar.
+    async fn ask_together(
+        &self,
+        prometheus: &Prometheus,
+        expressions: &[String],
+    ) -> Result<Vec<(String, Answer)>, StoreError> {
+        if expressions.len() > 1 {
+            let all: Vec<&str> = expressions.iter().map(String::as_str).collect();
+            match self.in_turn(prometheus, &question::together(&all)).await? {
+                None => return Ok(Vec::new()),
+                Some(Ok(series)) => {
+                    let each = question::apart(series, expressions.len());
+                    return Ok(expressions.iter().cloned().zip(each.into_iter().map(Ok)).collect());
+                }
+                Some(Err(_)) => {}
+            }
+        }
+        let asked = join_all(expressions.iter().map(|expression| self.in_turn(prometheus, expression))).await;
+        let mut answers = Vec::new();
+        for (expression, answer) in expressions.iter().zip(asked) {
+            answers.extend(answer?.map(|answer| (expression.clone(), answer)));
+        }
+        Ok(answers)
     }
 
     /// Does for `incident` what only an answer from outside can.
@@ -81,7 +147,7 @@ impl Prover {
             PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
             PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
             _ if is_due(incident, now) => match seen {
-                Some(seen) => self.check(incident, seen, now).await?.map(Event::Checked),
+                Some(seen) => self.check(incident, seen, now).map(Event::Checked),
                 None => None,
             },
             _ => None,
@@ -301,12 +367,8 @@ impl Prover {
     }
 
     /// One look at a rollback. `None`: Prometheus had no turn for it.
-    async fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Result<Option<Checked>, StoreError> {
-        let (Some(prometheus), Some(flip), Some(verification)) =
-            (&self.prometheus, &incident.flip, incident.verification())
-        else {
-            return Ok(None);
-        };
+    fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Option<Checked> {
+        let (flip, verification) = (incident.flip.as_ref()?, incident.verification()?);
         let (traffic, errors) = match &seen.counters {
             Ok(series) => {
                 let counters = Counters::of(&self.labels, series, &incident.prompt);
@@ -322,8 +384,7 @@ impl Prover {
         };
         let mut findings = vec![errors];
         for verify in Verify::of(incident, &flip.to, now) {
-            let Some(answer) = self.in_turn(prometheus, &verify.expression).await? else { return Ok(None) };
-            findings.push(question::read_verify(&verify.alertname, &answer));
+            findings.push(question::read_verify(&verify.alertname, seen.verified.get(&verify.expression)?));
         }
         let finding = Finding::all(findings);
         let blame = match finding.verdict {
@@ -332,7 +393,7 @@ impl Prover {
             _ => self.others(incident, seen.all_prompts.as_ref()),
         };
         let (incident, number) = (incident.id.clone(), verification.checks);
-        Ok(Some(Checked { incident, flip: flip.at, number, finding, traffic, blame }))
+        Some(Checked { incident, flip: flip.at, number, finding, traffic, blame })
     }
 
     /// What the alerts' own expressions say of `version`, or its error ratio where they have none. Takes no turn.

@@ -77,6 +77,20 @@ fn read(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
+/// The answer to a query that evaluates one expression, or several together: `value` for each of them.
+pub fn to_each(request: &str, value: &str) -> String {
+    let numbers: Vec<String> = request
+        .split("prompt_rollback_asked%22%2C%20%22")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect())
+        .map(|number: String| format!("{{\"prompt_rollback_asked\":\"{number}\"}}"))
+        .collect();
+    if numbers.is_empty() {
+        return vector(&[("{}", value)]);
+    }
+    vector(&numbers.iter().map(|labels| (labels.as_str(), value)).collect::<Vec<_>>())
+}
+
 /// An instant vector: labels as JSON, and values.
 pub fn vector(series: &[(&str, &str)]) -> String {
     let items: Vec<String> =

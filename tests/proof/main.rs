@@ -307,7 +307,7 @@ async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_second
 async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     const MANY: usize = 120;
     let liar = Liar::start(|request| match request {
-        request if request.contains("expression%20of%20a%20team") => (200, liar::vector(&[("{}", "1")])),
+        request if request.contains("expression%20of%20a%20team") => (200, liar::to_each(request, "1")),
         request if liar::asks_for_counters(request) => {
             let prompts: Vec<_> = (0..MANY).map(|number| format!("p{number}")).collect();
             (200, liar::well_served(&prompts, "v1"))
@@ -350,5 +350,64 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
         |from: &std::time::Instant| asked.iter().filter(|at| *at >= from && at.duration_since(*from) < WINDOW).count();
     let most = asked.iter().map(within).max().unwrap_or_default();
     ensure!(most < 5 * 20, "{most} queries within five seconds");
+    // one by one it would be two for each rollback, and what all share
+    let own = liar.requests().iter().filter(|(_, request)| request.contains("expression%20of%20a%20team")).count();
+    ensure!(own < MANY, "{own} queries for the expressions of {MANY} rollbacks");
+    Ok(())
+}
+
+/// Nothing is ever measured, so each waits for its deadline, while all of them ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()> {
+    const MANY: usize = 1_500;
+    const DEADLINE: Duration = Duration::from_secs(30);
+    let liar = Liar::start(|_| (200, liar::vector(&[])))?;
+    let env = [
+        ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000"),
+        ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "30s"),
+        ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "5s"),
+    ];
+    let world = World::start(&liar.url(), &env).await?;
+    let names: Vec<String> = (0..MANY).map(|number| format!("p{number}")).collect();
+    crate::common::copy_prompt(&world.redis, PROMPT, &names).await?;
+    let alert = |name: &String| {
+        json!({
+            "status": "firing",
+            "labels": { "alertname": "TheirOwn", "prompt": name, "version": "v2", "severity": "critical" },
+            "annotations": { "verify": "theirs{prompt=\"$prompt\",since=\"$since\"}" },
+            "startsAt": "2026-01-01T00:00:00Z",
+            "fingerprint": name,
+        })
+    };
+    for names in names.chunks(100) {
+        let alerts: Vec<Value> = names.iter().map(alert).collect();
+        let body = json!({ "version": "4", "status": "firing", "alerts": alerts });
+        let (status, answer) = world.post("/webhooks/alertmanager", &body).await?;
+        ensure!(status == 200 && answer.to_string().matches("rolled_back").count() == names.len(), "{status} {answer}");
+    }
+    let closed = async || -> Option<Vec<i64>> {
+        let mut late = Vec::new();
+        let mut connection = world.redis.connection().await.ok()?;
+        let phases: std::collections::HashMap<String, i64> =
+            redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await.ok()?;
+        if phases.get("verifying").is_some_and(|open| *open > 0) {
+            return None;
+        }
+        let ids: Vec<String> =
+            redis::cmd("ZRANGE").arg("{prompts}:incidents").arg(0).arg(-1).query_async(&mut connection).await.ok()?;
+        for id in ids {
+            let record: String =
+                redis::cmd("GET").arg(format!("{{prompts}}:incident:{id}")).query_async(&mut connection).await.ok()?;
+            let record: Value = serde_json::from_str(&record).ok()?;
+            late.push(record["closed_at"].as_i64()? - record["flip"]["at"].as_i64()? - DEADLINE.as_millis() as i64);
+        }
+        Some(late)
+    };
+    let mut late = eventually("all are over", STORY, closed).await?;
+    late.sort_unstable();
+    ensure!(late.len() == MANY, "{}", late.len());
+    let (median, worst) = (late[MANY / 2], late[MANY - 1]);
+    println!("late by {median} ms in the middle, {worst} ms at worst; {} queries", liar.requests().len());
+    ensure!(worst < 15_000, "late by {worst} ms at worst, {median} ms in the middle");
     Ok(())
 }
