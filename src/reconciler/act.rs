@@ -10,7 +10,7 @@ use super::archive::Archive;
 use super::prove::{Prover, Seen};
 use super::worker::{GONE, Outcome, give_back, while_leased};
 use crate::alertmanager::client::Alertmanagers;
-use crate::decision::{Event, Incident, Promotion, PromptName, Timestamp, retention};
+use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
@@ -79,7 +79,9 @@ impl Actor {
         let loaded = load().await?;
         let running = |loaded: &Loaded| loaded.snapshot.state.running_canary().map(|canary| canary.split.clone());
         let state = &loaded.snapshot.state;
-        let due = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now));
+        let mut due = running(&loaded).filter(|split| split.wake().is_some_and(|at| at <= loaded.now));
+        let lasts = due.as_ref().and_then(|split| engine.store.still_lasts(split.since, split.wake()?, loaded.now));
+        due = due.filter(|_| lasts.is_none());
         let mut asked: Vec<_> = state.to_measure().map(|record| record.version.clone()).collect();
         // the gate in front of the last stage
         let last = due.as_ref().filter(|split| split.next_percent().is_none_or(|percent| percent == 100));
@@ -100,7 +102,7 @@ impl Actor {
         if let Some(at) = retention::next(state, &engine.policy, loaded.now) {
             engine.store.wake_prompt(Work::Archive, &prompt, at).await?;
         }
-        Ok((Some(prompt), End::Done { rev, next: state.next_wake() }))
+        Ok((Some(prompt), End::Done { rev, next: lasts.or_else(|| state.next_wake()) }))
     }
 
     async fn act(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Outcome {
@@ -113,22 +115,35 @@ impl Actor {
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
         self.bring_back_for(&incident, now).await?;
+        let lasts = self.prover.still_lasts(&incident, now);
+        if let (Some(next), PhaseKind::RollingBack) = (lasts, incident.phase.kind()) {
+            return Ok((Some(prompt), End::Done { rev: None, next: Some(next) }));
+        }
         self.prover.prove(&incident, seen, now).await?;
-        let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+        let (moment, rev) = match lasts {
+            None => {
+                let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
+                (handled.now, handled.rev)
+            }
+            Some(_) => (now, None), // it is checked on, and not over yet
+        };
         let before = incident;
         let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
         self.engine.metrics.verified(&before, &incident);
         if incident.paged {
             // earlier receivers kept pages by this wake-up
-            store.wake_unless_scheduled(Work::Page, id, handled.now).await?;
+            store.wake_unless_scheduled(Work::Page, id, moment).await?;
         }
-        let next = [
-            incident.next_wake(&self.engine.policy),
-            self.next_listing(&incident, handled.now),
-            self.prover.measure_later(&incident, handled.now).await?,
-        ];
+        let own = match lasts {
+            Some(over) if incident.phase.kind() == PhaseKind::Verifying => {
+                let soon = moment.plus(IDLE);
+                Some(incident.verification().map_or(over, |verification| verification.next.max(soon).min(over)))
+            }
+            _ => incident.next_wake(&self.engine.policy),
+        };
+        let next = [own, self.next_listing(&incident, moment), self.prover.measure_later(&incident, moment).await?];
         let next = next.into_iter().flatten().min();
-        Ok((Some(prompt), End::Done { rev: handled.rev, next }))
+        Ok((Some(prompt), End::Done { rev, next }))
     }
 
     /// Ends alerts that Alertmanager does not list any more. It not answering is no reason to miss a deadline.

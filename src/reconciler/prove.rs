@@ -60,7 +60,25 @@ pub struct Seen {
 impl Prover {
     /// Whether a check of `incident` is due, which needs what [`look`](Self::look) asks for.
     pub fn checks(&self, incident: &Incident, now: Timestamp) -> bool {
-        self.prometheus.is_some() && is_due(incident, now)
+        self.prometheus.is_some() && self.is_due(incident, now)
+    }
+
+    fn is_due(&self, incident: &Incident, now: Timestamp) -> bool {
+        is_due(incident, self.is_late(incident, now), now)
+    }
+
+    fn is_late(&self, incident: &Incident, now: Timestamp) -> bool {
+        incident.deadline().is_some_and(|deadline| deadline <= now) && self.still_lasts(incident, now).is_none()
+    }
+
+    /// When the stage or the checks of `incident` are really over, where they only seem to be because Redis' clock jumped.
+    pub fn still_lasts(&self, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
+        let (since, due) = match incident.gradual() {
+            Some(split) => (split.since, split.wake()?),
+            None if incident.phase.kind() == PhaseKind::Verifying => (incident.flip.as_ref()?.at, incident.deadline()?),
+            None => return None,
+        };
+        self.engine.store.still_lasts(since, due, now)
     }
 
     /// Asks what the checks of all `due` need.
@@ -146,7 +164,7 @@ impl Prover {
             PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
             PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
             PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
-            _ if is_due(incident, now) => match seen {
+            _ if self.is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).map(Event::Checked),
                 None => None,
             },
@@ -172,7 +190,7 @@ impl Prover {
         };
         let proved = matches!(event, Some(Event::Checked(check)) if proves(check))
             && verification.healthy + 1 >= self.engine.policy.verify_healthy;
-        proved || incident.deadline().is_some_and(|deadline| deadline <= now)
+        proved || self.is_late(incident, now)
     }
 
     /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
@@ -472,8 +490,7 @@ fn provider(version: &str, text: &str) -> String {
 
 /// A look at it is due. Not once the deadline has passed, but for a first one: where Prometheus has no turns left, the end
 /// must not wait for them.
-fn is_due(incident: &Incident, now: Timestamp) -> bool {
-    let late = incident.deadline().is_some_and(|deadline| deadline <= now);
+fn is_due(incident: &Incident, late: bool, now: Timestamp) -> bool {
     let wanted = |v: &Verification| v.next <= now && !(late && v.checks > 0);
     incident.is_checked() && incident.verification().is_some_and(wanted)
 }
@@ -520,8 +537,12 @@ mod tests {
             (3, now.0, now.0, false),
             (0, now.0, now.0, true),
         ] {
-            assert_eq!(is_due(&checked(checks, deadline, next), now), due, "{checks} {deadline} {next}");
+            assert_eq!(
+                is_due(&checked(checks, deadline, next), deadline <= now.0, now),
+                due,
+                "{checks} {deadline} {next}"
+            );
         }
-        assert!(!is_due(&Incident { phase: Phase::Recovered, ..checked(3, now.0 + 1, now.0) }, now));
+        assert!(!is_due(&Incident { phase: Phase::Recovered, ..checked(3, now.0 + 1, now.0) }, false, now));
     }
 }

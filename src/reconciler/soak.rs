@@ -28,6 +28,12 @@ async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError
 async fn look(actor: &Actor, claim: &Claim) -> Outcome {
     let Some(prompt) = claim.prompt() else { return Ok(GONE) };
     let (engine, policy) = (&actor.engine, &actor.engine.policy);
+    let loaded = engine.load(&prompt).await?;
+    let soaks = loaded.snapshot.state.versions.iter().filter_map(|record| record.soak.as_ref());
+    let lasts = soaks.filter_map(|soak| engine.store.still_lasts(soak.from, soak.from.plus(policy.soak), loaded.now));
+    if let Some(over) = lasts.min() {
+        return Ok((Some(prompt), End::Done { rev: None, next: Some(over) }));
+    }
     // what time did, and others: a clock that went back, an alert that is forgotten, another version in the key
     let mut rev = engine.handle(&prompt, &Event::Look).await?.rev;
     let loaded = engine.load(&prompt).await?;

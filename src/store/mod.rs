@@ -185,20 +185,38 @@ pub struct Store {
 
 /// Redis TIME, which every decision and wake-up goes by, plus nothing. Tests let time pass by moving it ahead.
 #[derive(Debug, Clone, Default)]
-pub struct Clock(Arc<AtomicI64>);
+pub struct Clock(Arc<Moved>);
+
+/// In ms.
+#[derive(Debug, Default)]
+struct Moved {
+    /// Time that has passed.
+    passed: AtomicI64,
+    /// By how much the clock itself was set.
+    set: AtomicI64,
+}
 
 impl Clock {
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.0.passed.fetch_add(millis(by).cast_signed(), Ordering::Relaxed);
     }
 
     /// As if the clock of Redis were set back: that of a new master may be behind.
     pub fn go_back(&self, by: Duration) {
-        self.0.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.0.set.fetch_sub(millis(by).cast_signed(), Ordering::Relaxed);
+    }
+
+    /// As if it were set forward, while no time passes.
+    pub fn jump(&self, by: Duration) {
+        self.0.set.fetch_add(millis(by).cast_signed(), Ordering::Relaxed);
     }
 
     fn ahead(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.passed() + self.0.set.load(Ordering::Relaxed)
+    }
+
+    fn passed(&self) -> i64 {
+        self.0.passed.load(Ordering::Relaxed)
     }
 }
 

@@ -1,18 +1,18 @@
 //! Wake-ups: for each kind of work a set of what is due and one of what is leased, moved by scripts on Redis TIME, so that
 //! every replica may do the work and none does it twice at once.
 
+mod pulse;
 mod work;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use redis::FromRedisValue;
-use tokio::time::Instant;
 
 use super::reply::array;
 use super::{Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
+use redis::FromRedisValue;
 
+pub(super) use pulse::Pulse;
+use pulse::Step;
 pub use work::{Claim, Work};
 
 /// Longest wait that Slack may ask for. It asks for half a minute as a rule; who asks too early is told so again.
@@ -106,6 +106,7 @@ impl Store {
         let sorts = if work == Work::Act { Work::ONCE_MIXED.as_slice() } else { &[] };
         names.extend(sorts.iter().map(|other| keys.due(*other)));
         let mut call = self.scripts.claim.call(&names);
+        let passed = self.clock.passed();
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {
             Work::Slack => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
@@ -122,9 +123,20 @@ impl Store {
         if shortened > 0 {
             tracing::warn!(shortened, "leases or wake-ups lay too far ahead (did Redis' clock go back?): shortened");
         }
-        if self.pulse.went_back(now) {
-            let hurried = self.hurry().await.inspect(|_| self.pulse.beat(now));
-            tracing::warn!(?hurried, "redis' clock went back: what waits by it is looked at now");
+        let clock = Timestamp(now.0 - passed);
+        match self.pulse.step(clock) {
+            None => self.pulse.beat(clock),
+            Some(Step::Back(by)) => {
+                let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
+                tracing::warn!(?by, ?hurried, "redis' clock went back: what waits by it is looked at now");
+            }
+            Some(Step::Ahead(by)) => {
+                self.pulse.jumped(clock, now, by);
+                tracing::warn!(
+                    ?by,
+                    "redis' clock jumped ahead: stages, soaks and checks under way end that much later"
+                );
+            }
         }
         let claims: Vec<Claim> = items
             .filter_map(|member| String::from_redis_value(member).ok())
@@ -207,6 +219,13 @@ impl Store {
         }
     }
 
+    /// When that is really over which began at `since` and is to end at `due`, where Redis' clock says by now that it is and
+    /// only got there by a jump. `None`: it is over, or not even the clock says so.
+    pub fn still_lasts(&self, since: Timestamp, due: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let over = due.plus(self.pulse.jumps_since(since));
+        (due <= now && now < over).then_some(over)
+    }
+
     /// How late the oldest wake-up of each of these kinds is.
     pub async fn work_lag(&self, works: &[Work]) -> Result<Vec<Duration>, StoreError> {
         let mut pipeline = redis::pipe();
@@ -260,32 +279,5 @@ impl Store {
             Ok(0) => Ok(Finished::Lost),
             _ => Err(StoreError::unexpected("finish")),
         }
-    }
-}
-
-/// What Redis TIME was at the last claim, by the process' own clock.
-#[derive(Debug, Default)]
-pub(super) struct Pulse(Mutex<Option<(Instant, Timestamp)>>);
-
-impl Pulse {
-    /// A new master's clock may differ by a little, and answers take a moment.
-    const TOLERANCE: Duration = Duration::from_secs(5);
-
-    /// Whether Redis' clock went back since [`beat`](Self::beat); if not, this is one.
-    fn went_back(&self, now: Timestamp) -> bool {
-        let last = *self.last();
-        let back = last.is_some_and(|(at, then)| now.plus(Self::TOLERANCE) < then.plus(at.elapsed()));
-        if !back {
-            self.beat(now);
-        }
-        back
-    }
-
-    fn beat(&self, now: Timestamp) {
-        *self.last() = Some((Instant::now(), now));
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<(Instant, Timestamp)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

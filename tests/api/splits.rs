@@ -84,6 +84,29 @@ async fn a_canary_is_promoted_and_everyone_can_follow() -> Result<()> {
     Ok(())
 }
 
+/// The clock of a new master is ahead, or somebody set it: no time has passed, and nobody has seen the stage do well.
+#[tokio::test]
+async fn a_stage_is_not_shortened_by_a_clock_that_jumps_ahead() -> Result<()> {
+    let world = before_v2().await?;
+    let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?;
+    ensure!(status == 200, "{answer}");
+    let stage = async || until_served(&world.redis, "v1", &[("v1", 99), ("v2", 1)]).await;
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await; // the workers have seen the time
+    for _ in 0..2 {
+        world.receiver.clock.jump(10 * MINUTE);
+        tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+        stage().await?;
+    }
+    world.receiver.clock.advance(9 * MINUTE);
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+    stage().await?;
+    world.receiver.clock.advance(MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;
+    // the next one began after the jumps
+    world.receiver.clock.advance(10 * MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 75), ("v2", 25)]).await
+}
+
 #[tokio::test]
 async fn an_alert_takes_a_canary_back_at_once() -> Result<()> {
     let world = before_v2().await?;

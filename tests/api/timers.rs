@@ -112,6 +112,22 @@ async fn a_rollback_that_nobody_can_verify_says_so_and_never_recovered() -> Resu
 }
 
 #[tokio::test]
+async fn a_rollback_has_its_time_to_prove_itself_although_the_clock_jumps_ahead() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    world.receiver.outcomes(&[critical("p")]).await?;
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await; // the workers have seen the time
+    world.receiver.clock.jump(10 * MINUTE);
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+    phase(&world, "verifying").await?;
+    world.receiver.clock.advance(4 * MINUTE);
+    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+    phase(&world, "verifying").await?;
+    world.receiver.clock.advance(MINUTE);
+    phase(&world, "unverified").await
+}
+
+#[tokio::test]
 async fn a_version_put_there_by_a_rollback_cools_down_before_the_next() -> Result<()> {
     let world = World::start().await?;
     for version in ["v0", "v1", "v2"] {

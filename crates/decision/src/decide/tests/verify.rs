@@ -268,24 +268,6 @@ fn a_check_of_an_earlier_flip_counts_for_nothing() {
     assert_eq!(world.happens(&Event::Checked(stale)).commit, None);
 }
 
-/// Of a worker that outlived its lease, and of the one that took over.
-#[test]
-fn two_answers_to_one_question_count_once() {
-    let mut world = rolled_back();
-    let (id, flip) = (world.latest().id.clone(), world.latest().flip.as_ref().expect("rolled back").at);
-    let check = Event::Checked(Checked {
-        incident: id,
-        flip,
-        number: 0,
-        finding: Finding::new(Verdict::Healthy, "error ratio 0.20 %"),
-        traffic: None,
-        blame: None,
-    });
-    assert!(world.happens(&check).commit.is_some());
-    assert_eq!(world.happens(&check).commit, None, "the same question");
-    assert_eq!((world.phase(), world.latest().verification().expect("under way").healthy), (PhaseKind::Verifying, 1));
-}
-
 #[test]
 fn another_version_is_checked_instead() {
     let mut world = rolled_back();

@@ -1,0 +1,118 @@
+//! Redis' clock, held against this process' own, which nobody sets: a clock that was set or belongs to another master now is
+//! noticed at the next claim.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::decision::Timestamp;
+
+/// A new master's clock may differ by a little, and answers take a moment.
+const TOLERANCE: Duration = Duration::from_secs(5);
+/// Jumps that are remembered; nothing that is short enough to be ended by an older one is under way still.
+const JUMPS: usize = 16;
+
+/// How Redis' clock moved otherwise than time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Step {
+    Back(Duration),
+    Ahead(Duration),
+}
+
+/// What Redis TIME was at the last claim, and the jumps that were seen.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Pulse(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<(Instant, Timestamp)>,
+    /// When, by the clock after it, and by how much.
+    jumps: Vec<(Timestamp, Duration)>,
+}
+
+impl Pulse {
+    /// Whether the clock was set since the last claim.
+    pub fn step(&self, clock: Timestamp) -> Option<Step> {
+        let (at, then) = self.seen().last?;
+        let expected = then.plus(at.elapsed());
+        let (back, ahead) = (expected.since(clock), clock.since(expected));
+        match () {
+            () if back > TOLERANCE => Some(Step::Back(back)),
+            () if ahead > TOLERANCE => Some(Step::Ahead(ahead)),
+            () => None,
+        }
+    }
+
+    pub fn beat(&self, clock: Timestamp) {
+        self.seen().last = Some((Instant::now(), clock));
+    }
+
+    /// What it had jumped ahead by, if it had, is taken back first.
+    pub fn went_back(&self, clock: Timestamp, by: Duration) {
+        let mut seen = self.seen();
+        let mut left = by;
+        while let Some((_, jump)) = seen.jumps.last_mut() {
+            let taken = left.min(*jump);
+            (left, *jump) = (left - taken, *jump - taken);
+            if *jump > Duration::ZERO {
+                break;
+            }
+            seen.jumps.pop();
+        }
+        seen.last = Some((Instant::now(), clock));
+    }
+
+    /// `now` is what everybody else takes for the time.
+    pub fn jumped(&self, clock: Timestamp, now: Timestamp, by: Duration) {
+        let mut seen = self.seen();
+        if seen.jumps.len() == JUMPS {
+            seen.jumps.remove(0);
+        }
+        seen.jumps.push((now, by));
+        seen.last = Some((Instant::now(), clock));
+    }
+
+    /// How much of the time since `since` never passed.
+    pub fn jumps_since(&self, since: Timestamp) -> Duration {
+        self.seen().jumps.iter().filter(|(at, _)| since < *at).map(|(_, by)| *by).sum()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_own_clock_does_not_confirm_is_a_step() {
+        let pulse = Pulse::default();
+        let start = Timestamp(1_000_000_000);
+        assert_eq!(pulse.step(start), None, "there is nothing to compare with");
+        pulse.beat(start);
+        tokio::time::advance(60 * MINUTE).await;
+        assert_eq!(pulse.step(start.plus(60 * MINUTE)), None, "Redis was away for an hour");
+        assert_eq!(pulse.step(start.plus(70 * MINUTE)), Some(Step::Ahead(10 * MINUTE)));
+        assert_eq!(pulse.step(start.plus(50 * MINUTE)), Some(Step::Back(10 * MINUTE)));
+    }
+
+    #[test]
+    fn a_jump_counts_for_what_began_before_it_until_it_is_taken_back() {
+        let pulse = Pulse::default();
+        let (before, jump) = (Timestamp(1_000_000), Timestamp(2_000_000));
+        pulse.jumped(jump, jump, 10 * MINUTE);
+        assert_eq!(pulse.jumps_since(before), 10 * MINUTE);
+        assert_eq!(pulse.jumps_since(jump), Duration::ZERO);
+        pulse.jumped(jump, jump, 5 * MINUTE);
+        assert_eq!(pulse.jumps_since(before), 15 * MINUTE);
+        pulse.went_back(jump, 12 * MINUTE);
+        assert_eq!(pulse.jumps_since(before), 3 * MINUTE);
+        pulse.went_back(jump, 60 * MINUTE);
+        assert_eq!(pulse.jumps_since(before), Duration::ZERO);
+    }
+}
