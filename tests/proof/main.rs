@@ -407,7 +407,10 @@ async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()
     late.sort_unstable();
     ensure!(late.len() == MANY, "{}", late.len());
     let (median, worst) = (late[MANY / 2], late[MANY - 1]);
-    println!("late by {median} ms in the middle, {worst} ms at worst; {} queries", liar.requests().len());
-    ensure!(worst < 15_000, "late by {worst} ms at worst, {median} ms in the middle");
+    let queries = liar.requests().len();
+    println!("late by {median} ms in the middle, {worst} ms at worst; {queries} queries");
+    // one by one they would wait for turns for 107 s where nothing else runs; a busy machine needs time for other things
+    ensure!(worst < 90_000, "late by {worst} ms at worst, {median} ms in the middle");
+    ensure!(queries < MANY, "{queries} queries");
     Ok(())
 }
