@@ -14,6 +14,10 @@ use crate::decision::{PromptName, Timestamp, VersionName};
 
 /// Counters are looked at from so long before the moment: they tell how much each instance served until then.
 const BEFORE: Duration = Duration::from_secs(300);
+/// For so long each evaluation is asked for.
+const FINELY: Duration = Duration::from_secs(900);
+/// So many afterwards.
+const POINTS: u64 = 180;
 /// What is still counted for the bad version later than this was not under way when the key changed.
 const UNDER_WAY: Duration = Duration::from_secs(45);
 /// Where so many requests were to be expected and none came, chance is ruled out: one time in a thousand.
@@ -35,7 +39,9 @@ const REFERENCE: &str = "prompt_version:request_errors:reference";
 /// What is asked: everything about these prompts since `oldest`, and for a while before.
 pub fn question(prompts: &str, oldest: Timestamp, now: Timestamp) -> String {
     let seconds = (now.since(oldest) + BEFORE).as_secs();
-    format!("{{__name__=~\"{REQUESTS}|{FAILURES}|{SCRAPED}|{REFERENCE}\",{prompts}}}[{seconds}s]")
+    // later every evaluation would be too much of an answer, and the counters say the same
+    let step = if seconds > FINELY.as_secs() { format!(":{}s", seconds / POINTS) } else { String::new() };
+    format!("{{__name__=~\"{REQUESTS}|{FAILURES}|{SCRAPED}|{REFERENCE}\",{prompts}}}[{seconds}s{step}]")
 }
 
 /// One version's counters on one instance at one scrape.

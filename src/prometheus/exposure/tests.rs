@@ -254,3 +254,11 @@ fn what_a_version_has_always_failed_is_no_harm() {
         assert!((Counters::of(&labels(), &all, &prompt()).limit(0.01, at(0), &v("v1")) - 0.01).abs() < 1e-12);
     }
 }
+
+#[test]
+fn what_is_asked_stays_within_bounds() {
+    let asked = |seconds| question("prompt=~\"p\"", at(0), at(seconds));
+    assert!(asked(10).ends_with("[310s]"), "{}", asked(10));
+    assert!(asked(600).ends_with("[900s]"), "{}", asked(600));
+    assert!(asked(3_600).ends_with("[3900s:21s]"), "{}", asked(3_600));
+}
