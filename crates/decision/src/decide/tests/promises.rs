@@ -34,12 +34,18 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
 struct Firing(BTreeMap<(VersionName, String), (Alert, Timestamp)>);
 
 impl Firing {
-    fn take(&mut self, step: &Step, now: Timestamp) {
+    /// After `world` has taken `step`.
+    fn take(&mut self, step: &Step, world: &World) {
         let Step::Deliver(alerts) = step else { return };
         for alert in alerts {
             let key = (alert.version.clone(), alert.fingerprint.clone());
+            // a copy that its end has overtaken
+            let over = world.state.ended.iter().any(|ended| {
+                (&ended.version, &ended.fingerprint) == (&key.0, &key.1) && ended.starts_at == alert.began(world.now)
+            });
             match alert.status {
-                AlertStatus::Firing => drop(self.0.insert(key, (alert.clone(), now))),
+                AlertStatus::Firing if !over => drop(self.0.insert(key, (alert.clone(), world.now))),
+                AlertStatus::Firing => {}
                 AlertStatus::Resolved => drop(self.0.remove(&key)),
             }
         }
@@ -85,7 +91,7 @@ proptest! {
         let mut firing = Firing::default();
         for step in &history {
             take(&mut world, step);
-            firing.take(step, world.now);
+            firing.take(step, &world);
             world.look();
             for alert in firing.criticals(&world) {
                 if !world.state.served().contains(&alert.version) {
