@@ -365,6 +365,7 @@ async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()
     let env = [
         ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000"),
         ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "30s"),
+        ("PROMPT_ROLLBACK_VERIFICATION__MAX", "30s"),
         ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "5s"),
     ];
     let world = World::start(&liar.url(), &env).await?;
