@@ -245,7 +245,7 @@ class Following(unittest.TestCase):
     def test_a_plain_set_is_found_by_reading_again(self):
         reader = self.reader(refresh=0.1)
         self.assertIsNone(reader.active_version("support", "user-1"))
-        self.assertIsNone(reader.age("support"))
+        self.assertIsNone(reader.staleness("support"))
         eventually(lambda: reader.error("support") == "no version is active")
         self.server.client.set(ACTIVE, "v1")
         eventually(lambda: reader.active_version("support", "user-1") == "v1")
@@ -267,15 +267,15 @@ class Following(unittest.TestCase):
         self.assertTrue(reader.wait_ready(10))
         self.server.kill()
         eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
-        age = reader.age("support")
+        age = reader.staleness("support")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
-        eventually(lambda: reader.age("support") > age + 0.3)
+        eventually(lambda: reader.staleness("support") > age + 0.3)
         self.server.start()  # without any data
         eventually(lambda: reader.error("support") == "no version is active")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
         self.server.commit("v1")
         eventually(lambda: reader.versions("support") == ["v1"])
-        eventually(lambda: reader.error("support") is None and reader.age("support") < 0.3)
+        eventually(lambda: reader.error("support") is None and reader.staleness("support") < 0.3)
 
     def test_a_redis_that_hangs_is_left(self):
         self.server.commit("v1")

@@ -16,6 +16,8 @@ use super::{Settings, wrong};
 const STAGGER: Duration = Duration::from_millis(100);
 /// Longest wait for the addresses of a name.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a name is resolved again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(2);
 /// Of a large cluster a few nodes are enough: each of them knows who has our keys.
 const MOST_LEARNED: usize = 16;
 
@@ -27,7 +29,6 @@ pub(super) struct Places {
     learned: Vec<ConnectionAddr>,
     /// Where there are some, only they say who the master is.
     sentinels: Option<Sentinels>,
-    refresh: Duration,
 }
 
 impl Places {
@@ -68,7 +69,7 @@ impl Places {
             }
             None => None,
         };
-        Ok(Self { info, given, learned: Vec::new(), sentinels, refresh: settings.refresh })
+        Ok(Self { info, given, learned: Vec::new(), sentinels })
     }
 
     /// How the place at `addr` is reached.
@@ -95,8 +96,7 @@ impl Places {
         loop {
             if let Some(addr) = waiting.pop_front() {
                 let (info, key) = (self.info(&addr), key.to_owned());
-                let look_every = self.refresh;
-                tries.spawn(async move { (open(&info, &key, look_every).await, addr) });
+                tries.spawn(async move { (open(&info, &key).await, addr) });
             }
             tokio::select! {
                 Some(tried) = tries.join_next() => match tried {
@@ -142,11 +142,11 @@ impl Places {
     }
 }
 
-async fn open(info: &ConnectionInfo, key: &str, look_every: Duration) -> RedisResult<Node> {
+async fn open(info: &ConnectionInfo, key: &str) -> RedisResult<Node> {
     let before = resolve(info.addr()).await;
     let mut node = Node::open(info, key).await?;
     if !before.is_empty() {
-        node.renamed.spawn(renamed(info.addr().clone(), before, look_every));
+        node.renamed.spawn(renamed(info.addr().clone(), before));
     }
     Ok(node)
 }
@@ -174,9 +174,9 @@ async fn resolve(addr: &ConnectionAddr) -> Vec<IpAddr> {
 
 /// Waits until the name in `addr` leads to none of the addresses that it led to. A failover by DNS leaves the connections
 /// to the old master open.
-async fn renamed(addr: ConnectionAddr, before: Vec<IpAddr>, look_every: Duration) {
+async fn renamed(addr: ConnectionAddr, before: Vec<IpAddr>) {
     loop {
-        sleep(look_every).await;
+        sleep(RESOLVE_EVERY).await;
         let now = resolve(&addr).await;
         if !now.is_empty() && !now.iter().any(|ip| before.contains(ip)) {
             return;
