@@ -5,6 +5,7 @@ mod common;
 
 mod cluster;
 mod drill;
+mod nodes;
 mod reload;
 mod sentinel;
 mod world;
