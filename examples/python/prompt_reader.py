@@ -29,7 +29,7 @@ from zlib import crc32
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.exceptions import AskError, ExecAbortError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ BEAT = 0.5  # a node that hangs, was demoted or has given our slot away says not
 ASK_EVERY = 0.4  # and each sentinel this often
 STAGGER = 0.1  # after this long without an answer the next address is tried as well
 SLICE = 0.2  # longest wait for a message before looking up
-LEARN_EVERY = 60.0  # the nodes of a cluster change seldom
+LEARN_EVERY = 10.0  # the nodes of a cluster change seldom; a replica that has just begun is not listed at once
 RESOLVE_EVERY = 2.0  # and a name may lead elsewhere
 MOST_LEARNED = 16  # each node knows who has our keys
 LONGEST_REFRESH = 24 * 60 * 60.0
@@ -149,6 +149,23 @@ def _addresses(nodes):
     return addresses
 
 
+def _code(answer):
+    """The first word of an error, such as MOVED; None of any other answer. Not by redis-py's classes: outside of its cluster
+    client an old one has none, and cuts no code off."""
+    if not isinstance(answer, ResponseError):
+        return None
+    for code in ("ASK", "MOVED", "TRYAGAIN"):
+        if type(answer).__name__.upper() == f"{code}ERROR":
+            return code
+    return str(answer).partition(" ")[0]
+
+
+def _points_to(error):
+    """Host and port in an answer MOVED or ASK."""
+    host, _, port = str(error).split()[-1].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 class _Elsewhere(Exception):
     """Another node is the master now; not a loss of contact unless that does not answer."""
 
@@ -175,9 +192,8 @@ class _Node:
     def probe(self, key):
         """Raises unless it answers for `key`; notes what it says of itself."""
         hello, value = self.ask(("HELLO",), ("GET", key))
-        wrong_type = str(value).startswith("WRONGTYPE")
         # ASK: the key is being moved away, but the slot is still here
-        if isinstance(value, ResponseError) and type(value) is not AskError and not wrong_type:
+        if _code(value) not in (None, "ASK", "WRONGTYPE"):
             raise value
         said = dict(zip(hello[::2], hello[1::2])) if isinstance(hello, list) else {}  # a proxy may not know HELLO
         self.replica, self.clustered = said.get(b"role") == b"replica", said.get(b"mode") == b"cluster"
@@ -390,13 +406,15 @@ class Reader:
                 node = self._find(first)
                 channel, first = self._subscribe(node), None
                 self._follow(node, channel)
-            except MovedError as error:
-                first = node.at(error.host, error.port)  # no loss of contact, unless the other place does not answer
             except _Elsewhere:
                 pass
             except Exception as error:  # whatever it is, the next attempt may work
-                first, self._mode = None, "away"
-                self._failed(f"redis can't be asked: {_shown(node.address) + ': ' if node else ''}{error}")
+                first = None
+                if _code(error) == "MOVED":  # no loss of contact, unless the other place does not answer
+                    first = node.at(*_points_to(error))
+                else:
+                    self._mode = "away"
+                    self._failed(f"redis can't be asked: {_shown(node.address) + ': ' if node else ''}{error}")
             for connection in (node, channel):
                 if connection:
                     connection.close()
@@ -446,8 +464,9 @@ class Reader:
             except queue.Empty:
                 continue
             running -= 1
-            if isinstance(found, MovedError):
-                to = (found.host or address[0], int(found.port))
+            if _code(found) == "MOVED":
+                host, port = _points_to(found)
+                to = (host or address[0], port)
                 if to not in places:
                     places.append(to)
                     waiting.insert(0, to)
@@ -512,13 +531,11 @@ class Reader:
 
     def _follow(self, node, channel):
         """Over this pair of connections, for as long as they live and lead to the right node."""
-        was_replica, learned_at, heard_at = node.replica, None, time.monotonic()
+        was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
         while not self._closed.is_set():
             scattered = self._read(node, list(self._known))
             now = time.monotonic()
             self._mode, again_at, beat_at = "pushed" if channel else "polling", now + self._refresh, now + BEAT
-            if node.clustered and (learned_at is None or now - learned_at > LEARN_EVERY):
-                learned_at, self._learned = now, node.all_nodes()[:MOST_LEARNED] or self._learned
             while not self._closed.is_set() and (left := again_at - time.monotonic()) > 0:
                 message, left = None, max(0, min(left, beat_at - time.monotonic(), SLICE))
                 if channel:
@@ -537,6 +554,8 @@ class Reader:
                 node.probe(self._probed)
                 if node.replica and not was_replica:
                     raise _Elsewhere
+                if node.clustered and (time.monotonic() >= learn_at or len(self._learned) < 2):
+                    learn_at, self._learned = time.monotonic() + LEARN_EVERY, node.all_nodes()[:MOST_LEARNED] or self._learned
                 if channel:
                     if time.monotonic() - heard_at > BEAT + PATIENCE:
                         raise ConnectionError("the channel does not answer")  # its other end is gone
@@ -561,9 +580,9 @@ class Reader:
                 questions += [("GET", f"{self._namespace}:active:{prompt}"), ("HGETALL", f"{self._namespace}:routing:{prompt}")]
             *queued, answers = node.ask(("MULTI",), *questions, ("EXEC",))
             if not isinstance(answers, list):
-                errors = [error for error in queued if isinstance(error, ResponseError)]
-                if not errors or not all(type(error) in (AskError, TryAgainError) for error in errors):
-                    raise errors[0] if errors else answers or ExecAbortError("no answer to EXEC")
+                errors = [error for error in queued if _code(error)]
+                if not errors or not all(_code(error) in ("ASK", "TRYAGAIN") for error in errors):
+                    raise errors[0] if errors else answers or ResponseError("no answer to EXEC")
                 # No node has all keys of the transaction, so each key is read by itself.
                 scattered, answers = True, self._read_scattered(node, questions)
             for prompt, active, routing in zip(some, answers[::2], answers[1::2]):
@@ -576,12 +595,12 @@ class Reader:
 
     def _read_scattered(self, node, questions):
         answers = node.ask(*questions)
-        there = [index for index, answer in enumerate(answers) if type(answer) is AskError]
+        there = [index for index, answer in enumerate(answers) if _code(answer) == "ASK"]
         for error in answers:
-            if isinstance(error, ResponseError) and type(error) is not AskError and not str(error).startswith("WRONGTYPE"):
+            if _code(error) not in (None, "ASK", "WRONGTYPE"):
                 raise error
         if there:
-            to = _Node(self._connect, node.at(answers[there[0]].host, answers[there[0]].port))
+            to = _Node(self._connect, node.at(*_points_to(answers[there[0]])))
             try:
                 found = to.ask(*(command for index in there for command in (("ASKING",), questions[index])))
             finally:

@@ -22,8 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A node that hangs, was demoted or has given our slot away says nothing by itself: it is asked this often.
 const BEAT: Duration = Duration::from_millis(500);
-/// The nodes of a cluster change seldom.
-const LEARN_EVERY: Duration = Duration::from_secs(60);
+/// The nodes of a cluster change seldom. A replica that has just begun is not listed at once.
+const LEARN_EVERY: Duration = Duration::from_secs(10);
 /// Prompts read at once: Redis does nothing else meanwhile.
 const READ_AT_ONCE: usize = 100;
 
@@ -116,21 +116,12 @@ impl Follower {
         let all: Vec<usize> = (0..self.followed.len()).collect();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut asked, mut learned_at) = (None, None);
+        let (mut asked, mut learn_at) = (None, Instant::now());
         loop {
             let again_at = tokio::time::Instant::now() + self.refresh;
             let mut scattered = self.read(node, &mut asked, &all).await?;
             *pause = FIRST_PAUSE;
             self.mode.send_replace(if node.tracking { Mode::Pushed } else { Mode::Polling });
-            if node.said.clustered && learned_at.is_none_or(|at: Instant| at.elapsed() > LEARN_EVERY) {
-                learned_at = Some(Instant::now());
-                // who may not ask knows those given and MOVED
-                match node.all_nodes().await {
-                    Ok(nodes) => self.places.learn(nodes),
-                    Err(error) if error.code().is_some() => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
             // a prompt that changes without a pause is no reason to look at no other
             while tokio::time::Instant::now() < again_at {
                 tokio::select! {
@@ -148,6 +139,15 @@ impl Follower {
                         }
                         if node.tracking && node.pushes.is_empty() {
                             self.followed.iter().for_each(|one| one.prompt.confirmed(at));
+                        }
+                        if said.clustered && (at >= learn_at || self.places.knows_one()) {
+                            learn_at = at + LEARN_EVERY;
+                            // who may not ask knows those given and MOVED
+                            match node.all_nodes().await {
+                                Ok(nodes) => self.places.learn(nodes),
+                                Err(error) if error.code().is_some() => {}
+                                Err(error) => return Err(error.into()),
+                            }
                         }
                     }
                     () = self.places.elsewhere(&node.addr) => return Err(Ended::Elsewhere),
@@ -194,14 +194,19 @@ impl Follower {
         let mut scattered = false;
         for some in which.chunks(READ_AT_ONCE) {
             let at = Instant::now();
-            let mut both = self.questions(some);
-            both.atomic();
-            let answers = match both.query_async::<Vec<Value>>(&mut node.redis).await {
-                Err(error) if is_scattered(&error) => {
+            // not `atomic()`, which hides who said MOVED and panics where MULTI is refused (redis 1.8)
+            let mut both = redis::pipe();
+            both.ignore_errors().cmd("MULTI");
+            self.questions(some).cmd_iter().for_each(|question| drop(both.add_command(question.clone())));
+            let mut answers: Vec<Value> = both.cmd("EXEC").query_async(&mut node.redis).await?;
+            let executed = answers.pop();
+            let answers = match executed {
+                Some(Value::Array(answers)) => answers,
+                _ if is_scattered(&answers) => {
                     scattered = true;
                     self.read_scattered(node, asked, some).await?
                 }
-                answers => answers?,
+                executed => return Err(refused(answers.into_iter().chain(executed))),
             };
             if answers.len() != 2 * some.len() {
                 return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")));
@@ -269,12 +274,17 @@ struct Asked {
     redis: MultiplexedConnection,
 }
 
-/// Whether some keys of a transaction were at one node and some at the other.
-fn is_scattered(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    let kinds = errors.iter().flat_map(|errors| errors.iter()).filter_map(|(_, error)| error.kind());
-    let mut kinds = kinds.filter(|kind| *kind != ServerErrorKind::ExecAbort).peekable();
-    kinds.peek().is_some() && kinds.all(|kind| matches!(kind, ServerErrorKind::Ask | ServerErrorKind::TryAgain))
+/// Whether a transaction was refused because some of its keys are at one node and some at another.
+fn is_scattered(queued: &[Value]) -> bool {
+    let kind = |answer: &Value| if let Value::ServerError(error) = answer { Some(error.kind()) } else { None };
+    let mut kinds = queued.iter().filter_map(kind).peekable();
+    kinds.peek().is_some() && kinds.all(|kind| matches!(kind, Some(ServerErrorKind::Ask | ServerErrorKind::TryAgain)))
+}
+
+/// The first error among answers.
+fn refused(answers: impl Iterator<Item = Value>) -> RedisError {
+    let mut errors = answers.filter_map(|answer| answer.extract_error().err());
+    errors.next().unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")))
 }
 
 /// What is known outlives the reader; that nothing is heard any more is to be seen.

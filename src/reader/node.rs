@@ -148,8 +148,9 @@ pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
 
 /// Where the answer of the node at `addr` points to, if it is one of `kind`: MOVED or ASK.
 pub(super) fn redirected(error: &RedisError, kind: ServerErrorKind, addr: &ConnectionAddr) -> Option<ConnectionAddr> {
-    let errors = error.clone().into_server_errors()?;
-    let to = errors.iter().find(|(_, error)| error.kind() == Some(kind))?.1.details()?;
-    let (host, port) = host_and_port(to.split_ascii_whitespace().nth(1)?)?;
+    if error.kind() != ErrorKind::Server(kind) {
+        return None;
+    }
+    let (host, port) = host_and_port(error.redirect_node()?.0)?;
     Some(at(addr, host, port))
 }

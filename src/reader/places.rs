@@ -77,6 +77,11 @@ impl Places {
         self.info.clone().set_addr(addr.clone())
     }
 
+    /// Whether the loss of one node leaves none.
+    pub fn knows_one(&self) -> bool {
+        self.learned.len() < 2
+    }
+
     pub fn learn(&mut self, nodes: Vec<ConnectionAddr>) {
         self.learned = nodes;
         self.learned.truncate(MOST_LEARNED);

@@ -33,12 +33,29 @@ async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {
     both.serve("v3").await
 }
 
+/// How often the nodes of the cluster were asked for.
+async fn asked_for_nodes(redis: &Redis) -> Result<usize> {
+    let stats: String = redis.cmd(&["INFO", "commandstats"]).await?;
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+    Ok(calls.and_then(|calls| calls.split(',').next()).map_or(Ok(0), str::parse)?)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_dies_is_left_by_who_was_told_of_it_alone() -> Result<()> {
     let [mut master, replica] = master_and_replica().await?;
     set(&master.redis, "v1").await?;
+    // a master lists a replica once it has heard how far that is
+    eventually("the replica is listed", SOON, async || {
+        let slots: Vec<Vec<redis::Value>> = master.redis.cmd(&["CLUSTER", "SLOTS"]).await.ok()?;
+        slots.iter().all(|range| range.len() > 3).then_some(())
+    })
+    .await?;
+    let before = asked_for_nodes(&master.redis).await?;
     let both = Both::start(&master.redis.addr(), pushed()).await?;
     both.serve("v1").await?;
+    // by each once, and again ten seconds later
+    let learned = async || (asked_for_nodes(&master.redis).await.ok()? >= before + 2).then_some(());
+    eventually("both have learned of the replica", SOON, learned).await?;
     master.redis.wait_for_replicas(1).await?;
     master.redis.kill9();
     both.lose_contact().await?;
@@ -52,7 +69,8 @@ async fn a_master_that_dies_is_left_by_who_was_told_of_it_alone() -> Result<()> 
 async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
     let [master, replica] = master_and_replica().await?;
     set(&master.redis, "v1").await?;
-    let both = Both::start(&master.redis.addr(), pushed()).await?;
+    let nodes = vec![replica.redis.addr()];
+    let both = Both::start(&master.redis.addr(), Settings { nodes, ..pushed() }).await?;
     both.serve("v1").await?;
     master.redis.wait_for_replicas(1).await?;
     master.redis.pause()?;
