@@ -82,8 +82,10 @@ async fn by_python(url: String, settings: &Settings) -> Result<Server> {
     start(&env, python_server).await
 }
 
+/// As the receiver commits it, and announced.
 pub async fn set(redis: &Redis, version: &str) -> Result<()> {
-    redis.cmd(&["SET", ACTIVE, version]).await
+    redis.cmd::<()>(&["SET", ACTIVE, version]).await?;
+    redis.cmd(&["PUBLISH", "{prompts}:changes", r#"{"prompt":"support"}"#]).await
 }
 
 /// Reads again only when it is told to, within the time of a test.

@@ -12,6 +12,7 @@ mod world;
 mod both;
 mod cluster;
 mod follow;
+mod names;
 mod python;
 mod sentinel;
 mod servers;

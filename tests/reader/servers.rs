@@ -20,7 +20,7 @@ pub struct Server {
     _dir: Dir,
 }
 
-fn rust_server() -> Result<PathBuf> {
+pub fn rust_server() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.ancestors().nth(2).context("the folder of the profile")?.join("examples/prompt_server");
     // `cargo test` builds examples, `cargo test --test reader` does not
