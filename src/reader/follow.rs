@@ -197,7 +197,9 @@ impl Follower {
             // not `atomic()`, which hides who said MOVED and panics where MULTI is refused (redis 1.8)
             let mut both = redis::pipe();
             both.ignore_errors().cmd("MULTI");
-            self.questions(some).cmd_iter().for_each(|question| drop(both.add_command(question.clone())));
+            for question in self.questions(some).cmd_iter() {
+                both.add_command(question.clone());
+            }
             let mut answers: Vec<Value> = both.cmd("EXEC").query_async(&mut node.redis).await?;
             let executed = answers.pop();
             let answers = match executed {

@@ -67,6 +67,15 @@ pub async fn take_over(replica: &Redis) -> Result<()> {
     .await
 }
 
+/// A replica takes over without asking a master that may be dead.
+pub async fn seize(replica: &Redis) -> Result<()> {
+    replica.cmd::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await?;
+    eventually("the replica has the slots", FAILOVER, async || {
+        replica.cmd::<Option<String>>(&["GET", "{prompts}:active:p"]).await.ok().map(drop)
+    })
+    .await
+}
+
 /// The slot of the prompts on its way from one node to another.
 pub struct Moving<'a> {
     from: &'a Node,

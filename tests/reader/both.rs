@@ -41,6 +41,13 @@ impl Both {
 
     /// Waits until both serve it, and have nothing to complain about.
     pub async fn serve(&self, version: &str) -> Result<()> {
+        let [rust, python] = self.served_after(version).await?;
+        println!("{version} is served by Rust after {rust:?}, by Python after {python:?}");
+        Ok(())
+    }
+
+    /// The same; how long that took, in Rust and in Python.
+    pub async fn served_after(&self, version: &str) -> Result<[Duration; 2]> {
         let (begun, prompt) = (Instant::now(), self.prompt()?);
         let by_rust =
             async || (prompt.active_version("u").as_deref() == Some(version) && prompt.error().is_none()).then_some(());
@@ -54,9 +61,8 @@ impl Both {
             served.with_context(|| format!("{version}: {}", self.python.log())).map(|()| begun.elapsed())
         };
         let (rust, python) = tokio::try_join!(by_rust, by_python)?;
-        println!("{version} is served by Rust after {rust:?}, by Python after {python:?}");
         ensure!(self.rust.mode() == Mode::Pushed, "{}", self.rust.mode());
-        Ok(())
+        Ok([rust, python])
     }
 
     /// Waits until both say that they have lost contact.

@@ -5,16 +5,7 @@ use prompt_rollback::reader::Settings;
 
 use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
-use crate::nodes::{Moving, Node, cluster, master_and_replica, take_over};
-
-/// A replica takes over without asking a master that may be dead.
-async fn seize(replica: &Redis) -> Result<()> {
-    replica.cmd::<()>(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await?;
-    eventually("the replica has the slots", SOON, async || {
-        replica.cmd::<Option<String>>(&["GET", ACTIVE]).await.ok().map(drop)
-    })
-    .await
-}
+use crate::nodes::{Moving, Node, cluster, master_and_replica, seize, take_over};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {
