@@ -442,28 +442,36 @@ class Reader:
         latest = [address for epoch, address in said if epoch == max(said)[0]]
         return max(latest, key=latest.count) if latest else None
 
-    def _find(self, first):
-        """A connection to whoever answers for our keys, looked for at `first` first."""
-        if self._sentinels:
-            return self._master_node()
-        places = list(dict.fromkeys(([first] if first else []) + self._given + self._learned))
-        waiting, running, results, fault = list(places), 0, queue.Queue(), None
+    def _try(self, address, results):
+        """Connects on a thread of its own: some address may hang."""
 
-        def attempt(address):
+        def attempt():
             try:
                 results.put((address, self._open(address)))
             except Exception as error:
                 results.put((address, error))
 
+        threading.Thread(target=attempt, name="prompt-reader-connect", daemon=True).start()
+
+    def _find(self, first):
+        """A connection to whoever answers for our keys, looked for at `first` first."""
+        if self._sentinels:
+            return self._find_master()
+        places = list(dict.fromkeys(([first] if first else []) + self._given + self._learned))
+        waiting, running, failed, results, fault = list(places), 0, [], queue.Queue(), None
+        deadline = time.monotonic() + PATIENCE
         while waiting or running:
             if waiting:
                 running += 1
-                threading.Thread(target=attempt, args=[waiting.pop(0)], name="prompt-reader-connect", daemon=True).start()
+                self._try(waiting.pop(0), results)
             try:
-                address, found = results.get(timeout=STAGGER if waiting else None)
+                address, found = results.get(timeout=STAGGER)
             except queue.Empty:
+                if not waiting and time.monotonic() < deadline:  # one hangs, and another may have taken over meanwhile
+                    waiting, failed = failed, []
                 continue
             running -= 1
+            failed.append(address)
             if _code(found) == "MOVED":
                 host, port = _points_to(found)
                 to = (host or address[0], port)
@@ -480,7 +488,7 @@ class Reader:
                 return found
         raise fault or ConnectionError("no node has the prompts' slot")
 
-    def _master_node(self):
+    def _find_master(self):
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and not self._closed.is_set():
             said = sum(bool(sentinel.said) for sentinel in self._sentinels)
@@ -490,14 +498,18 @@ class Reader:
         master = self._master()
         if master is None:
             raise ConnectionError(next((s.error for s in self._sentinels if s.error), "no sentinel answers"))
-        try:
-            node = self._open(master)
-        except redis.RedisError as error:
-            raise ConnectionError(f"{_shown(master)}: {error}") from None
-        if node.replica:
-            node.close()
-            raise ConnectionError(f"{_shown(master)}: it is a replica")
-        return node
+        results = queue.Queue()
+        self._try(master, results)
+        while True:
+            try:
+                _, found = results.get(timeout=STAGGER)
+                break
+            except queue.Empty:
+                if self._master() not in (None, master):
+                    raise _Elsewhere from None  # the old one may hang
+        if isinstance(found, Exception) or found.replica:
+            raise ConnectionError(f"{_shown(master)}: {found if isinstance(found, Exception) else 'it is a replica'}")
+        return found
 
     def _open(self, address):
         before = _resolved(address)

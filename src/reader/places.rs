@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use tokio::task::JoinSet;
@@ -14,7 +14,9 @@ use super::{Settings, wrong};
 
 /// After this long without an answer the next place is tried as well.
 const STAGGER: Duration = Duration::from_millis(100);
-/// Longest wait for the addresses of a name.
+/// While one place hangs, the others are asked again after this long.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// Longest wait for a place that hangs, and for the addresses of a name.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(2);
@@ -89,15 +91,35 @@ impl Places {
 
     /// A connection to whoever answers for `key`, looked for at `first` first.
     pub async fn connect(&self, first: Option<ConnectionAddr>, key: &str) -> Result<Node, String> {
-        let mut places = match &self.sentinels {
-            Some(sentinels) => vec![sentinels.master().await?],
-            None => first.iter().chain(&self.given).chain(&self.learned).cloned().collect(),
-        };
+        match &self.sentinels {
+            Some(sentinels) => self.connect_to_master(sentinels, key).await,
+            None => self.connect_to_any(first, key).await,
+        }
+    }
+
+    async fn connect_to_master(&self, sentinels: &Sentinels, key: &str) -> Result<Node, String> {
+        loop {
+            let master = sentinels.master().await?;
+            let info = self.info(&master);
+            tokio::select! {
+                opened = open(&info, key) => return match opened {
+                    Ok(node) if node.said.replica => Err(format!("{master}: it is a replica")),
+                    opened => opened.map_err(|error| format!("{master}: {error}")),
+                },
+                // the old one may hang
+                () = sentinels.another(&master) => {}
+            }
+        }
+    }
+
+    async fn connect_to_any(&self, first: Option<ConnectionAddr>, key: &str) -> Result<Node, String> {
+        let mut places: Vec<ConnectionAddr> = first.iter().chain(&self.given).chain(&self.learned).cloned().collect();
         dedup(&mut places);
         // One of several may be a replica that has lost its master. Who gives the address of a replica alone wants it.
-        let masters_only = self.sentinels.is_some() || places.len() > 1;
+        let masters_only = places.len() > 1;
         let mut waiting: VecDeque<ConnectionAddr> = places.iter().cloned().collect();
-        let (mut tries, mut fault) = (JoinSet::new(), None);
+        let (mut tries, mut failed, mut fault) = (JoinSet::new(), Vec::new(), None);
+        let begun = Instant::now();
         loop {
             if let Some(addr) = waiting.pop_front() {
                 let (info, key) = (self.info(&addr), key.to_owned());
@@ -107,19 +129,27 @@ impl Places {
                 Some(tried) = tries.join_next() => match tried {
                     Ok((Ok(node), addr)) if node.said.replica && masters_only => {
                         fault.get_or_insert(format!("{addr}: it is a replica"));
+                        failed.push(addr);
                     }
                     Ok((Ok(node), _)) => return Ok(node),
-                    Ok((Err(error), addr)) => match self.moved(&error, &addr) {
-                        Some(to) if !places.contains(&to) => {
-                            places.push(to.clone());
-                            waiting.push_front(to);
+                    Ok((Err(error), addr)) => {
+                        match self.moved(&error, &addr) {
+                            Some(to) if !places.contains(&to) => {
+                                places.push(to.clone());
+                                waiting.push_front(to);
+                            }
+                            Some(_) => {}
+                            None => drop(fault.get_or_insert(format!("{addr}: {error}"))),
                         }
-                        Some(_) => {}
-                        None => drop(fault.get_or_insert(format!("{addr}: {error}"))),
-                    },
+                        failed.push(addr);
+                    }
                     Err(_) => {}
                 },
                 () = sleep(STAGGER), if !waiting.is_empty() => {}
+                // one hangs, and another may have taken over meanwhile
+                () = sleep(ASK_AGAIN), if waiting.is_empty() && !tries.is_empty() && begun.elapsed() < PATIENCE => {
+                    waiting.extend(failed.drain(..));
+                }
                 else => return Err(fault.unwrap_or_else(|| "no node has the prompts' slot".to_owned())),
             }
         }
