@@ -340,6 +340,7 @@ class Reader:
 
     def _begin(self):
         self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
+        self._latest_epoch = 0
         self._sentinels = [
             _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)
             for address in self._sentinel_addresses
@@ -437,10 +438,17 @@ class Reader:
         return self._connect(address, {**self._sentinel_login, **others})
 
     def _master(self):
-        """Who the master is: of the latest epoch the one that most sentinels name; None if none of them says."""
-        said = [sentinel.said for sentinel in self._sentinels if sentinel.said]
-        latest = [address for epoch, address in said if epoch == max(said)[0]]
-        return max(latest, key=latest.count) if latest else None
+        """Who the master is: of the latest epoch the one that most sentinels name; None if none of them says. A lower epoch
+        than before is believed only if a majority answers, as when all sentinels were set up anew."""
+        said = [said for said in (sentinel.said for sentinel in self._sentinels) if said]
+        if not said:
+            return None
+        latest = max(epoch for epoch, _ in said)
+        if latest < self._latest_epoch and 2 * len(said) <= len(self._sentinels):
+            return None
+        self._latest_epoch = max(latest, self._latest_epoch)
+        addresses = [address for epoch, address in said if epoch == latest]
+        return max(addresses, key=addresses.count)
 
     def _try(self, address, results):
         """Connects on a thread of its own: some address may hang."""

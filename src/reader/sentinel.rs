@@ -1,5 +1,6 @@
 //! Who the master is, by what Redis Sentinels say. Each of them is asked twice a second: the first to know of a
-//! failover is believed, because what the others still say has a lower epoch.
+//! failover is believed, because what the others still say has a lower epoch. Later on a lower epoch is believed only if
+//! a majority answers, as when all sentinels were set up anew.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,23 +20,32 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What one sentinel says: where the master is and since which epoch, or why it says nothing.
 type Answer = Result<(ConnectionAddr, u64), String>;
 
+#[derive(Default)]
+struct Answers {
+    /// One for each sentinel; none before its first answer.
+    of_each: Vec<Option<Answer>>,
+    latest_epoch: u64,
+}
+
 pub(super) struct Sentinels {
-    /// One for each; none before its first answer.
-    answers: watch::Receiver<Vec<Option<Answer>>>,
+    answers: watch::Receiver<Answers>,
     _asking: JoinSet<()>,
 }
 
 impl Sentinels {
     /// Asks until dropped. `sentinels` say how to log in.
     pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
-        let (sender, answers) = watch::channel(vec![None; sentinels.len()]);
+        let (sender, answers) = watch::channel(Answers { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
         let mut asking = JoinSet::new();
         for (index, sentinel) in sentinels.into_iter().enumerate() {
             let (sender, master) = (sender.clone(), master.to_owned());
             let tell = move |answer: Answer| {
                 sender.send_if_modified(|answers| {
-                    let changed = answers[index].as_ref() != Some(&answer);
-                    answers[index] = Some(answer);
+                    let changed = answers.of_each[index].as_ref() != Some(&answer);
+                    if let Ok((_, epoch)) = &answer {
+                        answers.latest_epoch = answers.latest_epoch.max(*epoch);
+                    }
+                    answers.of_each[index] = Some(answer);
                     changed
                 });
             };
@@ -56,21 +66,20 @@ impl Sentinels {
     /// Who the master is. Waits for the first answers of a majority.
     pub async fn master(&self) -> Result<ConnectionAddr, String> {
         let mut answers = self.answers.clone();
-        let told = |answers: &Vec<Option<Answer>>| {
-            let named = answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
-            named > answers.len() / 2 || answers.iter().all(Option::is_some)
+        let told = |answers: &Answers| {
+            is_majority(answers.named().count(), answers) || answers.of_each.iter().all(Option::is_some)
         };
         drop(timeout(PATIENCE, answers.wait_for(told)).await);
         let answers = self.answers.borrow();
-        let why = || answers.iter().flatten().find_map(|answer| answer.as_ref().err()).cloned();
-        best(&answers).ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
+        let why = || answers.of_each.iter().flatten().find_map(|answer| answer.as_ref().err()).cloned();
+        answers.best().ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
     }
 
     /// Waits until another than the one at `addr` is the master, by what is known.
     pub async fn another(&self, addr: &ConnectionAddr) {
         let mut answers = self.answers.clone();
         loop {
-            let best = best(&answers.borrow_and_update());
+            let best = answers.borrow_and_update().best();
             match best {
                 Some(best) if best != *addr => return,
                 _ => drop(answers.changed().await),
@@ -86,13 +95,25 @@ impl Sentinels {
     }
 }
 
-/// Of the latest epoch the one that most of them name.
-fn best(answers: &[Option<Answer>]) -> Option<ConnectionAddr> {
-    let named: Vec<_> = answers.iter().flatten().filter_map(|answer| answer.as_ref().ok()).collect();
-    let latest = named.iter().map(|(_, epoch)| *epoch).max()?;
-    let latest: Vec<_> = named.into_iter().filter(|(_, epoch)| *epoch == latest).map(|(addr, _)| addr).collect();
-    let votes = |addr: &ConnectionAddr| latest.iter().filter(|other| **other == addr).count();
-    latest.iter().max_by_key(|addr| votes(addr)).map(|addr| (*addr).clone())
+impl Answers {
+    fn named(&self) -> impl Iterator<Item = &(ConnectionAddr, u64)> {
+        self.of_each.iter().flatten().filter_map(|answer| answer.as_ref().ok())
+    }
+
+    /// Of the latest epoch the master that most of them name.
+    fn best(&self) -> Option<ConnectionAddr> {
+        let latest = self.named().map(|(_, epoch)| *epoch).max()?;
+        if latest < self.latest_epoch && !is_majority(self.named().count(), self) {
+            return None;
+        }
+        let latest: Vec<_> = self.named().filter(|(_, epoch)| *epoch == latest).map(|(addr, _)| addr).collect();
+        let votes = |addr: &ConnectionAddr| latest.iter().filter(|other| **other == addr).count();
+        latest.iter().max_by_key(|addr| votes(addr)).map(|addr| (*addr).clone())
+    }
+}
+
+fn is_majority(count: usize, of: &Answers) -> bool {
+    2 * count > of.of_each.len()
 }
 
 /// Over one connection, until it fails or the sentinel turns out not to know the master.
@@ -127,10 +148,17 @@ mod tests {
     #[test]
     fn the_latest_epoch_counts_more_than_votes() {
         let answer = |port: u16, epoch| Some(Ok((ConnectionAddr::Tcp("h".to_owned(), port), epoch)));
-        let port = |answers: &[Option<Answer>]| best(answers).map(|addr| addr.to_string());
-        assert_eq!(port(&[answer(1, 3), answer(1, 3), answer(2, 4), None]), Some("h:2".to_owned()));
-        assert_eq!(port(&[answer(1, 4), answer(2, 4), answer(2, 4)]), Some("h:2".to_owned()));
-        assert_eq!(port(&[answer(2, 4), answer(2, 4), answer(1, 4)]), Some("h:2".to_owned()));
-        assert_eq!(port(&[None, Some(Err("away".to_owned()))]), None);
+        let away = || Some(Err("away".to_owned()));
+        let best = |latest_epoch, of_each: Vec<Option<Answer>>| {
+            Answers { of_each, latest_epoch }.best().map(|addr| addr.to_string())
+        };
+        let (one, two) = (Some("h:1".to_owned()), Some("h:2".to_owned()));
+        assert_eq!(best(4, vec![answer(1, 3), answer(1, 3), answer(2, 4), None]), two);
+        assert_eq!(best(4, vec![answer(1, 4), answer(2, 4), answer(2, 4)]), two);
+        assert_eq!(best(4, vec![answer(2, 4), answer(2, 4), answer(1, 4)]), two);
+        assert_eq!(best(0, vec![None, away()]), None);
+        // one that is behind, and all that were set up anew
+        assert_eq!(best(4, vec![answer(1, 3), away(), away()]), None);
+        assert_eq!(best(4, vec![answer(1, 1), answer(1, 1), away()]), one);
     }
 }

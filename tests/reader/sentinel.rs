@@ -1,5 +1,7 @@
 //! Readers that ask real sentinels.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use prompt_rollback::reader::Settings;
 use prompt_rollback_testkit::shipped;
@@ -70,24 +72,33 @@ async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sentinel_in_reach_is_enough_and_one_that_is_behind_is_not_believed() -> Result<()> {
     let world = World::start(1).await?;
-    set(&world.servers[0], "v1").await?;
     world.servers[0].wait_for_replicas(1).await?;
-    let before = world.servers[0].addr();
-    world.sentinels[2].pause()?;
+    // has never heard of a failover, and of none of the others
+    let elsewhere = Redis::start()?;
+    set(&elsewhere, "v0").await?;
+    let behind = sentinel(Redis::builder(), &elsewhere).start()?;
     world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
+    let before = world.servers[0].addr();
     let (master, _) = world.wait_failed_over(&before).await?;
     set(master, "v2").await?;
-    let both = Both::start("elsewhere.invalid", settings(&world)).await?;
+    let mut settings = settings(&world);
+    settings.nodes.push(behind.addr());
+    let both = Both::start("elsewhere.invalid", settings).await?;
     both.serve("v2").await?;
-    world.sentinels[0].pause()?;
-    world.sentinels[1].pause()?;
-    // nobody says where the master is, and it is still there
+    for sentinel in &world.sentinels[1..] {
+        sentinel.pause()?;
+    }
     set(master, "v3").await?;
     both.serve("v3").await?;
-    world.sentinels[2].resume()?;
-    world.sentinels[1].resume()?;
-    set(master, "v4").await?;
-    both.serve("v4").await
+    // longer than it takes to notice that the only one that is left names another master
+    world.sentinels[0].pause()?;
+    for number in 0..16 {
+        let version = format!("v4.{number}");
+        set(master, &version).await?;
+        both.serve(&version).await?;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]
