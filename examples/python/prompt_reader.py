@@ -47,6 +47,7 @@ READ_AT_ONCE = 100  # Redis does nothing else meanwhile
 
 # Names of versions may become file names and metric labels, so nothing else is ever handed out.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
+HASH_TAG = re.compile("^[^{]*{[^}]+}")  # what all keys in one slot of a cluster have in common
 PERCENT = re.compile(rb"[0-9]{1,3}")
 PADDING = b" \t\n\x0b\x0c\r\0"  # around a value, as of `echo v2 | redis-cli -x SET ...`: no part of it
 
@@ -551,6 +552,8 @@ class Reader:
 
     def _follow(self, node, channel):
         """Over this pair of connections, for as long as they live and lead to the right node."""
+        if node.clustered and not HASH_TAG.search(self._namespace):
+            raise ValueError("the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes")
         was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
         while not self._closed.is_set():
             scattered = self._read(node, list(self._known))

@@ -35,6 +35,8 @@ pub(super) struct Follower {
     /// A node that answers for it has our keys.
     probe: String,
     refresh: Duration,
+    /// Where keys of a namespace have no part in braces in common, each is in a slot of its own.
+    one_slot: bool,
     mode: watch::Sender<Mode>,
 }
 
@@ -73,7 +75,9 @@ impl Follower {
         }
         let probe =
             followed.first().map_or_else(|| format!("{}:active:", settings.namespace), |one| one.active.clone());
-        Self { places, followed, of_key, probe, refresh: settings.refresh, mode }
+        let one_slot = settings.namespace.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let one_slot = one_slot.is_some_and(|(tag, _)| !tag.is_empty());
+        Self { places, followed, of_key, probe, refresh: settings.refresh, one_slot, mode }
     }
 
     /// For ever: connects, follows, and after a failure waits and connects again.
@@ -113,6 +117,10 @@ impl Follower {
 
     /// Over one connection, for as long as it lives and leads to the right node.
     async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, Ended> {
+        if node.said.clustered && !self.one_slot {
+            let why = "the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes";
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)).into());
+        }
         let all: Vec<usize> = (0..self.followed.len()).collect();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,7 +1,7 @@
 //! Readers on a real Redis Cluster whose slot goes from node to node.
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback::reader::Settings;
+use prompt_rollback::reader::{Reader, Settings};
 
 use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
@@ -101,6 +101,22 @@ async fn a_slot_is_followed_while_it_moves_and_afterwards() -> Result<()> {
     set(&to.redis, "v5").await?;
     both.serve("v5").await?;
     ensure!(from.redis.cmd::<()>(&["GET", ACTIVE]).await.is_err_and(|error| format!("{error:#}").contains("Moved")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_whose_keys_are_in_many_slots_is_an_error() -> Result<()> {
+    let [first, _second] = cluster().await?;
+    let grants = ["%R~*prompts*"];
+    first.redis.cmd::<()>(&[&["ACL", "SETUSER", "prompt-server"][..], &grants].concat()).await?;
+    for namespace in ["prompts", "{}prompts", "prompts{"] {
+        let settings = Settings { namespace: namespace.to_owned(), ..pushed() };
+        let reader = Reader::start(first.redis.prompt_server_url(), ["support"], settings)?;
+        let prompt = reader.prompt("support").context("the one followed")?;
+        let says = async || prompt.error().filter(|error| error.to_string().contains("no hash tag")).map(drop);
+        let said = eventually("the error", SOON, says).await;
+        said.with_context(|| format!("{namespace}: {:?}", prompt.error()))?;
+    }
     Ok(())
 }
 
