@@ -357,7 +357,9 @@ class Following(unittest.TestCase):
             reader.close()
 
         holds = self.in_a_fork(check)
+        os.close(tell)  # so that a child that fails ends the wait
         os.read(ready, 1)
+        os.close(ready)
         self.server.commit("v2")
         holds()
         eventually(lambda: reader.versions("support") == ["v2"])
