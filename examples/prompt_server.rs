@@ -291,6 +291,18 @@ struct Args {
     /// Redis URL.
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
     redis: String,
+    /// host:port of another node of a Redis Cluster, or of each sentinel; may be repeated.
+    #[arg(long = "node", env = "REDIS_NODES", value_delimiter = ',')]
+    nodes: Vec<String>,
+    /// Name of the master, as sentinels know it.
+    #[arg(long, env = "REDIS_SENTINEL_MASTER")]
+    sentinel_master: Option<String>,
+    /// The sentinels' own user.
+    #[arg(long, env = "REDIS_SENTINEL_USERNAME")]
+    sentinel_username: Option<String>,
+    /// That user's password.
+    #[arg(long, env = "REDIS_SENTINEL_PASSWORD", hide_env_values = true)]
+    sentinel_password: Option<String>,
     /// Namespace of prompt-rollback in Redis.
     #[arg(long, default_value = "{prompts}")]
     namespace: String,
@@ -308,7 +320,14 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let settings = Settings { namespace: args.namespace.clone(), ..Settings::default() };
+    let settings = Settings {
+        namespace: args.namespace.clone(),
+        nodes: args.nodes.clone(),
+        sentinel_master: args.sentinel_master.clone(),
+        sentinel_username: args.sentinel_username.clone(),
+        sentinel_password: args.sentinel_password.clone(),
+        ..Settings::default()
+    };
     let reader = Reader::start(args.redis.as_str(), args.prompts.clone(), settings)?;
     let listener =
         tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;

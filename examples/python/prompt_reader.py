@@ -7,30 +7,47 @@ One file to copy; it needs redis-py 4.3 or newer.
 
 A thread of the reader's own listens to the channel of changes, reads again what has changed, and everything every two
 seconds, because a plain SET announces nothing. While Redis is away, or holds what is no version, the last known version
-stays, `age()` grows and `error()` says why, as does a warning in the log. Threads do not survive a fork: make the reader in the worker process.
+stays, `staleness()` grows and `error()` says why, as does a warning in the log.
+
+The reader follows the master: to another node of a Redis Cluster, after a failover by Redis Sentinel, and where a DNS name
+leads to another address. In a process that is forked it begins anew.
 """
 
+import ipaddress
 import json
 import logging
+import os
+import queue
 import random
 import re
+import socket
 import threading
 import time
+import weakref
 from zlib import crc32
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 1.0  # longest wait for Redis, in seconds
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # between attempts to connect
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # between attempts to connect: after a failover the next one finds the new master
+BEAT = 0.5  # a node that hangs, was demoted or has given our slot away says nothing by itself: it is asked this often
+ASK_EVERY = 0.4  # and each sentinel this often
+STAGGER = 0.1  # after this long without an answer the next address is tried as well
+SLICE = 0.2  # longest wait for a message before looking up
+LEARN_EVERY = 10.0  # the nodes of a cluster change seldom; a replica that has just begun is not listed at once
+RESOLVE_EVERY = 2.0  # and a name may lead elsewhere
+MOST_LEARNED = 16  # each node knows who has our keys
 LONGEST_REFRESH = 24 * 60 * 60.0
 READ_AT_ONCE = 100  # Redis does nothing else meanwhile
 
 # Names of versions may become file names and metric labels, so nothing else is ever handed out.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
+HASH_TAG = re.compile("^[^{]*{[^}]+}")  # what all keys in one slot of a cluster have in common
 PERCENT = re.compile(rb"[0-9]{1,3}")
 PADDING = b" \t\n\x0b\x0c\r\0"  # around a value, as of `echo v2 | redis-cli -x SET ...`: no part of it
 
@@ -111,7 +128,7 @@ def _pool(url, options):
         _seconds(name, settings[name])
     settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes
     settings.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[])  # the reader does that itself
-    for name in ("single_connection_client", "max_connections", "protocol"):  # it needs two connections, and no pushes
+    for name in ("single_connection_client", "max_connections", "protocol"):  # it makes its own connections, and uses RESP2
         settings.pop(name, None)
     if int(redis.__version__.split(".")[0]) >= 5:
         settings["protocol"] = 2
@@ -120,13 +137,180 @@ def _pool(url, options):
     return pool
 
 
+def _addresses(nodes):
+    """As redis.nodes in the receiver's config: a list of host:port, or one str with commas between them."""
+    if isinstance(nodes, str):
+        nodes = [node.strip() for node in nodes.split(",") if node.strip()]
+    addresses = []
+    for node in nodes or ():
+        host, _, port = node.rpartition(":") if isinstance(node, str) else ("", "", "")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"nodes: expected host:port, found {node!r}")
+        addresses.append((host.strip("[]"), int(port)))
+    return addresses
+
+
+def _code(answer):
+    """The first word of an error, such as MOVED; None of any other answer. Not by redis-py's classes: outside of its cluster
+    client an old one has none, and cuts no code off."""
+    if not isinstance(answer, ResponseError):
+        return None
+    for code in ("ASK", "MOVED", "TRYAGAIN"):
+        if type(answer).__name__.upper() == f"{code}ERROR":
+            return code
+    return str(answer).partition(" ")[0]
+
+
+def _points_to(error):
+    """Host and port in an answer MOVED or ASK."""
+    host, _, port = str(error).split()[-1].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class _Elsewhere(Exception):
+    """Another node is the master now; not a loss of contact unless that does not answer."""
+
+
+class _Node:
+    """A connection, and the address that it leads to; None is a unix socket."""
+
+    def __init__(self, connect, address):
+        self.address = address
+        self.replica = self.clustered = self.renamed = False
+        self._connection = connect(address)
+
+    def ask(self, *commands):
+        """The answers, with errors in their places; raises only when the connection is lost."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._answer() for _ in commands]
+
+    def _answer(self):
+        try:
+            return self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    def probe(self, key):
+        """Raises unless it answers for `key`; notes what it says of itself."""
+        hello, value = self.ask(("HELLO",), ("GET", key))
+        # ASK: the key is being moved away, but the slot is still here
+        if _code(value) not in (None, "ASK", "WRONGTYPE"):
+            raise value
+        said = dict(zip(hello[::2], hello[1::2])) if isinstance(hello, list) else {}  # a proxy may not know HELLO
+        self.replica, self.clustered = said.get(b"role") == b"replica", said.get(b"mode") == b"cluster"
+
+    def all_nodes(self):
+        """The clients' addresses of all nodes of its cluster; none if it does not say."""
+        (ranges,) = self.ask(("CLUSTER", "SLOTS"))
+        nodes = [node for slots in ranges for node in slots[2:]] if isinstance(ranges, list) else []
+        return [self.at((node[0] or b"").decode(), node[1]) for node in nodes if node[0] != b"?"]
+
+    def at(self, host, port):
+        """Another node's address; one that does not know its host leaves it out."""
+        return (host or self.address[0], int(port))
+
+    def ping(self):
+        """Asks for something to receive; redis-py's own check of health does not know the answer of a channel."""
+        self._connection.send_command("PING", check_health=False)
+
+    def receive(self, timeout):
+        """What comes within `timeout`, or None."""
+        return self._connection.read_response() if self._connection.can_read(timeout=timeout) else None
+
+    def close(self):
+        self._connection.disconnect()
+
+
+class _Sentinel:
+    """What one sentinel says of where the master is, asked again and again on a thread of its own."""
+
+    def __init__(self, connect, address, master, closed):
+        self.said = self.error = None  # (epoch, address) or why not; both None before the first answer
+        self._connect, self._address, self._master, self._closed = connect, address, master, closed
+        threading.Thread(target=self._run, name="prompt-reader-sentinel", daemon=True).start()
+
+    def _run(self):
+        node = None
+        while not self._closed.is_set():
+            try:
+                if node is None:
+                    node, self.said = _Node(self._connect, self._address), None
+                self._ask(node)
+            except Exception as error:  # whatever it is, the next attempt may work
+                node = node and node.close()
+                self.said, self.error = None, f"the sentinel {_shown(self._address)}: {error}"
+            self._closed.wait(ASK_EVERY)
+        if node:
+            node.close()
+
+    def _ask(self, node):
+        (named,) = node.ask(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master))
+        if isinstance(named, ResponseError):
+            raise named
+        if not named:
+            raise LookupError(f"knows no master named {self._master!r}")
+        address = node.at(named[0].decode(), named[1])
+        if self.said and self.said[1] == address:
+            return
+        (fields,) = node.ask(("SENTINEL", "MASTER", self._master))
+        if isinstance(fields, ResponseError):
+            raise fields
+        self.said = (int(dict(zip(fields[::2], fields[1::2])).get(b"config-epoch", 0)), address)
+
+
+def _shown(address):
+    return "the unix socket" if address is None else "{}:{}".format(*address)
+
+
+def _resolved(address):
+    """The addresses that a name leads to; none if it is none, or the resolver is away."""
+    if address is None:
+        return set()
+    try:
+        ipaddress.ip_address(address[0])
+    except ValueError:
+        try:
+            return {found[4][0] for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)}
+        except OSError:
+            pass
+    return set()
+
+
+_READERS = weakref.WeakSet()
+
+
+def _after_fork():
+    for reader in list(_READERS):
+        reader._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Reader:
     """Follows some prompts until `close()`. May be used by any number of threads."""
 
-    def __init__(self, url, prompts, namespace="{prompts}", refresh=2.0, on_change=None, **options):
+    def __init__(
+        self,
+        url,
+        prompts,
+        namespace="{prompts}",
+        refresh=2.0,
+        on_change=None,
+        nodes=(),
+        sentinel_master=None,
+        sentinel_username=None,
+        sentinel_password=None,
+        **options,
+    ):
         """`on_change(prompt, versions)` is called before new versions are served, on the reader's thread; `options`
-        are those of redis.ConnectionPool.from_url, such as ssl_ca_certs. Redis may be away; that is no error. A setting that
-        cannot work is a TypeError or ValueError here."""
+        are those of redis.ConnectionPool.from_url, such as ssl_ca_certs.
+
+        `nodes` and `sentinel_…` are as in the receiver's config: more nodes of a cluster, or all sentinels where
+        `sentinel_master` names the master. In a cluster the namespace holds a hash tag, as the default does.
+
+        Redis may be away; that is no error. A setting that cannot work is a TypeError or ValueError here."""
         if not isinstance(namespace, str):
             raise TypeError(f"namespace: expected a str, found {namespace!r}")
         names = [None] if isinstance(prompts, (str, bytes)) else list(prompts)
@@ -134,12 +318,49 @@ class Reader:
             raise TypeError(f"prompts: expected a list of str, found {prompts!r}")
         if on_change is not None and not callable(on_change):
             raise TypeError(f"on_change: expected a function, found {on_change!r}")
-        self._redis = redis.Redis(connection_pool=_pool(url, options))
+        if (sentinel_username or sentinel_password) and not sentinel_master:
+            raise ValueError("sentinel_master: expected the master's name, because a login for sentinels is given")
+        pool = _pool(url, options)
+        self._connection_class, self._settings = pool.connection_class, pool.connection_kwargs
+        unix = "path" in self._settings
+        listed = _addresses(nodes)
+        if unix and (listed or sentinel_master):
+            raise ValueError("nodes: expected a redis:// or rediss:// URL, because nodes and sentinels are not unix sockets")
+        of_url = None if unix else (self._settings.get("host", "localhost"), int(self._settings.get("port", 6379)))
+        self._given, self._learned = [of_url, *listed], []
+        # As in the receiver's config: where sentinels are listed, the URL only says how to log in to Redis.
+        self._sentinel_addresses = (listed or [of_url]) if sentinel_master else []
+        self._sentinel_master = sentinel_master
+        self._sentinel_login = {"username": sentinel_username, "password": sentinel_password, "db": 0}
         self._namespace, self._refresh, self._on_change = namespace, _seconds("refresh", refresh), on_change
         self._known = {name: _Known() for name in names}
-        self._closed, self._ready = threading.Event(), threading.Event()
+        self._probed = f"{namespace}:active:{names[0] if names else ''}"
+        self._ready, self._thread = threading.Event(), None
+        self._begin()
+        _READERS.add(self)
+
+    def _begin(self):
+        self._closed, self._mode, self._connections = threading.Event(), "away", weakref.WeakSet()
+        self._latest_epoch = 0
+        self._sentinels = [
+            _Sentinel(self._connect_sentinel, address, self._sentinel_master, self._closed)
+            for address in self._sentinel_addresses
+        ]
         self._thread = threading.Thread(target=self._run, name="prompt-reader", daemon=True)
         self._thread.start()
+
+    def _begin_anew(self):
+        """In a forked process: the threads are not here, and the connections are still the parent's."""
+        if self._closed.is_set():
+            return
+        for connection in list(self._connections):
+            connection.disconnect()  # here alone: redis-py knows that it was forked
+        ready, self._ready = self._ready, threading.Event()
+        if ready.is_set():
+            self._ready.set()
+        for name, known in self._known.items():
+            self._known[name] = _Known(known.split, known.asked, "redis can't be asked: not yet since this process was forked")
+        self._begin()
 
     def active_version(self, prompt, key):
         """The version to serve to the request or user `key`, the last known one while Redis is away; None only if
@@ -153,15 +374,21 @@ class Reader:
         split = self._known[prompt].split
         return split.versions() if split else []
 
-    def age(self, prompt):
-        """Seconds since Redis was asked and confirmed the version; None if it never was. Below three while all is
-        well."""
+    def staleness(self, prompt):
+        """For how many seconds the version has not been confirmed by Redis; None if it never was. Below three while all
+        is well, or a second more than `refresh`."""
         asked = self._known[prompt].asked
         return None if asked is None else time.monotonic() - asked
 
     def error(self, prompt):
         """Why the version is not confirmed, or the split not followed; None while all is well."""
-        return self._known[prompt].problem
+        problem = self._known[prompt].problem
+        return problem if self._thread.is_alive() else "redis can't be asked: the reader's thread has ended"
+
+    def mode(self):
+        """How it learns of changes just now: "pushed" (the receiver announces each), "polling" (by reading everything
+        again after `refresh`, because the user may not SUBSCRIBE) or "away" (no server is in reach)."""
+        return self._mode if self._thread.is_alive() else "away"
 
     def wait_ready(self, timeout=None):
         """Waits until each prompt has a version; False if that took too long."""
@@ -170,41 +397,194 @@ class Reader:
     def close(self):
         """Follows no longer; the last known versions stay."""
         self._closed.set()
+        _READERS.discard(self)
         self._thread.join()
 
     def _run(self):
-        pause = FIRST_PAUSE
+        pause, first = FIRST_PAUSE, None
         while not self._closed.is_set():
-            began = time.monotonic()
+            began, node, channel = time.monotonic(), None, None
             try:
-                self._follow()
+                node = self._find(first)
+                channel, first = self._subscribe(node), None
+                self._follow(node, channel)
+            except _Elsewhere:
+                pass
             except Exception as error:  # whatever it is, the next attempt may work
-                self._failed(f"redis can't be asked: {error}")
-            if time.monotonic() - began > self._refresh:
+                first = None
+                if _code(error) == "MOVED":  # no loss of contact, unless the other place does not answer
+                    first = node.at(*_points_to(error))
+                else:
+                    self._mode = "away"
+                    self._failed(f"redis can't be asked: {_shown(node.address) + ': ' if node else ''}{error}")
+            for connection in (node, channel):
+                if connection:
+                    connection.close()
+            if time.monotonic() - began > BEAT:
                 pause = FIRST_PAUSE  # it did work for a while
             self._closed.wait(pause * random.uniform(0.5, 1))  # not all prompt servers at once
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._redis.connection_pool.disconnect()
 
-    def _follow(self):
-        """Over one pair of connections, for as long as they live."""
-        with self._redis.pubsub() as channel:
-            channel.subscribe(f"{self._namespace}:changes")
-            while not self._closed.is_set():
-                self._read(list(self._known))
-                again_at, heard = time.monotonic() + self._refresh, False
-                channel.ping()
-                while not self._closed.is_set() and (left := again_at - time.monotonic()) > 0:
-                    message = channel.get_message(timeout=min(left, 0.5))
-                    if message is None:
-                        continue
-                    heard = True
-                    if message["type"] == "message":
-                        self._read(self._named(message["data"]))
-                    elif message["type"] == "subscribe":  # redis-py may have connected again by itself
-                        self._read(list(self._known))
-                if not heard and not self._closed.is_set():
-                    raise ConnectionError("the channel does not answer")  # its other end is gone
+    def _connect(self, address, login=None):
+        settings = {**self._settings, **(login or {})}
+        if address is not None:
+            settings["host"], settings["port"] = address
+        connection = self._connection_class(**settings)
+        self._connections.add(connection)
+        connection.connect()
+        return connection
+
+    def _connect_sentinel(self, address):
+        others = {name: None for name in ("client_name", "credential_provider") if name in self._settings}
+        return self._connect(address, {**self._sentinel_login, **others})
+
+    def _master(self):
+        """Who the master is: of the latest epoch the one that most sentinels name; None if none of them says. A lower epoch
+        than before is believed only if a majority answers, as when all sentinels were set up anew."""
+        said = [said for said in (sentinel.said for sentinel in self._sentinels) if said]
+        if not said:
+            return None
+        latest = max(epoch for epoch, _ in said)
+        if latest < self._latest_epoch and 2 * len(said) <= len(self._sentinels):
+            return None
+        self._latest_epoch = max(latest, self._latest_epoch)
+        addresses = [address for epoch, address in said if epoch == latest]
+        return max(addresses, key=addresses.count)
+
+    def _try(self, address, results):
+        """Connects on a thread of its own: some address may hang."""
+
+        def attempt():
+            try:
+                results.put((address, self._open(address)))
+            except Exception as error:
+                results.put((address, error))
+
+        threading.Thread(target=attempt, name="prompt-reader-connect", daemon=True).start()
+
+    def _find(self, first):
+        """A connection to whoever answers for our keys, looked for at `first` first."""
+        if self._sentinels:
+            return self._find_master()
+        places = list(dict.fromkeys(([first] if first else []) + self._given + self._learned))
+        waiting, running, failed, results, fault = list(places), 0, [], queue.Queue(), None
+        deadline = time.monotonic() + PATIENCE
+        while waiting or running:
+            if waiting:
+                running += 1
+                self._try(waiting.pop(0), results)
+            try:
+                address, found = results.get(timeout=STAGGER)
+            except queue.Empty:
+                if not waiting and time.monotonic() < deadline:  # one hangs, and another may have taken over meanwhile
+                    waiting, failed = failed, []
+                continue
+            running -= 1
+            failed.append(address)
+            if _code(found) == "MOVED":
+                host, port = _points_to(found)
+                to = (host or address[0], port)
+                if to not in places:
+                    places.append(to)
+                    waiting.insert(0, to)
+            elif isinstance(found, Exception):
+                fault = fault or ConnectionError(f"{_shown(address)}: {found}")
+            # One of several may be a replica that has lost its master. Who gives the address of a replica alone wants it.
+            elif found.replica and len(places) > 1:
+                fault = fault or ConnectionError(f"{_shown(address)}: it is a replica")
+                found.close()
+            else:
+                return found
+        raise fault or ConnectionError("no node has the prompts' slot")
+
+    def _find_master(self):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not self._closed.is_set():
+            said = sum(bool(sentinel.said) for sentinel in self._sentinels)
+            if 2 * said > len(self._sentinels) or all(sentinel.said or sentinel.error for sentinel in self._sentinels):
+                break
+            self._closed.wait(0.01)
+        master = self._master()
+        if master is None:
+            raise ConnectionError(next((s.error for s in self._sentinels if s.error), "no sentinel answers"))
+        results = queue.Queue()
+        self._try(master, results)
+        while True:
+            try:
+                _, found = results.get(timeout=STAGGER)
+                break
+            except queue.Empty:
+                if self._master() not in (None, master):
+                    raise _Elsewhere from None  # the old one may hang
+        if isinstance(found, Exception) or found.replica:
+            raise ConnectionError(f"{_shown(master)}: {found if isinstance(found, Exception) else 'it is a replica'}")
+        return found
+
+    def _open(self, address):
+        before = _resolved(address)
+        node = _Node(self._connect, address)
+        try:
+            node.probe(self._probed)
+        except Exception:
+            node.close()
+            raise
+        if before:
+            threading.Thread(target=self._watch_name, args=[weakref.ref(node), before], name="prompt-reader-name", daemon=True).start()
+        return node
+
+    def _watch_name(self, watched, before):
+        """Notes when the name of a node leads to none of the addresses that it led to. A failover by DNS leaves the
+        connections to the old master open."""
+        closed = self._closed
+        while not closed.wait(RESOLVE_EVERY) and (node := watched()):
+            now = _resolved(node.address)
+            node.renamed = bool(now) and not now & before
+            del node
+
+    def _subscribe(self, node):
+        """A connection that hears of changes; None if the user may not have one."""
+        channel = _Node(self._connect, node.address)
+        (answer,) = channel.ask(("SUBSCRIBE", f"{self._namespace}:changes"))
+        if not isinstance(answer, ResponseError):
+            return channel
+        channel.close()
+        return None
+
+    def _follow(self, node, channel):
+        """Over this pair of connections, for as long as they live and lead to the right node."""
+        if node.clustered and not HASH_TAG.search(self._namespace):
+            raise ValueError("the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes")
+        was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
+        while not self._closed.is_set():
+            scattered = self._read(node, list(self._known))
+            now = time.monotonic()
+            self._mode, again_at, beat_at = "pushed" if channel else "polling", now + self._refresh, now + BEAT
+            while not self._closed.is_set() and (left := again_at - time.monotonic()) > 0:
+                message, left = None, max(0, min(left, beat_at - time.monotonic(), SLICE))
+                if channel:
+                    message = channel.receive(left)
+                else:
+                    self._closed.wait(left)
+                if message:
+                    heard_at = time.monotonic()
+                    if message[0] == b"message":
+                        scattered |= self._read(node, self._named(message[2]))
+                if node.renamed or self._sentinels and self._master() not in (None, node.address):
+                    raise _Elsewhere
+                if time.monotonic() < beat_at:
+                    continue
+                beat_at = time.monotonic() + BEAT
+                node.probe(self._probed)
+                if node.replica and not was_replica:
+                    raise _Elsewhere
+                if node.clustered and (time.monotonic() >= learn_at or len(self._learned) < 2):
+                    learn_at, self._learned = time.monotonic() + LEARN_EVERY, node.all_nodes()[:MOST_LEARNED] or self._learned
+                if channel:
+                    if time.monotonic() - heard_at > BEAT + PATIENCE:
+                        raise ConnectionError("the channel does not answer")  # its other end is gone
+                    channel.ping()
+                if scattered:
+                    break
 
     def _named(self, message):
         """The prompts that a message on the channel is about."""
@@ -214,17 +594,43 @@ class Reader:
         except (ValueError, KeyError, TypeError):
             return list(self._known)
 
-    def _read(self, prompts):
+    def _read(self, node, prompts):
+        """Reads these; whether some of their keys were at the node that their slot is being moved to."""
+        scattered = False
         for first in range(0, len(prompts), READ_AT_ONCE):
-            some, asked = prompts[first : first + READ_AT_ONCE], time.monotonic()
-            with self._redis.pipeline(transaction=True) as both:
-                for prompt in some:
-                    both.get(f"{self._namespace}:active:{prompt}").hgetall(f"{self._namespace}:routing:{prompt}")
-                answers = both.execute(raise_on_error=False)
+            some, asked, questions = prompts[first : first + READ_AT_ONCE], time.monotonic(), []
+            for prompt in some:
+                questions += [("GET", f"{self._namespace}:active:{prompt}"), ("HGETALL", f"{self._namespace}:routing:{prompt}")]
+            *queued, answers = node.ask(("MULTI",), *questions, ("EXEC",))
+            if not isinstance(answers, list):
+                errors = [error for error in queued if _code(error)]
+                if not errors or not all(_code(error) in ("ASK", "TRYAGAIN") for error in errors):
+                    raise errors[0] if errors else answers or ResponseError("no answer to EXEC")
+                # No node has all keys of the transaction, so each key is read by itself.
+                scattered, answers = True, self._read_scattered(node, questions)
             for prompt, active, routing in zip(some, answers[::2], answers[1::2]):
+                if isinstance(routing, list):
+                    routing = dict(zip(routing[::2], routing[1::2]))
                 self._answered(prompt, asked, active, routing)
         if all(known.split for known in self._known.values()):
             self._ready.set()
+        return scattered
+
+    def _read_scattered(self, node, questions):
+        answers = node.ask(*questions)
+        there = [index for index, answer in enumerate(answers) if _code(answer) == "ASK"]
+        for error in answers:
+            if _code(error) not in (None, "ASK", "WRONGTYPE"):
+                raise error
+        if there:
+            to = _Node(self._connect, node.at(*_points_to(answers[there[0]])))
+            try:
+                found = to.ask(*(command for index in there for command in (("ASKING",), questions[index])))
+            finally:
+                to.close()
+            for index, answer in zip(there, found[1::2]):
+                answers[index] = answer
+        return answers
 
     def _answered(self, prompt, asked, active, routing):
         """Takes what `active` and `routing` hold, whatever someone may have put there; an exception is a wrong type."""

@@ -182,6 +182,17 @@ def main():
     parser.add_argument(
         "--redis", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), help="Redis URL, also $REDIS_URL"
     )
+    parser.add_argument(
+        "--node",
+        action="append",
+        help="host:port of another node of a Redis Cluster, or of each sentinel; may be repeated, also $REDIS_NODES with commas",
+    )
+    parser.add_argument(
+        "--sentinel-master",
+        default=os.environ.get("REDIS_SENTINEL_MASTER"),
+        help="name of the master, as sentinels know it, also $REDIS_SENTINEL_MASTER; their own login, if they have one, is in "
+        "$REDIS_SENTINEL_USERNAME and $REDIS_SENTINEL_PASSWORD",
+    )
     parser.add_argument("--namespace", default="{prompts}", help="namespace of prompt-rollback in Redis")
     parser.add_argument("--prompt", action="append", help="prompt to serve; may be repeated (default customer-support)")
     parser.add_argument("--rps", type=float, default=0, help="own traffic, requests a second for each prompt")
@@ -195,7 +206,16 @@ def main():
     args = parser.parse_args()
     prompts = args.prompt or ["customer-support"]
 
-    reader = Reader(args.redis, prompts, args.namespace, on_change=expose_at_zero)
+    reader = Reader(
+        args.redis,
+        prompts,
+        args.namespace,
+        on_change=expose_at_zero,
+        nodes=args.node or os.environ.get("REDIS_NODES", ""),
+        sentinel_master=args.sentinel_master,
+        sentinel_username=os.environ.get("REDIS_SENTINEL_USERNAME"),
+        sentinel_password=os.environ.get("REDIS_SENTINEL_PASSWORD"),
+    )
     server = PromptServer(reader, prompts, Model())
     for wish in args.misbehave:
         server.model.misbehave(wish)

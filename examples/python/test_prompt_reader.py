@@ -3,12 +3,14 @@
 import enum
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
+import traceback
 import unittest
 import uuid
 
@@ -236,6 +238,13 @@ class Following(unittest.TestCase):
             (TypeError, "unexpected keyword argument", self.server.url, ["support"], {"decode_response": True}),
             (TypeError, "unexpected keyword argument", f"{self.server.url}?typo=1", ["support"], {}),
             (ValueError, "redis://", "localhost:6379", ["support"], {}),
+            (ValueError, "nodes: expected host:port, found 'redis-2'", "redis://h:1", ["support"], {"nodes": ["redis-2"]}),
+            (ValueError, "nodes: expected host:port, found ':6379'", "redis://h:1", ["support"], {"nodes": "redis-2:6379, :6379"}),
+            (ValueError, "nodes: expected host:port, found 'h:99999'", "redis://h:1", ["support"], {"nodes": ["h:99999"]}),
+            (ValueError, "nodes: expected host:port, found None", "redis://h:1", ["support"], {"nodes": [None]}),
+            (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"nodes": ["h:1"]}),
+            (ValueError, "nodes: expected a redis://", self.server.url, ["support"], {"sentinel_master": "main"}),
+            (ValueError, "sentinel_master: expected the master's name", "redis://h:1", ["support"], {"sentinel_password": "s"}),
         ):
             with self.subTest(url=url, prompts=prompts, settings=settings):
                 with self.assertRaisesRegex(error, message):
@@ -245,7 +254,7 @@ class Following(unittest.TestCase):
     def test_a_plain_set_is_found_by_reading_again(self):
         reader = self.reader(refresh=0.1)
         self.assertIsNone(reader.active_version("support", "user-1"))
-        self.assertIsNone(reader.age("support"))
+        self.assertIsNone(reader.staleness("support"))
         eventually(lambda: reader.error("support") == "no version is active")
         self.server.client.set(ACTIVE, "v1")
         eventually(lambda: reader.active_version("support", "user-1") == "v1")
@@ -267,15 +276,15 @@ class Following(unittest.TestCase):
         self.assertTrue(reader.wait_ready(10))
         self.server.kill()
         eventually(lambda: "redis can't be asked" in (reader.error("support") or ""))
-        age = reader.age("support")
+        age = reader.staleness("support")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
-        eventually(lambda: reader.age("support") > age + 0.3)
+        eventually(lambda: reader.staleness("support") > age + 0.3)
         self.server.start()  # without any data
         eventually(lambda: reader.error("support") == "no version is active")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
         self.server.commit("v1")
         eventually(lambda: reader.versions("support") == ["v1"])
-        eventually(lambda: reader.error("support") is None and reader.age("support") < 0.3)
+        eventually(lambda: reader.error("support") is None and reader.staleness("support") < 0.3)
 
     def test_a_redis_that_hangs_is_left(self):
         self.server.commit("v1")
@@ -316,6 +325,86 @@ class Following(unittest.TestCase):
         eventually(lambda: "the routing can't be used" in (reader.error("support") or ""))
         self.server.client.set(ACTIVE, "v4")
         eventually(lambda: reader.versions("support") == ["v4"])
+
+    def sockets(self):
+        return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}"))
+
+    def in_a_fork(self, check):
+        """Runs `check` in a forked process, which tells whether it held."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                check()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        return lambda: self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    def test_a_process_that_is_forked_follows_by_itself(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=60)
+        self.assertTrue(reader.wait_ready(10))
+        eventually(lambda: reader.mode() == "pushed")
+        sockets, (ready, tell) = self.sockets(), os.pipe()
+
+        def check():
+            eventually(lambda: reader.mode() == "pushed" and reader.error("support") is None)
+            assert reader.wait_ready(0) and self.sockets() == sockets, "the parent's connections are its own"
+            os.write(tell, b"!")
+            eventually(lambda: reader.versions("support") == ["v2"])
+            reader.close()
+
+        holds = self.in_a_fork(check)
+        os.close(tell)  # so that a child that fails ends the wait
+        os.read(ready, 1)
+        os.close(ready)
+        self.server.commit("v2")
+        holds()
+        eventually(lambda: reader.versions("support") == ["v2"])
+        self.assertIsNone(reader.error("support"))
+
+    def test_a_fork_without_contact_says_so_at_once(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=60)
+        self.assertTrue(reader.wait_ready(10))
+        self.server.process.send_signal(19)
+
+        def check():
+            assert "redis can't be asked" in reader.error("support") and reader.mode() == "away"
+            assert reader.active_version("support", "user-1") == "v1"
+            before = reader.staleness("support")
+            eventually(lambda: reader.staleness("support") > before + 0.2)
+            assert reader.error("support")
+
+        self.in_a_fork(check)()
+        self.server.process.send_signal(18)
+
+    def test_a_reader_that_is_closed_stays_closed_in_a_fork_and_says_so(self):
+        self.server.commit("v1")
+        reader = self.reader(refresh=60)
+        self.assertTrue(reader.wait_ready(10))
+        reader.close()
+
+        def check():
+            assert threading.active_count() == 1
+            assert (reader.mode(), reader.versions("support")) == ("away", ["v1"])
+            assert "the reader's thread has ended" in reader.error("support")
+
+        self.in_a_fork(check)()
+        check()
+
+    def test_without_the_channel_changes_are_polled(self):
+        self.server.client.execute_command("ACL", "SETUSER", "prompt-server", "-subscribe")
+        self.server.commit("v1")
+        reader = self.reader(refresh=0.1)
+        for version in ("v1", "v2", "v3"):
+            self.server.commit(version, **{version: "60", "other": "40"})
+            eventually(lambda: reader.versions("support") == ["other", version])
+            self.assertEqual((reader.mode(), reader.error("support")), ("polling", None))
+        self.server.kill()
+        eventually(lambda: reader.mode() == "away")
 
     def test_any_number_of_threads_and_prompts(self):
         self.server.commit("v1")

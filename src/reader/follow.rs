@@ -1,30 +1,43 @@
 //! Keeps what is known of prompts as Redis has it, over one connection after the other.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use redis::{ConnectionAddr, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
+use super::node::{Node, redirected};
+use super::places::Places;
 use super::split::version;
-use super::{Problem, Prompt, Settings, Split};
+use super::{Mode, Problem, Prompt, Settings, Split};
 
-/// Longest wait for a connection, and for each answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Before the first attempt to connect again; twice as long before each further one.
+/// Before the first attempt to connect again; twice as long before each further one. After a failover of any kind the
+/// next attempt finds the new master.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A node that hangs, was demoted or has given our slot away says nothing by itself: it is asked this often.
+const BEAT: Duration = Duration::from_millis(500);
+/// The nodes of a cluster change seldom. A replica that has just begun is not listed at once.
+const LEARN_EVERY: Duration = Duration::from_secs(10);
 /// Prompts read at once: Redis does nothing else meanwhile.
 const READ_AT_ONCE: usize = 100;
 
 pub(super) struct Follower {
-    client: Client,
+    places: Places,
     followed: Vec<Followed>,
     /// Key → which of `followed` it belongs to.
     of_key: HashMap<Vec<u8>, usize>,
+    /// A node that answers for it has our keys.
+    probe: String,
     refresh: Duration,
+    /// Where keys of a namespace have no part in braces in common, each is in a slot of its own.
+    one_slot: bool,
+    mode: watch::Sender<Mode>,
 }
 
 struct Followed {
@@ -33,8 +46,26 @@ struct Followed {
     routing: String,
 }
 
+/// Why one connection is not followed any more.
+enum Ended {
+    Lost(RedisError),
+    /// Another node is the master now.
+    Elsewhere,
+}
+
+impl From<RedisError> for Ended {
+    fn from(error: RedisError) -> Self {
+        Self::Lost(error)
+    }
+}
+
 impl Follower {
-    pub fn new(client: Client, prompts: &HashMap<String, Prompt>, settings: &Settings) -> Self {
+    pub fn new(
+        places: Places,
+        prompts: &HashMap<String, Prompt>,
+        settings: &Settings,
+        mode: watch::Sender<Mode>,
+    ) -> Self {
         let (mut followed, mut of_key) = (Vec::new(), HashMap::new());
         for (name, prompt) in prompts {
             let [active, routing] = ["active", "routing"].map(|kind| format!("{}:{kind}:{name}", settings.namespace));
@@ -42,49 +73,102 @@ impl Follower {
             of_key.insert(routing.clone().into_bytes(), followed.len());
             followed.push(Followed { prompt: prompt.clone(), active, routing });
         }
-        Self { client, followed, of_key, refresh: settings.refresh }
+        let probe =
+            followed.first().map_or_else(|| format!("{}:active:", settings.namespace), |one| one.active.clone());
+        let one_slot = settings.namespace.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        let one_slot = one_slot.is_some_and(|(tag, _)| !tag.is_empty());
+        Self { places, followed, of_key, probe, refresh: settings.refresh, one_slot, mode }
     }
 
     /// For ever: connects, follows, and after a failure waits and connects again.
-    pub async fn run(self) {
-        let mut pause = FIRST_PAUSE;
+    pub async fn run(mut self) {
+        let (mut pause, mut first) = (FIRST_PAUSE, None);
         loop {
-            let Err(error) = self.follow(&mut pause).await;
-            for Followed { prompt, .. } in &self.followed {
-                prompt.answered(Instant::now(), Err(Problem::Away(error.to_string())));
+            match self.places.connect(first.take(), &self.probe).await {
+                Err(error) => self.away(&error),
+                Ok(mut node) => {
+                    let Err(ended) = self.follow(&mut node, &mut pause).await;
+                    match ended {
+                        Ended::Lost(error) => match self.places.moved(&error, &node.addr) {
+                            // no loss of contact, unless the other place does not answer
+                            Some(to) => first = Some(to),
+                            None => self.away(&format!("{}: {error}", node.addr)),
+                        },
+                        Ended::Elsewhere => {}
+                    }
+                }
             }
             // not all prompt servers at once
             let share = f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX);
-            tokio::time::sleep(pause.mul_f64(0.5 + share / 2.0)).await;
+            tokio::select! {
+                () = sleep(pause.mul_f64(0.5 + share / 2.0)) => {}
+                () = self.places.news() => {}
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Over one connection, for as long as it lives.
-    async fn follow(&self, pause: &mut Duration) -> Result<std::convert::Infallible, RedisError> {
-        // Bounded by what is followed: Redis forgets a key when it has told of its change, until it is read again.
-        let (sender, mut pushes) = unbounded_channel();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE))
-            .set_push_sender(sender);
-        let mut redis = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        redis::cmd("CLIENT").arg("TRACKING").arg("ON").exec_async(&mut redis).await?;
+    fn away(&self, why: &str) {
+        self.mode.send_replace(Mode::Away);
+        for Followed { prompt, .. } in &self.followed {
+            prompt.answered(Instant::now(), Err(Problem::Away(why.to_owned())));
+        }
+    }
+
+    /// Over one connection, for as long as it lives and leads to the right node.
+    async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, Ended> {
+        if node.said.clustered && !self.one_slot {
+            let why = "the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes";
+            return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)).into());
+        }
+        let all: Vec<usize> = (0..self.followed.len()).collect();
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut asked, mut learn_at) = (None, Instant::now());
         loop {
-            let all: Vec<usize> = (0..self.followed.len()).collect();
             let again_at = tokio::time::Instant::now() + self.refresh;
-            self.read(&mut redis, &all).await?;
+            let mut scattered = self.read(node, &mut asked, &all).await?;
             *pause = FIRST_PAUSE;
+            self.mode.send_replace(if node.tracking { Mode::Pushed } else { Mode::Polling });
             // a prompt that changes without a pause is no reason to look at no other
             while tokio::time::Instant::now() < again_at {
-                let Ok(changed) = tokio::time::timeout_at(again_at, self.changed(&mut pushes)).await else { break };
-                self.read(&mut redis, &changed?).await?;
+                tokio::select! {
+                    changed = self.changed(&mut node.pushes), if node.tracking => {
+                        scattered |= self.read(node, &mut asked, &changed?).await?;
+                    }
+                    _ = beat.tick() => {
+                        let at = Instant::now();
+                        let said = node.ask(&self.probe).await?;
+                        if said.replica && !node.said.replica {
+                            return Err(Ended::Elsewhere);
+                        }
+                        if scattered {
+                            break; // nothing is told of what the slot's next node has
+                        }
+                        if node.tracking && node.pushes.is_empty() {
+                            self.followed.iter().for_each(|one| one.prompt.confirmed(at));
+                        }
+                        if said.clustered && (at >= learn_at || self.places.knows_one()) {
+                            learn_at = at + LEARN_EVERY;
+                            // who may not ask knows those given and MOVED
+                            match node.all_nodes().await {
+                                Ok(nodes) => self.places.learn(nodes),
+                                Err(error) if error.code().is_some() => {}
+                                Err(error) => return Err(error.into()),
+                            }
+                        }
+                    }
+                    () = self.places.elsewhere(&node.addr) => return Err(Ended::Elsewhere),
+                    Some(_) = node.renamed.join_next() => return Err(Ended::Elsewhere),
+                    () = sleep_until(again_at) => break,
+                }
             }
         }
     }
 
     /// Waits until some of `followed` may have changed.
     async fn changed(&self, pushes: &mut UnboundedReceiver<PushInfo>) -> RedisResult<Vec<usize>> {
+        // Bounded by what is followed: Redis forgets a key when it has told of its change, until it is read again.
         let mut changed = Vec::new();
         let mut next = pushes.recv().await;
         loop {
@@ -113,23 +197,110 @@ impl Follower {
         self.of_key.get(key).copied()
     }
 
-    async fn read(&self, redis: &mut MultiplexedConnection, which: &[usize]) -> RedisResult<()> {
+    /// Reads these prompts; whether some of their keys were at the node that their slot is being moved to.
+    async fn read(&self, node: &mut Node, asked: &mut Option<Asked>, which: &[usize]) -> RedisResult<bool> {
+        let mut scattered = false;
         for some in which.chunks(READ_AT_ONCE) {
-            let asked = Instant::now();
+            let at = Instant::now();
+            // not `atomic()`, which hides who said MOVED and panics where MULTI is refused (redis 1.8)
             let mut both = redis::pipe();
-            both.atomic().ignore_errors();
-            for Followed { active, routing, .. } in some.iter().map(|index| &self.followed[*index]) {
-                both.cmd("GET").arg(active).cmd("HGETALL").arg(routing);
+            both.ignore_errors().cmd("MULTI");
+            for question in self.questions(some).cmd_iter() {
+                both.add_command(question.clone());
             }
-            let answers: Vec<Value> = both.query_async(redis).await?;
+            let mut answers: Vec<Value> = both.cmd("EXEC").query_async(&mut node.redis).await?;
+            let executed = answers.pop();
+            let answers = match executed {
+                Some(Value::Array(answers)) => answers,
+                _ if is_scattered(&answers) => {
+                    scattered = true;
+                    self.read_scattered(node, asked, some).await?
+                }
+                executed => return Err(refused(answers.into_iter().chain(executed))),
+            };
             if answers.len() != 2 * some.len() {
                 return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")));
             }
             for (index, answer) in some.iter().zip(answers.chunks_exact(2)) {
-                self.followed[*index].prompt.answered(asked, understand(&answer[0], &answer[1]));
+                self.followed[*index].prompt.answered(at, understand(&answer[0], &answer[1]));
             }
         }
-        Ok(())
+        Ok(scattered)
+    }
+
+    fn questions(&self, which: &[usize]) -> Pipeline {
+        let mut both = redis::pipe();
+        both.ignore_errors();
+        for Followed { active, routing, .. } in which.iter().map(|index| &self.followed[*index]) {
+            both.cmd("GET").arg(active).cmd("HGETALL").arg(routing);
+        }
+        both
+    }
+
+    /// While a slot is being moved a transaction finds no node that has all its keys, so each key is read by itself.
+    async fn read_scattered(
+        &self,
+        node: &mut Node,
+        asked: &mut Option<Asked>,
+        which: &[usize],
+    ) -> RedisResult<Vec<Value>> {
+        let questions = self.questions(which);
+        let mut answers: Vec<Value> = questions.query_async(&mut node.redis).await?;
+        let (mut there, mut to) = (Vec::new(), None);
+        for (index, answer) in answers.iter().enumerate() {
+            let Value::ServerError(error) = answer else { continue };
+            let error = RedisError::from(error.clone());
+            match redirected(&error, ServerErrorKind::Ask, &node.addr) {
+                Some(addr) => {
+                    there.push(index);
+                    to = Some(addr);
+                }
+                None if error.code() == Some("WRONGTYPE") => {}
+                None => return Err(error),
+            }
+        }
+        let Some(to) = to else { return Ok(answers) };
+        let mut redis = match asked.take() {
+            Some(asked) if asked.addr == to => asked.redis,
+            _ => Node::open_asked(&self.places.info(&to)).await?,
+        };
+        let mut again = redis::pipe();
+        again.ignore_errors();
+        for (_, question) in questions.cmd_iter().enumerate().filter(|(index, _)| there.contains(index)) {
+            again.cmd("ASKING").ignore().add_command(question.clone());
+        }
+        let found: Vec<Value> = again.query_async(&mut redis).await?;
+        for (index, value) in there.into_iter().zip(found) {
+            answers[index] = value;
+        }
+        *asked = Some(Asked { addr: to, redis });
+        Ok(answers)
+    }
+}
+
+/// A connection to the node that our slot is being moved to.
+struct Asked {
+    addr: ConnectionAddr,
+    redis: MultiplexedConnection,
+}
+
+/// Whether a transaction was refused because some of its keys are at one node and some at another.
+fn is_scattered(queued: &[Value]) -> bool {
+    let kind = |answer: &Value| if let Value::ServerError(error) = answer { Some(error.kind()) } else { None };
+    let mut kinds = queued.iter().filter_map(kind).peekable();
+    kinds.peek().is_some() && kinds.all(|kind| matches!(kind, Some(ServerErrorKind::Ask | ServerErrorKind::TryAgain)))
+}
+
+/// The first error among answers.
+fn refused(answers: impl Iterator<Item = Value>) -> RedisError {
+    let mut errors = answers.filter_map(|answer| answer.extract_error().err());
+    errors.next().unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")))
+}
+
+/// What is known outlives the reader; that nothing is heard any more is to be seen.
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.away("the reader was dropped");
     }
 }
 
@@ -151,8 +322,12 @@ fn understand(active: &Value, routing: &Value) -> Result<(Split, Option<Problem>
 }
 
 fn fields(hash: &Value) -> Result<Vec<Field<'_>>, String> {
-    let Value::Map(pairs) = hash else { return Err(unexpected(hash)) };
-    pairs.iter().map(|(field, value)| Ok((bytes(field)?, bytes(value)?))).collect()
+    match hash {
+        Value::Map(pairs) => pairs.iter().map(|(field, value)| Ok((bytes(field)?, bytes(value)?))).collect(),
+        // without RESP3
+        Value::Array(items) => items.chunks_exact(2).map(|pair| Ok((bytes(&pair[0])?, bytes(&pair[1])?))).collect(),
+        other => Err(unexpected(other)),
+    }
 }
 
 fn bytes(value: &Value) -> Result<&[u8], String> {

@@ -13,11 +13,18 @@
 //!
 //! One connection with `CLIENT TRACKING` follows all prompts of a reader: a change is read again as soon as Redis says
 //! that there is one, and everything every two seconds in case the connection is half dead. While Redis is away, or
-//! holds what is no version, the last known version stays, [`Prompt::age`] grows and [`Prompt::error`] says why.
+//! holds what is no version, the last known version stays, [`Prompt::staleness`] grows and [`Prompt::error`] says why.
+//!
+//! The reader follows the master: to another node of a Redis Cluster, after a failover by Redis Sentinel
+//! ([`Settings::sentinel_master`]), and where a DNS name leads to another address. Twice a second it makes sure that it is
+//! connected to a node that has the prompts' keys.
 //!
 //! This module uses nothing else of the crate.
 
 mod follow;
+mod node;
+mod places;
+mod sentinel;
 mod split;
 
 pub use split::{NotARouting, Split, Version};
@@ -27,17 +34,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult};
+use redis::{Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What is seldom changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// As in the receiver's config, `redis.namespace`.
+    /// As in the receiver's config, `redis.namespace`. In a cluster it holds a hash tag, as the default does: all its keys are
+    /// in one slot.
     pub namespace: String,
     /// Everything is read again after this long, even if no change was heard of: more than 0, at most a day.
     pub refresh: Duration,
+    /// As `redis.nodes`, each `host:port`: more nodes of a cluster, or all sentinels. Any one that answers is enough.
+    pub nodes: Vec<String>,
+    /// As `redis.sentinel_master`: the name under which sentinels know the master. `nodes` are the sentinels then, or the
+    /// address in the URL is one where `nodes` is empty.
+    pub sentinel_master: Option<String>,
+    /// The sentinels' own user, if they have one.
+    pub sentinel_username: Option<String>,
+    /// That user's password, or the default user's.
+    pub sentinel_password: Option<String>,
 }
 
 impl Settings {
@@ -46,7 +63,49 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { namespace: "{prompts}".to_owned(), refresh: Duration::from_secs(2) }
+        Self {
+            namespace: "{prompts}".to_owned(),
+            refresh: Duration::from_secs(2),
+            nodes: Vec::new(),
+            sentinel_master: None,
+            sentinel_username: None,
+            sentinel_password: None,
+        }
+    }
+}
+
+/// All but the password.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("namespace", &self.namespace)
+            .field("refresh", &self.refresh)
+            .field("nodes", &self.nodes)
+            .field("sentinel_master", &self.sentinel_master)
+            .field("sentinel_username", &self.sentinel_username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a reader learns of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Redis tells of each.
+    Pushed,
+    /// By reading everything again after [`Settings::refresh`]: the server or a proxy knows no RESP3, or the user may not
+    /// use `CLIENT TRACKING`.
+    Polling,
+    /// Not at all: no server is in reach.
+    Away,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pushed => "pushed",
+            Self::Polling => "polling",
+            Self::Away => "away",
+        })
     }
 }
 
@@ -54,17 +113,18 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Reader {
     prompts: HashMap<String, Prompt>,
+    mode: watch::Receiver<Mode>,
     following: JoinHandle<()>,
 }
 
 impl Reader {
     /// Follows `prompts` in the background of the current tokio runtime. Redis may be away; that is no error.
     ///
-    /// `redis` is a URL, or a [`redis::ConnectionInfo`] with credentials and TLS certificates. Its protocol is always RESP3,
-    /// whatever it says: nothing is pushed with RESP2.
+    /// `redis` is a URL, or a [`redis::ConnectionInfo`] with credentials and TLS certificates, which count for each node
+    /// of a cluster. Whatever protocol it names, the reader speaks RESP3 where the server does.
     ///
     /// # Errors
-    /// When `redis` is no address, or `settings.refresh` is 0 or longer than a day.
+    /// When `redis` is no address, or a setting cannot work; names it.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -75,14 +135,22 @@ impl Reader {
     ) -> RedisResult<Self> {
         if settings.refresh.is_zero() || settings.refresh > Settings::LONGEST_REFRESH {
             let why = format!("expected more than 0 and at most a day, found {:?}", settings.refresh);
-            return Err(RedisError::from((ErrorKind::InvalidClientConfig, "Settings::refresh", why)));
+            return Err(wrong("Settings::refresh", why));
         }
-        let address = redis.into_connection_info()?;
-        let pushing = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(address.set_redis_settings(pushing))?;
+        let info = redis.into_connection_info()?;
+        let login = info.redis_settings().clone().set_skip_set_lib_name();
+        // what is no address or no certificate fails here
+        let info = Client::open(info.set_redis_settings(login))?.get_connection_info().clone();
+        let places = places::Places::new(info, &settings)?;
         let prompts: HashMap<_, _> = prompts.into_iter().map(|name| (name.into(), Prompt::default())).collect();
-        let following = tokio::spawn(follow::Follower::new(client, &prompts, &settings).run());
-        Ok(Self { prompts, following })
+        let (mode, watched) = watch::channel(Mode::Away);
+        let following = tokio::spawn(follow::Follower::new(places, &prompts, &settings, mode).run());
+        Ok(Self { prompts, mode: watched, following })
+    }
+
+    /// How it learns of changes just now.
+    pub fn mode(&self) -> Mode {
+        *self.mode.borrow()
     }
 
     /// One of the prompts that it follows.
@@ -101,6 +169,10 @@ impl Reader {
             prompt.changes().next().await;
         }
     }
+}
+
+fn wrong(setting: &'static str, why: String) -> RedisError {
+    RedisError::from((ErrorKind::InvalidClientConfig, setting, why))
 }
 
 impl Drop for Reader {
@@ -134,9 +206,9 @@ impl Prompt {
         self.0.borrow().split.iter().flat_map(Split::versions).cloned().collect()
     }
 
-    /// How long ago Redis was asked and confirmed the version; none if it never was. Below three seconds while all
-    /// is well.
-    pub fn age(&self) -> Option<Duration> {
+    /// For how long the version has not been confirmed by Redis; none if it never was. Below two seconds while all is well
+    /// and changes are [pushed](Mode::Pushed), else a second more than [`Settings::refresh`].
+    pub fn staleness(&self) -> Option<Duration> {
         self.0.borrow().asked.map(|asked| asked.elapsed())
     }
 
@@ -152,6 +224,16 @@ impl Prompt {
             receiver.mark_changed();
         }
         Changes(receiver)
+    }
+
+    /// What was answered last still counted at `asked`.
+    fn confirmed(&self, asked: Instant) {
+        self.0.send_if_modified(|known| {
+            if matches!(known.problem, None | Some(Problem::Routing(_))) && known.split.is_some() {
+                known.asked = Some(asked);
+            }
+            false
+        });
     }
 
     /// An answer of Redis to a question sent at `asked`.

@@ -5,6 +5,8 @@ mod common;
 
 mod cluster;
 mod drill;
+#[allow(dead_code, reason = "shared with the tests of readers")]
+mod nodes;
 mod reload;
 mod sentinel;
 mod world;

@@ -101,7 +101,7 @@ async fn changes_are_pushed_and_a_split_is_respected() -> Result<()> {
     // a plain SET needs no message
     redis.cmd::<()>(&["SET", ACTIVE, "v4"]).await?;
     serves(&prompt, &["v4"]).await?;
-    ensure!(prompt.error().is_none() && prompt.age().is_some_and(|age| age < SOON));
+    ensure!(prompt.error().is_none() && prompt.staleness().is_some_and(|age| age < SOON));
     Ok(())
 }
 
@@ -113,14 +113,14 @@ async fn a_version_stays_known_while_redis_is_away() -> Result<()> {
     ready(&reader).await?;
     redis.kill9();
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;
-    let age = prompt.age().context("an age")?;
-    let grown = async || prompt.age().filter(|now| *now > age + Duration::from_millis(200)).map(drop);
+    let age = prompt.staleness().context("an age")?;
+    let grown = async || prompt.staleness().filter(|now| *now > age + Duration::from_millis(200)).map(drop);
     eventually("the age grows", SOON, grown).await?;
     ensure!(names(&prompt) == ["v1", "v2"]);
     // it comes back, and has lost everything
     redis.restart()?;
     says(&prompt, |problem| problem == Some(Problem::Missing)).await?;
-    ensure!(names(&prompt) == ["v1", "v2"] && prompt.age().is_some_and(|now| now > age));
+    ensure!(names(&prompt) == ["v1", "v2"] && prompt.staleness().is_some_and(|now| now > age));
     commit(&redis, "v1", &[]).await?;
     serves(&prompt, &["v1"]).await?;
     ensure!(prompt.error().is_none());
@@ -137,7 +137,7 @@ async fn a_redis_that_is_not_there_yet_is_waited_for() -> Result<()> {
     redis.kill9();
     let (reader, prompt) = follow(&redis.prompt_server_url(), pushed()).await?;
     says(&prompt, |problem| matches!(problem, Some(Problem::Away(_)))).await?;
-    ensure!(prompt.active_version("user-1").is_none() && prompt.age().is_none() && prompt.versions().is_empty());
+    ensure!(prompt.active_version("user-1").is_none() && prompt.staleness().is_none() && prompt.versions().is_empty());
     redis.restart()?;
     ready(&reader).await?;
     serves(&prompt, &["v1"]).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::Split;
 use prompt_rollback_testkit::http::Http;
-use prompt_rollback_testkit::{Dir, Port, Process, ProcessBuilder, Redis, eventually, shipped};
+use prompt_rollback_testkit::{Dir, Port, Process, ProcessBuilder, eventually, shipped};
 use serde_json::json;
 
 use crate::python::{examples, python};
@@ -14,13 +14,13 @@ use crate::python::{examples, python};
 const SOON: Duration = Duration::from_secs(120);
 const SPLIT: [(&str, &str); 2] = [("v1.9.0", "25"), ("v2.0.0", "75")];
 
-struct Server {
+pub struct Server {
     http: Http,
-    _process: Process,
+    process: Process,
     _dir: Dir,
 }
 
-fn rust_server() -> Result<PathBuf> {
+pub fn rust_server() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.ancestors().nth(2).context("the folder of the profile")?.join("examples/prompt_server");
     // `cargo test` builds examples, `cargo test --test reader` does not
@@ -28,19 +28,26 @@ fn rust_server() -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn start(redis: &Redis, program: impl FnOnce(&Dir) -> Result<ProcessBuilder>) -> Result<Server> {
+pub fn python_server(dir: &Dir) -> Result<ProcessBuilder> {
+    Ok(ProcessBuilder::new(python(), dir.path()).arg("-B").arg(examples().join("python/prompt_server.py")))
+}
+
+pub async fn start(env: &[(&str, String)], program: impl FnOnce(&Dir) -> Result<ProcessBuilder>) -> Result<Server> {
     let (dir, port) = (Dir::new("prompt-server")?, Port::claim());
-    let url = format!("redis://prompt-server:server-password@{}", redis.addr());
-    let command = program(&dir)?.env("REDIS_URL", url).args(["--prompt", "support", "--listen"]).arg(port.addr());
-    let process = command.spawn()?;
+    let command = program(&dir)?.args(["--prompt", "support", "--listen"]).arg(port.addr());
+    let process = env.iter().fold(command, |command, (name, value)| command.env(name, value)).spawn()?;
     let http = Http::new(format!("http://{}", port.addr()));
     let up = eventually("healthy", SOON, async || http.get("/-/healthy").await.ok()).await;
     up.with_context(|| process.log())?;
-    Ok(Server { http, _process: process, _dir: dir })
+    Ok(Server { http, process, _dir: dir })
 }
 
 impl Server {
-    async fn version(&self, user: &str) -> Result<String> {
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    pub async fn version(&self, user: &str) -> Result<String> {
         let answer =
             self.http.post_json("/complete", &json!({"prompt": "support", "input": "hi", "user": user})).await?;
         let body = answer.json()?;
@@ -58,10 +65,10 @@ async fn both_example_servers_give_a_user_the_same_version_and_count_by_version(
     let [(first, share), (second, rest)] = SPLIT;
     redis.cmd::<()>(&["HSET", "{prompts}:routing:support", first, share, second, rest]).await?;
     redis.cmd::<()>(&["SET", "{prompts}:active:support", second]).await?;
-    let script = examples().join("python/prompt_server.py");
+    let env = [("REDIS_URL", format!("redis://prompt-server:server-password@{}", redis.addr()))];
     let servers = [
-        start(&redis, |dir| Ok(ProcessBuilder::new(rust_server()?, dir.path()))).await?,
-        start(&redis, |dir| Ok(ProcessBuilder::new(python(), dir.path()).arg("-B").arg(script))).await?,
+        start(&env, |dir| Ok(ProcessBuilder::new(rust_server()?, dir.path()))).await?,
+        start(&env, python_server).await?,
     ];
     let split = Split::new(second, &SPLIT);
     for server in &servers {

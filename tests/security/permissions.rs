@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use prompt_rollback::reader::{Reader, Settings};
+use prompt_rollback::reader::{Mode, Reader, Settings};
 
 use crate::common::{Receiver, Redis, SOON, eventually};
 use crate::kit::program;
@@ -31,6 +31,18 @@ async fn read_by_rust(url: &str) -> Result<()> {
     });
     known.await?;
     ensure!(prompt.error().is_none(), "{:?}", prompt.error());
+    ensure!(reader.mode() == Mode::Pushed, "{}", reader.mode());
+    Ok(())
+}
+
+/// What readers ask the nodes of a cluster, which this is not: that is the only objection.
+async fn redirected(url: &str) -> Result<()> {
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    for words in [&["ASKING"][..], &["CLUSTER", "SLOTS"]] {
+        let mut command = redis::Cmd::new();
+        let answer = command.arg(words).exec_async(&mut redis).await;
+        ensure!(answer.is_err_and(|error| error.to_string().contains("cluster support disabled")), "{words:?}");
+    }
     Ok(())
 }
 
@@ -51,7 +63,7 @@ reader.wait_ready(5)
 until = time.monotonic() + 1.5
 while time.monotonic() < until and not reader.error('p'):
     time.sleep(0.02)
-sys.exit(reader.error('p'))
+sys.exit(reader.error('p') or (reader.mode() != 'pushed' and reader.mode()))
 ";
     let has_modules = |program: &&str| {
         let probe = Command::new(program).args(["-c", "import redis"]).stderr(Stdio::null()).status();
@@ -68,6 +80,7 @@ sys.exit(reader.error('p'))
 async fn all_uses(url: &str) -> Result<()> {
     read_by_rust(url).await?;
     read_text(url).await?;
+    redirected(url).await?;
     read_by_python(url).await
 }
 
@@ -111,4 +124,74 @@ async fn a_receiver_that_lacks_a_permission_is_not_ready_and_says_which_as_does_
     let check = program(&["check", "--connect"], &env).await?;
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
     Ok(())
+}
+
+/// All kinds of commands that change data, move it or run it.
+const WRITES: [&str; 24] = [
+    "SET {prompts}:active:p v2",
+    "SETRANGE {prompts}:active:p 0 x",
+    "APPEND {prompts}:active:p x",
+    "GETSET {prompts}:active:p v2",
+    "GETDEL {prompts}:active:p",
+    "GETEX {prompts}:active:p EX 1",
+    "MSET {prompts}:active:p v2",
+    "DEL {prompts}:active:p",
+    "UNLINK {prompts}:active:p",
+    "EXPIRE {prompts}:active:p 1",
+    "RENAME {prompts}:active:p {prompts}:active:q",
+    "COPY {prompts}:active:p {prompts}:active:q",
+    "RESTORE {prompts}:active:q 0 x",
+    "HSET {prompts}:routing:p v1 100",
+    "HDEL {prompts}:routing:p v1",
+    "SADD {prompts}:active:q x",
+    "XADD {prompts}:log:p * event rollback",
+    "PUBLISH {prompts}:changes x",
+    "SORT {prompts}:active:q STORE {prompts}:active:p",
+    "EVAL return{redis.call('SET',KEYS[1],'v2')} 1 {prompts}:active:p",
+    "FUNCTION FLUSH",
+    "FLUSHALL",
+    "MIGRATE 127.0.0.1 1 {prompts}:active:p 0 1",
+    "REPLICAOF NO ONE",
+];
+
+#[tokio::test]
+async fn a_prompt_server_can_write_nothing() -> Result<()> {
+    let redis = Redis::start()?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
+    redis.cmd::<()>(&["HSET", "{prompts}:routing:p", "v1", "60", "v2", "40"]).await?;
+    let dump = async || -> Result<Vec<Vec<u8>>> {
+        let mut dumps = Vec::new();
+        let mut keys: Vec<String> = redis.cmd(&["KEYS", "*"]).await?;
+        keys.sort();
+        for key in &keys {
+            dumps.push(redis.cmd(&["DUMP", key]).await?);
+        }
+        Ok(dumps)
+    };
+    let before = dump().await?;
+    let client = redis::Client::open(redis.prompt_server_url())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    for write in WRITES {
+        for words in [write.to_owned(), format!("MULTI {write}")] {
+            let mut commands = redis::pipe();
+            commands.ignore_errors();
+            if let Some(inside) = words.strip_prefix("MULTI ") {
+                commands.cmd("MULTI").ignore().add_command(command(inside)).cmd("EXEC").ignore();
+            } else {
+                commands.add_command(command(&words));
+            }
+            let answers: Vec<redis::Value> = commands.query_async(&mut connection).await?;
+            let refused =
+                |value: &redis::Value| matches!(value, redis::Value::ServerError(error) if error.code() == "NOPERM");
+            ensure!(answers.len() == 1 && answers.iter().all(refused), "{words}: {answers:?}");
+        }
+    }
+    assert_eq!(dump().await?, before);
+    Ok(())
+}
+
+fn command(words: &str) -> redis::Cmd {
+    let mut command = redis::Cmd::new();
+    command.arg(words.split(' ').collect::<Vec<_>>());
+    command
 }

@@ -1,0 +1,164 @@
+//! Who the master is, by what Redis Sentinels say. Each of them is asked twice a second: the first to know of a
+//! failover is believed, because what the others still say has a lower epoch. Later on a lower epoch is believed only if
+//! a majority answers, as when all sentinels were set up anew.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisResult};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::node::at;
+
+const ASK_EVERY: Duration = Duration::from_millis(400);
+/// Longest wait for a sentinel, and for any of them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one sentinel says: where the master is and since which epoch, or why it says nothing.
+type Answer = Result<(ConnectionAddr, u64), String>;
+
+#[derive(Default)]
+struct Answers {
+    /// One for each sentinel; none before its first answer.
+    of_each: Vec<Option<Answer>>,
+    latest_epoch: u64,
+}
+
+pub(super) struct Sentinels {
+    answers: watch::Receiver<Answers>,
+    _asking: JoinSet<()>,
+}
+
+impl Sentinels {
+    /// Asks until dropped. `sentinels` say how to log in.
+    pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
+        let (sender, answers) = watch::channel(Answers { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
+        let mut asking = JoinSet::new();
+        for (index, sentinel) in sentinels.into_iter().enumerate() {
+            let (sender, master) = (sender.clone(), master.to_owned());
+            let tell = move |answer: Answer| {
+                sender.send_if_modified(|answers| {
+                    let changed = answers.of_each[index].as_ref() != Some(&answer);
+                    if let Ok((_, epoch)) = &answer {
+                        answers.latest_epoch = answers.latest_epoch.max(*epoch);
+                    }
+                    answers.of_each[index] = Some(answer);
+                    changed
+                });
+            };
+            asking.spawn(async move {
+                loop {
+                    let error = match keep_asking(&sentinel, &master, &tell).await {
+                        Err(error) => error.to_string(),
+                        Ok(()) => format!("knows no master named {master:?}"),
+                    };
+                    tell(Err(format!("the sentinel {}: {error}", sentinel.addr())));
+                    sleep(ASK_EVERY).await;
+                }
+            });
+        }
+        Self { answers, _asking: asking }
+    }
+
+    /// Who the master is. Waits for the first answers of a majority.
+    pub async fn master(&self) -> Result<ConnectionAddr, String> {
+        let mut answers = self.answers.clone();
+        let told = |answers: &Answers| {
+            is_majority(answers.named().count(), answers) || answers.of_each.iter().all(Option::is_some)
+        };
+        drop(timeout(PATIENCE, answers.wait_for(told)).await);
+        let answers = self.answers.borrow();
+        let why = || answers.of_each.iter().flatten().find_map(|answer| answer.as_ref().err()).cloned();
+        answers.best().ok_or_else(|| why().unwrap_or_else(|| "no sentinel answers".to_owned()))
+    }
+
+    /// Waits until another than the one at `addr` is the master, by what is known.
+    pub async fn another(&self, addr: &ConnectionAddr) {
+        let mut answers = self.answers.clone();
+        loop {
+            let best = answers.borrow_and_update().best();
+            match best {
+                Some(best) if best != *addr => return,
+                _ => drop(answers.changed().await),
+            }
+        }
+    }
+
+    /// Waits until a sentinel says something else than before.
+    pub async fn news(&self) {
+        let mut answers = self.answers.clone();
+        answers.mark_unchanged();
+        drop(answers.changed().await);
+    }
+}
+
+impl Answers {
+    fn named(&self) -> impl Iterator<Item = &(ConnectionAddr, u64)> {
+        self.of_each.iter().flatten().filter_map(|answer| answer.as_ref().ok())
+    }
+
+    /// Of the latest epoch the master that most of them name.
+    fn best(&self) -> Option<ConnectionAddr> {
+        let latest = self.named().map(|(_, epoch)| *epoch).max()?;
+        if latest < self.latest_epoch && !is_majority(self.named().count(), self) {
+            return None;
+        }
+        let latest: Vec<_> = self.named().filter(|(_, epoch)| *epoch == latest).map(|(addr, _)| addr).collect();
+        let votes = |addr: &ConnectionAddr| latest.iter().filter(|other| **other == addr).count();
+        latest.iter().max_by_key(|addr| votes(addr)).map(|addr| (*addr).clone())
+    }
+}
+
+fn is_majority(count: usize, of: &Answers) -> bool {
+    2 * count > of.of_each.len()
+}
+
+/// Over one connection, until it fails or the sentinel turns out not to know the master.
+async fn keep_asking(sentinel: &ConnectionInfo, master: &str, tell: &impl Fn(Answer)) -> RedisResult<()> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    let mut redis = Client::open(sentinel.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut known = None;
+    loop {
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let named: Option<(String, u16)> = command.query_async(&mut redis).await?;
+        let Some(named) = named else { return Ok(()) };
+        if known.as_ref() != Some(&named) {
+            let epoch = epoch(&mut redis, master).await?;
+            tell(Ok((at(sentinel.addr(), &named.0, named.1), epoch)));
+            known = Some(named);
+        }
+        sleep(ASK_EVERY).await;
+    }
+}
+
+async fn epoch(redis: &mut MultiplexedConnection, master: &str) -> RedisResult<u64> {
+    let fields: HashMap<String, String> = redis::cmd("SENTINEL").arg("MASTER").arg(master).query_async(redis).await?;
+    Ok(fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_epoch_counts_more_than_votes() {
+        let answer = |port: u16, epoch| Some(Ok((ConnectionAddr::Tcp("h".to_owned(), port), epoch)));
+        let away = || Some(Err("away".to_owned()));
+        let best = |latest_epoch, of_each: Vec<Option<Answer>>| {
+            Answers { of_each, latest_epoch }.best().map(|addr| addr.to_string())
+        };
+        let (one, two) = (Some("h:1".to_owned()), Some("h:2".to_owned()));
+        assert_eq!(best(4, vec![answer(1, 3), answer(1, 3), answer(2, 4), None]), two);
+        assert_eq!(best(4, vec![answer(1, 4), answer(2, 4), answer(2, 4)]), two);
+        assert_eq!(best(4, vec![answer(2, 4), answer(2, 4), answer(1, 4)]), two);
+        assert_eq!(best(0, vec![None, away()]), None);
+        // one that is behind, and all that were set up anew
+        assert_eq!(best(4, vec![answer(1, 3), away(), away()]), None);
+        assert_eq!(best(4, vec![answer(1, 1), answer(1, 1), away()]), one);
+    }
+}
