@@ -51,7 +51,7 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
 #[tokio::test]
 async fn while_prometheus_is_away_the_thread_waits_for_what_it_measured() -> Result<()> {
     // nobody listens there
-    let away = [("PROMETHEUS__URL", "http://127.0.0.1:1")];
+    let away = [("PROMETHEUS__URL", "http://127.0.0.1:1"), ("VERIFICATION__MAX", "5m")];
     let workspace = Workspace::with(slack()?, &away).await?;
     let root = workspace.thread(critical("p")).await?;
     workspace.receiver.clock.advance(Duration::from_secs(301));
