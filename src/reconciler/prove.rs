@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
 use super::sample;
-use crate::ab_test;
 use crate::baseline::Baseline;
+use crate::comparison::Comparison;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
@@ -21,6 +21,7 @@ use crate::decision::{
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Counters};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
@@ -292,7 +293,7 @@ impl Prover {
         Some((finding, blame))
     }
 
-    /// What `version` did better than the one that it would replace, since it first had traffic.
+    /// Whether `version` is better than the one that it would replace, by the time in which both had traffic.
     pub async fn measure(
         &self,
         prompt: &PromptName,
@@ -300,8 +301,9 @@ impl Prover {
         version: &VersionName,
         now: Timestamp,
     ) -> Evidence {
-        let (passed, text) = match self.compare(prompt, state, version, now).await {
-            Ok(verdict) => verdict,
+        let compared = self.compare(prompt, state, version, now).await;
+        let (passed, text) = match compared {
+            Ok(comparison) => comparison.is_better(),
             Err(why) => (false, why),
         };
         Evidence { at: now, passed, text }
@@ -313,16 +315,19 @@ impl Prover {
         state: &PromptState,
         version: &VersionName,
         now: Timestamp,
-    ) -> Result<(bool, String), String> {
+    ) -> Result<Comparison, String> {
         let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
         let other = state.replaced_by(version).ok_or("there is no other version to compare it with")?;
-        let began = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
-        let queries = question::compared(&self.labels, prompt, [version, other], now.since(began).min(LONGEST));
-        let answers = join_all(queries.iter().map(|query| prometheus.instant(query))).await;
+        let first = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
+        let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
+        let began = canary.map_or(first, |canary| canary.started);
+        let query = comparison::query(&self.labels, prompt, [version, other]);
+        let spans = comparison::spans(began, now);
+        let ask = |span: &comparison::Span| prometheus.range(&query, span.from, span.to, span.step);
+        let answers = join_all(spans.iter().map(ask)).await;
         let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
-        let group = |version| question::read_group(&self.labels, &answers, prompt, version);
-        Ok(ab_test::verdict(&group(version), &group(other)))
+        let measured = comparison::read(&self.labels, &spans, &answers, [version, other]);
+        Ok(Comparison::of(&measured, MARGIN))
     }
 
     /// How `version` has served since its soak began. `None`: Prometheus has no turn to spare.
@@ -477,8 +482,8 @@ impl Prover {
     }
 }
 
-/// A comparison looks back no further.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// By how much the failure ratio of a version that is no worse may be higher.
+const MARGIN: f64 = 0.01;
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.

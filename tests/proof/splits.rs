@@ -70,7 +70,9 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     let figures = gates["gates"][1]["figures"].as_str().unwrap_or_default();
     ensure!(gates["replaces"] == "v1" && gates["gates"][1]["gate"] == "ab_test", "{gates:#}");
     // how sure depends on how much was scraped by then
-    let sure = ["success 100.00 %", "replacing success 80.00 %", "p = 0.0"].iter().all(|part| figures.contains(part));
+    let sure = ["success 100.00 %", "replacing success 80.00 %", "20.00 points fewer", "p = 0.0000"]
+        .iter()
+        .all(|part| figures.contains(part));
     ensure!(sure, "{figures}");
     let path = format!("/api/prompts/{PROMPT}/gates?version=v1");
     let other = world.receiver.http().get(&path).await?.json()?;
