@@ -68,7 +68,7 @@ impl Shares {
         }
     }
 
-    fn new(self, age: Duration) -> f64 {
+    fn of_new(self, age: Duration) -> f64 {
         match (self, age.as_secs()) {
             (Shares::Half, _) => 0.5,
             (Shares::Canary, 0..600) => 0.01,
@@ -98,7 +98,7 @@ fn believed(case: &Case, dice: &mut Dice) -> Option<Duration> {
         let mut start = span.from;
         while start < span.to {
             let end = start.plus(span.step);
-            let (share, requests) = (case.shares.new(start.since(began)), case.rate * span.step.as_secs_f64());
+            let (share, requests) = (case.shares.of_new(start.since(began)), case.rate * span.step.as_secs_f64());
             let day = start.since(began).as_secs_f64() / 86_400.0 * std::f64::consts::TAU;
             let base = case.base * (1.0 + 0.5 * day.sin());
             let mut version = |share: f64, ratio: f64| {

@@ -432,6 +432,11 @@ mod tests {
         let comparison = compared(&bad_hour);
         assert!(comparison.better < 1.0 && comparison.harmful < 1.0, "{comparison:?}");
         assert_eq!(comparison.difference, Some(0.0));
+        assert_eq!(
+            (comparison.new.all, comparison.old.all),
+            (60_000.0, 60_000.0),
+            "the figures are of shared time, too"
+        );
         // and the other way round: the new one came after the bad week
         let mut good_hour = same(slice((1_000.0, 1.0), (1_000.0, 1.0)), 60);
         good_hour.errors.splice(0..0, vec![slice((0.0, 0.0), (10_000.0, 500.0)); 600]);

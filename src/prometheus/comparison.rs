@@ -71,15 +71,50 @@ pub fn read(labels: &Labels, spans: &[Span], answers: &[Vec<Series>], versions: 
     measured
 }
 
+/// Requests of the new version in the slices that began after `since`.
+pub fn requests_since(
+    labels: &Labels,
+    spans: &[Span],
+    answers: &[Vec<Series>],
+    version: &VersionName,
+    since: Timestamp,
+) -> f64 {
+    let in_span = |(span, series): (&Span, &Vec<Series>)| -> f64 {
+        let of =
+            |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
+        let counts = counts(span.step, &of(REQUESTS), &of(FAILED), |_, failed| failed);
+        counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
+    };
+    spans.iter().zip(answers).map(in_span).sum()
+}
+
+fn is_of(labels: &Labels, one: &Series, name: &str, version: &VersionName) -> bool {
+    one.label("__name__") == name && one.label(&labels.version) == version.as_str()
+}
+
+/// The team's own expression about both versions. Names hold nothing that PromQL strings escape.
+pub fn own_query(query: &str, prompt: &PromptName, [new, old]: [&VersionName; 2], since: Duration) -> String {
+    super::question::about(&query.replace("$base", old.as_str()), prompt, new, since)
+}
+
+/// The answer to it: `Ok` if the new version is no worse.
+pub fn read_own(series: &[Series]) -> Result<(), String> {
+    match series {
+        [one] if one.value() == 1.0 => Ok(()),
+        [one] if one.value() == 0.0 => Err("canary.query says that it is worse".to_owned()),
+        [] => Err("no data yet for canary.query".to_owned()),
+        [one] => Err(format!("canary.query gives {}: expected 1, 0 or nothing", one.value())),
+        many => Err(format!("canary.query gives {} series: expected one, or nothing", many.len())),
+    }
+}
+
 /// By how much something grew in the slices that end at these moments.
 type Growth = BTreeMap<Timestamp, f64>;
 
 fn read_span(labels: &Labels, step: Duration, series: &[Series], versions: [&VersionName; 2], into: &mut Measured) {
     let [new, old] = versions.map(|version| {
-        let of = |name: &str| -> Vec<&Series> {
-            let about = |one: &&Series| one.label("__name__") == name && one.label(&labels.version) == version.as_str();
-            series.iter().filter(about).collect()
-        };
+        let of =
+            |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
         let failed = |_: f64, failed: f64| failed;
         let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
         let requests = counts(step, &of(REQUESTS), &of(FAILED), failed);
@@ -250,6 +285,30 @@ mod tests {
         assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
         let last = measured.p99.last().expect("p99");
         assert_eq!(*last, P99 { new: 3.0, old: 2.0, observations: 42.0 });
+    }
+
+    #[test]
+    fn requests_of_a_stage_are_those_after_it_began() {
+        let answer =
+            vec![series(REQUESTS, "v2", "a", &[0.0, 3.0, 8.0, 20.0]), series(FAILED, "v2", "a", &[0.0, 1.0, 1.0, 2.0])];
+        let spans = [Span { from: BEGAN, to: after(45), step: STEP }];
+        let requests = |since| requests_since(&labels(), &spans, std::slice::from_ref(&answer), &version("v2"), since);
+        assert_eq!(
+            [requests(BEGAN), requests(after(1)), requests(after(15)), requests(after(45))],
+            [20.0, 17.0, 17.0, 0.0]
+        );
+    }
+
+    #[test]
+    fn a_query_of_the_teams_own_says_1_or_it_is_not_passed() {
+        let prompt = PromptName::parse("p").expect("a prompt");
+        let query = own_query("f($prompt,$version,$base,$since)", &prompt, [&version("v2"), &version("v1")], STEP);
+        assert_eq!(query, "f(p,v2,v1,15)");
+        let value = |value| series("", "v2", "", &[value]);
+        assert_eq!(read_own(&[value(1.0)]), Ok(()));
+        for answer in [vec![], vec![value(0.0)], vec![value(f64::NAN)], vec![value(1.0), value(1.0)]] {
+            assert!(read_own(&answer).is_err_and(|why| why.contains("canary.query")), "{answer:?}");
+        }
     }
 
     #[test]

@@ -7,9 +7,7 @@ use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::prometheus::comparison;
 use prompt_rollback::prometheus::exposure::{Counters, judge, judge_stage};
-use prompt_rollback::prometheus::question::{
-    ratio_of, read_abort, read_others, read_ratio, read_soak, read_verify,
-};
+use prompt_rollback::prometheus::question::{ratio_of, read_abort, read_others, read_ratio, read_soak, read_verify};
 use prompt_rollback::store::record::read_incident;
 
 use super::{CONFIG, prompt, version};
