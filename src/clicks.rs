@@ -12,11 +12,12 @@ use crate::config::Decider;
 use crate::coordinate;
 use crate::decision::mass::Bulk;
 use crate::decision::{
-    Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, VersionName,
+    Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, Steer, Steering,
+    VersionName,
 };
 use crate::engine::{Engine, EngineError, Handled};
 use crate::slack::payload::Click;
-use crate::slack::render::{Button, action, read_mark};
+use crate::slack::render::{Button, SteerButton, action, read_mark};
 use crate::store::StoreError;
 use crate::store::receipt::{Before, Receipt};
 
@@ -64,6 +65,9 @@ impl Clicks {
 
     /// Handles one click; fails only if it may succeed later.
     pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
+        if let Some(steer) = Steer::ALL.into_iter().find(|steer| action::steer(*steer) == click.action_id) {
+            return self.steer(click, steer).await;
+        }
         let is_mark = click.action_id == action::MARK;
         let (wish, button) = match (is_mark, wish(&click.action_id)) {
             (true, _) => read_mark(&click.value).map(|(kind, button)| (Wish::Mark(kind), button)).unzip(),
@@ -94,6 +98,33 @@ impl Clicks {
         };
         if let Some(refusal) = refusal {
             self.refuse(click, &button, &refusal).await?;
+        }
+        Ok(())
+    }
+
+    /// A click on a canary's message: whoever decides where an alert names nobody may steer it.
+    async fn steer(&self, click: &Click, steer: Steer) -> Result<(), EngineError> {
+        let Some(button) =
+            SteerButton::decode(&click.value).filter(|_| is_plain(&click.user) && is_plain(&click.action_ts))
+        else {
+            tracing::warn!(action = click.action_id, "a click that is none of ours");
+            return Ok(());
+        };
+        let SteerButton { canary, stage, prompt } = &button;
+        let own = format!("click:{canary}:{}:{}", click.user, click.action_ts);
+        let like = format!("double:{canary}:{stage}:{}:{}", click.user, click.action_id);
+        let receipt = self.engine.store.receipt(&own, &like);
+        let decider = &self.engine.policy.fallback_decider;
+        let refusal = if self.may_decide(decider, &click.user).await? {
+            let (about, operator) = (Some((canary.clone(), *stage)), click.name.clone());
+            let event = Event::Steer(Steering { steer, about, operator, force: false, reason: None });
+            refused(self.engine.handle_once(prompt, &event, &receipt).await?)
+        } else {
+            Some(may_not(canary, decider, click))
+        };
+        if let Some(refusal) = refusal {
+            let asked = Button { incident: canary.clone(), from: None, to: None, ask: *stage };
+            self.refuse(click, &asked, &refusal).await?;
         }
         Ok(())
     }

@@ -269,7 +269,7 @@ fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
 fn may_open(event: &Event) -> usize {
     let own = match event {
         Event::Alerts(alerts) => alerts.len(),
-        Event::Rollback(_) | Event::Activate(_) => 1,
+        Event::Rollback(_) | Event::Activate(_) | Event::Promotion(_) => 1,
         _ => 0,
     };
     own + 2

@@ -16,17 +16,17 @@
 //! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`tls`] | certificates |
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | for prompt servers, beside all this: which version to serve |
 
-pub mod ab_test;
 pub mod alertmanager;
 pub mod app;
 pub mod baseline;
 pub mod cli;
 pub mod clicks;
+pub mod comparison;
 pub mod config;
 pub mod coordinate;
 pub mod deployed;

@@ -517,6 +517,10 @@ fn values_that_make_no_sense() {
         ("canary.stages", "[5, 50]"),
         ("canary.stages", "[]"),
         ("canary.hold", "\"0s\""),
+        ("canary.hold_limit", "\"0s\""),
+        ("canary.margin", "0"),
+        ("canary.margin", "51"),
+        ("canary.analysis", "\"maybe\""),
         ("retention.hot_versions", "1"),
         ("retention.keep", "\"0s\""),
         ("metrics.max_prompts", "\"all\""),
@@ -711,6 +715,8 @@ mod reread {
             "guards.fallback_decider" => "\"product-pm\"",
             "gradual.stages" => "[50, 0]",
             "canary.stages" => "[50, 100]",
+            "canary.analysis" => "\"off\"",
+            "canary.margin" => "3",
             "report.weekly" => "\"off\"",
             "guards.ask_when_active_for_longer_than" => "\"7d\"",
             "log.format" => "\"json\"",
@@ -726,7 +732,7 @@ mod reread {
             "incidents.reopen_within" | "incidents.forget_after" | "gates.staged_for" => "\"77s\"",
             "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",
             "verification.max" => "\"48h\"",
-            "gradual.stage_hold" | "canary.hold" => "\"77s\"",
+            "gradual.stage_hold" | "canary.hold" | "canary.hold_limit" => "\"77s\"",
             _ => "\"other\"",
         };
         // each needs a file or another key, and has a test of its own

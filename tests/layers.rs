@@ -49,7 +49,7 @@ const LAYERS: &[Layer] = &[
     layer("outgoing", &["outgoing"], &["payloads"], &["redis", "prometheus_client"]),
     layer(
         "payloads",
-        &["ab_test", "alertmanager", "deployed", "slack", "postmortem", "report"],
+        &["comparison", "alertmanager", "deployed", "slack", "postmortem", "report"],
         &[],
         &["redis", "hyper", "tower", "tokio"],
     ),

@@ -33,6 +33,10 @@ const MAX_FINGERPRINT: usize = 64;
 
 /// What the alert of a drill is called. A receiver that knows no drills ignores it, as it does all alerts so called.
 pub const DRILL_ALERT: &str = "PromptRollbackDrill";
+/// What the alert is called that always fires, while rules are evaluated.
+pub const HEARTBEAT_ALERT: &str = "PromptRollbackHeartbeat";
+/// Its annotation that says when they were: seconds by the clock of Prometheus.
+const EVALUATED_AT: &str = "evaluated_at";
 /// The label that names the drill.
 pub const DRILL_LABEL: &str = "prompt_rollback_drill";
 
@@ -57,6 +61,11 @@ pub enum Delivered {
     Drill {
         id: String,
         alert: Box<Alert>,
+    },
+    /// Alerts reach us: rules were evaluated at this moment of Prometheus' clock.
+    Heartbeat {
+        fingerprint: String,
+        evaluated_at: Timestamp,
     },
     /// Not to be acted upon, whatever the state of its prompt.
     Ignored(Ignored),
@@ -178,6 +187,10 @@ fn understand<'a>(
     let alertname = shorten(labels.written("alertname")?.as_deref().unwrap_or("unnamed alert"), SHORT);
     // whatever names a drill is never acted upon
     let drill = labels.written(DRILL_LABEL)?.filter(|id| !id.is_empty());
+    if drill.is_none() && alertname == HEARTBEAT_ALERT && is_firing(&alert)? {
+        let evaluated_at = moment_of(&annotations)?;
+        return Ok(Delivered::Heartbeat { fingerprint: shorten(&fingerprint, MAX_FINGERPRINT), evaluated_at });
+    }
     match drill {
         None if alertname.starts_with("PromptRollback") => return Err(Why::plain("own_alert")),
         Some(_) if alertname != DRILL_ALERT => return Err(Why::plain("unknown_drill")),
@@ -236,6 +249,20 @@ fn understand<'a>(
         Some(id) => Delivered::Drill { id: id.into_owned(), alert },
         None => Delivered::Alert(alert),
     })
+}
+
+fn is_firing(alert: &Part<'_>) -> Result<bool, Why> {
+    Ok(alert.get("status")?.and_then(text).is_some_and(|text| text.eq_ignore_ascii_case("firing")))
+}
+
+/// When the rules were evaluated that a heartbeat tells of.
+fn moment_of(annotations: &Part<'_>) -> Result<Timestamp, Why> {
+    let value = annotations.get(EVALUATED_AT)?;
+    let seconds =
+        value.and_then(text).and_then(|text| text.parse::<f64>().ok()).filter(|at| at.is_finite() && *at > 0.0);
+    #[allow(clippy::cast_possible_truncation, reason = "saturates")]
+    let moment = seconds.map(|seconds| Timestamp((seconds * 1e3) as i64));
+    moment.ok_or_else(|| misread("annotations.", EVALUATED_AT, "seconds since 1970", value))
 }
 
 /// An alert, or its labels or annotations.

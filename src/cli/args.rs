@@ -150,10 +150,41 @@ A version that was rolled back is quarantined: --force says that you mean it.")]
         /// How long each step lasts, such as 10m; several for several steps.
         #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "canary")]
         hold: Option<Vec<String>>,
+        /// How long a step waits for figures before people are asked, such as 2h; the receiver's config by default.
+        #[arg(long, value_name = "DURATION", requires = "canary")]
+        hold_limit: Option<String>,
         /// Give it so much of the traffic until you change it.
         #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
         percent: Option<u8>,
         /// Even if the version is quarantined, or with --reason, if a promotion gate is closed.
+        #[arg(long)]
+        force: bool,
+        /// Why, for the deployment log.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        operator: Operator,
+        #[command(flatten)]
+        receiver: Receiver,
+    },
+
+    /// Steer the canary that is under way.
+    #[command(after_help = "\
+Examples:
+  prompt-rollback canary customer-support pause      # stay at this step until `resume`
+  prompt-rollback canary customer-support skip       # the next step now, whatever was measured
+  prompt-rollback canary customer-support hold       # keep this share for good, until you change it
+  prompt-rollback canary customer-support promote    # all traffic now
+  prompt-rollback canary customer-support abort      # back to the version before; nothing is said against the new one
+
+`prompt-rollback status PROMPT` shows the canary, what it waits for and the figures.")]
+    Canary {
+        /// The prompt's name.
+        prompt: String,
+        /// What to do.
+        #[arg(value_parser = ["pause", "resume", "skip", "hold", "promote", "abort"])]
+        action: String,
+        /// With --reason: even if a promotion gate is closed; alone: even if the version is marked as bad.
         #[arg(long)]
         force: bool,
         /// Why, for the deployment log.

@@ -170,18 +170,42 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = import::import(&connect(&receiver)?, body).await?;
             show(&receiver, answer, |imported| import::text(&imported, color()))
         }
-        Command::Activate { prompt, version, canary, stages, hold, percent, force, reason, operator, receiver } => {
+        Command::Activate {
+            prompt,
+            version,
+            canary,
+            stages,
+            hold,
+            hold_limit,
+            percent,
+            force,
+            reason,
+            operator,
+            receiver,
+        } => {
             let body = body([
                 ("version", version.into()),
                 ("canary", flag(canary)),
                 ("stages", stages.into()),
                 ("hold", hold.into()),
+                ("hold_limit", hold_limit.into()),
                 ("percent", percent.into()),
                 ("reason", reason.into()),
                 ("force", flag(force)),
                 ("operator", operator.operator.into()),
             ]);
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
+            let answer = connect(&receiver)?.post(&path, &body).await?;
+            show(&receiver, answer, |flipped| output::activated(&flipped))
+        }
+        Command::Canary { prompt, action, force, reason, operator, receiver } => {
+            let body = body([
+                ("action", action.into()),
+                ("reason", reason.into()),
+                ("force", flag(force)),
+                ("operator", operator.operator.into()),
+            ]);
+            let path = format!("/api/prompts/{}/canary", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
         }

@@ -221,6 +221,8 @@ pub struct Split {
     pub next_stage_at: Option<String>,
     /// Why it does not go on.
     pub waits: Option<String>,
+    /// Of a canary: `off` where its steps end by time alone.
+    pub analysis: Option<String>,
     pub operator: String,
     pub end: Option<SplitEnd>,
 }

@@ -24,7 +24,7 @@ pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{Found, Reread, Settings};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
+pub use value::{Analysis, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 pub use values::Change;
 
 use crate::decision::{Plan, Policy, Severity};
@@ -231,6 +231,14 @@ pub struct Canary {
     pub stages: Vec<u8>,
     /// How long each stage is held.
     pub hold: Duration,
+    /// What a step needs besides time.
+    pub analysis: Analysis,
+    /// How long a step waits for that before people are asked.
+    pub hold_limit: Duration,
+    /// How many percentage points more of the requests may fail with a version that is no worse.
+    pub margin: u8,
+    /// PromQL with `$prompt`, `$version`, `$base` and `$since`, 1 = no worse; `None`: errors, quality and p99 are enough.
+    pub query: Option<String>,
 }
 
 /// What a new version must show before it gets traffic.
@@ -335,13 +343,16 @@ impl Config {
             gradual: Plan {
                 stages: self.gradual.stages.iter().map(|left| 100u8.saturating_sub(*left)).collect(),
                 holds: vec![self.gradual.stage_hold],
+                limit: None,
             },
             gates: crate::decision::Gates {
                 staging: self.gates.staging.then_some(self.gates.staged_for),
                 ab_test: self.gates.ab_test,
                 first_hour: self.gates.first_hour.then_some(Policy::FIRST_HOUR),
             },
-            canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold] },
+            canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold], limit: None },
+            canary_analysis: self.canary.analysis == Analysis::On,
+            canary_hold_limit: self.canary.hold_limit,
             hot_versions: self.retention.hot_versions as usize,
             archive: self.retention.archive.is_some(),
             keep: self.retention.keep,
@@ -454,7 +465,14 @@ impl Config {
                 stage_hold: r.get("gradual.stage_hold", "10m"),
                 abort_query: some(r.get("gradual.abort_query", "")),
             },
-            canary: Canary { stages: r.get("canary.stages", "1,5,25,100"), hold: r.get("canary.hold", "10m") },
+            canary: Canary {
+                stages: r.get("canary.stages", "1,5,25,100"),
+                hold: r.get("canary.hold", "10m"),
+                analysis: r.get("canary.analysis", "on"),
+                hold_limit: r.get("canary.hold_limit", "1h"),
+                margin: r.get("canary.margin", "1"),
+                query: some(r.get("canary.query", "")),
+            },
             gates: Gates {
                 staging: r.get("gates.staging", "false"),
                 staged_for: r.get("gates.staged_for", "24h"),

@@ -133,6 +133,7 @@ impl Config {
             ("verification.every", self.verification.every),
             ("gradual.stage_hold", self.gradual.stage_hold),
             ("canary.hold", self.canary.hold),
+            ("canary.hold_limit", self.canary.hold_limit),
             ("retention.keep", self.retention.keep),
         ] {
             r.check(key, !value.is_zero(), "a duration longer than 0");
@@ -158,6 +159,7 @@ impl Config {
         let rising = self.canary.stages.is_sorted_by(|a, b| a < b);
         let ends = self.canary.stages.last() == Some(&100) && self.canary.stages[0] > 0;
         r.check("canary.stages", rising && ends, "rising percentages above 0 that end with 100");
+        r.check("canary.margin", (1..=50).contains(&self.canary.margin), "from 1 to 50 percentage points");
         r.check(
             "retention.hot_versions",
             self.retention.hot_versions >= 2,

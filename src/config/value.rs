@@ -420,6 +420,14 @@ words! {
         Requery = "requery",
     }
 
+    /// What a step of a canary needs besides time.
+    pub enum Analysis {
+        /// Figures that speak for it, and an alert path that works.
+        On = "on",
+        /// Nothing.
+        Off = "off",
+    }
+
     /// How log lines are written.
     pub enum LogFormat {
         Text = "text",

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod canary;
 mod connections;
 mod drill;
 mod import;

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::input::{self, Query};
 use super::reply::{Failure, Reply, json, reply, text};
 use super::{
-    Context, Door, Peer, api, auth, drill, import, mark, postmortem, reload, report, restore, serving, slack, webhook,
+    Context, Door, Peer, api, auth, canary, drill, import, mark, postmortem, reload, report, restore, serving, slack,
+    webhook,
 };
 use crate::live::Current;
 use crate::metrics::Stored;
@@ -35,6 +36,7 @@ enum Route {
     Restore,
     Mark,
     Activate,
+    Canary,
     Gates,
     Incidents,
     Incident,
@@ -70,6 +72,7 @@ impl Routes {
             ("/api/prompts/{prompt}/versions/{version}/restore", Route::Restore),
             ("/api/prompts/{prompt}/versions/{version}/mark", Route::Mark),
             ("/api/prompts/{prompt}/activate", Route::Activate),
+            ("/api/prompts/{prompt}/canary", Route::Canary),
             ("/api/prompts/{prompt}/gates", Route::Gates),
             ("/api/incidents", Route::Incidents),
             ("/api/incidents/{id}", Route::Incident),
@@ -157,6 +160,7 @@ async fn dispatch(
         | Route::Restore
         | Route::Mark
         | Route::Activate
+        | Route::Canary
         | Route::Decide
         | Route::StartDrill
         | Route::Pause
@@ -212,6 +216,7 @@ async fn dispatch(
         Route::Restore => restore::restore(context, &parameter, &second).await,
         Route::Mark => mark::mark(context, &parameter, &second, &bytes).await,
         Route::Activate => serving::activate(context, &parameter, &bytes).await,
+        Route::Canary => canary::steer(context, &parameter, &bytes).await,
         Route::Decide => serving::decide(context, &parameter, &bytes).await,
         Route::StartDrill => drill::start(context, &bytes).await,
         Route::Pause => api::pause(context, &bytes, true).await,

@@ -95,7 +95,7 @@ fn plan(stages: Option<Vec<u8>>, hold: Option<Hold>, default: &Plan, from_stages
     };
     let plan = match stages {
         Some(stages) => from_stages(&stages, holds),
-        None => Plan { stages: default.stages.clone(), holds }.checked(),
+        None => Plan { stages: default.stages.clone(), holds, limit: None }.checked(),
     };
     plan.map_err(|message| Failure::new(StatusCode::CONFLICT, "bad_stages", message))
 }
@@ -156,7 +156,7 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
     }
 }
 
-fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
+pub(super) fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
     match handled.answer {
         Answer::Changed { from, to, incident, unchanged, .. } => {
             let mut answer = flipped(prompt, from.as_deref(), &to, handled.now, incident.as_ref());
@@ -213,6 +213,8 @@ struct ActivateBody {
     canary: bool,
     stages: Option<Vec<u8>>,
     hold: Option<Hold>,
+    /// How long a stage waits for figures before people are asked.
+    hold_limit: Option<String>,
     operator: Option<String>,
     reason: Option<String>,
     #[serde(default)]
@@ -262,11 +264,18 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
     let request: ActivateBody = body(bytes)?;
     let share = match request.percent {
         Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
-        _ if !request.canary && (request.stages.is_some() || request.hold.is_some()) => {
-            return Err(Failure::bad_request("stages, hold: only with \"canary\": true"));
+        _ if !request.canary
+            && (request.stages.is_some() || request.hold.is_some() || request.hold_limit.is_some()) =>
+        {
+            return Err(Failure::bad_request("stages, hold, hold_limit: only with \"canary\": true"));
         }
         None if request.canary => {
-            Share::Canary(plan(request.stages, request.hold, &context.engine.policy.canary, Plan::canary)?)
+            let plan = plan(request.stages, request.hold, &context.engine.policy.canary, Plan::canary)?;
+            let limit = request.hold_limit.map(|text| {
+                let limit = parse_prometheus_duration(&text).ok().filter(|limit| !limit.is_zero());
+                limit.ok_or_else(|| Failure::bad_request("hold_limit: expected a duration such as \"2h\""))
+            });
+            Share::Canary(Plan { limit: limit.transpose()?, ..plan })
         }
         None | Some(100) => Share::All,
         Some(percent) => Share::Percent(percent),

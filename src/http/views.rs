@@ -180,6 +180,11 @@ fn split(split: &Split) -> Value {
 fn canary(canary: &Canary) -> Value {
     let mut view = split(&canary.split);
     view["started_at"] = rfc3339(canary.started).into();
+    view["hold_limit_seconds"] = canary.split.plan.limit.map(|limit| limit.as_secs()).into();
+    view["analysis"] = if canary.by_time { "off" } else { "on" }.into();
+    view["paused_by"] = canary.pause.as_ref().map(|pause| pause.operator.as_str()).into();
+    view["question"] =
+        canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref()).map(|id| id.0.as_str()).into();
     view["end"] = canary
         .end
         .as_ref()

@@ -103,6 +103,13 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
             Err(error) => failed = Some(error),
         }
     }
+    for (delivered, outcome) in delivered.iter().zip(&mut outcomes) {
+        let Delivered::Heartbeat { evaluated_at, .. } = delivered else { continue };
+        match engine.store.beat(*evaluated_at).await {
+            Ok(()) => *outcome = Some(AlertOutcome { outcome: Outcome::Ignored, reason: "heartbeat", incident: None }),
+            Err(error) => failed = Some(error.into()),
+        }
+    }
     for (delivered, outcome) in delivered.iter().zip(&outcomes) {
         if let Some(outcome) = outcome {
             engine.metrics.alert(severity(delivered), outcome);
@@ -168,6 +175,7 @@ fn groups(delivered: &[Delivered]) -> Vec<Group> {
 fn severity(delivered: &Delivered) -> Severity {
     match delivered {
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.trigger.severity,
+        Delivered::Heartbeat { .. } => Severity::Medium,
         Delivered::Ignored(ignored) => ignored.severity,
     }
 }
@@ -177,6 +185,7 @@ fn result<'a>(delivered: &'a Delivered, outcome: Option<&'a AlertOutcome>) -> Al
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => {
             (&alert.fingerprint, Some(alert.prompt.as_str()), Some(alert.version.as_str()), None)
         }
+        Delivered::Heartbeat { fingerprint, .. } => (fingerprint, None, None, None),
         Delivered::Ignored(Ignored { fingerprint, prompt, version, why, .. }) => {
             (fingerprint, prompt.as_deref(), version.as_deref(), why.detail.as_deref())
         }

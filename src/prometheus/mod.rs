@@ -2,6 +2,7 @@
 
 pub mod bound;
 pub mod client;
+pub mod comparison;
 pub mod exposure;
 pub mod question;
 pub mod recheck;

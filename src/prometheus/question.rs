@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::client::{PrometheusError, Series};
 use super::exposure;
-use crate::ab_test::Group;
 use crate::config::Labels;
 use crate::decision::soak::Measured;
 use crate::decision::verification::{Finding, Verdict};
@@ -248,35 +247,6 @@ pub fn healthy_below(incident: &Incident) -> f64 {
 pub fn metric(incident: &Incident) -> Metric {
     let worst = incident.alerts.iter().max_by_key(|alert| alert.rank());
     worst.map_or(ERRORS, |alert| Metric::of(&alert.alertname))
-}
-
-/// What is asked about two versions that shared the traffic for `span`: requests, failed ones, sum and number of quality
-/// scores, p99.
-pub fn compared(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2], span: Duration) -> [String; 5] {
-    let Labels { prompt: p, version: v, .. } = labels;
-    // of a version's alphabet only these mean something in a regular expression
-    let names = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]"));
-    let these = format!("{{{p}=\"{prompt}\",{v}=~\"{}\"}}", names.join("|"));
-    let seconds = span.as_secs().max(60);
-    // windows that overlap, of which each counts for its step: evaluated often enough for the first minute, too
-    let sum = |rule: &str, window: u32, step: u32| {
-        format!("sum_over_time(prompt_version:{rule}{these}[{seconds}s:{step}s]) * {step} / {window}")
-    };
-    [
-        sum("requests:increase1m", 60, 15),
-        sum("request_errors:increase1m", 60, 15),
-        sum("quality_score_sum:increase5m", 300, 60),
-        sum("quality_score_count:increase5m", 300, 60),
-        format!("avg_over_time(prompt_version:request_duration_seconds:p99_5m{these}[{seconds}s])"),
-    ]
-}
-
-/// One version's part of the answers to [`compared`].
-pub fn read_group(labels: &Labels, answers: &[Vec<Series>; 5], prompt: &PromptName, version: &VersionName) -> Group {
-    let [requests, failed, sum, count, p99] =
-        answers.each_ref().map(|series| ratio_of(labels, series, prompt, version).filter(|value| value.is_finite()));
-    let quality = count.filter(|count| *count > 0.0).zip(sum).map(|(count, sum)| sum / count);
-    Group { requests: requests.unwrap_or(0.0), failed: failed.unwrap_or(0.0), quality, p99 }
 }
 
 /// The label that tells the figures of one answer apart.

@@ -93,7 +93,11 @@ impl Actor {
             rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
         }
         if let Some(split) = due {
-            let event = Event::Promotion(Promotion { since: split.since });
+            let look = match engine.policy.canary_analysis {
+                true => Some(self.prover.look_at_canary(&prompt, state, &split, loaded.now).await?),
+                false => None,
+            };
+            let event = Event::Promotion(Promotion { since: split.since, look });
             rev = engine.handle(&prompt, &event).await?.rev;
         }
         let loaded = load().await?;

@@ -10,17 +10,18 @@ use std::time::Duration;
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
 use super::sample;
-use crate::ab_test;
 use crate::baseline::Baseline;
+use crate::comparison::Comparison;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
-    Checked, Confirmed, Event, Evidence, FlipMode, Incident, PhaseKind, PromptName, PromptState, Stepped, Timestamp,
-    VersionName, soak,
+    Checked, Compared, Confirmed, Event, Evidence, FlipMode, Incident, Look, PhaseKind, PromptName, PromptState, Split,
+    Stepped, Timestamp, VersionName, soak,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
+use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Counters};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
@@ -45,6 +46,23 @@ pub struct Prover {
     pub labels: Labels,
     /// `gradual.abort_query`.
     pub abort_query: Option<String>,
+    /// `canary.margin`, as a ratio.
+    pub canary_margin: f64,
+    /// `canary.query`.
+    pub canary_query: Option<String>,
+}
+
+/// What Prometheus answered about two versions.
+#[derive(Debug)]
+struct Answers {
+    spans: Vec<comparison::Span>,
+    answers: Vec<Vec<Series>>,
+}
+
+impl Answers {
+    fn requests_since(&self, labels: &Labels, version: &VersionName, since: Timestamp) -> f64 {
+        comparison::requests_since(labels, &self.spans, &self.answers, version, since)
+    }
 }
 
 /// What Prometheus says about all incidents that are checked together.
@@ -292,7 +310,7 @@ impl Prover {
         Some((finding, blame))
     }
 
-    /// What `version` did better than the one that it would replace, since it first had traffic.
+    /// Whether `version` is better than the one that it would replace, by the time in which both had traffic.
     pub async fn measure(
         &self,
         prompt: &PromptName,
@@ -300,29 +318,80 @@ impl Prover {
         version: &VersionName,
         now: Timestamp,
     ) -> Evidence {
-        let (passed, text) = match self.compare(prompt, state, version, now).await {
-            Ok(verdict) => verdict,
+        let compared = self.compare(prompt, state, version, now, false).await;
+        let (passed, text) = match compared {
+            Ok((comparison, _)) => comparison.is_better(),
             Err(why) => (false, why),
         };
         Evidence { at: now, passed, text }
     }
 
+    /// What is to be known at the end of a canary's stage.
+    pub async fn look_at_canary(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        split: &Split,
+        now: Timestamp,
+    ) -> Result<Look, StoreError> {
+        let heartbeat = self.engine.store.heartbeat().await?;
+        let compared = OptionFuture::from(self.prometheus.as_ref().map(|p| self.analyse(p, prompt, state, split, now)));
+        Ok(Look { heartbeat, compared: compared.await })
+    }
+
+    async fn analyse(
+        &self,
+        prometheus: &Prometheus,
+        prompt: &PromptName,
+        state: &PromptState,
+        split: &Split,
+        now: Timestamp,
+    ) -> Result<Compared, String> {
+        let (comparison, seen) = self.compare(prompt, state, &split.arriving, now, true).await?;
+        let requests = seen.requests_since(&self.labels, &split.arriving, split.since);
+        let harm = comparison.harm();
+        let (mut no_worse, mut text) = comparison.is_no_worse();
+        if let Some(query) = self.canary_query.as_ref().filter(|_| no_worse) {
+            let since = now.since(split.since);
+            let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
+            let answer = match self.in_turn(prometheus, &query).await.map_err(|error| error.to_string())? {
+                Some(answer) => answer.map_err(|error| error.to_string())?,
+                None => return Err(NO_TURN.to_owned()),
+            };
+            if let Err(why) = comparison::read_own(&answer) {
+                (no_worse, text) = (false, format!("{why}: {text}"));
+            }
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
+        Ok(Compared { requests: requests as u64, harm, no_worse, text })
+    }
+
+    /// `in_turn`: nobody waits for it, so that it waits for turns.
     async fn compare(
         &self,
         prompt: &PromptName,
         state: &PromptState,
         version: &VersionName,
         now: Timestamp,
-    ) -> Result<(bool, String), String> {
+        in_turn: bool,
+    ) -> Result<(Comparison, Answers), String> {
         let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
         let other = state.replaced_by(version).ok_or("there is no other version to compare it with")?;
-        let began = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
-        let queries = question::compared(&self.labels, prompt, [version, other], now.since(began).min(LONGEST));
-        let answers = join_all(queries.iter().map(|query| prometheus.instant(query))).await;
-        let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-        let answers: [Vec<Series>; 5] = answers.try_into().map_err(|_| "too few answers")?;
-        let group = |version| question::read_group(&self.labels, &answers, prompt, version);
-        Ok(ab_test::verdict(&group(version), &group(other)))
+        let first = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
+        let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
+        let began = canary.map_or(first, |canary| canary.started);
+        let query = comparison::query(&self.labels, prompt, [version, other]);
+        let spans = comparison::spans(began, now);
+        for _ in spans.iter().filter(|_| in_turn) {
+            if !self.turn_within(BETWEEN).await.map_err(|error| error.to_string())? {
+                return Err(NO_TURN.to_owned());
+            }
+        }
+        let ask = |span: &comparison::Span| prometheus.range(&query, span.from, span.to, span.step);
+        let answers = join_all(spans.iter().map(ask)).await;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let measured = comparison::read(&self.labels, &spans, &answers, [version, other]);
+        Ok((Comparison::of(&measured, self.canary_margin), Answers { spans, answers }))
     }
 
     /// How `version` has served since its soak began. `None`: Prometheus has no turn to spare.
@@ -477,8 +546,9 @@ impl Prover {
     }
 }
 
-/// A comparison looks back no further.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Longest wait for each turn of a comparison, which takes four at most: well within a lease together.
+const BETWEEN: Duration = Duration::from_secs(3);
+const NO_TURN: &str = "Prometheus has no turn to spare: asked again soon";
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.

@@ -195,6 +195,11 @@ impl Keys {
         self.key("handled", request)
     }
 
+    /// Hash: the last heartbeat of the alert path.
+    pub fn heartbeat(&self) -> String {
+        self.key("heartbeat", "")
+    }
+
     /// The members of a user group, for a short while.
     pub fn group(&self, group: &str) -> String {
         self.key("group", group)

@@ -6,6 +6,7 @@ mod connect;
 mod deployed;
 pub mod drill;
 mod durability;
+mod heartbeat;
 mod ids;
 mod import;
 pub mod keys;

@@ -18,7 +18,7 @@ use crate::decision::note::{Note, NoteKind};
 use crate::decision::phase::{Objection, Pending, PhaseKind, Recheck};
 use crate::decision::serving::{ActivatedBy, Lapsed, Serving};
 use crate::decision::soak::{Earned, Fled, KnownGood, Soak, Watch};
-use crate::decision::split::{Canary, CanaryEnd, Plan, Split};
+use crate::decision::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
 use crate::decision::state::{
     Archived, Ended, Mark, MarkKind, PromptState, Quarantine, Return, Stray, Suppressed, VersionRecord,
 };
@@ -232,6 +232,8 @@ containers! {
     split: Split, SplitRecord;
     canary: Canary, CanaryRecord;
     canary_end: CanaryEnd, CanaryEndRecord;
+    waiting: Waiting, WaitingRecord;
+    pause: Pause, PauseRecord;
     evidence: Evidence, EvidenceRecord;
 }
 
@@ -261,6 +263,7 @@ mod millis {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
+    as_container!(Duration, self::serialize, self::deserialize);
 }
 
 mod millis_list {
@@ -759,6 +762,8 @@ struct PlanRecord {
     stages: Vec<u8>,
     #[serde(with = "millis_list", default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<Duration>,
+    #[serde(with = "millis::option", default, skip_serializing_if = "Option::is_none")]
+    limit: Option<Duration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -799,8 +804,31 @@ struct CanaryRecord {
     split: Split,
     #[serde(with = "at")]
     started: Timestamp,
+    #[serde(with = "waiting::option", default, skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
+    #[serde(with = "pause::option", default, skip_serializing_if = "Option::is_none")]
+    pause: Option<Pause>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    by_time: bool,
     #[serde(with = "canary_end::option", default, skip_serializing_if = "Option::is_none")]
     end: Option<CanaryEnd>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Waiting")]
+struct WaitingRecord {
+    #[serde(with = "at")]
+    since: Timestamp,
+    #[serde(with = "incident_id::option", default, skip_serializing_if = "Option::is_none")]
+    asked: Option<IncidentId>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Pause")]
+struct PauseRecord {
+    #[serde(with = "at")]
+    at: Timestamp,
+    operator: String,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -32,12 +32,17 @@ async fn until_served(redis: &Redis, active: &str, pairs: &[(&str, u8)]) -> Resu
 /// v1 is known-good and serves; v2 is registered.
 async fn before_v2() -> Result<World> {
     let world = World::start().await?;
+    prepare(&world).await?;
+    Ok(world)
+}
+
+async fn prepare(world: &World) -> Result<()> {
     for (version, known_good) in [("v1", true), ("v2", false)] {
         let body = json!({"version": version, "known_good": known_good});
         ensure!(world.post("/api/prompts/p/versions", body).await?.0 == 201);
     }
     ensure!(world.post("/api/prompts/p/activate", json!({"version": "v1"})).await?.0 == 200);
-    Ok(world)
+    Ok(())
 }
 
 #[tokio::test]
@@ -200,6 +205,8 @@ async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
         ((activate, json!({"version": "v2", "canary": true, "stages": [5, 1, 100]})), 409, "bad_stages", "rise"),
         ((activate, json!({"version": "v2", "canary": true, "stages": [5, 50]})), 409, "bad_stages", "100"),
         ((activate, json!({"version": "v2", "canary": true, "hold": "soon"})), 400, "bad_request", "hold"),
+        ((activate, json!({"version": "v2", "canary": true, "hold_limit": "0s"})), 400, "bad_request", "hold_limit"),
+        ((activate, json!({"version": "v2", "percent": 5, "hold_limit": "1h"})), 400, "bad_request", "hold_limit"),
         (
             (activate, json!({"version": "v2", "canary": true, "stages": [1, 100], "hold": "0s"})),
             409,
@@ -263,5 +270,95 @@ async fn what_someone_sets_by_hand_ends_a_split() -> Result<()> {
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v2"]).await?;
     until_served(&world.redis, "v2", &[]).await?;
     ensure!(world.get("/api/prompts/p").await?["canary"]["end"]["promoted"] == true);
+    Ok(())
+}
+
+/// A delivery of the heartbeat, whose rules were evaluated at this moment since 1970.
+async fn heartbeat(world: &World, evaluated_at: Duration) -> Result<()> {
+    let alert = json!({
+        "status": "firing", "fingerprint": "00000000000000aa",
+        "labels": {"alertname": "PromptRollbackHeartbeat", "severity": "medium"},
+        "annotations": {"evaluated_at": evaluated_at.as_secs().to_string()},
+    });
+    let (status, answer) = world.post("/webhooks/alertmanager", json!({"version": "4", "alerts": [alert]})).await?;
+    ensure!(status == 200, "{answer}");
+    let result = &answer["results"][0];
+    assert_eq!((&result["outcome"], &result["reason"]), (&json!("ignored"), &json!("heartbeat")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_canary_goes_on_only_while_the_alert_path_works() -> Result<()> {
+    let world = World::with(&[("CANARY__ANALYSIS", "on")]).await?;
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    prepare(&world).await?;
+    let body = json!({"version": "v2", "canary": true, "operator": "mia"});
+    ensure!(world.post("/api/prompts/p/activate", body).await?.0 == 200);
+    let canary = async || world.get("/api/prompts/p").await.map(|prompt| prompt["canary"].clone());
+    assert_eq!(canary().await?["analysis"], "on");
+    world.receiver.clock.advance(10 * MINUTE);
+    let waits = async |text: &str| {
+        eventually(text, SOON, async || {
+            let waits = canary().await.ok()?["waits"].as_str()?.to_owned();
+            waits.contains(text).then_some(())
+        })
+        .await
+    };
+    waits("no heartbeat of the alert path").await?;
+    // one whose rules were evaluated before the stage was over is not enough: Redis' clock may have jumped
+    heartbeat(&world, began).await?;
+    world.receiver.clock.advance(MINUTE);
+    waits("rules were evaluated for").await?;
+    heartbeat(&world, began + 12 * MINUTE).await?;
+    world.receiver.clock.advance(MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;
+    // Alertmanager only repeats what it heard last
+    world.receiver.clock.advance(10 * MINUTE);
+    heartbeat(&world, began + 12 * MINUTE).await?;
+    waits("the last heartbeat of the alert path arrived").await?;
+    world.receiver.clock.advance(61 * MINUTE);
+    let question =
+        eventually("people are asked", SOON, async || canary().await.ok()?["question"].as_str().map(str::to_owned))
+            .await?;
+    let incident = world.get(&format!("/api/incidents/{question}")).await?;
+    assert_eq!((&incident["phase"], &incident["decider"]), (&json!("awaiting_decision"), &json!("on-call")));
+    heartbeat(&world, began + 120 * MINUTE).await?;
+    world.receiver.clock.advance(MINUTE);
+    until_served(&world.redis, "v1", &[("v1", 75), ("v2", 25)]).await?;
+    let incident = world.get(&format!("/api/incidents/{question}")).await?;
+    assert_eq!(incident["phase"], "resolved", "{incident:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn people_steer_a_canary() -> Result<()> {
+    let world = before_v2().await?;
+    let steer =
+        async |action: &str| world.post("/api/prompts/p/canary", json!({"action": action, "operator": "mia"})).await;
+    let (status, answer) = steer("skip").await?;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("moved")), "there is none");
+    let (status, answer) = steer("stop").await?;
+    ensure!(
+        status == 400 && answer["error"]["message"].as_str().is_some_and(|m| m.contains("pause, resume")),
+        "{answer}"
+    );
+    ensure!(world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?.0 == 200);
+    let canary = async || world.get("/api/prompts/p").await.map(|prompt| prompt["canary"].clone());
+    assert_eq!(canary().await?["analysis"], "off", "said wherever it is shown");
+    ensure!(steer("pause").await?.0 == 200);
+    assert_eq!(canary().await?["paused_by"], "mia");
+    world.receiver.clock.advance(60 * MINUTE);
+    let (status, answer) = steer("skip").await?;
+    assert_eq!((status, &answer["percent"]), (200, &json!(5)), "{answer}");
+    ensure!(steer("hold").await?.0 == 200);
+    world.receiver.clock.advance(60 * MINUTE);
+    assert_eq!(served(&world.redis).await?.1, shares(&[("v1", 95), ("v2", 5)]));
+    let (status, answer) = steer("promote").await?;
+    assert_eq!((status, &answer["to_version"], answer.get("percent")), (200, &json!("v2"), None), "{answer}");
+    until_served(&world.redis, "v2", &[]).await?;
+    let log = world.log("p").await?;
+    let promoted =
+        log.iter().find(|entry| entry["event"] == "activate" && entry["operator"] == "mia").context("an entry")?;
+    assert_eq!((promoted["from"].as_str(), promoted["to"].as_str()), ("v1", "v2"));
     Ok(())
 }

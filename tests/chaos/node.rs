@@ -100,6 +100,7 @@ impl Node {
             .args(["node::receiver_process", "--exact", "--ignored", "--nocapture"])
             .without_env("PROMPT_ROLLBACK_")
             .env(CLOCK, &time.address)
+            .env("PROMPT_ROLLBACK_CANARY__ANALYSIS", "off")
             .env("PROMPT_ROLLBACK_SERVER__LISTEN", port.addr());
         for (key, value) in env {
             command = command.env(format!("PROMPT_ROLLBACK_{key}"), value);

@@ -20,7 +20,7 @@ pub const SOON: Duration = Duration::from_secs(120);
 /// For a receiver that waits for a replica: long enough for a busy machine, short enough for a refusal to be in time.
 pub const REPLICATED: [(&str, &str); 2] = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("REDIS__WAIT_TIMEOUT", "2500ms")];
 
-/// The default config, but for Redis, a free port, and `env` (keys without the prefix). Logs in as the receiver that ships,
+/// The default config, but for Redis, a free port, canaries that go on by time alone, and `env` (keys without the prefix). Logs in as the receiver that ships,
 /// unless the URL or `env` says as whom.
 pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
     settings(redis_url, env).config
@@ -33,7 +33,7 @@ pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
 
 /// The same with a config file.
 pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> Settings {
-    let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0")];
+    let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0"), ("CANARY__ANALYSIS", "off")];
     let elsewhere =
         redis_url.contains('@') || env.iter().any(|(key, _)| ["REDIS__USERNAME", "REDIS__PASSWORD"].contains(key));
     let login = [("REDIS__USERNAME", Redis::RECEIVER.name), ("REDIS__PASSWORD", Redis::RECEIVER.password)];

@@ -70,10 +70,67 @@ async fn the_gates_tell_figures_and_open_for_the_better_version() -> Result<()> 
     let figures = gates["gates"][1]["figures"].as_str().unwrap_or_default();
     ensure!(gates["replaces"] == "v1" && gates["gates"][1]["gate"] == "ab_test", "{gates:#}");
     // how sure depends on how much was scraped by then
-    let sure = ["success 100.00 %", "replacing success 80.00 %", "p = 0.0"].iter().all(|part| figures.contains(part));
+    let sure = ["success 100.00 %", "replacing success 80.00 %", "20.00 points fewer", "p = 0.0000"]
+        .iter()
+        .all(|part| figures.contains(part));
     ensure!(sure, "{figures}");
     let path = format!("/api/prompts/{PROMPT}/gates?version=v1");
     let other = world.receiver.http().get(&path).await?.json()?;
     ensure!(other["gates"][1]["passed"] == false, "nothing to compare it with: {other:#}");
+    Ok(())
+}
+
+/// v1 serves, and v2 begins a canary at half of the traffic. Heartbeats arrive.
+async fn begin_canary(world: &World) -> Result<()> {
+    let path = format!("/api/prompts/{PROMPT}/activate");
+    let (status, answer) = world.post(&path, &json!({ "version": "v1" })).await?;
+    ensure!(status == 200, "{answer}");
+    let canary = json!({ "version": "v2", "canary": true, "stages": [50, 100], "hold": "45s", "operator": "maya" });
+    let (status, answer) = world.post(&path, &canary).await?;
+    ensure!(status == 200, "{answer}");
+    // rules evaluated when the stage is over
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() + 60;
+    let alert = json!({
+        "status": "firing", "fingerprint": "00000000000000aa", "labels": { "alertname": "PromptRollbackHeartbeat" },
+        "annotations": { "evaluated_at": now.to_string() },
+    });
+    let (status, answer) = world.post("/webhooks/alertmanager", &json!({ "version": "4", "alerts": [alert] })).await?;
+    ensure!(status == 200 && answer["results"][0]["reason"] == "heartbeat", "{answer}");
+    Ok(())
+}
+
+async fn canary_when(world: &World, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+    let path = format!("/api/prompts/{PROMPT}");
+    let canary = async || Some(world.receiver.http().get(&path).await.ok()?.json().ok()?["canary"].clone());
+    let found = eventually(what, STORY, async || canary().await.filter(&is)).await;
+    match found {
+        Ok(canary) => Ok(canary),
+        Err(error) => Err(error.context(format!("{:#}\n{}", canary().await.unwrap_or_default(), world.receiver.log()))),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_is_no_worse_gets_all_traffic() -> Result<()> {
+    let (_servers, _prometheus, world) = two_versions((99, 1), (99, 1)).await?;
+    begin_canary(&world).await?;
+    let canary = canary_when(&world, "promoted", |canary| canary["end"]["promoted"] == true).await?;
+    let check = canary["last_check"]["text"].as_str().unwrap_or_default();
+    ensure!(canary["last_check"]["verdict"] == "healthy" && check.contains("at equal times"), "{canary:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_is_worse_is_held_and_people_are_asked() -> Result<()> {
+    let (_servers, _prometheus, world) = two_versions((99, 1), (70, 30)).await?;
+    begin_canary(&world).await?;
+    let canary = canary_when(&world, "a question", |canary| canary["question"].is_string()).await?;
+    let waits = canary["waits"].as_str().unwrap_or_default();
+    ensure!(waits.contains("v2 is worse") && canary["percent"] == 50 && canary["end"].is_null(), "{canary:#}");
+    let id = canary["question"].as_str().context("an id")?;
+    let answer = json!({ "decision": "approve", "operator": "maya", "force": true });
+    let (status, answer) = world.post(&format!("/api/incidents/{id}/decide"), &answer).await?;
+    ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
+    let canary = canary_when(&world, "over", |canary| canary["end"]["promoted"] == false).await?;
+    ensure!(canary["percent"] == 50, "{canary:#}");
     Ok(())
 }

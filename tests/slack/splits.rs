@@ -93,3 +93,33 @@ async fn a_canary_is_one_message_from_its_first_percent_to_its_end() -> Result<(
     ensure!(kept.visible_text().contains("stopped at 5 %"), "{}", kept.visible_text());
     Ok(())
 }
+
+#[tokio::test]
+async fn approvers_steer_a_canary_from_its_message() -> Result<()> {
+    let workspace = Workspace::start().await?;
+    let (status, answer) = workspace.post("/api/prompts/p/versions", json!({"version": "v3"})).await?;
+    ensure!(status == 201, "{answer}");
+    let body = json!({"version": "v3", "canary": true, "operator": "maya"});
+    ensure!(workspace.post("/api/prompts/p/activate", body).await?.0 == 200);
+    let posted =
+        |text: &'static str| workspace.root_in(INCIDENTS, text, move |root| root.visible_text().contains(text));
+    let first = posted("▶ 1 %").await?;
+    ensure!(first.visible_text().contains("Goes on by time alone"), "{}", first.visible_text());
+    assert_eq!(buttons(&first), ["canary_pause", "canary_skip", "canary_hold", "canary_promote", "canary_abort"]);
+    workspace.click(PETE, &first, "canary_promote").await?;
+    workspace.click(MAYA, &first, "canary_pause").await?;
+    let paused = posted("paused by maya").await?;
+    assert_eq!(buttons(&paused)[0], "canary_resume");
+    workspace.receiver.clock.advance(60 * MINUTE);
+    workspace.click(MAYA, &paused, "canary_skip").await?;
+    let next = posted("✓ 1 % → ▶ 5 %").await?;
+    // a message of the stage before says nothing of this one
+    workspace.click(MAYA, &first, "canary_abort").await?;
+    workspace.quiet().await?;
+    ensure!(workspace.get("/api/prompts/p").await?["canary"]["percent"] == 5);
+    workspace.click(MAYA, &next, "canary_abort").await?;
+    let end = posted("v2 has all traffic").await?;
+    ensure!(buttons(&end).is_empty(), "{:?}", buttons(&end));
+    ensure!(workspace.active("p").await?.as_deref() == Some("v2"));
+    Ok(())
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::alert::Alert;
+use super::analysis::Look;
 use super::names::{IncidentId, VersionName};
 use super::soak::Measured;
 use super::split::Plan;
@@ -53,6 +54,8 @@ pub enum Event {
     Stepped(Stepped),
     /// The next stage of the prompt's canary is due.
     Promotion(Promotion),
+    /// A person steers the prompt's canary.
+    Steer(Steering),
     /// The incident's question is not taken by Slack, so that its people can't see it.
     Unheard {
         incident: IncidentId,
@@ -211,6 +214,50 @@ pub struct SoakLook {
 pub struct Promotion {
     /// [`super::Split::since`] of the stage that was asked about.
     pub since: Timestamp,
+    /// What was found out; `None`: nothing was asked.
+    pub look: Option<Look>,
+}
+
+/// A person steers a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steering {
+    pub steer: Steer,
+    /// The canary and its stage, where they are known: what is said about others is stale.
+    pub about: Option<(IncidentId, u32)>,
+    pub operator: String,
+    /// Although a gate is closed: then with a reason.
+    pub force: bool,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Steer {
+    /// It stays at its stage until someone resumes it.
+    Pause,
+    Resume,
+    /// The next stage begins now.
+    Skip,
+    /// Its share stays for good, until someone changes it.
+    Hold,
+    /// The new version gets all traffic now.
+    Promote,
+    /// The version before gets all traffic again; nothing is said against the new one.
+    Abort,
+}
+
+impl Steer {
+    pub const ALL: [Steer; 6] = [Steer::Pause, Steer::Resume, Steer::Skip, Steer::Hold, Steer::Promote, Steer::Abort];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Steer::Pause => "pause",
+            Steer::Resume => "resume",
+            Steer::Skip => "skip",
+            Steer::Hold => "hold",
+            Steer::Promote => "promote",
+            Steer::Abort => "abort",
+        }
+    }
 }
 
 /// A person's answer to an incident's question.

@@ -4,6 +4,7 @@
 //! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
 
 pub mod alert;
+pub mod analysis;
 pub mod decide;
 pub mod event;
 pub mod flip;
@@ -26,13 +27,14 @@ pub mod trigger;
 pub mod verification;
 
 pub use alert::{Alert, AlertStatus};
+pub use analysis::{Compared, Heartbeat, Look};
 pub use decide::{
     Adoption, AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal,
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
     Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
-    SoakLook, Stepped,
+    SoakLook, Steer, Steering, Stepped,
 };
 pub use flip::{Flip, FlipMode};
 pub use gates::Gate;
@@ -44,7 +46,7 @@ pub use policy::{Gates, Policy};
 pub use rehearsal::{Rehearsed, rehearse};
 pub use serving::{ActivatedBy, Serving};
 pub use severity::{Action, Severity};
-pub use split::{Canary, Plan, Split};
+pub use split::{Canary, Pause, Plan, Split, Waiting};
 pub use state::{Archived, Mark, MarkKind, PromptState, VersionRecord};
 pub use time::Timestamp;
 pub use trigger::{Trigger, TriggerLabels};

@@ -52,6 +52,10 @@ pub struct Policy {
     pub gradual: Plan,
     /// Canaries, likewise.
     pub canary: Plan,
+    /// A canary goes on only when what was measured speaks for it; otherwise by time alone.
+    pub canary_analysis: bool,
+    /// After so long without enough of it people are asked, once in each stage.
+    pub canary_hold_limit: Duration,
     pub gates: Gates,
     /// So many of the newest known-good versions keep their texts in Redis.
     pub hot_versions: usize,
@@ -88,6 +92,12 @@ impl Policy {
     /// What lies ahead by so much was written before Redis' clock went back; a new master's may always differ by a little.
     pub const CLOCK_STEP: Duration = Duration::from_secs(5);
     pub const VERIFY_SLOWLY: Duration = Duration::from_secs(30);
+    /// The alert path works if its last heartbeat came no longer ago.
+    pub const HEARTBEAT: Duration = Duration::from_secs(5 * 60);
+    /// What people were asked about a canary that waits is withdrawn after so long: it waits on.
+    pub const CANARY_QUESTION: Duration = Duration::from_secs(24 * 3_600);
+    /// So many requests of the new version a stage of a canary wants.
+    pub const CANARY_REQUESTS: u64 = 20;
     /// What the staging gate wants by default.
     pub const STAGED: Duration = Duration::from_secs(24 * 3_600);
     /// How long a new version is watched closely.
@@ -156,8 +166,10 @@ impl Default for Policy {
             verify_every: Duration::from_secs(5),
             verify_checks: 12,
             verify_healthy: 2,
-            gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)] },
-            canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)] },
+            gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)], limit: None },
+            canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)], limit: None },
+            canary_analysis: true,
+            canary_hold_limit: Duration::from_secs(3_600),
             gates: Gates::default(),
             hot_versions: 3,
             archive: false,

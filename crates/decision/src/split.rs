@@ -13,6 +13,8 @@ pub struct Plan {
     pub stages: Vec<u8>,
     /// Of each stage; the last one holds for all that follow.
     pub holds: Vec<Duration>,
+    /// Of a canary: how long a stage waits for figures before people are asked; `None`: as the policy says.
+    pub limit: Option<Duration>,
 }
 
 impl Plan {
@@ -29,7 +31,7 @@ impl Plan {
                 listed(left)
             ));
         }
-        Self { stages: left.iter().map(|left| 100 - left).collect(), holds }.checked()
+        Self { stages: left.iter().map(|left| 100 - left).collect(), holds, limit: None }.checked()
     }
 
     /// Of a canary: percent on the new version in each step, rising to 100.
@@ -41,13 +43,13 @@ impl Plan {
                 listed(stages)
             ));
         }
-        Self { stages: stages.to_vec(), holds }.checked()
+        Self { stages: stages.to_vec(), holds, limit: None }.checked()
     }
 
     /// One share that stays until someone changes it.
     pub fn fixed(percent: u8) -> Result<Self, String> {
         match percent {
-            1..=99 => Ok(Self { stages: vec![percent], holds: Vec::new() }),
+            1..=99 => Ok(Self { stages: vec![percent], holds: Vec::new(), limit: None }),
             _ => Err(format!("percent: expected 0 to 100, got {percent}")),
         }
     }
@@ -62,6 +64,9 @@ impl Plan {
         }
         if let Some(hold) = self.holds.iter().find(|hold| hold.is_zero() || **hold > Self::MAX_HOLD) {
             return Err(format!("hold: expected more than 0 and at most 30 days, got {} s", hold.as_secs()));
+        }
+        if self.limit.is_some_and(|limit| limit.is_zero()) {
+            return Err("hold_limit: expected more than 0, got 0 s".to_owned());
         }
         Ok(self)
     }
@@ -107,6 +112,11 @@ impl Split {
     /// How often it is asked whether the split may go on.
     pub const CHECK_EVERY: Duration = Duration::from_secs(60);
 
+    /// How long its present stage lasts, if it ends by itself.
+    pub fn hold(&self) -> Option<Duration> {
+        self.next_percent().and_then(|_| self.plan.hold(self.stage as usize))
+    }
+
     /// Percent on `arriving`.
     pub fn percent(&self) -> u8 {
         self.plan.stages.get(self.stage as usize).copied().unwrap_or(100)
@@ -150,7 +160,7 @@ impl Split {
         self.stage = stage;
         self.since = now;
         self.paused = None;
-        self.next = self.next_percent().and_then(|_| self.plan.hold(stage as usize)).map(|hold| now.plus(hold));
+        self.next = self.hold().map(|hold| now.plus(hold));
         // a canary is asked about when its stage ends: alerts stop it before
         self.check = self.next.filter(|_| self.is_rollback).map(|_| now.plus(Self::CHECK_EVERY));
     }
@@ -193,7 +203,34 @@ pub struct Canary {
     pub id: IncidentId,
     pub split: Split,
     pub started: Timestamp,
+    /// The present stage could have ended but for what it waits for.
+    pub waiting: Option<Waiting>,
+    /// A person keeps it at its stage.
+    pub pause: Option<Pause>,
+    /// Its stages end by time alone, whatever is measured.
+    pub by_time: bool,
     pub end: Option<CanaryEnd>,
+}
+
+/// What a canary waits for, beyond the time of its stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Since when the present stage could have ended.
+    pub since: Timestamp,
+    /// The question that people were asked about it.
+    pub asked: Option<IncidentId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    pub at: Timestamp,
+    pub operator: String,
+}
+
+impl Canary {
+    pub fn new(id: IncidentId, split: Split, started: Timestamp, by_time: bool) -> Self {
+        Self { id, split, started, waiting: None, pause: None, by_time, end: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,6 +21,7 @@ fn reason(labels: &str, more: &str) -> &'static str {
         Delivered::Ignored(ignored) => ignored.why.reason,
         Delivered::Alert(_) => "none",
         Delivered::Drill { .. } => "drill",
+        Delivered::Heartbeat { .. } => "heartbeat",
     }
 }
 
@@ -424,10 +425,36 @@ fn alerts_without_a_measurement_are_not_acted_upon() {
 }
 
 #[test]
+fn a_heartbeat_says_when_rules_were_evaluated_and_is_never_an_alert() {
+    let heartbeat = |status: &str, annotations: &str, more: &str| {
+        let labels = format!(r#""alertname":"PromptRollbackHeartbeat"{more}"#);
+        let alert = format!(r#"{{"status":"{status}","labels":{{{labels}}},"annotations":{{{annotations}}}}}"#);
+        parse_text(&format!(r#"{{"alerts":[{alert}]}}"#)).unwrap().remove(0)
+    };
+    let good = r#""evaluated_at":"1763717000""#;
+    // with names, as relabelling may add, too
+    for more in ["", r#","prompt":"p","version":"v2","severity":"critical""#] {
+        let Delivered::Heartbeat { evaluated_at, .. } = heartbeat("firing", good, more) else { panic!("{more}") };
+        assert_eq!(evaluated_at, Timestamp(1_763_717_000_000));
+    }
+    let ignored = |delivered: Delivered| match delivered {
+        Delivered::Ignored(ignored) => ignored.why.reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ignored(heartbeat("resolved", good, "")), "own_alert");
+    for bad in
+        ["", r#""evaluated_at":"soon""#, r#""evaluated_at":"-1""#, r#""evaluated_at":"inf""#, r#""evaluated_at":7"#]
+    {
+        assert_eq!(ignored(heartbeat("firing", bad, "")), "malformed", "{bad}");
+    }
+}
+
+#[test]
 fn a_missing_fingerprint_is_derived_from_the_labels() {
     let fingerprint = |labels: &str| match parse_text(&body(labels, "")).unwrap().remove(0) {
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.fingerprint,
         Delivered::Ignored(ignored) => ignored.fingerprint,
+        Delivered::Heartbeat { fingerprint, .. } => fingerprint,
     };
     assert_eq!(fingerprint(GOOD), fingerprint(GOOD));
     assert_ne!(fingerprint(GOOD), fingerprint(&GOOD.replace("v2", "v3")));

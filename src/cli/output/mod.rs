@@ -299,6 +299,9 @@ pub fn split(s: &Split) -> String {
     if let Some(why) = &s.waits {
         text.push_str(&format!(", waits: {}", clean(why)));
     }
+    if s.analysis.as_deref() == Some("off") {
+        text.push_str(", by time alone (canary.analysis is off)");
+    }
     text
 }
 

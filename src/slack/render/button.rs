@@ -7,7 +7,7 @@ use slack_morphism::prelude::{
 };
 
 use super::text::{fit, literal};
-use crate::decision::{Action, Incident, IncidentId, MarkKind, PhaseKind, PromptName, VersionName};
+use crate::decision::{Action, Canary, Incident, IncidentId, MarkKind, PhaseKind, PromptName, Steer, VersionName};
 
 /// Action ids.
 pub mod action {
@@ -21,6 +21,19 @@ pub mod action {
     pub const OTHER_VERSION: &str = "other_version";
     /// The menu of marks: say of the version of the chosen option what the option says.
     pub const MARK: &str = "mark";
+
+    /// Of a button that steers a canary.
+    pub const fn steer(steer: crate::decision::Steer) -> &'static str {
+        use crate::decision::Steer;
+        match steer {
+            Steer::Pause => "canary_pause",
+            Steer::Resume => "canary_resume",
+            Steer::Skip => "canary_skip",
+            Steer::Hold => "canary_hold",
+            Steer::Promote => "canary_promote",
+            Steer::Abort => "canary_abort",
+        }
+    }
 
     /// Approve, as one of many buttons of a message: their ids must differ.
     pub fn approve_one_of(at: usize) -> String {
@@ -80,6 +93,66 @@ impl Button {
         };
         (button.encode() == value).then_some(button)
     }
+}
+
+/// What a button stands for that steers a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SteerButton {
+    pub canary: IncidentId,
+    pub stage: u32,
+    pub prompt: PromptName,
+}
+
+impl SteerButton {
+    /// `canary|stage|prompt`.
+    pub fn encode(&self) -> String {
+        format!("{}|{}|{}", self.canary, self.stage, self.prompt)
+    }
+
+    /// `None` for anything that [`SteerButton::encode`] did not make.
+    pub fn decode(value: &str) -> Option<Self> {
+        let [canary, stage, prompt] = value.splitn(3, '|').collect::<Vec<_>>().try_into().ok()?;
+        let canary = Button::decode(&format!("{canary}|0||"))?.incident;
+        let button = Self { canary, stage: stage.parse().ok()?, prompt: PromptName::parse(prompt).ok()? };
+        (button.encode() == value).then_some(button)
+    }
+}
+
+/// What people may do about a canary that is under way.
+pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBlock> {
+    if canary.end.is_some() {
+        return None;
+    }
+    let split = &canary.split;
+    let value = SteerButton { canary: canary.id.clone(), stage: split.stage, prompt: prompt.clone() }.encode();
+    let one = |steer: Steer, label: &str| {
+        let id = action::steer(steer).into();
+        SlackBlockButtonElement::new(plain(label)).with_action_id(id).with_value(value.clone())
+    };
+    let mut elements: Vec<SlackActionBlockElement> = Vec::new();
+    if split.next_percent().is_some() {
+        elements.push(match canary.pause {
+            Some(_) => one(Steer::Resume, "Resume").into(),
+            None => one(Steer::Pause, "Pause").into(),
+        });
+        elements.push(one(Steer::Skip, "Next step now").into());
+        elements.push(one(Steer::Hold, "Hold here").into());
+    }
+    let promote = format!("{} gets all traffic now, whatever was measured.", split.arriving);
+    elements.push(one(Steer::Promote, "Promote now").with_confirm(confirm("Promote", prompt, &promote)).into());
+    let abort = format!("{} gets all traffic again.", split.leaving);
+    elements.push(one(Steer::Abort, "Abort").with_confirm(confirm("Abort the canary of", prompt, &abort)).into());
+    Some(SlackActionsBlock::new(elements).into())
+}
+
+pub(super) fn is_steering(actions: &SlackActionsBlock) -> bool {
+    let steers = |element: &SlackActionBlockElement| match element {
+        SlackActionBlockElement::Button(button) => {
+            button.action_id.as_ref().is_some_and(|id| id.0.starts_with("canary_"))
+        }
+        _ => false,
+    };
+    actions.elements.iter().any(steers)
 }
 
 /// The value of an option in the menu of marks: what is said of the version that a button would lead to. The version that

@@ -2,6 +2,7 @@
 
 use slack_morphism::prelude::SlackBlock;
 
+use super::button::steering;
 use super::text::{Markup, escape, fit};
 use super::{Message, aside, header, others, stages};
 use crate::decision::{Canary, PromptName};
@@ -22,6 +23,8 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         line.push_str(&format!(". {}", end.text));
     } else if let Some(why) = &split.paused {
         line.push_str(&format!(". Waits: {why}"));
+    } else if let Some(check) = &split.last {
+        line.push_str(&format!(". {}", check.finding.text));
     }
     let mut blocks: Vec<SlackBlock> = vec![header(&format!("{sign} {title}: {prompt} {}", split.arriving))];
     blocks.extend(others(fit(&line, 1_000)));
@@ -29,9 +32,14 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     match (&canary.end, split.next) {
         (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
         (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),
+        (None, None) if canary.pause.is_some() => small.push(Markup::words("Stays so until someone resumes it")),
         (None, None) => small.push(Markup::words("Stays so until someone changes it")),
     }
+    if canary.end.is_none() && canary.by_time {
+        small.push(Markup::words("Goes on by time alone, because ").code("canary.analysis").and(" is off"));
+    }
     blocks.extend(aside(small));
+    blocks.extend(steering(prompt, canary));
     let text = escape(&format!("{title}: {prompt} {}. {}", split.arriving, fit(&line, 1_000)));
     Message { text, blocks }
 }

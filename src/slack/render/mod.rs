@@ -21,7 +21,7 @@ use slack_morphism::prelude::{
     SlackBlock, SlackBlockText, SlackContextBlock, SlackContextBlockElement, SlackHeaderBlock, SlackSectionBlock,
 };
 
-pub use button::{Button, action, read_mark};
+pub use button::{Button, SteerButton, action, read_mark};
 pub use canary::canary;
 pub use drill::{Drill, drill};
 pub use mass::{MassView, mass_overview, mass_reply, mass_root};
@@ -90,8 +90,9 @@ pub fn plain(message: &Message) -> String {
                 SlackContextBlockElement::MarkDown(text) => say(as_mrkdwn(&text.as_block_text())),
                 SlackContextBlockElement::Image(_) => {}
             }),
-            SlackBlock::Actions(_) => {
-                say("The buttons can't be shown: decide with `prompt-rollback decide INCIDENT …`".to_owned());
+            SlackBlock::Actions(actions) => {
+                let command = if button::is_steering(actions) { "canary PROMPT" } else { "decide INCIDENT" };
+                say(format!("The buttons can't be shown: decide with `prompt-rollback {command} …`"));
             }
             _ => {}
         }

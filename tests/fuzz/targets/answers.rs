@@ -1,14 +1,13 @@
 //! What Prometheus may answer.
 
 use hyper::StatusCode;
-use prompt_rollback::ab_test;
+use prompt_rollback::comparison::Comparison;
 use prompt_rollback::decision::{Checked, Event, PromptState};
 use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
+use prompt_rollback::prometheus::comparison;
 use prompt_rollback::prometheus::exposure::{Counters, judge, judge_stage};
-use prompt_rollback::prometheus::question::{
-    ratio_of, read_abort, read_group, read_others, read_ratio, read_soak, read_verify,
-};
+use prompt_rollback::prometheus::question::{ratio_of, read_abort, read_others, read_ratio, read_soak, read_verify};
 use prompt_rollback::store::record::read_incident;
 
 use super::{CONFIG, prompt, version};
@@ -30,9 +29,14 @@ pub fn answer(input: &[u8]) {
     let ratio = Ok(ratio_of(labels, &series, &name, &good));
     assert!(!read_ratio(&ratio, 0.01).text.is_empty());
     read_others(labels, &name, [&series, &series, &series]);
-    let answers = std::array::from_fn(|_| series.clone());
-    let [new, old] = [&bad, &good].map(|version| read_group(labels, &answers, &name, version));
-    ab_test::verdict(&new, &old);
+    let times = series.iter().flat_map(|one| one.points.iter().map(|(at, _)| *at));
+    let spans = comparison::spans(times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
+    let answers = vec![series.clone(); spans.len()];
+    let compared = Comparison::of(&comparison::read(labels, &spans, &answers, [&bad, &good]), 0.01);
+    for e in [compared.better, compared.harmful] {
+        assert!(e.is_finite() && e >= 0.0, "{compared:?}");
+    }
+    assert!(!compared.is_better().1.is_empty() && !compared.is_no_worse().1.is_empty());
 
     let (incident, _) = read_incident(INCIDENT).expect("a record");
     let flip = incident.flip.as_ref().expect("rolled back").at;

@@ -58,7 +58,7 @@ fn alone(input: &[u8], delivered: &[Delivered]) {
     for (alert, together) in alerts.iter().zip(delivered).take(4) {
         let url = match together {
             Delivered::Alert(alert) | Delivered::Drill { alert, .. } => alert.alertmanager_url.as_str(),
-            Delivered::Ignored(_) => "",
+            Delivered::Ignored(_) | Delivered::Heartbeat { .. } => "",
         };
         let url = serde_json::Value::from(url);
         for beside in ["", "null,", "[[1e999]],", r#"{"status":"resolved","labels":{"prompt":"\ud800"}},"#] {

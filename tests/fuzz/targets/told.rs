@@ -93,7 +93,7 @@ pub fn state(state: &PromptState) {
             since: stage(state.incidents.first().and_then(|incident| incident.gradual())),
             finding,
         }),
-        Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)) }),
+        Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)), look: None }),
     ];
     // one after the other would be slow: which one it is depends on the record
     let record = write_state(state, &Unknown::default());

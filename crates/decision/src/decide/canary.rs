@@ -1,17 +1,25 @@
 //! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
 
+use std::time::Duration;
+
 use super::super::alert::AlertRecord;
-use super::super::event::{Activation, Promotion, Share};
+use super::super::analysis::{self, Obstacle};
+use super::super::event::{Activation, Promotion, Share, Steer, Steering};
 use super::super::flip::FlipMode;
 use super::super::gates::closed;
 use super::super::guards::Held;
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
+use super::super::note::NoteKind;
+use super::super::phase::{Phase, Question};
+use super::super::policy::Policy;
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
-use super::super::split::{Canary, CanaryEnd, Plan, Split};
+use super::super::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
 use super::super::trigger::Trigger;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, measure};
+use super::super::verification::{Check, Finding, Verdict};
+use super::person::must_be_known;
+use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, mark, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -44,7 +52,8 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
-    draft.state.canary = Some(Canary { id, split: split.clone(), started, end: None });
+    close_question(draft, "someone changed the share");
+    draft.state.canary = Some(Canary::new(id, split.clone(), started, !draft.policy.canary_analysis));
     draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
 }
@@ -60,8 +69,9 @@ fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
-/// Why the canary may not move forward by itself.
-fn obstacle(draft: &Draft<'_>, split: &Split) -> Option<String> {
+/// Why the canary may not move forward by itself, whatever was measured.
+fn obstacle(draft: &Draft<'_>, canary: &Canary) -> Option<String> {
+    let split = &canary.split;
     if let Some(held) = draft.switched_off(&split.arriving) {
         return Some(format!("automation is off: {}", held.detail));
     }
@@ -69,37 +79,206 @@ fn obstacle(draft: &Draft<'_>, split: &Split) -> Option<String> {
         return Some(format!("{} is {mark}", split.arriving));
     }
     let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
-    if let Some(incident) = draft.state.open_incidents().find(serious) {
+    let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
+    let others = || draft.state.open_incidents().filter(|i| Some(&i.id) != own || !is_only_a_question(i));
+    if let Some(incident) = others().find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
+    }
+    if let Some(incident) = others().find(|_| draft.policy.canary_analysis) {
+        return Some(format!("incident {} on {} is open", incident.id, incident.version));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     let gate = || closed(draft.policy, &draft.state, &split.arriving, true, draft.now);
     last.then(gate).flatten().map(|gate| format!("gate {}: {}", gate.name, gate.text))
 }
 
-/// The stage is over.
+/// The stage is over, if what was measured speaks for that.
 pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     let now = draft.now;
-    let obstacle = draft.state.running_canary().and_then(|canary| obstacle(draft, &canary.split));
-    let Some(canary) = draft.state.canary.as_mut().filter(|canary| canary.end.is_none()) else { return Answer::Noted };
-    let split = &mut canary.split;
+    let by_time = !draft.policy.canary_analysis;
+    let Some(canary) = draft.state.running_canary().cloned() else { return Answer::Noted };
+    let split = &canary.split;
     if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
         return Answer::Noted;
     }
-    if let Some(obstacle) = obstacle {
-        split.paused = Some(obstacle);
-        split.next = Some(now.plus(Split::CHECK_EVERY));
+    let judged = match &promotion.look {
+        _ if by_time => Ok(None),
+        Some(look) => analysis::judge(draft.policy, split, look, now),
+        None => Err(Obstacle::Unknown("nothing was measured".to_owned())),
+    };
+    let obstacle = obstacle(draft, &canary);
+    let waits = match (&judged, &obstacle) {
+        // people need not be asked again about an incident, or about what they have switched off
+        (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
+        (Err(Obstacle::Unknown(why)), None) => {
+            Some((why.clone(), split.plan.limit.unwrap_or(draft.policy.canary_hold_limit)))
+        }
+        (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {
+            Some((format!("{obstacle}; {why}"), Duration::MAX))
+        }
+        (Ok(_), Some(obstacle)) => Some((obstacle.clone(), Duration::MAX)),
+        (Ok(_), None) => None,
+    };
+    let verdict = match &judged {
+        Ok(Some(text)) => Some(Finding::new(Verdict::Healthy, text.clone())),
+        Ok(None) => None,
+        Err(Obstacle::Harm(text)) => Some(Finding::new(Verdict::Unhealthy, text.clone())),
+        Err(Obstacle::Unknown(text)) => Some(Finding::new(Verdict::NoData, text.clone())),
+    };
+    let Some(canary) = draft.state.canary.as_mut() else { return Answer::Noted };
+    canary.by_time = by_time;
+    canary.split.last = verdict.map(|finding| Check { at: now, finding });
+    if let Some((why, patience)) = waits {
+        canary.split.paused = Some(why.clone());
+        canary.split.next = Some(now.plus(Split::CHECK_EVERY));
+        let waiting = canary.waiting.get_or_insert(Waiting { since: now, asked: None });
+        waiting.since = waiting.since.min(now); // Redis' clock may have gone back
+        if waiting.asked.is_none() && now.since(waiting.since) >= patience {
+            ask(draft, &why);
+        }
         return Answer::Noted;
     }
-    if split.next_percent().is_some_and(|percent| percent < 100) {
-        split.enter(split.stage + 1, now);
-        let split = split.clone();
-        draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
-        return Answer::Noted;
-    }
-    let (version, operator) = (split.arriving.clone(), split.operator.clone());
-    draft.end_canary(&version, "canary finished", &operator);
+    let operator = canary.split.operator.clone();
+    go_on(draft, &operator, "canary finished");
     Answer::Noted
+}
+
+/// The next stage begins.
+fn go_on(draft: &mut Draft<'_>, operator: &str, last: &str) {
+    let now = draft.now;
+    close_question(draft, "the canary has gone on");
+    let Some(canary) = draft.state.canary.as_mut() else { return };
+    if canary.split.next_percent().is_some_and(|percent| percent < 100) {
+        canary.split.enter(canary.split.stage + 1, now);
+        (canary.waiting, canary.pause) = (None, None);
+        let split = canary.split.clone();
+        draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
+        return;
+    }
+    let version = canary.split.arriving.clone();
+    draft.end_canary(&version, last, operator);
+}
+
+/// Asks people once about a canary that does not go on by itself.
+fn ask(draft: &mut Draft<'_>, why: &str) {
+    let now = draft.now;
+    let Some(split) = draft.state.running_canary().map(|canary| canary.split.clone()) else { return };
+    let id = draft.next_id();
+    let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
+    let mut incident = Incident {
+        phase: Phase::AwaitingDecision(Question::until(now.plus(Policy::CANARY_QUESTION))),
+        severity: Severity::Medium,
+        action: Action::Recommend,
+        target: Some(split.leaving.clone()),
+        time_limit: Action::Recommend.default_time_limit(),
+        ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
+    };
+    let text = format!(
+        "the canary of {} stays at {} %: {why}. Approve takes it back to {}; dismiss lets it wait; skip and promote let it go on",
+        split.arriving,
+        split.percent(),
+        split.leaving
+    );
+    incident.note(now, NoteKind::Opened, text);
+    draft.state.incidents.push(incident);
+    if let Some(waiting) = draft.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
+        waiting.asked = Some(id);
+    }
+}
+
+/// What people were asked about the canary needs no answer any more.
+pub(super) fn close_question(draft: &mut Draft<'_>, why: &str) {
+    let now = draft.now;
+    let waiting = draft.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
+    let Some(id) = waiting.and_then(|waiting| waiting.asked.clone()) else { return };
+    if let Some(incident) = draft.incident(&id).filter(|incident| is_only_a_question(incident)) {
+        incident.close(Phase::Resolved, now, why);
+    }
+}
+
+/// Nobody has answered for long what was asked about the canary. It is asked once, and nobody is paged for it.
+pub(super) fn withdraw_question(draft: &mut Draft<'_>, id: &IncidentId) -> bool {
+    let waiting = draft.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
+    let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
+    let only = draft.incident(id).is_some_and(|incident| is_only_a_question(incident));
+    if own && only {
+        close_question(draft, "nobody answered: the canary waits on");
+    }
+    own && only
+}
+
+/// No alert has joined it, and nobody has answered with a rollback.
+fn is_only_a_question(incident: &Incident) -> bool {
+    let waits = incident.phase.is_undecided() && incident.pending().is_none();
+    waits && incident.alerts.is_empty() && incident.flip.is_none()
+}
+
+/// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
+pub(super) fn steer(draft: &mut Draft<'_>, request: &Steering) -> Result<Answer> {
+    must_be_known(draft)?;
+    let now = draft.now;
+    let Steering { steer, about, operator, force, reason } = request;
+    let Some(canary) = draft.state.running_canary().cloned() else {
+        return Err(Refusal::new(RefusalCode::Moved, "no canary is under way"));
+    };
+    if about.as_ref().is_some_and(|(id, stage)| *id != canary.id || *stage != canary.split.stage) {
+        return Err(Refusal::new(RefusalCode::Stale, "the canary has moved on since"));
+    }
+    let split = &canary.split;
+    let (new, old) = (split.arriving.clone(), split.leaving.clone());
+    if *steer == Steer::Abort {
+        mark::must_not_be_bad(draft, &old, *force)?;
+        return Ok(stop(draft, &canary, operator));
+    }
+    let goes_on = split.next_percent().is_some();
+    if !goes_on && *steer != Steer::Promote {
+        let message = format!("{new} keeps {} % until someone changes it: it has no further stage", split.percent());
+        return Err(Refusal::new(RefusalCode::BadStages, message));
+    }
+    let last = split.next_percent().is_none_or(|percent| percent == 100);
+    match steer {
+        Steer::Skip | Steer::Promote => {
+            mark::must_not_be_bad(draft, &new, *force)?;
+            let all = last || *steer == Steer::Promote;
+            let overridden = measure::must_be_open(draft, &new, all, *force, reason.as_deref())?;
+            if all {
+                let why = overridden.or_else(|| reason.clone()).unwrap_or_else(|| "canary promoted".to_owned());
+                let percent = split.percent();
+                draft.end_canary(&new, &why, operator);
+                let from = (percent < 100).then(|| old.to_string());
+                return Ok(Answer::Changed { from, to: new, incident: None, unchanged: false, mode: None });
+            }
+            if let Some(canary) = draft.state.canary.as_mut() {
+                canary.split.operator.clone_from(operator);
+            }
+            go_on(draft, operator, "canary finished");
+        }
+        Steer::Pause | Steer::Resume | Steer::Hold => {
+            if *steer == Steer::Hold {
+                close_question(draft, "its share stays as it is");
+            }
+            let Some(canary) = draft.state.canary.as_mut() else { return Ok(Answer::Noted) };
+            let split = &mut canary.split;
+            (canary.pause, split.paused) = (None, None);
+            split.next = split.hold().map(|hold| split.since.plus(hold).max(now));
+            match steer {
+                Steer::Pause => {
+                    canary.pause = Some(Pause { at: now, operator: operator.clone() });
+                    split.paused = Some(format!("paused by {operator}"));
+                    split.next = None;
+                }
+                Steer::Hold => {
+                    let percent = split.percent();
+                    (split.plan.stages, split.plan.holds, split.stage) = (vec![percent], Vec::new(), 0);
+                    (split.next, canary.waiting) = (None, None);
+                }
+                _ => {}
+            }
+        }
+        Steer::Abort => {}
+    }
+    let split = draft.state.running_canary().map_or_else(|| canary.split.clone(), |canary| canary.split.clone());
+    Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
 /// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on

@@ -121,6 +121,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Checked(check) => verify::checked(&mut draft, check),
         Event::Stepped(step) => gradual::stepped(&mut draft, step),
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
+        Event::Steer(steering) => draft.refused_or(canary::steer, steering),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
         Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
         Event::Resume { incident } => mass::resume(&mut draft, incident),

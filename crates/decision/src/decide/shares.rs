@@ -9,7 +9,7 @@ use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
 use super::super::state::{Return, Stray};
 use super::super::time::Timestamp;
-use super::{Draft, LogEvent, Routing, alerts, shipped, strays_of};
+use super::{Draft, LogEvent, Routing, alerts, canary, shipped, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
@@ -177,7 +177,9 @@ impl Draft<'_> {
                 None => "active holds no version any more".to_owned(),
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
+            canary.pause = None;
         }
+        canary::close_question(self, "the canary is over");
         for incident in &mut self.state.incidents {
             let Some(split) = incident.gradual() else { continue };
             let text = match kept {

@@ -5,7 +5,7 @@ use super::super::names::IncidentId;
 use super::super::note::NoteKind;
 use super::super::phase::{Phase, PhaseKind, Question};
 use super::super::policy::Policy;
-use super::{Answer, Draft, confirm, gradual, recheck, verify};
+use super::{Answer, Draft, canary, confirm, gradual, recheck, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
 pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
@@ -31,7 +31,12 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
             PhaseKind::Confirming => confirm::overdue(draft, id),
             PhaseKind::Verifying => verify::overdue(draft, id),
             PhaseKind::Escalated => rest(draft, id),
-            _ => deadline_passed(incident, now),
+            PhaseKind::AwaitingDecision if canary::withdraw_question(draft, id) => {}
+            _ => {
+                if let Some(incident) = draft.incident(id) {
+                    deadline_passed(incident, now);
+                }
+            }
         }
     }
     Answer::Noted

@@ -15,8 +15,8 @@ use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Phase, PhaseKind,
-    Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Pause, Phase,
+    PhaseKind, Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
 };
 use crate::deployed::{Other, Placed};
 
@@ -211,15 +211,20 @@ fn canaries() {
         let (leaving, arriving) = (version("v2.0.9"), version("v2.1.0"));
         let mut split = Split { leaving, arriving, plan, is_rollback: false, last: None, ..split };
         split.enter(0, NOW);
-        Canary { id: IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, started: NOW, end: None }
+        Canary::new(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, NOW, false)
     };
     let plan = Policy::default().canary;
     let ended = |promoted: bool, text: &str| Some(CanaryEnd { at: after(900), promoted, text: text.to_owned() });
     let mut waits = running(plan.clone());
     waits.split.paused = Some("the A/B test is not significant".to_owned());
+    let mut paused = running(plan.clone());
+    paused.pause = Some(Pause { at: NOW, operator: "Maya".to_owned() });
+    (paused.split.paused, paused.split.next) = (Some("paused by Maya".to_owned()), None);
     let hostile = "<!channel> <https://evil.example|ok> *bold*";
     for (state, canary) in [
         ("running", running(plan.clone())),
+        ("by_time", Canary { by_time: true, ..running(plan.clone()) }),
+        ("paused", paused),
         ("waits", waits),
         ("fixed", running(Plan::fixed(30).expect("a share"))),
         ("finished", Canary { end: ended(true, "v2.1.0 has all traffic"), ..running(plan.clone()) }),

@@ -3,6 +3,7 @@
 mod activation;
 mod adopt;
 mod alerts;
+mod analysis;
 mod answerable;
 mod calls;
 mod canary;
@@ -37,9 +38,10 @@ mod world;
 use std::time::Duration;
 
 use super::super::alert::{Alert, AlertStatus};
+use super::super::analysis::{Compared, Heartbeat, Look};
 use super::super::event::{
     Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
-    SoakLook, Stepped,
+    SoakLook, Steer, Steering, Stepped,
 };
 use super::super::flip::FlipMode;
 use super::super::guards::Guard;

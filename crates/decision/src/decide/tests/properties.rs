@@ -61,6 +61,9 @@ pub(super) enum Step {
         works: bool,
     },
     Says(Option<Verdict>, bool),
+    /// Canaries are analysed, and what is found out then.
+    Looks(bool, super::world::Looks),
+    Steer(Steer),
     Measures(Result<Measured, String>),
     Clock(i64),
 }
@@ -177,6 +180,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => version().prop_map(Step::Restore),
         1 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8)).prop_map(|(on, works)| Step::Archive { on, works }),
         2 => measures().prop_map(Step::Measures),
+        2 => (any::<bool>(), super::analysis::looks()).prop_map(|(on, looks)| Step::Looks(on, looks)),
+        2 => prop::sample::select(Steer::ALL.to_vec()).prop_map(Step::Steer),
         3 => (prop::option::weighted(0.8, prop::sample::select(Verdict::ALL.to_vec())), prop::bool::weighted(0.2))
             .prop_map(|(verdict, blame)| Step::Says(verdict, blame)),
     ]
@@ -245,6 +250,13 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Measures(measures) => {
             world.measures = measures.clone();
             return None;
+        }
+        Step::Looks(on, looks) => {
+            (world.policy.canary_analysis, world.looks) = (*on, looks.clone());
+            return None;
+        }
+        Step::Steer(steer) => {
+            Event::Steer(Steering { steer: *steer, about: None, operator, force: false, reason: None })
         }
         Step::Clock(seconds) => {
             world.step_clock(*seconds);

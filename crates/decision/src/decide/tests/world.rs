@@ -30,6 +30,12 @@ pub(super) struct World {
     pub traffic: Option<Traffic>,
     /// What Prometheus says of a version that soaks.
     pub measures: Result<Measured, String>,
+    /// What is found out for the end of a canary's stage.
+    pub looks: Looks,
+    /// The last heartbeat of the alert path.
+    pub heartbeat: Option<Heartbeat>,
+    /// How far the clock of Prometheus is ahead of Redis', in milliseconds.
+    pub prometheus_ahead: i64,
     canary_wake: Option<Timestamp>,
     soak_wake: Option<Timestamp>,
     pub ledger: Ledger,
@@ -37,11 +43,22 @@ pub(super) struct World {
     commits: u64,
 }
 
+/// What is found out for the end of a canary's stage.
+#[derive(Debug, Clone)]
+pub struct Looks {
+    /// The worker gets to its end.
+    pub asks: bool,
+    /// Heartbeats arrive.
+    pub alive: bool,
+    pub compared: Option<Result<Compared, String>>,
+}
+
 impl World {
     /// A prompt that nobody has heard of.
     pub fn new() -> Self {
         Self {
-            policy: Policy::default(),
+            // by time alone, unless a story says otherwise
+            policy: Policy { canary_analysis: false, ..Policy::default() },
             now: Timestamp(1_800_000_000_000),
             active: Active::Absent,
             routing: Vec::new(),
@@ -59,6 +76,9 @@ impl World {
             baseline: None,
             traffic: Some(Traffic { target: 2_000, following: 3, ..Traffic::default() }),
             measures: Ok(Measured { requests: 1_000, failed: 0, exceeded: None }),
+            looks: Looks { asks: true, alive: true, compared: None },
+            heartbeat: None,
+            prometheus_ahead: 0,
             canary_wake: None,
             soak_wake: None,
             ledger: Ledger::default(),
@@ -80,7 +100,7 @@ impl World {
     pub fn snapshot(&self, event: &Event) -> Snapshot {
         let many = match event {
             Event::Alerts(alerts) => alerts.len(),
-            Event::Rollback(_) | Event::Activate(_) => 1,
+            Event::Rollback(_) | Event::Activate(_) | Event::Promotion(_) => 1,
             _ => 0,
         } + 2;
         let fresh = |n: usize| IncidentId(format!("incident-{:06}", self.ids as usize + n));
@@ -183,6 +203,7 @@ impl World {
     /// Redis' clock jumps. Workers that see it go back look at once at what waits for minutes.
     pub fn step_clock(&mut self, seconds: i64) {
         let by = Duration::from_secs(seconds.unsigned_abs());
+        self.prometheus_ahead -= seconds * 1_000;
         if seconds >= 0 {
             self.ledger.elapsed += by; // nobody can tell it from time
             self.now = self.now.plus(by);
@@ -199,12 +220,28 @@ impl World {
 
     fn run_canary(&mut self) {
         self.canary_wake = None;
-        if let Some(since) = self.state.running_canary().map(|canary| canary.split.since) {
-            self.happens(&Event::Promotion(Promotion { since }));
+        if self.looks.alive {
+            self.heartbeat = Some(Heartbeat { heard_at: self.now, evaluated_at: self.prometheus_time() });
         }
-        let next = self.state.next_wake();
+        let since = self.state.running_canary().map(|canary| canary.split.since);
+        if let Some(since) = since.filter(|_| self.looks.asks) {
+            let look = Some(Look { heartbeat: self.heartbeat, compared: self.looks.compared.clone() });
+            self.happens(&Event::Promotion(Promotion { since, look }));
+        }
+        // a worker that never answers loses its lease
+        let next =
+            self.state.next_wake().map(|at| if self.looks.asks { at } else { at.max(self.now.plus(minutes(1))) });
         assert!(next.is_none_or(|next| next > self.now), "the canary wakes again and again");
         self.canary_wake = next;
+    }
+
+    pub fn prometheus_time(&self) -> Timestamp {
+        Timestamp(self.now.0 + self.prometheus_ahead)
+    }
+
+    pub fn steer(&mut self, steer: Steer) -> Answer {
+        let steering = Steering { steer, about: None, operator: "dana".to_owned(), force: false, reason: None };
+        self.happens(&Event::Steer(steering)).answer
     }
 
     fn run_soaks(&mut self) {

@@ -1,0 +1,300 @@
+//! A canary goes on only when what was measured speaks for it.
+
+use proptest::prelude::*;
+
+use super::super::super::split::Split;
+use super::promises::config;
+use super::world::Looks;
+use super::*;
+
+fn compared(requests: u64, no_worse: bool) -> Compared {
+    Compared { requests, harm: None, no_worse, text: "success 99.00 % of 1000 requests".to_owned() }
+}
+
+fn harmful() -> Compared {
+    Compared { harm: Some("success 90.00 %".to_owned()), ..compared(1_000, false) }
+}
+
+/// v1 is known-good; v2 begins its canary, which is analysed with a Prometheus.
+fn begun() -> World {
+    let mut world = World::new();
+    world.release("v1");
+    world.pass(hours(2));
+    world.register("v2");
+    (world.policy.canary_analysis, world.policy.verify) = (true, true);
+    world.looks.compared = Some(Ok(compared(1_000, true)));
+    world.share("v2", Share::Canary(Policy::default().canary), false);
+    world
+}
+
+fn percent(world: &World) -> Option<u8> {
+    world.state.split().map(Split::percent)
+}
+
+fn waits(world: &World) -> &str {
+    world.state.split().and_then(|split| split.paused.as_deref()).unwrap_or("does not wait")
+}
+
+fn questions(world: &World) -> usize {
+    world.incidents.len()
+}
+
+#[test]
+fn it_goes_on_while_all_speaks_for_it() {
+    let mut world = begun();
+    for expected in [Some(5), Some(25), None] {
+        world.pass(minutes(10));
+        assert_eq!(percent(&world), expected, "{}", waits(&world));
+    }
+    assert_eq!(world.active.version(), Some(&v("v2")));
+    assert_eq!(questions(&world), 0);
+    assert!(world.state.canary.as_ref().is_some_and(|canary| !canary.by_time));
+}
+
+/// What takes the knowledge away, and what the canary then says.
+type Unknown = (fn(&mut World), &'static str);
+
+#[test]
+fn what_is_not_known_holds_it_and_people_are_asked_once() {
+    let nothing: [Unknown; 6] = [
+        (|world| world.looks.compared = Some(Ok(compared(19, true))), "19 of 20 requests of v2 in this stage"),
+        (|world| world.looks.compared = Some(Err("prometheus: no answer".to_owned())), "prometheus: no answer"),
+        (|world| world.looks.compared = None, "Prometheus was not asked"),
+        (|world| world.looks.alive = false, "no heartbeat of the alert path"),
+        (
+            |world| {
+                world.heartbeat = Some(Heartbeat { heard_at: world.now, evaluated_at: world.prometheus_time() });
+                world.looks.alive = false;
+            },
+            "the last heartbeat of the alert path arrived",
+        ),
+        (|world| world.prometheus_ahead = -864_000_000, "rules were evaluated for 0 s of 10 min of this stage"),
+    ];
+    for (unknown, expected) in nothing {
+        let mut world = begun();
+        unknown(&mut world);
+        world.pass(minutes(69));
+        assert_eq!((percent(&world), questions(&world)), (Some(1), 0), "{}", waits(&world));
+        assert!(waits(&world).contains(expected), "{expected}: {}", waits(&world));
+        world.pass(minutes(2));
+        assert_eq!(questions(&world), 1, "after canary.hold_limit");
+        assert!(world.latest().summary().contains(expected), "{}", world.latest().summary());
+        world.pass(hours(12));
+        assert_eq!((percent(&world), questions(&world)), (Some(1), 1), "once");
+        assert!(!world.latest().pages());
+        let mut dismissed = world.clone();
+        dismissed.choose(Choice::Dismiss);
+        dismissed.pass(hours(12));
+        assert_eq!((percent(&dismissed), questions(&dismissed)), (Some(1), 1), "nor again once it is dismissed");
+        world.looks = Looks { asks: true, alive: true, compared: Some(Ok(compared(20, true))) };
+        world.prometheus_ahead = 0;
+        world.pass(minutes(2));
+        assert_eq!((percent(&world), world.latest().phase.kind()), (Some(5), PhaseKind::Resolved), "{}", waits(&world));
+    }
+}
+
+#[test]
+fn harm_holds_it_and_people_are_asked_at_once() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(harmful()));
+    world.looks.alive = false; // harm is harm
+    world.pass(minutes(10));
+    assert_eq!((percent(&world), questions(&world)), (Some(1), 1));
+    assert!(world.latest().summary().contains("v2 is worse: success 90.00 %"), "{}", world.latest().summary());
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. } | Answer::Confirming { .. }));
+    world.pass(minutes(1));
+    assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));
+}
+
+#[test]
+fn an_alert_joins_the_question_and_ends_the_canary() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(harmful()));
+    world.pass(minutes(10));
+    assert_eq!(world.alert(high("v2")), "rolled_back alert");
+    assert_eq!((percent(&world), world.active.version(), questions(&world)), (None, Some(&v("v1")), 1));
+    assert_eq!(world.phase(), PhaseKind::Verifying);
+}
+
+#[test]
+fn all_traffic_wants_proof_that_it_is_no_worse() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(compared(1_000, false)));
+    world.pass(minutes(50));
+    assert_eq!(percent(&world), Some(25), "stages below are free");
+    assert!(waits(&world).contains("success 99.00 %"), "{}", waits(&world));
+    world.looks.compared = Some(Ok(compared(1_000, true)));
+    world.pass(minutes(1));
+    assert_eq!(world.active.version(), Some(&v("v2")));
+}
+
+#[test]
+fn any_open_incident_holds_it() {
+    let mut world = begun();
+    world.alert(medium("v2"));
+    world.pass(minutes(30));
+    assert_eq!(percent(&world), Some(1));
+    assert!(waits(&world).contains("is open"), "{}", waits(&world));
+    world.choose(Choice::Dismiss);
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(5));
+}
+
+#[test]
+fn without_a_prometheus_the_heartbeat_is_enough() {
+    let mut world = begun();
+    world.policy.verify = false;
+    world.looks.compared = None;
+    world.pass(minutes(10));
+    assert_eq!(percent(&world), Some(5));
+    world.looks.alive = false;
+    world.pass(minutes(30));
+    assert_eq!(percent(&world), Some(5));
+}
+
+#[test]
+fn time_alone_says_so() {
+    let mut world = begun();
+    world.policy.canary_analysis = false;
+    world.looks = Looks { asks: true, alive: false, compared: None };
+    world.pass(minutes(10));
+    assert_eq!(percent(&world), Some(5));
+    assert!(world.state.canary.as_ref().is_some_and(|canary| canary.by_time));
+}
+
+#[test]
+fn people_steer_it() {
+    let refused = |answer: &Answer| match answer {
+        Answer::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    };
+    let mut world = begun();
+    assert!(matches!(world.steer(Steer::Pause), Answer::Shared { percent: 1, .. }));
+    world.pass(hours(5));
+    assert_eq!((percent(&world), waits(&world), questions(&world)), (Some(1), "paused by dana", 0));
+    world.steer(Steer::Resume);
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(5), "the time of its stage was over long ago");
+    world.looks.compared = Some(Ok(harmful()));
+    assert!(matches!(world.steer(Steer::Skip), Answer::Shared { percent: 25, .. }), "whatever was measured");
+    let mut promoted = world.clone();
+    assert!(matches!(promoted.steer(Steer::Promote), Answer::Changed { .. }));
+    assert_eq!((percent(&promoted), promoted.active.version()), (None, Some(&v("v2"))));
+    assert_eq!(refused(&promoted.steer(Steer::Skip)), RefusalCode::Moved);
+    let mut skipped = world.clone();
+    assert!(matches!(skipped.steer(Steer::Skip), Answer::Changed { .. }), "the last step is all traffic");
+    world.steer(Steer::Hold);
+    world.pass(hours(5));
+    assert_eq!((percent(&world), questions(&world)), (Some(25), 0), "its share stays");
+    for steer in [Steer::Pause, Steer::Resume, Steer::Skip, Steer::Hold] {
+        assert_eq!(refused(&world.steer(steer)), RefusalCode::BadStages);
+    }
+    assert!(matches!(world.steer(Steer::Abort), Answer::Changed { .. }));
+    assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));
+    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
+}
+
+#[test]
+fn what_is_said_about_another_stage_is_stale() {
+    let mut world = begun();
+    let id = world.state.running_canary().expect("a canary").id.clone();
+    world.pass(minutes(10));
+    for about in [(id.clone(), 0), (IncidentId("another".to_owned()), 1)] {
+        let operator = "dana".to_owned();
+        let steering = Steering { steer: Steer::Skip, about: Some(about), operator, force: false, reason: None };
+        let answer = world.happens(&Event::Steer(steering)).answer;
+        assert!(matches!(&answer, Answer::Refused(refusal) if refusal.code == RefusalCode::Stale), "{answer:?}");
+    }
+    assert_eq!(percent(&world), Some(5));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Clock(i64),
+    Looks(Looks),
+    Alert(bool),
+    Decide(Choice),
+    Steer(Steer),
+}
+
+/// Enough, too little, bad, no answer, or no worker that asks.
+pub(super) fn looks() -> impl Strategy<Value = Looks> {
+    let answer = prop_oneof![
+        4 => Just(Some(Ok(compared(1_000, true)))),
+        1 => Just(Some(Ok(compared(20, false)))),
+        1 => Just(Some(Ok(compared(3, true)))),
+        1 => Just(Some(Ok(harmful()))),
+        1 => Just(Some(Err("partial answer".to_owned()))),
+        1 => Just(None),
+    ];
+    (prop::bool::weighted(0.9), prop::bool::weighted(0.9), answer).prop_map(|(asks, alive, compared)| Looks {
+        asks,
+        alive,
+        compared,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..1_500_u64).prop_map(Step::Pass),
+        3 => prop_oneof![Just(600), Just(-600), -700..700_i64].prop_map(Step::Clock),
+        5 => looks().prop_map(Step::Looks),
+        1 => any::<bool>().prop_map(Step::Alert),
+        1 => prop::sample::select(vec![Choice::Dismiss, Choice::Investigate]).prop_map(Step::Decide),
+        1 => prop::sample::select(vec![Steer::Pause, Steer::Resume, Steer::Skip]).prop_map(Step::Steer),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    /// Answers never come, are partial or late, and Redis' clock jumps: by itself no stage ends before its time, nor without
+    /// what must be known.
+    #[test]
+    fn no_stage_ends_early_or_blind(steps in prop::collection::vec(step(), 1..60), with_prometheus in any::<bool>()) {
+        let mut world = begun();
+        world.policy.verify = with_prometheus;
+        let mut entered = world.prometheus_time();
+        let mut back = Duration::ZERO; // a heartbeat seems younger by so much
+        for step in steps {
+            let before = world.state.running_canary().map(|canary| (canary.id.clone(), canary.split.stage));
+            let by_person = matches!(step, Step::Steer(Steer::Skip));
+            match step {
+                // as the receiver: whatever is due is looked at within a minute
+                Step::Pass(n) => world.pass(seconds(n)),
+                Step::Clock(by) => {
+                    back += seconds((-by).max(0).unsigned_abs());
+                    world.step_clock(by);
+                }
+                Step::Looks(looks) => world.looks = looks,
+                Step::Alert(high_on_old) => drop(world.alert(if high_on_old { high("v1") } else { medium("v2") })),
+                Step::Decide(choice) if !world.incidents.is_empty() => drop(world.choose(choice)),
+                Step::Decide(_) => {}
+                Step::Steer(steer) => drop(world.steer(steer)),
+            }
+            let Some((_, stage)) = before else { break };
+            let promoted = world.state.canary.as_ref().is_some_and(|c| c.end.as_ref().is_some_and(|end| end.promoted));
+            let now = world.state.running_canary().map_or(stage + u32::from(promoted), |canary| canary.split.stage);
+            if now == stage {
+                continue;
+            }
+            if !by_person {
+                let stages = now - stage;
+                let passed = world.prometheus_time().since(entered);
+                prop_assert!(passed >= minutes(10) * stages, "{stages} stages in {passed:?}");
+                // within a step of at most 25 minutes the stage may have ended before the last heartbeat was too old
+                let heard = world.heartbeat.expect("a heartbeat").evaluated_at;
+                let silent = world.prometheus_time().since(heard);
+                prop_assert!(world.looks.asks && (world.looks.alive || silent <= Policy::HEARTBEAT + minutes(25) + back));
+                if with_prometheus {
+                    let found = world.looks.compared.clone().expect("asked").expect("answered");
+                    prop_assert!(found.harm.is_none() && found.requests >= 20, "{found:?}");
+                    prop_assert!(!promoted || found.no_worse, "{found:?}");
+                }
+            }
+            // the last stage began no earlier than the one before it could end
+            entered = world.prometheus_time().min(entered.plus(if by_person { Duration::MAX } else { minutes(10) * (now - stage) }));
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! Is the new version better, worse, or no worse than the old one? Judged by the time in which both served, at any moment
+//! and as often as anybody likes.
+//!
+//! Each claim is tested by an e-process: a wager against the opposite of the claim that is fair, or loses, while the opposite is
+//! true. By Ville's inequality it then ever reaches 1/α with a probability of at most α, however often it is looked at. So
+//! `1 / e` is a p-value that survives looking (Johari, Koomen, Pekelis and Walsh, "Always Valid Inference", Operations
+//! Research 70(3), 2022; a mixture of sequential probability ratio tests, as Robbins proposed in 1970).
+//!
+//! Time is cut into slices, each a stratum of its own as in the test of Mantel and Haenszel: within a slice the new version is
+//! compared with what the old one did in the same seconds. A slice in which only one of them served counts for nothing, so a
+//! good week of the old version is never compared with a bad hour of the new one.
+
+/// Chance that a claim is believed although it is false, over all looks together.
+pub const FALSE_PASS: f64 = 0.05;
+/// Chance that a version which does no harm is held for harm.
+pub const FALSE_ALARM: f64 = 0.01;
+/// Highest loss of mean quality, on its scale from 0 to 1.
+const QUALITY_MARGIN: f64 = 0.05;
+/// Highest growth of the p99: what the row for new versions tolerates, too.
+const P99_GROWTH: f64 = 0.10;
+/// Observations of the new version without which its p99 means nothing.
+const P99_ENOUGH: f64 = 100.0;
+
+/// Requests of one version, and how many of them failed. Or scores, and what they lack of 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counts {
+    pub all: f64,
+    pub failed: f64,
+}
+
+impl Counts {
+    pub fn add(&mut self, more: Counts) {
+        self.all += more.all;
+        self.failed += more.failed;
+    }
+
+    fn usable(&self) -> bool {
+        self.all.is_finite() && self.all > 0.0 && (0.0..=self.all).contains(&self.failed)
+    }
+
+    fn ratio(&self) -> f64 {
+        self.failed / self.all
+    }
+}
+
+/// What both versions did in the same seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Slice {
+    pub new: Counts,
+    pub old: Counts,
+}
+
+/// The p99 of both, in seconds, and how many observations of the new version are behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct P99 {
+    pub new: f64,
+    pub old: f64,
+    pub observations: f64,
+}
+
+/// What was measured of two versions while both had traffic, oldest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    pub errors: Vec<Slice>,
+    pub quality: Vec<Slice>,
+    pub p99: Vec<P99>,
+}
+
+/// What is claimed of the new version's failure ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Claim {
+    Lower,
+    Higher,
+    /// Higher by less than this.
+    NotHigherBy(f64),
+}
+
+/// An e-process for one claim.
+///
+/// In each slice it wagers on the likelihood of some alternatives against the likeliest pair of ratios for which the claim is
+/// false, given that alternative: its reverse information projection. For the null hypotheses here, which are convex, this is
+/// an e-variable whatever the true ratios are, exactly and for blocks of any size (Turner, Ly and Grünwald, "Generic
+/// E-variables for exact sequential k-sample tests that allow for optional stopping", JSPI 230, 2024; with a margin: Turner and
+/// Grünwald, "Exact anytime-valid confidence intervals for contingency tables and beyond", Statistics & Probability Letters
+/// 198, 2023). An alternative is chosen by slices that are past. The ratios may differ from slice to slice.
+///
+/// Counts may be fractions, as those of scores between 0 and 1 are: by the inequality of arithmetic and geometric means
+/// the wager then wins less than the exact one would, so the promise holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EProcess {
+    claim: Claim,
+    /// The logarithm of what each alternative's wager has become.
+    wagers: Vec<f64>,
+    /// The old version in the slices that are past.
+    past: Counts,
+}
+
+/// Ratios are kept so far from 0 and 1.
+const EDGE: f64 = 1e-9;
+
+impl EProcess {
+    /// By how much more a harmful version is supposed to fail.
+    const HARM: [f64; 7] = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32];
+    /// What share of the failures a better version is supposed to have left.
+    const LEFT: [f64; 5] = [0.9, 0.75, 0.5, 0.25, 0.05];
+    /// Where between the old version's ratio (0) and the margin (1) a version is that is not worse.
+    const WITHIN: [f64; 3] = [-0.5, 0.0, 0.5];
+
+    pub fn new(claim: Claim) -> Self {
+        let alternatives = match claim {
+            Claim::Lower => Self::LEFT.len(),
+            Claim::Higher => Self::HARM.len(),
+            Claim::NotHigherBy(_) => Self::WITHIN.len(),
+        };
+        Self { claim, wagers: vec![0.0; alternatives], past: Counts::default() }
+    }
+
+    pub fn of(claim: Claim, slices: &[Slice]) -> Self {
+        let mut process = Self::new(claim);
+        slices.iter().for_each(|slice| process.add(slice));
+        process
+    }
+
+    pub fn add(&mut self, slice: &Slice) {
+        let Slice { new, old } = slice;
+        if !old.usable() {
+            return;
+        }
+        if new.usable() && self.past.all > 0.0 {
+            let base = ((self.past.failed + 0.5) / (self.past.all + 1.0)).clamp(EDGE, 1.0 - EDGE);
+            for (index, wager) in self.wagers.iter_mut().enumerate() {
+                let (alternative, margin) = alternative(self.claim, base, index);
+                let (null_new, null_old) = projection((alternative, base), (new.all, old.all), margin);
+                *wager += log_likelihood_ratio(new, alternative, null_new) + log_likelihood_ratio(old, base, null_old);
+            }
+        }
+        self.past.add(*old);
+    }
+
+    /// The evidence for the claim: what 1 has become by wagering on the alternatives in equal parts.
+    pub fn e(&self) -> f64 {
+        let most = self.wagers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let parts: f64 = self.wagers.iter().map(|wager| (wager - most).exp()).sum();
+        (most.min(700.0) + (parts / self.wagers.len() as f64).ln()).exp()
+    }
+
+    /// The p-value that survives looking.
+    pub fn p(&self) -> f64 {
+        (1.0 / self.e()).min(1.0)
+    }
+}
+
+/// The new version's ratio by the alternative `index`, and the margin of the claim.
+fn alternative(claim: Claim, base: f64, index: usize) -> (f64, f64) {
+    let (ratio, margin) = match claim {
+        Claim::Lower => (base * EProcess::LEFT[index], 0.0),
+        Claim::Higher => (base + EProcess::HARM[index], 0.0),
+        Claim::NotHigherBy(margin) => {
+            let within = EProcess::WITHIN[index];
+            (if within < 0.0 { base * (1.0 + within) } else { base + margin * within }, margin)
+        }
+    };
+    (ratio.clamp(EDGE, 1.0 - EDGE), margin)
+}
+
+/// The pair of ratios `margin` apart that is nearest to the alternative, in the sense of Kullback and Leibler.
+fn projection((new, old): (f64, f64), (new_all, old_all): (f64, f64), margin: f64) -> (f64, f64) {
+    if margin == 0.0 {
+        let pooled = (new_all * new + old_all * old) / (new_all + old_all);
+        return (pooled, pooled);
+    }
+    // the divergence is convex: its slope crosses 0 once
+    let slope = |old_null: f64| {
+        let pull = |all: f64, null: f64, ratio: f64| all * (null - ratio) / (null * (1.0 - null));
+        pull(new_all, old_null + margin, new) + pull(old_all, old_null, old)
+    };
+    let (mut low, mut high) = (EDGE / 2.0, 1.0 - margin - EDGE / 2.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if slope(middle) < 0.0 { low = middle } else { high = middle }
+    }
+    (low + margin, low)
+}
+
+fn log_likelihood_ratio(counts: &Counts, ratio: f64, null: f64) -> f64 {
+    counts.failed * (ratio / null).ln() + (counts.all - counts.failed) * ((1.0 - ratio) / (1.0 - null)).ln()
+}
+
+/// How the new version compares with the old one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    pub new: Counts,
+    pub old: Counts,
+    /// By how much its failure ratio is higher (Mantel–Haenszel risk difference); `None`: no slice has both.
+    pub difference: Option<f64>,
+    /// Evidence that it fails less often.
+    pub better: f64,
+    /// Evidence that it fails more often, or that its quality is lower.
+    pub harmful: f64,
+    /// What speaks against its quality and p99, or keeps them from being judged.
+    pub problems: Vec<String>,
+    /// Evidence that it fails more often by less than the margin.
+    no_worse: f64,
+    margin: f64,
+    figures: String,
+}
+
+impl Comparison {
+    /// `margin`: of the failure ratio.
+    pub fn of(measured: &Measured, margin: f64) -> Self {
+        let shared = |slice: &&Slice| slice.new.usable() && slice.old.usable();
+        let errors: Vec<Slice> = measured.errors.iter().filter(shared).copied().collect();
+        let quality: Vec<Slice> = measured.quality.iter().filter(shared).copied().collect();
+        let e = |claim, slices: &[Slice]| EProcess::of(claim, slices).e();
+        let (new, old) = sums(&errors);
+        let mut comparison = Self {
+            new,
+            old,
+            difference: difference(&errors),
+            better: e(Claim::Lower, &errors),
+            // two wagers: half of the stake on each
+            harmful: f64::midpoint(e(Claim::Higher, &errors), e(Claim::Higher, &quality)),
+            no_worse: e(Claim::NotHigherBy(margin), &errors),
+            margin,
+            problems: Vec::new(),
+            figures: String::new(),
+        };
+        comparison.judge_quality(&quality, measured.quality.iter().any(|slice| slice.old.usable()));
+        comparison.judge_p99(&measured.p99, &measured.errors);
+        comparison
+    }
+
+    fn judge_quality(&mut self, shared: &[Slice], old_is_scored: bool) {
+        let (new, old) = sums(shared);
+        if !new.usable() || !old.usable() {
+            if old_is_scored {
+                self.problems.push("its quality is not measured".to_owned());
+            }
+            return;
+        }
+        self.figures.push_str(&format!("; quality {:.3} for {:.3}", 1.0 - new.ratio(), 1.0 - old.ratio()));
+        let lost = difference(shared).unwrap_or(0.0);
+        if EProcess::of(Claim::NotHigherBy(QUALITY_MARGIN), shared).p() > FALSE_PASS {
+            let problem = if lost > QUALITY_MARGIN { "its quality is worse" } else { "its quality may be worse" };
+            self.problems.push(problem.to_owned());
+        }
+    }
+
+    fn judge_p99(&mut self, p99: &[P99], errors: &[Slice]) {
+        let usable = |p: &&P99| p.new.is_finite() && p.old.is_finite() && p.old > 0.0 && p.observations > 0.0;
+        let (mut observations, mut new, mut old) = (0.0, 0.0, 0.0);
+        for p in p99.iter().filter(usable) {
+            observations += p.observations;
+            new += p.new * p.observations;
+            old += p.old * p.observations;
+        }
+        if observations < P99_ENOUGH {
+            if !p99.is_empty() && !errors.is_empty() {
+                self.problems.push(format!("its p99 is not known: {observations:.0} of {P99_ENOUGH:.0} observations"));
+            }
+            return;
+        }
+        self.figures.push_str(&format!("; p99 {:.3} s for {:.3} s", new / observations, old / observations));
+        if new > old * (1.0 + P99_GROWTH) {
+            self.problems.push("its p99 is worse".to_owned());
+        }
+    }
+
+    /// Whether it is better than the old version, which a pass of the A/B gate says, and the figures.
+    pub fn is_better(&self) -> (bool, String) {
+        let mut problems = Vec::new();
+        if self.difference.is_none() {
+            problems.push("both versions had no traffic at the same time yet".to_owned());
+        } else if self.better < 1.0 / FALSE_PASS {
+            let worse = self.difference.is_some_and(|difference| difference > 0.0);
+            problems.push(match worse {
+                true => "it fails more often".to_owned(),
+                false => format!("the difference may be chance (p < {FALSE_PASS} wanted)"),
+            });
+        }
+        problems.extend(self.problems.iter().cloned());
+        let text = format!("{}; p = {:.4}{}", self.spoken(), (1.0 / self.better).min(1.0), self.figures);
+        (problems.is_empty(), with_problems(&problems, &text))
+    }
+
+    /// Whether it is no worse than the old version, and the figures.
+    pub fn is_no_worse(&self) -> (bool, String) {
+        let mut problems = Vec::new();
+        let margin = self.margin * 100.0;
+        if self.difference.is_none() {
+            problems.push("both versions had no traffic at the same time yet".to_owned());
+        } else if self.no_worse < 1.0 / FALSE_PASS {
+            problems.push(match self.difference.is_some_and(|difference| difference > self.margin) {
+                true => format!("it fails more often by more than {margin} points"),
+                false => format!("it may fail more often by {margin} points"),
+            });
+        }
+        problems.extend(self.problems.iter().cloned());
+        let p = (1.0 / self.no_worse).min(1.0);
+        (problems.is_empty(), with_problems(&problems, &format!("{}; p = {p:.4}{}", self.spoken(), self.figures)))
+    }
+
+    /// The figures that show harm, if it is beyond doubt.
+    pub fn harm(&self) -> Option<String> {
+        (self.harmful >= 1.0 / FALSE_ALARM).then(|| format!("{}{}", self.spoken(), self.figures))
+    }
+
+    /// The figures of requests.
+    pub fn spoken(&self) -> String {
+        let mut text = format!("{}, replacing {}", spoken(&self.new), spoken(&self.old));
+        if let Some(difference) = self.difference {
+            let direction = if difference > 0.0 { "more" } else { "fewer" };
+            text.push_str(&format!("; at equal times {:.2} points {direction} failures", difference.abs() * 100.0));
+        }
+        text
+    }
+}
+
+fn with_problems(problems: &[String], text: &str) -> String {
+    if problems.is_empty() { text.to_owned() } else { format!("{}: {text}", problems.join(", ")) }
+}
+
+fn sums(slices: &[Slice]) -> (Counts, Counts) {
+    let (mut new, mut old) = (Counts::default(), Counts::default());
+    for slice in slices {
+        new.add(slice.new);
+        old.add(slice.old);
+    }
+    (new, old)
+}
+
+/// The risk difference of Mantel and Haenszel: each slice weighs `n m / (n + m)`.
+fn difference(slices: &[Slice]) -> Option<f64> {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for Slice { new, old } in slices.iter().filter(|slice| slice.new.usable() && slice.old.usable()) {
+        let weight = new.all * old.all / (new.all + old.all);
+        sum += weight * (new.ratio() - old.ratio());
+        weights += weight;
+    }
+    (weights > 0.0).then(|| sum / weights)
+}
+
+fn spoken(counts: &Counts) -> String {
+    let rate = if counts.all > 0.0 { format!("{:.2} %", (1.0 - counts.ratio()) * 100.0) } else { "none".to_owned() };
+    format!("success {rate} of {:.0} requests", counts.all.max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARGIN: f64 = 0.01;
+
+    fn counts(all: f64, failed: f64) -> Counts {
+        Counts { all, failed }
+    }
+
+    fn slice(new: (f64, f64), old: (f64, f64)) -> Slice {
+        Slice { new: counts(new.0, new.1), old: counts(old.0, old.1) }
+    }
+
+    fn same(slice: Slice, times: usize) -> Measured {
+        Measured { errors: vec![slice; times], ..Measured::default() }
+    }
+
+    fn compared(measured: &Measured) -> Comparison {
+        Comparison::of(measured, MARGIN)
+    }
+
+    /// The probability of so many failures.
+    fn binomial(all: u32, ratio: f64) -> Vec<f64> {
+        let mut chances = vec![1.0];
+        for _ in 0..all {
+            let mut next = vec![0.0; chances.len() + 1];
+            for (failed, chance) in chances.iter().enumerate() {
+                next[failed] += chance * (1.0 - ratio);
+                next[failed + 1] += chance * ratio;
+            }
+            chances = next;
+        }
+        chances
+    }
+
+    /// What a wager of 1 becomes in one slice, on average over all that can happen.
+    fn expected(claim: Claim, (new, new_ratio): (u32, f64), (old, old_ratio): (u32, f64)) -> f64 {
+        let mut before = EProcess::new(claim);
+        before.past = counts(200.0, 4.0);
+        let (new_chances, old_chances) = (binomial(new, new_ratio), binomial(old, old_ratio));
+        let mut mean = 0.0;
+        for (new_failed, new_chance) in new_chances.iter().enumerate() {
+            for (old_failed, old_chance) in old_chances.iter().enumerate() {
+                let mut after = before.clone();
+                after.add(&slice((f64::from(new), new_failed as f64), (f64::from(old), old_failed as f64)));
+                mean += new_chance * old_chance * after.e();
+            }
+        }
+        mean
+    }
+
+    #[test]
+    fn a_wager_against_what_is_true_wins_nothing_on_average() {
+        for (new, old) in [(1, 30), (20, 20), (40, 7)] {
+            for ratio in [0.0, 0.001, 0.02, 0.3, 0.9, 1.0] {
+                for (claim, false_new) in [
+                    (Claim::Lower, vec![ratio, ratio + 0.01, ratio * 3.0]),
+                    (Claim::Higher, vec![ratio, ratio - 0.01, ratio / 3.0]),
+                    (Claim::NotHigherBy(MARGIN), vec![ratio + MARGIN, ratio + 0.05]),
+                    (Claim::NotHigherBy(0.3), vec![ratio + 0.3, ratio + 0.5]),
+                ] {
+                    for new_ratio in false_new.into_iter().filter(|ratio| (0.0..=1.0).contains(ratio)) {
+                        let mean = expected(claim, (new, new_ratio), (old, ratio));
+                        assert!(mean <= 1.0 + 1e-6, "{claim:?} {new} at {new_ratio}, {old} at {ratio}: {mean}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wager_on_what_is_true_wins() {
+        assert!(expected(Claim::Lower, (40, 0.0), (40, 0.2)) > 1.0);
+        assert!(expected(Claim::Higher, (40, 0.2), (40, 0.02)) > 2.0);
+        assert!(expected(Claim::NotHigherBy(MARGIN), (40, 0.0), (40, 0.0)) > 1.0);
+    }
+
+    #[test]
+    fn two_versions_that_fail_alike_at_every_moment_do_not_pass() {
+        // a week of the old one, of which only the last hour is bad: in that hour the new one fails as often
+        let mut bad_hour = same(slice((1_000.0, 50.0), (1_000.0, 50.0)), 60);
+        let week = vec![slice((0.0, 0.0), (10_000.0, 1.0)); 600];
+        bad_hour.errors.splice(0..0, week);
+        let comparison = compared(&bad_hour);
+        assert!(comparison.better < 1.0 && comparison.harmful < 1.0, "{comparison:?}");
+        assert_eq!(comparison.difference, Some(0.0));
+        assert_eq!(
+            (comparison.new.all, comparison.old.all),
+            (60_000.0, 60_000.0),
+            "the figures are of shared time, too"
+        );
+        // and the other way round: the new one came after the bad week
+        let mut good_hour = same(slice((1_000.0, 1.0), (1_000.0, 1.0)), 60);
+        good_hour.errors.splice(0..0, vec![slice((0.0, 0.0), (10_000.0, 500.0)); 600]);
+        let (passed, text) = compared(&good_hour).is_better();
+        assert!(!passed && text.contains("chance"), "{text}");
+        // shares that change while the ratios change
+        let mut stages = same(slice((10.0, 1.0), (990.0, 99.0)), 60);
+        stages.errors.extend(vec![slice((500.0, 5.0), (500.0, 5.0)); 60]);
+        let comparison = compared(&stages);
+        assert!(comparison.new.ratio() < comparison.old.ratio() / 3.0, "the sums mislead");
+        assert!(!comparison.is_better().0 && comparison.better < 1.0);
+    }
+
+    #[test]
+    fn better_worse_and_no_worse_are_told_apart() {
+        let better = compared(&same(slice((100.0, 1.0), (100.0, 3.0)), 100));
+        assert!(better.is_better().0 && better.is_no_worse().0 && better.harm().is_none(), "{better:?}");
+        let worse = compared(&same(slice((100.0, 3.0), (100.0, 1.0)), 100));
+        assert!(!worse.is_better().0 && !worse.is_no_worse().0, "{worse:?}");
+        assert!(worse.harm().is_some_and(|text| text.contains("2.00 points more failures")), "{worse:?}");
+        let alike = compared(&same(slice((100.0, 1.0), (100.0, 1.0)), 100));
+        assert!(!alike.is_better().0 && alike.is_no_worse().0 && alike.harm().is_none(), "{alike:?}");
+    }
+
+    #[test]
+    fn what_can_not_be_told_is_not_told() {
+        for slice in [
+            slice((0.0, 0.0), (10.0, 0.0)),
+            slice((10.0, 0.0), (0.0, 0.0)),
+            slice((f64::NAN, 10.0), (10.0, 2.0)),
+            slice((f64::INFINITY, 1.0), (10.0, 2.0)),
+            slice((10.0, 20.0), (10.0, 2.0)),
+            slice((10.0, -1.0), (10.0, 2.0)),
+        ] {
+            let comparison = compared(&same(slice, 1_000));
+            assert!(!comparison.is_better().0 && !comparison.is_no_worse().0, "{comparison:?}");
+            assert!(comparison.harm().is_none() && comparison.difference.is_none(), "{comparison:?}");
+        }
+        let few = compared(&same(slice((1.0, 0.0), (19.0, 0.0)), 20));
+        assert!(!few.is_better().0 && !few.is_no_worse().0, "{few:?}");
+    }
+
+    #[test]
+    fn evidence_neither_overflows_nor_vanishes() {
+        for (new, old) in [((1e9, 0.0), (1e9, 1e9)), ((1e9, 1e9), (1e9, 0.0)), ((1e9, 1e9), (1e9, 1e9))] {
+            let comparison = compared(&same(slice(new, old), 1_000));
+            for e in [comparison.better, comparison.harmful, comparison.no_worse] {
+                assert!(e.is_finite() && e >= 0.0, "{comparison:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn quality_and_p99_count_as_well() {
+        let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
+        let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
+        let p99 = |new: f64, old: f64| vec![P99 { new, old, observations: 20.0 }; 100];
+        let verdict = |quality, p99| compared(&Measured { errors: errors.clone(), quality, p99 }).is_better();
+        assert!(verdict(scored(0.90, 0.91), p99(1.0, 1.0)).0);
+        for (quality, p99, problem) in [
+            (scored(0.80, 0.91), p99(1.0, 1.0), "its quality is worse"),
+            (scored(0.90, 0.91)[..2].to_vec(), p99(1.0, 1.0), "its quality may be worse"),
+            (vec![slice((0.0, 0.0), (20.0, 2.0))], p99(1.0, 1.0), "its quality is not measured"),
+            (scored(0.90, 0.91), p99(1.2, 1.0), "its p99 is worse"),
+            (scored(0.90, 0.91), p99(1.0, 1.0)[..3].to_vec(), "its p99 is not known: 60 of 100 observations"),
+        ] {
+            let (passed, text) = verdict(quality, p99);
+            assert!(!passed && text.contains(problem), "{problem}: {text}");
+        }
+        let (_, text) = verdict(scored(0.80, 0.91), p99(1.2, 1.0));
+        for part in
+            ["99.00 %", "97.00 %", "10000", "2.00 points fewer", "p = 0.0000", "quality 0.800 for 0.910", "p99 1.2"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

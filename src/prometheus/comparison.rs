@@ -1,0 +1,320 @@
+//! What is asked about two versions that shared the traffic, and what the answers say. Pure.
+//!
+//! Counters of each instance are read at the ends of slices, and what they grew by in between is counted: whole requests,
+//! where `increase()` would extrapolate. The slices depend on when the comparison began and never on when it is asked
+//! for, so each look sees the slices of the look before, and more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::client::Series;
+use crate::comparison::{Counts, Measured, P99, Slice};
+use crate::config::Labels;
+use crate::decision::{PromptName, Timestamp, VersionName};
+
+/// Until when after its beginning a comparison is cut into slices of this length: short ones at first, few in all.
+const CUTS: [(Duration, Duration); 4] = [
+    (Duration::from_secs(600), Duration::from_secs(15)),
+    (Duration::from_secs(2 * 3_600), Duration::from_secs(60)),
+    (Duration::from_secs(24 * 3_600), Duration::from_secs(300)),
+    (Duration::from_secs(7 * 24 * 3_600), Duration::from_secs(1_800)),
+];
+/// A later sample may still be on its way.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// Slices of one length, and so one range query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub step: Duration,
+}
+
+/// The slices of a comparison that began at `began` and that are over. It ends after a week.
+pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
+    let age = now.since(began).saturating_sub(SETTLED);
+    let mut start = Duration::ZERO;
+    let mut spans = Vec::new();
+    for (end, step) in CUTS {
+        let whole = age.min(end).saturating_sub(start).as_secs() / step.as_secs();
+        if whole > 0 {
+            let length = Duration::from_secs(whole * step.as_secs());
+            spans.push(Span { from: began.plus(start), to: began.plus(start + length), step });
+        }
+        start = end;
+    }
+    spans
+}
+
+const REQUESTS: &str = "prompt_version_instance:requests:sum";
+const FAILED: &str = "prompt_version_instance:request_errors:sum";
+const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
+const SCORE_SUM: &str = "prompt_version_instance:quality_score_sum:sum";
+const OBSERVATIONS: &str = "prompt_version_instance:request_duration_observations:sum";
+const LATENCY: &str = "prompt_version:request_duration_seconds:p99_5m";
+
+/// All that is needed of both versions, as a range query at the ends of slices.
+pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) -> String {
+    let Labels { prompt: p, version: v, .. } = labels;
+    // of a version's alphabet only these mean something in a regular expression
+    let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
+    let names = [REQUESTS, FAILED, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");
+    format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
+}
+
+/// The answers to [`query`] for these spans, about the new version and the old one.
+pub fn read(labels: &Labels, spans: &[Span], answers: &[Vec<Series>], versions: [&VersionName; 2]) -> Measured {
+    let mut measured = Measured::default();
+    for (span, series) in spans.iter().zip(answers) {
+        read_span(labels, span.step, series, versions, &mut measured);
+    }
+    measured
+}
+
+/// Requests of the new version in the slices that began after `since`.
+pub fn requests_since(
+    labels: &Labels,
+    spans: &[Span],
+    answers: &[Vec<Series>],
+    version: &VersionName,
+    since: Timestamp,
+) -> f64 {
+    let in_span = |(span, series): (&Span, &Vec<Series>)| -> f64 {
+        let of =
+            |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
+        let counts = counts(span.step, &of(REQUESTS), &of(FAILED), |_, failed| failed);
+        counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
+    };
+    spans.iter().zip(answers).map(in_span).sum()
+}
+
+fn is_of(labels: &Labels, one: &Series, name: &str, version: &VersionName) -> bool {
+    one.label("__name__") == name && one.label(&labels.version) == version.as_str()
+}
+
+/// The team's own expression about both versions. Names hold nothing that PromQL strings escape.
+pub fn own_query(query: &str, prompt: &PromptName, [new, old]: [&VersionName; 2], since: Duration) -> String {
+    super::question::about(&query.replace("$base", old.as_str()), prompt, new, since)
+}
+
+/// The answer to it: `Ok` if the new version is no worse.
+pub fn read_own(series: &[Series]) -> Result<(), String> {
+    match series {
+        [one] if one.value() == 1.0 => Ok(()),
+        [one] if one.value() == 0.0 => Err("canary.query says that it is worse".to_owned()),
+        [] => Err("no data yet for canary.query".to_owned()),
+        [one] => Err(format!("canary.query gives {}: expected 1, 0 or nothing", one.value())),
+        many => Err(format!("canary.query gives {} series: expected one, or nothing", many.len())),
+    }
+}
+
+/// By how much something grew in the slices that end at these moments.
+type Growth = BTreeMap<Timestamp, f64>;
+
+fn read_span(labels: &Labels, step: Duration, series: &[Series], versions: [&VersionName; 2], into: &mut Measured) {
+    let [new, old] = versions.map(|version| {
+        let of =
+            |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
+        let failed = |_: f64, failed: f64| failed;
+        let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
+        let requests = counts(step, &of(REQUESTS), &of(FAILED), failed);
+        let scores = counts(step, &of(SCORES), &of(SCORE_SUM), lost);
+        let mut observed = Growth::new();
+        for (end, grown) in of(OBSERVATIONS).into_iter().flat_map(|one| growth(step, one)) {
+            *observed.entry(end).or_default() += grown;
+        }
+        let p99 = of(LATENCY).into_iter().flat_map(|one| one.points.iter().copied()).collect::<Growth>();
+        (requests, scores, observed, p99)
+    });
+    into.errors.extend(slices(new.0, old.0));
+    into.quality.extend(slices(new.1, old.1));
+    into.p99.extend(old.3.into_iter().map(|(end, old)| P99 {
+        new: new.3.get(&end).copied().unwrap_or(f64::NAN),
+        old,
+        observations: new.2.get(&end).copied().unwrap_or(0.0),
+    }));
+}
+
+fn slices(mut new: BTreeMap<Timestamp, Counts>, old: BTreeMap<Timestamp, Counts>) -> Vec<Slice> {
+    let both = old.into_iter().map(|(end, old)| (end, Slice { new: new.remove(&end).unwrap_or_default(), old }));
+    let mut slices: BTreeMap<Timestamp, Slice> = both.collect();
+    slices.extend(new.into_iter().map(|(end, new)| (end, Slice { new, old: Counts::default() })));
+    slices.into_values().collect()
+}
+
+/// Of all instances whose two counters are known at both ends of a slice.
+fn counts(
+    step: Duration,
+    all: &[&Series],
+    parts: &[&Series],
+    failed: fn(f64, f64) -> f64,
+) -> BTreeMap<Timestamp, Counts> {
+    let mut counts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
+    for all in all {
+        let Some(part) = parts.iter().find(|part| part.label("instance") == all.label("instance")) else { continue };
+        let part = growth(step, part);
+        for (end, grown) in growth(step, all) {
+            let Some(part) = part.get(&end) else { continue };
+            counts.entry(end).or_default().add(Counts { all: grown, failed: failed(grown, *part) });
+        }
+    }
+    counts
+}
+
+/// A counter that falls was reset and counts from 0. What came before its first point, or in a gap, is not counted.
+fn growth(step: Duration, series: &Series) -> Growth {
+    let mut growth = Growth::new();
+    for pair in series.points.windows(2) {
+        let [(before_at, before), (at, value)] = [pair[0], pair[1]];
+        if before.is_finite() && value.is_finite() && at > before_at && at.since(before_at) == step {
+            growth.insert(at, if value >= before { value - before } else { value });
+        }
+    }
+    growth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGAN: Timestamp = Timestamp(1_000_000);
+    const STEP: Duration = Duration::from_secs(15);
+
+    fn labels() -> Labels {
+        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() }
+    }
+
+    fn after(seconds: u64) -> Timestamp {
+        BEGAN.plus(Duration::from_secs(seconds))
+    }
+
+    fn version(name: &str) -> VersionName {
+        VersionName::parse(name).expect("a version")
+    }
+
+    /// Points at the ends of the first slices.
+    fn series(name: &str, version: &str, instance: &str, values: &[f64]) -> Series {
+        let labels = [("__name__", name), ("prompt", "p"), ("version", version), ("instance", instance)];
+        Series {
+            labels: labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into(),
+            points: values.iter().zip(0..).map(|(value, i)| (after(i * STEP.as_secs()), *value)).collect(),
+        }
+    }
+
+    fn read_first(series: Vec<Series>) -> Measured {
+        let spans = [Span { from: BEGAN, to: after(60), step: STEP }];
+        let [new, old] = ["v2", "v1"].map(version);
+        read(&labels(), &spans, &[series], [&new, &old])
+    }
+
+    fn all(slices: &[Slice]) -> Vec<[f64; 4]> {
+        slices.iter().map(|Slice { new, old }| [new.all, new.failed, old.all, old.failed]).collect()
+    }
+
+    #[test]
+    fn each_look_sees_the_slices_of_the_look_before() {
+        let ends = |now: u64| -> Vec<Timestamp> {
+            let steps = |span: Span| {
+                let many = span.to.since(span.from).as_secs() / span.step.as_secs();
+                (1..=many).map(move |i| span.from.plus(span.step * u32::try_from(i).expect("few")))
+            };
+            spans(BEGAN, after(now)).into_iter().flat_map(steps).collect()
+        };
+        let mut before = Vec::new();
+        for now in (0..8 * 24 * 3_600).step_by(617) {
+            let ends = ends(now);
+            assert!(ends.starts_with(&before), "at {now}");
+            assert!(ends.is_sorted_by(|a, b| a < b) && ends.last().is_none_or(|last| *last <= after(now)));
+            before = ends;
+        }
+        assert!(before.len() < 800, "{} slices in a week", before.len());
+        assert_eq!(before.last(), Some(&after(7 * 24 * 3_600)));
+        assert!(spans(after(600), BEGAN).is_empty(), "a clock that went back");
+    }
+
+    #[test]
+    fn growth_is_counted_by_instance() {
+        let measured = read_first(vec![
+            series(REQUESTS, "v1", "a", &[1_000.0, 1_010.0, 1_030.0, 5.0, 6.0]),
+            series(FAILED, "v1", "a", &[100.0, 101.0, 101.0, 1.0, 1.0]),
+            series(REQUESTS, "v1", "b", &[70.0, 75.0, 80.0]),
+            series(FAILED, "v1", "b", &[0.0, 0.0, 5.0]),
+            series(REQUESTS, "v2", "a", &[0.0, 3.0, f64::NAN, 9.0, 10.0]),
+            series(FAILED, "v2", "a", &[0.0, 1.0, 1.0, 2.0, 2.0]),
+        ]);
+        assert_eq!(
+            all(&measured.errors),
+            [[3.0, 1.0, 15.0, 1.0], [0.0, 0.0, 25.0, 5.0], [0.0, 0.0, 5.0, 1.0], [1.0, 0.0, 1.0, 0.0]],
+            "a reset, an instance that ended, a sample that is no number"
+        );
+    }
+
+    #[test]
+    fn requests_without_a_counter_of_failures_are_not_counted() {
+        let measured = read_first(vec![
+            series(REQUESTS, "v1", "a", &[0.0, 10.0]),
+            series(FAILED, "v1", "b", &[0.0, 1.0]),
+            series(REQUESTS, "v2", "a", &[0.0, 10.0]),
+        ]);
+        assert_eq!(measured.errors, []);
+    }
+
+    #[test]
+    fn gaps_and_births_are_not_counted() {
+        let mut gap = series(REQUESTS, "v1", "a", &[0.0, 10.0, 20.0, 30.0]);
+        let failed = series(FAILED, "v1", "a", &[0.0, 0.0, 0.0, 0.0]);
+        gap.points.remove(1);
+        let mut born = series(REQUESTS, "v2", "a", &[0.0, 500.0, 507.0, 509.0]);
+        born.points.remove(0);
+        let measured = read_first(vec![gap, failed, born, series(FAILED, "v2", "a", &[0.0, 0.0, 1.0, 1.0])]);
+        assert_eq!(all(&measured.errors), [[7.0, 1.0, 0.0, 0.0], [2.0, 0.0, 10.0, 0.0]]);
+    }
+
+    #[test]
+    fn scores_and_p99_are_read() {
+        let measured = read_first(vec![
+            series(SCORES, "v1", "a", &[0.0, 10.0]),
+            series(SCORE_SUM, "v1", "a", &[0.0, 9.0]),
+            series(SCORES, "v2", "a", &[0.0, 4.0]),
+            series(SCORE_SUM, "v2", "a", &[0.0, 3.0]),
+            series(OBSERVATIONS, "v2", "a", &[0.0, 40.0]),
+            series(OBSERVATIONS, "v2", "b", &[0.0, 2.0]),
+            series(LATENCY, "v1", "", &[1.0, 2.0]),
+            series(LATENCY, "v2", "", &[1.0, 3.0]),
+        ]);
+        assert_eq!(all(&measured.quality), [[4.0, 1.0, 10.0, 1.0]]);
+        let last = measured.p99.last().expect("p99");
+        assert_eq!(*last, P99 { new: 3.0, old: 2.0, observations: 42.0 });
+    }
+
+    #[test]
+    fn requests_of_a_stage_are_those_after_it_began() {
+        let answer =
+            vec![series(REQUESTS, "v2", "a", &[0.0, 3.0, 8.0, 20.0]), series(FAILED, "v2", "a", &[0.0, 1.0, 1.0, 2.0])];
+        let spans = [Span { from: BEGAN, to: after(45), step: STEP }];
+        let requests = |since| requests_since(&labels(), &spans, std::slice::from_ref(&answer), &version("v2"), since);
+        assert_eq!(
+            [requests(BEGAN), requests(after(1)), requests(after(15)), requests(after(45))],
+            [20.0, 17.0, 17.0, 0.0]
+        );
+    }
+
+    #[test]
+    fn a_query_of_the_teams_own_says_1_or_it_is_not_passed() {
+        let prompt = PromptName::parse("p").expect("a prompt");
+        let query = own_query("f($prompt,$version,$base,$since)", &prompt, [&version("v2"), &version("v1")], STEP);
+        assert_eq!(query, "f(p,v2,v1,15)");
+        let value = |value| series("", "v2", "", &[value]);
+        assert_eq!(read_own(&[value(1.0)]), Ok(()));
+        for answer in [vec![], vec![value(0.0)], vec![value(f64::NAN)], vec![value(1.0), value(1.0)]] {
+            assert!(read_own(&answer).is_err_and(|why| why.contains("canary.query")), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn the_query_names_both_versions() {
+        let (labels, prompt) = (labels(), PromptName::parse("a/b.c").expect("a prompt"));
+        let query = query(&labels, &prompt, [&version("v2.0+x"), &version("v1")]);
+        assert!(query.ends_with(r#"prompt="a/b.c",version=~"v2[.]0[+]x|v1"}"#), "{query}");
+    }
+}
