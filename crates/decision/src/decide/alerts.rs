@@ -175,6 +175,7 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
             if alert.began(now) > record.began(now) {
                 // it ended and fires anew, and its end was not heard of
                 record.starts_at = alert.starts_at;
+                record.last_seen = now;
                 if predates {
                     return Ok((incident.id.clone(), Joined::Updated("firing_again")));
                 }

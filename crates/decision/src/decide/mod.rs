@@ -330,7 +330,11 @@ impl<'a> Draft<'a> {
         if let Some(known) =
             strays.iter_mut().find(|s| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint)
         {
-            *known = stray;
+            // an incident that closes brings along what it heard, which may be older
+            let latest = |stray: &Stray| (stray.alert.last_seen, stray.alert.rank());
+            if latest(&stray) >= latest(known) {
+                *known = stray;
+            }
             return;
         }
         let known = |version: &VersionName| self.state.versions.iter().any(|record| record.version == *version);

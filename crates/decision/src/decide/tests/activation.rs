@@ -194,3 +194,32 @@ fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_wh
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
     assert_eq!(world.incidents.len(), 2);
 }
+
+#[test]
+fn what_a_closing_incident_heard_long_ago_does_not_hide_what_fires_now() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.verify = true;
+    world.alert(high("v2"));
+    world.release("v3"); // the incident goes on with it
+    world.step_clock(24 * 3_600);
+    let worse = Alert { fingerprint: high("v2").fingerprint, ..critical("v2") };
+    assert_eq!(world.alert(worse), "ignored not_active");
+    world.set_active("v2");
+    world.look();
+    assert_eq!((world.latest().version.as_str(), world.phase()), ("v2", PhaseKind::AwaitingDecision));
+    assert_eq!(world.latest().severity, Severity::Critical);
+}
+
+#[test]
+fn an_alert_that_fires_anew_after_months_is_heard_now_and_not_then() {
+    let mut world = World::with_a_fresh_release();
+    let first = Alert { starts_at: None, ..critical("v3") };
+    world.register_text("v3");
+    world.alert(first.clone());
+    world.activate("v3", false);
+    world.step_clock(170 * 24 * 3_600);
+    world.alert(Alert { starts_at: Some(world.now.minus(hours(1))), ..first });
+    world.activate("v3", true);
+    let asked = world.state.open_incidents().any(|i| i.version == v("v3") && i.flip.is_none());
+    assert!(asked, "{:?}", world.state.incidents);
+}

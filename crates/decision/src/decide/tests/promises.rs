@@ -37,7 +37,7 @@ impl Firing {
     /// After `world` has taken `step`.
     fn take(&mut self, step: &Step, world: &World) {
         let Step::Deliver(alerts) = step else { return };
-        for alert in alerts {
+        for alert in &at(alerts, world.now) {
             let key = (alert.version.clone(), alert.fingerprint.clone());
             // a copy that its end has overtaken
             let over = world.state.ended.iter().any(|ended| {
