@@ -130,7 +130,7 @@ fn snapshot(state: &PromptState) -> Snapshot {
         incident: state.incidents.first().cloned(),
         content: None,
         commit: CommitId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()),
-        fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned())],
+        fresh_ids: vec![IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XX".to_owned())], // as no incident of the corpus
     }
 }
 
