@@ -66,7 +66,12 @@ fn approval(world: &World, incident: &Incident, choice: Choice, target: Option<V
     let (incident, force) = (incident.id.clone(), target.is_some());
     let click = Decide { incident, choice, operator: "maya".to_owned(), target, force, ask: None };
     let answer = world.happens(&Event::Decide(click)).answer;
-    (!matches!(answer, Answer::Refused(_))).then_some(answer)
+    // a text in the archive is brought back first, and the refusal says how
+    let counts = match &answer {
+        Answer::Refused(refusal) => refusal.code == RefusalCode::Archived,
+        _ => true,
+    };
+    counts.then_some(answer)
 }
 
 /// Whether a person can end the question of `incident` by a rollback.
