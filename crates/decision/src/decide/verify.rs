@@ -66,11 +66,12 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
             verification.healthy = 0;
             verification.healthy_since = None;
         }
-        // neither proves nor disproves what was measured before
-        Verdict::NoData | Verdict::Unknown => {
+        Verdict::NoData => {
             verification.healthy = 0;
             verification.healthy_since = None;
         }
+        // another receiver may see the Prometheus that this one does not
+        Verdict::Unknown => {}
     }
     let often = verification.checks < policy.verify_checks;
     verification.next = now.plus(if often { policy.verify_every } else { Policy::VERIFY_SLOWLY });

@@ -63,6 +63,17 @@ fn a_relapse_counts_from_the_start() {
 }
 
 #[test]
+fn a_receiver_that_does_not_see_prometheus_holds_up_no_recovery_that_another_one_proves() {
+    let mut world = rolled_back();
+    for verdict in [Verdict::Healthy, Verdict::Unknown, Verdict::Unknown, Verdict::Healthy] {
+        assert_eq!(world.phase(), PhaseKind::Verifying);
+        says(&mut world, verdict);
+        world.pass(seconds(5));
+    }
+    assert_eq!(world.phase(), PhaseKind::Recovered);
+}
+
+#[test]
 fn checks_become_rare_after_the_first_dozen() {
     let mut world = rolled_back();
     world.pass(seconds(60));
