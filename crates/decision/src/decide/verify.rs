@@ -125,6 +125,13 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         escalate(draft, id, Failure::NotRecovered, text);
         return;
     }
+    // a person went back to the very version that the incident is about
+    if incident.version == flip.to && incident.is_firing() {
+        let text =
+            format!("{} does not serve well {limit} after the rollback: {} fires on it", flip.to, incident.summary());
+        escalate(draft, id, Failure::NotRecovered, text);
+        return;
+    }
     let missing = missing(&verification);
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {

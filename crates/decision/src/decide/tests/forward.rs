@@ -79,3 +79,17 @@ fn without_prometheus_or_with_alerts_that_ended_another_version_ends_the_inciden
         assert_eq!(world.phase(), PhaseKind::Superseded, "{verify} {ends}");
     }
 }
+
+#[test]
+fn whoever_goes_back_to_the_version_that_fires_is_told_in_time_that_it_does_not_help() {
+    let mut world = shipped();
+    says(&mut world, Verdict::NoData);
+    world.pass(minutes(6));
+    assert_eq!(world.phase(), PhaseKind::Escalated);
+    let Event::Decide(click) = world.click(Choice::Approve) else { panic!("a click") };
+    world.happens(&Event::Decide(Decide { target: Some(v("v2")), force: true, ..click }));
+    assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Verifying));
+    world.pass(minutes(5));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotRecovered)));
+    assert!(world.latest().pages());
+}
