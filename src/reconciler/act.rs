@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use super::archive::Archive;
 use super::prove::{Prover, Seen};
-use super::worker::{GONE, Outcome, give_back, while_leased};
+use super::worker::{GONE, Outcome, give_back, rest, while_leased};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
@@ -179,11 +179,7 @@ pub async fn run(actors: Current<Arc<Actor>>) {
     let _ = actors.get().engine.store.hurry().await;
     loop {
         let actor = actors.get();
-        let wait = match actor.tick(&token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            // health reports it; nothing is lost, the wake-ups wait in Redis
-            Err(_) => IDLE,
-        };
+        let wait = rest(actor.tick(&token).await);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = actor.engine.scheduled.notified() => {}

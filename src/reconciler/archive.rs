@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::act::Actor;
-use super::worker::{GONE, Outcome, carry_out};
+use super::worker::{GONE, Outcome, carry_out, rest};
 use crate::decision::event::Kept;
 use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work};
 use files::Files;
 
 /// Prompts looked after side by side.
@@ -282,11 +282,7 @@ pub async fn tend(actors: Current<Arc<Actor>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();
-        let wait = match tick(&actor, &token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
-        };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(rest(tick(&actor, &token).await)).await;
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use ulid::Ulid;
 
-use super::worker::while_leased;
+use super::worker::{rest, while_leased};
 use crate::coordinate::update;
 use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
 use crate::decision::{
@@ -21,7 +21,7 @@ use crate::decision::{
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::mass::{Coordinated, Written};
-use crate::store::schedule::{Claim, End, Finished, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
 
 /// Reports taken in at once.
@@ -369,12 +369,8 @@ impl Coordinator {
 pub async fn run(engines: Current<Arc<Engine>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let wait = match (Coordinator { engine: engines.get() }).tick(&token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            // health reports it; nothing is lost, the wake-ups wait in Redis
-            Err(_) => IDLE,
-        };
-        tokio::time::sleep(wait).await;
+        let coordinator = Coordinator { engine: engines.get() };
+        tokio::time::sleep(rest(coordinator.tick(&token).await)).await;
     }
 }
 

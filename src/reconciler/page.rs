@@ -10,11 +10,11 @@ use ulid::Ulid;
 
 use super::act::Actor;
 use super::drill;
-use super::worker::{GONE, Outcome, carry_out};
+use super::worker::{GONE, Outcome, carry_out, rest};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::{Failure, Incident, PhaseKind, Timestamp};
 use crate::live::Current;
-use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work};
 use crate::store::{Store, StoreError, rfc3339};
 
 /// Pages kept side by side: an Alertmanager that hangs holds up no more than these.
@@ -82,10 +82,7 @@ pub async fn run(actors: Current<Arc<Actor>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();
-        let wait = match tick(&actor, &token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
-        };
+        let wait = rest(tick(&actor, &token).await);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = actor.engine.paging.notified() => {}

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ulid::Ulid;
 
 use super::act::Actor;
-use super::worker::{GONE, Outcome, carry_out};
+use super::worker::{GONE, Outcome, carry_out, rest};
 use crate::decision::{Event, SoakLook};
 use crate::live::Current;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
+use crate::store::schedule::{Claim, End, LEASE, Work};
 
 /// Prompts looked at side by side.
 const BATCH: usize = 8;
@@ -63,10 +63,6 @@ pub async fn run(actors: Current<Arc<Actor>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();
-        let wait = match tick(&actor, &token).await {
-            Ok(next) => next.unwrap_or(IDLE).min(IDLE),
-            Err(_) => IDLE, // health reports it; the wake-ups wait in Redis
-        };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(rest(tick(&actor, &token).await)).await;
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::decision::PromptName;
 use crate::engine::EngineError;
-use crate::store::schedule::{Claim, Claimed, End, Finished, LEASE};
+use crate::store::schedule::{Claim, Claimed, End, Finished, IDLE, LEASE};
 use crate::store::{Store, StoreError};
 
 /// Leases are renewed this often: two renewals may fail before another worker takes over.
@@ -19,6 +19,11 @@ pub(super) type Outcome = Result<(Option<PromptName>, End), EngineError>;
 
 /// Nothing is to be done about it any more.
 pub(super) const GONE: (Option<PromptName>, End) = (None, End::Done { rev: None, next: None });
+
+/// How long a worker rests after a tick. Health reports a fault of Redis, in which the wake-ups wait meanwhile.
+pub(super) fn rest(ticked: Result<Option<Duration>, StoreError>) -> Duration {
+    ticked.ok().flatten().unwrap_or(IDLE).min(IDLE)
+}
 
 /// Carries out what was claimed, side by side, one of `works` for each claim; tells how long until there may be more.
 pub(super) async fn carry_out<F: Future<Output = Outcome>>(
