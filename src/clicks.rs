@@ -30,6 +30,9 @@ const TOLD: Duration = Duration::from_secs(24 * 3_600);
 /// Of an incident's summary in the reason of a mark.
 const MAX_SUMMARY: usize = 300;
 
+/// Of an incident whose record has expired.
+const GONE: &str = "This incident is gone: it has expired.";
+
 /// What a button stands for.
 #[derive(Debug, Clone, Copy)]
 enum Wish {
@@ -137,12 +140,10 @@ impl Clicks {
         button: &Button,
         receipt: &Receipt,
     ) -> Result<Option<String>, EngineError> {
-        let Some(incident) = self.engine.store.incident(&button.incident).await? else {
-            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+        let incident = match self.permitted(click, button).await? {
+            Ok(incident) => incident,
+            Err(refusal) => return Ok(Some(refusal)),
         };
-        if !self.may_decide(&incident.decider, &click.user).await? {
-            return Ok(Some(may_not(&incident.id, &incident.decider, click)));
-        }
         let target: Option<VersionName> = match choice {
             Choice::Approve | Choice::ApproveGradual => button.to.clone(),
             _ => None,
@@ -174,7 +175,7 @@ impl Clicks {
         receipt: &Receipt,
     ) -> Result<Option<String>, EngineError> {
         let Some(found) = self.engine.store.mass(&button.incident).await? else {
-            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+            return Ok(Some(GONE.to_owned()));
         };
         let decider = &found.mass.decider;
         if !self.may_decide(decider, &click.user).await? {
@@ -193,12 +194,10 @@ impl Clicks {
         button: &Button,
         receipt: &Receipt,
     ) -> Result<Option<String>, EngineError> {
-        let Some(incident) = self.engine.store.incident(&button.incident).await? else {
-            return Ok(Some("This incident is gone: it has expired.".to_owned()));
+        let incident = match self.permitted(click, button).await? {
+            Ok(incident) => incident,
+            Err(refusal) => return Ok(Some(refusal)),
         };
-        if !self.may_decide(&incident.decider, &click.user).await? {
-            return Ok(Some(may_not(&incident.id, &incident.decider, click)));
-        }
         let Some(version) = button.to.clone() else { return Ok(None) };
         let Incident { id, version: about, .. } = &incident;
         let summary: String = incident.summary().chars().filter(|c| !c.is_control()).take(MAX_SUMMARY).collect();
@@ -209,6 +208,17 @@ impl Clicks {
         let operator = click.name.clone();
         let marking = Marking { version, kind, reason, operator, incident: Some(id.clone()) };
         Ok(refused(self.engine.handle_once(&incident.prompt, &Event::Mark(marking), receipt).await?))
+    }
+
+    /// The incident of `button`, if the clicker may decide about it; why not, otherwise.
+    async fn permitted(&self, click: &Click, button: &Button) -> Result<Result<Incident, String>, StoreError> {
+        let Some(incident) = self.engine.store.incident(&button.incident).await? else {
+            return Ok(Err(GONE.to_owned()));
+        };
+        if !self.may_decide(&incident.decider, &click.user).await? {
+            return Ok(Err(may_not(&incident.id, &incident.decider, click)));
+        }
+        Ok(Ok(incident))
     }
 
     async fn may_decide(&self, decider: &str, user: &str) -> Result<bool, StoreError> {
