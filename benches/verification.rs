@@ -19,7 +19,7 @@ use prompt_rollback::decision::{
     Timestamp, Trigger, VersionName, decide,
 };
 use prompt_rollback::prometheus::client::Series;
-use prompt_rollback::prometheus::exposure::{Counters, judge};
+use prompt_rollback::prometheus::exposure::{Recorded, judge};
 
 const RUNS: u64 = 1_000;
 const START: i64 = 1_800_000_000_000;
@@ -254,8 +254,8 @@ fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
             let (traffic, finding) = if case.away {
                 (None, Finding::new(Verdict::Unknown, "away"))
             } else {
-                let series = fleet.series();
-                let counters = Counters::of(&labels, &series, &name());
+                let recorded = Recorded::new(&labels, fleet.series());
+                let counters = recorded.of(&labels, &name());
                 let traffic = counters.since(flip.at, &flip.from, &flip.to);
                 let finding = judge(traffic.as_ref(), counters.limit(0.01, flip.at, &flip.to), flip.at);
                 (traffic, finding)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::client::Series;
+use super::exposure::{FAILURES, REQUESTS, grown};
 use crate::comparison::{Counts, Measured, P99, Slice};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
@@ -46,8 +47,6 @@ pub fn spans(began: Timestamp, now: Timestamp) -> Vec<Span> {
     spans
 }
 
-const REQUESTS: &str = "prompt_version_instance:requests:sum";
-const FAILED: &str = "prompt_version_instance:request_errors:sum";
 const SCORES: &str = "prompt_version_instance:quality_score_count:sum";
 const SCORE_SUM: &str = "prompt_version_instance:quality_score_sum:sum";
 const OBSERVATIONS: &str = "prompt_version_instance:request_duration_observations:sum";
@@ -58,7 +57,7 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
     let Labels { prompt: p, version: v, .. } = labels;
     // of a version's alphabet only these mean something in a regular expression
     let versions = versions.map(|version| version.as_str().replace('.', "[.]").replace('+', "[+]")).join("|");
-    let names = [REQUESTS, FAILED, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");
+    let names = [REQUESTS, FAILURES, SCORES, SCORE_SUM, OBSERVATIONS, LATENCY].join("|");
     format!("{{__name__=~\"{names}\",{p}=\"{prompt}\",{v}=~\"{versions}\"}}")
 }
 
@@ -82,7 +81,7 @@ pub fn requests_since(
     let in_span = |(span, series): (&Span, &Vec<Series>)| -> f64 {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
-        let counts = counts(span.step, &of(REQUESTS), &of(FAILED), |_, failed| failed);
+        let counts = counts(span.step, &of(REQUESTS), &of(FAILURES), |_, failed| failed);
         counts.into_iter().filter(|(end, _)| *end >= since.plus(span.step)).map(|(_, counts)| counts.all).sum()
     };
     spans.iter().zip(answers).map(in_span).sum()
@@ -117,7 +116,7 @@ fn read_span(labels: &Labels, step: Duration, series: &[Series], versions: [&Ver
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
         let failed = |_: f64, failed: f64| failed;
         let lost = |scores: f64, sum: f64| (scores - sum).max(0.0);
-        let requests = counts(step, &of(REQUESTS), &of(FAILED), failed);
+        let requests = counts(step, &of(REQUESTS), &of(FAILURES), failed);
         let scores = counts(step, &of(SCORES), &of(SCORE_SUM), lost);
         let mut observed = Growth::new();
         for (end, grown) in of(OBSERVATIONS).into_iter().flat_map(|one| growth(step, one)) {
@@ -161,13 +160,13 @@ fn counts(
     counts
 }
 
-/// A counter that falls was reset and counts from 0. What came before its first point, or in a gap, is not counted.
+/// What came before the first point, or in a gap, is not counted.
 fn growth(step: Duration, series: &Series) -> Growth {
     let mut growth = Growth::new();
     for pair in series.points.windows(2) {
         let [(before_at, before), (at, value)] = [pair[0], pair[1]];
         if before.is_finite() && value.is_finite() && at > before_at && at.since(before_at) == step {
-            growth.insert(at, if value >= before { value - before } else { value });
+            growth.insert(at, grown(before, value));
         }
     }
     growth
@@ -236,11 +235,11 @@ mod tests {
     fn growth_is_counted_by_instance() {
         let measured = read_first(vec![
             series(REQUESTS, "v1", "a", &[1_000.0, 1_010.0, 1_030.0, 5.0, 6.0]),
-            series(FAILED, "v1", "a", &[100.0, 101.0, 101.0, 1.0, 1.0]),
+            series(FAILURES, "v1", "a", &[100.0, 101.0, 101.0, 1.0, 1.0]),
             series(REQUESTS, "v1", "b", &[70.0, 75.0, 80.0]),
-            series(FAILED, "v1", "b", &[0.0, 0.0, 5.0]),
+            series(FAILURES, "v1", "b", &[0.0, 0.0, 5.0]),
             series(REQUESTS, "v2", "a", &[0.0, 3.0, f64::NAN, 9.0, 10.0]),
-            series(FAILED, "v2", "a", &[0.0, 1.0, 1.0, 2.0, 2.0]),
+            series(FAILURES, "v2", "a", &[0.0, 1.0, 1.0, 2.0, 2.0]),
         ]);
         assert_eq!(
             all(&measured.errors),
@@ -253,7 +252,7 @@ mod tests {
     fn requests_without_a_counter_of_failures_are_not_counted() {
         let measured = read_first(vec![
             series(REQUESTS, "v1", "a", &[0.0, 10.0]),
-            series(FAILED, "v1", "b", &[0.0, 1.0]),
+            series(FAILURES, "v1", "b", &[0.0, 1.0]),
             series(REQUESTS, "v2", "a", &[0.0, 10.0]),
         ]);
         assert_eq!(measured.errors, []);
@@ -262,11 +261,11 @@ mod tests {
     #[test]
     fn gaps_and_births_are_not_counted() {
         let mut gap = series(REQUESTS, "v1", "a", &[0.0, 10.0, 20.0, 30.0]);
-        let failed = series(FAILED, "v1", "a", &[0.0, 0.0, 0.0, 0.0]);
+        let failed = series(FAILURES, "v1", "a", &[0.0, 0.0, 0.0, 0.0]);
         gap.points.remove(1);
         let mut born = series(REQUESTS, "v2", "a", &[0.0, 500.0, 507.0, 509.0]);
         born.points.remove(0);
-        let measured = read_first(vec![gap, failed, born, series(FAILED, "v2", "a", &[0.0, 0.0, 1.0, 1.0])]);
+        let measured = read_first(vec![gap, failed, born, series(FAILURES, "v2", "a", &[0.0, 0.0, 1.0, 1.0])]);
         assert_eq!(all(&measured.errors), [[7.0, 1.0, 0.0, 0.0], [2.0, 0.0, 10.0, 0.0]]);
     }
 
@@ -289,8 +288,10 @@ mod tests {
 
     #[test]
     fn requests_of_a_stage_are_those_after_it_began() {
-        let answer =
-            vec![series(REQUESTS, "v2", "a", &[0.0, 3.0, 8.0, 20.0]), series(FAILED, "v2", "a", &[0.0, 1.0, 1.0, 2.0])];
+        let answer = vec![
+            series(REQUESTS, "v2", "a", &[0.0, 3.0, 8.0, 20.0]),
+            series(FAILURES, "v2", "a", &[0.0, 1.0, 1.0, 2.0]),
+        ];
         let spans = [Span { from: BEGAN, to: after(45), step: STEP }];
         let requests = |since| requests_since(&labels(), &spans, std::slice::from_ref(&answer), &version("v2"), since);
         assert_eq!(

@@ -3,7 +3,7 @@
 //! What counts is what was scraped: Prometheus records a counter again at each evaluation, also where nothing new was
 //! scraped. An interval counts only if both its scrapes are later than the moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::bound::bounds;
@@ -31,8 +31,8 @@ const STOP_ABOVE: f64 = 0.02;
 /// So much worse than it has been, a version is worse.
 const WORSE: f64 = 1.5;
 
-const REQUESTS: &str = "prompt_version_instance:requests:sum";
-const FAILURES: &str = "prompt_version_instance:request_errors:sum";
+pub(super) const REQUESTS: &str = "prompt_version_instance:requests:sum";
+pub(super) const FAILURES: &str = "prompt_version_instance:request_errors:sum";
 const SCRAPED: &str = "prompt_version_instance:requests:timestamp_seconds";
 const REFERENCE: &str = "prompt_version:request_errors:reference";
 
@@ -70,7 +70,32 @@ struct Interval {
     failures: Option<f64>,
 }
 
-/// The answer to [`question`], of one prompt.
+/// The answer to [`question`].
+#[derive(Debug)]
+pub struct Recorded {
+    by_prompt: HashMap<String, Vec<Series>>,
+    /// The latest moment of all of it.
+    newest: Timestamp,
+}
+
+impl Recorded {
+    pub fn new(labels: &Labels, series: Vec<Series>) -> Self {
+        let newest = series.iter().filter_map(|one| one.points.last()).map(|(at, _)| *at).max().unwrap_or_default();
+        let mut by_prompt: HashMap<String, Vec<Series>> = HashMap::new();
+        for one in series {
+            by_prompt.entry(one.label(&labels.prompt).to_owned()).or_default().push(one);
+        }
+        Self { by_prompt, newest }
+    }
+
+    /// What was counted of one prompt.
+    pub fn of(&self, labels: &Labels, prompt: &PromptName) -> Counters<'_> {
+        let own = self.by_prompt.get(prompt.as_str()).map_or(&[][..], Vec::as_slice);
+        Counters::of(labels, own, self.newest)
+    }
+}
+
+/// The counters of one prompt.
 pub struct Counters<'a> {
     instances: BTreeMap<&'a str, Instance<'a>>,
     /// The failure ratio that each version had before the moment.
@@ -79,12 +104,10 @@ pub struct Counters<'a> {
 }
 
 impl<'a> Counters<'a> {
-    pub fn of(labels: &Labels, series: &'a [Series], prompt: &PromptName) -> Self {
-        let newest = series.iter().filter_map(|one| one.points.last()).map(|(at, _)| *at).max().unwrap_or_default();
-        let own = |one: &&Series| one.label(&labels.prompt) == prompt.as_str();
+    fn of(labels: &Labels, own: &'a [Series], newest: Timestamp) -> Self {
         let mut found: BTreeMap<&str, BTreeMap<&str, [Option<&Series>; 3]>> = BTreeMap::new();
         let mut references = BTreeMap::new();
-        for one in series.iter().filter(own) {
+        for one in own {
             let (version, instance) = (one.label(&labels.version), one.label("instance"));
             let place = match one.label("__name__") {
                 REFERENCE => {
@@ -322,7 +345,6 @@ fn intervals(scrapes: &Scrapes<'_>, version: &str) -> Vec<Interval> {
         let from = all().filter(|at| *at < first.at).max()?;
         Some(Interval { from, to: first.at, requests: first.requests, failures: first.failures })
     });
-    let grown = |before: f64, after: f64| if after >= before { after - before } else { after };
     let between = samples.windows(2).map(|pair| {
         let reset = pair[1].requests < pair[0].requests;
         let failed = pair[0].failures.filter(|_| !reset).unwrap_or(0.0);
@@ -334,6 +356,11 @@ fn intervals(scrapes: &Scrapes<'_>, version: &str) -> Vec<Interval> {
         }
     });
     born.into_iter().chain(between).collect()
+}
+
+/// What a counter grew by between two samples. One that falls was reset and counts from 0.
+pub(super) fn grown(before: f64, after: f64) -> f64 {
+    if after >= before { after - before } else { after }
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]

@@ -22,7 +22,7 @@ use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
-use crate::prometheus::exposure::{self, Counters};
+use crate::prometheus::exposure::{self, Recorded};
 use crate::prometheus::question::{self, Verify};
 use crate::prometheus::recheck;
 use crate::store::StoreError;
@@ -68,7 +68,7 @@ impl Answers {
 /// What Prometheus says about all incidents that are checked together.
 #[derive(Debug)]
 pub struct Seen {
-    counters: Answer,
+    counters: Result<Recorded, PrometheusError>,
     /// Asked only soon after a flip.
     all_prompts: Option<[Vec<Series>; 3]>,
     /// What the `verify` expressions give. One that is not among them had no turn.
@@ -119,6 +119,7 @@ impl Prover {
             })
         };
         let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
+        let counters = counters.map(|series| Recorded::new(&self.labels, series));
         Ok(Some(Seen { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
@@ -443,7 +444,8 @@ impl Prover {
                 let query = question::counters(&self.labels, [&incident.prompt], split.since, now);
                 match prometheus.instant(&query).await {
                     Ok(series) => {
-                        let counters = Counters::of(&self.labels, &series, &incident.prompt);
+                        let recorded = Recorded::new(&self.labels, series);
+                        let counters = recorded.of(&self.labels, &incident.prompt);
                         exposure::judge_stage(&counters, split.since, &split.arriving)
                     }
                     Err(error) => Finding::new(Verdict::Unknown, error.to_string()),
@@ -457,8 +459,8 @@ impl Prover {
     fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Option<Checked> {
         let (flip, verification) = (incident.flip.as_ref()?, incident.verification()?);
         let (traffic, errors) = match &seen.counters {
-            Ok(series) => {
-                let counters = Counters::of(&self.labels, series, &incident.prompt);
+            Ok(recorded) => {
+                let counters = recorded.of(&self.labels, &incident.prompt);
                 let traffic = counters.since(flip.at, &flip.from, &flip.to);
                 let errors = exposure::judge(
                     traffic.as_ref(),

@@ -71,8 +71,12 @@ fn always<'a>(version: &'a str, instance: &'a str, count: &'a dyn Fn(i64) -> (f6
     Served { version, instance, from: -300, until: 10_000, count }
 }
 
+fn recorded_of(series: &[Series]) -> Recorded {
+    Recorded::new(&labels(), series.to_vec())
+}
+
 fn traffic(series: &[Series]) -> Traffic {
-    Counters::of(&labels(), series, &prompt()).since(at(0), &v("v2"), &v("v1")).expect("somebody counts")
+    recorded_of(series).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("somebody counts")
 }
 
 #[test]
@@ -215,7 +219,7 @@ fn values_that_are_no_numbers_are_left_out() {
 
 #[test]
 fn a_prompt_that_nobody_counts_is_unknown_and_so_is_one_whose_failures_are_not_counted() {
-    assert_eq!(Counters::of(&labels(), &[], &prompt()).since(at(0), &v("v2"), &v("v1")), None);
+    assert_eq!(recorded_of(&[]).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")), None);
     assert_eq!(judge(None, 0.01, at(0)).verdict, Verdict::Unknown);
     let all = recorded(5, 300, &[always("v1", "a", &from(0, 100.0, f64::INFINITY))]);
     let all: Vec<_> = all.into_iter().filter(|one| one.label("__name__") != FAILURES).collect();
@@ -246,12 +250,13 @@ fn a_version_is_healthy_or_bad_only_where_the_whole_bound_says_so() {
 #[test]
 fn what_a_version_has_always_failed_is_no_harm() {
     let all = [series(REFERENCE, "v1", "", vec![(at(-240), 0.015), (at(60), 0.5)])];
-    let counters = Counters::of(&labels(), &all, &prompt());
+    let recorded = recorded_of(&all);
+    let counters = recorded.of(&labels(), &prompt());
     assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "what was recorded later is of no use");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
     for wrong in [f64::NAN, -1.0, 7.0] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), wrong)])];
-        assert!((Counters::of(&labels(), &all, &prompt()).limit(0.01, at(0), &v("v1")) - 0.01).abs() < 1e-12);
+        assert!((recorded_of(&all).of(&labels(), &prompt()).limit(0.01, at(0), &v("v1")) - 0.01).abs() < 1e-12);
     }
 }
 

@@ -6,7 +6,7 @@ use prompt_rollback::decision::{Checked, Event, PromptState};
 use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::prometheus::comparison;
-use prompt_rollback::prometheus::exposure::{Counters, judge, judge_stage};
+use prompt_rollback::prometheus::exposure::{Recorded, judge, judge_stage};
 use prompt_rollback::prometheus::question::{ratio_of, read_abort, read_others, read_ratio, read_soak, read_verify};
 use prompt_rollback::store::record::read_incident;
 
@@ -40,7 +40,8 @@ pub fn answer(input: &[u8]) {
 
     let (incident, _) = read_incident(INCIDENT).expect("a record");
     let flip = incident.flip.as_ref().expect("rolled back").at;
-    let counters = Counters::of(labels, &series, &name);
+    let recorded = Recorded::new(labels, series.clone());
+    let counters = recorded.of(labels, &name);
     let traffic = counters.since(flip, &bad, &good);
     let finding = judge(traffic.as_ref(), counters.limit(0.01, flip, &good), flip);
     let stage = judge_stage(&counters, flip, &good);
