@@ -196,18 +196,18 @@ pub(super) fn close_question(draft: &mut Draft<'_>, why: &str) {
     }
 }
 
-/// Nobody has answered for long what was asked about the canary. It is asked once, and nobody is paged for it.
+/// The question about the canary has gone unanswered for a day: it closes, without a page and without another question.
 pub(super) fn withdraw_question(draft: &mut Draft<'_>, id: &IncidentId) -> bool {
     let waiting = draft.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
     let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
     let only = draft.incident(id).is_some_and(|incident| is_only_a_question(incident));
     if own && only {
-        close_question(draft, "nobody answered: the canary waits on");
+        close_question(draft, "no answer within a day: the canary keeps waiting");
     }
     own && only
 }
 
-/// No alert has joined it, and nobody has answered with a rollback.
+/// It holds no alert and no rollback.
 fn is_only_a_question(incident: &Incident) -> bool {
     let waits = incident.phase.is_undecided() && incident.pending().is_none();
     waits && incident.alerts.is_empty() && incident.flip.is_none()
