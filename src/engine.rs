@@ -176,7 +176,14 @@ impl Engine {
                     }
                     for entry in commit.log.iter().filter(|entry| !entry.event.is_change()) {
                         let (version, operator) = (entry.to.as_deref().unwrap_or_default(), &entry.operator);
-                        tracing::info!(%prompt, version, event = entry.event.as_str(), operator, "{}", entry.reason);
+                        tracing::info!(
+                            %prompt,
+                            version,
+                            event = entry.event.as_str(),
+                            operator,
+                            reason = entry.reason,
+                            "where a rollback may go has changed"
+                        );
                     }
                     for entry in commit.log.iter().filter(|entry| entry.event.is_change()) {
                         tracing::info!(
