@@ -154,8 +154,6 @@ impl Running {
                 baseline: baseline.map_err(AppError::Baseline)?,
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
-                canary_margin: f64::from(config.canary.margin) / 100.0,
-                canary_query: config.canary.query.clone(),
             },
             archive,
             prompt_label: config.labels.prompt.clone(),

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Failure, Flip, FlipMode, Incident, PhaseKind, Severity};
+use crate::decision::{AlertOutcome, Failure, Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp};
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -119,6 +119,8 @@ pub struct Stored {
     pub slack_lag: Duration,
     /// By kind of work: how late the oldest wake-up is.
     pub work_lag: Vec<(&'static str, Duration)>,
+    /// When the last heartbeat of the alert path arrived.
+    pub heartbeat: Option<Timestamp>,
 }
 
 impl Metrics {
@@ -405,8 +407,7 @@ fn from_stored(stored: Stored) -> Registry {
     let activated = Family::<VersionLabels, Gauge<f64, AtomicU64>>::default();
     for series in stored.series {
         let labels = VersionLabels { prompt: series.prompt.clone(), version: series.version.clone() };
-        #[allow(clippy::cast_precision_loss, reason = "milliseconds fit 2^53 until the year 287396")]
-        activated.get_or_create(&labels).set(series.activated.0 as f64 / 1_000.0);
+        activated.get_or_create(&labels).set(seconds(series.activated));
         let labels = InfoLabels { prompt: series.prompt, version: series.version, previous: series.previous };
         info.get_or_create(&labels).set(1);
     }
@@ -443,14 +444,25 @@ fn from_stored(stored: Stored) -> Registry {
         "How late the oldest wake-up of each kind of work is, 0 if none is",
         work_lag,
     );
+    let heartbeat = Gauge::<f64, AtomicU64>::default();
+    heartbeat.set(stored.heartbeat.map_or(0.0, seconds));
+    registry.register(
+        "heartbeat_timestamp_seconds",
+        "When any receiver last got the alert PromptRollbackHeartbeat, 0 if none has",
+        heartbeat,
+    );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
     registry
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds fit 2^53 until the year 287396")]
+fn seconds(at: Timestamp) -> f64 {
+    at.0 as f64 / 1_000.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::Timestamp;
 
     #[test]
     fn names_are_those_of_the_contract() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Weekly};
-use prompt_rollback::decision::{Policy, Severity};
+use prompt_rollback::decision::{Policy, PromptName, Severity};
 use secrecy::ExposeSecret;
 
 /// A directory of its own that goes away with the test.
@@ -169,6 +169,48 @@ fn deciders_come_from_file_and_environment() {
     assert_eq!(config.deciders["ml_team"].channel.as_deref(), Some("#ml"));
     assert_eq!(config.deciders["ml_team"].approvers, ["U1", "S2"]);
     assert_eq!(config.deciders["legal-desk"].approvers, ["U7", "U8"]);
+}
+
+#[test]
+fn a_prompt_may_have_canary_settings_of_its_own() {
+    let text = "[canary]\nhold = \"20m\"\nquery = \"up\"\n\
+        [canary.prompts.\"billing/refunds.v2\"]\nstages = [10, 100]\nmargin = 3\nanalysis = \"off\"\n\
+        [canary.prompts.support]\nhold = \"5m\"\n";
+    let config = load("canary-prompts", text, &[("PROMPT_ROLLBACK_CANARY__PROMPTS__SUPPORT__QUERY", "")]).unwrap();
+    let of = |prompt: &str| config.canary.of(&PromptName::parse(prompt).unwrap()).clone();
+    let minutes = |minutes: u64| vec![Duration::from_secs(60 * minutes)];
+    let usual = of("any-other");
+    assert_eq!(usual, config.canary.usual);
+    assert_eq!((&usual.plan.stages, usual.margin, usual.analysis), (&vec![1, 5, 25, 100], 1, true));
+    assert_eq!((usual.plan.holds, usual.query.as_deref()), (minutes(20), Some("up")));
+    let refunds = of("billing/refunds.v2");
+    assert_eq!((&refunds.plan.stages, refunds.margin, refunds.analysis), (&vec![10, 100], 3, false));
+    assert_eq!((refunds.plan.holds, refunds.query.as_deref()), (minutes(20), Some("up")));
+    let support = of("support");
+    assert_eq!((&support.plan.stages, support.margin, support.analysis), (&vec![1, 5, 25, 100], 1, true));
+    assert_eq!((support.plan.holds, support.query), (minutes(5), None));
+}
+
+#[test]
+fn what_is_wrong_in_the_canary_settings_of_a_prompt_is_named() {
+    for (text, key, expected) in [
+        (
+            "[canary.prompts.p]\nmargin = 0",
+            "canary.prompts.p.margin",
+            "found 0, expected from 1 to 50 percentage points",
+        ),
+        ("[canary.prompts.p]\nhold = \"0s\"", "canary.prompts.p.hold", "expected a duration longer than 0"),
+        ("[canary.prompts.p]\nstages = [5]", "canary.prompts.p.stages", "expected rising percentages"),
+        ("[canary.prompts.p]\nholds = \"1m\"", "canary.prompts.p.holds", "unknown key"),
+        ("[canary.prompts.\"a b\"]\nmargin = 2", "canary.prompts.\"a b\"", "expected a prompt name"),
+        ("[canary.prompts]\nmargin = 2", "canary.prompts.margin", "expected a table"),
+    ] {
+        let error = load("canary-prompt", text, &[]).expect_err(text);
+        assert_eq!(error.problems.len(), 1, "{error}");
+        assert_eq!(error.problems[0].key, key, "{error}");
+        assert!(error.problems[0].message.contains(expected), "{error}");
+    }
+    load("no-canary-prompt", "[canary.prompts]\n", &[]).expect("an empty table sets nothing");
 }
 
 #[test]

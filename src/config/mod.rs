@@ -24,14 +24,15 @@ pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, Origin, Problem};
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{Found, Reread, Settings};
-pub use value::{Analysis, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
 pub use values::Change;
 
-use crate::decision::{Plan, Policy, Severity};
+use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
 use crate::tls::{ServerFiles, ServerTls};
 use files::Files;
-use reader::{ENV_PREFIX, Reader};
-use value::{Bytes, MaybeDuration, MaybeWeekly};
+use reader::{ENV_PREFIX, Reader, unquote};
+use validate::LONGER_THAN_0;
+use value::{Analysis, Bytes, MaybeDuration, MaybeWeekly, Setting};
 use values::Values;
 
 /// All settings of the receiver.
@@ -50,7 +51,7 @@ pub struct Config {
     pub incidents: Incidents,
     pub verification: Verification,
     pub gradual: Gradual,
-    pub canary: Canary,
+    pub canary: CanaryPolicies,
     pub gates: Gates,
     pub retention: Retention,
     pub report: Report,
@@ -224,23 +225,6 @@ pub struct Gradual {
     pub abort_query: Option<String>,
 }
 
-/// A canary of a new version.
-#[derive(Debug, Clone)]
-pub struct Canary {
-    /// Percent on the new version in each step; rises to 100.
-    pub stages: Vec<u8>,
-    /// How long each stage is held.
-    pub hold: Duration,
-    /// What a step needs besides time.
-    pub analysis: Analysis,
-    /// How long a step waits for that before people are asked.
-    pub hold_limit: Duration,
-    /// How many percentage points more of the requests may fail with a version that is no worse.
-    pub margin: u8,
-    /// PromQL with `$prompt`, `$version`, `$base` and `$since`, 1 = no worse; `None`: errors, quality and p99 are enough.
-    pub query: Option<String>,
-}
-
 /// What a new version must show before it gets traffic.
 #[derive(Debug, Clone)]
 pub struct Gates {
@@ -350,9 +334,7 @@ impl Config {
                 ab_test: self.gates.ab_test,
                 first_hour: self.gates.first_hour.then_some(Policy::FIRST_HOUR),
             },
-            canary: Plan { stages: self.canary.stages.clone(), holds: vec![self.canary.hold], limit: None },
-            canary_analysis: self.canary.analysis == Analysis::On,
-            canary_hold_limit: self.canary.hold_limit,
+            canary: self.canary.clone(),
             hot_versions: self.retention.hot_versions as usize,
             archive: self.retention.archive.is_some(),
             keep: self.retention.keep,
@@ -465,14 +447,7 @@ impl Config {
                 stage_hold: r.get("gradual.stage_hold", "10m"),
                 abort_query: some(r.get("gradual.abort_query", "")),
             },
-            canary: Canary {
-                stages: r.get("canary.stages", "1,5,25,100"),
-                hold: r.get("canary.hold", "10m"),
-                analysis: r.get("canary.analysis", "on"),
-                hold_limit: r.get("canary.hold_limit", "1h"),
-                margin: r.get("canary.margin", "1"),
-                query: some(r.get("canary.query", "")),
-            },
+            canary: read_canary(r),
             gates: Gates {
                 staging: r.get("gates.staging", "false"),
                 staged_for: r.get("gates.staged_for", "24h"),
@@ -489,6 +464,44 @@ impl Config {
             log: Log { format: r.get_fixed("log.format", "text"), level: r.get("log.level", "info") },
         }
     }
+}
+
+/// `[canary]`, and `[canary.prompts.NAME]`, where what is not set is as in `[canary]`.
+fn read_canary(r: &mut Reader<'_>) -> CanaryPolicies {
+    let names = r.names("canary.prompts", &[]);
+    r.values.set("canary.prompts", &names);
+    let usual = read_canary_policy(r, "canary", &CanaryPolicy::default());
+    let mut prompts = BTreeMap::new();
+    for name in names {
+        let section = format!("canary.prompts.{name}");
+        let policy = read_canary_policy(r, &section, &usual);
+        match PromptName::parse(&unquote(&name)) {
+            Ok(prompt) => drop(prompts.insert(prompt, policy)),
+            Err(error) => r.problem(&section, error.to_string()),
+        }
+    }
+    CanaryPolicies { usual, prompts }
+}
+
+fn read_canary_policy(r: &mut Reader<'_>, section: &str, usual: &CanaryPolicy) -> CanaryPolicy {
+    let key = |key: &str| format!("{section}.{key}");
+    let stages: Vec<u8> = r.get(&key("stages"), &usual.plan.stages.to_text());
+    let hold = r.get(&key("hold"), &usual.plan.holds[0].to_text());
+    let analysis = if usual.analysis { Analysis::On } else { Analysis::Off };
+    let policy = CanaryPolicy {
+        analysis: r.get::<Analysis>(&key("analysis"), &analysis.to_text()) == Analysis::On,
+        hold_limit: r.get(&key("hold_limit"), &usual.hold_limit.to_text()),
+        margin: r.get(&key("margin"), &usual.margin.to_text()),
+        query: some(r.get(&key("query"), usual.query.as_deref().unwrap_or_default())),
+        plan: Plan { stages, holds: vec![hold], limit: None },
+    };
+    let stages = &policy.plan.stages;
+    let fine = stages.is_sorted_by(|a, b| a < b) && stages.first().is_some_and(|first| *first > 0);
+    r.check(&key("stages"), fine && stages.last() == Some(&100), "rising percentages above 0 that end with 100");
+    r.check(&key("hold"), !hold.is_zero(), LONGER_THAN_0);
+    r.check(&key("hold_limit"), !policy.hold_limit.is_zero(), LONGER_THAN_0);
+    r.check(&key("margin"), (1..=50).contains(&policy.margin), "from 1 to 50 percentage points");
+    policy
 }
 
 /// The environment for [`Config::load`]. What is not Unicode arrives with replacement characters, so

@@ -449,7 +449,7 @@ fn dots(key: &str) -> impl Iterator<Item = usize> {
     key.bytes().map(is_dot).enumerate().filter_map(|(at, is_dot)| is_dot.then_some(at))
 }
 
-fn unquote(name: &str) -> String {
+pub(super) fn unquote(name: &str) -> String {
     name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(name).to_owned()
 }
 

@@ -6,6 +6,8 @@ use super::reader::Reader;
 use super::{Config, Confirm, Decider, RedisMode};
 use crate::tls::File;
 
+pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
+
 impl Config {
     /// Also reads the certificates.
     pub(super) fn validate(&mut self, r: &mut Reader<'_>) {
@@ -132,11 +134,9 @@ impl Config {
             ("incidents.forget_after", self.incidents.forget_after),
             ("verification.every", self.verification.every),
             ("gradual.stage_hold", self.gradual.stage_hold),
-            ("canary.hold", self.canary.hold),
-            ("canary.hold_limit", self.canary.hold_limit),
             ("retention.keep", self.retention.keep),
         ] {
-            r.check(key, !value.is_zero(), "a duration longer than 0");
+            r.check(key, !value.is_zero(), LONGER_THAN_0);
         }
         let longest = self.guards.ask_when_active_for_longer_than;
         let possible = longest.is_none_or(|longest| longest >= Duration::from_secs(3_600));
@@ -156,10 +156,6 @@ impl Config {
         let falling = self.gradual.stages.is_sorted_by(|a, b| a > b);
         let ends = self.gradual.stages.last() == Some(&0) && self.gradual.stages[0] < 100;
         r.check("gradual.stages", falling && ends, "falling percentages below 100 that end with 0");
-        let rising = self.canary.stages.is_sorted_by(|a, b| a < b);
-        let ends = self.canary.stages.last() == Some(&100) && self.canary.stages[0] > 0;
-        r.check("canary.stages", rising && ends, "rising percentages above 0 that end with 100");
-        r.check("canary.margin", (1..=50).contains(&self.canary.margin), "from 1 to 50 percentage points");
         r.check(
             "retention.hot_versions",
             self.retention.hot_versions >= 2,

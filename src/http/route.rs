@@ -286,7 +286,8 @@ async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
     let slack_lag = store.slack_lag().await?;
     let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
     let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
-    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag })
+    let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
+    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag, heartbeat })
 }
 
 /// Reads the whole body, which may be at most `max` bytes.

@@ -270,7 +270,8 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
             return Err(Failure::bad_request("stages, hold, hold_limit: only with \"canary\": true"));
         }
         None if request.canary => {
-            let plan = plan(request.stages, request.hold, &context.engine.policy.canary, Plan::canary)?;
+            let plan =
+                plan(request.stages, request.hold, &context.engine.policy.canary.of(&prompt).plan, Plan::canary)?;
             let limit = request.hold_limit.map(|text| {
                 let limit = parse_prometheus_duration(&text).ok().filter(|limit| !limit.is_zero());
                 limit.ok_or_else(|| Failure::bad_request("hold_limit: expected a duration such as \"2h\""))

@@ -93,7 +93,7 @@ impl Actor {
             rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
         }
         if let Some(split) = due {
-            let look = match engine.policy.canary_analysis {
+            let look = match engine.policy.canary.of(&prompt).analysis {
                 true => Some(self.prover.look_at_canary(&prompt, state, &split, loaded.now).await?),
                 false => None,
             };

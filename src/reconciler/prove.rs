@@ -46,10 +46,6 @@ pub struct Prover {
     pub labels: Labels,
     /// `gradual.abort_query`.
     pub abort_query: Option<String>,
-    /// `canary.margin`, as a ratio.
-    pub canary_margin: f64,
-    /// `canary.query`.
-    pub canary_query: Option<String>,
 }
 
 /// What Prometheus answered about two versions.
@@ -352,7 +348,7 @@ impl Prover {
         let requests = seen.requests_since(&self.labels, &split.arriving, split.since);
         let harm = comparison.harm();
         let (mut no_worse, mut text) = comparison.is_no_worse();
-        if let Some(query) = self.canary_query.as_ref().filter(|_| no_worse) {
+        if let Some(query) = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| no_worse) {
             let since = now.since(split.since);
             let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
             let answer = match self.in_turn(prometheus, &query).await.map_err(|error| error.to_string())? {
@@ -392,7 +388,10 @@ impl Prover {
         let answers = join_all(spans.iter().map(ask)).await;
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         let measured = comparison::read(&self.labels, &spans, &answers, [version, other]);
-        Ok((Comparison::of(&measured, self.canary_margin), Answers { spans, answers }))
+        Ok((
+            Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
+            Answers { spans, answers },
+        ))
     }
 
     /// How `version` has served since its soak began. `None`: Prometheus has no turn to spare.

@@ -19,6 +19,7 @@ async fn every_metric_of_the_contract_is_there_from_the_start() -> Result<()> {
         "prompt_rollback_parked 0",
         "prompt_rollback_work_lag_seconds{work=\"act\"} 0.0",
         "prompt_rollback_work_lag_seconds{work=\"page\"} 0.0",
+        "prompt_rollback_heartbeat_timestamp_seconds 0.0",
         "prompt_rollback_active_version_dropped 0",
         "prompt_rollback_incidents{phase=\"verifying\"} 0",
         concat!("prompt_rollback_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),

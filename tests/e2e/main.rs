@@ -91,6 +91,36 @@ async fn a_bad_canary_is_taken_back_before_most_users_meet_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_canary_waits_while_no_heartbeat_arrives_and_goes_on_when_one_does() -> Result<()> {
+    let mut stack = Stack::start(Plan::default()).await?;
+    stack.serve_good(PROMPT).await?;
+    let path = format!("/api/prompts/{PROMPT}");
+    stack.post(&format!("{path}/versions"), json!({ "version": BAD })).await?;
+    let last =
+        async |stack: &Stack| metric(&stack.receivers[0], "prompt_rollback_heartbeat_timestamp_seconds", &[]).await;
+    let first = stack.until("a heartbeat", async || last(&stack).await.ok().filter(|at| *at > 0.0)).await?;
+
+    stack.alertmanagers[0].kill();
+    let canary = json!({ "version": BAD, "canary": true, "stages": [10, 50, 100], "hold": "5s" });
+    stack.post(&format!("{path}/activate"), canary).await?;
+    let shown = async |stack: &Stack| Some(stack.get(&path).await.ok()?["canary"].clone());
+    let canary = stack
+        .until("the canary says why it waits", async || {
+            shown(&stack).await.filter(|canary| canary["waits"].is_string())
+        })
+        .await?;
+    let why = canary["waits"].as_str().unwrap_or_default();
+    ensure!(why.contains("rules were evaluated for 0s of 5s of this stage"), "{canary:#}");
+    ensure!(canary["percent"] == 10 && last(&stack).await? == first, "{canary:#}");
+
+    stack.alertmanagers[0].restart()?;
+    stack.until("the next step", async || shown(&stack).await.filter(|canary| canary["percent"] == 50)).await?;
+    ensure!(last(&stack).await? > first);
+    ensure!(stack.incidents(PROMPT).await?.is_empty(), "a heartbeat is no incident");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<()> {
     // The second one trips the row for new versions only, which needs the receiver's own metrics.
     let (prompt, new) = (PROMPT, "team/new.release");

@@ -42,7 +42,7 @@ pub use guards::{Guard, Held};
 pub use incident::Incident;
 pub use names::{CommitId, IncidentId, InvalidName, PromptName, VersionName};
 pub use phase::{Confirming, Failure, Phase, PhaseKind, Question, Recheck};
-pub use policy::{Gates, Policy};
+pub use policy::{CanaryPolicies, CanaryPolicy, Gates, Policy};
 pub use rehearsal::{Rehearsed, rehearse};
 pub use serving::{ActivatedBy, Serving};
 pub use severity::{Action, Severity};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::names::PromptName;
 use super::severity::Severity;
 use super::split::Plan;
 
@@ -50,12 +51,7 @@ pub struct Policy {
     pub verify_healthy: u32,
     /// Gradual rollbacks, where the request names no stages.
     pub gradual: Plan,
-    /// Canaries, likewise.
-    pub canary: Plan,
-    /// A canary goes on only when what was measured speaks for it; otherwise by time alone.
-    pub canary_analysis: bool,
-    /// After so long without enough of it people are asked, once in each stage.
-    pub canary_hold_limit: Duration,
+    pub canary: CanaryPolicies,
     pub gates: Gates,
     /// So many of the newest known-good versions keep their texts in Redis.
     pub hot_versions: usize,
@@ -167,13 +163,50 @@ impl Default for Policy {
             verify_checks: 12,
             verify_healthy: 2,
             gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)], limit: None },
-            canary: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)], limit: None },
-            canary_analysis: true,
-            canary_hold_limit: Duration::from_secs(3_600),
+            canary: CanaryPolicies::default(),
             gates: Gates::default(),
             hot_versions: 3,
             archive: false,
             keep: Duration::from_secs(180 * 24 * 3_600),
+        }
+    }
+}
+
+/// How canaries go on: of most prompts, and of those that have settings of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CanaryPolicies {
+    pub usual: CanaryPolicy,
+    pub prompts: BTreeMap<PromptName, CanaryPolicy>,
+}
+
+impl CanaryPolicies {
+    pub fn of(&self, prompt: &PromptName) -> &CanaryPolicy {
+        self.prompts.get(prompt).unwrap_or(&self.usual)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryPolicy {
+    /// Where the request names no stages.
+    pub plan: Plan,
+    /// It goes on only when what was measured speaks for it; otherwise by time alone.
+    pub analysis: bool,
+    /// After so long without enough evidence people are asked, once in each stage.
+    pub hold_limit: Duration,
+    /// By so many percentage points more of the requests may fail with a version that is no worse.
+    pub margin: u8,
+    /// PromQL with `$prompt`, `$version`, `$base` and `$since`, 1 = no worse; `None`: errors, quality and p99 are enough.
+    pub query: Option<String>,
+}
+
+impl Default for CanaryPolicy {
+    fn default() -> Self {
+        Self {
+            plan: Plan { stages: vec![1, 5, 25, 100], holds: vec![Duration::from_secs(600)], limit: None },
+            analysis: true,
+            hold_limit: Duration::from_secs(3_600),
+            margin: 1,
+            query: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
 use super::super::phase::{Phase, Question};
-use super::super::policy::Policy;
+use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
 use super::super::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
@@ -22,6 +22,10 @@ use super::person::must_be_known;
 use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, mark, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+fn policy<'a>(draft: &Draft<'a>) -> &'a CanaryPolicy {
+    draft.policy.canary.of(&draft.snapshot.prompt)
+}
 
 /// Gives the version a share of the traffic.
 pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answer> {
@@ -53,7 +57,7 @@ pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answe
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
     close_question(draft, "someone changed the share");
-    draft.state.canary = Some(Canary::new(id, split.clone(), started, !draft.policy.canary_analysis));
+    draft.state.canary = Some(Canary::new(id, split.clone(), started, !policy(draft).analysis));
     draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
 }
@@ -84,7 +88,7 @@ fn obstacle(draft: &Draft<'_>, canary: &Canary) -> Option<String> {
     if let Some(incident) = others().find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
     }
-    if let Some(incident) = others().find(|_| draft.policy.canary_analysis) {
+    if let Some(incident) = others().find(|_| policy(draft).analysis) {
         return Some(format!("incident {} on {} is open", incident.id, incident.version));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
@@ -95,7 +99,7 @@ fn obstacle(draft: &Draft<'_>, canary: &Canary) -> Option<String> {
 /// The stage is over, if what was measured speaks for that.
 pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
     let now = draft.now;
-    let by_time = !draft.policy.canary_analysis;
+    let by_time = !policy(draft).analysis;
     let Some(canary) = draft.state.running_canary().cloned() else { return Answer::Noted };
     let split = &canary.split;
     if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
@@ -111,7 +115,7 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
         // people need not be asked again about an incident, or about what they have switched off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
         (Err(Obstacle::Unknown(why)), None) => {
-            Some((why.clone(), split.plan.limit.unwrap_or(draft.policy.canary_hold_limit)))
+            Some((why.clone(), split.plan.limit.unwrap_or(policy(draft).hold_limit)))
         }
         (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {
             Some((format!("{obstacle}; {why}"), Duration::MAX))

@@ -213,7 +213,7 @@ fn canaries() {
         split.enter(0, NOW);
         Canary::new(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, NOW, false)
     };
-    let plan = Policy::default().canary;
+    let plan = Policy::default().canary.usual.plan;
     let ended = |promoted: bool, text: &str| Some(CanaryEnd { at: after(900), promoted, text: text.to_owned() });
     let mut waits = running(plan.clone());
     waits.split.paused = Some("the A/B test is not significant".to_owned());

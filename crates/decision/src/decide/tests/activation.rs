@@ -111,7 +111,7 @@ fn a_canary_is_not_ended_by_an_alert_that_began_before_it() {
     world.register("v3");
     assert!(world.alert(since(high("v3"), world.now)).starts_with("ignored"));
     world.pass(minutes(1));
-    let canary = Share::Canary(Policy::default().canary);
+    let canary = Share::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v3", canary, false), Answer::Shared { .. }));
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
     assert!(world.state.running_canary().is_some());
@@ -189,7 +189,7 @@ fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_wh
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(seconds(20));
-    let canary = Share::Canary(Policy::default().canary);
+    let canary = Share::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
     assert_eq!(world.incidents.len(), 2);

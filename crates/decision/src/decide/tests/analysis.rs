@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::super::policy::CanaryPolicy;
 use super::super::super::split::Split;
 use super::promises::config;
 use super::world::Looks;
@@ -21,9 +22,9 @@ fn begun() -> World {
     world.release("v1");
     world.pass(hours(2));
     world.register("v2");
-    (world.policy.canary_analysis, world.policy.verify) = (true, true);
+    (world.policy.canary.usual.analysis, world.policy.verify) = (true, true);
     world.looks.compared = Some(Ok(compared(1_000, true)));
-    world.share("v2", Share::Canary(Policy::default().canary), false);
+    world.share("v2", Share::Canary(Policy::default().canary.usual.plan), false);
     world
 }
 
@@ -49,6 +50,19 @@ fn it_goes_on_while_all_speaks_for_it() {
     assert_eq!(world.active.version(), Some(&v("v2")));
     assert_eq!(questions(&world), 0);
     assert!(world.state.canary.as_ref().is_some_and(|canary| !canary.by_time));
+}
+
+#[test]
+fn the_settings_of_its_own_prompt_hold_and_no_other_prompt_s() {
+    for (prompt, moves) in [("customer-support", true), ("another", false)] {
+        let mut world = begun();
+        world.looks.compared = None;
+        let own = CanaryPolicy { analysis: false, ..world.policy.canary.usual.clone() };
+        world.policy.canary.prompts.insert(PromptName::parse(prompt).unwrap(), own);
+        world.pass(minutes(10));
+        assert_eq!(percent(&world) == Some(5), moves, "{prompt}: {}", waits(&world));
+        assert_eq!(world.state.canary.as_ref().is_some_and(|canary| canary.by_time), moves, "{prompt}");
+    }
 }
 
 /// What takes the knowledge away, and what the canary then says.
@@ -155,7 +169,7 @@ fn without_a_prometheus_the_heartbeat_is_enough() {
 #[test]
 fn time_alone_says_so() {
     let mut world = begun();
-    world.policy.canary_analysis = false;
+    world.policy.canary.usual.analysis = false;
     world.looks = Looks { asks: true, alive: false, compared: None };
     world.pass(minutes(10));
     assert_eq!(percent(&world), Some(5));

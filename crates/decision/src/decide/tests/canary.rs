@@ -4,7 +4,7 @@ use super::super::super::split::Split;
 use super::*;
 
 fn plan() -> Share {
-    Share::Canary(Policy::default().canary)
+    Share::Canary(Policy::default().canary.usual.plan)
 }
 
 /// v1 is known-good and serves; v2 is registered.

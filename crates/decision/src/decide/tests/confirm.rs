@@ -52,7 +52,7 @@ fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verifie
     let mut world = asking();
     world.mark_known_good("v0");
     world.roll_back(Rollback { force: true, ..world::rollback() });
-    world.share("v2", Share::Canary(Policy::default().canary), true);
+    world.share("v2", Share::Canary(Policy::default().canary.usual.plan), true);
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
     world.routing.clear(); // someone ends the canary by hand

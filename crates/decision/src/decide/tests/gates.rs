@@ -27,7 +27,7 @@ fn closed(answer: Answer) -> String {
 }
 
 fn canary() -> Share {
-    Share::Canary(Policy::default().canary)
+    Share::Canary(Policy::default().canary.usual.plan)
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn one_at_a_time() {
     let plan = Policy::default().gradual;
     refused(world.roll_back(Rollback { gradual: Some(plan), ..of_v2() }), RefusalCode::SplitUnderWay);
     world.register("v3");
-    let canary = Share::Canary(Policy::default().canary);
+    let canary = Share::Canary(Policy::default().canary.usual.plan);
     refused(world.share("v3", canary, false), RefusalCode::SplitUnderWay);
     assert_eq!(before.split(), world.state.split());
     assert!(matches!(world.roll_back(of_v2()), Answer::Changed { .. }), "at once goes");

@@ -193,7 +193,7 @@ fn base_of_a_canary(soaked: Duration) -> World {
     let mut world = released();
     world.pass(soaked);
     world.register("v2");
-    let canary = Share::Canary(Policy::default().canary);
+    let canary = Share::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, false), Answer::Shared { .. }));
     world.pass(minutes(5));
     world

@@ -294,7 +294,7 @@ fn a_gradual_rollback_pauses_when_its_target_is_marked_bad_and_goes_on_only_with
 fn a_canary_of_a_bad_version_waits_and_one_beside_a_bad_base_does_not_fall_back_to_it() {
     let mut world = world();
     world.register("v3");
-    world.share("v3", Share::Canary(Policy::default().canary), false);
+    world.share("v3", Share::Canary(Policy::default().canary.usual.plan), false);
     world.mark("v3", MarkKind::Bad);
     world.pass(hours(2));
     assert_eq!(world.state.percent(&v("v3")), 1);

@@ -128,7 +128,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 fn share() -> impl Strategy<Value = Share> {
     prop_oneof![
         3 => Just(Share::All),
-        2 => Just(Share::Canary(Policy::default().canary)),
+        2 => Just(Share::Canary(Policy::default().canary.usual.plan)),
         1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(Share::Percent),
     ]
 }
@@ -252,7 +252,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             return None;
         }
         Step::Looks(on, looks) => {
-            (world.policy.canary_analysis, world.looks) = (*on, looks.clone());
+            (world.policy.canary.usual.analysis, world.looks) = (*on, looks.clone());
             return None;
         }
         Step::Steer(steer) => {

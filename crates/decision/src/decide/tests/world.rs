@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::super::policy::{CanaryPolicies, CanaryPolicy};
 use super::ledger::Ledger;
 use super::*;
 
@@ -58,7 +59,13 @@ impl World {
     pub fn new() -> Self {
         Self {
             // by time alone, unless a story says otherwise
-            policy: Policy { canary_analysis: false, ..Policy::default() },
+            policy: Policy {
+                canary: CanaryPolicies {
+                    usual: CanaryPolicy { analysis: false, ..CanaryPolicy::default() },
+                    ..CanaryPolicies::default()
+                },
+                ..Policy::default()
+            },
             now: Timestamp(1_800_000_000_000),
             active: Active::Absent,
             routing: Vec::new(),
