@@ -280,7 +280,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The names below `section`, which the user chooses, as `section.NAME.key`.
-    pub fn names(&self, section: &str, built_in: &[&str]) -> Vec<String> {
+    pub fn names(&mut self, section: &str, built_in: &[&str]) -> Vec<String> {
+        if self.file.get(section).is_some_and(|leaf| matches!(leaf.value, DeValue::Table(_))) {
+            self.file.remove(section); // an empty one
+        }
         let mut names: Vec<String> = built_in.iter().map(|name| name.to_string()).collect();
         let prefix = format!("{section}.");
         for key in self.file.keys() {
@@ -350,11 +353,13 @@ impl<'a> Reader<'a> {
                 .filter(|rest| !rest.contains('.'))
                 .collect()
         };
-        if let Some(section) = section_of(key) {
-            let keys = inside(section);
+        let mut section = section_of(key);
+        while let Some(name) = section {
+            let keys = inside(name);
             if !keys.is_empty() {
-                return format!("unknown key, [{section}] has {}", keys.join(", "));
+                return format!("unknown key, [{name}] has {}", keys.join(", "));
             }
+            section = section_of(name);
         }
         let mut sections: Vec<&str> = self.known.keys().filter_map(|known| Some(known.split_once('.')?.0)).collect();
         sections.dedup();

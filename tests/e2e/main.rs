@@ -110,7 +110,7 @@ async fn a_good_canary_waits_while_no_heartbeat_arrives_and_goes_on_when_one_doe
         })
         .await?;
     let why = canary["waits"].as_str().unwrap_or_default();
-    ensure!(why.contains("rules were evaluated for 0s of 5s of this stage"), "{canary:#}");
+    ensure!(why.contains("rules were evaluated for 0 s of 5 s of this stage"), "{canary:#}");
     ensure!(canary["percent"] == 10 && last(&stack).await? == first, "{canary:#}");
 
     stack.alertmanagers[0].restart()?;
