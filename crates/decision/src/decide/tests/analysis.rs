@@ -70,7 +70,7 @@ type Unknown = (fn(&mut World), &'static str);
 
 #[test]
 fn what_is_not_known_holds_it_and_people_are_asked_once() {
-    let nothing: [Unknown; 6] = [
+    let nothing: [Unknown; 7] = [
         (|world| world.looks.compared = Some(Ok(compared(19, true))), "19 of 20 requests of v2 in this stage"),
         (|world| world.looks.compared = Some(Err("prometheus: no answer".to_owned())), "prometheus: no answer"),
         (|world| world.looks.compared = None, "Prometheus was not asked"),
@@ -81,6 +81,15 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
                 world.looks.alive = false;
             },
             "the last heartbeat of the alert path arrived",
+        ),
+        (
+            |world| {
+                let ahead = |at: Timestamp| at.plus(hours(72));
+                let (heard_at, evaluated_at) = (ahead(world.now), ahead(world.prometheus_time()));
+                world.heartbeat = Some(Heartbeat { heard_at, evaluated_at });
+                world.looks.alive = false;
+            },
+            "no heartbeat of the alert path has arrived since Redis' clock went back",
         ),
         (|world| world.prometheus_ahead = -864_000_000, "rules were evaluated for 0 s of 10 min of this stage"),
     ];
