@@ -136,7 +136,6 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
         canary.split.paused = Some(why.clone());
         canary.split.next = Some(now.plus(Split::CHECK_EVERY));
         let waiting = canary.waiting.get_or_insert(Waiting { since: now, asked: None });
-        waiting.since = waiting.since.min(now); // Redis' clock may have gone back
         if waiting.asked.is_none() && now.since(waiting.since) >= patience {
             ask(draft, &why);
         }

@@ -8,16 +8,16 @@ use super::promises::config;
 use super::world::Looks;
 use super::*;
 
-fn compared(requests: u64, no_worse: bool) -> Compared {
+pub(super) fn compared(requests: u64, no_worse: bool) -> Compared {
     Compared { requests, harm: None, no_worse, text: "success 99.00 % of 1000 requests".to_owned() }
 }
 
-fn harmful() -> Compared {
+pub(super) fn harmful() -> Compared {
     Compared { harm: Some("success 90.00 %".to_owned()), ..compared(1_000, false) }
 }
 
 /// v1 is known-good; v2 begins its canary, which is analysed with a Prometheus.
-fn begun() -> World {
+pub(super) fn begun() -> World {
     let mut world = World::new();
     world.release("v1");
     world.pass(hours(2));
@@ -28,15 +28,15 @@ fn begun() -> World {
     world
 }
 
-fn percent(world: &World) -> Option<u8> {
+pub(super) fn percent(world: &World) -> Option<u8> {
     world.state.split().map(Split::percent)
 }
 
-fn waits(world: &World) -> &str {
+pub(super) fn waits(world: &World) -> &str {
     world.state.split().and_then(|split| split.paused.as_deref()).unwrap_or("does not wait")
 }
 
-fn questions(world: &World) -> usize {
+pub(super) fn questions(world: &World) -> usize {
     world.incidents.len()
 }
 

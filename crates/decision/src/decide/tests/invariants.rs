@@ -236,6 +236,7 @@ fn what_is_marked_bad_is_left_alone(
             Event::Rollback(request) => request.force,
             Event::Activate(request) => request.force,
             Event::Decide(click) => click.force,
+            Event::Steer(request) => request.force,
             _ => false,
         };
         // forced earlier, and done only now or step by step

@@ -30,6 +30,7 @@ mod properties;
 mod requests;
 mod retention;
 mod soak;
+mod steering;
 mod table;
 mod timer;
 mod verify;

@@ -1,0 +1,138 @@
+//! What a person does with a canary that is under way, and what becomes of the question about one that waits.
+
+use super::super::super::phase::{Phase, Question};
+use super::super::super::split::Plan;
+use super::analysis::{begun, compared, harmful, percent, questions, waits};
+use super::*;
+
+fn refused(answer: &Answer) -> RefusalCode {
+    match answer {
+        Answer::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn promotion(world: &World) -> Promotion {
+    let since = world.state.split().expect("a canary").since;
+    Promotion { since, look: Some(Look { heartbeat: world.heartbeat, compared: world.looks.compared.clone() }) }
+}
+
+#[test]
+fn a_step_ends_neither_before_its_time_nor_by_what_was_found_about_another_step() {
+    for analysis in [true, false] {
+        let mut world = begun();
+        world.policy.canary.usual.analysis = analysis;
+        let first = promotion(&world);
+        world.pass(minutes(5));
+        world.happens(&Event::Promotion(promotion(&world)));
+        assert_eq!(percent(&world), Some(1), "before its time");
+        world.pass(minutes(5));
+        assert_eq!(percent(&world), Some(5));
+        world.looks.asks = false;
+        world.pass(minutes(10));
+        world.happens(&Event::Promotion(first));
+        assert_eq!(percent(&world), Some(5), "the answer is about the first step");
+        world.happens(&Event::Promotion(promotion(&world)));
+        assert_eq!(percent(&world), Some(25), "{}", waits(&world));
+    }
+}
+
+#[test]
+fn people_are_asked_again_in_the_next_step_and_a_question_without_an_answer_closes_after_a_day() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(compared(3, true)));
+    world.pass(minutes(71));
+    assert_eq!((percent(&world), questions(&world)), (Some(1), 1));
+    world.looks.compared = Some(Ok(compared(1_000, true)));
+    world.pass(minutes(1));
+    assert_eq!((percent(&world), world.phase()), (Some(5), PhaseKind::Resolved));
+    world.looks.compared = Some(Ok(compared(3, true)));
+    world.pass(minutes(69));
+    assert_eq!(questions(&world), 1, "the new step has its own hour");
+    world.pass(minutes(2));
+    assert_eq!((questions(&world), world.phase()), (2, PhaseKind::AwaitingDecision));
+    world.pass(hours(25));
+    assert_eq!((questions(&world), world.phase(), percent(&world)), (2, PhaseKind::Resolved, Some(5)));
+    assert!(world.incidents.values().all(|incident| incident.escalations == 0), "nobody is paged for it");
+}
+
+#[test]
+fn the_request_says_how_long_its_canary_waits_before_people_are_asked() {
+    let mut world = begun();
+    world.steer(Steer::Abort);
+    let plan = Plan { limit: Some(hours(3)), ..world.policy.canary.usual.plan.clone() };
+    world.share("v2", Share::Canary(plan), false);
+    world.looks.compared = Some(Ok(compared(3, true)));
+    world.pass(minutes(180));
+    assert_eq!(questions(&world), 0);
+    world.pass(minutes(12));
+    assert_eq!(questions(&world), 1);
+}
+
+#[test]
+fn an_alert_that_joins_the_question_holds_the_canary_and_so_does_a_question_about_something_else() {
+    let mut joined = begun();
+    joined.looks.compared = Some(Ok(harmful()));
+    joined.pass(minutes(10));
+    joined.alert(medium("v2"));
+    assert_eq!(questions(&joined), 1, "it joins");
+    let mut other = begun();
+    let waiting = Phase::AwaitingDecision(Question::until(other.now.plus(hours(48))));
+    let (prompt, id) = (PromptName::parse("customer-support").unwrap(), IncidentId("another".to_owned()));
+    let incident = Incident { phase: waiting, ..Incident::new(id, prompt, v("v1"), "on-call".to_owned(), other.now) };
+    other.state.incidents.push(incident);
+    for mut world in [joined, other] {
+        world.looks.compared = Some(Ok(compared(1_000, true)));
+        world.pass(minutes(30));
+        assert_eq!(percent(&world), Some(1));
+        assert!(waits(&world).contains("incident"), "{}", waits(&world));
+    }
+}
+
+#[test]
+fn a_bad_mark_wants_force_on_either_side() {
+    for (marked, steers) in [("v1", &[Steer::Abort][..]), ("v2", &[Steer::Skip, Steer::Promote])] {
+        for steer in steers {
+            let mut world = begun();
+            world.mark(marked, MarkKind::Bad);
+            assert_eq!(refused(&world.steer(*steer)), RefusalCode::NeedsForce, "{marked} {steer:?}");
+            assert_eq!(percent(&world), Some(1));
+            let (operator, reason) = ("dana".to_owned(), Some("known".to_owned()));
+            let forced = Steering { steer: *steer, about: None, operator, force: true, reason };
+            let answer = world.happens(&Event::Steer(forced)).answer;
+            assert!(matches!(answer, Answer::Changed { .. } | Answer::Shared { .. }), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gate_in_front_of_all_traffic_is_asked_in_every_step_that_ends_in_it() {
+    let mut world = begun();
+    world.policy.gates.ab_test = true;
+    assert_eq!(refused(&world.steer(Steer::Promote)), RefusalCode::GateClosed);
+    assert!(matches!(world.steer(Steer::Skip), Answer::Shared { percent: 5, .. }), "less than all traffic");
+}
+
+#[test]
+fn hold_withdraws_the_question() {
+    let mut world = begun();
+    world.looks.compared = Some(Ok(harmful()));
+    world.pass(minutes(10));
+    assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+    world.steer(Steer::Hold);
+    assert_eq!((world.phase(), percent(&world)), (PhaseKind::Resolved, Some(1)));
+}
+
+#[test]
+fn a_short_pause_makes_no_step_shorter() {
+    let mut world = begun();
+    world.policy.canary.usual.analysis = false;
+    world.pass(minutes(2));
+    world.steer(Steer::Pause);
+    world.pass(minutes(2));
+    world.steer(Steer::Resume);
+    world.pass(minutes(5));
+    assert_eq!(percent(&world), Some(1));
+    world.pass(minutes(1));
+    assert_eq!(percent(&world), Some(5));
+}
