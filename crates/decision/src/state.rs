@@ -454,10 +454,12 @@ impl PromptState {
         self.incidents.iter().filter(|i| i.phase.is_open())
     }
 
-    /// The open incident that is about `version`. One that rolled it back is not about its next traffic.
+    /// The open incident that is about `version`. One that rolled it back is not about its next traffic, unless it is that
+    /// incident which gives it traffic again.
     pub fn open_incident_on(&mut self, version: &VersionName) -> Option<&mut Incident> {
         let served = self.served().contains(version);
-        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version);
+        let returns = |i: &Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+        let is_about = |i: &&mut Incident| i.version == *version && (!served || i.subject() == version || returns(i));
         self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
     }
 

@@ -449,6 +449,9 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
 /// rollback is looked at again at `rest`.
 pub(super) fn tell_of_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
     let (now, heard) = (draft.now, draft.heard_of(id));
+    if confirm::object_to_lapse(draft, id, fault) {
+        return;
+    }
     let Some(version) = draft.incident(id).map(|incident| incident.version.clone()) else { return };
     let held = draft.guard(&version);
     let Some(incident) = draft.incident(id) else { return };

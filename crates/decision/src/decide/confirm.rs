@@ -47,11 +47,6 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     if !draft.has_traffic(&pending.from) {
         return Answer::Noted;
     }
-    if let Some(fault) = lapsed_since(draft, &pending) {
-        let objection = Objection { baseline: false, text_missing: false, text: fault };
-        object(draft, id, &pending, objection);
-        return Answer::Noted;
-    }
     if draft.lacks_text(&pending.to) {
         retention::object(draft, id, &pending);
         return Answer::Noted;
@@ -117,10 +112,13 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     Answer::Noted
 }
 
-/// What happened to `active` after a person had decided: they decide again, because nothing is overwritten unseen.
-fn lapsed_since(draft: &Draft<'_>, pending: &Pending) -> Option<String> {
-    let lapsed = draft.state.lapsed.as_ref().filter(|lapsed| lapsed.since >= pending.at)?;
-    (pending.by != FlipMode::Auto).then(|| lapsed.fault())
+/// `active` lost its version after a person had decided: they decide again, because nothing is overwritten unseen.
+pub(super) fn object_to_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str) -> bool {
+    let Some(incident) = draft.incident(id) else { return false };
+    let asked = incident.pending().filter(|pending| pending.by != FlipMode::Auto).map(|pending| pending.at);
+    let Some(pending) = asked.and_then(|at| incident.answered(at)) else { return false };
+    object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault.to_owned() });
+    true
 }
 
 fn unconfirmed(detail: String) -> Option<Held> {

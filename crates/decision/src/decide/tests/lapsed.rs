@@ -298,3 +298,20 @@ fn a_version_soaks_no_further_while_the_key_holds_none() {
     world.pass(minutes(1));
     assert!(world.is_known_good("v2"));
 }
+
+#[test]
+fn a_clock_that_went_back_hides_no_lapse_from_a_rollback_that_waits_for_an_answer() {
+    for gradual in [true, false] {
+        let mut world = World::with_a_fresh_release();
+        world.policy.confirm = true;
+        let plan = gradual.then(|| world.policy.gradual.clone());
+        world.roll_back(Rollback { gradual: plan, ..world::rollback() });
+        assert_eq!(world.phase(), PhaseKind::Confirming);
+        world.step_clock(-3_600);
+        world.active = Active::Absent;
+        world.look();
+        assert_eq!(world.phase(), PhaseKind::AwaitingDecision, "gradual: {gradual}");
+        world.pass(minutes(1));
+        assert_eq!(world.active, Active::Absent, "nothing is overwritten unseen");
+    }
+}
