@@ -1,6 +1,6 @@
 //! Ports that two test processes on one machine never hand out twice.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Mutex;
@@ -38,7 +38,9 @@ impl Port {
             let Ok(claim) = UnixListener::bind_addr(&addr) else {
                 continue;
             };
-            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            // Not by listening there: a child that another thread starts just then would keep the port open until it has become
+            // its program.
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err() {
                 return Self { number, _claim: claim };
             }
         }
@@ -63,4 +65,42 @@ pub fn free_port() -> u16 {
     let number = port.number();
     KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(port);
     number
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[test]
+    fn a_claimed_port_can_be_listened_on_while_other_threads_start_programs() {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        Command::new("true").status().expect("true");
+                    }
+                });
+            }
+            let failed =
+                (0..1_000).filter(|_| TcpListener::bind(("127.0.0.1", Port::claim().number())).is_err()).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, 0);
+        });
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_handed_out() {
+        let taken = Port::claim();
+        let number = taken.number();
+        let listener = TcpListener::bind(("127.0.0.1", number)).expect("a free port");
+        drop(taken);
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_ok());
+        assert!((0..50).all(|_| Port::claim().number() != number));
+        drop(listener);
+    }
 }
