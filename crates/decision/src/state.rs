@@ -327,23 +327,33 @@ impl PromptState {
         from: Option<&VersionName>,
         policy: &Policy,
         now: Timestamp,
-    ) -> Vec<(&VersionName, &Stray)> {
+    ) -> Vec<(&VersionName, &AlertRecord)> {
         if self.sure(from).is_some() {
             return Vec::new();
         }
         let mut over = Vec::new();
         for record in self.proved(from, policy, now) {
             match self.trouble_on(&record.version, policy, now) {
-                Some(stray) => over.push((&record.version, stray)),
+                Some(alert) => over.push((&record.version, alert)),
                 None => return over,
             }
         }
         Vec::new() // none is any better
     }
 
-    /// The alert that fires on `version`, which has no incident of its own.
-    pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&Stray> {
-        self.strays.iter().find(|s| s.version == *version && now.since(s.alert.last_seen) < policy.forget_after)
+    /// An alert that fires on `version`, which may be a rollback target.
+    pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&AlertRecord> {
+        let fires = |alert: &&AlertRecord| now.since(alert.last_seen) < policy.forget_after;
+        self.trouble().filter(|(of, _)| *of == version).map(|(_, alert)| alert).find(fires)
+    }
+
+    /// What fires on versions that may be rollback targets: on those without traffic, and on those that may have some while
+    /// `active` holds no version, which have incidents of their own.
+    pub fn trouble(&self) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
+        let lapsed = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions);
+        let incidents = lapsed.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
+        let own = incidents.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
+        self.strays.iter().map(|stray| (&stray.version, &stray.alert)).chain(own.filter(|(_, alert)| alert.firing))
     }
 
     /// The version that traffic goes to already, or came from: the first choice. The one under trial is none.

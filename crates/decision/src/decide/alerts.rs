@@ -33,7 +33,7 @@ pub(super) enum Acted {
 /// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
 pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
-    let strays = stray_keys(draft);
+    let trouble = trouble(draft);
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
@@ -65,7 +65,7 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             outcomes[index] = Some(outcome);
         }
     }
-    if stray_keys(draft) != strays {
+    if self::trouble(draft) != trouble {
         follow_targets(draft);
     }
     // every alert is either resolved or belongs to one of the versions
@@ -73,8 +73,8 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
 }
 
 /// Which alerts fire on versions that may be rolled back to.
-fn stray_keys(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
-    draft.state.strays.iter().map(|stray| (stray.version.clone(), stray.alert.fingerprint.clone())).collect()
+fn trouble(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
+    draft.state.trouble().map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
 }
 
 /// An alert began or ended on a version that a rollback could go to: each open question names the target that it has now.

@@ -418,8 +418,8 @@ impl<'a> Draft<'a> {
 
     /// The alert that fires on a version which may be rolled back to, in words.
     fn trouble_on(&self, target: &VersionName) -> Option<String> {
-        let stray = self.state.trouble_on(target, self.policy, self.now)?;
-        Some(format!("{} fires on {target} too", stray.alert.alertname))
+        let alert = self.state.trouble_on(target, self.policy, self.now)?;
+        Some(format!("{} fires on {target} too", alert.alertname))
     }
 
     /// Why the version that people left last is no target, in words.
@@ -438,7 +438,7 @@ impl<'a> Draft<'a> {
     fn passed_over(&self, from: &VersionName) -> Option<String> {
         let over = self.state.passed_over(Some(from), self.policy, self.now);
         let words: Vec<_> =
-            over.iter().map(|(version, stray)| format!("{} fires on {version}", stray.alert.alertname)).collect();
+            over.iter().map(|(version, alert)| format!("{} fires on {version}", alert.alertname)).collect();
         let target = self.state.target(Some(from), self.policy, self.now)?;
         (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
     }

@@ -50,6 +50,11 @@ impl Draft<'_> {
     /// What time did since the last commit: the clock may have gone back, and soaks that want no evidence may be over.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;
+        // what lies far ahead was written before the clock went back: it has lasted since now, as far as is known
+        let serving = self.state.serving.iter_mut().map(|serving| &mut serving.since);
+        let versions = self.state.versions.iter_mut().filter_map(|record| record.traffic_since.as_mut());
+        let began = serving.chain(versions).filter(|at| at.since(now) >= Policy::CLOCK_STEP);
+        began.for_each(|at| *at = now);
         self.state.versions.iter_mut().filter_map(|record| record.soak.as_mut()).for_each(|soak| soak.rewind(now));
         self.earn_by_time();
     }

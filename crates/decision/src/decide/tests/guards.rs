@@ -301,3 +301,19 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
     world.activate("v3", false);
     assert_eq!(world.alert(critical("v3")), "held served_long", "as the larger share, then alone");
 }
+
+#[test]
+fn a_clock_that_went_back_neither_hides_how_long_a_version_has_served_nor_makes_a_cooldown_longer() {
+    let mut old = World::with_a_fresh_release();
+    old.policy.ask_when_active_for_longer_than = Some(hours(12));
+    old.step_clock(-365 * 86_400);
+    old.look();
+    old.pass(hours(13));
+    assert_eq!(old.alert(critical("v2")), "held served_long");
+    let mut put_back = World::with_a_fresh_release();
+    put_back.mark_known_good("v0");
+    put_back.alert(critical("v2"));
+    put_back.step_clock(-365 * 86_400);
+    put_back.pass(put_back.policy.cooldown + minutes(1));
+    assert_eq!(put_back.alert(critical("v1")), "rolled_back alert");
+}

@@ -315,3 +315,22 @@ fn a_clock_that_went_back_hides_no_lapse_from_a_rollback_that_waits_for_an_answe
         assert_eq!(world.active, Active::Absent, "nothing is overwritten unseen");
     }
 }
+
+#[test]
+fn a_version_that_may_serve_and_fails_is_no_target_in_whatever_order_its_alerts_come() {
+    let (page, critical) = (high("v1"), Alert { fingerprint: "another row".to_owned(), ..critical("v1") });
+    for deliveries in [vec![vec![page.clone(), critical.clone()]], vec![vec![page], vec![critical]]] {
+        let mut world = World::with_a_fresh_release();
+        world.mark_known_good("v0");
+        world.alert(super::critical("v2"));
+        world.set_active("v2");
+        world.look();
+        world.set_value(b"");
+        world.look();
+        for delivery in deliveries {
+            world.deliver(&delivery);
+        }
+        let on_v2 = world.state.open_incidents().find(|incident| incident.version == v("v2")).expect("an incident");
+        assert_eq!(on_v2.target, Some(v("v0")), "{on_v2:#?}");
+    }
+}
