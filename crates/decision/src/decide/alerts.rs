@@ -231,6 +231,7 @@ fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert
         return;
     };
     lapsed.versions.push(version.clone());
+    draft.hear_of(version);
     draft.state.version_entry(version, draft.now);
     draft.limit_versions(version);
 }

@@ -43,7 +43,7 @@ impl Draft<'_> {
     }
 
     /// What fires on `version` is news, now that it has traffic.
-    fn hear_of(&mut self, version: &VersionName) {
+    pub(super) fn hear_of(&mut self, version: &VersionName) {
         let now = self.now;
         let forget_after = self.policy.forget_after;
         let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);

@@ -175,7 +175,9 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
         let left = is.fled.as_ref().filter(|fled| fled.at == now && lost_traffic);
         let known =
             |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
-        let undecided = left.is_some_and(|fled| known(&fled.incident));
+        // or its alert fired already, and is heard in the same commit
+        let stray = before.state.strays.iter().any(|stray| stray.version == was.version);
+        let undecided = left.is_some_and(|fled| known(&fled.incident) || stray);
         let by_mark = |e: &LogEntry| e.event == LogEvent::MarkBad && e.to.as_deref() == Some(was.version.as_str());
         let marked = commit.log.iter().any(by_mark);
         assert!(

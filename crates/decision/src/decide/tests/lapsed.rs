@@ -334,3 +334,30 @@ fn a_version_that_may_serve_and_fails_is_no_target_in_whatever_order_its_alerts_
         assert_eq!(on_v2.target, Some(v("v0")), "{on_v2:#?}");
     }
 }
+
+#[test]
+fn what_fired_on_a_version_before_it_counts_as_served_is_heard_in_whatever_order_it_is_repeated() {
+    let (page, rollback) = (
+        Alert { fingerprint: "another row".to_owned(), ..world::firing("Row", "v2", Severity::Critical, Action::Page) },
+        critical("v2"),
+    );
+    let outcomes: Vec<_> = [vec![vec![page.clone(), rollback.clone()]], vec![vec![rollback.clone()], vec![page]]]
+        .into_iter()
+        .map(|deliveries| {
+            let mut world = World::with_a_fresh_release();
+            world.mark_known_good("v0");
+            world.alert(rollback.clone());
+            world.activate("v0", false);
+            world.set_value(b"");
+            world.look();
+            for delivery in deliveries {
+                world.deliver(&delivery);
+            }
+            let about = world.state.open_incidents().find(|i| i.version == v("v2") && i.subject() == &v("v2"));
+            let about = about.expect("an incident");
+            (about.phase.kind(), about.alerts.len(), about.held.as_ref().map(|held| held.guard))
+        })
+        .collect();
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(outcomes[0], (PhaseKind::AwaitingDecision, 2, Some(Guard::ForeignValue)));
+}
