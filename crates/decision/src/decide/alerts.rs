@@ -219,9 +219,12 @@ fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert
         return;
     }
     let state = &draft.state;
+    // what was not heard of for long has ended
+    let lately = |at: super::Timestamp| draft.now.since(at) < draft.policy.forget_after;
     let fired = |fingerprint: &str| {
-        state.strays.iter().any(|s| s.version == *version && s.alert.fingerprint == fingerprint)
-            || state.suppressed.iter().any(|s| s.version == *version && s.fingerprint == fingerprint)
+        let stray = |s: &Stray| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
+        state.strays.iter().any(|s| s.version == *version && stray(s))
+            || state.suppressed.iter().any(|s| s.version == *version && s.fingerprint == fingerprint && lately(s.since))
     };
     let says_so = |alert: &&Alert| alert.trigger.severity == Severity::Critical && !fired(&alert.fingerprint);
     if !group.iter().any(says_so) {

@@ -361,3 +361,17 @@ fn what_fired_on_a_version_before_it_counts_as_served_is_heard_in_whatever_order
     assert_eq!(outcomes[0], outcomes[1]);
     assert_eq!(outcomes[0], (PhaseKind::AwaitingDecision, 2, Some(Guard::ForeignValue)));
 }
+
+#[test]
+fn an_alert_that_was_forgotten_says_again_which_version_may_serve() {
+    let mut world = World::with_a_fresh_release();
+    world.mark_known_good("v0");
+    world.alert(critical("v0"));
+    world.set_value(b"");
+    world.look();
+    let mut soon = world.clone();
+    soon.pass(hours(1));
+    assert_eq!(soon.alert(critical("v0")), "ignored not_active", "it fired before the key was changed");
+    world.pass(hours(6));
+    assert_eq!(world.alert(critical("v0")), "held foreign_value");
+}
