@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The fields of a JSON object, their values not parsed yet.
@@ -54,6 +54,113 @@ impl<'de> Deserialize<'de> for Object<'de> {
         }
         deserializer.deserialize_map(Fields)
     }
+}
+
+/// The fields of an alert, and those of its labels and annotations.
+#[derive(Default)]
+pub struct Sections<'a> {
+    pub own: Object<'a>,
+    pub labels: Option<Object<'a>>,
+    pub annotations: Option<Object<'a>>,
+}
+
+impl<'de> Deserialize<'de> for Sections<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Sections<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut sections = Sections::default();
+                while let Some(Text(name)) = map.next_key()? {
+                    let section = match &*name {
+                        "labels" => &mut sections.labels,
+                        "annotations" => &mut sections.annotations,
+                        _ => {
+                            sections.own.0.push((name, map.next_value()?));
+                            continue;
+                        }
+                    };
+                    if section.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::custom("the field twice"));
+                    }
+                }
+                Ok(sections)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Makes something of one item of a list; `None` if it cannot.
+type Make<'m, 'a, T> = dyn FnMut(Sections<'a>) -> Option<T> + 'm;
+
+/// Reads an object in one pass: what `make` makes of each item of its field `list`, and its other fields. `None` where
+/// anything is not as it should be; whoever wants to know what must look again.
+pub fn in_one_pass<'a, T>(
+    json: &'a str,
+    list: &str,
+    most: usize,
+    make: &mut Make<'_, 'a, T>,
+) -> Option<(Vec<T>, Object<'a>)> {
+    struct Whole<'r, 'm, 'a, T>(&'r str, Items<'r, 'm, 'a, T>);
+    struct Items<'r, 'm, 'a, T>(usize, &'r mut Make<'m, 'a, T>);
+
+    impl<'a, T> Visitor<'a> for Whole<'_, '_, 'a, T> {
+        type Value = (Vec<T>, Object<'a>);
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut items, mut rest, mut other) = (None, Some(self.1), Object::default());
+            while let Some(Text(name)) = map.next_key()? {
+                if name == self.0 {
+                    let seed = rest.take().ok_or_else(|| A::Error::custom("the field twice"))?;
+                    items = Some(map.next_value_seed(seed)?);
+                } else {
+                    other.0.push((name, map.next_value()?));
+                }
+            }
+            Ok((items.ok_or_else(|| A::Error::custom("no such field"))?, other))
+        }
+    }
+
+    impl<'a, T> DeserializeSeed<'a> for Items<'_, '_, 'a, T> {
+        type Value = Vec<T>;
+
+        fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+    }
+
+    impl<'a, T> Visitor<'a> for Items<'_, '_, 'a, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let Items(most, make) = self;
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                let made = if items.len() < most { make(item) } else { None };
+                items.push(made.ok_or_else(|| A::Error::custom("an item"))?);
+            }
+            Ok(items)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let read = deserializer.deserialize_map(Whole(list, Items(most, make))).ok()?;
+    deserializer.end().ok()?;
+    Some(read)
 }
 
 /// The items of a JSON list, not parsed yet; `None` if `value` is no list, or has more than `most`.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::json::{Object, Repeated, kind, list, lossy, text, written};
+use super::json::{Object, Repeated, Sections, in_one_pass, kind, list, lossy, text, written};
 use crate::config::{Labels, parse_prometheus_duration};
 use crate::decision::alert::Shares;
 use crate::decision::{
@@ -105,7 +105,41 @@ impl Why {
 pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, BadPayload> {
     // bytes that are not UTF-8 spoil the text that they are in, not the delivery
     let body = lossy(body);
-    let delivery: Object<'_> = serde_json::from_str(&body).map_err(|error| BadPayload(format!("body: {error}")))?;
+    let (mut alerts, delivery) = match quick(&body, names, policy) {
+        Some(read) => read,
+        None => thorough(&body, names, policy)?,
+    };
+    let url = delivery.get("externalURL").ok().flatten().and_then(text);
+    let url = shorten(url.as_deref().unwrap_or_default(), SHORT);
+    for delivered in &mut alerts {
+        if let Delivered::Alert(alert) | Delivered::Drill { alert, .. } = delivered {
+            alert.alertmanager_url.clone_from(&url);
+        }
+    }
+    // what is no number says nothing: it is not worth losing alerts for
+    let truncated = delivery.get("truncatedAlerts").ok().flatten().and_then(|count| count.get().parse().ok());
+    Ok(Delivery { alerts, truncated: truncated.unwrap_or_default() })
+}
+
+/// The alerts of a delivery, and its other fields.
+type Contents<'a> = (Vec<Delivered>, Object<'a>);
+
+/// Reads in one pass what is built as a delivery should be, although its values may be anything.
+fn quick<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Option<Contents<'a>> {
+    in_one_pass(body, "alerts", MAX_ALERTS, &mut |Sections { own, labels, annotations }| {
+        let mut so_far = Read::default();
+        let parts = Parts::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
+        match understand(&parts, &mut so_far, names, policy) {
+            Ok(delivered) => Some(delivered),
+            // without a fingerprint it is called by what it looks like as a whole
+            Err(why) => so_far.fingerprint.is_some().then(|| so_far.ignored(String::new, why)),
+        }
+    })
+}
+
+/// Reads each alert by itself, and says what is wrong with it.
+fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Contents<'a>, BadPayload> {
+    let delivery: Object<'_> = serde_json::from_str(body).map_err(|error| BadPayload(format!("body: {error}")))?;
     let expected =
         |found: &str| BadPayload(format!("alerts: expected a list of at most {MAX_ALERTS} alerts, found {found}"));
     let alerts = match delivery.get("alerts") {
@@ -116,12 +150,12 @@ pub fn parse(body: &[u8], names: &Labels, policy: &Policy) -> Result<Delivery, B
         Ok(None) => return Err(expected("nothing")),
         Err(Repeated) => return Err(expected("the field twice")),
     };
-    let url = delivery.get("externalURL").ok().flatten().and_then(text);
-    let alertmanager_url = shorten(url.as_deref().unwrap_or_default(), SHORT);
-    // what is no number says nothing: it is not worth losing alerts for
-    let truncated = delivery.get("truncatedAlerts").ok().flatten().and_then(|count| count.get().parse().ok());
-    let alerts = alerts.into_iter().map(|alert| read(alert, &alertmanager_url, names, policy)).collect();
-    Ok(Delivery { alerts, truncated: truncated.unwrap_or_default() })
+    let read = |raw: &'a RawValue| {
+        let mut so_far = Read::default();
+        let understood = Parts::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
+        understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", hash([raw.get()])), why))
+    };
+    Ok((alerts.into_iter().map(read).collect(), delivery))
 }
 
 /// What an alert says of itself, as far as it could be read.
@@ -132,39 +166,33 @@ struct Read<'a> {
     severity: Severity,
 }
 
-fn read(raw: &RawValue, alertmanager_url: &str, names: &Labels, policy: &Policy) -> Delivered {
-    let mut so_far = Read { fingerprint: None, prompt: None, version: None, severity: Severity::High };
-    understand(raw, &mut so_far, alertmanager_url, names, policy).unwrap_or_else(|why| {
+impl Default for Read<'_> {
+    fn default() -> Self {
+        Self { fingerprint: None, prompt: None, version: None, severity: Severity::High }
+    }
+}
+
+impl Read<'_> {
+    /// `called`: what it is called by if it has no fingerprint.
+    fn ignored(self, called: impl FnOnce() -> String, why: Why) -> Delivered {
         let short = |text: Option<Cow<'_, str>>, most| text.map(|text| shorten(&text, most));
         Delivered::Ignored(Ignored {
-            fingerprint: short(so_far.fingerprint, MAX_FINGERPRINT)
-                .unwrap_or_else(|| format!("alert-{:016x}", hash([raw.get()]))),
-            prompt: short(so_far.prompt, PromptName::MAX),
-            version: short(so_far.version, VersionName::MAX),
-            severity: so_far.severity,
+            fingerprint: short(self.fingerprint, MAX_FINGERPRINT).unwrap_or_else(called),
+            prompt: short(self.prompt, PromptName::MAX),
+            version: short(self.version, VersionName::MAX),
+            severity: self.severity,
             why,
         })
-    })
+    }
 }
 
 /// The alert to act upon, or why it is ignored.
 fn understand<'a>(
-    raw: &'a RawValue,
+    Parts { alert, labels, annotations }: &Parts<'a>,
     so_far: &mut Read<'a>,
-    alertmanager_url: &str,
     names: &Labels,
     policy: &Policy,
 ) -> Result<Delivered, Why> {
-    let alert =
-        Part { path: "", fields: Object::new(raw).ok_or_else(|| misread("", "alert", "an object", Some(raw)))? };
-    let labels = match alert.get("labels")? {
-        None => Object::default(),
-        Some(value) => Object::new(value).ok_or_else(|| misread("", "labels", "an object", Some(value)))?,
-    };
-    let labels = Part { path: "labels.", fields: labels };
-    let annotations = alert.get("annotations")?.and_then(Object::new).unwrap_or_default();
-    let annotations = Part { path: "annotations.", fields: annotations };
-
     let fingerprint = alert.get("fingerprint")?.and_then(text).filter(|text| !text.is_empty());
     let fingerprint = fingerprint.unwrap_or_else(|| Cow::Owned(derived(&labels.fields)));
     so_far.fingerprint = Some(fingerprint.clone());
@@ -187,8 +215,8 @@ fn understand<'a>(
     let alertname = shorten(labels.written("alertname")?.as_deref().unwrap_or("unnamed alert"), SHORT);
     // whatever names a drill is never acted upon
     let drill = labels.written(DRILL_LABEL)?.filter(|id| !id.is_empty());
-    if drill.is_none() && alertname == HEARTBEAT_ALERT && is_firing(&alert)? {
-        let evaluated_at = moment_of(&annotations)?;
+    if drill.is_none() && alertname == HEARTBEAT_ALERT && is_firing(alert)? {
+        let evaluated_at = moment_of(annotations)?;
         return Ok(Delivered::Heartbeat { fingerprint: shorten(&fingerprint, MAX_FINGERPRINT), evaluated_at });
     }
     match drill {
@@ -206,7 +234,7 @@ fn understand<'a>(
         Some(value) if text(value).is_some_and(|text| text.eq_ignore_ascii_case("resolved")) => AlertStatus::Resolved,
         other => return Err(misread("", "status", "\"firing\" or \"resolved\"", other)),
     };
-    if status == AlertStatus::Firing && !was_measured(&annotations, &alertname)? {
+    if status == AlertStatus::Firing && !was_measured(annotations, &alertname)? {
         return Err(Why::plain("not_measured"));
     }
     if drill.is_some() && status == AlertStatus::Resolved {
@@ -221,26 +249,26 @@ fn understand<'a>(
         let annotation = annotations.written(name)?;
         Ok(annotation.map(|text| shorten(&text, most)).unwrap_or_default())
     };
-    let moment = |name| {
-        let moment = alert.get(name)?.and_then(text).and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        Ok::<_, Why>(moment.map(|at| Timestamp(at.as_millisecond())))
+    let moment = |value: Option<&RawValue>| {
+        let moment = value.and_then(text).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        moment.map(|at| Timestamp(at.as_millisecond()))
     };
-    let (starts_at, ends_at) = (moment("startsAt")?, moment("endsAt")?);
+    let (starts_at, ends_at) = (alert.get("startsAt")?, alert.get("endsAt")?);
     let alert = Box::new(Alert {
         fingerprint: shorten(&fingerprint, MAX_FINGERPRINT),
         prompt,
         version,
         status,
         trigger,
-        starts_at,
-        ends_at: ends_at.filter(|_| status == AlertStatus::Resolved),
+        starts_at: moment(starts_at),
+        ends_at: moment(ends_at.filter(|_| status == AlertStatus::Resolved)),
         summary: annotation("summary", SHORT)?,
         description: annotation("description", LONG)?,
         value: annotation("value", 100)?,
         verify: annotations.get("verify")?.and_then(text).map(|text| shorten(&text, LONG)).unwrap_or_default(),
         runbook_url: annotation("runbook_url", SHORT)?,
         dashboard_url: annotation("dashboard_url", SHORT)?,
-        alertmanager_url: alertmanager_url.to_owned(),
+        alertmanager_url: String::new(), // stands beside the alerts
         generator_url: alert.get("generatorURL")?.and_then(text).map(|url| shorten(&url, LONG)).unwrap_or_default(),
         shares: Shares { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
         alertname,
@@ -263,6 +291,31 @@ fn moment_of(annotations: &Part<'_>) -> Result<Timestamp, Why> {
     #[allow(clippy::cast_possible_truncation, reason = "saturates")]
     let moment = seconds.map(|seconds| Timestamp((seconds * 1e3) as i64));
     moment.ok_or_else(|| misread("annotations.", EVALUATED_AT, "seconds since 1970", value))
+}
+
+/// An alert, in parts.
+struct Parts<'a> {
+    alert: Part<'a>,
+    labels: Part<'a>,
+    annotations: Part<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(alert: Object<'a>, labels: Object<'a>, annotations: Object<'a>) -> Self {
+        Self {
+            alert: Part { path: "", fields: alert },
+            labels: Part { path: "labels.", fields: labels },
+            annotations: Part { path: "annotations.", fields: annotations },
+        }
+    }
+
+    fn of(raw: &'a RawValue) -> Result<Self, Why> {
+        let object = |name, value| Object::new(value).ok_or_else(|| misread("", name, "an object", Some(value)));
+        let alert = Part { path: "", fields: object("alert", raw)? };
+        let labels = alert.get("labels")?.map(|labels| object("labels", labels)).transpose()?;
+        let annotations = alert.get("annotations")?.and_then(Object::new);
+        Ok(Self::new(alert.fields, labels.unwrap_or_default(), annotations.unwrap_or_default()))
+    }
 }
 
 /// An alert, or its labels or annotations.

@@ -32,6 +32,7 @@ fn real_payloads_are_read() {
     let body = include_str!("../../../tests/fixtures/payloads/group_mixed.json");
     let mut names = names();
     names.version = "prompt_version".to_owned();
+    assert!(quick(body, &names, &Policy::default()).is_some(), "in one pass");
     let alerts = parse(body.as_bytes(), &names, &Policy::default()).unwrap().alerts;
     let statuses: Vec<_> = alerts
         .iter()
@@ -338,6 +339,21 @@ proptest! {
         for (at, alert) in alerts.iter().enumerate() {
             prop_assert_eq!(&together[at], &parse_text(&delivery(std::slice::from_ref(alert))).unwrap()[0]);
             prop_assert!(is_replaced(at) || beside[at] == together[at], "{}", alert);
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_one_pass_means_the_same_alert_by_alert(
+        alerts in prop::collection::vec(alert(), 0..4),
+        more in prop::sample::select(vec!["", ",\"alerts\":[]", ",\"version\":[{}]", " x", ",\"truncatedAlerts\":7"]),
+    ) {
+        let mut body = delivery(&alerts);
+        body.insert_str(body.len() - 1, more);
+        let (names, policy) = (names(), Policy::default());
+        let one_pass = quick(&body, &names, &policy).map(|(alerts, other)| (alerts, other.get("truncatedAlerts").ok().flatten().map(|n| n.get().to_owned())));
+        let each = thorough(&body, &names, &policy).map(|(alerts, other)| (alerts, other.get("truncatedAlerts").ok().flatten().map(|n| n.get().to_owned())));
+        if let Some(one_pass) = one_pass {
+            prop_assert_eq!(Ok(one_pass), each);
         }
     }
 
