@@ -85,9 +85,9 @@ impl Bench {
 
     /// What `work` gives, and the CPU seconds that receiver and Redis took for it.
     fn with_cpu<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, [f64; 2])> {
-        let before = cpu_seconds(&self.receiver, &self.redis)?;
+        let before = cpu_seconds(self.receiver.pid(), &self.redis)?;
         let done = work()?;
-        let after = cpu_seconds(&self.receiver, &self.redis)?;
+        let after = cpu_seconds(self.receiver.pid(), &self.redis)?;
         Ok((done, [after[0] - before[0], after[1] - before[1]]))
     }
 

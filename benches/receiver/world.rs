@@ -15,8 +15,8 @@ use crate::wire::{self, Wire, http_length, monitored, pack, script_length};
 const NAMESPACE: &str = "{prompts}";
 /// Its number in the names of prompts; the others count from 0.
 const MODEL: u64 = 999_999_999_999;
-/// What the commit script answers, up to the revision.
-pub const COMMITTED: &[u8] = b"*2\r\n:1\r\n";
+/// What the commit script answers.
+pub const COMMITTED: &[u8] = b"*1\r\n:1\r\n";
 /// Length of the numbers in names, which is that of redis-benchmark's.
 const DIGITS: usize = 12;
 
@@ -26,7 +26,12 @@ pub fn name(number: u64) -> String {
 
 /// A receiver as shipped but for the guard against many rollbacks at once, which is what is measured here.
 pub fn receiver(redis: &Redis) -> Result<Receiver> {
-    Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+    receiver_of(env!("CARGO_BIN_EXE_prompt-rollback").as_ref(), redis)
+}
+
+/// The same of another build.
+pub fn receiver_of(program: &Path, redis: &Redis) -> Result<Receiver> {
+    Receiver::builder(program)
         .config("[guards]\nmax_auto_rollbacks = 1000000000\n")
         .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
         .start()
@@ -137,7 +142,9 @@ impl Model {
     /// Writes prompts that were rolled back, each with its open incident.
     pub fn seed_incidents(&self, redis: &Redis, numbers: Range<u64>) -> Result<()> {
         let record = &self.incident.1;
-        let phase = serde_json::from_str::<Value>(record)?["phase"].as_str().context("phase")?.to_owned();
+        let state = self.rolled_back.iter().find(|(field, _)| field == "json").context("a state")?;
+        let state: Value = serde_json::from_str(&state.1)?;
+        let phase = state["incidents"][0]["phase"].as_str().context("phase")?.to_owned();
         let key = |rest: &str| format!("{NAMESPACE}:{rest}");
         let later = u64::try_from(jiff::Timestamp::now().as_millisecond())? + 86_400_000;
         self.write(redis, numbers, |pipeline, number| {
@@ -253,14 +260,14 @@ pub fn settle(redis: &Redis) -> Result<()> {
     Ok(())
 }
 
-/// CPU time that the receiver and its Redis have used, in seconds.
-pub fn cpu_seconds(receiver: &Receiver, redis: &Redis) -> Result<[f64; 2]> {
+/// CPU time that a process and its Redis have used, in seconds.
+pub fn cpu_seconds(pid: u32, redis: &Redis) -> Result<[f64; 2]> {
     let info: String = redis::cmd("INFO").query(&mut connect(redis)?)?;
     let field = |name: &str| -> Result<f64> {
         let text = info.lines().find_map(|line| line.strip_prefix(name)).context("a field of INFO")?;
         Ok(text.parse()?)
     };
-    let stat = std::fs::read_to_string(Path::new("/proc").join(receiver.pid().to_string()).join("stat"))?;
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
     // after the name in parentheses: state is the first field, user and system time the 12th and 13th, in 1/100 s
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;

@@ -7,28 +7,23 @@
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
---       15 channel  16 retention of closed incidents (ms)
---       then counted lists, each as its length and its items:
---         expected routing: field, percent
---         · incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
+--       15 channel  16 retention of closed incidents (ms)  17 next rev  18 how many fields routing is expected to have
+--       then the expected routing: field, percent
+--       then lists, each ended by "":
+--         incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
 --         · wake-ups: which of the due sets (1 = act …), member, score · messages · new routing: field, percent
 --         · log entries: event, from, to, reason, operator, at, incident · contents: "keep"/"drop", text
 --         · receipts of a request that is to be handled once: value, time to live (ms)
--- Returns {1, rev} committed · {2, rev} this very commit was done before · {-1} the world moved
+-- Returns {1} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
 local call = redis.call -- a local is found sooner, twenty times over
-local cursor = 16
-local function take()
-  cursor = cursor + 1
-  return ARGV[cursor]
-end
 
 local TYPES = {
   'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset',
   'zset', 'zset', 'zset', 'zset', 'zset', 'zset',
 }
-local FIRST_DUE, SLACK, LAST = 14, '2', 19
+local PHASES, OPEN, FIRST_DUE, SLACK, LAST = 12, 10, 14, '2', 19
 local function typed(at)
   local found = call('TYPE', KEYS[at]).ok
   return found == 'none' or found == (TYPES[at] or 'string')
@@ -66,16 +61,17 @@ end
 if state[2] and tonumber(state[2]) > tonumber(ARGV[12]) then
   return { -5, state[2] }
 end
-local expected = tonumber(take())
 local stamp = state[1] and rev .. ' ' .. string.match(commits, '^%S*') or '0'
+local expected = ARGV[18] == '0' and 0 or tonumber(ARGV[18]) -- to read a number costs more than to compare texts
 if stamp ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
   return { -1 }
 end
+local at = 19
 for _ = 1, expected do
-  local field, percent = take(), take()
-  if call('HGET', KEYS[2], field) ~= percent then
+  if call('HGET', KEYS[2], ARGV[at]) ~= ARGV[at + 1] then
     return { -1 }
   end
+  at = at + 2
 end
 if ((pauses[1] or pauses[2]) and '1' or '0') ~= ARGV[6] then
   return { -1 }
@@ -91,89 +87,102 @@ if ARGV[7] ~= '' and spent >= tonumber(ARGV[7]) then
   end
 end
 
--- what is shared with other prompts comes first, each step with the way back: cheaper than to look at each key before,
--- because none of it fails where nobody meddled
-local back = {}
-local function add(key, member, score)
-  if call('ZADD', key, score, member) == 1 then
-    back[#back + 1] = { 'ZREM', key, member }
-  end
-end
-local function remove(key, member, score)
-  if call('ZREM', key, member) == 1 then
-    back[#back + 1] = { 'ZADD', key, score, member }
-  end
-end
-local function count(phase, by, other_way)
-  call('HINCRBY', KEYS[12], phase, by)
-  back[#back + 1] = { 'HINCRBY', KEYS[12], phase, other_way }
-end
-local closes, messages = false, 0
-local key = LAST
-fine, trouble = pcall(function()
-  for _ = 1, tonumber(take()) do
-    local id, record, before, after = take(), take(), take(), take()
-    key = key + 1
-    local was
+-- What is shared with other prompts comes first, because it may fail: then it is taken back. To look at each key before
+-- would cost more, and none of it fails where nobody meddled. Each write goes through `step`, its member or value where
+-- `inverse` looks for it.
+local first, key, closes, expires = at, LAST, false, false
+local function shared(step)
+  at, key = first, LAST
+  while ARGV[at] ~= '' do
+    local id, record, before, after = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    at, key, expires = at + 4, key + 1, before == ''
     if after ~= '' then
-      was = call('SET', KEYS[key], record, 'GET')
+      step('SET', KEYS[key], record, 'GET')
     else
-      was = call('SET', KEYS[key], record, 'PX', ARGV[16], 'GET')
-    end
-    if not was then
-      back[#back + 1] = { 'DEL', KEYS[key] }
-    elseif before == '' then
-      back[#back + 1] = { 'SET', KEYS[key], was, 'PX', ARGV[16] }
-    else
-      back[#back + 1] = { 'SET', KEYS[key], was }
+      step('SET', KEYS[key], record, 'GET', 'PX', ARGV[16])
     end
     if before == '-' or before == '' then
-      add(KEYS[9], id, '0')
+      step('ZADD', KEYS[9], '0', id)
     else
-      count(before, '-1', '1')
+      step('HINCRBY', KEYS[PHASES], before, '-1')
     end
     if after ~= '' then
-      count(after, '1', '-1')
-      add(KEYS[10], id, '0')
+      step('HINCRBY', KEYS[PHASES], after, '1')
+      step('ZADD', KEYS[OPEN], '0', id)
       if before == '' then
-        remove(KEYS[11], id, now)
+        step('ZSCORE', KEYS[11], id)
+        step('ZREM', KEYS[11], id)
       end
     else
       closes = true
-      remove(KEYS[10], id, '0')
-      add(KEYS[11], id, now)
+      step('ZREM', KEYS[OPEN], id)
+      step('ZADD', KEYS[11], now, id)
     end
   end
-  for at = key + 1, #KEYS do
-    if not typed(at) then
+  at = at + 1
+  for other = key + 1, #KEYS do
+    if not typed(other) then
       error('a content or a receipt') -- SET would not say so
     end
   end
   if rev == '0' then
-    add(KEYS[7], ARGV[3], '0')
+    step('ZADD', KEYS[7], '0', ARGV[3])
   end
-  for _ = 1, tonumber(take()) do
-    local set, member, score = take(), take(), take()
-    local due = KEYS[FIRST_DUE - 1 + set]
-    -- one that is only moved stays so: a wake-up too early does nothing
-    if call('ZADD', due, 'LT', score, member) == 1 then
-      back[#back + 1] = { 'ZREM', due, member }
-    end
+  while ARGV[at] ~= '' do
+    local set, member = ARGV[at], ARGV[at + 1]
+    step('ZADD', KEYS[FIRST_DUE - 1 + set], 'LT', ARGV[at + 2], member)
     -- since when Slack has something to say: rescheduling the wake-up does not change it
-    if set == SLACK and call('ZADD', KEYS[13], 'NX', now, member) == 1 then
-      back[#back + 1] = { 'ZREM', KEYS[13], member }
+    if set == SLACK then
+      step('ZADD', KEYS[13], 'NX', now, member)
     end
+    at = at + 3
   end
-  messages = tonumber(take())
-  if rev == '0' or messages > 0 then
-    call('ZADD', KEYS[8], now, ARGV[3]) -- the last that may fail
+  at = at + 1
+  if rev == '0' or ARGV[at] ~= '' then
+    step('ZADD', KEYS[8], now, ARGV[3]) -- the last that may fail
   end
+end
+
+local replies, done = {}, 0
+fine, trouble = pcall(shared, function(...)
+  local reply = call(...)
+  done = done + 1
+  replies[done] = reply
 end)
 if not fine then
-  for at = #back, 1, -1 do
-    local step = back[at]
-    if call(unpack(step)) == 0 and step[1] == 'HINCRBY' then
-      call('HDEL', step[2], step[3])
+  -- the same steps again, as far as they came: what takes each back, unless it changed nothing
+  local back, taken, score = {}, 0, nil
+  local function inverse(command, where, ...)
+    taken = taken + 1
+    local reply = replies[taken]
+    if taken > done then
+      error('no further')
+    elseif command == 'SET' then
+      if not reply then
+        back[#back + 1] = { 'DEL', where }
+      elseif expires then
+        back[#back + 1] = { 'SET', where, reply, 'PX', ARGV[16] }
+      else
+        back[#back + 1] = { 'SET', where, reply }
+      end
+    elseif command == 'HINCRBY' then
+      local phase, by = ...
+      back[#back + 1] = { 'HINCRBY', where, phase, -by }
+    elseif command == 'ZSCORE' then
+      score = reply
+    elseif reply == 1 then
+      local member = select(select('#', ...), ...)
+      if command == 'ZREM' then
+        back[#back + 1] = { 'ZADD', where, where == KEYS[OPEN] and '0' or score, member }
+      else
+        back[#back + 1] = { 'ZREM', where, member } -- a wake-up that was only moved stays so: too early does nothing
+      end
+    end
+  end
+  pcall(shared, inverse)
+  for step = #back, 1, -1 do
+    if call(unpack(back[step])) == 0 and back[step][1] == 'HINCRBY' then
+      call('HDEL', back[step][2], back[step][3])
     end
   end
   return broken(trouble)
@@ -190,33 +199,41 @@ if ARGV[7] ~= '' then
   call('ZADD', KEYS[6], now, ARGV[3])
 end
 commits = string.sub(ARGV[1] .. ' ' .. commits, 1, COMMITS_KEPT * (#ARGV[1] + 1))
-call('HSET', KEYS[3], 'rev', tonumber(rev) + 1, 'schema', ARGV[12], 'json', ARGV[11], 'serving', ARGV[13],
-  'info', ARGV[14], 'commits', commits)
-for _ = 1, messages do
-  call('PUBLISH', ARGV[15], take())
+call('HSET', KEYS[3], 'rev', ARGV[17], 'schema', ARGV[12], 'json', ARGV[11], 'serving', ARGV[13], 'info', ARGV[14],
+  'commits', commits)
+while ARGV[at] ~= '' do
+  call('PUBLISH', ARGV[15], ARGV[at])
+  at = at + 1
 end
 if ARGV[10] ~= 'keep' and expected > 0 then
   call('DEL', KEYS[2])
 end
-for _ = 1, tonumber(take()) do
-  call('HSET', KEYS[2], take(), take())
+at = at + 1
+while ARGV[at] ~= '' do
+  call('HSET', KEYS[2], ARGV[at], ARGV[at + 1])
+  at = at + 2
 end
-for _ = 1, tonumber(take()) do
-  call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'event', take(), 'from', take(), 'to', take(), 'reason', take(),
-    'operator', take(), 'at', take(), 'incident', take())
+at = at + 1
+while ARGV[at] ~= '' do
+  call('XADD', KEYS[4], 'MAXLEN', '~', '10000', '*', 'event', ARGV[at], 'from', ARGV[at + 1], 'to', ARGV[at + 2],
+    'reason', ARGV[at + 3], 'operator', ARGV[at + 4], 'at', ARGV[at + 5], 'incident', ARGV[at + 6])
+  at = at + 7
 end
-for _ = 1, tonumber(take()) do
-  local what, text = take(), take()
+at = at + 1
+while ARGV[at] ~= '' do
   key = key + 1
-  if what == 'keep' then
-    call('SET', KEYS[key], text)
+  if ARGV[at] == 'keep' then
+    call('SET', KEYS[key], ARGV[at + 1])
   else
     call('DEL', KEYS[key])
   end
+  at = at + 2
 end
-for _ = 1, tonumber(take()) do
+at = at + 1
+while ARGV[at] ~= '' do
   key = key + 1
-  call('SET', KEYS[key], take(), 'PX', take())
+  call('SET', KEYS[key], ARGV[at], 'PX', ARGV[at + 1])
+  at = at + 2
 end
 if closes then
   -- their records have expired: a few at a time, so that no commit pays for all
@@ -226,4 +243,4 @@ if closes then
     call('ZREM', KEYS[11], id)
   end
 end
-return { 1, tonumber(rev) + 1 }
+return { 1 }

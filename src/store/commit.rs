@@ -1,6 +1,9 @@
 //! One decision, written: `commit.lua` and what it is told.
 
+use std::collections::BTreeMap;
+
 use redis::Cmd;
+use serde::Serialize;
 
 use super::receipt::{Before, Receipt};
 use super::record::{self, SCHEMA};
@@ -9,7 +12,31 @@ use super::schedule::{Work, slack_turn};
 use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
-use crate::decision::{Commit, Routing, Timestamp, VersionName};
+use crate::decision::{Change, Commit, PhaseKind, Routing, Timestamp, VersionName};
+
+/// Ends a list of arguments.
+const END: &str = "";
+/// Room for the arguments of most commits, and for their bytes besides the state's.
+const ARGS: usize = 64;
+const BYTES: usize = 3 << 10;
+
+/// What is published of a change.
+#[derive(Serialize)]
+struct Message<'a> {
+    prompt: &'a str,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    routing: &'a Option<BTreeMap<&'a str, u8>>,
+    at: &'a str,
+    reason: &'a str,
+}
+
+impl Message<'_> {
+    #[allow(clippy::expect_used, reason = "texts and numbers always serialize")]
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a message serializes")
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
@@ -44,6 +71,7 @@ impl Store {
             }
         };
         let (code, mut detail) = read_code(reply)?;
+        let rev = loaded.next_rev();
         if code > 0 && acked < wanted {
             return Err(StoreError::NotReplicated { acked, wanted });
         }
@@ -51,7 +79,7 @@ impl Store {
             self.written.insert(&loaded.snapshot.prompt, active);
         }
         match code {
-            1 => Ok(Committed::Done { rev: detail.number().unwrap_or_default() }),
+            1 => Ok(Committed::Done { rev }),
             2 => {
                 // written by another connection: the WAIT of this one did not count it
                 self.fence().await?;
@@ -81,27 +109,22 @@ impl Store {
         let now = loaded.now;
         let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
         let receipts = receipts.iter().flatten();
-        let mut names = vec![
-            keys.active(prompt),
-            keys.routing(prompt),
-            keys.state(prompt),
-            keys.log(prompt),
-            keys.paused(),
-            keys.automatic(),
-            keys.prompts(),
-            keys.activity(),
-            keys.incidents(),
-            keys.open(),
-            keys.closed(),
-            keys.phases(),
-            keys.unsent(),
-        ];
-        names.extend(Work::OF_COMMITS.map(|work| keys.due(work)));
-        names.extend(commit.incidents.iter().map(|w| keys.incident(&w.incident.id)));
-        names.extend(commit.content.iter().map(|(version, _)| keys.content(prompt, version)));
-        names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
-        let mut call = self.scripts.commit.call(&names);
+        let state = record::write_state(&commit.state, &loaded.unknown);
+        let own = [keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.log(prompt)];
+        let further = commit.incidents.len() + commit.content.len() + receipts.clone().count();
+        let mut call =
+            self.scripts.commit.sized(own.len() + keys.of_commits().len() + further, ARGS, state.len() + BYTES);
         let cmd = &mut call.cmd;
+        cmd.arg(&own).arg(keys.of_commits());
+        for write in &commit.incidents {
+            cmd.arg(keys.incident(&write.incident.id));
+        }
+        for (version, _) in &commit.content {
+            cmd.arg(keys.content(prompt, version));
+        }
+        for (key, ..) in receipts.clone() {
+            cmd.arg(key);
+        }
         cmd.arg(id).arg(now.0).arg(prompt.as_str()).arg(&loaded.stamp);
         match &loaded.raw_active {
             None => cmd.arg("-"),
@@ -119,53 +142,53 @@ impl Store {
                 Routing::Drop => "drop",
                 Routing::Set(_) => "set",
             })
-            .arg(record::write_state(&commit.state, &loaded.unknown))
+            .arg(state)
             .arg(SCHEMA)
             .arg(serving)
             .arg(query::info_line(commit))
             .arg(keys.changes())
-            .arg(millis(INCIDENT_RETENTION));
-        cmd.arg(loaded.raw_routing.len());
+            .arg(millis(INCIDENT_RETENTION))
+            .arg(loaded.next_rev())
+            .arg(loaded.raw_routing.len());
         for (field, percent) in &loaded.raw_routing {
             cmd.arg(field).arg(percent);
         }
-        cmd.arg(commit.incidents.len());
-        for write in &commit.incidents {
-            let unknown = loaded.unknown.of_incident(&write.incident.id);
-            let open = |phase: crate::decision::PhaseKind| if phase.is_open() { phase.as_str() } else { "" };
-            cmd.arg(&write.incident.id.0)
-                .arg(record::write_incident(&write.incident, unknown.as_ref().unwrap_or(&loaded.unknown_incident)))
-                .arg(write.was.map_or("-", open))
-                .arg(open(write.incident.phase.kind()));
+        for IncidentWrite { incident, was, .. } in &commit.incidents {
+            let open = |phase: PhaseKind| if phase.is_open() { phase.as_str() } else { "" };
+            let phase = incident.phase.kind();
+            cmd.arg(&incident.id.0);
+            match phase.is_open() {
+                // while it is open it is kept once, in its prompt's state
+                true => cmd.arg(record::write_elsewhere(prompt)),
+                false => cmd.arg(record::write_incident(incident, &loaded.unknown.of_incident(&incident.id))),
+            };
+            cmd.arg(was.map_or("-", open)).arg(open(phase));
         }
+        cmd.arg(END);
         self.add_wakes(cmd, loaded, commit);
         let at = query::rfc3339(now);
-        let routing: Option<serde_json::Map<_, _>> = match &commit.routing {
-            Routing::Set(shares) => {
-                Some(shares.iter().map(|(version, percent)| (version.to_string(), (*percent).into())).collect())
-            }
-            Routing::Keep | Routing::Drop => None,
+        let routing = match &commit.routing {
+            Routing::Set(shares) => shares.as_slice(),
+            Routing::Keep | Routing::Drop => &[],
         };
-        cmd.arg(commit.changes.len());
-        for change in &commit.changes {
-            let message = serde_json::json!({
-                "prompt": prompt.as_str(), "from": change.from, "to": change.to,
-                "routing": routing, "at": at, "reason": change.reason,
-            });
-            cmd.arg(message.to_string());
+        let split = matches!(commit.routing, Routing::Set(_))
+            .then(|| routing.iter().map(|(version, percent)| (version.as_str(), *percent)).collect());
+        for Change { from, to, reason } in &commit.changes {
+            let message = Message {
+                prompt: prompt.as_str(),
+                from: from.as_deref(),
+                to: to.as_deref(),
+                routing: &split,
+                at: &at,
+                reason,
+            };
+            cmd.arg(message.to_json());
         }
-        match &commit.routing {
-            Routing::Set(shares) => {
-                cmd.arg(shares.len());
-                for (version, percent) in shares {
-                    cmd.arg(version.as_str()).arg(*percent);
-                }
-            }
-            Routing::Keep | Routing::Drop => {
-                cmd.arg(0);
-            }
+        cmd.arg(END);
+        for (version, percent) in routing {
+            cmd.arg(version.as_str()).arg(*percent);
         }
-        cmd.arg(commit.log.len());
+        cmd.arg(END);
         for LogEntry { event, from, to, reason, operator, incident } in &commit.log {
             cmd.arg(event.as_str())
                 .arg(from.as_deref().unwrap_or_default())
@@ -175,17 +198,18 @@ impl Store {
                 .arg(&at)
                 .arg(incident.as_ref().map_or("", |id| &id.0));
         }
-        cmd.arg(commit.content.len());
+        cmd.arg(END);
         for (_, content) in &commit.content {
             match content {
                 Some(text) => cmd.arg("keep").arg(text),
                 None => cmd.arg("drop").arg(""),
             };
         }
-        cmd.arg(receipts.clone().count());
+        cmd.arg(END);
         for (_, value, ttl) in receipts {
             cmd.arg(value).arg(*ttl);
         }
+        cmd.arg(END);
         call
     }
 
@@ -207,10 +231,10 @@ impl Store {
             wakes.extend(own(Work::Slack, commit.canary.changed.then_some(now)));
             wakes.extend(writes.iter().map(|write| incident(Work::Slack, write, slack_turn(&write.incident))));
         }
-        cmd.arg(wakes.len());
         for (work, member, at) in wakes {
             let set = Work::OF_COMMITS.iter().position(|of| *of == work);
             cmd.arg(set.map_or(1, |at| at + 1)).arg(member).arg(at.0);
         }
+        cmd.arg(END);
     }
 }

@@ -8,11 +8,30 @@ use crate::decision::{IncidentId, PromptName, VersionName};
 #[derive(Debug, Clone)]
 pub struct Keys {
     namespace: String,
+    /// Those that each commit names besides its prompt's own, in the order of `commit.lua`.
+    of_commits: Vec<String>,
 }
 
 impl Keys {
     pub fn new(namespace: impl Into<String>) -> Self {
-        Self { namespace: namespace.into() }
+        let mut keys = Self { namespace: namespace.into(), of_commits: Vec::new() };
+        keys.of_commits = vec![
+            keys.paused(),
+            keys.automatic(),
+            keys.prompts(),
+            keys.activity(),
+            keys.incidents(),
+            keys.open(),
+            keys.closed(),
+            keys.phases(),
+            keys.unsent(),
+        ];
+        keys.of_commits.extend(Work::OF_COMMITS.map(|work| keys.due(work)));
+        keys
+    }
+
+    pub(super) fn of_commits(&self) -> &[String] {
+        &self.of_commits
     }
 
     fn key(&self, kind: &str, rest: &str) -> String {

@@ -34,11 +34,11 @@ use tokio::sync::Semaphore;
 use crate::config;
 use crate::decision::decide::Active;
 use crate::decision::names::trimmed;
-use crate::decision::{CommitId, IncidentId, PromptName, Snapshot, Timestamp, VersionName};
+use crate::decision::{CommitId, IncidentId, PromptName, PromptState, Snapshot, Timestamp, VersionName};
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
-use record::{SCHEMA, Unknown, Unreadable};
+use record::{SCHEMA, Stored, Unknown, Unreadable};
 use reply::{Fields, pairs};
 use script::{Call, Scripts};
 
@@ -158,7 +158,14 @@ pub struct Loaded {
     raw_active: Option<Vec<u8>>,
     raw_routing: Vec<(Vec<u8>, Vec<u8>)>,
     unknown: Unknown,
-    unknown_incident: Unknown,
+}
+
+impl Loaded {
+    /// The revision that the next commit makes.
+    fn next_rev(&self) -> i64 {
+        let rev: Option<i64> = self.stamp.split(' ').next().and_then(|rev| rev.parse().ok());
+        rev.unwrap_or_default() + 1
+    }
 }
 
 /// What else to load besides the prompt.
@@ -343,22 +350,16 @@ impl Store {
         let recent_auto: u32 = fields.number().ok_or_else(unexpected)?;
         let incident = wanted.incident.and_then(|_| fields.text());
         let content = wanted.content.and_then(|_| fields.text());
-        if let Some(found) = schema.filter(|s| s.parse::<u32>().map_or(true, |s| s > SCHEMA)) {
-            return Err(StoreError::NewerRecord { found });
-        }
-        let (state, unknown) = match json {
-            None => Default::default(),
-            Some(json) => {
-                record::read_state(&json).map_err(|error| StoreError::unreadable(&self.keys.state(prompt), error))?
-            }
-        };
-        let (incident, unknown_incident) = match (incident, wanted.incident) {
-            (Some(json), Some(id)) => {
-                let (incident, unknown) = record::read_incident(&json)
-                    .map_err(|error| StoreError::unreadable(&self.keys.incident(id), error))?;
-                (Some(incident), unknown)
-            }
-            _ => (None, Unknown::default()),
+        let (state, mut unknown) = self.read_state(&self.keys.state(prompt), (schema, json))?;
+        let incident = match (incident, wanted.incident) {
+            (Some(json), Some(id)) => match self.read_stored(id, &json)? {
+                Stored::Here(incident, of_incident) => {
+                    unknown.adopt(id, of_incident);
+                    Some(*incident)
+                }
+                Stored::Elsewhere(_) => state.incidents.iter().find(|incident| incident.id == *id).cloned(),
+            },
+            _ => None,
         };
         let snapshot = Snapshot {
             prompt: prompt.clone(),
@@ -372,15 +373,20 @@ impl Store {
             commit: CommitId(ids::fresh_ulid(now)),
             fresh_ids: Vec::new(),
         };
-        Ok(Loaded {
-            snapshot,
-            now,
-            stamp: stamp.unwrap_or_else(|| "0".to_owned()),
-            raw_active,
-            raw_routing,
-            unknown,
-            unknown_incident,
-        })
+        Ok(Loaded { snapshot, now, stamp: stamp.unwrap_or_else(|| "0".to_owned()), raw_active, raw_routing, unknown })
+    }
+
+    /// The record of a prompt, from the fields `schema` and `json` of this key.
+    fn read_state(
+        &self,
+        key: &str,
+        (schema, json): (Option<String>, Option<String>),
+    ) -> Result<(PromptState, Unknown), StoreError> {
+        if let Some(found) = schema.filter(|s| s.parse::<u32>().map_or(true, |s| s > SCHEMA)) {
+            return Err(StoreError::NewerRecord { found });
+        }
+        let read = json.map(|json| record::read_state(&json)).transpose();
+        Ok(read.map_err(|error| StoreError::unreadable(key, error))?.unwrap_or_default())
     }
 
     /// Waits until the replicas have all that was written before: an answer that wrote nothing rests on writes

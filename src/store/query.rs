@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use super::mass::Coordinated;
-use super::{Loaded, Store, StoreError, Wanted, record};
+use super::record::{self, Stored};
+use super::{Loaded, Store, StoreError, Wanted};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
 
 /// One page of a list; `next` is the cursor of the one behind it.
@@ -216,30 +217,59 @@ impl Store {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
             let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
-            // an expired or damaged one must not hide the others
-            for (id, json) in page.items.into_iter().zip(records) {
-                items.extend(match json {
-                    Some(json) => {
-                        record::read_incident(&json).ok().map(|(incident, _)| Listed::One(Box::new(incident)))
-                    }
-                    None => self.mass(&IncidentId(id)).await.ok().flatten().map(|found| Listed::Mass(Box::new(found))),
-                });
+            let listed = page.items.into_iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id), json));
+            for listed in futures_util::future::join_all(listed).await {
+                // an expired or damaged one must not hide the others
+                match listed {
+                    Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+                    listed => items.extend(listed.ok().flatten()),
+                }
             }
         }
         Ok(Page { items, next: page.next })
     }
 
+    /// The incident at whose key this was found.
+    async fn listed_as(&self, id: IncidentId, json: Option<String>) -> Result<Option<Listed>, StoreError> {
+        let Some(json) = json else { return Ok(self.mass(&id).await?.map(|found| Listed::Mass(Box::new(found)))) };
+        let incident = match self.read_stored(&id, &json)? {
+            Stored::Here(incident, _) => Some(incident),
+            Stored::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
+                None => self.incident(&id).await?.map(Box::new), // closed meanwhile
+                Some(incident) => Some(Box::new(incident)),
+            },
+        };
+        Ok(incident.map(Listed::One))
+    }
+
     pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        const ROUNDS: u32 = 5;
         let key = self.keys.incident(id);
-        let mut command = redis::cmd("GET");
-        command.arg(&key);
-        let json: Option<String> = self.link.read(&command).await?;
-        json.map(|json| {
-            record::read_incident(&json)
-                .map(|(incident, _)| incident)
-                .map_err(|error| StoreError::unreadable(&key, error))
-        })
-        .transpose()
+        for _ in 0..ROUNDS {
+            let json: Option<String> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
+            let Some(json) = json else { return Ok(None) };
+            match self.read_stored(id, &json)? {
+                Stored::Here(incident, _) => return Ok(Some(*incident)),
+                Stored::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
+                    None => {} // it was closed in between, and its key says more now
+                    found => return Ok(found),
+                },
+            }
+        }
+        Err(StoreError::Broken { key, detail: "its prompt's state does not have it".to_owned() })
+    }
+
+    pub(super) fn read_stored(&self, id: &IncidentId, json: &str) -> Result<Stored, StoreError> {
+        record::read_stored(json).map_err(|error| StoreError::unreadable(&self.keys.incident(id), error))
+    }
+
+    /// An incident that its prompt's state keeps.
+    async fn incident_of(&self, prompt: &PromptName, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
+        let key = self.keys.state(prompt);
+        let fields: (Option<String>, Option<String>) =
+            self.link.read(&*redis::cmd("HMGET").arg(&key).arg("schema").arg("json")).await?;
+        let state = self.read_state(&key, fields)?.0;
+        Ok(state.incidents.into_iter().find(|incident| incident.id == *id))
     }
 
     /// The deployment log, the latest entry first; `cursor` is an entry's id.

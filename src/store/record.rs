@@ -3,6 +3,8 @@
 //! Additions only: a field once written keeps its name and meaning. A new required field, a new word in an
 //! enumeration or a changed meaning raises [`SCHEMA`], and receivers that are older leave such records alone.
 //! Fields that this version does not know survive a rewrite.
+//!
+//! An open incident is kept once, in its prompt's state; its own key says where. Once it is closed its record is there.
 
 use serde::de::Error as _;
 use serde::ser::SerializeSeq;
@@ -49,18 +51,53 @@ pub fn write_state(state: &PromptState, unknown: &Unknown) -> String {
     write(StateRef(state), unknown)
 }
 
+/// The schema of what says where an incident is kept: receivers that do not know it leave the incident alone.
+const ELSEWHERE: u32 = 2;
+
 /// An incident's schema stands in its record; that of others beside theirs.
 #[derive(Deserialize)]
 struct Marked {
     schema: Option<u32>,
 }
 
-pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
-    if let Some(newer) = serde_json::from_str::<Marked>(json)?.schema.filter(|schema| *schema > SCHEMA) {
-        return Err(Unreadable::Newer(newer));
+/// What stands at the key of an open incident.
+#[derive(Serialize, Deserialize)]
+struct Elsewhere {
+    schema: u32,
+    #[serde(with = "prompt_name")]
+    kept_by: PromptName,
+}
+
+/// What an incident's own key holds.
+#[derive(Debug)]
+pub enum Stored {
+    /// Its record: it is closed, or was written last by a receiver that keeps open ones here as well.
+    Here(Box<Incident>, Unknown),
+    /// It is open, and kept in the state of this prompt.
+    Elsewhere(PromptName),
+}
+
+pub fn read_stored(json: &str) -> Result<Stored, Unreadable> {
+    match serde_json::from_str(json)? {
+        Marked { schema: Some(ELSEWHERE) } => {
+            let record: Elsewhere = serde_json::from_str(json).map_err(|_| Unreadable::Newer(ELSEWHERE))?;
+            Ok(Stored::Elsewhere(record.kept_by))
+        }
+        Marked { schema: Some(newer) } if newer > SCHEMA => Err(Unreadable::Newer(newer)),
+        Marked { .. } => read(json).map(|(incident::Own(incident), unknown)| Stored::Here(Box::new(incident), unknown)),
     }
-    let (incident::Own(incident), unknown) = read(json)?;
-    Ok((incident, unknown))
+}
+
+pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
+    match read_stored(json)? {
+        Stored::Here(incident, unknown) => Ok((*incident, unknown)),
+        Stored::Elsewhere(_) => Err(Unreadable::Newer(ELSEWHERE)),
+    }
+}
+
+/// What stands at the key of an open incident of this prompt.
+pub fn write_elsewhere(prompt: &PromptName) -> String {
+    write(Elsewhere { schema: ELSEWHERE, kept_by: prompt.clone() }, &Unknown::default())
 }
 
 pub fn write_incident(incident: &Incident, unknown: &Unknown) -> String {

@@ -31,8 +31,15 @@ impl Source {
     }
 
     pub fn call(&self, keys: &[String]) -> Call<'_> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&self.hash).arg(keys.len()).arg(keys);
+        let mut call = self.sized(keys.len(), 8, 512);
+        call.cmd.arg(keys);
+        call
+    }
+
+    /// A call to which so many keys are added first, with room for `args` more and for all their bytes.
+    pub fn sized(&self, keys: usize, args: usize, bytes: usize) -> Call<'_> {
+        let mut cmd = Cmd::with_capacity(3 + keys + args, bytes);
+        cmd.arg("EVALSHA").arg(&self.hash).arg(keys);
         Call { source: self, cmd }
     }
 

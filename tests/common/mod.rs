@@ -282,13 +282,23 @@ pub async fn incidents(redis: &Redis, prompt: &str) -> Result<Vec<Value>> {
     let ids: Vec<String> = redis.cmd(&["ZRANGE", "{prompts}:incidents", "0", "-1"]).await?;
     let mut found = Vec::new();
     for id in ids {
-        let json: Option<String> = redis.cmd(&["GET", &format!("{{prompts}}:incident:{id}")]).await?;
-        let incident: Value = serde_json::from_str(&json.with_context(|| format!("incident {id} is in the index"))?)?;
+        let incident = incident(redis, &id).await?.with_context(|| format!("incident {id} is in the index"))?;
         if incident["prompt"] == prompt {
             found.push(incident);
         }
     }
     Ok(found)
+}
+
+/// The record of an incident: at its own key or, while it is open, in its prompt's state.
+pub async fn incident(redis: &Redis, id: &str) -> Result<Option<Value>> {
+    let json: Option<String> = redis.cmd(&["GET", &format!("{{prompts}}:incident:{id}")]).await?;
+    let Some(own) = json.map(|json| serde_json::from_str::<Value>(&json)).transpose()? else { return Ok(None) };
+    let Some(prompt) = own["kept_by"].as_str() else { return Ok(Some(own)) };
+    let state: String = redis.cmd(&["HGET", &format!("{{prompts}}:state:{prompt}"), "json"]).await?;
+    let mut state: Value = serde_json::from_str(&state)?;
+    let incidents = state["incidents"].as_array_mut().with_context(|| format!("incidents of {prompt}"))?;
+    Ok(incidents.drain(..).find(|incident| incident["id"] == id))
 }
 
 /// All keys with their values: equal before and after means that nothing was written.

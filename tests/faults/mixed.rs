@@ -10,22 +10,16 @@ use prompt_rollback_testkit::{Redis, eventually};
 
 /// Puts the records of `prompt` into the hands of a newer receiver, in words that this one does not know, or takes them back.
 async fn upgrade(redis: &Redis, prompt: &str, id: &str, newer: bool) -> Result<()> {
-    const WORDS: [[&str; 2]; 2] = [["\"schema\":1,", "\"schema\":2,"], ["\"awaiting_decision\"", "\"pondering\""]];
-    let (old, new) = if newer { (0, 1) } else { (1, 0) };
     let (state, incident) = (format!("{{prompts}}:state:{prompt}"), format!("{{prompts}}:incident:{id}"));
-    for key in [&state, &incident] {
-        let json: String = match key == &state {
-            true => redis.cmd(&["HGET", key, "json"]).await?,
-            false => redis.cmd(&["GET", key]).await?,
-        };
-        let json = WORDS.iter().fold(json, |json, words| json.replace(words[old], words[new]));
-        ensure!(json.contains(WORDS[1][new]), "{json}");
-        match key == &state {
-            true => redis.cmd::<()>(&["HSET", key, "json", &json, "schema", if newer { "2" } else { "1" }]).await?,
-            false => redis.cmd::<()>(&["SET", key, &json]).await?,
-        }
-    }
-    Ok(())
+    let reword = |text: String, [old, new]: [&str; 2]| {
+        let (old, new) = if newer { (old, new) } else { (new, old) };
+        ensure!(text.contains(old), "{text}");
+        Ok(text.replace(old, new))
+    };
+    let json = reword(redis.cmd(&["HGET", &state, "json"]).await?, ["\"awaiting_decision\"", "\"pondering\""])?;
+    redis.cmd::<()>(&["HSET", &state, "json", &json, "schema", if newer { "3" } else { "1" }]).await?;
+    let json = reword(redis.cmd(&["GET", &incident]).await?, ["\"schema\":2,", "\"schema\":3,"])?;
+    redis.cmd::<()>(&["SET", &incident, &json]).await
 }
 
 #[tokio::test]

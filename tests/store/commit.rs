@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use prompt_rollback::decision::{Commit, Event, Wake};
+use prompt_rollback::decision::{Action, AlertStatus, Commit, Event, PhaseKind, Policy, Severity, Wake};
 use prompt_rollback::store::{Committed, Loaded, StoreError};
 use serde_json::Value;
 use ulid::Ulid;
@@ -225,6 +225,43 @@ async fn a_key_of_the_wrong_type_is_named_and_nothing_is_written() -> Result<()>
     for name in ["incidents:open", "incidents:closed", "phases", "due", "activity", &incident] {
         broken_is_named(&kit, name, &loaded, &commit).await?;
     }
+    assert!(matches!(kit.commit(&loaded, &commit).await?, Committed::Done { .. }), "with all repaired");
+    Ok(())
+}
+
+/// Each write before the last that may fail is taken back: also of an incident that was closed and opens again, with the
+/// time that its record had left.
+#[tokio::test]
+async fn an_incident_that_could_not_be_reopened_is_as_it_was() -> Result<()> {
+    let kit = Kit::start()?;
+    for name in ["p", "q"] {
+        kit.ship(name).await?;
+        kit.does(name, paging(name)).await?;
+    }
+    let over = crate::kit::alert("p", Severity::High, Action::Page, AlertStatus::Resolved);
+    let id = kit.does("p", over).await?.incidents[0].incident.id.clone();
+    kit.clock.advance(Policy::QUIET);
+    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    let (loaded, mut commit) = kit.prepare("p", &paging("p")).await?;
+    assert_eq!(commit.incidents[0].was, Some(PhaseKind::Resolved));
+    commit.content.push((version("v2"), Some("text".to_owned())));
+    let record = format!("incident:{id}");
+    for name in ["incidents", "incidents:open", "incidents:closed", "phases", "due", "content:p:v2", record.as_str()] {
+        broken_is_named(&kit, name, &loaded, &commit).await?;
+        let left: i64 = kit.cmd(&["PTTL", &key(&record)]).await?;
+        assert!(left > 0, "{name}: the record still expires, in {left} ms");
+    }
+    // no wrong type, and yet a write fails
+    let counter = ["HSET", &key("phases"), "awaiting_decision", "many"];
+    kit.cmd::<()>(&counter).await?;
+    let before = kit.dump().await?;
+    let refused = kit.commit(&loaded, &commit).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Unavailable { message, .. }) if message.contains("integer")),
+        "{refused:?}"
+    );
+    assert_same(&before, &kit.dump().await?, "a count that is no number");
+    kit.cmd::<()>(&["HSET", &key("phases"), "awaiting_decision", "1"]).await?;
     assert!(matches!(kit.commit(&loaded, &commit).await?, Committed::Done { .. }), "with all repaired");
     Ok(())
 }

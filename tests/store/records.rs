@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::alert::AlertStatus;
-use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Policy, Severity};
-use prompt_rollback::store::INCIDENT_RETENTION;
+use prompt_rollback::decision::{Action, Activation, Event, IncidentId, PhaseKind, Policy, Severity};
+use prompt_rollback::store::{INCIDENT_RETENTION, StoreError, Wanted};
 use serde_json::Value;
 
-use crate::kit::{Kit, activate, alert, critical, key, paging};
+use crate::kit::{Kit, activate, alert, critical, key, paging, prompt};
 
 const DAY: i64 = 24 * 3_600 * 1_000;
 
 impl Kit {
     async fn ttl(&self, id: &IncidentId) -> Result<i64> {
         self.cmd(&["PTTL", &key(&format!("incident:{id}"))]).await
+    }
+
+    /// What the incident's own key holds.
+    async fn own(&self, id: &IncidentId) -> Result<String> {
+        self.cmd(&["GET", &key(&format!("incident:{id}"))]).await
     }
 
     async fn members(&self, set: &str) -> Result<Vec<String>> {
@@ -24,6 +29,13 @@ impl Kit {
     async fn phase(&self, phase: &str) -> Result<i64> {
         Ok(self.cmd::<Option<i64>>(&["HGET", &key("phases"), phase]).await?.unwrap_or(0))
     }
+}
+
+/// The alert with this fingerprint is over.
+fn ended_as(name: &str, fingerprint: &str) -> Event {
+    let Event::Alerts(mut alerts) = ended(name) else { unreachable!("it is an alert") };
+    alerts[0].fingerprint = fingerprint.to_owned();
+    Event::Alerts(alerts)
 }
 
 fn ended(name: &str) -> Event {
@@ -107,10 +119,119 @@ async fn fields_of_a_later_receiver_survive_in_state_and_incident() -> Result<()
     assert_eq!(state["colour"], "blue");
     assert_eq!(state["versions"][1]["model"], "m-1");
     assert_eq!(state["serving"]["version"], "v1", "and what is known has changed");
-    let json: String = kit.cmd(&["GET", &key(&format!("incident:{id}"))]).await?;
-    let incident: Value = serde_json::from_str(&json)?;
+    assert_eq!(state["incidents"][0]["thread"]["ts"], "1.2");
+    assert_eq!(state["incidents"][0]["phase"], "verifying");
+
+    // once it is closed the record goes to its own key, with all that it has
+    kit.clock.advance(kit.policy.verification_deadline);
+    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    let incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
+    assert_eq!((&incident["schema"], &incident["phase"]), (&1.into(), &"unverified".into()));
     assert_eq!(incident["thread"]["ts"], "1.2");
-    assert_eq!(incident["phase"], "verifying");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.ship("a/b").await?;
+    let id = kit.does("a/b", paging("a/b")).await?.incidents[0].incident.id.clone();
+    let found = kit.store.incident(&id).await?.expect("it is open");
+    assert_eq!(
+        (&found, found.phase.kind()),
+        (&kit.load("a/b").await?.snapshot.state.incidents[0], PhaseKind::AwaitingDecision)
+    );
+    assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
+    let listed = async |open| Ok::<_, StoreError>(kit.store.incidents(None, 10, open).await?.items);
+    assert_eq!(listed(true).await?, [found.clone()]);
+    let wanted = Wanted { incident: Some(&id), content: None };
+    let loaded = kit.store.load(&prompt("a/b"), kit.policy.budget_window, wanted).await?;
+    assert_eq!(loaded.snapshot.incident, Some(found));
+
+    kit.does("a/b", ended("a/b")).await?;
+    kit.clock.advance(Policy::QUIET);
+    kit.does("a/b", Event::Timer { incident: id.clone() }).await?;
+    let found = kit.store.incident(&id).await?.expect("it is closed");
+    assert_eq!(found.phase.kind(), PhaseKind::Resolved);
+    assert!(kit.own(&id).await?.contains(r#""phase":"resolved""#));
+    assert_eq!((listed(true).await?, listed(false).await?), (vec![], vec![found]));
+
+    // reopened, and kept by the prompt again
+    kit.does("a/b", paging("a/b")).await?;
+    assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
+    assert_eq!(kit.store.incident(&id).await?.map(|i| i.phase.kind()), Some(PhaseKind::AwaitingDecision));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_incident_that_its_prompt_does_not_have_is_broken_and_hides_no_other() -> Result<()> {
+    let kit = Kit::start()?;
+    kit.ship("p").await?;
+    let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
+    let lost = IncidentId("01KAHJ3Y3W8Q0000000000000A".to_owned());
+    let record = key(&format!("incident:{lost}"));
+    kit.cmd::<()>(&["SET", &record, r#"{"schema":2,"kept_by":"p"}"#]).await?;
+    kit.cmd::<()>(&["ZADD", &key("incidents"), "0", &lost.0]).await?;
+    let refused = kit.store.incident(&lost).await;
+    assert!(matches!(&refused, Err(StoreError::Broken { key, .. }) if *key == record), "{refused:?}");
+    let listed: Vec<_> = kit.store.incidents(None, 10, false).await?.items.into_iter().map(|i| i.id).collect();
+    assert_eq!(listed, [id]);
+    // of a receiver after this one
+    kit.cmd::<()>(&["SET", &record, r#"{"schema":2,"kept_at":"p"}"#]).await?;
+    let refused = kit.store.incident(&lost).await;
+    assert!(matches!(&refused, Err(StoreError::NewerRecord { found }) if found == "2"), "{refused:?}");
+    Ok(())
+}
+
+/// What the version before kept of a prompt that it had rolled back.
+const OLD_STATE: &str = r#"{"serving":{"version":"v1","since":1795885907808,"by":"rollback"},"versions":[{"version":"v1","known_since":1795885902733,"registered":true,"first_active":1795885902741,"last_active":1795885907808,"traffic_since":1795885907808,"known_good":{"at":1795885902733,"marked":true}},{"version":"v2","known_since":1795885902746,"registered":true,"first_active":1795885902747,"last_active":1795885907808,"quarantine":{"at":1795885907808,"incident":"01M8HJ8FV0RTQSK8K74M439M47"}}],"moved_by":"01M8HJ8FV0JQ21N289TNBKT3H7","incidents":[OLD_INCIDENT],"last_rollback":1795885907808}"#;
+const OLD_INCIDENT: &str = r#"{"id":"01M8HJ8FV0RTQSK8K74M439M47","prompt":"p","version":"v2","target":"v1","choices":["v1"],"phase":"verifying","opened_at":1795885907808,"updated_at":1795885907808,"severity":"critical","action":"rollback","decider":"on-call","time_limit":120000,"deadline":1795886207808,"flip":{"commit":"01M8HJ8FV0JQ21N289TNBKT3H7","at":1795885907808,"from":"v2","to":"v1","mode":"auto","operator":"system"},"alerts":[{"fingerprint":"00000000000000c7","alertname":"PromptErrorRateCritical","severity":"critical","action":"rollback","decider":"system","time_limit":120000,"firing":true,"starts_at":1795221492689,"first_seen":1795885907808,"last_seen":1795885907808,"summary":"Error rate of p v2 is 12.4%","value":"12.4%"}],"notes":[{"seq":0,"at":1795885907808,"kind":"opened","text":"PromptErrorRateCritical (critical): Error rate of p v2 is 12.4%"},{"seq":1,"at":1795885907808,"kind":"flipped","text":"system rolled v2 back to v1: PromptErrorRateCritical: Error rate of p v2 is 12.4%"}]}"#;
+
+/// As the version before writes an open incident: in the state and at its own key.
+async fn as_before(kit: &Kit, incident: &str, commit: &str) -> Result<()> {
+    let state = OLD_STATE.replace("OLD_INCIDENT", incident);
+    let rev: i64 = kit.cmd(&["HINCRBY", &key("state:p"), "rev", "1"]).await?;
+    let fields = ["schema", "1", "json", &state, "serving", "v1", "info", "v1 1795885902741 ", "commits", commit];
+    kit.cmd::<()>(&[&["HSET", &key("state:p")], &fields[..]].concat()).await?;
+    let own = incident.replacen('{', r#"{"schema":1,"#, 1);
+    kit.cmd::<()>(&["SET", &key("incident:01M8HJ8FV0RTQSK8K74M439M47"), &own]).await?;
+    if rev == 1 {
+        let id = "01M8HJ8FV0RTQSK8K74M439M47";
+        kit.cmd::<()>(&["SET", &key("active:p"), "v1"]).await?;
+        kit.cmd::<()>(&["ZADD", &key("prompts"), "0", "p"]).await?;
+        kit.cmd::<()>(&["ZADD", &key("incidents"), "0", id]).await?;
+        kit.cmd::<()>(&["ZADD", &key("incidents:open"), "0", id]).await?;
+        kit.cmd::<()>(&["HSET", &key("phases"), "verifying", "1"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_of_the_version_before_are_read_and_taken_over_and_it_may_write_beside() -> Result<()> {
+    let kit = Kit::start()?;
+    let id = IncidentId("01M8HJ8FV0RTQSK8K74M439M47".to_owned());
+    as_before(&kit, OLD_INCIDENT, "01M8HJ8FV0JQ21N289TNBKT3H7").await?;
+    let found = kit.store.incident(&id).await?.expect("an open incident of the version before");
+    assert_eq!((found.phase.kind(), found.notes.len()), (PhaseKind::Verifying, 2));
+    assert_eq!(kit.store.incidents(None, 10, true).await?.items, [found.clone()]);
+    assert_eq!(kit.load("p").await?.snapshot.state.incidents, [found]);
+
+    // this version goes on with it: the copy, which would be out of date now, gives way
+    kit.does("p", ended_as("p", "00000000000000c7")).await?;
+    assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"p"}"#);
+    let found = kit.store.incident(&id).await?.expect("it is open");
+    assert!(!found.alerts[0].firing && found.notes.len() >= 2);
+
+    // the version before, which understands the state, writes on top; then this one closes it
+    let noted = OLD_INCIDENT.replace("\"decider\":\"on-call\"", "\"decider\":\"night-shift\"");
+    as_before(&kit, &noted, "01M8HJ8FV0JQ21N289TNBKT3H8").await?;
+    assert_eq!(kit.store.incident(&id).await?.map(|i| i.decider), Some("night-shift".to_owned()));
+    kit.does("p", Event::Timer { incident: id.clone() }).await?;
+    let closed: Value = serde_json::from_str(&kit.own(&id).await?)?;
+    assert_eq!((&closed["schema"], &closed["phase"]), (&1.into(), &"unverified".into()));
+    assert_eq!(closed["decider"], "night-shift");
+    assert_eq!(kit.members("incidents:open").await?, Vec::<String>::new());
+    assert_eq!(kit.phase("verifying").await?, 0);
     Ok(())
 }
 
@@ -122,7 +243,7 @@ async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided(
     kit.clock.advance(kit.policy.verification_deadline);
     kit.does("p", Event::Timer { incident: id.clone() }).await?;
     let record = key(&format!("incident:{id}"));
-    let mut incident: Value = serde_json::from_str(&kit.cmd::<String>(&["GET", &record]).await?)?;
+    let mut incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!(incident["phase"], "unverified");
     incident["thread"] = "1.2".into();
     kit.cmd::<()>(&["SET", &record, &incident.to_string(), "KEEPTTL"]).await?;
@@ -137,7 +258,7 @@ async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided(
     });
     kit.does("p", undo).await?;
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v2");
-    let incident: Value = serde_json::from_str(&kit.cmd::<String>(&["GET", &record]).await?)?;
+    let incident: Value = serde_json::from_str(&kit.own(&id).await?)?;
     assert_eq!((incident["phase"].as_str(), incident["thread"].as_str()), (Some("dismissed"), Some("1.2")));
     assert!(kit.ttl(&id).await? > 179 * DAY, "and its time to live");
     Ok(())

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::decision::IncidentId;
 
 const SCHEMA: &str = "schema";
+const INCIDENTS: &str = "incidents";
 
 /// What is not understood of a record as read; mostly nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -79,13 +80,29 @@ impl Unknown {
     }
 
     /// What is not understood of an incident in a state.
-    pub fn of_incident(&self, id: &IncidentId) -> Option<Unknown> {
-        let incidents = self.0.as_ref()?.fields.get("incidents")?;
-        let is_it =
-            |item: &&Item| item.name.first().is_some_and(|name| name.as_ref().and_then(Value::as_str) == Some(&id.0));
-        let mut part = incidents.items.iter().find(is_it)?.part.clone();
+    pub fn of_incident(&self, id: &IncidentId) -> Unknown {
+        let incidents = self.0.as_ref().and_then(|part| part.fields.get(INCIDENTS));
+        let Some(item) = incidents.and_then(|part| part.items.iter().find(|item| item.is(id))) else {
+            return Self::default();
+        };
+        let mut part = item.part.clone();
         part.whole.remove(SCHEMA); // a record of its own has one already
-        Some(Unknown(Some(Box::new(part))))
+        Self(Some(Box::new(part)))
+    }
+
+    /// `of` an incident that may be open again: it goes where the incident goes.
+    pub(in crate::store) fn adopt(&mut self, id: &IncidentId, of: Unknown) {
+        let Some(part) = of.0 else { return };
+        let items = &mut self.0.get_or_insert_default().fields.entry(INCIDENTS.to_owned()).or_default().items;
+        if !items.iter().any(|item| item.is(id)) {
+            items.push(Item { name: vec![Some(Value::from(id.0.as_str()))], part: *part });
+        }
+    }
+}
+
+impl Item {
+    fn is(&self, id: &IncidentId) -> bool {
+        self.name.first().is_some_and(|name| name.as_ref().and_then(Value::as_str) == Some(&id.0))
     }
 }
 
