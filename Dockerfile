@@ -3,8 +3,7 @@ WORKDIR /src
 # Nothing but the program is in the last stage, so it holds its C library, too. `--target` keeps the flag from procedural
 # macros, which can't be built with it. One unit for each crate: slower to build, smaller and a little faster to run.
 ENV RUSTFLAGS="-C target-feature=+crt-static" \
-    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
-    CARGO_PROFILE_RELEASE_STRIP=symbols
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 # The dependencies: a layer of their own, built again only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/decision/Cargo.toml crates/decision/

@@ -11,10 +11,10 @@ export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench fuzz chaos compat properties fmt lint secrets up down pins requirements
+.PHONY: help demo test bench bench-peers dist-pgo fuzz chaos compat properties fmt lint secrets up down pins requirements
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## ship bad prompts; one is rolled back by itself, one by you, and both are verified; KEEP=1 leaves it running, PROFILE=fast scrapes every second
 	scripts/demo
@@ -44,6 +44,19 @@ bench: ## the figures of the README
 	scripts/install-deps test
 	cargo bench
 
+bench-peers: target/peers/requirements.txt ## the price of a rollback, beside a receiver in FastAPI and a bare script; ARGS='-- --quick'
+	scripts/install-deps test
+	cargo bench --bench peers $(ARGS)
+
+target/peers/requirements.txt: benches/peers/requirements.txt
+	python3 -m venv --clear target/peers
+	target/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	cp $< $@
+
+dist-pgo: ## the fastest receiver: built, watched under rollbacks, and built again by that; in target/dist-pgo
+	scripts/install-deps test
+	scripts/dist-pgo
+
 fuzz: ## fuzz for long what comes from outside; FUZZ_RUNS=1000000 for a tenth of it
 	scripts/install-deps fuzz
 	scripts/fuzz
@@ -65,11 +78,13 @@ down: ## stop the containers, keep the data
 pins: ## the digests of the images that the containers are made of
 	scripts/pins
 
-requirements: ## lock the packages of the example in Python anew, to the newest that requirements.in permits
+requirements: ## lock the packages in Python anew, of the example and of bench-peers, to the newest that requirements.in permits
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; cd examples/python; \
-	"$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes --custom-compile-command 'make requirements' \
-		--python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' Dockerfile)" requirements.in -o requirements.txt
+	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
+	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
+		--custom-compile-command 'make requirements' "$${@:2}" requirements.in -o requirements.txt); }; \
+	lock examples/python --python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' examples/python/Dockerfile)"; \
+	lock benches/peers --universal --python-version 3.11
 
 # Each container reads its secrets as a user of its own, so the files are open; the directory is not, and git ignores it.
 $(SECRETS):

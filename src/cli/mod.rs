@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Parser;
 use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -61,8 +62,24 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Runs the command that the arguments name.
+///
+/// The runtime is made here and not in `main.rs`, which would compile every async function of the library again. It has one
+/// thread: waiting for Redis is all it does, and handing work to other threads costs more than the work.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs one command.
-pub async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(file) => serve(&file).await,
         Command::Check { config, connect, format } => check(&config, connect, format.output).await,
