@@ -9,8 +9,10 @@
 #[path = "../shared/figures.rs"]
 mod figures;
 #[path = "../shared/memory.rs"]
+#[allow(dead_code, reason = "as below")]
 mod memory;
 #[path = "../shared/wire.rs"]
+#[allow(dead_code, reason = "as below")]
 mod wire;
 #[path = "../receiver/world.rs"]
 #[allow(dead_code, reason = "the receiver's own bench uses the rest")]
@@ -45,13 +47,16 @@ struct Found {
     storm: Vec<f64>,
 }
 
+/// Makes prompts in a Redis.
+type Seed = Box<dyn Fn(&Redis, std::ops::Range<u64>) -> Result<()>>;
+
 /// A program that takes webhooks, and its Redis.
 struct Peer {
     redis: Redis,
     address: String,
     pid: u32,
     /// Makes the prompts of these numbers serve their bad version.
-    seed: Box<dyn Fn(&Redis, std::ops::Range<u64>) -> Result<()>>,
+    seed: Seed,
     next: u64,
     found: Found,
 }

@@ -143,7 +143,7 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
     );
     assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
     let listed = async |open| Ok::<_, StoreError>(kit.store.incidents(None, 10, open).await?.items);
-    assert_eq!(listed(true).await?, [found.clone()]);
+    assert_eq!(listed(true).await?, std::slice::from_ref(&found));
     let wanted = Wanted { incident: Some(&id), content: None };
     let loaded = kit.store.load(&prompt("a/b"), kit.policy.budget_window, wanted).await?;
     assert_eq!(loaded.snapshot.incident, Some(found));
@@ -213,7 +213,7 @@ async fn records_of_the_version_before_are_read_and_taken_over_and_it_may_write_
     as_before(&kit, OLD_INCIDENT, "01M8HJ8FV0JQ21N289TNBKT3H7").await?;
     let found = kit.store.incident(&id).await?.expect("an open incident of the version before");
     assert_eq!((found.phase.kind(), found.notes.len()), (PhaseKind::Verifying, 2));
-    assert_eq!(kit.store.incidents(None, 10, true).await?.items, [found.clone()]);
+    assert_eq!(kit.store.incidents(None, 10, true).await?.items, std::slice::from_ref(&found));
     assert_eq!(kit.load("p").await?.snapshot.state.incidents, [found]);
 
     // this version goes on with it: the copy, which would be out of date now, gives way
