@@ -103,11 +103,11 @@ impl Incident {
     /// The firing alert with the strongest action, the most severe of these, the one with the least time of these. Of
     /// equals always the same one, in whatever order they came.
     pub fn strongest(&self) -> Option<&AlertRecord> {
-        let order = |a: &AlertRecord, b: &AlertRecord| {
-            let rest = |a: &AlertRecord| (a.time_limit, a.decider.clone(), a.fingerprint.clone());
-            a.rank().cmp(&b.rank()).then_with(|| rest(b).cmp(&rest(a)))
-        };
-        self.alerts.iter().filter(|a| a.firing).max_by(|a, b| order(a, b))
+        fn rest(alert: &AlertRecord) -> (Duration, &str, &str) {
+            (alert.time_limit, &alert.decider, &alert.fingerprint)
+        }
+        let order = |a: &&AlertRecord, b: &&AlertRecord| a.rank().cmp(&b.rank()).then_with(|| rest(b).cmp(&rest(a)));
+        self.alerts.iter().filter(|a| a.firing).max_by(order)
     }
 
     /// Where the prompt runs, by the worst alert that says so.

@@ -1,5 +1,7 @@
 //! What alerts do.
 
+use std::collections::HashMap;
+
 use super::super::alert::{Alert, AlertRecord, AlertStatus};
 use super::super::flip::{FlipMode, WouldFlip};
 use super::super::guards::{Guard, Held};
@@ -45,24 +47,17 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             *outcome = Some(self::outcome(Outcome::Ignored, "already_resolved", None));
         }
     }
-    let mut versions: Vec<&VersionName> = Vec::new();
-    for (alert, outcome) in alerts.iter().zip(&outcomes) {
-        if outcome.is_none() && !versions.contains(&&alert.version) {
-            versions.push(&alert.version);
-        }
-    }
+    let mut groups = by_version(alerts, &outcomes);
     // of a canary the base goes first: a rollback from it ends the canary as well, and traffic moves once
     let base = draft.state.running_canary().map(|canary| canary.split.leaving.clone());
-    versions.sort_by_key(|version| {
+    groups.sort_by_cached_key(|(version, _)| {
         let target = gradual::split_to(draft, version).is_some();
         (draft.has_traffic(version), !target, base.as_ref() != Some(*version))
     });
-    for version in versions {
-        let same = |i: &usize| alerts[*i].version == *version && outcomes[*i].is_none();
-        let indexes: Vec<usize> = (0..alerts.len()).filter(same).collect();
-        let group: Vec<&Alert> = indexes.iter().map(|i| &alerts[*i]).collect();
-        for (index, outcome) in indexes.into_iter().zip(firing(draft, version, &group)) {
-            outcomes[index] = Some(outcome);
+    for (version, places) in groups {
+        let group: Vec<&Alert> = places.iter().map(|place| &alerts[*place]).collect();
+        for (place, outcome) in places.into_iter().zip(firing(draft, version, &group)) {
+            outcomes[place] = Some(outcome);
         }
     }
     if self::trouble(draft) != trouble {
@@ -70,6 +65,24 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
     }
     // every alert is either resolved or belongs to one of the versions
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
+}
+
+/// The places of the alerts that have no outcome yet, by version; versions in the order in which they first come. One pass: a
+/// delivery may name as many versions as it has alerts.
+pub(super) fn by_version<'a>(
+    alerts: &'a [Alert],
+    outcomes: &[Option<AlertOutcome>],
+) -> Vec<(&'a VersionName, Vec<usize>)> {
+    let mut groups: Vec<(&VersionName, Vec<usize>)> = Vec::new();
+    let mut known: HashMap<&VersionName, usize> = HashMap::new();
+    for (place, alert) in alerts.iter().enumerate().filter(|(place, _)| outcomes[*place].is_none()) {
+        let group = *known.entry(&alert.version).or_insert_with(|| {
+            groups.push((&alert.version, Vec::new()));
+            groups.len() - 1
+        });
+        groups[group].1.push(place);
+    }
+    groups
 }
 
 /// Which alerts fire on versions that may be rolled back to.

@@ -1,5 +1,8 @@
 //! The rows of the decision tree that alerts drive.
 
+use proptest::prelude::*;
+
+use super::super::alerts::{by_version, outcome};
 use super::*;
 
 #[test]
@@ -305,4 +308,26 @@ fn versions_without_traffic_fill_no_memory_and_each_stays_known_as_unhealthy() {
         assert!(world.state.strays.iter().any(|s| s.version == v(version)), "{version}");
     }
     assert!(!world.would_write(&many));
+}
+
+proptest! {
+    #[test]
+    fn a_delivery_is_grouped_as_by_a_search_for_each_version(
+        given in prop::collection::vec((0..6_u8, any::<bool>()), 0..40),
+    ) {
+        let alert = |version: u8| world::firing("Row", &format!("v{version}"), Severity::High, Action::Page);
+        let alerts: Vec<Alert> = given.iter().map(|(version, _)| alert(*version)).collect();
+        let before = outcome(Outcome::Ignored, "already_resolved", None);
+        let outcomes: Vec<_> = given.iter().map(|(_, handled)| handled.then(|| before.clone())).collect();
+        let mut versions: Vec<&VersionName> = Vec::new();
+        for (alert, outcome) in alerts.iter().zip(&outcomes) {
+            if outcome.is_none() && !versions.contains(&&alert.version) {
+                versions.push(&alert.version);
+            }
+        }
+        let is_of = |version: &VersionName, place: usize| alerts[place].version == *version && outcomes[place].is_none();
+        let places = |version: &VersionName| (0..alerts.len()).filter(|place| is_of(version, *place)).collect();
+        let searched: Vec<(&VersionName, Vec<usize>)> = versions.into_iter().map(|v| (v, places(v))).collect();
+        prop_assert_eq!(by_version(&alerts, &outcomes), searched);
+    }
 }
