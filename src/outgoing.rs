@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Request, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -15,7 +15,7 @@ use rustls::RootCertStore;
 
 use crate::tls;
 
-/// Whatever answers is not trusted to stop by itself.
+/// Whatever answers is not trusted to stop by itself: the most that is read, unless the caller expects less.
 const MAX_BODY: usize = 64 << 20;
 /// All but what RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -58,6 +58,8 @@ impl fmt::Display for BaseUrl {
 pub enum OutgoingError {
     #[error("cannot reach {url}: {reason}")]
     Unreachable { url: String, reason: String },
+    #[error("the answer from {url} is larger than {max_body} bytes")]
+    TooLarge { url: String, max_body: usize },
     #[error("no answer from {url} within {} s", timeout.as_secs())]
     Timeout { url: String, timeout: Duration },
 }
@@ -106,7 +108,16 @@ impl Outgoing {
     }
 
     /// Sends `request`, whose URI is a path (with query) below the base.
-    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), OutgoingError> {
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), OutgoingError> {
+        self.send_for(request, MAX_BODY).await
+    }
+
+    /// The same, for an answer of at most so many bytes.
+    pub async fn send_for(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        max_body: usize,
+    ) -> Result<(StatusCode, Bytes), OutgoingError> {
         let url = format!("{}{}", self.base, request.uri());
         *request.uri_mut() = url.parse().map_err(|error: hyper::http::uri::InvalidUri| OutgoingError::Unreachable {
             url,
@@ -115,8 +126,11 @@ impl Outgoing {
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
-            match Limited::new(response.into_body(), MAX_BODY).collect().await {
+            match Limited::new(response.into_body(), max_body).collect().await {
                 Ok(body) => Ok((status, body.to_bytes())),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    Err(OutgoingError::TooLarge { url: self.base.to_string(), max_body })
+                }
                 Err(error) => Err(self.unreachable(error.as_ref())),
             }
         };

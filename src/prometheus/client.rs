@@ -1,18 +1,28 @@
 //! Prometheus' HTTP API: instant and range queries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::decision::Timestamp;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one query. A rollback that waits for it waits no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Queries under way at once. Others wait for their turn, for as long as for an answer.
+const AT_ONCE: usize = 8;
+/// Most bytes of an answer: figures of many prompts, and what an alert's own expression gives, which is one figure for each.
+const MAX_ANSWER: usize = 16 << 20;
+const MAX_VERIFY: usize = 1 << 20;
+/// Most series that an alert's own expression may give. Prometheus before 3.0 does not know the parameter.
+const MAX_SERIES: usize = 1_000;
 /// Of what Prometheus says about a query that it refuses.
 const MAX_MESSAGE: usize = 200;
 
@@ -57,7 +67,10 @@ impl Series {
 }
 
 #[derive(Debug, Clone)]
-pub struct Prometheus(Outgoing);
+pub struct Prometheus {
+    http: Outgoing,
+    turns: Arc<Semaphore>,
+}
 
 #[derive(Deserialize)]
 struct Reply {
@@ -104,12 +117,17 @@ struct MatrixItem {
 impl Prometheus {
     pub fn new(url: &str) -> Result<Self, PrometheusError> {
         let base: BaseUrl = url.parse().map_err(PrometheusError::Config)?;
-        Ok(Self(Outgoing::new(base, TIMEOUT)?))
+        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Evaluates `query` now, by the clock of Prometheus. A scalar is one series without labels.
     pub async fn instant(&self, query: &str) -> Result<Vec<Series>, PrometheusError> {
-        self.ask("/api/v1/query", format!("query={}", encode(query))).await
+        self.ask("/api/v1/query", format!("query={}", encode(query)), MAX_ANSWER).await
+    }
+
+    /// The same for the `verify` of alerts, which whoever sends alerts has written: little of an answer is read.
+    pub async fn verify(&self, query: &str) -> Result<Vec<Series>, PrometheusError> {
+        self.ask("/api/v1/query", format!("query={}&limit={MAX_SERIES}", encode(query)), MAX_VERIFY).await
     }
 
     /// Evaluates `query` at each `step` from `from` to `to`.
@@ -122,10 +140,15 @@ impl Prometheus {
     ) -> Result<Vec<Series>, PrometheusError> {
         let [from, to] = [from, to].map(|at| at.0 as f64 / 1e3);
         let step = step.as_secs_f64();
-        self.ask("/api/v1/query_range", format!("query={}&start={from}&end={to}&step={step}", encode(query))).await
+        let form = format!("query={}&start={from}&end={to}&step={step}", encode(query));
+        self.ask("/api/v1/query_range", form, MAX_ANSWER).await
     }
 
-    async fn ask(&self, path: &str, form: String) -> Result<Vec<Series>, PrometheusError> {
+    async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
+        let turn = timeout(TIMEOUT, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are under way")))?;
+        // nobody reads a later answer: it need not be computed
+        let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
         // POST: a query about many prompts is longer than an address may be
         let request = Request::builder()
             .method(Method::POST)
@@ -133,7 +156,7 @@ impl Prometheus {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form))
             .map_err(|error| PrometheusError::Config(error.to_string()))?;
-        let (status, body) = self.0.send(request).await?;
+        let (status, body) = self.http.send_for(request, max_answer).await?;
         read_answer(status, &body)
     }
 }
@@ -177,4 +200,76 @@ fn read((at, value): &(f64, String)) -> Result<(Timestamp, f64), PrometheusError
     #[allow(clippy::cast_possible_truncation, reason = "saturates")]
     let at = Timestamp((at * 1e3).round() as i64);
     Ok((at, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a Prometheus was asked, and how many queries were under way at most.
+    #[derive(Default)]
+    struct Asked {
+        forms: Vec<String>,
+        under_way: usize,
+        most: usize,
+    }
+
+    /// Answers each query with as many bytes as it says, after a moment.
+    async fn play() -> (Prometheus, Arc<Mutex<Asked>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prometheus = Prometheus::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let theirs = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let asked = Arc::clone(&theirs);
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while let Ok(read @ 1..) = stream.read(&mut request).await {
+                        let text = String::from_utf8_lossy(&request[..read]).into_owned();
+                        let form = text.rsplit("\r\n").next().unwrap_or_default().to_owned();
+                        let bytes = form.strip_prefix("query=").and_then(|form| form.split('&').next()?.parse().ok());
+                        {
+                            let mut asked = asked.lock().unwrap();
+                            asked.forms.push(form);
+                            asked.under_way += 1;
+                            asked.most = asked.most.max(asked.under_way);
+                        }
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        asked.lock().unwrap().under_way -= 1;
+                        let body = r#"{"data":{"resultType":"vector","result":[]}}"#;
+                        let body = format!("{body}{}", " ".repeat(bytes.unwrap_or(0_usize)));
+                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                    }
+                });
+            }
+        });
+        (prometheus, asked)
+    }
+
+    #[tokio::test]
+    async fn of_what_an_alert_asks_little_is_read_and_of_our_own_questions_more() {
+        let (prometheus, asked) = play().await;
+        assert_eq!(prometheus.verify("1000").await.unwrap(), []);
+        let error = prometheus.verify("1100000").await.unwrap_err().to_string();
+        assert!(error.contains("larger than 1048576 bytes"), "{error}");
+        assert_eq!(prometheus.instant("1100000").await.unwrap(), []);
+        let forms = &asked.lock().unwrap().forms;
+        assert_eq!(forms[0], "query=1000&limit=1000&timeout=2s", "it stops when nobody waits any more");
+        assert_eq!(forms[2], "query=1100000&timeout=2s");
+    }
+
+    #[tokio::test]
+    async fn sixty_confirmations_at_once_ask_eight_at_a_time() {
+        let (prometheus, asked) = play().await;
+        let all = futures_util::future::join_all((0..120).map(|_| prometheus.verify("0"))).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+        assert_eq!(asked.lock().unwrap().most, AT_ONCE);
+    }
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::client::{PrometheusError, Series};
 use super::exposure;
 use crate::config::Labels;
@@ -116,6 +118,10 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
     let whose = format!("the verify expression of {alertname}");
     let series = match answer {
         Ok(series) => series,
+        // whoever writes the expression chooses what evaluating it says, such as the labels of other series
+        Err(PrometheusError::Refused { status, .. }) if *status != StatusCode::BAD_REQUEST => {
+            return Finding::new(Verdict::Unknown, format!("prometheus refuses {whose} ({status})"));
+        }
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
     match series.as_slice() {
@@ -123,7 +129,8 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
         [one] => match one.value() {
             1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}")),
             0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}")),
-            other => Finding::new(Verdict::Unknown, format!("{whose} gives {other}: expected 1, 0 or nothing")),
+            // which one is not repeated: it may be any figure that Prometheus has
+            _ => Finding::new(Verdict::Unknown, format!("{whose} gives another value than 1 or 0")),
         },
         many => {
             Finding::new(Verdict::Unknown, format!("{whose} gives {} series: expected one, or nothing", many.len()))

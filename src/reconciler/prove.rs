@@ -156,7 +156,7 @@ impl Prover {
     ) -> Result<Vec<(String, Answer)>, StoreError> {
         if expressions.len() > 1 {
             let all: Vec<&str> = expressions.iter().map(String::as_str).collect();
-            match self.in_turn(prometheus, &question::together(&all)).await? {
+            match self.verify_in_turn(prometheus, &question::together(&all)).await? {
                 None => return Ok(Vec::new()),
                 Some(Ok(series)) => {
                     let each = question::apart(series, expressions.len());
@@ -165,7 +165,7 @@ impl Prover {
                 Some(Err(_)) => {}
             }
         }
-        let asked = join_all(expressions.iter().map(|expression| self.in_turn(prometheus, expression))).await;
+        let asked = join_all(expressions.iter().map(|expression| self.verify_in_turn(prometheus, expression))).await;
         let mut answers = Vec::new();
         for (expression, answer) in expressions.iter().zip(asked) {
             answers.extend(answer?.map(|answer| (expression.clone(), answer)));
@@ -500,7 +500,7 @@ impl Prover {
         if verifies.is_empty() {
             return errors;
         }
-        let answers = join_all(verifies.iter().map(|verify| prometheus.instant(&verify.expression))).await;
+        let answers = join_all(verifies.iter().map(|verify| prometheus.verify(&verify.expression))).await;
         let read = |(verify, answer): (&Verify, &Answer)| question::read_verify(&verify.alertname, answer);
         let mut finding = Finding::all(verifies.iter().zip(&answers).map(read).collect());
         if ratios.as_ref().is_ok_and(|series| ratio(series).is_some()) {
@@ -528,6 +528,10 @@ impl Prover {
     /// Asks as soon as there is a turn, not several at once that saved theirs up. `None`: there was none in time.
     async fn in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
         Ok(if self.turn().await? { Some(prometheus.instant(query).await) } else { None })
+    }
+
+    async fn verify_in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
+        Ok(if self.turn().await? { Some(prometheus.verify(query).await) } else { None })
     }
 
     /// Waits for the next turn that all replicas share; false if it takes too long.
