@@ -5,12 +5,14 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::input::{Query, Result, body, incident_id, line, prompt_name, time, version};
+use super::input::{Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
 use super::reply::{Failure, Reply, json, unexpected};
 use super::{Context, mass, views};
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
-use crate::store::Listed;
+use crate::store::{Listed, PromptRow};
 
+/// Rows of a list that are made before others get a turn: each takes tens of microseconds.
+const ROWS: usize = 50;
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
@@ -54,7 +56,7 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
 }
 
 pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
-    let page = context.engine.store.listed(query.cursor()?, query.limit()?, query.flag("open")?).await?;
+    let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
     let row = |listed: &Listed| match listed {
         Listed::One(incident) => views::incident_row(incident),
         Listed::Mass(found) => mass::row(found),
@@ -74,15 +76,21 @@ pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
 pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
-    let page = engine.store.prompts(query.cursor()?, query.limit()?, engine.policy.budget_window).await?;
-    let rows = page.items.iter().filter_map(|row| match &row.loaded {
+    let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
+    let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window).await?;
+    let row = |row: &PromptRow| match &row.loaded {
         Ok(loaded) => {
             let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
             (!without_target || row["rollback_target"].is_null()).then_some(row)
         }
         Err(error) => Some(json!({ "prompt": row.prompt.as_str(), "error": error.to_string() })),
-    });
-    Ok(json(StatusCode::OK, &json!({ "prompts": rows.collect::<Vec<_>>(), "next": page.next })))
+    };
+    let mut rows = Vec::with_capacity(page.items.len());
+    for some in page.items.chunks(ROWS) {
+        rows.extend(some.iter().filter_map(row));
+        tokio::task::yield_now().await;
+    }
+    Ok(json(StatusCode::OK, &json!({ "prompts": rows, "next": page.next })))
 }
 
 /// The prompt's snapshot, or 404.
@@ -109,10 +117,8 @@ pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
 
 pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let cursor = query.cursor()?;
-    if cursor.is_some_and(|c| !c.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
-        return Err(Failure::bad_request("cursor: not one of ours"));
-    }
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    let cursor = query.cursor(|text| text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq)))?;
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
     let entries: Vec<_> = page.items.iter().map(views::log_entry).collect();

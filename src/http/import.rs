@@ -47,7 +47,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
     let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
     let operator = line("operator", request.operator, "import")?;
     let cursor = request.cursor.as_deref().unwrap_or("0");
-    let mut cursor: u64 = cursor.parse().map_err(|_| Failure::bad_request("cursor: not one of ours"))?;
+    let mut cursor: u64 =
+        cursor.parse().map_err(|_| Failure::bad_request("cursor: expected the value of next in an answer"))?;
     let adopt = |version| Event::Adopt(Adopt { version, known_good: request.known_good, operator: operator.clone() });
     let until = Instant::now() + WORK;
     let mut summary = Summary::default();

@@ -120,18 +120,25 @@ impl Query {
         }
     }
 
-    pub fn cursor(&self) -> Result<Option<&str>> {
+    /// Where to go on, if `is_ours` says that an answer of ours may have said so: Redis refuses anything else.
+    pub fn cursor(&self, is_ours: impl Fn(&str) -> bool) -> Result<Option<&str>> {
         let cursor = self.0.get("cursor").map(String::as_str).filter(|c| !c.is_empty());
         match cursor {
-            Some(text) if text.len() > PromptName::MAX => Err(Failure::bad_request("cursor: not one of ours")),
+            Some(text) if !is_ours(text) => {
+                Err(Failure::bad_request("cursor: expected the value of next in an answer"))
+            }
             cursor => Ok(cursor),
         }
     }
 }
 
+/// A ULID; anything else can't name an incident and must not become part of a key.
+pub fn is_incident_id(text: &str) -> bool {
+    text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 pub fn incident_id(text: &str) -> Result<IncidentId> {
-    // a ULID; anything else can't name an incident and must not become part of a key
-    if text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if is_incident_id(text) {
         Ok(IncidentId(text.to_ascii_uppercase()))
     } else {
         Err(Failure::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use redis::{FromRedisValue, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use super::mass::Coordinated;
 use super::record::{self, Stored};
 use super::{Loaded, Store, StoreError, Wanted};
 use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
+
+/// Records of a list that are read at once: no alert waits behind a whole page, in Redis or here.
+const AT_ONCE: usize = 16;
 
 /// One page of a list; `next` is the cursor of the one behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +168,8 @@ impl Store {
     ) -> Result<Page<PromptRow>, StoreError> {
         let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
         let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok());
-        let items = futures_util::future::join_all(prompts.map(|prompt| self.row(prompt, window))).await;
+        let rows: Vec<_> = prompts.map(|prompt| self.row(prompt, window)).collect();
+        let items: Vec<PromptRow> = futures_util::stream::iter(rows).buffered(AT_ONCE).collect().await;
         for row in &items {
             if let Err(error @ StoreError::Unavailable { .. }) = &row.loaded {
                 return Err(error.clone());
@@ -211,13 +216,13 @@ impl Store {
         if let Some(id) = first {
             items.extend(self.mass(id).await?.map(|found| Listed::Mass(Box::new(found))));
         }
-        if !page.items.is_empty() {
+        for ids in page.items.chunks(AT_ONCE) {
             let mut pipeline = Pipeline::new();
-            for id in &page.items {
+            for id in ids {
                 pipeline.cmd("GET").arg(self.keys.incident(&IncidentId(id.clone())));
             }
             let records: Vec<Option<String>> = self.link.read(&pipeline).await?;
-            let listed = page.items.into_iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id), json));
+            let listed = ids.iter().zip(records).map(|(id, json)| self.listed_as(IncidentId(id.clone()), json));
             for listed in futures_util::future::join_all(listed).await {
                 // an expired or damaged one must not hide the others
                 match listed {

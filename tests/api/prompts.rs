@@ -332,3 +332,40 @@ async fn what_is_not_there_is_404_and_what_may_not_be_done_405() -> Result<()> {
     assert_eq!(world.http().post("/api/prompts", "{}").await?.status, 405);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_cursor_that_no_answer_gave_is_400_and_not_a_fault_of_redis() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    for path in ["/api/prompts", "/api/prompts/p/log", "/api/incidents"] {
+        // the last ones could be names of prompts
+        for (cursor, a_name) in [
+            ("%20", false),
+            ("-", false),
+            ("%2B", false),
+            ("%5Ba", false),
+            ("(a", false),
+            ("%00", false),
+            ("a%0D%0Ab", false),
+            ("-0", false),
+            ("%C3%A9", false),
+            ("%FF", false),
+            ("0-", true),
+            ("1-1-1", true),
+            ("18446744073709551616-0", true),
+            ("01K", true),
+        ] {
+            let answer = world.http().get(&format!("{path}?cursor={cursor}")).await?;
+            let expected = if a_name && path == "/api/prompts" { 200 } else { 400 };
+            assert_eq!(answer.status, expected, "{path} {cursor}: {}", answer.text());
+        }
+    }
+    for (path, cursor) in [
+        ("/api/prompts", "p"),
+        ("/api/prompts/p/log", "1764000000000-0"),
+        ("/api/incidents", "01KB0000000000000000000000"),
+    ] {
+        assert_eq!(world.http().get(&format!("{path}?cursor={cursor}")).await?.status, 200, "{path} {cursor}");
+    }
+    Ok(())
+}
