@@ -2,19 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::baseline::Baseline;
 use crate::clicks::{Clicks, Tell, handle_patiently};
 use crate::config::{self, Config, LogFormat, LogLevel, Settings};
 use crate::engine::{Engine, Readiness};
-use crate::http;
+use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::{self, Actor};
@@ -40,15 +42,16 @@ const TELLS: usize = 256;
 const CLICKS: usize = 256;
 /// Workers for what is due.
 const ACTORS: usize = 4;
-/// The task that serves HTTP.
+/// The tasks that serve HTTP.
 const SERVER: &str = "server";
+const SCRAPED: &str = "metrics";
 /// Clicks that are handled side by side.
 const CLICKS_AT_ONCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    #[error("server.listen: can't listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("{key}: can't listen on {address}: {error}")]
+    Listen { key: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("slack: {0}")]
@@ -176,11 +179,14 @@ impl Running {
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
+    /// Where `/metrics` has an address of its own.
+    pub metrics_address: Option<SocketAddr>,
     /// With the policy of the start; all else of it is that of every later one.
     pub engine: Arc<Engine>,
     reloader: Reloader,
     log_level: Current<LogLevel>,
-    stop: oneshot::Sender<()>,
+    shutdown_timeout: Current<Duration>,
+    stop: watch::Sender<()>,
     tasks: Tasks,
 }
 
@@ -194,9 +200,11 @@ impl App {
         let (tells, told) = mpsc::channel(TELLS);
         let shared = Shared { readiness, reloader: reloader.clone(), tells };
         let running = Running::new(settings.clone(), clock, &shared)?;
-        let listen = |error| AppError::Listen { address: settings.config.server.listen, error };
-        let listener = http::bind(settings.config.server.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
+        let scraped = match settings.config.metrics.listen {
+            Some(address) => Some(listen("metrics.listen", address).await?),
+            None => None,
+        };
         let engine = Arc::clone(&running.engine);
         engine.metrics.config_in_force(true);
         engine.metrics.config_loaded(SystemTime::now());
@@ -204,14 +212,19 @@ impl App {
         let engines = live.part(|running| Arc::clone(&running.engine));
         let actors = live.part(|running| Arc::clone(&running.actor));
         let contexts = live.part(|running| Arc::clone(&running.context));
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stopped) = watch::channel(());
         let mut tasks = Tasks::default();
-        tasks.spawn(SERVER, async {
-            let stopped = async {
-                let _ = stopped.await;
+        let serve = |site, listener, mut stopped: watch::Receiver<()>| {
+            let stopped = async move {
+                let _ = stopped.changed().await;
             };
-            http::serve(listener, contexts, stopped).await;
-        });
+            http::serve(site, listener, contexts.clone(), stopped)
+        };
+        let metrics_address = scraped.as_ref().map(|(address, _)| *address);
+        if let Some((_, scraped)) = scraped {
+            tasks.spawn(SCRAPED, serve(Site::Metrics, scraped, stopped.clone()));
+        }
+        tasks.spawn(SERVER, serve(Site::Main, listener, stopped));
         let follower = engine.store.clone();
         let (clicks, clicked) = mpsc::channel(CLICKS);
         tasks.spawn("health", health.run(engines.clone()));
@@ -229,9 +242,10 @@ impl App {
             tasks.spawn("act", act::run(actors.clone()));
         }
         let log_level = live.part(|running| running.settings.config.log.level);
+        let shutdown_timeout = live.part(|running| running.settings.config.server.shutdown_timeout);
         tasks.spawn("reload", reload::run(live, shared, asked));
-        tracing::info!(%address, tls = settings.config.server.tls.is_some(), "listening");
-        Ok(Self { address, engine, reloader, log_level, stop, tasks })
+        tracing::info!(%address, ?metrics_address, tls = settings.config.server.tls.is_some(), "listening");
+        Ok(Self { address, metrics_address, engine, reloader, log_level, shutdown_timeout, stop, tasks })
     }
 
     /// Completes when a task of it has ended, which none does while all is well.
@@ -239,14 +253,25 @@ impl App {
         self.tasks.ended().await
     }
 
-    /// Ends it: no new connections, requests under way finish, then the workers stop. What they had claimed is done
-    /// by another replica once the lease expires.
+    /// Ends it: no new connections, requests under way finish, then the workers stop, all within `server.shutdown_timeout`. What
+    /// they had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
-        if self.stop.send(()).is_ok() {
-            self.tasks.finish(SERVER).await;
+        let until = Instant::now() + self.shutdown_timeout.get();
+        let _ = self.stop.send(()); // unless the servers have ended
+        if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED])).await.is_err() {
+            tracing::warn!("requests under way did not end in time");
         }
         self.tasks.stop().await;
     }
+}
+
+/// Binds to the address of a key.
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
+    let bind = async {
+        let listener = http::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bind.await.map_err(|error| AppError::Listen { key, address, error })
 }
 
 /// What Socket Mode connects by.
@@ -313,13 +338,47 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
         })
     }
+
+    /// Completes at SIGTERM or SIGINT.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
 pub async fn serve(settings: &Settings, mut signals: Signals) -> Result<(), AppError> {
     let set_log_level = init_logging(&settings.config);
     let app = App::start(settings, Clock::default()).await?;
+    last_resort(app.shutdown_timeout.clone()).map_err(AppError::Signals)?;
     run(app, &mut signals, set_log_level).await
+}
+
+/// A shutdown that takes so much longer than it may hangs.
+const HANGS: Duration = Duration::from_secs(1);
+
+/// A thread of its own that ends the process at a second signal, or where the first one has not done so in time, whatever the
+/// serving thread is stuck in. It does not log: a log that nobody reads may be what hangs.
+fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        Ok::<_, std::io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
+    let watch = async move {
+        let mut signalled = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        signalled().await;
+        let _second = tokio::time::timeout(limit.get() + HANGS, signalled()).await;
+        std::process::exit(1);
+    };
+    std::thread::Builder::new().name("last-resort".to_owned()).spawn(move || runtime.block_on(watch))?;
+    Ok(())
 }
 
 /// Runs until a signal ends it. A task that ends before ends it as well: whoever runs us starts another one, while a receiver

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::decision::{
-    Alert, AlertOutcome, Answer, Commit, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName, Rehearsed,
-    Timestamp, decide, rehearse,
+    Alert, AlertOutcome, Answer, Commit, Decision, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName,
+    Rehearsed, Timestamp, decide, rehearse,
 };
+use crate::elsewhere;
 use crate::metrics::Metrics;
 use crate::store::receipt::{Before, Receipt};
 use crate::store::schedule::IDLE;
@@ -18,6 +19,9 @@ use crate::store::{Committed, Loaded, Store, StoreError, Wanted, fresh_ulid};
 const ROUNDS: u32 = 12;
 /// Times that a commit whose answer got lost is asked for again.
 const ASK_AGAIN: u32 = 2;
+
+/// Alerts of one event that are decided about on the serving thread, within milliseconds; more are decided about elsewhere.
+const AT_ONCE: usize = 256;
 
 /// Why requests can't be served, if they can't.
 pub type Readiness = Result<(), String>;
@@ -40,6 +44,21 @@ pub struct Handled {
     pub rev: Option<i64>,
     /// This very request was handled before: nothing was done now, and this came of it then.
     pub before: Option<Before>,
+}
+
+/// An event, by how long a decision about it takes.
+enum Given<'a> {
+    Small(&'a Event),
+    Large(Arc<Event>),
+}
+
+impl Given<'_> {
+    fn event(&self) -> &Event {
+        match self {
+            Given::Small(event) => event,
+            Given::Large(event) => event,
+        }
+    }
 }
 
 /// Those of later settings share all but the policy with it.
@@ -74,7 +93,17 @@ impl Engine {
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
-        self.handle_counted(prompt, event, None).await
+        self.counted(self.try_handle(prompt, Given::Small(event), None).await)
+    }
+
+    /// The same for the alerts of a delivery, which may be many: then it is decided on another thread.
+    pub async fn handle_alerts(&self, prompt: &PromptName, alerts: Vec<Alert>) -> Result<Handled, EngineError> {
+        if alerts.len() <= AT_ONCE {
+            return self.handle(prompt, &Event::Alerts(alerts)).await;
+        }
+        let event = Arc::new(Event::Alerts(alerts));
+        let _freed_elsewhere = elsewhere::Large::new(Some(Arc::clone(&event)), true);
+        self.counted(self.try_handle(prompt, Given::Large(event), None).await)
     }
 
     /// The same for a request that must be handled once, however often it comes and whatever answer gets lost.
@@ -84,16 +113,10 @@ impl Engine {
         event: &Event,
         receipt: &Receipt,
     ) -> Result<Handled, EngineError> {
-        self.handle_counted(prompt, event, Some(receipt)).await
+        self.counted(self.try_handle(prompt, Given::Small(event), Some(receipt)).await)
     }
 
-    async fn handle_counted(
-        &self,
-        prompt: &PromptName,
-        event: &Event,
-        receipt: Option<&Receipt>,
-    ) -> Result<Handled, EngineError> {
-        let result = self.try_handle(prompt, event, receipt).await;
+    fn counted(&self, result: Result<Handled, EngineError>) -> Result<Handled, EngineError> {
         if let Err(EngineError::Store(error)) = &result {
             self.metrics.redis_error(error);
         }
@@ -110,9 +133,10 @@ impl Engine {
     async fn try_handle(
         &self,
         prompt: &PromptName,
-        event: &Event,
+        given: Given<'_>,
         receipt: Option<&Receipt>,
     ) -> Result<Handled, EngineError> {
+        let event = given.event();
         let wanted = Wanted {
             incident: match event {
                 Event::Decide(click) => Some(&click.incident),
@@ -129,15 +153,14 @@ impl Engine {
             if round > 2 {
                 tokio::time::sleep(Duration::from_millis(u64::from(round))).await;
             }
-            let mut loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
+            let loaded = self.store.load(prompt, self.policy.budget_window, wanted).await?;
             if let Some(receipt) = receipt
                 && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
             {
                 self.store.fence().await?;
                 return Ok(Handled { answer: Answer::Noted, now: loaded.now, rev: None, before: Some(before) });
             }
-            loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
-            let decision = decide(&self.policy, &loaded.snapshot, event, loaded.now);
+            let (loaded, decision) = self.decide(loaded, &given).await;
             let outcome = match &decision.answer {
                 Answer::Refused(refusal) => Before::Refused(refusal.message.clone()),
                 _ => Before::Done,
@@ -214,6 +237,27 @@ impl Engine {
             }
         }
         Err(EngineError::Contended)
+    }
+
+    async fn decide(&self, mut loaded: Loaded, given: &Given<'_>) -> (Loaded, Decision) {
+        let decide_now = |policy: &Policy, loaded: &mut Loaded, event: &Event| {
+            loaded.snapshot.fresh_ids = fresh_ids(may_open(event), loaded.now);
+            decide(policy, &loaded.snapshot, event, loaded.now)
+        };
+        match given {
+            Given::Small(event) => {
+                let decision = decide_now(&self.policy, &mut loaded, event);
+                (loaded, decision)
+            }
+            Given::Large(event) => {
+                let (policy, event) = (self.policy.clone(), Arc::clone(event));
+                elsewhere::run(move || {
+                    let decision = decide_now(&policy, &mut loaded, &event);
+                    (loaded, decision)
+                })
+                .await
+            }
+        }
     }
 
     /// What `alert` would do now. Writes nothing.

@@ -17,6 +17,7 @@
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`tls`] | certificates |
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | for prompt servers, beside all this: which version to serve |
@@ -32,6 +33,7 @@ pub mod coordinate;
 pub mod deployed;
 pub mod drafts;
 pub mod drills;
+pub mod elsewhere;
 pub mod engine;
 pub mod http;
 pub mod live;

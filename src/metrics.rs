@@ -1,9 +1,12 @@
 //! Our own metrics, prefix `prompt_rollback_`.
 
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -69,19 +72,6 @@ struct PhaseLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InfoLabels {
-    prompt: String,
-    version: String,
-    previous: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabels {
-    prompt: String,
-    version: String,
 }
 
 /// What this process counts by itself.
@@ -373,21 +363,48 @@ impl Metrics {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }
 
-    /// All metrics as OpenMetrics text; without `stored` while Redis is away.
-    pub fn encode(&self, stored: Option<Stored>) -> Result<String, std::fmt::Error> {
-        let mut out = String::new();
-        text::encode_registry(&mut out, &self.registry)?;
-        if let Some(stored) = stored {
-            text::encode_registry(&mut out, &from_stored(stored))?;
-        }
-        text::encode_eof(&mut out)?;
-        Ok(out)
+    /// The last line of an exposition.
+    pub const END: &str = "# EOF\n";
+
+    /// What this process counts, as OpenMetrics text without its last line.
+    pub fn encode(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        text::encode_registry(out, &self.registry)
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Stored {
+    /// As OpenMetrics text without its last line.
+    pub fn encode(self, out: &mut impl fmt::Write) -> fmt::Result {
+        text::encode_registry(out, &from_stored(self))
+    }
+}
+
+/// The series of each version with traffic. They are written as they are: a family would copy and hash each of them.
+#[derive(Debug)]
+struct Versions(Vec<Series>);
+
+impl Collector for Versions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 for each version with traffic and its rollback target";
+        let mut info = encoder.encode_descriptor("active_version_info", help, None, MetricType::Gauge)?;
+        for Series { prompt, version, previous, .. } in &self.0 {
+            let labels = [("prompt", prompt.as_str()), ("version", version), ("previous", previous)];
+            info.encode_family(&labels)?.encode_gauge(&1_i64)?;
+        }
+        let (name, help) =
+            ("active_version_activated_timestamp_seconds", "First activation of each version with traffic");
+        let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for Series { prompt, version, activated: at, .. } in &self.0 {
+            let labels = [("prompt", prompt.as_str()), ("version", version)];
+            activated.encode_family(&labels)?.encode_gauge(&seconds(*at))?;
+        }
+        Ok(())
     }
 }
 
@@ -403,21 +420,8 @@ fn from_stored(stored: Stored) -> Registry {
         let count = stored.phases.iter().find(|(name, _)| name == phase.as_str()).map_or(0, |(_, count)| *count);
         phases.get_or_create(&PhaseLabel { phase: phase.as_str() }).set(count);
     }
-    let info = Family::<InfoLabels, Gauge>::default();
-    let activated = Family::<VersionLabels, Gauge<f64, AtomicU64>>::default();
-    for series in stored.series {
-        let labels = VersionLabels { prompt: series.prompt.clone(), version: series.version.clone() };
-        activated.get_or_create(&labels).set(seconds(series.activated));
-        let labels = InfoLabels { prompt: series.prompt, version: series.version, previous: series.previous };
-        info.get_or_create(&labels).set(1);
-    }
     registry.register("incidents", "Open incidents", phases);
-    registry.register("active_version_info", "1 for each version with traffic and its rollback target", info);
-    registry.register(
-        "active_version_activated_timestamp_seconds",
-        "First activation of each version with traffic",
-        activated,
-    );
+    registry.register_collector(Box::new(Versions(stored.series)));
     registry.register(
         "active_version_dropped",
         "Prompts without series, beyond metrics.max_prompts",
@@ -474,7 +478,10 @@ mod tests {
             previous: "v1".to_owned(),
             activated: Timestamp(1_500),
         };
-        let text = metrics.encode(Some(Stored { series: vec![series], dropped: 3, ..Stored::default() })).unwrap();
+        let mut text = String::new();
+        metrics.encode(&mut text).unwrap();
+        Stored { series: vec![series], dropped: 3, ..Stored::default() }.encode(&mut text).unwrap();
+        text.push_str(Metrics::END);
         for line in [
             r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} 1"#,
             r#"prompt_rollback_rollbacks_total{mode="manual",result="failed"} 0"#,

@@ -1,5 +1,6 @@
 //! Certificates: ours, and those of whom we trust. What is wrong with a file is said before anything is served.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -37,12 +38,18 @@ pub struct TlsError {
 
 /// How a server speaks TLS.
 #[derive(Clone)]
-pub struct ServerTls(pub Arc<ServerConfig>);
+pub struct ServerTls {
+    pub config: Arc<ServerConfig>,
+    /// Tells certificates and keys of ours apart.
+    pub certificate: u64,
+    /// Tells apart who signs clients' certificates, if they are asked for one.
+    pub authority: Option<u64>,
+}
 
 /// Without the key.
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ServerTls").finish_non_exhaustive()
+        f.debug_struct("ServerTls").finish_non_exhaustive()
     }
 }
 
@@ -55,6 +62,8 @@ impl ServerFiles {
         };
         let (cert, key) = (content(File::Cert, &self.cert)?, content(File::Key, &self.key)?);
         let client_ca = self.client_ca.as_deref().map(|path| Ok((path, content(File::ClientCa, path)?))).transpose()?;
+        let certificate = told_apart(&(&cert, &key));
+        let authority = client_ca.as_ref().map(|(_, pem)| told_apart(pem));
         let chain = certificates(&self.cert, &cert).map_err(|message| wrong(File::Cert, message))?;
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
             let expected = "a private key in PEM without a passphrase (PKCS#8, PKCS#1 or SEC1)";
@@ -89,8 +98,15 @@ impl ServerFiles {
             error => wrong(File::Key, format!("{}: {error}", self.key.display())),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(ServerTls(Arc::new(config)))
+        Ok(ServerTls { config: Arc::new(config), certificate, authority })
     }
+}
+
+/// The same within this process for the same content.
+fn told_apart(content: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The authorities of a PEM file, for a client that trusts these alone.

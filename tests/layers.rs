@@ -54,6 +54,7 @@ const LAYERS: &[Layer] = &[
         &["redis", "hyper", "tower", "tokio"],
     ),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
+    layer("elsewhere", &["elsewhere"], &[], &["redis", "hyper", "tower", "serde", "prometheus_client"]),
     layer("tls", &["tls"], &[], &["redis", "hyper", "hyper_util", "tower", "tokio", "serde"]),
     // For prompt servers: of no use to the receiver, and without a use for it.
     layer("reader", &["reader"], &["decision"], &["hyper", "tower", "serde", "prometheus_client"]),

@@ -36,13 +36,12 @@ impl Tasks {
         }
     }
 
-    /// Waits for the one called `name`, as long as it takes.
-    pub async fn finish(&mut self, name: &str) {
-        while let Some(ended) = self.set.join_next_with_id().await {
+    /// Waits for those that are called by one of `names`, as long as it takes.
+    pub async fn finish(&mut self, names: &[&str]) {
+        while self.names.values().any(|name| names.contains(name)) {
+            let Some(ended) = self.set.join_next_with_id().await else { return };
             let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
-            if self.names.remove(&id) == Some(name) {
-                return;
-            }
+            self.names.remove(&id);
         }
     }
 
@@ -93,7 +92,8 @@ mod tests {
         let mut tasks = tasks();
         tasks.spawn("other", async {});
         tasks.spawn("server", async { tokio::task::yield_now().await });
-        tasks.finish("server").await;
+        tasks.spawn("metrics", async {});
+        tasks.finish(&["server", "metrics", "nowhere"]).await;
         tasks.stop().await;
     }
 }

@@ -65,17 +65,21 @@ impl From<anyhow::Error> for Failure {
 /// Runs the command that the arguments name.
 ///
 /// The runtime is made here and not in `main.rs`, which would compile every async function of the library again. It has one
-/// thread: waiting for Redis is all it does, and handing work to other threads costs more than the work.
+/// thread: waiting for Redis is all it does, and handing small work to other threads costs more than the work.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(cli)),
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: no runtime: {error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
-    }
+    };
+    let code = runtime.block_on(run(cli));
+    // a read of a file that hangs must not keep the process
+    runtime.shutdown_background();
+    code
 }
 
 /// Runs one command.
@@ -109,8 +113,13 @@ async fn serve(file: &ConfigFile) -> Result<(), Failure> {
         error => Failure::Failed(error.to_string()),
     };
     // before all else: a SIGHUP must not end it
-    let signals = Signals::listen().map_err(failure)?;
-    let settings = Settings::load(file.config.as_deref(), config::environment());
+    let mut signals = Signals::listen().map_err(failure)?;
+    let path = file.config.clone();
+    let load = tokio::task::spawn_blocking(move || Settings::load(path.as_deref(), config::environment()));
+    let settings = tokio::select! {
+        settings = load => settings.map_err(|error| Failure::Failed(error.to_string()))?,
+        () = signals.ended() => return Ok(()), // the disk hangs
+    };
     let settings = settings.map_err(|error| Failure::Misused(error.to_string()))?;
     app::serve(&settings, signals).await.map_err(failure)
 }

@@ -32,7 +32,7 @@ use crate::tls::{ServerFiles, ServerTls};
 use files::Files;
 use reader::{ENV_PREFIX, Reader, unquote};
 use validate::LONGER_THAN_0;
-use value::{Analysis, Bytes, MaybeDuration, MaybeWeekly, Setting};
+use value::{Analysis, Bytes, MaybeAddress, MaybeDuration, MaybeWeekly, Setting};
 use values::Values;
 
 /// All settings of the receiver.
@@ -69,8 +69,12 @@ pub struct Server {
     pub api_token: Option<SecretString>,
     /// Largest request body, in bytes; a larger one is answered 413.
     pub max_body_bytes: usize,
+    /// Memory for bodies and answers of all requests together, besides a little for each.
+    pub max_buffered_bytes: usize,
     /// Longest time for one request, below the 5 s promised to Alertmanager.
     pub request_timeout: Duration,
+    /// Longest time that a shutdown takes.
+    pub shutdown_timeout: Duration,
     /// Most connections served at once.
     pub max_connections: u32,
     /// PEM files of our certificate, with those that lead to its authority, and of its key; `None`: plain HTTP.
@@ -255,6 +259,8 @@ pub struct Report {
 
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    /// Where `/metrics` is served instead of at `server.listen`; `None`: there.
+    pub listen: Option<SocketAddr>,
     /// Prompts that get version series of their own, latest activity first.
     pub max_prompts: u32,
 }
@@ -364,7 +370,9 @@ impl Config {
                 webhook_token: r.token("server.webhook_token"),
                 api_token: r.token("server.api_token"),
                 max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
+                max_buffered_bytes: r.get::<Bytes>("server.max_buffered_bytes", "24MiB").0,
                 request_timeout: r.get("server.request_timeout", "4s"),
+                shutdown_timeout: r.get("server.shutdown_timeout", "10s"),
                 max_connections: r.get("server.max_connections", "1024"),
                 tls_cert_file: r.get_path("server.tls_cert_file"),
                 tls_key_file: r.get_path("server.tls_key_file"),
@@ -460,7 +468,10 @@ impl Config {
                 keep: r.get("retention.keep", "180d"),
             },
             report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
-            metrics: Metrics { max_prompts: r.get("metrics.max_prompts", "20000") },
+            metrics: Metrics {
+                listen: r.get_fixed::<MaybeAddress>("metrics.listen", "").0,
+                max_prompts: r.get("metrics.max_prompts", "20000"),
+            },
             log: Log { format: r.get_fixed("log.format", "text"), level: r.get("log.level", "info") },
         }
     }

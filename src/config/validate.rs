@@ -31,6 +31,9 @@ impl Config {
         }
         r.check("server.max_body_bytes", server.max_body_bytes > 0, "at least 1 byte");
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
+        r.check("server.shutdown_timeout", !server.shutdown_timeout.is_zero(), "more than 0");
+        let another = self.metrics.listen.is_none_or(|listen| listen.port() == 0 || listen != server.listen);
+        r.check("metrics.listen", another, "another address than server.listen");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
     }

@@ -83,6 +83,24 @@ impl Setting for SocketAddr {
     }
 }
 
+/// An address to listen on besides another one; empty: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MaybeAddress(pub Option<SocketAddr>);
+
+impl Setting for MaybeAddress {
+    fn expected() -> String {
+        "an IP address and a port such as \"127.0.0.1:8001\", or nothing".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(Self(None)) } else { text.parse().ok().map(|address| Self(Some(address))) }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
 impl Setting for Duration {
     fn expected() -> String {
         "a duration such as \"30s\", \"5m\" or \"1h30m\"".into()
@@ -484,6 +502,7 @@ mod tests {
         check::<String>(&["", "a \"b\""]);
         check::<PathBuf>(&["", "/run/secrets/token"]);
         check::<SocketAddr>(&["127.0.0.1:8000", "[::1]:0"]);
+        check::<MaybeAddress>(&["", "127.0.0.1:8001"]);
         check::<Duration>(&["0s", "500ms", "1h30m", "180d", "2w", "1y", "382d4h5m6s7ms"]);
         check::<u32>(&["0", "1024"]);
         check::<bool>(&["true", "false"]);

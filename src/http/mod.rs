@@ -2,11 +2,14 @@
 
 mod api;
 mod auth;
+mod budget;
 mod canary;
 mod connections;
 mod drill;
+mod exposition;
 mod import;
 mod input;
+mod lanes;
 mod mark;
 mod mass;
 mod postmortem;
@@ -34,7 +37,9 @@ use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -43,15 +48,24 @@ use crate::config::{Config, Labels};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::tls::ServerTls;
+use budget::Budget;
 use connections::{Connections, Slot};
+use exposition::Exposition;
+use lanes::Lanes;
 
 /// Longest time for a handshake, for the head of a request to arrive, and for a connection to be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a request's head: headers, and bytes.
 const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 64 << 10;
-/// Longest time that a shutdown waits for requests under way; each takes at most `server.request_timeout`.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time in which a client takes nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A TLS connection ends after so long, with the answer that is under way: what was shown in its handshake may have expired.
+const LONGEST_TLS: Duration = Duration::from_secs(3_600);
+/// Connections to `metrics.listen`.
+const SCRAPERS: usize = 128;
+/// What unsigned requests to `/slack/interactions` may take in all. Interactions are a few kB.
+const SLACK_BUDGET: usize = 2 << 20;
 
 /// What every request can see: one of these, whatever is reloaded meanwhile.
 #[derive(Debug)]
@@ -61,14 +75,24 @@ pub struct Context {
     routes: route::Routes,
     tls: Option<ServerTls>,
     max_connections: usize,
-    labels: Labels,
+    labels: Arc<Labels>,
     webhook_token: Option<SecretString>,
     /// Besides its token: where clients' certificates can be verified.
     webhook_certificate: bool,
     api_token: Option<SecretString>,
     max_body_bytes: usize,
     request_timeout: Duration,
+    /// For bodies and answers.
+    budget: Budget,
+    slack_budget: Budget,
+    lanes: Lanes,
+    /// Turns of huge deliveries.
+    huge: Semaphore,
     max_prompts: usize,
+    exposition: Arc<Exposition>,
+    /// They have an address of their own.
+    metrics_apart: bool,
+    shutdown_timeout: Duration,
     readiness: watch::Receiver<Readiness>,
     slack: Option<SlackClicks>,
     /// There is an Alertmanager that takes our own alerts.
@@ -99,13 +123,20 @@ impl Context {
             routes: route::Routes::new(),
             tls: config.server.tls.clone(),
             max_connections: max_connections as usize,
-            labels: config.labels.clone(),
+            labels: Arc::new(config.labels.clone()),
             webhook_token: config.server.webhook_token.clone(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
             api_token: config.server.api_token.clone(),
             max_body_bytes: config.server.max_body_bytes,
             request_timeout: config.server.request_timeout,
+            budget: Budget::new(config.server.max_buffered_bytes.max(config.server.max_body_bytes)),
+            slack_budget: Budget::new(SLACK_BUDGET),
+            lanes: Lanes::new(),
+            huge: Semaphore::new(webhook::HUGE_AT_ONCE),
             max_prompts: config.metrics.max_prompts as usize,
+            exposition: Arc::default(),
+            metrics_apart: config.metrics.listen.is_some(),
+            shutdown_timeout: config.server.shutdown_timeout,
             readiness,
             posts_alerts: !config.alertmanager.urls.is_empty(),
             slack: slack.map(|(signing_secret, clicks)| SlackClicks { signing_secret, clicks }),
@@ -116,31 +147,61 @@ impl Context {
     fn door(&self) -> Door {
         match &self.tls {
             None => Door::Plain,
-            Some(_) if self.webhook_certificate => Door::TlsWithCertificates,
-            Some(_) => Door::Tls,
+            Some(tls) => Door::Tls { certificate: tls.certificate, authority: tls.authority },
         }
     }
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    Main,
+    Metrics,
 }
 
 /// How a client came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     Plain,
-    Tls,
-    /// Clients were asked for a certificate.
-    TlsWithCertificates,
+    /// By which certificate of ours; and the authority, if clients were asked for one that it has signed.
+    Tls {
+        certificate: u64,
+        authority: Option<u64>,
+    },
+}
+
+impl Door {
+    fn authority(self) -> Option<u64> {
+        match self {
+            Door::Plain => None,
+            Door::Tls { authority, .. } => authority,
+        }
+    }
 }
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Peer {
+    site: Site,
     door: Door,
+    since: Instant,
     /// It has shown a certificate, which then is one of our authority.
     certified: bool,
 }
 
-/// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdown: impl Future<Output = ()>) {
+impl Peer {
+    fn has_stayed_long(&self) -> bool {
+        self.door != Door::Plain && self.since.elapsed() >= LONGEST_TLS
+    }
+}
+
+/// Serves `listener` until `shutdown` completes, then lets the requests under way finish, within `server.shutdown_timeout`.
+pub async fn serve(
+    site: Site,
+    listener: TcpListener,
+    context: Current<Arc<Context>>,
+    shutdown: impl Future<Output = ()>,
+) {
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
@@ -166,8 +227,12 @@ pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdo
         // answers are small: sent at once
         let _ = stream.set_nodelay(true);
         id += 1;
+        let most = match site {
+            Site::Main => server.context.get().max_connections,
+            Site::Metrics => server.context.get().max_connections.min(SCRAPERS),
+        };
         let slot = tokio::select! {
-            slot = server.connections.enter(id, server.context.get().max_connections) => slot,
+            slot = server.connections.enter(id, most) => slot,
             () = &mut shutdown => break,
         };
         let context = server.context.get();
@@ -175,15 +240,16 @@ pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdo
         let (server, watcher, mut closed) = (Arc::clone(&server), graceful.watcher(), closed.clone());
         tokio::spawn(async move {
             let served = async {
-                let Some(ServerTls(tls)) = tls else {
-                    return server.converse(stream, Peer { door, certified: false }, &slot, watcher).await;
+                let peer = Peer { site, door, since: Instant::now(), certified: false };
+                let Some(tls) = tls else {
+                    return server.converse(stream, peer, &slot, watcher).await;
                 };
                 let shaken = tokio::select! {
-                    shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls)) => shaken.ok().flatten(),
+                    shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls.config)) => shaken.ok().flatten(),
                     _ = closed.changed() => None,
                 };
                 if let Some((stream, certified)) = shaken {
-                    server.converse(stream, Peer { door, certified }, &slot, watcher).await;
+                    server.converse(stream, Peer { certified, ..peer }, &slot, watcher).await;
                 }
             };
             tokio::select! {
@@ -196,7 +262,9 @@ pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdo
     drop((listener, open));
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = tokio::time::sleep(SHUTDOWN_TIMEOUT) => tracing::warn!("some connections did not end in time"),
+        () = tokio::time::sleep(server.context.get().shutdown_timeout) => {
+            tracing::warn!("some connections did not end in time");
+        }
     }
 }
 
@@ -221,6 +289,9 @@ impl Server {
                 answer
             }
         });
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let stream = Box::pin(stream);
         let service = ServiceBuilder::new().layer(CatchPanicLayer::custom(route::panicked)).service(service);
         let connection = self.http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         // a client that breaks off is its own affair

@@ -1,16 +1,82 @@
 //! Answers: JSON bodies and the one shape of errors.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use super::budget::{Budget, Held};
+use super::exposition::{CutOff, Reading};
 use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Answer>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Answer {
+    Whole(Option<Bytes>),
+    Exposition(Reading),
+}
+
+impl Answer {
+    pub fn whole(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self::Whole((!body.is_empty()).then_some(body))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(self: Pin<&mut Self>, polling: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        match self.get_mut() {
+            Answer::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Answer::Exposition(body) => Pin::new(body).poll_frame(polling),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Whole(body) => body.is_none(),
+            Answer::Exposition(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Answer::Exposition(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Bytes and their part of the budget: both are given back once the bytes are written.
+struct Paid(Bytes, #[allow(dead_code, reason = "dropped with the bytes")] Held);
+
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// `reply`, if there is memory for it until it is written.
+pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, Failure> {
+    if let Answer::Whole(Some(body)) = reply.body_mut() {
+        let mut held = Held::default();
+        budget.hold(&mut held, body.len())?;
+        if !held.is_none() {
+            *body = Bytes::from_owner(Paid(std::mem::take(body), held));
+        }
+    }
+    Ok(reply)
+}
 
 /// `{"error":{"code","message"}}`. Alertmanager retries 5xx and drops 4xx, so the status says which is of use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +160,11 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+    reply_with(status, content_type, Answer::whole(body))
+}
+
+pub fn reply_with(status: StatusCode, content_type: &'static str, body: Answer) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply

@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use hyper::http::request::Parts;
@@ -12,16 +11,14 @@ use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
+use super::budget::{Budget, Held, OWN};
 use super::input::{self, Query};
-use super::reply::{Failure, Reply, json, reply, text};
+use super::reply::{Failure, Reply, json, text, within};
 use super::{
-    Context, Door, Peer, api, auth, canary, drill, import, mark, postmortem, reload, report, restore, serving, slack,
-    webhook,
+    Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, postmortem, reload, report, restore,
+    serving, slack, webhook,
 };
 use crate::live::Current;
-use crate::metrics::Stored;
-use crate::store::StoreError;
-use crate::store::schedule::Work;
 
 /// The paths of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,18 +120,20 @@ pub async fn answer(
 ) -> Result<Reply, Infallible> {
     let context = contexts.get();
     let timeout = context.request_timeout;
+    let budget = context.budget.clone();
     let answer = dispatch(context, contexts, request, peer, whole);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
     });
+    let answer = answer.and_then(|answer| within(&budget, answer));
     let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
         }
         failure.into_reply()
     });
-    if peer.door != contexts.get().door() {
-        // TLS was switched on or off: whoever goes on comes in anew
+    if peer.has_stayed_long() || peer.door != contexts.get().door() {
+        // whoever goes on comes in anew: by the certificates that are in force now
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
@@ -152,6 +151,9 @@ async fn dispatch(
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
+    if !context.serves(peer.site, route) {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "not at this address: see metrics.listen"));
+    }
     let expected = match route {
         Route::Webhook
         | Route::Rollback
@@ -194,12 +196,17 @@ async fn dispatch(
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
-        return get(context, route, &parameter, &query).await;
+        return get(context, route, &parameter, &query, head.method == Method::HEAD).await;
     }
     input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    let max = if route == Route::Slack { slack::MAX_BODY } else { context.max_body_bytes };
-    let bytes = input::utf8(read(incoming, declared, max).await?)?;
+    // what anyone may send has a budget of its own
+    let (max, budget) = match route {
+        Route::Slack => (slack::MAX_BODY, &context.slack_budget),
+        _ => (context.max_body_bytes, &context.budget),
+    };
+    let (bytes, _held) = read(incoming, declared, max, budget).await?;
+    let bytes = input::utf8(bytes.into())?;
     whole();
     match route {
         Route::Webhook => {
@@ -229,21 +236,21 @@ fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<()
     match route {
         Route::Webhook => {
             auth::check(head, context.webhook_token.as_ref(), "server.webhook_token")?;
-            if context.webhook_certificate && peer.door != Door::TlsWithCertificates {
-                // it was never asked for one; a 4xx would not be sent again
+            if context.webhook_certificate && peer.door.authority() != context.door().authority() {
+                // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
                 return Err(Failure::unavailable("reconnect", "client certificates are wanted by now: connect again"));
             }
             auth::check_certificate(peer.certified || !context.webhook_certificate)
         }
-        // Slack signs its body
-        Route::Slack => Ok(()),
+        // Slack signs its body, which is read only where that can be
+        Route::Slack => slack::admit(context, &head.headers),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
         _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
     }
 }
 
-async fn get(context: &Context, route: Route, parameter: &str, query: &Query) -> Result<Reply, Failure> {
+async fn get(context: &Context, route: Route, parameter: &str, query: &Query, head: bool) -> Result<Reply, Failure> {
     match route {
         Route::Prompts => api::prompts(context, query).await,
         Route::Prompt => api::prompt(context, parameter).await,
@@ -254,7 +261,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
         Route::Postmortem => postmortem::postmortem(context, parameter).await,
         Route::Report => report::report(context, query).await,
         Route::Drill => drill::drill(context, parameter).await,
-        Route::Metrics => metrics(context).await,
+        Route::Metrics => exposition::metrics(context, head).await,
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
@@ -263,35 +270,25 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query) ->
     }
 }
 
-async fn metrics(context: &Context) -> Result<Reply, Failure> {
-    let stored = match stored_metrics(context).await {
-        Ok(stored) => Some(stored),
-        // our own counters say why: they must be seen just then
-        Err(error) => {
-            tracing::warn!(%error, "metrics without what is kept in redis");
-            context.engine.metrics.ready(false); // the alert rules trust the series of a receiver that is ready
-            None
+impl Context {
+    /// Metrics may have an address of their own, where nothing else is served but what tells of health.
+    fn serves(&self, site: Site, route: Route) -> bool {
+        match (site, route) {
+            (_, Route::Healthy | Route::Ready) => true,
+            (Site::Main, Route::Metrics) => !self.metrics_apart,
+            (Site::Main, _) | (Site::Metrics, Route::Metrics) => true,
+            (Site::Metrics, _) => false,
         }
-    };
-    let body =
-        context.engine.metrics.encode(stored).map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
-    Ok(reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body))
+    }
 }
 
-async fn stored_metrics(context: &Context) -> Result<Stored, StoreError> {
-    let store = &context.engine.store;
-    let (series, dropped) = store.series(context.max_prompts).await?;
-    let (phases, parked) = store.counts().await?;
-    let paused = store.paused_for_all().await?.is_some();
-    let slack_lag = store.slack_lag().await?;
-    let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
-    let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
-    let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
-    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag, heartbeat })
-}
-
-/// Reads the whole body, which may be at most `max` bytes.
-async fn read(incoming: Incoming, declared: Option<u64>, max: usize) -> Result<Bytes, Failure> {
+/// Reads the whole body, which may be at most `max` bytes, as far as there is memory for it.
+async fn read(
+    mut incoming: Incoming,
+    declared: Option<u64>,
+    max: usize,
+    budget: &Budget,
+) -> Result<(Vec<u8>, Held), Failure> {
     let too_large = || {
         let message = format!("the body is larger than {max} bytes");
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
@@ -300,11 +297,25 @@ async fn read(incoming: Incoming, declared: Option<u64>, max: usize) -> Result<B
     if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
-    match Limited::new(incoming, max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Failure::bad_request("the body did not arrive whole")),
+    let declared = declared.and_then(|length| usize::try_from(length).ok());
+    let mut held = Held::default();
+    let mut body = Vec::with_capacity(declared.unwrap_or_default().min(OWN));
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|_| Failure::bad_request("the body did not arrive whole"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        let length = body.len() + data.len();
+        if length > max {
+            return Err(too_large());
+        }
+        if length > body.capacity() {
+            // what was said is not believed before it comes; doubled, so that each byte is copied at most twice
+            let room = (2 * length).min(declared.unwrap_or(max)).max(length);
+            budget.hold(&mut held, room)?;
+            body.reserve_exact(room - body.len());
+        }
+        body.extend_from_slice(data);
     }
+    Ok((body, held))
 }
 
 /// The answer to a request that made us panic: a bug, which must not take the connection or others with it.

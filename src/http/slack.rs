@@ -18,6 +18,24 @@ pub const MAX_BODY: usize = 1 << 20;
 /// Slack wants an answer within 3 s; later ones show the clicker an error, whatever became of the click.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 
+/// Refuses what can't be a click, before any of its body is read: Slack is not configured, or the headers are none of Slack's
+/// within the last five minutes.
+pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), Failure> {
+    if context.slack.is_none() {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match payload::may_be_signed(header("x-slack-signature"), header("x-slack-request-timestamp")) {
+        true => Ok(()),
+        false => Err(unsigned()),
+    }
+}
+
+fn unsigned() -> Failure {
+    let message = "not signed by Slack with slack.signing_secret within the last five minutes";
+    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+}
+
 /// `arrived`: when the head of the request did.
 pub async fn interactions(
     context: &Context,
@@ -32,8 +50,7 @@ pub async fn interactions(
     let signed =
         payload::verify(&slack.signing_secret, header("x-slack-signature"), header("x-slack-request-timestamp"), body);
     if !signed {
-        let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-        return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+        return Err(unsigned());
     }
     let clicked = match payload::parse_form(body).map_err(|error| Failure::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,

@@ -1,22 +1,35 @@
 //! `POST /webhooks/alertmanager`: 200 only once all is committed.
+//!
+//! A delivery is read, handled and answered. Reading and answering are computing alone, which a large delivery does on another
+//! thread; handling goes prompt by prompt, and deliveries take turns.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use hyper::StatusCode;
 use serde::Serialize;
 
 use super::Context;
+use super::lanes::{Lanes, URGENT};
 use super::reply::{Failure, Reply, json};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored};
-use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
+use crate::config::Labels;
+use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Outcome, PromptName, Severity};
 use crate::drills;
+use crate::elsewhere::{self, Large};
 use crate::engine::{Engine, EngineError, Handled};
 use crate::store::StoreError;
 
-/// Prompts handled at once: enough to fill the pipeline to Redis, few enough to bound memory.
-const AT_ONCE: usize = 128;
+/// A delivery of so many bytes is read in less than a millisecond.
+const LARGE: usize = 64 << 10;
+/// Deliveries of more bytes are handled two at a time: what is read of them takes several times their size.
+const HUGE: usize = 4 << 20;
+pub const HUGE_AT_ONCE: usize = 2;
+/// Log lines about single alerts of one delivery.
+const LINES: usize = 20;
 
 #[derive(Serialize)]
 struct Results<'a> {
@@ -53,20 +66,40 @@ struct Group {
     urgent: bool,
 }
 
+/// A delivery and, so far, what became of its alerts.
+#[derive(Default)]
+struct Received {
+    delivered: Vec<Delivered>,
+    outcomes: Vec<Option<AlertOutcome>>,
+    truncated: u64,
+}
+
 pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
-    let Delivery { alerts: delivered, truncated } =
-        payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
-    let mut outcomes: Vec<Option<AlertOutcome>> =
-        delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered)).collect();
+    let large = body.len() > LARGE;
+    let _one_of_few = if body.len() > HUGE { context.huge.acquire().await.ok() } else { None };
+    let read = {
+        let (body, labels, engine) = (body.clone(), Arc::clone(&context.labels), Arc::clone(engine));
+        move || Received::read(&body, &labels, &engine)
+    };
+    let (received, groups) = elsewhere::run_if(large, read).await?;
+    // also where the request is given up half-way
+    let mut received = Large::new(received, large);
+    let failed = handle_all(context, received.get(), groups).await;
+    let received = received.into_inner();
+    let engine = Arc::clone(engine);
+    elsewhere::run_if(large, move || received.answer(&engine, failed)).await
+}
 
-    // criticals first: a rollback does not wait for a thousand observations
-    let (urgent, other): (Vec<Group>, Vec<Group>) = groups(&delivered).into_iter().partition(|g| g.urgent);
+/// Handles what is to be handled; what is not done by now may be done when all is sent again.
+async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Group>) -> Option<EngineError> {
+    let engine = &*context.engine;
+    let Received { delivered, outcomes, .. } = received;
     let mut failed: Option<EngineError> = None;
+    // criticals first: a rollback does not wait for a thousand observations
+    let (urgent, other): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| group.urgent);
     for groups in [urgent, other] {
-        // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
-        let handling = groups.into_iter().map(|group| Box::pin(handle_group(engine, group)));
-        let mut handled = futures_util::stream::iter(handling).buffer_unordered(AT_ONCE);
+        let mut handled = in_turn(engine, &context.lanes, groups);
         while let Some((places, result)) = handled.next().await {
             match result {
                 Ok(handled) => {
@@ -89,7 +122,7 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
         }
     }
     // drills last: they never delay what is real
-    for (delivered, outcome) in delivered.iter().zip(&mut outcomes) {
+    for (delivered, outcome) in delivered.iter().zip(&mut *outcomes) {
         let Delivered::Drill { id, alert } = delivered else { continue };
         match drills::receive(engine, id, alert).await {
             Ok(ours) => {
@@ -103,45 +136,113 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
             Err(error) => failed = Some(error),
         }
     }
-    for (delivered, outcome) in delivered.iter().zip(&mut outcomes) {
-        let Delivered::Heartbeat { evaluated_at, .. } = delivered else { continue };
-        match engine.store.beat(*evaluated_at).await {
-            Ok(()) => *outcome = Some(AlertOutcome { outcome: Outcome::Ignored, reason: "heartbeat", incident: None }),
+    // of several evaluations the latest counts
+    let moment = |delivered: &Delivered| match delivered {
+        Delivered::Heartbeat { evaluated_at, .. } => Some(*evaluated_at),
+        _ => None,
+    };
+    if let Some(latest) = delivered.iter().filter_map(moment).max() {
+        match engine.store.beat(latest).await {
+            Ok(()) => {
+                for (delivered, outcome) in delivered.iter().zip(outcomes) {
+                    if moment(delivered).is_some() {
+                        *outcome =
+                            Some(AlertOutcome { outcome: Outcome::Ignored, reason: "heartbeat", incident: None });
+                    }
+                }
+            }
             Err(error) => failed = Some(error.into()),
         }
     }
-    for (delivered, outcome) in delivered.iter().zip(&outcomes) {
-        if let Some(outcome) = outcome {
+    failed
+}
+
+/// Handles `groups`, all urgent or none, as it is their turn.
+fn in_turn<'a>(
+    engine: &'a Engine,
+    lanes: &'a Lanes,
+    groups: Vec<Group>,
+) -> BoxStream<'a, (Vec<usize>, Result<Handled, EngineError>)> {
+    futures_util::stream::iter(groups)
+        // one after the other: what waits for its turn is the delivery
+        .then(move |group| async move { (lanes.turn(group.urgent).await, group) })
+        // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
+        .map(move |(turn, group)| {
+            Box::pin(async move {
+                let handled = engine.handle_alerts(&group.prompt, group.alerts).await;
+                drop(turn);
+                (group.places, handled)
+            })
+        })
+        .buffer_unordered(URGENT)
+        .boxed()
+}
+
+impl Received {
+    fn read(body: &[u8], labels: &Labels, engine: &Engine) -> Result<(Self, Vec<Group>), Failure> {
+        let parsed = payload::parse(body, labels, &engine.policy);
+        let Delivery { alerts: delivered, truncated } =
+            parsed.map_err(|error| Failure::bad_request(error.to_string()))?;
+        let mut log = Lines::default();
+        let outcomes = delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered, &mut log));
+        let outcomes = outcomes.collect();
+        log.end("alerts ignored");
+        let groups = groups(&delivered);
+        Ok((Self { delivered, outcomes, truncated }, groups))
+    }
+
+    /// Counts what became of the alerts, and says it.
+    fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, Failure> {
+        let Self { delivered, outcomes, truncated } = self;
+        let mut log = Lines::default();
+        for (delivered, outcome) in delivered.iter().zip(&outcomes) {
+            let Some(outcome) = outcome else { continue };
             engine.metrics.alert(severity(delivered), outcome);
-            if let (Delivered::Alert(alert), "unknown_version") = (delivered, outcome.reason) {
+            if let (Delivered::Alert(alert), "unknown_version") = (delivered, outcome.reason)
+                && log.one_more()
+            {
                 let (prompt, version, alertname) = (&alert.prompt, &alert.version, &alert.alertname);
                 let reason = outcome.reason;
                 tracing::warn!(reason, %prompt, %version, alertname, "an alert names a version that its prompt never had");
             }
         }
+        log.end("alerts that name a version that their prompt never had");
+        // those that were committed answer `duplicate` when all are sent again
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if truncated > 0 {
+            tracing::warn!(truncated, "Alertmanager left alerts out of a delivery: set max_alerts to 0");
+            engine.metrics.truncated(truncated);
+        }
+        let results = delivered.iter().zip(&outcomes);
+        let results = results.map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
+        Ok(json(StatusCode::OK, &Results { results, truncated_alerts: truncated }))
     }
-    // those that were committed answer `duplicate` when all are sent again
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if truncated > 0 {
-        tracing::warn!(truncated, "Alertmanager left alerts out of a delivery: set max_alerts to 0");
-        engine.metrics.truncated(truncated);
-    }
-    let results =
-        delivered.iter().zip(&outcomes).map(|(delivered, outcome)| result(delivered, outcome.as_ref())).collect();
-    Ok(json(StatusCode::OK, &Results { results, truncated_alerts: truncated }))
 }
 
-async fn handle_group(engine: &Engine, group: Group) -> (Vec<usize>, Result<Handled, EngineError>) {
-    let event = Event::Alerts(group.alerts);
-    (group.places, engine.handle(&group.prompt, &event).await)
+/// Log lines about the alerts of one delivery. One sender must not fill the log, nor take the time to write it.
+#[derive(Default)]
+struct Lines(usize);
+
+impl Lines {
+    fn one_more(&mut self) -> bool {
+        self.0 += 1;
+        self.0 <= LINES
+    }
+
+    fn end(self, what: &str) {
+        if let Some(more @ 1..) = self.0.checked_sub(LINES) {
+            tracing::warn!(more, "{what} in the same delivery, not logged one by one");
+        }
+    }
 }
 
-fn ignored(place: usize, delivered: &Delivered) -> Option<AlertOutcome> {
+fn ignored(place: usize, delivered: &Delivered, log: &mut Lines) -> Option<AlertOutcome> {
     let Delivered::Ignored(Ignored { fingerprint, prompt, version, why, .. }) = delivered else { return None };
     let reason = why.reason;
     match &why.detail {
+        _ if !log.one_more() => {}
         Some(detail) => tracing::warn!(
             at = format!("alerts[{place}]"),
             detail,

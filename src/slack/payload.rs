@@ -3,6 +3,8 @@
 //! Only the few fields that are needed are read, and leniently: the library's types refuse whole clicks over fields
 //! that are absent, null or new.
 
+use std::time::{Duration, SystemTime};
+
 use percent_encoding::percent_decode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -124,6 +126,17 @@ fn text(value: &Value, path: &[&str]) -> Option<String> {
 fn plain(name: &str) -> Option<String> {
     let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Whether these headers can be those of a request that Slack signs, within the last five minutes; what the signature is worth,
+/// [`verify`] tells.
+pub fn may_be_signed(signature: Option<&str>, timestamp: Option<&str>) -> bool {
+    const WINDOW: Duration = Duration::from_secs(5 * 60);
+    let digits = signature.and_then(|signature| signature.strip_prefix("v0="));
+    let is_one = digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let at = timestamp.and_then(|timestamp| timestamp.parse::<u64>().ok());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    is_one && at.is_some_and(|at| now.as_secs().abs_diff(at) <= WINDOW.as_secs())
 }
 
 /// Whether Slack signed this body with our secret in the last five minutes. The same body stays valid that long:

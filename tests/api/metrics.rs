@@ -1,9 +1,10 @@
 //! `/metrics`, `/-/healthy` and `/-/ready`.
 
 use anyhow::Result;
+use prompt_rollback_testkit::http::Http;
 use serde_json::json;
 
-use crate::common::{World, alert, critical, delivery};
+use crate::common::{Redis, World, alert, critical, delivery, exchange};
 
 #[tokio::test]
 async fn every_metric_of_the_contract_is_there_from_the_start() -> Result<()> {
@@ -90,5 +91,63 @@ async fn the_number_of_version_series_is_bounded_and_the_overflow_counted() -> R
     let text = world.http().get("/metrics").await?.text();
     assert_eq!(text.matches("prompt_rollback_active_version_info{").count(), 2);
     assert!(text.contains("prompt_rollback_active_version_dropped 1\n"), "{text}");
+    Ok(())
+}
+
+/// How often the prompts' series were read.
+async fn readings(redis: &Redis) -> Result<u64> {
+    let stats: String = redis.cmd(&["INFO", "commandstats"]).await?;
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
+    Ok(calls.and_then(|calls| calls.split(',').next()).map_or(Ok(0), str::parse)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scrapers_share_one_reading_a_second_and_head_reads_nothing() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let before = readings(&world.redis).await?;
+    let head = "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for _ in 0..20 {
+        let answer = exchange(world.receiver.app.address, head.as_bytes()).await?;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(readings(&world.redis).await?, before);
+    let start = std::time::Instant::now();
+    let scrapes = (0..100).map(|_| async { Ok::<_, anyhow::Error>(world.http().get("/metrics").await?.text()) });
+    for text in futures_util::future::join_all(scrapes).await {
+        let text = text?;
+        assert!(
+            text.contains("prompt_rollback_active_version_info{prompt=\"p\"") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
+    }
+    let readings = readings(&world.redis).await? - before;
+    assert!(readings <= 1 + start.elapsed().as_secs(), "{readings} in {:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn metrics_have_an_address_of_their_own_if_they_are_given_one() -> Result<()> {
+    let world = World::with(&[("METRICS__LISTEN", "127.0.0.1:0"), ("SERVER__API_TOKEN", "s3cret")]).await?;
+    let address = world.receiver.app.metrics_address.expect("an address");
+    let scraped = Http::new(format!("http://{address}"));
+    for (http, path, status) in [
+        (&scraped, "/metrics", 200),
+        (&scraped, "/-/healthy", 200),
+        (&scraped, "/-/ready", 200),
+        (&scraped, "/api/prompts", 404),
+        (&scraped, "/nowhere", 404),
+        (world.http(), "/metrics", 404),
+        (world.http(), "/-/healthy", 200),
+        (world.http(), "/-/ready", 200),
+        (world.http(), "/api/prompts", 401),
+    ] {
+        let answer = http.get(path).await?;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+    let webhook = scraped.post("/webhooks/alertmanager", delivery(&[critical("p")])).await?;
+    assert!(webhook.status == 404 && webhook.text().contains("metrics.listen"), "{}", webhook.text());
+    world.receiver.app.shutdown().await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it ends with the rest");
     Ok(())
 }

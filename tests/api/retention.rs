@@ -314,3 +314,28 @@ async fn turning_the_archive_on_later_moves_what_is_old() -> Result<()> {
     ensure!(Config::default().retention.archive.is_none());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_hangs_does_not_hold_up_the_exit() -> Result<()> {
+    let archive = Archive::new()?;
+    let world = archived(&archive).await?;
+    let World { redis, receiver } = world;
+    receiver.app.shutdown().await;
+    // whoever opens a pipe waits for somebody who writes to it
+    std::fs::remove_file(archive.file("v1"))?;
+    ensure!(std::process::Command::new("mkfifo").arg(archive.file("v1")).status()?.success());
+    let mut receiver = prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+        .env("PROMPT_ROLLBACK_RETENTION__ARCHIVE", archive.path())
+        .env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "2s")
+        .start()?;
+    let answer = receiver.http().post_json("/api/prompts/team%2Fp/versions/v1/restore", &json!({})).await?;
+    ensure!(answer.status != 200, "{}", answer.text());
+    eventually("the archive is asked", SOON, async || {
+        receiver.log().contains("the archive of texts fails").then_some(())
+    })
+    .await?;
+    let status = tokio::task::spawn_blocking(move || receiver.sigterm()).await??;
+    assert_eq!(status.code(), Some(0));
+    Ok(())
+}

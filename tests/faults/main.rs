@@ -8,6 +8,7 @@ mod broken;
 mod clients;
 mod durability;
 mod encodings;
+mod fair;
 mod lost;
 mod malformed;
 mod mixed;

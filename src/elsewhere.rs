@@ -1,0 +1,108 @@
+//! Computing that takes long enough to keep the serving thread from other requests. It runs on another thread, one piece at a
+//! time, so that the serving thread keeps a core of its own on any machine with two.
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+static PIECES: Semaphore = Semaphore::const_new(1);
+
+/// Runs `work` on another thread. If the caller is gone, a piece that has begun runs to its end, and no other begins.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let turn = PIECES.acquire().await;
+    let piece = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    match piece.await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => std::future::pending().await, // the runtime is shutting down
+    }
+}
+
+/// Runs `work` at once if it is small, and elsewhere otherwise.
+pub async fn run_if<T: Send + 'static>(large: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if large { run(work).await } else { work() }
+}
+
+/// Something that may have so many parts that freeing it takes long. If so, another thread frees it, also where its owner is
+/// cancelled.
+#[derive(Debug)]
+pub struct Large<T: Default + Send + 'static> {
+    value: T,
+    large: bool,
+}
+
+impl<T: Default + Send + 'static> Large<T> {
+    pub fn new(value: T, large: bool) -> Self {
+        Self { value, large }
+    }
+
+    pub fn get(&mut self) -> &mut T {
+        &mut self.value
+    }
+
+    pub fn into_inner(mut self) -> T {
+        self.large = false;
+        std::mem::take(&mut self.value)
+    }
+}
+
+impl<T: Default + Send + 'static> Drop for Large<T> {
+    fn drop(&mut self) {
+        let value = std::mem::take(&mut self.value);
+        // outside of a runtime nobody waits
+        if let Some(runtime) = Handle::try_current().ok().filter(|_| self.large) {
+            runtime.spawn_blocking(move || drop(value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_run_one_at_a_time_and_the_serving_thread_goes_on() {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let piece = || {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            run(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                running.fetch_sub(1, Ordering::SeqCst);
+            })
+        };
+        let all = futures_util::future::join_all((0..5).map(|_| piece()));
+        let ticks = async {
+            let mut ticks = 0;
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                ticks += 1;
+                if ticks == 20 {
+                    return;
+                }
+            }
+        };
+        tokio::pin!(all);
+        tokio::select! {
+            biased;
+            _ = &mut all => panic!("the serving thread was kept for 100 ms"),
+            () = ticks => {}
+        }
+        all.await;
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_reaches_the_caller_and_the_next_piece_runs() {
+        let caught = tokio::spawn(run(|| panic!("boom"))).await.expect_err("a panic");
+        assert!(caught.is_panic());
+        assert_eq!(run(|| 7).await, 7);
+    }
+}

@@ -1,0 +1,304 @@
+//! `GET /metrics`. What is kept in Redis is read at most once a second, for all who ask, and written once. Our own counters are
+//! those of the moment.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context as Polling, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Context;
+use super::reply::{Answer, Failure, Reply, reply, reply_with};
+use crate::elsewhere;
+use crate::engine::Engine;
+use crate::metrics::{Metrics, Stored};
+use crate::store::StoreError;
+use crate::store::schedule::Work;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long what was read serves all who ask.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long it serves while Redis is away, or too many are still being read.
+const EXPIRES: Duration = Duration::from_secs(5);
+/// In memory at once: beyond, those who still read the oldest are cut off.
+const SNAPSHOTS: usize = 4;
+/// A client that does not read holds so much of a snapshot, and not the whole.
+const CHUNK: usize = 32 << 10;
+
+/// What was last read, for all who ask.
+#[derive(Debug, Default)]
+pub struct Exposition(Mutex<Snapshots>);
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    /// The oldest first. Who reads one has no more than a weak reference and a chunk.
+    all: VecDeque<Arc<Snapshot>>,
+    /// When Redis was last asked, whatever came of it.
+    asked: Option<Instant>,
+}
+
+/// The series of one moment, as text.
+#[derive(Debug)]
+struct Snapshot {
+    at: Instant,
+    chunks: Vec<Bytes>,
+}
+
+/// HEAD is answered without reading or writing anything.
+pub async fn metrics(context: &Context, head: bool) -> Result<Reply, Failure> {
+    if head {
+        return Ok(reply(StatusCode::OK, CONTENT_TYPE, ""));
+    }
+    let (exposition, engine) = (Arc::clone(&context.exposition), Arc::clone(&context.engine));
+    let max_prompts = context.max_prompts;
+    // a task of its own: a client that leaves must not keep the others from an answer
+    let latest = tokio::spawn(async move {
+        let read = async || stored(&engine, max_prompts).await;
+        exposition.latest(&engine.metrics, read).await
+    });
+    let latest = latest.await.map_err(|_| Failure::unavailable("metrics", "can't be read"))?;
+    let mut own = String::new();
+    let written = context.engine.metrics.encode(&mut own);
+    written.map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
+    let answer = match latest {
+        Some(snapshot) => Answer::Exposition(Reading::new(own, &snapshot)),
+        // our own counters say why: they must be seen just then
+        None => {
+            own.push_str(Metrics::END);
+            Answer::whole(own)
+        }
+    };
+    Ok(reply_with(StatusCode::OK, CONTENT_TYPE, answer))
+}
+
+async fn stored(engine: &Engine, max_prompts: usize) -> Result<Stored, StoreError> {
+    let store = &engine.store;
+    let (series, dropped) = store.series(max_prompts).await?;
+    let (phases, parked) = store.counts().await?;
+    let paused = store.paused_for_all().await?.is_some();
+    let slack_lag = store.slack_lag().await?;
+    let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
+    let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
+    let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
+    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag, heartbeat })
+}
+
+impl Exposition {
+    /// The latest snapshot, made now by `read` unless there is a fresh one. `None`: there is none that may still be shown.
+    async fn latest(
+        &self,
+        metrics: &Metrics,
+        read: impl AsyncFnOnce() -> Result<Stored, StoreError>,
+    ) -> Option<Arc<Snapshot>> {
+        let mut snapshots = self.0.lock().await;
+        // also for those who waited for it
+        if snapshots.asked.is_none_or(|asked| asked.elapsed() >= FRESH) && snapshots.make_room() {
+            let at = Instant::now();
+            match read().await {
+                Ok(stored) => {
+                    let chunks = elsewhere::run(move || Chunks::of(stored)).await;
+                    snapshots.all.extend(chunks.ok().map(|chunks| Arc::new(Snapshot { at, chunks })));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "metrics without what is kept in redis");
+                    metrics.ready(false); // the alert rules trust the series of a receiver that is ready
+                }
+            }
+            snapshots.asked = Some(Instant::now());
+        }
+        snapshots.all.back().filter(|latest| latest.at.elapsed() < EXPIRES).cloned()
+    }
+}
+
+impl Snapshots {
+    /// Whether one more may be made now. The latest stays: it may be needed while Redis is away.
+    fn make_room(&mut self) -> bool {
+        let latest = self.all.back().cloned();
+        let is_latest = |one: &Arc<Snapshot>| latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, one));
+        self.all.retain(|one| Arc::weak_count(one) > 0 || is_latest(one));
+        if self.all.len() < SNAPSHOTS {
+            return true;
+        }
+        let expired = latest.as_ref().is_none_or(|latest| latest.at.elapsed() >= EXPIRES);
+        if expired {
+            self.all.pop_front();
+        }
+        expired
+    }
+}
+
+/// Text that is cut into chunks as it is written.
+#[derive(Default)]
+struct Chunks {
+    done: Vec<Bytes>,
+    next: String,
+}
+
+impl Chunks {
+    fn of(stored: Stored) -> Result<Vec<Bytes>, fmt::Error> {
+        let mut chunks = Self::default();
+        stored.encode(&mut chunks)?;
+        chunks.write_str(Metrics::END)?;
+        chunks.done.push(Bytes::from(chunks.next));
+        Ok(chunks.done)
+    }
+}
+
+impl Write for Chunks {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.next.len() + text.len() > CHUNK {
+            let full = std::mem::replace(&mut self.next, String::with_capacity(CHUNK));
+            self.done.extend((!full.is_empty()).then(|| Bytes::from(full)));
+        }
+        self.next.push_str(text);
+        Ok(())
+    }
+}
+
+/// An answer that is being read: our own counters, then a snapshot for as long as there is one.
+#[derive(Debug)]
+pub struct Reading {
+    own: Option<Bytes>,
+    snapshot: Weak<Snapshot>,
+    next: usize,
+    left: u64,
+}
+
+/// The client was too slow.
+#[derive(Debug, thiserror::Error)]
+#[error("figures that are too old to be read on")]
+pub struct CutOff;
+
+impl Reading {
+    fn new(own: String, snapshot: &Arc<Snapshot>) -> Self {
+        let length: usize = snapshot.chunks.iter().map(Bytes::len).sum();
+        let left = (own.len() + length) as u64;
+        Self { own: Some(own.into()), snapshot: Arc::downgrade(snapshot), next: 0, left }
+    }
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Polling<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let chunk = match self.own.take() {
+            Some(own) => own,
+            None => {
+                let Some(snapshot) = self.snapshot.upgrade() else { return Poll::Ready(Some(Err(CutOff))) };
+                let Some(chunk) = snapshot.chunks.get(self.next) else { return Poll::Ready(None) };
+                self.next += 1;
+                chunk.clone()
+            }
+        };
+        self.left -= chunk.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::decision::Timestamp;
+    use crate::store::Series;
+
+    fn stored(prompts: usize) -> Stored {
+        let series = (0..prompts).map(|n| Series {
+            prompt: format!("team/prompt-{n:05}"),
+            version: format!("2026-11-28.{n}"),
+            previous: "2026-11-27.1".to_owned(),
+            activated: Timestamp(1_500),
+        });
+        Stored { series: series.collect(), ..Stored::default() }
+    }
+
+    async fn text(reading: Reading) -> Result<String, CutOff> {
+        Ok(String::from_utf8(reading.collect().await?.to_bytes().to_vec()).unwrap())
+    }
+
+    fn away() -> StoreError {
+        StoreError::Unavailable { kind: "connection", message: "away".to_owned() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_reading_a_second_serves_all_and_for_five_seconds_without_redis() {
+        let (exposition, metrics) = (Exposition::default(), Metrics::new());
+        let reads = std::cell::Cell::new(0);
+        let ask = async |works: bool| {
+            let read = async || {
+                reads.set(reads.get() + 1);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if works { Ok(self::stored(1)) } else { Err(away()) }
+            };
+            exposition.latest(&metrics, read).await.is_some()
+        };
+        let many = futures_util::future::join_all((0..1_000).map(|_| ask(true))).await;
+        assert!(many.iter().all(|there| *there));
+        assert_eq!(reads.get(), 1);
+        tokio::time::sleep(FRESH).await;
+        assert!(ask(true).await);
+        assert_eq!(reads.get(), 2);
+        for second in 1..=4 {
+            tokio::time::sleep(FRESH).await;
+            let many = futures_util::future::join_all((0..100).map(|_| ask(false))).await;
+            assert!(many.iter().all(|there| *there == (second < 4)), "{second}: what was read is {} s old", second);
+            assert_eq!(reads.get(), 2 + second, "those who waited share the failure");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readers_that_do_not_read_hold_four_snapshots_at_most_and_are_cut_off_then() {
+        let (exposition, metrics) = (Exposition::default(), Metrics::new());
+        let mut readers = Vec::new();
+        for second in 0..40 {
+            let latest = exposition.latest(&metrics, async || Ok(stored(1_000))).await;
+            let latest = latest.unwrap_or_else(|| panic!("second {second}: nobody else may suffer"));
+            readers.push(Reading::new("own\n".to_owned(), &latest));
+            assert!(exposition.0.lock().await.all.len() <= SNAPSHOTS);
+            drop(latest);
+            tokio::time::sleep(FRESH).await;
+        }
+        let last = readers.pop().unwrap();
+        let first = readers.swap_remove(0);
+        assert!(text(first).await.is_err());
+        let whole = text(last).await.unwrap();
+        assert!(whole.starts_with("own\n") && whole.ends_with("# EOF\n"), "{whole}");
+        // gone, they make room at once
+        drop(readers);
+        assert!(exposition.latest(&metrics, async || Ok(stored(1))).await.is_some());
+        assert!(exposition.0.lock().await.all.len() <= 2);
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_read_whole_and_its_length_is_known() {
+        let (exposition, metrics) = (Exposition::default(), Metrics::new());
+        let snapshot = exposition.latest(&metrics, async || Ok(stored(5_000))).await.unwrap();
+        assert!(snapshot.chunks.len() > 10 && snapshot.chunks.iter().all(|chunk| chunk.len() <= CHUNK));
+        let reading = Reading::new("own\n".to_owned(), &snapshot);
+        let length = reading.size_hint().exact();
+        let text = text(reading).await.unwrap();
+        assert_eq!(length, Some(text.len() as u64));
+        assert_eq!(text.matches("\nprompt_rollback_active_version_info{").count(), 5_000);
+        assert_eq!(text.matches("# EOF").count(), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! Nobody's delivery keeps another's critical alert waiting.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::{Receiver, Redis, Wait, http::Http};
+use serde_json::Value;
+
+use crate::common::{ROLLED_BACK, World, alert, critical, deliver, outcomes, ship};
+
+/// Scripts that Redis has run.
+async fn scripts(redis: &Redis) -> Result<usize> {
+    let stats: String = redis.cmd(&["INFO", "commandstats"]).await?;
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap_or("0");
+    Ok(line.split(',').next().context("a count")?.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_critical_alert_overtakes_what_waits_in_other_deliveries() -> Result<()> {
+    // of the others' prompts, while it loads, decides and commits: those under way, each time, and a few of the workers
+    const MOST: usize = 200;
+    let world = World::with(&[("SERVER__REQUEST_TIMEOUT", "4900ms")]).await?;
+    let mut seen = Vec::new();
+    for attempt in 0..5 {
+        let prompt = format!("p-{attempt}");
+        world.ship(&prompt).await?;
+        let others = (0..12).map(|sender| {
+            let http = Http::new(format!("http://{}", world.receiver.app.address));
+            let alerts: Vec<Value> =
+                (0..500).map(|n| alert(&format!("{attempt}/{sender}/{n}"), "v1", "high")).collect();
+            tokio::spawn(async move { deliver(&http, &alerts).await })
+        });
+        let others: Vec<_> = others.collect();
+        let start = scripts(&world.redis).await?;
+        while scripts(&world.redis).await? < start + 500 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let before = scripts(&world.redis).await?;
+        let answer = world.receiver.deliver(&[critical(&prompt)]).await?;
+        let meanwhile = scripts(&world.redis).await? - before;
+        let busy = others.iter().filter(|other| !other.is_finished()).count();
+        for other in others {
+            other.await??;
+        }
+        ensure!(outcomes(&answer)? == [ROLLED_BACK], "{}", answer.text());
+        seen.push((meanwhile, busy));
+        if busy > 6 && meanwhile <= MOST {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("scripts that ran meanwhile, and deliveries under way then: {seen:?}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_of_forty_thousand_versions_does_not_keep_others_from_an_answer() -> Result<()> {
+    let redis = Redis::start()?;
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+        .wait(Wait::Ready)
+        .start()?;
+    ship(&receiver.http(), "p").await?;
+    ship(&receiver.http(), "q").await?;
+    // a build that is not optimized may take longer than server.request_timeout: what matters is who else is answered
+    let alerts: Vec<Value> = (0..40_000).map(|n| alert("p", &format!("w{n}"), "critical")).collect();
+    let http = receiver.http();
+    let large = tokio::spawn(async move { deliver(&http, &alerts).await });
+    let http = receiver.http();
+    let (mut slowest, mut polls) = (Duration::ZERO, 0);
+    let start = Instant::now();
+    while !large.is_finished() || polls < 20 {
+        let asked = Instant::now();
+        ensure!(http.get("/-/healthy").await?.status == 200);
+        slowest = slowest.max(asked.elapsed());
+        polls += 1;
+        if polls == 10 {
+            assert_eq!(outcomes(&deliver(&http, &[critical("q")]).await?)?, [ROLLED_BACK]);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let took = start.elapsed();
+    let status = large.await??.status;
+    ensure!([200, 503].contains(&status), "{status}");
+    eprintln!("{took:?} for 40,000 alerts, {polls} others meanwhile, the slowest took {slowest:?}");
+    // on the serving thread it was 17.9 s in an optimized build
+    assert!(slowest < Duration::from_secs(1), "{slowest:?} of {took:?}");
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! What comes from outside costs no more for each part of it, however many there are: for twice as much, at most 2.3 times.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use prompt_rollback::alertmanager::payload::{self, Delivered};
+use prompt_rollback::config::Labels;
+use prompt_rollback::decision::decide::Active;
+use prompt_rollback::decision::{
+    Activation, Alert, Answer, CommitId, Event, IncidentId, Outcome, Policy, PromptName, PromptState, Register, Share,
+    Snapshot, Timestamp, VersionName, decide,
+};
+use prompt_rollback::metrics::Stored;
+use prompt_rollback::slack;
+use prompt_rollback::store::Series;
+use prompt_rollback_testkit::computed;
+
+/// Sizes that are compared with one another.
+const SIZES: u32 = 6;
+/// Each time is the least of so many.
+const TRIES: usize = 5;
+const MOST: f64 = 2.3;
+
+/// The least time that `work` takes. What it gives is freed outside of it.
+fn least<T>(mut work: impl FnMut() -> T) -> Duration {
+    let once = |_| {
+        let start = computed();
+        let given = black_box(work());
+        let took = computed() - start;
+        drop(given);
+        took
+    };
+    (0..TRIES).map(once).min().unwrap_or_default()
+}
+
+/// `cost` of `smallest` parts, and of twice as many, five times over.
+fn linear(what: &str, smallest: usize, cost: impl Fn(usize) -> Duration) {
+    let mut seen = Vec::new();
+    // a busy machine spoils one measurement, not all
+    for _ in 0..4 {
+        let costs: Vec<Duration> = (0..SIZES).map(|double| cost(smallest << double)).collect();
+        let ratios: Vec<f64> =
+            costs.windows(2).map(|pair| pair[1].as_secs_f64() / pair[0].as_secs_f64().max(1e-6)).collect();
+        if ratios.iter().all(|ratio| *ratio <= MOST) {
+            eprintln!("{what}: {costs:?} for {smallest} and its doubles");
+            return;
+        }
+        seen.push((costs, ratios));
+    }
+    panic!("{what}: {seen:#?}");
+}
+
+fn now() -> Timestamp {
+    Timestamp(1_800_000_000_000)
+}
+
+fn version(text: &str) -> VersionName {
+    VersionName::parse(text).expect("a version")
+}
+
+/// A delivery of alerts with the labels that `labels` gives for each number.
+fn delivery(alerts: usize, alert: impl Fn(usize) -> String) -> Vec<u8> {
+    let all: Vec<String> = (0..alerts).map(alert).collect();
+    format!(r#"{{"version":"4","status":"firing","alerts":[{}]}}"#, all.join(",")).into_bytes()
+}
+
+fn alert(fingerprint: usize, status: &str, prompt: &str, version: &str) -> String {
+    format!(
+        r#"{{"status":"{status}","labels":{{"alertname":"Row","prompt":"{prompt}","version":"{version}","severity":"critical"}},
+        "annotations":{{"summary":"it fails"}},"startsAt":"2026-11-21T00:38:16Z","endsAt":"2026-11-21T00:48:16Z","fingerprint":"{fingerprint:016x}"}}"#
+    )
+}
+
+fn labels() -> Labels {
+    prompt_rollback::config::Config::default().labels
+}
+
+fn read(body: &[u8]) -> Vec<Delivered> {
+    payload::parse(body, &labels(), &Policy::default()).expect("a delivery").alerts
+}
+
+fn alerts(body: &[u8]) -> Vec<Alert> {
+    let alert = |delivered| match delivered {
+        Delivered::Alert(alert) => *alert,
+        other => panic!("{other:?}"),
+    };
+    read(body).into_iter().map(alert).collect()
+}
+
+fn snapshot(state: PromptState, ids: usize) -> Snapshot {
+    let active = state.serving.as_ref().map_or(Active::Absent, |serving| Active::Version(serving.version.clone()));
+    Snapshot {
+        prompt: PromptName::parse("p").expect("a name"),
+        active,
+        routing: Vec::new(),
+        state,
+        paused: None,
+        recent_auto: 0,
+        incident: None,
+        content: None,
+        commit: CommitId("commit".to_owned()),
+        fresh_ids: (0..ids + 2).map(|n| IncidentId(format!("{n:026}"))).collect(),
+    }
+}
+
+/// v1 is known-good and v2 active.
+fn shipped() -> PromptState {
+    let activate = |name: &str| {
+        let (share, operator, reason) = (Share::All, "ci".to_owned(), None);
+        Event::Activate(Activation { version: version(name), share, operator, force: false, reason })
+    };
+    let register = |name: &str, known_good| {
+        let (content, contact, staged_at) = (None, None, None);
+        Event::Register(Register { version: version(name), content, contact, staged_at, known_good })
+    };
+    let mut state = PromptState::default();
+    for event in [register("v1", true), activate("v1"), register("v2", false), activate("v2")] {
+        let decision = decide(&Policy::default(), &snapshot(state, 1), &event, Timestamp(now().0 - 3_600_000));
+        state = decision.commit.expect("a commit").state;
+    }
+    state
+}
+
+/// A decision about all of them.
+fn decided(what: &str, smallest: usize, alert: impl Fn(usize) -> String) {
+    linear(what, smallest, |many| {
+        let event = Event::Alerts(alerts(&delivery(many, &alert)));
+        let snapshot = snapshot(shipped(), many);
+        let policy = Policy::default();
+        least(|| decide(&policy, &snapshot, &event, now()))
+    });
+}
+
+#[test]
+fn a_delivery_about_ever_more_versions_of_one_prompt_is_decided() {
+    decided("versions that never were", 500, |n| alert(n, "firing", "p", &format!("w{n}")));
+    decided("ends of alerts on versions that never were", 500, |n| alert(n, "resolved", "p", &format!("w{n}")));
+    decided("half of it firing", 500, |n| {
+        alert(n, if n % 2 == 0 { "firing" } else { "resolved" }, "p", &format!("w{}", n / 3))
+    });
+}
+
+#[test]
+fn a_delivery_of_ever_more_alerts_on_one_version_is_decided() {
+    decided("alerts on what serves", 500, |n| alert(n, "firing", "p", "v2"));
+    decided("alerts on the rollback target", 500, |n| alert(n, "firing", "p", "v1"));
+    decided("ends of alerts on what serves", 500, |n| alert(n, "resolved", "p", "v2"));
+}
+
+#[test]
+fn a_critical_among_very_many_versions_is_acted_upon() {
+    let body =
+        delivery(20_000, |n| alert(n, "firing", "p", &if n == 9_999 { "v2".to_owned() } else { format!("w{n}") }));
+    let event = Event::Alerts(alerts(&body));
+    let decision = decide(&Policy::default(), &snapshot(shipped(), 20_000), &event, now());
+    let Answer::Alerts(outcomes) = decision.answer else { panic!("{:?}", decision.answer) };
+    let of = |outcome: Outcome| outcomes.iter().filter(|one| one.outcome == outcome).count();
+    assert_eq!((of(Outcome::RolledBack), of(Outcome::Ignored)), (1, 19_999));
+    assert_eq!(outcomes[9_999].outcome, Outcome::RolledBack);
+    let commit = decision.commit.expect("a flip");
+    assert_eq!(commit.active, Some(version("v1")));
+    assert!(commit.state.strays.len() <= Policy::MAX_STRAYS && commit.state.versions.len() == 2);
+}
+
+#[test]
+fn a_delivery_is_read() {
+    for (what, alert) in [
+        ("alerts of one prompt", (|n| alert(n, "firing", "p", "v2")) as fn(usize) -> String),
+        ("alerts of many prompts", |n| alert(n, "firing", &format!("p{n}"), "v2")),
+        ("alerts that are none", |_| "null".to_owned()),
+        ("alerts that lack everything", |_| "{}".to_owned()),
+    ] {
+        linear(what, 100, |many| {
+            let body = delivery(many, alert);
+            least(|| read(&body))
+        });
+    }
+}
+
+#[test]
+fn one_alert_with_ever_more_in_it_is_read() {
+    let many = |part: &dyn Fn(usize) -> String, count: usize| (0..count).map(part).collect::<Vec<_>>().join(",");
+    for (what, fields) in [
+        ("labels", &(|n| format!(r#""labels":{{{}}}"#, n)) as &dyn Fn(String) -> String),
+        ("annotations", &|n| format!(r#""labels":{{"prompt":"p","version":"v2"}},"annotations":{{{n}}}"#)),
+        ("unknown fields", &|n| n),
+    ] {
+        linear(what, 500, |count| {
+            let parts = many(&|n| format!(r#""l{n}":"{n}""#), count);
+            let body = delivery(1, |_| format!(r#"{{"status":"firing",{}}}"#, fields(parts.clone())));
+            least(|| read(&body))
+        });
+    }
+    linear("the length of a text", 10_000, |length| {
+        let body = delivery(1, |_| alert(0, "firing", "p", &"é\\n".repeat(length / 4)));
+        least(|| read(&body))
+    });
+}
+
+#[test]
+fn a_click_in_slack_is_read() {
+    linear("actions", 100, |many| {
+        let action = r#"{"action_id":"approve","value":"x","action_ts":"1.0"}"#;
+        let actions = vec![action; many].join(",");
+        let payload = format!(r#"{{"type":"block_actions","user":{{"id":"U1"}},"actions":[{actions}]}}"#);
+        let encoded: String = payload.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let body = format!("payload={encoded}").into_bytes();
+        least(|| slack::payload::parse_form(&body))
+    });
+    linear("fields of the form", 20_000, |many| {
+        let body = "a=b&".repeat(many).into_bytes();
+        least(|| slack::payload::parse_form(&body))
+    });
+}
+
+#[test]
+fn metrics_are_written() {
+    linear("prompts", 400, |many| {
+        let series = |n| Series {
+            prompt: format!("team/prompt-{n}"),
+            version: format!("v{n}"),
+            previous: "v0".to_owned(),
+            activated: now(),
+        };
+        let all: Vec<Series> = (0..many).map(series).collect();
+        least(|| {
+            let mut text = String::new();
+            let stored = Stored { series: all.clone(), ..Stored::default() };
+            stored.encode(&mut text).map(|()| text)
+        })
+    });
+}

@@ -1,0 +1,123 @@
+//! A thousand clients of a kind that costs memory: what the receiver takes is bounded, and an alert is still answered.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use prompt_rollback_testkit::{Receiver, Redis, Wait, http::Http};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::common::{DUPLICATE, ROLLED_BACK, critical, deliver, outcomes, ship};
+
+const CLIENTS: usize = 1_000;
+/// In MB, above what it has before.
+const MOST: f64 = 64.0;
+/// As many as `metrics.max_prompts`.
+const PROMPTS: usize = 20_000;
+
+/// What is kept of a prompt for `/metrics`, for many prompts.
+const SEED: &str = "
+    for n = 1, ARGV[1] do
+      local name = 'team/prompt-' .. string.format('%05d', n)
+      redis.call('HSET', '{prompts}:state:' .. name, 'info', '2026-11-28.' .. n .. ' 1764000000000 2026-11-27.1')
+      redis.call('ZADD', '{prompts}:activity', n, name)
+    end";
+
+fn resident(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0 / 1e6)
+}
+
+/// A client that reads nothing, and for which the kernel keeps little.
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4_096)?;
+    Ok(socket.connect(address).await?)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Attack {
+    NeverReads,
+    Head,
+    UnsignedSlack,
+    SignedSlack,
+    SlowWebhook,
+}
+
+impl Attack {
+    fn request(self) -> Vec<u8> {
+        let post = |path: &str, headers: &str, sent: usize| {
+            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 1000000\r\n\r\n");
+            [head.into_bytes(), vec![b' '; sent]].concat()
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let signature = format!("X-Slack-Signature: v0={}\r\nX-Slack-Request-Timestamp: {now}\r\n", "0".repeat(64));
+        match self {
+            Attack::NeverReads => b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            Attack::Head => "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20).into_bytes(),
+            Attack::UnsignedSlack => post("/slack/interactions", "", 900_000),
+            Attack::SignedSlack => post("/slack/interactions", &signature, 900_000),
+            Attack::SlowWebhook => post("/webhooks/alertmanager", "Authorization: Bearer hook\r\n", 900_000),
+        }
+    }
+}
+
+/// The most that is resident while a thousand clients do the same, and alerts are answered.
+async fn attacked(receiver: &Receiver, attack: Attack, expected: &str) -> Result<f64> {
+    let address = receiver.addr().parse()?;
+    let request = attack.request();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let request = request.clone();
+        clients.push(tokio::spawn(async move {
+            let mut stream = connect(address).await.ok()?;
+            let _ = stream.write_all(&request).await; // it may be thrown out
+            std::future::pending::<()>().await;
+            Some(stream)
+        }));
+    }
+    let (start, mut most, mut answered) = (Instant::now(), 0.0_f64, 0);
+    while start.elapsed() < Duration::from_secs(8) || answered < 3 {
+        // on a connection of its own, as after an Alertmanager's restart
+        let http = Http::new(receiver.url()).token("hook");
+        if let Ok(answer) = deliver(&http, &[critical("p")]).await
+            && answer.status == 200
+        {
+            let got = outcomes(&answer)?;
+            ensure!(got == [expected] || got == [DUPLICATE], "{got:?}");
+            answered += 1;
+        }
+        most = most.max(resident(receiver.pid())?);
+        ensure!(start.elapsed() < Duration::from_secs(120), "{attack:?}: {answered} alerts were answered");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for client in clients {
+        client.abort();
+    }
+    Ok(most)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_of_each_kind_take_64_mb_at_most_and_alerts_are_answered() -> Result<()> {
+    rlimit::increase_nofile_limit(8_192)?;
+    for attack in [Attack::NeverReads, Attack::Head, Attack::UnsignedSlack, Attack::SignedSlack, Attack::SlowWebhook] {
+        let redis = Redis::start()?;
+        redis.cmd::<()>(&["EVAL", SEED, "0", &PROMPTS.to_string()]).await?;
+        let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+            .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+            .env("PROMPT_ROLLBACK_SERVER__WEBHOOK_TOKEN", "hook")
+            .env("PROMPT_ROLLBACK_SLACK__BOT_TOKEN", "xoxb-1")
+            .env("PROMPT_ROLLBACK_SLACK__SIGNING_SECRET", "s3cret")
+            .env("PROMPT_ROLLBACK_SLACK__API_URL", "http://127.0.0.1:1")
+            .wait(Wait::Ready)
+            .start()?;
+        ship(&receiver.http(), "p").await?;
+        let idle = resident(receiver.pid())?;
+        let most = attacked(&receiver, attack, ROLLED_BACK).await?;
+        eprintln!("{attack:?}: {idle:.1} MB idle, {most:.1} MB under attack");
+        assert!(most - idle <= MOST, "{attack:?}: {idle:.1} MB idle, {most:.1} MB under attack");
+    }
+    Ok(())
+}
