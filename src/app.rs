@@ -1,5 +1,6 @@
 //! Wires the parts together, runs them, and ends them in order.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -360,25 +361,22 @@ pub async fn serve(settings: &Settings, mut signals: Signals) -> Result<(), AppE
 const HANGS: Duration = Duration::from_secs(1);
 
 /// A thread of its own that ends the process at a second signal, or where the first one has not done so in time, whatever the
-/// serving thread is stuck in. It does not log: a log that nobody reads may be what hangs.
+/// serving thread is stuck in.
 fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = runtime.block_on(async {
-        Ok::<_, std::io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    })?;
-    let watch = async move {
-        let mut signalled = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        signalled().await;
-        let _second = tokio::time::timeout(limit.get() + HANGS, signalled()).await;
-        std::process::exit(1);
+    let watch = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::Signals);
+        let Err(error) = runtime.and_then(|runtime| runtime.block_on(insist(limit)));
+        tracing::error!(%error, "a shutdown that hangs would not be ended");
     };
-    std::thread::Builder::new().name("last-resort".to_owned()).spawn(move || runtime.block_on(watch))?;
-    Ok(())
+    std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
+}
+
+/// Does not log at its end: a log that nobody reads may be what hangs.
+async fn insist(limit: Current<Duration>) -> Result<Infallible, AppError> {
+    let mut signals = Signals::listen()?;
+    signals.ended().await;
+    let _second = tokio::time::timeout(limit.get() + HANGS, signals.ended()).await;
+    std::process::exit(1)
 }
 
 /// Runs until a signal ends it. A task that ends before ends it as well: whoever runs us starts another one, while a receiver

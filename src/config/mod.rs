@@ -370,7 +370,7 @@ impl Config {
                 webhook_token: r.token("server.webhook_token"),
                 api_token: r.token("server.api_token"),
                 max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
-                max_buffered_bytes: r.get::<Bytes>("server.max_buffered_bytes", "24MiB").0,
+                max_buffered_bytes: r.get::<Bytes>("server.max_buffered_bytes", "20MiB").0,
                 request_timeout: r.get("server.request_timeout", "4s"),
                 shutdown_timeout: r.get("server.shutdown_timeout", "10s"),
                 max_connections: r.get("server.max_connections", "1024"),

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::reply::Failure;
 
 /// What each request has for itself: a critical alert always fits, whatever others do.
-pub const OWN: usize = 16 << 10;
+pub const OWN: usize = 8 << 10;
 
 /// Bytes that all requests share.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context as Polling, Poll};
 use std::time::Duration;
 
@@ -28,13 +28,17 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long it serves while Redis is away, or too many are still being read.
 const EXPIRES: Duration = Duration::from_secs(5);
 /// In memory at once: beyond, those who still read the oldest are cut off.
-const SNAPSHOTS: usize = 4;
+const SNAPSHOTS: usize = 3;
 /// A client that does not read holds so much of a snapshot, and not the whole.
 const CHUNK: usize = 32 << 10;
 
 /// What was last read, for all who ask.
 #[derive(Debug, Default)]
-pub struct Exposition(Mutex<Snapshots>);
+pub struct Exposition {
+    snapshots: Mutex<Snapshots>,
+    /// Our own counters as they were last written.
+    own: std::sync::Mutex<Bytes>,
+}
 
 #[derive(Debug, Default)]
 struct Snapshots {
@@ -68,7 +72,7 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, Failure> {
     let written = context.engine.metrics.encode(&mut own);
     written.map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
     let answer = match latest {
-        Some(snapshot) => Answer::Exposition(Reading::new(own, &snapshot)),
+        Some(snapshot) => Answer::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
         // our own counters say why: they must be seen just then
         None => {
             own.push_str(Metrics::END);
@@ -91,13 +95,22 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<Stored, StoreErro
 }
 
 impl Exposition {
+    /// The same bytes for all who ask until something has changed: a client that does not read may hold them for long.
+    fn shared(&self, own: String) -> Bytes {
+        let mut last = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != own {
+            *last = Bytes::from(own.into_boxed_str().into_boxed_bytes());
+        }
+        last.clone()
+    }
+
     /// The latest snapshot, made now by `read` unless there is a fresh one. `None`: there is none that may still be shown.
     async fn latest(
         &self,
         metrics: &Metrics,
         read: impl AsyncFnOnce() -> Result<Stored, StoreError>,
     ) -> Option<Arc<Snapshot>> {
-        let mut snapshots = self.0.lock().await;
+        let mut snapshots = self.snapshots.lock().await;
         // also for those who waited for it
         if snapshots.asked.is_none_or(|asked| asked.elapsed() >= FRESH) && snapshots.make_room() {
             let at = Instant::now();
@@ -177,10 +190,10 @@ pub struct Reading {
 pub struct CutOff;
 
 impl Reading {
-    fn new(own: String, snapshot: &Arc<Snapshot>) -> Self {
+    fn new(own: Bytes, snapshot: &Arc<Snapshot>) -> Self {
         let length: usize = snapshot.chunks.iter().map(Bytes::len).sum();
         let left = (own.len() + length) as u64;
-        Self { own: Some(own.into()), snapshot: Arc::downgrade(snapshot), next: 0, left }
+        Self { own: Some(own), snapshot: Arc::downgrade(snapshot), next: 0, left }
     }
 }
 
@@ -258,23 +271,23 @@ mod tests {
         tokio::time::sleep(FRESH).await;
         assert!(ask(true).await);
         assert_eq!(reads.get(), 2);
-        for second in 1..=4 {
+        for second in 1..=5 {
             tokio::time::sleep(FRESH).await;
             let many = futures_util::future::join_all((0..100).map(|_| ask(false))).await;
-            assert!(many.iter().all(|there| *there == (second < 4)), "{second}: what was read is {} s old", second);
+            assert!(many.iter().all(|there| *there == (second < 5)), "{second}: what was read is {} s old", second);
             assert_eq!(reads.get(), 2 + second, "those who waited share the failure");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readers_that_do_not_read_hold_four_snapshots_at_most_and_are_cut_off_then() {
+    async fn readers_that_do_not_read_hold_three_snapshots_at_most_and_are_cut_off_then() {
         let (exposition, metrics) = (Exposition::default(), Metrics::new());
         let mut readers = Vec::new();
         for second in 0..40 {
             let latest = exposition.latest(&metrics, async || Ok(stored(1_000))).await;
             let latest = latest.unwrap_or_else(|| panic!("second {second}: nobody else may suffer"));
-            readers.push(Reading::new("own\n".to_owned(), &latest));
-            assert!(exposition.0.lock().await.all.len() <= SNAPSHOTS);
+            readers.push(Reading::new(Bytes::from_static(b"own\n"), &latest));
+            assert!(exposition.snapshots.lock().await.all.len() <= SNAPSHOTS);
             drop(latest);
             tokio::time::sleep(FRESH).await;
         }
@@ -286,7 +299,7 @@ mod tests {
         // gone, they make room at once
         drop(readers);
         assert!(exposition.latest(&metrics, async || Ok(stored(1))).await.is_some());
-        assert!(exposition.0.lock().await.all.len() <= 2);
+        assert!(exposition.snapshots.lock().await.all.len() <= 2);
     }
 
     #[tokio::test]
@@ -294,7 +307,7 @@ mod tests {
         let (exposition, metrics) = (Exposition::default(), Metrics::new());
         let snapshot = exposition.latest(&metrics, async || Ok(stored(5_000))).await.unwrap();
         assert!(snapshot.chunks.len() > 10 && snapshot.chunks.iter().all(|chunk| chunk.len() <= CHUNK));
-        let reading = Reading::new("own\n".to_owned(), &snapshot);
+        let reading = Reading::new(Bytes::from_static(b"own\n"), &snapshot);
         let length = reading.size_hint().exact();
         let text = text(reading).await.unwrap();
         assert_eq!(length, Some(text.len() as u64));

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
@@ -196,7 +197,8 @@ async fn dispatch(
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
-        return get(context, route, &parameter, &query, head.method == Method::HEAD).await;
+        // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
+        return Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD)).await;
     }
     input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -208,26 +210,37 @@ async fn dispatch(
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
+    Box::pin(post(context, route, [&parameter, &second], &head, &bytes, arrived)).await
+}
+
+async fn post(
+    context: &Context,
+    route: Route,
+    [parameter, second]: [&str; 2],
+    head: &Parts,
+    bytes: &Bytes,
+    arrived: Instant,
+) -> Result<Reply, Failure> {
     match route {
         Route::Webhook => {
             let start = Instant::now();
-            let answer = webhook::handle(context, &bytes).await;
+            let answer = webhook::handle(context, bytes).await;
             context.engine.metrics.webhook(start.elapsed());
             answer
         }
         Route::Reload => reload::reload(context).await,
-        Route::Slack => slack::interactions(context, &head.headers, &bytes, arrived).await,
-        Route::Rollback => serving::rollback(context, &bytes).await,
-        Route::Import => import::import(context, &bytes).await,
-        Route::Versions => api::register(context, &parameter, &bytes).await,
-        Route::Restore => restore::restore(context, &parameter, &second).await,
-        Route::Mark => mark::mark(context, &parameter, &second, &bytes).await,
-        Route::Activate => serving::activate(context, &parameter, &bytes).await,
-        Route::Canary => canary::steer(context, &parameter, &bytes).await,
-        Route::Decide => serving::decide(context, &parameter, &bytes).await,
-        Route::StartDrill => drill::start(context, &bytes).await,
-        Route::Pause => api::pause(context, &bytes, true).await,
-        _ => api::pause(context, &bytes, false).await,
+        Route::Slack => slack::interactions(context, &head.headers, bytes, arrived).await,
+        Route::Rollback => serving::rollback(context, bytes).await,
+        Route::Import => import::import(context, bytes).await,
+        Route::Versions => api::register(context, parameter, bytes).await,
+        Route::Restore => restore::restore(context, parameter, second).await,
+        Route::Mark => mark::mark(context, parameter, second, bytes).await,
+        Route::Activate => serving::activate(context, parameter, bytes).await,
+        Route::Canary => canary::steer(context, parameter, bytes).await,
+        Route::Decide => serving::decide(context, parameter, bytes).await,
+        Route::StartDrill => drill::start(context, bytes).await,
+        Route::Pause => api::pause(context, bytes, true).await,
+        _ => api::pause(context, bytes, false).await,
     }
 }
 

@@ -8,7 +8,8 @@ use prompt_rollback::app::App;
 use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::tls::Authority;
 use prompt_rollback_testkit::{Alertmanager, Receiver, Wait, free_port, shipped};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -215,6 +216,61 @@ async fn tls_is_switched_on_and_certificates_are_asked_for_without_a_restart() -
     let off = in_the_clear(address, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     assert!(off.starts_with("HTTP/1.1 200 "), "{off}");
     Ok(())
+}
+
+/// What a client shows stops counting when it stops being trusted, on connections that are kept as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_does_not_outlive_the_authority_that_its_client_showed() -> Result<()> {
+    let world = World::start(true, &[]).await?;
+    world.ship("p", &[]).await?;
+    let config = rustls::ClientConfig::builder_with_provider(prompt_rollback::tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(
+            prompt_rollback::tls::trusted(world.files.path("ca").as_ref()).map_err(anyhow::Error::msg)?,
+        )
+        .with_client_auth_cert(
+            CertificateDer::pem_file_iter(world.files.path("client"))?.collect::<Result<_, _>>()?,
+            PrivateKeyDer::from_pem_file(world.files.path("client-key"))?,
+        )?;
+    let delivery = delivery(&[critical("p")]);
+    let post = format!(
+        "POST /webhooks/alertmanager HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{delivery}",
+        delivery.len()
+    );
+    let mut kept = shaken(&world, &TlsConnector::from(Arc::new(config))).await?;
+    let before = ask(&mut kept, &post).await?;
+    assert!(before.starts_with("HTTP/1.1 200 ") && !before.contains("connection: close"), "{before}");
+    world.files.write("ca", Authority::new()?.pem())?;
+    let last = eventually("it is sent away", SOON, async || {
+        let answer = ask(&mut kept, &post).await.ok()?;
+        (!answer.starts_with("HTTP/1.1 200 ")).then_some(answer)
+    })
+    .await?;
+    assert!(last.starts_with("HTTP/1.1 503 ") && last.contains("reconnect"), "{last}");
+    assert!(last.contains("connection: close"), "{last}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_ends_after_an_hour() -> Result<()> {
+    let (files, _) = Files::new()?;
+    let (cert, key) = (files.path("server"), files.path("server-key"));
+    let env = [("SERVER__TLS_CERT_FILE", cert.as_str()), ("SERVER__TLS_KEY_FILE", &key)];
+    let app = App::start(&settings("redis://127.0.0.1:1", &env), Clock::default()).await?;
+    let connector = TlsConnector::from(Arc::new(client_config(&files)?));
+    let stream = TcpStream::connect(app.address).await?;
+    let mut kept = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+    let start = tokio::time::Instant::now();
+    loop {
+        let answer = ask(&mut kept, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+        let minutes = start.elapsed().as_secs() / 60;
+        if answer.contains("connection: close") {
+            assert!((55..=70).contains(&minutes), "{minutes}");
+            return Ok(());
+        }
+        ensure!(minutes < 120, "it goes on");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
 }
 
 async fn shaken(world: &World, connector: &TlsConnector) -> Result<TlsStream<TcpStream>> {
