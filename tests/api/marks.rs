@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::http::encode;
 use serde_json::{Value, json};
 
-use crate::common::{ROLLED_BACK, World, alert, assert_same, critical, dump, ship};
+use crate::common::{ROLLED_BACK, SOON, World, alert, assert_same, critical, dump, eventually, ship};
 
 /// `p` with v0 and v1 to go back to, and v2 active.
 async fn world() -> Result<World> {
@@ -49,7 +49,9 @@ async fn a_bad_mark_is_kept_with_its_reason_and_the_target_changes_at_once() -> 
         "timestamp": at,
     });
     assert_eq!((status, body), (200, expected));
-    assert!(previous(&world).await?.starts_with("\"v0\""));
+    // what is read for one scrape is shown for a second
+    let shown = async || previous(&world).await.ok()?.starts_with("\"v0\"").then_some(());
+    eventually("the metric shows it", SOON, shown).await?;
     let shown = version(&world, "v1").await?;
     let mark_of = json!({"kind": "bad", "at": at, "operator": "dana", "reason": "answers without the safety fix"});
     assert_eq!((&shown["mark"], &shown["known_good"]), (&mark_of, &json!(false)));

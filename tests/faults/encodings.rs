@@ -8,8 +8,8 @@ const WEBHOOK: &str = "/webhooks/alertmanager";
 /// `{"prompt":"p"}`, compressed.
 const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xab\x56\x2a\x28\xca\xcf\x2d\x28\x51\xb2\x52\x2a\x50\xaa\x05\0\xef\x79\x44\x6a\x0e\0\0\0";
 const ZLIB: &[u8] = b"\x78\x9c\xab\x56\x2a\x28\xca\xcf\x2d\x28\x51\xb2\x52\x2a\x50\xaa\x05\0\x26\x06\x04\xcd";
-/// Every route that reads a body.
-const ROUTES: [&str; 11] = [
+/// Every route that reads a body, but for that of Slack, which reads none that Slack has not signed.
+const ROUTES: [&str; 10] = [
     WEBHOOK,
     "/api/rollback",
     "/api/import",
@@ -20,7 +20,6 @@ const ROUTES: [&str; 11] = [
     "/api/drill",
     "/api/pause",
     "/api/resume",
-    "/slack/interactions",
 ];
 
 async fn encoded(world: &World, path: &str, encoding: &str, body: &[u8]) -> Result<String> {
