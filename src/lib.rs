@@ -18,6 +18,7 @@
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`tls`] | certificates |
+//! | [`visible`] | what of a text from elsewhere people may see |
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | for prompt servers, beside all this: which version to serve |
 
@@ -46,5 +47,6 @@ pub mod reports;
 pub mod slack;
 pub mod store;
 pub mod tls;
+pub mod visible;
 
 pub use prompt_rollback_decision as decision;

@@ -22,7 +22,8 @@ mod views;
 mod wait;
 mod webhook;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clicks::Clicks;
-use crate::config::{Config, Labels};
+use crate::config::{Config, Labels, Source};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::tls::ServerTls;
@@ -63,6 +64,8 @@ pub struct Context {
     max_connections: usize,
     labels: Labels,
     webhook_token: Option<SecretString>,
+    sources: BTreeMap<String, Source>,
+    refusals: auth::Refusals,
     /// Besides its token: where clients' certificates can be verified.
     webhook_certificate: bool,
     api_token: Option<SecretString>,
@@ -101,6 +104,8 @@ impl Context {
             max_connections: max_connections as usize,
             labels: config.labels.clone(),
             webhook_token: config.server.webhook_token.clone(),
+            sources: config.sources.clone(),
+            refusals: auth::Refusals::default(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
             api_token: config.server.api_token.clone(),
             max_body_bytes: config.server.max_body_bytes,
@@ -137,6 +142,7 @@ struct Peer {
     door: Door,
     /// It has shown a certificate, which then is one of our authority.
     certified: bool,
+    address: IpAddr,
 }
 
 /// Serves `listener` until `shutdown` completes, then lets the requests under way finish.
@@ -154,8 +160,8 @@ pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdo
             accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 // out of file descriptors, or the client is gone: accepting at once again would spin
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -176,14 +182,14 @@ pub async fn serve(listener: TcpListener, context: Current<Arc<Context>>, shutdo
         tokio::spawn(async move {
             let served = async {
                 let Some(ServerTls(tls)) = tls else {
-                    return server.converse(stream, Peer { door, certified: false }, &slot, watcher).await;
+                    return server.converse(stream, Peer { door, certified: false, address }, &slot, watcher).await;
                 };
                 let shaken = tokio::select! {
                     shaken = tokio::time::timeout(HEAD_TIMEOUT, tls::handshake(stream, tls)) => shaken.ok().flatten(),
                     _ = closed.changed() => None,
                 };
                 if let Some((stream, certified)) = shaken {
-                    server.converse(stream, Peer { door, certified }, &slot, watcher).await;
+                    server.converse(stream, Peer { door, certified, address }, &slot, watcher).await;
                 }
             };
             tokio::select! {

@@ -33,7 +33,7 @@ pub async fn interactions(
         payload::verify(&slack.signing_secret, header("x-slack-signature"), header("x-slack-request-timestamp"), body);
     if !signed {
         let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-        return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+        return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature"));
     }
     let clicked = match payload::parse_form(body).map_err(|error| Failure::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::reply::{Failure, Reply, json};
-use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored};
+use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
+use crate::config::Source;
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::engine::{Engine, EngineError, Handled};
@@ -34,7 +35,7 @@ struct AlertResult<'a> {
     outcome: &'static str,
     reason: &'static str,
     incident: Option<&'a str>,
-    /// Only of a malformed alert: which field, what was expected there and what was found.
+    /// Only of an alert that is malformed or not allowed: what is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
@@ -53,10 +54,16 @@ struct Group {
     urgent: bool,
 }
 
-pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
+/// `source`: who sends this, if not everything may be said by them.
+pub async fn handle(context: &Context, source: Option<(&str, &Source)>, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
-    let Delivery { alerts: delivered, truncated } =
+    let Delivery { alerts: mut delivered, truncated } =
         payload::parse(body, &context.labels, &engine.policy).map_err(|e| Failure::bad_request(e.to_string()))?;
+    if let Some((name, source)) = source {
+        for delivered in &mut delivered {
+            bind(delivered, name, source);
+        }
+    }
     let mut outcomes: Vec<Option<AlertOutcome>> =
         delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered)).collect();
 
@@ -133,6 +140,32 @@ pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
     Ok(json(StatusCode::OK, &Results { results, truncated_alerts: truncated }))
 }
 
+/// What `source` may not say is ignored: that an alert of another team's prompt fires, and that it has ended. A heartbeat
+/// speaks for the alerts of all prompts.
+fn bind(delivered: &mut Delivered, name: &str, source: &Source) {
+    let (alert, may) = match &*delivered {
+        Delivered::Alert(alert) | Delivered::Drill { alert, .. } => (Some(alert), source.allows(&alert.prompt)),
+        Delivered::Heartbeat { .. } => (None, source.allows_all()),
+        Delivered::Ignored(_) => return,
+    };
+    if may {
+        return;
+    }
+    let about = alert.map_or("a heartbeat, which speaks for every prompt".to_owned(), |alert| alert.prompt.to_string());
+    let detail = format!("the token of source {name} may not speak of {about}: see sources.{name}.allowed_prompts");
+    let ignored = Ignored {
+        fingerprint: match &*delivered {
+            Delivered::Heartbeat { fingerprint, .. } => fingerprint.clone(),
+            _ => alert.map(|alert| alert.fingerprint.clone()).unwrap_or_default(),
+        },
+        prompt: alert.map(|alert| alert.prompt.to_string()),
+        version: alert.map(|alert| alert.version.to_string()),
+        severity: severity(delivered),
+        why: Why { reason: "not_allowed", detail: Some(detail) },
+    };
+    *delivered = Delivered::Ignored(ignored);
+}
+
 async fn handle_group(engine: &Engine, group: Group) -> (Vec<usize>, Result<Handled, EngineError>) {
     let event = Event::Alerts(group.alerts);
     (group.places, engine.handle(&group.prompt, &event).await)
@@ -148,7 +181,8 @@ fn ignored(place: usize, delivered: &Delivered) -> Option<AlertOutcome> {
             ?prompt,
             ?version,
             ?fingerprint,
-            "a malformed alert is ignored, the others of its delivery are not"
+            reason,
+            "an alert is ignored, the others of its delivery are not"
         ),
         None => tracing::info!(reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
     }

@@ -88,10 +88,10 @@ async fn approve_rolls_back_and_a_second_decision_hears_who_was_first() -> Resul
     let (status, body) = decide(&world, &id, json!({"decision": "approve", "operator": "mia"})).await?;
     assert_eq!((status, &body["to_version"], &body["incident"]), (200, &json!("v1"), &json!(id)));
     let entry = world.log("p").await?.pop().expect("an entry");
-    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("rollback", "mia"));
+    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("rollback", "mia (api)"));
     let (status, body) = decide(&world, &id, json!({"decision": "dismiss", "operator": "bo"})).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("already_decided")));
-    assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains("mia")), "{body}");
+    assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains("mia (api)")), "{body}");
     Ok(())
 }
 

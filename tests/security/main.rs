@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod compose;
 mod container;
 mod context;
 mod dockerfile;
