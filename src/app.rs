@@ -149,7 +149,7 @@ impl Running {
         let baseline = config.registry.baseline_url.as_deref().map(Baseline::new).transpose();
         let actor = Actor {
             engine: Arc::clone(&engine),
-            alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
+            alertmanagers: Alertmanagers::new(&config.alertmanager)?,
             prover: Prover {
                 engine: Arc::clone(&engine),
                 prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,

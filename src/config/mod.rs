@@ -162,6 +162,9 @@ pub struct Prometheus {
 pub struct Alertmanager {
     /// Base URLs without a trailing slash; each gets our own alerts.
     pub urls: Vec<String>,
+    /// Who logs in where Alertmanager has a `--web.config.file`.
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
 }
 
 /// How alerts are read.
@@ -449,6 +452,8 @@ impl Config {
             prometheus: Prometheus { url: some(base_url(r.get("prometheus.url", ""))) },
             alertmanager: Alertmanager {
                 urls: r.get::<Vec<String>>("alertmanager.urls", "").into_iter().map(base_url).collect(),
+                username: some(r.get("alertmanager.username", "")),
+                password: r.secret("alertmanager.password"),
             },
             labels: Labels {
                 prompt: r.get("labels.prompt", "prompt"),

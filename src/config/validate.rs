@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Reader;
+use super::values::same;
 use super::{Config, Confirm, Decider, RedisMode};
 use crate::tls::File;
 
@@ -49,34 +50,31 @@ impl Config {
             let expected = "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]";
             r.check(&format!("{key}.allowed_prompts"), readable, expected);
         }
-        let mut tokens: Vec<(String, &SecretString)> = [
-            ("server.webhook_token".to_owned(), &server.webhook_token),
-            ("server.api_token".to_owned(), &server.api_token),
-        ]
-        .into_iter()
-        .chain(self.sources.iter().map(|(name, source)| (format!("sources.{name}.token"), &source.token)))
-        .filter_map(|(key, token)| Some((key, token.as_ref()?)))
-        .collect();
-        while let Some((key, token)) = tokens.pop() {
-            let token = token.expose_secret();
-            if reachable && token.len() < MIN_TOKEN {
-                r.problem(&key, format!("can be guessed: expected at least {MIN_TOKEN} characters, {because}"));
-            }
-            // a source is known by its token alone, wherever we listen
-            let twin = tokens.iter().find(|(other, it)| {
-                it.expose_secret() == token
-                    && (reachable || key.starts_with("sources.") || other.starts_with("sources."))
-            });
-            if let Some((other, _)) = twin {
-                let message =
-                    format!("is the same as {other}: who has one of them would have the other; expected another token");
-                r.problem(&key, message);
-            }
-        }
+        self.validate_tokens(r, reachable, &because);
         r.check("server.max_body_bytes", server.max_body_bytes > 0, "at least 1 byte");
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
+    }
+
+    /// `reachable`: by others than programs of this machine, `because` of this.
+    fn validate_tokens(&self, r: &mut Reader<'_>, reachable: bool, because: &str) {
+        let of_server = [("webhook_token", &self.server.webhook_token), ("api_token", &self.server.api_token)];
+        let of_server = of_server.into_iter().map(|(key, token)| (format!("server.{key}"), token));
+        let of_sources = self.sources.iter().map(|(name, source)| (format!("sources.{name}.token"), &source.token));
+        let mut tokens: Vec<(String, &SecretString)> =
+            of_server.chain(of_sources).filter_map(|(key, token)| Some((key, token.as_ref()?))).collect();
+        while let Some((key, token)) = tokens.pop() {
+            if reachable && token.expose_secret().len() < MIN_TOKEN {
+                r.problem(&key, format!("can be guessed: expected at least {MIN_TOKEN} characters, {because}"));
+            }
+            // a source is known by its token alone, wherever we listen
+            let tells_apart = |other: &str| [&key, other].iter().any(|key| key.starts_with("sources."));
+            let twin = tokens.iter().find(|(other, it)| same(it, token) && (reachable || tells_apart(other)));
+            if let Some((other, _)) = twin {
+                r.problem(&key, format!("is the same as {other}: who has one would have both; expected another token"));
+            }
+        }
     }
 
     fn validate_tls(&mut self, r: &mut Reader<'_>) {
@@ -139,6 +137,13 @@ impl Config {
         const EXPECTED: &str = "http://host:port or https://…, without credentials and query";
         r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
+        let alertmanager = &self.alertmanager;
+        let both = alertmanager.username.is_some() == alertmanager.password.is_some();
+        r.check("alertmanager.username", both || alertmanager.username.is_some(), "the user of alertmanager.password");
+        let known = both || alertmanager.password.is_some() || r.has_problem("alertmanager.password_file");
+        r.check("alertmanager.password", known, "the password of alertmanager.username");
+        let fits = alertmanager.username.as_ref().is_none_or(|name| !name.contains(':'));
+        r.check("alertmanager.username", fits, "a name without a colon");
         r.check("registry.baseline_url", self.registry.baseline_url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();

@@ -142,6 +142,8 @@ async fn a_decision_is_refused_with_the_reason() -> Result<()> {
         (&id, json!({"decision": "explode", "operator": "mia"}), 400, "bad_request"),
         (&id, json!({"decision": "approve"}), 400, "bad_request"),
         (&id, json!({"decision": "approve", "operator": " "}), 400, "bad_request"),
+        (&id, json!({"decision": "approve", "operator": "system"}), 400, "bad_request"),
+        (&id, json!({"decision": "approve", "operator": "External"}), 400, "bad_request"),
         (&id, json!({"decision": "approve", "operator": "mia", "target_version": "v9"}), 409, "unknown_version"),
         (&id, json!({"decision": "undo", "operator": "mia"}), 409, "already_decided"),
     ] {

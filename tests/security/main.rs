@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alertmanager;
 mod compose;
 mod container;
 mod context;

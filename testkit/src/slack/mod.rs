@@ -99,6 +99,16 @@ impl Slack {
     }
 
     /// What interactions are signed with.
+    /// The workspace's id.
+    pub fn team(&self) -> &str {
+        &self.shared.setup.team
+    }
+
+    /// The app's id.
+    pub fn app_id(&self) -> &str {
+        &self.shared.setup.app_id
+    }
+
     pub fn signing_secret(&self) -> &str {
         &self.shared.setup.signing_secret
     }
