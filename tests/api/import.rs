@@ -156,7 +156,7 @@ async fn without_scan_one_prompt_is_imported_by_its_name_and_more_are_refused() 
 async fn keys_of_others_are_read_only_where_an_acl_names_them() -> Result<()> {
     let redis = Redis::start()?;
     redis.cmd::<()>(&["SET", "session:greeting", "s3cret"]).await?;
-    let receiver = Receiver::ready(&redis.url(), &[]).await?;
+    let receiver = Receiver::ready(&redis.admin_url(), &[]).await?;
     for pattern in ["session:{prompt}", "{prompt}:", "sess{prompt}", "{prompts}:state:{prompt}"] {
         let answer = receiver.http.post_json("/api/import", &json!({"pattern": pattern, "dry_run": true})).await?;
         let body = answer.json()?;

@@ -56,7 +56,7 @@ async fn without_a_version_that_has_soaked_a_person_is_asked() -> Result<()> {
 
 #[tokio::test]
 async fn what_was_set_while_the_receiver_was_away_is_found_at_its_start() -> Result<()> {
-    let redis = Redis::start()?;
+    let redis = Redis::builder().receiver_may("+scan").start()?;
     let fill = "for i = 1, 1200 do redis.call('SET', '{prompts}:active:p' .. i, 'v' .. i) end";
     redis.cmd::<()>(&["EVAL", fill, "0"]).await?;
     let receiver = Receiver::ready(&redis.url(), &[]).await?;

@@ -12,3 +12,4 @@ mod kit;
 mod permissions;
 mod secrets;
 mod tls;
+mod tokens;

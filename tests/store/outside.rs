@@ -80,7 +80,7 @@ async fn with_the_permissions_that_ship_no_key_is_listed_and_every_known_prompt_
 
 #[tokio::test]
 async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
-    let redis = Redis::builder().namespace("team/a:{llm}").start()?;
+    let redis = Redis::builder().namespace("team/a:{llm}").receiver_may("+scan").start()?;
     let url = redis.url();
     let kit = Kit::with(redis, &url, &[("REDIS__NAMESPACE", "team/a:{llm}")])?;
     kit.ship("p").await?;
