@@ -98,7 +98,6 @@ impl Slack {
         &self.shared.setup.app_token
     }
 
-    /// What interactions are signed with.
     /// The workspace's id.
     pub fn team(&self) -> &str {
         &self.shared.setup.team
@@ -109,6 +108,7 @@ impl Slack {
         &self.shared.setup.app_id
     }
 
+    /// What interactions are signed with.
     pub fn signing_secret(&self) -> &str {
         &self.shared.setup.signing_secret
     }
