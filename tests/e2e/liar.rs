@@ -72,7 +72,9 @@ async fn a_target_that_exports_another_teams_prompt_causes_no_rollback_of_it() -
     // the lies are scraped and believed, of the job's own prompt
     stack.until_active(OWN, GOOD).await?;
     // and of the other nothing was taken: not for a minute, which the same lies would have needed much less of
-    let known = format!(r#"{{__name__!~"prompt_rollback_.*",prompt="{VICTIM}"}} or {{gen_ai_prompt_name="{VICTIM}"}}"#);
+    // but for what the rules make of the receiver's own series
+    let ours = "prompt_rollback_.*|prompt_version:(age|first_activated|rollback_target):.*";
+    let known = format!(r#"{{__name__!~"{ours}",prompt="{VICTIM}"}} or {{gen_ai_prompt_name="{VICTIM}"}}"#);
     let scraped = r#"sum(count_over_time(scrape_samples_scraped{job="prompt-servers"}[1h]))"#;
     let enough = async || {
         let scrapes = stack.prometheus.query(scraped).await.ok()?.first()?.1;
