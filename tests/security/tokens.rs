@@ -13,7 +13,7 @@ async fn wrong_tokens_leave_one_line_in_the_log_with_the_sender_and_without_the_
         .env("PROMPT_ROLLBACK_SERVER__API_TOKEN", "the-right-token")
         .start()?;
     for n in 0..50 {
-        let answer = receiver.http().token(&format!("guess-{n}")).get("/api/prompts").await?;
+        let answer = receiver.http().token(format!("guess-{n}")).get("/api/prompts").await?;
         ensure!(answer.status == 401, "{}", answer.text());
     }
     let line = eventually("a line in the log", SOON, async || {
