@@ -31,6 +31,7 @@ use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
+use crate::visible::LogLines;
 use tasks::Tasks;
 
 mod reload;
@@ -137,9 +138,10 @@ impl Running {
         shared: &Shared,
     ) -> Result<Self, AppError> {
         let (config, engine) = (&settings.config, Arc::new(engine));
-        let clicks = slack
-            .is_some()
-            .then(|| Arc::new(Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.tells.clone())));
+        let clicks = slack.is_some().then(|| {
+            let clicks = Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.tells.clone());
+            Arc::new(clicks.only_from(config.slack.team_id.as_deref(), config.slack.expected_app()))
+        });
         let context = http::Context::new(
             config,
             within_open_files(config.server.max_connections),
@@ -151,7 +153,7 @@ impl Running {
         let baseline = config.registry.baseline_url.as_deref().map(Baseline::new).transpose();
         let actor = Actor {
             engine: Arc::clone(&engine),
-            alertmanagers: Alertmanagers::new(&config.alertmanager.urls)?,
+            alertmanagers: Alertmanagers::new(&config.alertmanager)?,
             prover: Prover {
                 engine: Arc::clone(&engine),
                 prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
@@ -423,7 +425,7 @@ fn init_logging(config: &Config) -> Box<dyn Fn(LogLevel)> {
     let follows = given.is_none();
     let of_level = |level: LogLevel| tracing_subscriber::EnvFilter::new(level.as_str());
     let filter = given.unwrap_or_else(|| of_level(config.log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(std::io::stderr));
     macro_rules! init {
         ($builder:expr) => {{
             let builder = $builder.with_filter_reloading();

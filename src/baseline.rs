@@ -43,7 +43,7 @@ impl Baseline {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&body);
-        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+        let text: String = text.trim().chars().filter(|c| !crate::visible::is_hidden(*c)).take(MAX_TEXT).collect();
         Err(if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") })
     }
 }

@@ -20,6 +20,7 @@ use crate::slack::payload::Click;
 use crate::slack::render::{Button, SteerButton, action, read_mark};
 use crate::store::StoreError;
 use crate::store::receipt::{Before, Receipt};
+use crate::visible::is_hidden;
 
 /// A click that was acknowledged and can't be committed is tried for half a minute.
 const TRIES: u32 = 15;
@@ -59,15 +60,41 @@ pub struct Clicks {
     deciders: BTreeMap<String, Decider>,
     /// To the worker that talks to Slack. Full: the clicker sees the thread change, or nothing.
     tells: mpsc::Sender<Tell>,
+    /// The only workspace and the only app that clicks count from, if they are known.
+    team: Option<String>,
+    app: Option<String>,
 }
 
 impl Clicks {
     pub fn new(engine: Arc<Engine>, deciders: BTreeMap<String, Decider>, tells: mpsc::Sender<Tell>) -> Self {
-        Self { engine, deciders, tells }
+        Self { engine, deciders, tells, team: None, app: None }
+    }
+
+    /// Takes clicks from this workspace and this app only, where they are given.
+    #[must_use]
+    pub fn only_from(self, team: Option<&str>, app: Option<&str>) -> Self {
+        Self { team: team.map(str::to_owned), app: app.map(str::to_owned), ..self }
+    }
+
+    /// An app that is installed in several workspaces signs all their clicks with one secret, and an id of a user counts within
+    /// a workspace.
+    fn is_ours(&self, click: &Click) -> bool {
+        let fits = |expected: &Option<String>, found: &Option<String>| expected.is_none() || expected == found;
+        fits(&self.team, &click.team) && fits(&self.app, &click.app)
     }
 
     /// Handles one click; fails only if it may succeed later.
     pub async fn handle(&self, click: &Click) -> Result<(), EngineError> {
+        if !self.is_ours(click) {
+            let Click { user, team, app, .. } = click;
+            tracing::warn!(
+                ?user,
+                ?team,
+                ?app,
+                "a click from another workspace or app than slack.team_id and slack.app_id"
+            );
+            return Ok(());
+        }
         if let Some(steer) = Steer::ALL.into_iter().find(|steer| action::steer(*steer) == click.action_id) {
             return self.steer(click, steer).await;
         }
@@ -119,7 +146,7 @@ impl Clicks {
         let receipt = self.engine.store.receipt(&own, &like);
         let decider = &self.engine.policy.fallback_decider;
         let refusal = if self.may_decide(decider, &click.user).await? {
-            let (about, operator) = (Some((canary.clone(), *stage)), click.name.clone());
+            let (about, operator) = (Some((canary.clone(), *stage)), click.operator());
             let event = Event::Steer(Steering { steer, about, operator, force: false, reason: None });
             refused(self.engine.handle_once(prompt, &event, &receipt).await?)
         } else {
@@ -151,13 +178,13 @@ impl Clicks {
         let event = Event::Decide(Decide {
             incident: button.incident.clone(),
             choice,
-            operator: click.name.clone(),
+            operator: click.operator(),
             target,
             force: false,
             ask: (choice != Choice::Undo).then_some(button.ask),
         });
         let handled = self.engine.handle_once(&incident.prompt, &event, receipt).await?;
-        let did_it = incident.decided_by.as_deref() == Some(&click.name);
+        let did_it = incident.decided_by.as_ref() == Some(&click.operator());
         Ok(match &handled.answer {
             // clicked again: the first click did it
             Answer::Refused(Refusal { code: RefusalCode::AlreadyDecided, .. }) if did_it => None,
@@ -182,7 +209,7 @@ impl Clicks {
             return Ok(Some(may_not(&button.incident, decider, click)));
         }
         let (id, ask) = (&button.incident, Some(button.ask));
-        let decided = coordinate::decide(&self.engine, id, bulk, &click.name, ask, Some(receipt)).await?;
+        let decided = coordinate::decide(&self.engine, id, bulk, &click.operator(), ask, Some(receipt)).await?;
         Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
     }
 
@@ -200,12 +227,12 @@ impl Clicks {
         };
         let Some(version) = button.to.clone() else { return Ok(None) };
         let Incident { id, version: about, .. } = &incident;
-        let summary: String = incident.summary().chars().filter(|c| !c.is_control()).take(MAX_SUMMARY).collect();
+        let summary: String = incident.summary().chars().filter(|c| !is_hidden(*c)).take(MAX_SUMMARY).collect();
         let reason = match version == *about {
             true => format!("in the thread of incident {id}: {summary}"),
             false => format!("in the thread of incident {id} about {about}"),
         };
-        let operator = click.name.clone();
+        let operator = click.operator();
         let marking = Marking { version, kind, reason, operator, incident: Some(id.clone()) };
         Ok(refused(self.engine.handle_once(&incident.prompt, &Event::Mark(marking), receipt).await?))
     }

@@ -2,7 +2,7 @@
 //! revision, and the reconciler carries it out.
 
 use crate::decision::mass::Bulk;
-use crate::decision::{IncidentId, Refusal, RefusalCode, Timestamp};
+use crate::decision::{IncidentId, Operator, Refusal, RefusalCode, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::store::mass::{Coordinated, Written};
 use crate::store::receipt::{Before, Receipt};
@@ -38,7 +38,7 @@ pub async fn decide(
     engine: &Engine,
     id: &IncidentId,
     bulk: Bulk,
-    by: &str,
+    by: &Operator,
     ask: Option<u32>,
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
@@ -64,7 +64,7 @@ pub async fn decide(
         if store.write_mass_once(&found, now, receipt.map(|receipt| (receipt, &Before::Done))).await? == Written::Done {
             engine.announced.notify_one();
             let prompts = found.members.len();
-            tracing::info!(incident = %id, decision = bulk.as_str(), by, prompts, "decided about all");
+            tracing::info!(incident = %id, decision = bulk.as_str(), %by, prompts, "decided about all");
             return Ok(Some(Ok(found)));
         }
     }

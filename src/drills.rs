@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::decision::{Alert, PromptName, Refusal, RefusalCode};
+use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
 use crate::store::drill::{Drill, DrillId, News};
 
@@ -12,7 +12,7 @@ use crate::store::drill::{Drill, DrillId, News};
 pub async fn start(
     engine: &Engine,
     prompt: &PromptName,
-    operator: &str,
+    operator: &Operator,
 ) -> Result<Result<Option<Drill>, Refusal>, EngineError> {
     let store = &engine.store;
     let loaded = engine.load(prompt).await?;

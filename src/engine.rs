@@ -203,7 +203,7 @@ impl Engine {
                             %prompt,
                             version,
                             event = entry.event.as_str(),
-                            operator,
+                            %operator,
                             reason = entry.reason,
                             "where a rollback may go has changed"
                         );
@@ -214,7 +214,7 @@ impl Engine {
                             event = entry.event.as_str(),
                             from = entry.from.as_deref().unwrap_or_default(),
                             to = entry.to.as_deref().unwrap_or_default(),
-                            operator = entry.operator,
+                            operator = %entry.operator,
                             incident = entry.incident.as_ref().map_or("", |id| &id.0),
                             "what is served has changed"
                         );

@@ -19,6 +19,7 @@
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`tls`] | certificates |
+//! | [`visible`] | what of a text from elsewhere people may see |
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | for prompt servers, beside all this: which version to serve |
 
@@ -48,5 +49,6 @@ pub mod reports;
 pub mod slack;
 pub mod store;
 pub mod tls;
+pub mod visible;
 
 pub use prompt_rollback_decision as decision;

@@ -65,6 +65,11 @@ struct ArchiveLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabel {
     phase: &'static str,
 }
@@ -80,6 +85,7 @@ pub struct Metrics {
     registry: Registry,
     alerts: Family<AlertLabels, Counter>,
     truncated_alerts: Counter,
+    refused_requests: Family<ReasonLabel, Counter>,
     rollbacks: Family<RollbackLabels, Counter>,
     webhook_seconds: Histogram,
     detection_seconds: Histogram,
@@ -127,6 +133,15 @@ impl Metrics {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
+        let refused_requests = Family::<ReasonLabel, Counter>::default();
+        for reason in ["no_token", "wrong_token", "no_certificate", "not_local", "wrong_signature"] {
+            let _born = refused_requests.get_or_create(&ReasonLabel { reason });
+        }
+        registry.register(
+            "refused_requests",
+            "Requests that were not let in, by what they lacked",
+            refused_requests.clone(),
+        );
         let truncated_alerts = Counter::default();
         registry.register(
             "truncated_alerts",
@@ -232,6 +247,7 @@ impl Metrics {
             registry,
             alerts,
             truncated_alerts,
+            refused_requests,
             rollbacks,
             webhook_seconds,
             detection_seconds,
@@ -264,6 +280,11 @@ impl Metrics {
         let labels =
             AlertLabels { severity: severity.as_str(), outcome: outcome.outcome.as_str(), reason: outcome.reason };
         self.alerts.get_or_create(&labels).inc();
+    }
+
+    /// A request was not let in.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused_requests.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// So many alerts of a delivery were left out.

@@ -54,7 +54,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
 
     // The reader sees it without a reload: the root, the reply, and no button left but to undo it.
     let thread = text("#thread-messages");
-    for part in ["maya approved: rolled back from v2 to v1", "maya rolled v2 back to v1"] {
+    for part in ["maya (U1) approved: rolled back from v2 to v1", "maya (U1) rolled v2 back to v1"] {
         browser.until(part, SLACK_SOON, &format!("{thread}.includes('{part}')")).await?;
     }
     assert_eq!(browser.eval(BUTTONS).await?, "undo,mark");

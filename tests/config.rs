@@ -241,16 +241,16 @@ fn severity_aliases_of_the_file_replace_the_default_ones() {
 #[test]
 fn secrets_come_from_files_beside_the_config() {
     let dir = Dir::new("secret-files");
-    dir.write("webhook", "s3cret\r\n");
+    dir.write("webhook", "webhook-s3cret\r\n");
     let other = dir.write("password", "from env\n");
     let path = dir.write(
         "test.toml",
-        "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token_file = \"webhook\"\napi_token = \"t0ken\"\n[redis]\npassword = \"of file\"",
+        "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token_file = \"webhook\"\napi_token = \"api-t0ken\"\n[redis]\npassword = \"of file\"",
     );
     let env = [("PROMPT_ROLLBACK_REDIS__PASSWORD_FILE", other.to_str().unwrap())];
     let config = Config::load(Some(&path), owned(&env)).unwrap();
-    assert_eq!(config.server.webhook_token.as_ref().unwrap().expose_secret(), "s3cret");
-    assert_eq!(config.server.api_token.as_ref().unwrap().expose_secret(), "t0ken");
+    assert_eq!(config.server.webhook_token.as_ref().unwrap().expose_secret(), "webhook-s3cret");
+    assert_eq!(config.server.api_token.as_ref().unwrap().expose_secret(), "api-t0ken");
     assert_eq!(config.redis.password.as_ref().unwrap().expose_secret(), "from env");
 }
 
@@ -471,7 +471,7 @@ fn tokens_are_required_off_loopback() {
         problems(
             "open",
             "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"\"",
-            &[("PROMPT_ROLLBACK_SERVER__API_TOKEN", "x")]
+            &[("PROMPT_ROLLBACK_SERVER__API_TOKEN", "long-enough")]
         ),
         [
             "test.toml:3: server.webhook_token: found \"\", expected a token, because server.listen 0.0.0.0:8000 is not a loopback address"
@@ -485,6 +485,58 @@ fn tokens_are_required_off_loopback() {
     }
 }
 
+#[test]
+fn tokens_that_can_be_guessed_or_are_the_same_are_refused_off_loopback() {
+    let of = |listen: &str, webhook: &str, api: &str| {
+        format!("[server]\nlisten = \"{listen}\"\nwebhook_token = \"{webhook}\"\napi_token = \"{api}\"\n")
+    };
+    let because = "because server.listen 0.0.0.0:8000 is not a loopback address";
+    let short = |key: &str| format!("{key}: can be guessed: expected at least 8 characters, {because}");
+    assert_eq!(
+        problems("short", &of("0.0.0.0:8000", "x", "1234567"), &[]),
+        [
+            format!("test.toml:4: {}", short("server.api_token")),
+            format!("test.toml:3: {}", short("server.webhook_token"))
+        ]
+    );
+    assert_eq!(
+        problems("twins", &of("0.0.0.0:8000", "the-same-token", "the-same-token"), &[]),
+        ["test.toml:4: server.api_token: is the same as server.webhook_token: who has one would have both; \
+          expected another token"]
+    );
+    load("fine", &of("0.0.0.0:8000", "12345678", "12345679"), &[]).unwrap();
+    // nobody else reaches these
+    load("loopback", &of("127.0.0.1:8000", "x", "x"), &[]).unwrap();
+}
+
+#[test]
+fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
+    let sources = "[server]\nlisten = \"0.0.0.0:8000\"\napi_token = \"api-token\"\n[sources.team-a]\n\
+                   token = \"token-of-a\"\nallowed_prompts = [\"team-a/*\", \"search\"]\n";
+    let env = [
+        ("PROMPT_ROLLBACK_SOURCES__TEAM_B__TOKEN", "token-of-b"),
+        ("PROMPT_ROLLBACK_SOURCES__TEAM_B__ALLOWED_PROMPTS", "team-b/*,team-*-shared"),
+    ];
+    let config = load("sources", sources, &env).expect("no webhook token is needed");
+    let names: Vec<&String> = config.sources.keys().collect();
+    assert_eq!(names, ["team-a", "team-b"]);
+    let may = |source: &str, prompt: &str| config.sources[source].allows(&PromptName::parse(prompt).unwrap());
+    assert!(may("team-a", "team-a/x/y") && may("team-a", "search") && may("team-b", "team-a-b-shared"));
+    assert!(!may("team-a", "team-b/x") && !may("team-b", "team-shared") && !may("team-b", "team-b"));
+
+    let of = |lines: &str| problems("bad-source", &format!("[sources.a]\n{lines}"), &[]);
+    assert_eq!(of("allowed_prompts = [\"*\"]").len(), 1, "no token, on loopback, too");
+    for wrong in ["", "allowed_prompts = []", "allowed_prompts = [\"a b\"]", "allowed_prompts = [\"{x}\"]"] {
+        let found = of(&format!("token = \"t\"\n{wrong}"));
+        assert!(found.len() == 1 && found[0].contains("sources.a.allowed_prompts"), "{wrong}: {found:?}");
+    }
+    let twin = "[server]\nwebhook_token = \"t\"\n[sources.a]\ntoken = \"t\"\nallowed_prompts = [\"*\"]";
+    let found = problems("twin", twin, &[]);
+    assert!(found.len() == 1 && found[0].contains("sources.a.token: is the same as server.webhook_token"), "{found:?}");
+    let unknown = of("token = \"t\"\nallowed_prompts = [\"*\"]\nallowed = 1");
+    assert!(unknown.len() == 1 && unknown[0].contains("[sources.a] has allowed_prompts, token"), "{unknown:?}");
+}
+
 /// Values of the right type that make no sense, each refused for its own key.
 #[test]
 fn values_that_make_no_sense() {
@@ -496,6 +548,8 @@ fn values_that_make_no_sense() {
         ("server.max_body_bytes", "-1"),
         ("server.max_connections", "0"),
         ("server.listen", "\"127.0.0.1\""),
+        ("slack.team_id", "\"acme\""),
+        ("slack.app_id", "\"T0123\""),
         ("redis.url", "\"redis://\""),
         ("redis.namespace", "\"\""),
         ("redis.namespace", "\"prompts\""),
@@ -755,6 +809,10 @@ mod reread {
             "redis.namespace" => "\"{x}\"",
             "prometheus.url" | "registry.baseline_url" | "slack.api_url" => "\"http://other\"",
             "alertmanager.urls" => "[\"http://other\"]",
+            "alertmanager.username" => "\"other\"\npassword = \"s3cret\"",
+            "alertmanager.password" => "\"s3cret\"\nusername = \"other\"",
+            "slack.team_id" => "\"T1\"",
+            "slack.app_id" => "\"A1\"",
             "labels.severity_aliases" => "{ p1 = \"critical\" }",
             "guards.mode" => "\"dry-run\"",
             "guards.confirm" => "\"requery\"\n[prometheus]\nurl = \"http://p\"",
@@ -856,7 +914,8 @@ mod reread {
 
     #[test]
     fn a_config_that_does_not_fit_what_stays_in_force_is_refused() {
-        let public = "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"a\"\napi_token = \"b\"\n";
+        let public =
+            "[server]\nlisten = \"0.0.0.0:8000\"\nwebhook_token = \"webhook-token\"\napi_token = \"api-token\"\n";
         let edited = Edited::new("mixed", public);
         // right by itself: but the address stays, and would be open to everyone
         let private = "[server]\nlisten = \"127.0.0.1:8000\"\n";

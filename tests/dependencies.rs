@@ -112,6 +112,19 @@ fn every_dependency_of_every_platform_comes_from_the_registry() {
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
 
+/// `deny.toml` says why each of them is not to come back.
+#[test]
+fn what_was_got_rid_of_stays_away() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).expect(name).parse::<toml::Table>().expect(name);
+    let (deny, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let banned = deny["bans"]["deny"].as_array().expect("a list of crates");
+    let banned: BTreeSet<&str> = banned.iter().filter_map(|one| one["crate"].as_str()).collect();
+    assert!(!banned.is_empty());
+    let names = lock["package"].as_array().expect("packages").iter().filter_map(|package| package["name"].as_str());
+    let found: Vec<&str> = names.filter(|name| banned.contains(name)).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 #[test]
 fn every_dependency_of_this_platform_has_an_allowed_licence() {
     let allowed = allowed();

@@ -56,6 +56,7 @@ const LAYERS: &[Layer] = &[
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
     layer("elsewhere", &["elsewhere"], &[], &["redis", "hyper", "tower", "serde", "prometheus_client"]),
     layer("tls", &["tls"], &[], &["redis", "hyper", "hyper_util", "tower", "tokio", "serde"]),
+    layer("visible", &["visible"], &[], &["redis", "hyper", "tower", "tokio"]),
     // For prompt servers: of no use to the receiver, and without a use for it.
     layer("reader", &["reader"], &["decision"], &["hyper", "tower", "serde", "prometheus_client"]),
     // `crates/decision`, under the name that `src/lib.rs` gives it.

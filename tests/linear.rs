@@ -7,8 +7,8 @@ use prompt_rollback::alertmanager::payload::{self, Delivered};
 use prompt_rollback::config::Labels;
 use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::{
-    Activation, Alert, Answer, CommitId, Event, IncidentId, Outcome, Policy, PromptName, PromptState, Register, Share,
-    Snapshot, Timestamp, VersionName, decide,
+    Activation, Alert, Answer, CommitId, Event, IncidentId, Operator, Outcome, Policy, PromptName, PromptState,
+    Register, Share, Snapshot, Timestamp, VersionName, decide,
 };
 use prompt_rollback::metrics::Stored;
 use prompt_rollback::slack;
@@ -106,7 +106,7 @@ fn snapshot(state: PromptState, ids: usize) -> Snapshot {
 /// v1 is known-good and v2 active.
 fn shipped() -> PromptState {
     let activate = |name: &str| {
-        let (share, operator, reason) = (Share::All, "ci".to_owned(), None);
+        let (share, operator, reason) = (Share::All, Operator::recorded("ci"), None);
         Event::Activate(Activation { version: version(name), share, operator, force: false, reason })
     };
     let register = |name: &str, known_good| {

@@ -89,6 +89,7 @@ impl Stack {
             receivers: vec![port.addr()],
             alertmanagers: vec![alertmanager.addr()],
             prompt_servers: servers.iter().map(PromptServer::addr).collect(),
+            prompts: Vec::new(),
         };
         let prometheus = start_prometheus(&targets, args.profile.interval())?;
         let program = binary("prompt-rollback")?;

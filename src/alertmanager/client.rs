@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::config::Alertmanager;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one request in all: two of them stay below half a lease.
@@ -39,19 +42,32 @@ pub struct OwnAlert {
 
 /// All Alertmanagers of the config: peers of a cluster each want to be told.
 #[derive(Debug, Default)]
-pub struct Alertmanagers(Vec<Outgoing>);
+pub struct Alertmanagers {
+    all: Vec<Outgoing>,
+    authorization: Option<HeaderValue>,
+}
+
+/// How we log in, where that is configured.
+pub fn authorization(config: &Alertmanager) -> Option<HeaderValue> {
+    let (name, password) = (config.username.as_ref()?, config.password.as_ref()?);
+    let login = BASE64_STANDARD.encode(format!("{name}:{}", password.expose_secret()));
+    let mut value = HeaderValue::try_from(format!("Basic {login}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
 
 impl Alertmanagers {
-    pub fn new(urls: &[String]) -> Result<Self, AlertmanagerError> {
+    pub fn new(config: &Alertmanager) -> Result<Self, AlertmanagerError> {
         let outgoing = |url: &String| {
             let base: BaseUrl = url.parse().map_err(AlertmanagerError::Config)?;
             Ok(Outgoing::new(base, TIMEOUT)?)
         };
-        Ok(Self(urls.iter().map(outgoing).collect::<Result<_, AlertmanagerError>>()?))
+        let all = config.urls.iter().map(outgoing).collect::<Result<_, AlertmanagerError>>()?;
+        Ok(Self { all, authorization: authorization(config) })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// Posts `alert` to every one; tells for the address of each whether it took it.
@@ -64,8 +80,8 @@ impl Alertmanagers {
             "labels": labels, "annotations": annotations, "startsAt": alert.starts_at, "endsAt": alert.ends_at,
         }])
         .to_string();
-        let posts = self.0.iter().map(async |one| {
-            let sent = send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()).await;
+        let posts = self.all.iter().map(async |one| {
+            let sent = self.send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()).await;
             if let Err(error) = &sent {
                 tracing::warn!(%error, "an alert of our own was not taken");
             }
@@ -88,8 +104,8 @@ impl Alertmanagers {
             encode(&filter)
         );
         let mut all = HashSet::new();
-        let lists = self.0.iter().map(|one| send(one, Method::GET, path.clone(), String::new()));
-        for (one, body) in self.0.iter().zip(futures_util::future::join_all(lists).await) {
+        let lists = self.all.iter().map(|one| self.send(one, Method::GET, path.clone(), String::new()));
+        for (one, body) in self.all.iter().zip(futures_util::future::join_all(lists).await) {
             let body = body?;
             let listed: Vec<Listed> = serde_json::from_slice(&body)
                 .map_err(|_| AlertmanagerError::Unreadable { url: one.base().to_string() })?;
@@ -97,17 +113,26 @@ impl Alertmanagers {
         }
         Ok(all)
     }
-}
 
-async fn send(one: &Outgoing, method: Method, path: String, body: String) -> Result<bytes::Bytes, AlertmanagerError> {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::from(body))
-        .map_err(|error| AlertmanagerError::Config(error.to_string()))?;
-    match one.send(request).await? {
-        (status, body) if status.is_success() => Ok(body),
-        (status, _) => Err(AlertmanagerError::Refused { url: one.base().to_string(), status }),
+    async fn send(
+        &self,
+        one: &Outgoing,
+        method: Method,
+        path: String,
+        body: String,
+    ) -> Result<bytes::Bytes, AlertmanagerError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|error| AlertmanagerError::Config(error.to_string()))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        match one.send(request).await? {
+            (status, body) if status.is_success() => Ok(body),
+            (status, _) => Err(AlertmanagerError::Refused { url: one.base().to_string(), status }),
+        }
     }
 }

@@ -87,7 +87,8 @@ pub struct Ignored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Why {
     pub reason: &'static str,
-    /// Of a malformed alert: which field, what was expected there and what was found, escaped.
+    /// Of a malformed alert: which field, what was expected there and what was found, escaped. Of one that its sender may not
+    /// send: who that is.
     pub detail: Option<String>,
 }
 

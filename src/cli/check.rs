@@ -1,11 +1,13 @@
 //! `check`: is the config right, and does what it names work?
 
+use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::client::{BaseUrl, Client};
 use super::output;
 use super::table::{Cell, table};
 use super::views::Prompt;
+use crate::alertmanager::client::authorization;
 use crate::config::Config;
 use crate::store::Level;
 
@@ -43,18 +45,21 @@ pub struct StoreReport {
 pub async fn probe_http(config: &Config) -> Vec<Probe> {
     let mut probes = Vec::new();
     if let Some(url) = &config.prometheus.url {
-        probes.push(probe_server("prometheus", url, "/api/v1/status/buildinfo", &["data", "version"]).await);
+        probes.push(probe_server("prometheus", url, None, "/api/v1/status/buildinfo", &["data", "version"]).await);
     }
+    let login = authorization(&config.alertmanager);
     for url in &config.alertmanager.urls {
-        probes.push(probe_server("alertmanager", url, "/api/v2/status", &["versionInfo", "version"]).await);
+        probes.push(
+            probe_server("alertmanager", url, login.clone(), "/api/v2/status", &["versionInfo", "version"]).await,
+        );
     }
     probes
 }
 
-async fn probe_server(name: &str, url: &str, info: &str, version: &[&str]) -> Probe {
+async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &str, version: &[&str]) -> Probe {
     let tried = async {
         let base: BaseUrl = url.parse()?;
-        let client = Client::new(base, None, None).map_err(|error| error.to_string())?;
+        let client = Client::new(base, login, None).map_err(|error| error.to_string())?;
         client.text("/-/ready").await.map_err(|error| error.to_string())?;
         // Something may answer 200 to everything; what is meant here knows its own version.
         let about = client.get(info).await.map_err(|error| error.to_string())?;

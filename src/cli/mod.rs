@@ -26,6 +26,7 @@ use crate::config::{self, Config, Settings, bare, decode};
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
+use crate::visible::escape_hidden;
 use args::{Command, ConfigFile, Decision, Output, Receiver};
 use check::StoreReport;
 use client::{Client, ClientError, Token, encode};
@@ -436,7 +437,9 @@ fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
 }
 
+/// Answers hold what others wrote, in JSON as well.
 fn print(text: &str) -> Result<(), Failure> {
+    let text = escape_hidden(text);
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `status | head` has seen enough.

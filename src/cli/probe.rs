@@ -73,10 +73,10 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
 async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, StoreError> {
     const MOST: usize = 100;
     let mut found = Vec::new();
-    let mut cursor = 0;
+    let mut behind = None;
     loop {
-        let (next, prompts) = store.scan_active(cursor).await?;
-        for prompt in prompts {
+        let page = store.known(behind.as_deref()).await?;
+        for prompt in page.items {
             let Ok(loaded) = store.load(&prompt, policy.budget_window, Wanted::default()).await else { continue };
             let active = loaded.snapshot.active.version();
             let state = &loaded.snapshot.state;
@@ -93,11 +93,10 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, S
                 ..Prompt::default()
             });
         }
-        if next == 0 || found.len() >= MOST {
-            found.sort_by(|a, b| a.prompt.cmp(&b.prompt));
+        if page.next.is_none() || found.len() >= MOST {
             found.truncate(MOST);
             return Ok(found);
         }
-        cursor = next;
+        behind = page.next;
     }
 }

@@ -1,14 +1,16 @@
 //! Columns of text for a terminal.
 
+use crate::visible::is_hidden;
+
 /// What a cell shows when there is nothing to show.
 const NOTHING: &str = "-";
 const BOLD_YELLOW: &str = "\x1b[1;33m";
 const RESET: &str = "\x1b[0m";
 
-/// Text made fit for a terminal: names, reasons and summaries come from others, and a control
-/// character among them could redraw the screen.
+/// Text made fit for a terminal: names, reasons and summaries come from others, and a hidden
+/// character among them could redraw the screen or turn the line around.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// An RFC 3339 time in UTC to the second: `2026-11-21 00:38:12Z`.
@@ -89,6 +91,7 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
         assert_eq!(clean("a\x1b[2Jb\nc\u{9b}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+        assert_eq!(clean("v1\u{202e}2v \u{2028}e\u{2066}"), "v1\u{fffd}2v \u{fffd}e\u{fffd}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 mod duration;
 mod error;
@@ -39,6 +39,8 @@ use values::Values;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub server: Server,
+    /// Who else may send alerts, by name.
+    pub sources: BTreeMap<String, Source>,
     pub redis: Redis,
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
@@ -93,6 +95,40 @@ impl Server {
     }
 }
 
+/// Somebody who may send alerts about some prompts.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// `None` is a fault of the config.
+    pub token: Option<SecretString>,
+    /// Names of prompts, in which `*` stands for any characters.
+    pub allowed_prompts: Vec<String>,
+}
+
+impl Source {
+    pub fn allows(&self, prompt: &PromptName) -> bool {
+        self.allowed_prompts.iter().any(|pattern| glob(pattern, prompt.as_str()))
+    }
+
+    /// May speak of every prompt.
+    pub fn allows_all(&self) -> bool {
+        self.allowed_prompts.iter().any(|pattern| pattern == "*")
+    }
+}
+
+/// Whether `text` is what `pattern` says, in which `*` stands for any characters.
+fn glob(pattern: &str, text: &str) -> bool {
+    let Some((before, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(before) else { return false };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    // each at its first place: what follows has the most room
+    for piece in pieces {
+        let Some(at) = text.find(piece) else { return false };
+        text = &text[at + piece.len()..];
+    }
+    text.ends_with(last)
+}
+
 /// Where the state is kept.
 #[derive(Debug, Clone)]
 pub struct Redis {
@@ -130,6 +166,9 @@ pub struct Prometheus {
 pub struct Alertmanager {
     /// Base URLs without a trailing slash; each gets our own alerts.
     pub urls: Vec<String>,
+    /// Who logs in where Alertmanager has a `--web.config.file`.
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
 }
 
 /// How alerts are read.
@@ -152,6 +191,18 @@ pub struct Slack {
     /// Base URL without a trailing slash.
     pub api_url: String,
     pub incident_channel: String,
+    /// Clicks count only from this workspace; `None`: from any that the app is in.
+    pub team_id: Option<String>,
+    /// Clicks count only in messages of this app; `None`: the one of `app_token`, if there is one.
+    pub app_id: Option<String>,
+}
+
+impl Slack {
+    /// The app whose clicks count, as far as it is known: an app-level token says whose it is (`xapp-1-A012AB3CD-…`).
+    pub fn expected_app(&self) -> Option<&str> {
+        let of_token = || self.app_token.as_ref()?.expose_secret().split('-').nth(2).filter(|id| id.starts_with('A'));
+        self.app_id.as_deref().or_else(of_token)
+    }
 }
 
 /// People who may decide.
@@ -364,6 +415,8 @@ impl Config {
     fn read(r: &mut Reader<'_>) -> Self {
         let deciders = r.names("deciders", &["on-call", "product-pm"]);
         r.values.set("deciders", &deciders);
+        let sources = r.names("sources", &[]);
+        r.values.set("sources", &sources);
         Self {
             server: Server {
                 listen: r.get_fixed("server.listen", "127.0.0.1:8000"),
@@ -379,6 +432,16 @@ impl Config {
                 tls_client_ca_file: r.get_path("server.tls_client_ca_file"),
                 tls: None,
             },
+            sources: sources
+                .into_iter()
+                .map(|name| {
+                    let source = Source {
+                        token: r.token(&format!("sources.{name}.token")),
+                        allowed_prompts: r.get(&format!("sources.{name}.allowed_prompts"), ""),
+                    };
+                    (name, source)
+                })
+                .collect(),
             redis: Redis {
                 url: r.get_fixed_hidden("redis.url", "redis://127.0.0.1:6379"),
                 username: some(r.get("redis.username", "")),
@@ -397,6 +460,8 @@ impl Config {
             prometheus: Prometheus { url: some(base_url(r.get("prometheus.url", ""))) },
             alertmanager: Alertmanager {
                 urls: r.get::<Vec<String>>("alertmanager.urls", "").into_iter().map(base_url).collect(),
+                username: some(r.get("alertmanager.username", "")),
+                password: r.secret("alertmanager.password"),
             },
             labels: Labels {
                 prompt: r.get("labels.prompt", "prompt"),
@@ -409,6 +474,8 @@ impl Config {
                 app_token: r.token("slack.app_token"),
                 api_url: base_url(r.get("slack.api_url", "https://slack.com/api")),
                 incident_channel: r.get("slack.incident_channel", "#incidents"),
+                team_id: some(r.get("slack.team_id", "")),
+                app_id: some(r.get("slack.app_id", "")),
             },
             deciders: deciders
                 .into_iter()

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::reader::Reader;
+use super::values::same;
 use super::{Config, Confirm, Decider, RedisMode};
 use crate::tls::File;
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
+/// Of a token that whoever can reach us may try to guess.
+const MIN_TOKEN: usize = 8;
 
 impl Config {
     /// Also reads the certificates.
@@ -22,13 +27,30 @@ impl Config {
 
     fn validate_server(&self, r: &mut Reader<'_>) {
         let server = &self.server;
-        if !server.listen.ip().is_loopback() {
-            for (key, token) in [("webhook_token", &server.webhook_token), ("api_token", &server.api_token)] {
+        let reachable = !server.listen.ip().is_loopback();
+        let because = format!("because server.listen {} is not a loopback address", server.listen);
+        if reachable {
+            let webhook = server.webhook_token.is_some() || !self.sources.is_empty();
+            for (key, given) in [("webhook_token", webhook), ("api_token", server.api_token.is_some())] {
                 let key = format!("server.{key}");
-                let why = format!("a token, because server.listen {} is not a loopback address", server.listen);
-                r.check(&key, token.is_some() || r.has_problem(&format!("{key}_file")), &why);
+                r.check(&key, given || r.has_problem(&format!("{key}_file")), &format!("a token, {because}"));
             }
         }
+        for (name, source) in &self.sources {
+            let key = format!("sources.{name}");
+            if !is_plain_name(name) {
+                r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
+            }
+            let token = format!("{key}.token");
+            let given = source.token.is_some() || r.has_problem(&format!("{token}_file"));
+            r.check(&token, given, "a token: it is what the source is known by");
+            let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
+            let patterns = &source.allowed_prompts;
+            let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
+            let expected = "a list of prompts' names, in which * stands for any characters, such as [\"team-a/*\"]";
+            r.check(&format!("{key}.allowed_prompts"), readable, expected);
+        }
+        self.validate_tokens(r, reachable, &because);
         r.check("server.max_body_bytes", server.max_body_bytes > 0, "at least 1 byte");
         r.check("server.max_connections", server.max_connections > 0, "at least 1");
         r.check("server.shutdown_timeout", !server.shutdown_timeout.is_zero(), "more than 0");
@@ -36,6 +58,26 @@ impl Config {
         r.check("metrics.listen", another, "another address than server.listen");
         let fits = !server.request_timeout.is_zero() && server.request_timeout < Duration::from_secs(5);
         r.check("server.request_timeout", fits, "more than 0 and less than 5s");
+    }
+
+    /// `reachable`: by others than programs of this machine, `because` of this.
+    fn validate_tokens(&self, r: &mut Reader<'_>, reachable: bool, because: &str) {
+        let of_server = [("webhook_token", &self.server.webhook_token), ("api_token", &self.server.api_token)];
+        let of_server = of_server.into_iter().map(|(key, token)| (format!("server.{key}"), token));
+        let of_sources = self.sources.iter().map(|(name, source)| (format!("sources.{name}.token"), &source.token));
+        let mut tokens: Vec<(String, &SecretString)> =
+            of_server.chain(of_sources).filter_map(|(key, token)| Some((key, token.as_ref()?))).collect();
+        while let Some((key, token)) = tokens.pop() {
+            if reachable && token.expose_secret().len() < MIN_TOKEN {
+                r.problem(&key, format!("can be guessed: expected at least {MIN_TOKEN} characters, {because}"));
+            }
+            // a source is known by its token alone, wherever we listen
+            let tells_apart = |other: &str| [&key, other].iter().any(|key| key.starts_with("sources."));
+            let twin = tokens.iter().find(|(other, it)| same(it, token) && (reachable || tells_apart(other)));
+            if let Some((other, _)) = twin {
+                r.problem(&key, format!("is the same as {other}: who has one would have both; expected another token"));
+            }
+        }
     }
 
     fn validate_tls(&mut self, r: &mut Reader<'_>) {
@@ -98,6 +140,13 @@ impl Config {
         const EXPECTED: &str = "http://host:port or https://…, without credentials and query";
         r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
+        let alertmanager = &self.alertmanager;
+        let both = alertmanager.username.is_some() == alertmanager.password.is_some();
+        r.check("alertmanager.username", both || alertmanager.username.is_some(), "the user of alertmanager.password");
+        let known = both || alertmanager.password.is_some() || r.has_problem("alertmanager.password_file");
+        r.check("alertmanager.password", known, "the password of alertmanager.username");
+        let fits = alertmanager.username.as_ref().is_none_or(|name| !name.contains(':'));
+        r.check("alertmanager.username", fits, "a name without a colon");
         r.check("registry.baseline_url", self.registry.baseline_url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();
@@ -110,6 +159,12 @@ impl Config {
             r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
         }
         r.check("labels.version", labels.version != labels.prompt, "another label than labels.prompt");
+        for (key, id, first) in [("slack.team_id", &self.slack.team_id, 'T'), ("slack.app_id", &self.slack.app_id, 'A')]
+        {
+            let fits =
+                |id: &String| id.starts_with(first) && id.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+            r.check(key, id.as_ref().is_none_or(fits), &format!("an id of Slack that begins with {first}, or \"\""));
+        }
         r.check("slack.incident_channel", !self.slack.incident_channel.is_empty(), "a channel such as \"#incidents\"");
         for (name, decider) in &self.deciders {
             let key = format!("deciders.{name}");
@@ -121,7 +176,7 @@ impl Config {
             }
             if name == "system" {
                 r.problem(&key, "\"system\" is the receiver itself and cannot be configured".into());
-            } else if !is_decider_name(name) {
+            } else if !is_plain_name(name) {
                 r.problem(&key, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
             }
         }
@@ -195,7 +250,7 @@ fn is_label_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-fn is_decider_name(name: &str) -> bool {
+fn is_plain_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')

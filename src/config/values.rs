@@ -117,6 +117,7 @@ impl Values {
     }
 }
 
-fn same(a: &SecretString, b: &SecretString) -> bool {
+/// In constant time.
+pub(super) fn same(a: &SecretString, b: &SecretString) -> bool {
     a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes()).into()
 }

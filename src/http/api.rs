@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::input::{Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
+use super::input::{self, Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
 use super::reply::{Failure, Reply, json, unexpected};
 use super::{Context, mass, views};
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
@@ -137,7 +137,7 @@ pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Repl
     // an empty body means: all prompts
     let request: PauseBody = if bytes.is_empty() { PauseBody::default() } else { body(bytes)? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
-    let operator = line("operator", request.operator, "api")?;
+    let operator = input::operator(request.operator)?;
     let reason = match request.reason {
         Some(reason) => line("reason", Some(reason), "")?,
         None => String::new(),
@@ -149,7 +149,7 @@ pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Repl
         store.resume(prompt.as_ref()).await?
     };
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
-    tracing::info!(paused = pause, scope, operator, reason, "automation switched");
+    tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
     let answer = json!({ "paused": pause, "prompt": prompt.as_ref().map(PromptName::as_str), "changed": changed });
     Ok(json(StatusCode::OK, &answer))
 }

@@ -1,6 +1,9 @@
 //! Who may ask: bearer tokens, client certificates and, without a token, programs of this machine.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
@@ -10,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::reply::Failure;
+use crate::config::Source;
 
 /// Lets the request pass if it carries `token`, the value of the config key `key`. Without a token the receiver listens on a
 /// loopback address: programs of this machine pass, foreign web pages in a browser on it do not.
@@ -18,24 +22,83 @@ pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<()
         Some(token) => bearer(&head.headers, token),
         None => local(head).map_err(|found| {
             let message = format!("{key} is not set, so only programs of this machine may ask: {found}");
-            Failure::new(StatusCode::FORBIDDEN, "not_local", message)
+            Failure::new(StatusCode::FORBIDDEN, "not_local", message).refused("not_local")
         }),
     }
 }
 
+/// Whose alerts these are: the name of the source and what it may speak of; `None`, which may speak of every prompt, for
+/// `server.webhook_token`, or for a program of this machine where no token is set.
+pub fn sender<'a>(
+    head: &Parts,
+    token: Option<&SecretString>,
+    sources: &'a BTreeMap<String, Source>,
+) -> Result<Option<(&'a str, &'a Source)>, Failure> {
+    if sources.is_empty() {
+        return check(head, token, "server.webhook_token").map(|()| None);
+    }
+    let given = given(&head.headers)?;
+    let whole = token.is_some_and(|token| is_same(given, token));
+    // each is compared: how long it takes says nothing of where it fits
+    let of = |found: Option<_>, (name, source): (&'a String, &'a Source)| {
+        let fits = source.token.as_ref().is_some_and(|token| is_same(given, token));
+        if fits { Some((name.as_str(), source)) } else { found }
+    };
+    match (whole, sources.iter().fold(None, of)) {
+        (true, _) => Ok(None),
+        (false, Some(source)) => Ok(Some(source)),
+        (false, None) => Err(wrong()),
+    }
+}
+
 fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), Failure> {
+    if is_same(given(headers)?, token) { Ok(()) } else { Err(wrong()) }
+}
+
+/// The token that a request carries.
+fn given(headers: &HeaderMap) -> Result<&[u8], Failure> {
     let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     let given = given.and_then(|value| match value.split_at_checked(7) {
         Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(given),
         _ => None,
     });
-    let right = given.is_some_and(|given| given.ct_eq(token.expose_secret().as_bytes()).into());
-    if right {
-        return Ok(());
+    given.ok_or_else(|| unauthorized("expected the header Authorization: Bearer TOKEN").refused("no_token"))
+}
+
+fn is_same(given: &[u8], token: &SecretString) -> bool {
+    given.ct_eq(token.expose_secret().as_bytes()).into()
+}
+
+fn wrong() -> Failure {
+    unauthorized("wrong bearer token").refused("wrong_token")
+}
+
+fn unauthorized(message: &str) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+}
+
+/// Tells of refused requests, at most once in a while for each reason: whoever tries tokens must not fill the log.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
+
+impl Refusals {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Whether this one is to be told of, and how many were not since the last.
+    pub fn tell(&self, reason: &'static str, now: Instant) -> Option<u64> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.get_mut(reason) {
+            Some((last, untold)) if now.duration_since(*last) < Self::EVERY => {
+                *untold += 1;
+                None
+            }
+            other => {
+                let untold = other.map_or(0, |(_, untold)| *untold);
+                told.insert(reason, (now, 0));
+                Some(untold)
+            }
+        }
     }
-    let message =
-        if given.is_some() { "wrong bearer token" } else { "expected the header Authorization: Bearer TOKEN" };
-    Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
 }
 
 /// Refuses what a foreign web page in a browser on this machine may have sent; the error says which header shows it.
@@ -87,7 +150,8 @@ fn shown(value: &[u8]) -> String {
 pub fn check_certificate(fits: bool) -> Result<(), Failure> {
     let message =
         "expected a client certificate signed by server.tls_client_ca_file (Alertmanager: http_config.tls_config)";
-    if fits { Ok(()) } else { Err(Failure::new(StatusCode::FORBIDDEN, "client_certificate_required", message)) }
+    let failure = || Failure::new(StatusCode::FORBIDDEN, "client_certificate_required", message);
+    if fits { Ok(()) } else { Err(failure().refused("no_certificate")) }
 }
 
 #[cfg(test)]
@@ -121,6 +185,46 @@ mod tests {
         let far =
             [("authorization", "Bearer s3cret"), ("host", "receiver.example"), ("origin", "https://wiki.example")];
         assert!(check(&head("POST", "/", &far), Some(&token), "key").is_ok());
+    }
+
+    #[test]
+    fn each_token_is_known_for_what_it_may_speak_of() {
+        let source = |token: &str, allowed: &str| Source {
+            token: Some(SecretString::from(token)),
+            allowed_prompts: allowed.split(',').map(str::to_owned).collect(),
+        };
+        let sources: BTreeMap<_, _> = [("a", source("token-a", "team-a/*,search")), ("all", source("token-all", "*"))]
+            .map(|(name, source)| (name.to_owned(), source))
+            .into();
+        let whole = SecretString::from("whole");
+        let with = |value: &str, token: Option<&SecretString>| {
+            let found = sender(&head("POST", "/", &[("authorization", value)]), token, &sources);
+            found.map(|source| source.map(|(name, _)| name.to_owned())).map_err(|failure| failure.refused)
+        };
+        assert_eq!(with("Bearer token-a", None), Ok(Some("a".to_owned())));
+        assert_eq!(with("Bearer token-all", Some(&whole)), Ok(Some("all".to_owned())));
+        assert_eq!(with("Bearer whole", Some(&whole)), Ok(None));
+        assert_eq!(with("Bearer whole", None), Err(Some("wrong_token")));
+        assert_eq!(with("Bearer ", Some(&whole)), Err(Some("wrong_token")));
+        assert_eq!(with("Basic token-a", None), Err(Some("no_token")), "on loopback, too");
+        let may = |name: &str, prompt: &str| sources[name].allows(&crate::decision::PromptName::parse(prompt).unwrap());
+        assert!(may("a", "team-a/x") && may("a", "search") && may("all", "team-b/x"));
+        for other in ["team-b/x", "team-a", "xteam-a/x", "search2", "team-A/x"] {
+            assert!(!may("a", other), "{other}");
+        }
+        assert!(sources["all"].allows_all() && !sources["a"].allows_all());
+    }
+
+    #[test]
+    fn refusals_are_told_once_in_a_while_with_how_many_there_were() {
+        let refusals = Refusals::default();
+        let now = Instant::now();
+        assert_eq!(refusals.tell("wrong_token", now), Some(0));
+        for seconds in 0..9 {
+            assert_eq!(refusals.tell("wrong_token", now + Duration::from_secs(seconds)), None);
+        }
+        assert_eq!(refusals.tell("no_token", now), Some(0), "another reason");
+        assert_eq!(refusals.tell("wrong_token", now + Refusals::EVERY), Some(9));
     }
 
     fn passes(method: &str, target: &str, headers: &[(&str, &str)]) -> bool {

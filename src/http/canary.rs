@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::Context;
-use super::input::{Result, body, line, prompt_name};
+use super::input::{self, Result, body, line, prompt_name};
 use super::reply::{Failure, Reply};
 use super::serving::changed;
 use crate::decision::{Event, Steer, Steering};
@@ -29,7 +29,7 @@ pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Rep
     let event = Event::Steer(Steering {
         steer,
         about: None,
-        operator: line("operator", request.operator, "api")?,
+        operator: input::operator(request.operator)?,
         force: request.force,
         reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
     });

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::input::{body, line, prompt_name};
+use super::input::{self, body, prompt_name};
 use super::reply::{Failure, Reply, json as answer};
 use crate::drills;
 use crate::store::drill::{Drill, DrillId, Hop};
@@ -22,7 +22,7 @@ struct StartBody {
 pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, Failure> {
     let request: StartBody = body(bytes)?;
     let prompt = prompt_name(&request.prompt)?;
-    let operator = line("operator", request.operator, "api")?;
+    let operator = input::operator(request.operator)?;
     if !context.posts_alerts {
         let message = "alertmanager.urls is empty: the receiver has no Alertmanager to post a drill to";
         return Err(Failure::new(StatusCode::CONFLICT, "no_alertmanager", message));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Context;
-use super::input::{Result, body, line};
+use super::input::{self, Result, body};
 use super::reply::{Failure, Reply, json};
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName, VersionName};
 use crate::engine::EngineError;
@@ -45,15 +45,29 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
     let request: ImportBody = body(bytes)?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
     let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
-    let operator = line("operator", request.operator, "import")?;
+    let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;
     let cursor = request.cursor.as_deref().unwrap_or("0");
     let mut cursor: u64 =
         cursor.parse().map_err(|_| Failure::bad_request("cursor: expected the value of next in an answer"))?;
     let adopt = |version| Event::Adopt(Adopt { version, known_good: request.known_good, operator: operator.clone() });
+    if matches!(layout, Layout::Foreign { .. }) && context.engine.store.reads_everything().await? {
+        return Err(not_permitted(
+            "this Redis lets the receiver read the keys of every application, and the API would let whoever has its token do \
+             the same: give the receiver a user of its own with a key pattern for what is imported, such as %R~myapp:* \
+             (config/users.acl)"
+                .to_owned(),
+        ));
+    }
     let until = Instant::now() + WORK;
     let mut summary = Summary::default();
     loop {
-        let (next, keys) = context.engine.store.scan(&layout, cursor).await?;
+        let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
+            return Err(not_permitted(
+                "the receiver's Redis user may not list keys: grant it +scan for the time of the import (config/users.acl), or \
+                 name one prompt as the pattern"
+                    .to_owned(),
+            ));
+        };
         for found in keys {
             let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
             let Some(prompt) = found.prompt else {
@@ -92,15 +106,15 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
 
 async fn read(context: &Context, key: &[u8], shown: &str) -> Result<Read> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
-        StoreError::Unavailable { kind: "noperm", .. } => Failure::new(
-            StatusCode::CONFLICT,
-            "not_permitted",
-            format!(
-                "the receiver's Redis user may not read {shown}: let it, with a key pattern such as %R~myapp:* in its ACL (config/users.acl)"
-            ),
-        ),
+        StoreError::Unavailable { kind: "noperm", .. } => not_permitted(format!(
+            "the receiver's Redis user may not read {shown}: let it, with a key pattern such as %R~myapp:* in its ACL (config/users.acl)"
+        )),
         error => error.into(),
     })
+}
+
+fn not_permitted(message: String) -> Failure {
+    Failure::new(StatusCode::CONFLICT, "not_permitted", message)
 }
 
 impl Summary {

@@ -8,7 +8,8 @@ use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::reply::Failure;
-use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
+use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
+use crate::visible::is_hidden;
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
@@ -72,11 +73,22 @@ pub fn optional_version(field: &str, text: Option<&String>) -> Result<Option<Ver
 
 /// A text for people: of bounded length, on one line.
 pub fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
-    let text = text.filter(|t| !t.trim().is_empty()).unwrap_or_else(|| default.to_owned());
+    let mut text = text.unwrap_or_default();
+    // what nobody sees says nothing: pasted with the rest, or meant to turn the line around
+    text.retain(|c| c.is_control() || !is_hidden(c));
+    if text.trim().is_empty() {
+        text = default.to_owned();
+    }
     if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
         return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
     }
     Ok(text)
+}
+
+/// Who asks. Proved is which token they have; the name is what they say.
+pub fn operator(name: Option<String>) -> Result<Operator> {
+    let name = line("operator", name, "")?;
+    Operator::api(Operator::API, Some(&name)).map_err(|error| Failure::bad_request(format!("operator: {error}")))
 }
 
 pub fn time(field: &str, text: Option<&String>) -> Result<Option<Timestamp>> {

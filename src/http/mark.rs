@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::input::{Result, body, line, prompt_name, version};
+use super::input::{self, Result, body, line, prompt_name, version};
 use super::reply::{Failure, Reply, json, unexpected};
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
@@ -41,7 +41,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
             Kind::Good => MarkKind::Good,
         },
         reason,
-        operator: line("operator", request.operator, "api")?,
+        operator: input::operator(request.operator)?,
         incident: None,
     };
     let handled = context.engine.handle(&prompt, &Event::Mark(marking)).await?;

@@ -8,7 +8,7 @@ use super::reply::{Failure, Reply, json, no_incident};
 use super::views::time;
 use crate::coordinate;
 use crate::decision::mass::{Bulk, Member, shared};
-use crate::decision::{IncidentId, PhaseKind, Severity};
+use crate::decision::{IncidentId, Operator, PhaseKind, Severity};
 use crate::store::mass::Coordinated;
 use crate::store::rfc3339;
 
@@ -44,9 +44,9 @@ pub fn row(found: &Coordinated) -> Value {
         "prompts": members.len(),
         "waiting": waiting,
         "shared": shared,
-        "hold": mass.hold.as_ref().map(|hold| json!({ "by": hold.by, "at": rfc3339(hold.at) })),
+        "hold": mass.hold.as_ref().map(|hold| json!({ "by": hold.by.as_str(), "at": rfc3339(hold.at) })),
         "carrying_out": mass.order.as_ref().map(|order| json!({
-            "decision": order.what.as_str(), "by": order.by, "at": rfc3339(order.at),
+            "decision": order.what.as_str(), "by": order.by.as_str(), "at": rfc3339(order.at),
         })),
         "choices": mass.choices(members).into_iter().map(word).collect::<Vec<_>>(),
     })
@@ -94,7 +94,7 @@ pub async fn incident(context: &Context, id: &IncidentId) -> Result<Reply> {
 }
 
 /// Writes the decision down; the prompts follow one after the other. `None`: a decision that is for one prompt only.
-pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, operator: &str) -> Result<Reply> {
+pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, operator: &Operator) -> Result<Reply> {
     let Some(bulk) = bulk else {
         context.engine.store.mass(id).await?.ok_or_else(|| no_incident(id))?;
         let message = "decision: expected approve, dismiss, undo or release: this is about many prompts";

@@ -25,7 +25,8 @@ mod views;
 mod wait;
 mod webhook;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clicks::Clicks;
-use crate::config::{Config, Labels};
+use crate::config::{Config, Labels, Source};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::tls::ServerTls;
@@ -77,6 +78,8 @@ pub struct Context {
     max_connections: usize,
     labels: Arc<Labels>,
     webhook_token: Option<SecretString>,
+    sources: BTreeMap<String, Source>,
+    refusals: auth::Refusals,
     /// Besides its token: where clients' certificates can be verified.
     webhook_certificate: bool,
     api_token: Option<SecretString>,
@@ -125,6 +128,8 @@ impl Context {
             max_connections: max_connections as usize,
             labels: Arc::new(config.labels.clone()),
             webhook_token: config.server.webhook_token.clone(),
+            sources: config.sources.clone(),
+            refusals: auth::Refusals::default(),
             webhook_certificate: config.server.tls_client_ca_file.is_some(),
             api_token: config.server.api_token.clone(),
             max_body_bytes: config.server.max_body_bytes,
@@ -187,6 +192,7 @@ struct Peer {
     since: Instant,
     /// It has shown a certificate, which then is one of our authority.
     certified: bool,
+    address: IpAddr,
 }
 
 impl Peer {
@@ -215,8 +221,8 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 // out of file descriptors, or the client is gone: accepting at once again would spin
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -240,7 +246,7 @@ pub async fn serve(
         let (server, watcher, mut closed) = (Arc::clone(&server), graceful.watcher(), closed.clone());
         tokio::spawn(async move {
             let served = async {
-                let peer = Peer { site, door, since: Instant::now(), certified: false };
+                let peer = Peer { site, door, since: Instant::now(), certified: false, address };
                 let Some(tls) = tls else {
                     return server.converse(stream, peer, &slot, watcher).await;
                 };

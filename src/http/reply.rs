@@ -84,11 +84,19 @@ pub struct Failure {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// Why the request was not let in, as a metric has it; `None`: it was.
+    pub refused: Option<&'static str>,
 }
 
 impl Failure {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), refused: None }
+    }
+
+    /// The request was not let in.
+    #[must_use]
+    pub fn refused(self, reason: &'static str) -> Self {
+        Self { refused: Some(reason), ..self }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

@@ -131,6 +131,9 @@ pub async fn answer(
         if failure.status.is_server_error() {
             tracing::warn!(code = failure.code, why = failure.message, "request failed");
         }
+        if let Some(reason) = failure.refused {
+            refused(&contexts.get(), reason, peer);
+        }
         failure.into_reply()
     });
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
@@ -138,6 +141,15 @@ pub async fn answer(
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
+}
+
+/// Leaves a trace of a request that was not let in, without what it sent.
+fn refused(context: &Context, reason: &'static str, peer: Peer) {
+    context.engine.metrics.refused(reason);
+    if let Some(untold) = context.refusals.tell(reason, Instant::now().into_std()) {
+        let from = peer.address;
+        tracing::warn!(reason, %from, not_told = untold, "a request was refused");
+    }
 }
 
 async fn dispatch(
@@ -224,7 +236,8 @@ async fn post(
     match route {
         Route::Webhook => {
             let start = Instant::now();
-            let answer = webhook::handle(context, bytes).await;
+            let source = auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
+            let answer = webhook::handle(context, source, bytes).await;
             context.engine.metrics.webhook(start.elapsed());
             answer
         }
@@ -248,7 +261,7 @@ async fn post(
 fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), Failure> {
     match route {
         Route::Webhook => {
-            auth::check(head, context.webhook_token.as_ref(), "server.webhook_token")?;
+            auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
                 // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
                 return Err(Failure::unavailable("reconnect", "client certificates are wanted by now: connect again"));

@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::input::{Query, Result, body, incident_id, line, optional_version, prompt_name, version};
+use super::input::{self, Query, Result, body, incident_id, line, optional_version, prompt_name, version};
 use super::reply::{Failure, Reply, json, no_incident, unexpected};
 use super::wait::Patience;
 use super::{Context, mass};
@@ -59,7 +59,7 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
         target: optional_version("target_version", request.target_version.as_ref())?,
         from: optional_version("from_version", request.from_version.as_ref())?,
         reason: line("reason", request.reason, "asked for")?,
-        operator: line("operator", request.operator, "api")?,
+        operator: input::operator(request.operator)?,
         force: request.force,
         gradual,
     });
@@ -285,7 +285,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
     let event = Event::Activate(Activation {
         version: version.clone(),
         share,
-        operator: line("operator", request.operator, "api")?,
+        operator: input::operator(request.operator)?,
         force: request.force,
         reason: request.reason.map(|reason| line("reason", Some(reason), "")).transpose()?.filter(|r| !r.is_empty()),
     });
@@ -331,10 +331,10 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
         Decision::Release => None,
         Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
-    let operator = line("operator", Some(request.operator), "")?;
-    if operator.is_empty() {
+    if request.operator.trim().is_empty() {
         return Err(Failure::bad_request("operator: expected who decides"));
     }
+    let operator = input::operator(Some(request.operator))?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else {
         let bulk = choice.map_or(Some(Bulk::Release), |(_, bulk)| bulk);

@@ -33,7 +33,7 @@ pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), Failure> {
 
 fn unsigned() -> Failure {
     let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
 }
 
 /// `arrived`: when the head of the request did.

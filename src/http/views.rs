@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Incident;
 use crate::decision::serving::Lapsed;
-use crate::decision::{Canary, Failure, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
+use crate::decision::{
+    Canary, Failure, Operator, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord,
+};
 use crate::deployed::{Deployed, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -86,7 +88,7 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Ti
                 "mark": v.mark.as_ref().map(|mark| json!({
                     "kind": mark.kind.as_str(),
                     "at": rfc3339(mark.at),
-                    "operator": mark.operator,
+                    "operator": mark.operator.as_str(),
                     "reason": mark.reason,
                 })),
                 "contact": v.contact,
@@ -172,7 +174,7 @@ fn split(split: &Split) -> Value {
         "last_check": split.last.as_ref().map(|check| json!({
             "at": rfc3339(check.at), "verdict": check.finding.verdict.as_str(), "text": check.finding.text,
         })),
-        "operator": split.operator,
+        "operator": split.operator.as_str(),
     })
 }
 
@@ -217,7 +219,7 @@ pub fn incident_row(incident: &Incident) -> Value {
         "version": incident.version.as_str(),
         "target": name(incident.target.as_ref()),
         "marked_bad": incident.never.iter().map(|never| json!({
-            "version": never.version.as_str(), "operator": never.operator, "reason": never.reason,
+            "version": never.version.as_str(), "operator": never.operator.as_str(), "reason": never.reason,
         })).collect::<Vec<_>>(),
         "phase": incident.phase.as_str(),
         "severity": incident.severity.as_str(),
@@ -248,13 +250,13 @@ pub fn incident_row(incident: &Incident) -> Value {
         "guard": incident.held.as_ref().map(|held| json!({ "reason": held.guard.as_str(), "detail": held.detail })),
         "gradual": incident.gradual().map(split),
         "summary": incident.summary(),
-        "decided_by": incident.decided_by,
+        "decided_by": incident.decided_by.as_ref().map(Operator::as_str),
         "flip": incident.flip.as_ref().map(|flip| json!({
             "at": rfc3339(flip.at),
             "from": flip.from.as_str(),
             "to": flip.to.as_str(),
             "mode": flip.mode.as_str(),
-            "operator": flip.operator,
+            "operator": flip.operator.as_str(),
         })),
     })
 }

@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::Context;
 use super::lanes::{Lanes, URGENT};
 use super::reply::{Failure, Reply, json};
-use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored};
-use crate::config::Labels;
+use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
+use crate::config::{Labels, Source};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::elsewhere::{self, Large};
@@ -47,7 +47,7 @@ struct AlertResult<'a> {
     outcome: &'static str,
     reason: &'static str,
     incident: Option<&'a str>,
-    /// Only of a malformed alert: which field, what was expected there and what was found.
+    /// Only of an alert that is malformed or not allowed: what is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
@@ -74,13 +74,15 @@ struct Received {
     truncated: u64,
 }
 
-pub async fn handle(context: &Context, body: &Bytes) -> Result<Reply, Failure> {
+/// `source`: who sends this, if not everything may be said by them.
+pub async fn handle(context: &Context, source: Option<(&str, &Source)>, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
     let large = body.len() > LARGE;
     let _one_of_few = if body.len() > HUGE { context.huge.acquire().await.ok() } else { None };
     let read = {
         let (body, labels, engine) = (body.clone(), Arc::clone(&context.labels), Arc::clone(engine));
-        move || Received::read(&body, &labels, &engine)
+        let source = source.map(|(name, source)| (name.to_owned(), source.clone()));
+        move || Received::read(&body, &labels, source.as_ref(), &engine)
     };
     let (received, groups) = elsewhere::run_if(large, read).await?;
     // also where the request is given up half-way
@@ -179,10 +181,18 @@ fn in_turn<'a>(
 }
 
 impl Received {
-    fn read(body: &[u8], labels: &Labels, engine: &Engine) -> Result<(Self, Vec<Group>), Failure> {
+    fn read(
+        body: &[u8],
+        labels: &Labels,
+        source: Option<&(String, Source)>,
+        engine: &Engine,
+    ) -> Result<(Self, Vec<Group>), Failure> {
         let parsed = payload::parse(body, labels, &engine.policy);
-        let Delivery { alerts: delivered, truncated } =
+        let Delivery { alerts: mut delivered, truncated } =
             parsed.map_err(|error| Failure::bad_request(error.to_string()))?;
+        if let Some((name, source)) = source {
+            delivered.iter_mut().for_each(|delivered| bind(delivered, name, source));
+        }
         let mut log = Lines::default();
         let outcomes = delivered.iter().enumerate().map(|(place, delivered)| ignored(place, delivered, &mut log));
         let outcomes = outcomes.collect();
@@ -238,6 +248,32 @@ impl Lines {
     }
 }
 
+/// What `source` may not say is ignored: that an alert of another team's prompt fires, and that it has ended. A heartbeat
+/// speaks for the alerts of all prompts.
+fn bind(delivered: &mut Delivered, name: &str, source: &Source) {
+    let (alert, may) = match &*delivered {
+        Delivered::Alert(alert) | Delivered::Drill { alert, .. } => (Some(alert), source.allows(&alert.prompt)),
+        Delivered::Heartbeat { .. } => (None, source.allows_all()),
+        Delivered::Ignored(_) => return,
+    };
+    if may {
+        return;
+    }
+    let about = alert.map_or("a heartbeat, which speaks for every prompt".to_owned(), |alert| alert.prompt.to_string());
+    let detail = format!("the token of source {name} may not speak of {about}: see sources.{name}.allowed_prompts");
+    let ignored = Ignored {
+        fingerprint: match &*delivered {
+            Delivered::Heartbeat { fingerprint, .. } => fingerprint.clone(),
+            _ => alert.map(|alert| alert.fingerprint.clone()).unwrap_or_default(),
+        },
+        prompt: alert.map(|alert| alert.prompt.to_string()),
+        version: alert.map(|alert| alert.version.to_string()),
+        severity: severity(delivered),
+        why: Why { reason: "not_allowed", detail: Some(detail) },
+    };
+    *delivered = Delivered::Ignored(ignored);
+}
+
 fn ignored(place: usize, delivered: &Delivered, log: &mut Lines) -> Option<AlertOutcome> {
     let Delivered::Ignored(Ignored { fingerprint, prompt, version, why, .. }) = delivered else { return None };
     let reason = why.reason;
@@ -249,7 +285,8 @@ fn ignored(place: usize, delivered: &Delivered, log: &mut Lines) -> Option<Alert
             ?prompt,
             ?version,
             ?fingerprint,
-            "a malformed alert is ignored, the others of its delivery are not"
+            reason,
+            "an alert is ignored, the others of its delivery are not"
         ),
         None => tracing::info!(reason, ?prompt, ?version, ?fingerprint, "alert ignored"),
     }

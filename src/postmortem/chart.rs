@@ -1,15 +1,13 @@
 //! The picture: the metric of both versions around the rollback, with its threshold.
-//!
-//! The font comes with us, because containers have none.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::lettering::Lettered;
 use super::samples::{Samples, Series, Unit};
 use crate::decision::Timestamp;
 
@@ -45,7 +43,8 @@ impl ChartError {
 /// The picture as SVG text, the same for the same samples to the byte.
 pub fn svg(samples: &Samples, flip: Option<Timestamp>) -> Result<String, ChartError> {
     let mut text = String::new();
-    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    let backend = Lettered::measured(SVGBackend::with_string(&mut text, SIZE)).ok_or_else(no_font)?;
+    let area = backend.into_drawing_area();
     draw(&area, 1, samples, flip)?;
     drop(area);
     Ok(text)
@@ -55,7 +54,8 @@ pub fn svg(samples: &Samples, flip: Option<Timestamp>) -> Result<String, ChartEr
 pub fn png(samples: &Samples, flip: Option<Timestamp>) -> Result<Vec<u8>, ChartError> {
     let (width, height) = (SIZE.0 * DRAWN, SIZE.1 * DRAWN);
     let mut pixels = vec![0; width as usize * height as usize * 3];
-    let area = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+    let backend = Lettered::drawn(BitMapBackend::with_buffer(&mut pixels, (width, height))).ok_or_else(no_font)?;
+    let area = backend.into_drawing_area();
     draw(&area, DRAWN, samples, flip)?;
     drop(area);
     let pixels = shrink(&pixels, width as usize);
@@ -84,11 +84,8 @@ fn shrink(pixels: &[u8], width: usize) -> Vec<u8> {
     small
 }
 
-fn font() -> Result<(), ChartError> {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    let bytes = include_bytes!("font/DejaVuSans-Latin.ttf");
-    let registered = REGISTERED.get_or_init(|| plotters::style::register_font(FONT, FontStyle::Normal, bytes).is_ok());
-    if *registered { Ok(()) } else { Err(ChartError::because("the font can't be read")) }
+fn no_font() -> ChartError {
+    ChartError::because("the font can't be read")
 }
 
 /// One version's line, in pieces where there are gaps.
@@ -112,7 +109,6 @@ fn draw<B: DrawingBackend>(
     samples: &Samples,
     flip: Option<Timestamp>,
 ) -> Result<(), ChartError> {
-    font()?;
     area.fill(&WHITE).map_err(ChartError::because)?;
     let px = |size: u32| size * scale;
     let at = |size: u32| (size * scale) as i32;
@@ -331,7 +327,7 @@ fn clock(at: i64, format: &str) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let clean = text.chars().map(|c| if crate::visible::is_hidden(c) { ' ' } else { c });
     if text.chars().count() <= MAX_LABEL { clean.collect() } else { clean.take(MAX_LABEL).chain(['…']).collect() }
 }
 

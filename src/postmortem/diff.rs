@@ -2,7 +2,8 @@
 
 use similar::TextDiff;
 
-use super::text::{is_invisible, longest_run};
+use super::text::longest_run;
+use crate::visible::is_hidden;
 
 /// Larger texts are not compared: the time it takes grows with their product.
 const MAX_BYTES: usize = 256 * 1_024;
@@ -52,7 +53,7 @@ fn spelled_out(text: &str) -> String {
         match c {
             '\n' | '\t' => visible.push(c),
             '\u{2028}' | '\u{2029}' => visible.extend(c.escape_unicode()),
-            c if c.is_control() || is_invisible(c) => visible.extend(c.escape_default()),
+            c if is_hidden(c) => visible.extend(c.escape_default()),
             c => visible.push(c),
         }
     }

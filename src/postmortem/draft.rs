@@ -60,21 +60,21 @@ fn summary(facts: &Facts<'_>) -> String {
 fn rolled_back(incident: &Incident, flip: &Flip) -> String {
     let Flip { at, from, to, mode, operator, .. } = flip;
     if *mode == FlipMode::Shipped {
-        let (prompt, operator) = (&incident.prompt, escaped(operator));
+        let (prompt, operator) = (&incident.prompt, escaped(operator.as_str()));
         return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
     }
     let how = match mode {
         FlipMode::Auto => "automatically".to_owned(),
-        FlipMode::Approved => format!("after {} approved it", escaped(operator)),
-        FlipMode::Manual => format!("by {}", escaped(operator)),
-        FlipMode::Gradual | FlipMode::Shipped => format!("step by step, as {} asked,", escaped(operator)),
+        FlipMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
+        FlipMode::Manual => format!("by {}", escaped(operator.as_str())),
+        FlipMode::Gradual | FlipMode::Shipped => format!("step by step, as {} asked,", escaped(operator.as_str())),
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
 
 fn outcome(facts: &Facts<'_>) -> String {
     let incident = facts.incident;
-    let by = incident.decided_by.as_deref().map_or("someone".to_owned(), escaped);
+    let by = incident.decided_by.as_ref().map_or("someone".to_owned(), |by| escaped(by.as_str()));
     match (incident.phase.kind(), facts.recovered_at()) {
         (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
@@ -136,15 +136,17 @@ fn extremes(samples: &Samples) -> String {
 }
 
 fn decision(incident: &Incident) -> String {
-    let text = match (&incident.flip, incident.decided_by.as_deref().map(escaped)) {
+    let text = match (&incident.flip, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
         (Some(flip), _) if flip.mode == FlipMode::Auto => "The system decided, as the alert asked for.".to_owned(),
         (Some(flip), _) if flip.mode == FlipMode::Manual => {
-            format!("{} started the rollback by hand.", escaped(&flip.operator))
+            format!("{} started the rollback by hand.", escaped(flip.operator.as_str()))
         }
         (Some(flip), _) if flip.mode == FlipMode::Shipped => {
-            format!("{} replaced the version instead of rolling it back.", escaped(&flip.operator))
+            format!("{} replaced the version instead of rolling it back.", escaped(flip.operator.as_str()))
         }
-        (Some(flip), _) => format!("{} approved; asked was `{}`.", escaped(&flip.operator), escaped(&incident.decider)),
+        (Some(flip), _) => {
+            format!("{} approved; asked was `{}`.", escaped(flip.operator.as_str()), escaped(&incident.decider))
+        }
         (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),
         (None, None) if incident.phase.is_open() => {
             format!("Nobody has decided yet; asked is `{}`.", escaped(&incident.decider))

@@ -6,6 +6,7 @@
 pub mod chart;
 mod diff;
 mod draft;
+mod lettering;
 pub mod samples;
 mod steps;
 #[cfg(test)]

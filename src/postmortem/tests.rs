@@ -8,8 +8,8 @@ use super::*;
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::{
-    Action, CommitId, Failure, Flip, FlipMode, Guard, Held, IncidentId, Phase, PromptName, Question, Severity,
-    VersionName,
+    Action, CommitId, Failure, Flip, FlipMode, Guard, Held, IncidentId, Operator, Phase, PromptName, Question,
+    Severity, VersionName,
 };
 
 /// 2026-11-21T00:38:12.689Z
@@ -83,7 +83,7 @@ fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) 
         from,
         to,
         mode,
-        operator: operator.to_owned(),
+        operator: Operator::recorded(operator),
         verification: None,
     });
     incident.phase = Phase::Verifying { until: at };
@@ -197,7 +197,7 @@ fn a_person_who_approved_late() {
     incident.note(after(300), NoteKind::Escalated, "nobody decided within 5 min");
     incident.escalations = 1;
     flip(&mut incident, after(422), FlipMode::Approved, "Maya");
-    incident.decided_by = Some("Maya".to_owned());
+    incident.decided_by = Some(Operator::recorded("Maya"));
     incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
     let log = log();
     let facts = Facts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
@@ -227,7 +227,7 @@ fn a_rollback_by_hand_without_alerts_and_samples() {
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
     incident.closed_at = None;
     flip(&mut incident, NOW, FlipMode::Manual, "bo");
-    incident.decided_by = Some("bo".to_owned());
+    incident.decided_by = Some(Operator::recorded("bo"));
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
 
@@ -235,7 +235,7 @@ fn a_rollback_by_hand_without_alerts_and_samples() {
 fn an_incident_that_was_dismissed() {
     let mut incident = opened(alert("PromptQualityDrop", Severity::Medium, Action::Observe));
     incident.target = None;
-    incident.decided_by = Some("Maya".to_owned());
+    incident.decided_by = Some(Operator::recorded("Maya"));
     incident.close(Phase::Dismissed, after(100), "Maya dismissed this");
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
@@ -251,7 +251,7 @@ fn texts_from_elsewhere_stay_texts() {
         *text = HOSTILE.to_owned();
     }
     if let Some(flip) = &mut incident.flip {
-        flip.operator = HOSTILE.to_owned();
+        flip.operator = Operator::recorded(HOSTILE);
         flip.mode = FlipMode::Manual;
     }
     incident.note(after(50), NoteKind::Held, HOSTILE);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::Timestamp;
+use crate::visible::{is_hidden, misleads};
 
 /// Longest text of one alert, note or entry.
 const MAX_TEXT: usize = 400;
@@ -39,9 +40,12 @@ pub fn longest_run(text: &str, of: char) -> usize {
 /// White space and control characters become single spaces; what is invisible or turns the direction of writing goes.
 fn one_line(text: &str, most: usize) -> String {
     let (mut line, mut length, mut gap) = (String::new(), 0, false);
-    for c in text.chars().filter(|c| !is_invisible(*c)) {
+    for c in text.chars() {
         if c.is_whitespace() || c.is_control() {
             gap = !line.is_empty();
+            continue;
+        }
+        if is_hidden(c) {
             continue;
         }
         if length + usize::from(gap) >= most {
@@ -58,15 +62,11 @@ fn one_line(text: &str, most: usize) -> String {
     line
 }
 
-pub fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 /// An address as a link, if it can be one and nothing else.
 pub fn link(url: &str) -> Option<String> {
     let has_scheme = url.starts_with("http://") || url.starts_with("https://");
     let plain = |c: char| c.is_ascii_graphic() && !"<>\"`\\|^{}".contains(c);
-    (has_scheme && url.len() <= MAX_URL && url.chars().all(plain)).then(|| format!("<{url}>"))
+    (has_scheme && !misleads(url) && url.len() <= MAX_URL && url.chars().all(plain)).then(|| format!("<{url}>"))
 }
 
 /// `2026-11-21 00:38:12.689Z`
@@ -135,7 +135,16 @@ mod tests {
     #[test]
     fn only_plain_addresses_become_links() {
         assert_eq!(link("https://a.example/x?y=1&z=(2)").as_deref(), Some("<https://a.example/x?y=1&z=(2)>"));
-        for url in ["javascript:alert(1)", "https://a> <script>", "https://a b", "", "https://a/`x`", "ftp://a"] {
+        for url in [
+            "javascript:alert(1)",
+            "https://a> <script>",
+            "https://a b",
+            "",
+            "https://a/`x`",
+            "ftp://a",
+            "https://a@b",
+            "https://u:p@a/",
+        ] {
             assert_eq!(link(url), None, "{url}");
         }
         assert_eq!(link(&format!("https://{}", "a".repeat(MAX_URL))), None);

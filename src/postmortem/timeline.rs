@@ -27,7 +27,7 @@ pub fn timeline(facts: &Facts<'_>) -> String {
         && !incident.is_shipped()
         && !incident.notes.iter().any(|note| note.kind == NoteKind::Flipped && note.at == flip.at)
     {
-        let text = format!("flipped: {} rolled `{}` back to `{}`", escaped(&flip.operator), flip.from, flip.to);
+        let text = format!("flipped: {} rolled `{}` back to `{}`", escaped(flip.operator.as_str()), flip.from, flip.to);
         lines.push((flip.at, text));
     }
     lines.extend(meanwhile(facts).map(|entry| (entry.at, told(entry))));

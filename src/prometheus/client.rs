@@ -188,7 +188,7 @@ pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, Prome
 }
 
 fn shortened(message: &str) -> String {
-    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+    message.chars().filter(|c| !crate::visible::is_hidden(*c)).take(MAX_MESSAGE).collect()
 }
 
 fn read((at, value): &(f64, String)) -> Result<(Timestamp, f64), PrometheusError> {

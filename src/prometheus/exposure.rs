@@ -369,7 +369,7 @@ fn whole(count: f64) -> u64 {
 }
 
 fn shown(instance: &str) -> String {
-    instance.chars().filter(|c| !c.is_control()).take(100).collect()
+    instance.chars().filter(|c| !crate::visible::is_hidden(*c)).take(100).collect()
 }
 
 #[cfg(test)]

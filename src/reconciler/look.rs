@@ -1,5 +1,5 @@
-//! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, by a scan of all keys at
-//! each start of tracking and hourly.
+//! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, by a look at all prompts at
+//! each start of tracking and hourly. Prompts that nobody registered are found there only if Redis lets us list keys.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,12 +34,23 @@ pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Looks at every prompt that has an `active` key.
-pub async fn scan(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
+/// Looks at every prompt that we know, and at those that only have an `active` key.
+async fn scan(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
+    let mut behind = None;
+    loop {
+        let engine = engines.get();
+        let page = engine.store.known(behind.as_deref()).await?;
+        look(&engine, &page.items).await?;
+        match page.next {
+            Some(next) => behind = Some(next),
+            None => break,
+        }
+        tokio::time::sleep(BREATH).await;
+    }
     let mut cursor = 0;
     loop {
         let engine = engines.get();
-        let (next, prompts) = engine.store.scan_active(cursor).await?;
+        let Some((next, prompts)) = engine.store.scan_active(cursor).await? else { return Ok(()) };
         look(&engine, &prompts).await?;
         if next == 0 {
             return Ok(());

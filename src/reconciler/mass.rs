@@ -16,7 +16,7 @@ use super::worker::{rest, while_leased};
 use crate::coordinate::update;
 use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
 use crate::decision::{
-    Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, PhaseKind, RefusalCode, Timestamp,
+    Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, Operator, PhaseKind, RefusalCode, Timestamp,
 };
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
@@ -384,10 +384,10 @@ fn unless_broken<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreErr
 
 /// Whether `incident` was decided by `order`.
 fn did(incident: &Incident, order: &Order) -> bool {
-    let by = |name: &str| name == order.by;
+    let by = |operator: &Operator| *operator == order.by;
     match order.what {
         Bulk::Undo => {
-            incident.decided_by.as_deref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= order.at)
+            incident.decided_by.as_ref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= order.at)
         }
         _ => {
             incident.flip.as_ref().is_some_and(|flip| by(&flip.operator) && flip.at >= order.at)

@@ -579,7 +579,7 @@ fn is_new(incident: &Incident, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{CommitId, Flip, IncidentId, Phase, Policy};
+    use crate::decision::{CommitId, Flip, IncidentId, Operator, Phase, Policy};
 
     #[test]
     fn after_the_deadline_only_a_first_look_is_due() {
@@ -596,7 +596,7 @@ mod tests {
                 from: version.clone(),
                 to: version.clone(),
                 mode: FlipMode::Auto,
-                operator: "system".to_owned(),
+                operator: Operator::SYSTEM,
                 verification: Some(Verification {
                     checks,
                     next: Timestamp(next),

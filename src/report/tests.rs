@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
-use crate::decision::{CommitId, Failure, Flip, Policy, Question};
+use crate::decision::{CommitId, Failure, Flip, Operator, Policy, Question};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
 
@@ -35,7 +35,7 @@ fn flipped(mode: FlipMode, to: &str, phase: Phase) -> Incident {
         from: version("v2"),
         to: version(to),
         mode,
-        operator: "maya".to_owned(),
+        operator: Operator::recorded("maya"),
     };
     Incident { flip: Some(flip), phase, closed_at: Some(after(15)), ..held("A") }
 }

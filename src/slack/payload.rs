@@ -10,6 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use slack_morphism::signature_verifier::SlackEventSignatureVerifier;
 
+use crate::decision::Operator;
+use crate::visible::is_hidden;
+
 /// Slack allows 80 characters for a name.
 const MAX_NAME: usize = 80;
 
@@ -30,6 +33,16 @@ pub struct Click {
     /// When it was clicked, in Slack's words. The same in a click that is delivered again.
     pub action_ts: String,
     pub response_url: Option<String>,
+    /// The workspace and the app that it comes from, as far as Slack says.
+    pub team: Option<String>,
+    pub app: Option<String>,
+}
+
+impl Click {
+    /// Slack has proved who it is.
+    pub fn operator(&self) -> Operator {
+        Operator::slack(&self.user, &self.name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +126,8 @@ fn click(payload: &Value, action: &Value) -> Result<Click, BadInteraction> {
         value: text(action, &["value"]).or_else(|| text(action, &["selected_option", "value"])).unwrap_or_default(),
         action_ts: text(action, &["action_ts"]).ok_or(BadInteraction::Lacks("action_ts"))?,
         response_url: first(&[&["response_url"]]),
+        team: first(&[&["team", "id"]]),
+        app: first(&[&["api_app_id"]]),
     })
 }
 
@@ -124,7 +139,7 @@ fn text(value: &Value, path: &[&str]) -> Option<String> {
 
 /// A name that fits on a line.
 fn plain(name: &str) -> Option<String> {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let name: String = name.chars().filter(|c| !is_hidden(*c)).take(MAX_NAME).collect();
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 

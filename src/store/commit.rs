@@ -194,7 +194,7 @@ impl Store {
                 .arg(from.as_deref().unwrap_or_default())
                 .arg(to.as_deref().unwrap_or_default())
                 .arg(reason)
-                .arg(operator)
+                .arg(operator.as_str())
                 .arg(&at)
                 .arg(incident.as_ref().map_or("", |id| &id.0));
         }

@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use super::schedule::Work;
 use super::{Store, StoreError, fresh_ulid, millis};
-use crate::decision::{IncidentId, PromptName, Timestamp, VersionName};
+use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
 
 /// How long what came of a drill can be asked for.
 const RETENTION: Duration = Duration::from_secs(24 * 3_600);
@@ -107,11 +107,15 @@ impl Store {
         id: &DrillId,
         prompt: &PromptName,
         version: &VersionName,
-        operator: &str,
+        operator: &Operator,
     ) -> Result<(), StoreError> {
         let tells = if self.announces { "yes" } else { "no" };
-        let fields =
-            [("started", operator), ("prompt", prompt.as_str()), ("version", version.as_str()), ("tells", tells)];
+        let fields = [
+            ("started", operator.as_str()),
+            ("prompt", prompt.as_str()),
+            ("version", version.as_str()),
+            ("tells", tells),
+        ];
         self.write_drill(id, "start", Some(Work::Page), &fields).await?;
         self.fence().await
     }

@@ -2,7 +2,7 @@
 
 use redis::Pipeline;
 
-use super::query::if_permitted;
+use super::query::{if_permitted, info_field};
 use super::selftest::Finding;
 use super::{Store, StoreError};
 
@@ -40,7 +40,7 @@ struct Server {
 
 impl Server {
     fn read(info: &str) -> Option<Self> {
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| info_field(info, name);
         // Valkey gives the version of Redis that it is compatible with as redis_version
         let (name, version, fixed) = match field("valkey_version:") {
             Some(version) => ("Valkey", version, [9, 1, 2]),
@@ -60,7 +60,7 @@ impl Store {
     pub(super) async fn durability(&self) -> Result<Vec<Finding>, StoreError> {
         let info = self.info(&["server", "persistence"]).await?;
         let server = info.as_deref().and_then(Server::read);
-        let mut findings = vec![self.default_user().await, self.persistence(server.as_ref()).await?];
+        let mut findings = vec![self.default_user().await, Self::persistence(server.as_ref())];
         if server.as_ref().is_none_or(|server| server.append_only) {
             findings.push(self.replay(server.as_ref()).await?);
         }
@@ -91,21 +91,17 @@ impl Store {
         }
     }
 
-    async fn persistence(&self, server: Option<&Server>) -> Result<Finding, StoreError> {
-        const DO: &str = "set appendonly to yes (see config/redis.conf)";
-        let Some(server) = server else {
-            let detail = "unknown (INFO is not permitted): make sure that appendonly is yes";
-            return Ok(Finding::ok(PERSISTENCE, detail));
-        };
-        if server.append_only {
-            return Ok(Finding::ok(PERSISTENCE, "append-only file"));
+    fn persistence(server: Option<&Server>) -> Finding {
+        match server.map(|server| server.append_only) {
+            None => Finding::ok(PERSISTENCE, "unknown (INFO is not permitted): make sure that appendonly is yes"),
+            Some(true) => Finding::ok(PERSISTENCE, "append-only file"),
+            // whether there are snapshots at all, only CONFIG GET tells
+            Some(false) => Finding::warning(
+                PERSISTENCE,
+                "the append-only file is off: a crash of Redis loses what came after the last snapshot, and every prompt's \
+                 version and incidents if there is none; set appendonly to yes (see config/redis.conf)",
+            ),
         }
-        let detail = match self.setting("save").await?.as_deref() {
-            Some("") => format!("none: a restart of Redis loses every prompt's version and incidents; {DO}"),
-            Some(save) => format!("snapshots only (save {save}): a crash loses what came after the last one; {DO}"),
-            None => format!("the append-only file is off, and a restart may lose rollbacks; {DO}"),
-        };
-        Ok(Finding::warning(PERSISTENCE, detail))
     }
 
     /// Whether the append-only file is read whole. Where EXEC checks permissions during the replay, it checks those of

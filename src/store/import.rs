@@ -3,6 +3,7 @@
 use super::{Store, StoreError};
 use crate::decision::names::trimmed;
 use crate::decision::{PromptName, VersionName};
+use crate::visible::is_hidden;
 
 /// Keys looked at by one SCAN.
 const PAGE: usize = 100;
@@ -22,7 +23,7 @@ impl Layout {
 
     /// Reads a pattern as people write it: a glob on prompt names, or a key with `{prompt}` in it.
     pub fn parse(pattern: &str) -> Result<Self, String> {
-        if pattern.is_empty() || pattern.len() > Self::MAX || pattern.chars().any(char::is_control) {
+        if pattern.is_empty() || pattern.len() > Self::MAX || pattern.chars().any(is_hidden) {
             return Err(format!("expected one line of 1 to {} bytes", Self::MAX));
         }
         match pattern.split_once(Self::PROMPT) {
@@ -61,17 +62,34 @@ pub struct Found {
 }
 
 impl Store {
-    /// Some of the keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may come twice.
-    pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<(u64, Vec<Found>), StoreError> {
+    /// Some of the keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may come twice. `None`: this user may
+    /// not list keys.
+    pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<Found>)>, StoreError> {
+        if let Layout::Own(name) = layout
+            && let Ok(prompt) = PromptName::parse(name)
+        {
+            // no glob: there is nothing to look for
+            let key = self.keys.active(&prompt).into_bytes();
+            return Ok(Some((0, vec![Found { key, prompt: Some(prompt) }])));
+        }
         let pattern = match layout {
             Layout::Own(glob) => format!("{}{glob}", literal(&self.keys.active_prefix())),
             Layout::Foreign { before, after } => format!("{}*{}", literal(before), literal(after)),
         };
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
-        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
+        let Some((next, keys)) = self.scan_keys(cursor, &pattern, PAGE).await? else { return Ok(None) };
         let found = keys.into_iter().map(|key| Found { prompt: layout.prompt(self, &key), key });
-        Ok((next, found.collect()))
+        Ok(Some((next, found.collect())))
+    }
+
+    /// Nothing keeps this user from reading keys of others: one outside of the namespace is read, rather than refused.
+    pub async fn reads_everything(&self) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.elsewhere());
+        match self.link.read::<redis::Value>(&command).await {
+            Ok(_) | Err(StoreError::Broken { .. }) => Ok(true),
+            Err(StoreError::Unavailable { kind: "noperm", .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a key of another layout says.

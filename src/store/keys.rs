@@ -230,6 +230,11 @@ impl Keys {
         self.key("fence", "")
     }
 
+    /// A key outside of the namespace, in its cluster slot: only who may read everything may read it.
+    pub fn elsewhere(&self) -> String {
+        format!("prompt-rollback:elsewhere:{}", self.namespace)
+    }
+
     /// Prefix of the scratch keys of the self-test.
     pub fn selftest(&self, what: &str) -> String {
         self.key("selftest", what)

@@ -10,7 +10,7 @@ use super::keys::Keys;
 use super::mass::Coordinated;
 use super::record::{self, Stored};
 use super::{Loaded, Store, StoreError, Wanted};
-use crate::decision::{Commit, Incident, IncidentId, PromptName, Served, Timestamp, VersionName};
+use crate::decision::{Commit, Incident, IncidentId, Operator, PromptName, Served, Timestamp, VersionName};
 
 /// Records of a list that are read at once: no alert waits behind a whole page, in Redis or here.
 const AT_ONCE: usize = 16;
@@ -102,8 +102,13 @@ fn read_info(prompt: &str, info: &str) -> Vec<Series> {
 impl Store {
     /// Pauses automation for `prompt`, or for all. Once this has answered, no automatic flip commits.
     /// True if it was not paused before.
-    pub async fn pause(&self, prompt: Option<&PromptName>, operator: &str, reason: &str) -> Result<bool, StoreError> {
-        let pause = Pause { operator: operator.to_owned(), reason: reason.to_owned() };
+    pub async fn pause(
+        &self,
+        prompt: Option<&PromptName>,
+        operator: &Operator,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        let pause = Pause { operator: operator.to_string(), reason: reason.to_owned() };
         let json = serde_json::to_string(&pause).map_err(|_| StoreError::unexpected("pause"))?;
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
@@ -342,14 +347,6 @@ impl Store {
         self.link.read::<Value>(&command).await.map(drop)
     }
 
-    /// A setting of Redis, where CONFIG GET is permitted.
-    pub(super) async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg(name);
-        let pairs: Option<Vec<(String, String)>> = if_permitted(self.link.run(&command).await)?;
-        Ok(pairs.and_then(|pairs| pairs.into_iter().next()).map(|(_, value)| value))
-    }
-
     /// What INFO says in these sections, where it is permitted.
     pub(super) async fn info(&self, sections: &[&str]) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("INFO");
@@ -360,7 +357,7 @@ impl Store {
     /// Server version, from INFO where it may be read.
     pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
         let Some(info) = self.info(&["server"]).await? else { return Ok(None) };
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+        let field = |name: &str| info_field(&info, name);
         // Valkey says there with which Redis it is compatible
         let valkey = field("valkey_version:").map(|valkey| format!(", Valkey {valkey}")).unwrap_or_default();
         Ok(field("redis_version:").map(|version| format!("{version}{valkey}")))
@@ -376,13 +373,34 @@ impl Store {
         Ok(indexes.into_iter().filter_map(|i| prompts.get(i).cloned()).collect())
     }
 
-    /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan.
-    pub async fn scan_active(&self, cursor: u64) -> Result<(u64, Vec<PromptName>), StoreError> {
-        let prefix = self.keys.active_prefix();
+    /// Some of the prompts that there is a state of, by name, from behind `cursor`.
+    pub async fn known(&self, cursor: Option<&str>) -> Result<Page<PromptName>, StoreError> {
+        const PAGE: usize = 500;
+        let Page { items, next } = self.names(self.keys.prompts(), cursor, PAGE, false).await?;
+        Ok(Page { items: items.iter().filter_map(|name| PromptName::parse(name).ok()).collect(), next })
+    }
+
+    /// Some of the prompts that have an `active` key, from `cursor` on; a cursor of 0 ends the scan. `None`: this user may not
+    /// list keys. No ACL limits SCAN to some of the keys, so it is not needed for what [`Store::known`] knows.
+    pub async fn scan_active(&self, cursor: u64) -> Result<Option<(u64, Vec<PromptName>)>, StoreError> {
+        let pattern = format!("{}*", super::import::literal(&self.keys.active_prefix()));
+        let Some((next, keys)) = self.scan_keys(cursor, &pattern, 500).await? else { return Ok(None) };
+        Ok(Some((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect())))
+    }
+
+    /// One SCAN; `None` where it is not permitted.
+    pub(super) async fn scan_keys(
+        &self,
+        cursor: u64,
+        pattern: &str,
+        count: usize,
+    ) -> Result<Option<(u64, Vec<Vec<u8>>)>, StoreError> {
         let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(format!("{}*", super::import::literal(&prefix))).arg("COUNT").arg(500);
-        let (next, keys): (u64, Vec<Vec<u8>>) = self.link.read(&command).await?;
-        Ok((next, keys.iter().filter_map(|key| self.prompt_of_active(key)).collect()))
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
+        match self.link.read(&command).await {
+            Err(StoreError::Unavailable { kind: "noperm", .. }) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// The prompt of an `active` key; `None` if it is none of ours or no valid name.
@@ -390,6 +408,11 @@ impl Store {
         let name = key.strip_prefix(self.keys.active_prefix().as_bytes())?;
         PromptName::parse(std::str::from_utf8(name).ok()?).ok()
     }
+}
+
+/// The value of a line of INFO that begins with `name`, which ends with a colon.
+pub(super) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// `None` where the user, or the provider of this Redis, does not permit to ask.

@@ -25,7 +25,7 @@ use crate::decision::state::{
     Archived, Ended, Mark, MarkKind, PromptState, Quarantine, Return, Stray, Suppressed, VersionRecord,
 };
 use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
-use crate::decision::{Action, Evidence, PromptName, Severity, Timestamp, VersionName};
+use crate::decision::{Action, Evidence, Operator, PromptName, Severity, Timestamp, VersionName};
 
 pub use unknown::Unknown;
 
@@ -225,6 +225,7 @@ macro_rules! containers {
 as_text! {
     prompt_name: PromptName, |n| n.as_str(), |t| PromptName::parse(t).ok();
     version_name: VersionName, |n| n.as_str(), |t| VersionName::parse(t).ok();
+    operator: Operator, |o| o.as_str(), |t| Some(Operator::recorded(t));
     incident_id: IncidentId, |id| &id.0, |t| Some(IncidentId(t.to_owned()));
     commit_id: CommitId, |id| &id.0, |t| Some(CommitId(t.to_owned()));
     severity: Severity, |s| s.as_str(), |t| Severity::parse(t);
@@ -485,7 +486,8 @@ struct MarkRecord {
     kind: MarkKind,
     #[serde(with = "at")]
     at: Timestamp,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
     reason: String,
 }
 
@@ -608,7 +610,8 @@ struct RecheckRecord {
 struct ReturnRecord {
     #[serde(with = "at")]
     at: Timestamp,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -630,7 +633,8 @@ struct SuppressedRecord {
 struct NeverRecord {
     #[serde(with = "version_name")]
     version: VersionName,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
     reason: String,
 }
 
@@ -700,8 +704,8 @@ struct IncidentRecord {
         skip_serializing_if = "Option::is_none"
     )]
     verification: Option<Verification>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    decided_by: Option<String>,
+    #[serde(with = "operator::option", default, skip_serializing_if = "Option::is_none")]
+    decided_by: Option<Operator>,
     #[serde(default, skip_serializing_if = "is_zero")]
     ask: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -714,8 +718,8 @@ struct IncidentRecord {
     mass: bool,
     #[serde(getter = "stage::recheck", with = "recheck::option", default, skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
-    #[serde(getter = "stage::hold", default, skip_serializing_if = "Option::is_none")]
-    hold: Option<String>,
+    #[serde(getter = "stage::hold", with = "operator::option", default, skip_serializing_if = "Option::is_none")]
+    hold: Option<Operator>,
     #[serde(with = "alert::list", default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertRecord>,
     #[serde(with = "note::list", default, skip_serializing_if = "Vec::is_empty")]
@@ -745,7 +749,8 @@ struct FlipRecord {
     to: VersionName,
     #[serde(with = "flip_mode")]
     mode: FlipMode,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
     /// Stands beside the flip.
     #[serde(skip)]
     verification: Option<Verification>,
@@ -772,7 +777,8 @@ struct PendingRecord {
     from: VersionName,
     #[serde(with = "version_name")]
     to: VersionName,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
     reason: String,
     #[serde(with = "plan::option", default, skip_serializing_if = "Option::is_none")]
     gradual: Option<Plan>,
@@ -822,7 +828,8 @@ struct SplitRecord {
     next: Option<Timestamp>,
     #[serde(with = "at::option", default, skip_serializing_if = "Option::is_none")]
     check: Option<Timestamp>,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
     reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused: Option<String>,
@@ -865,7 +872,8 @@ struct WaitingRecord {
 struct PauseRecord {
     #[serde(with = "at")]
     at: Timestamp,
-    operator: String,
+    #[serde(with = "operator")]
+    operator: Operator,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -1167,7 +1175,10 @@ mod tests {
         let rolling = read("rolling_back", gradual);
         assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
         let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
-        assert_eq!((held.hold(), held.objection().map(|o| o.baseline)), (Some("maya"), Some(true)));
+        assert_eq!(
+            (held.hold().map(Operator::as_str), held.objection().map(|o| o.baseline)),
+            (Some("maya"), Some(true))
+        );
         // what is missing makes it a question to people, which can be answered
         for phase in ["confirming", "rolling_back"] {
             let asked = read(phase, r#""deadline":9"#);
@@ -1183,12 +1194,12 @@ mod tests {
     fn what_belongs_to_a_phase_survives_reading_and_writing() {
         let (mut state, unknown) = read_state(STATE).unwrap();
         let (from, to) = (VersionName::parse("v2").unwrap(), VersionName::parse("v1").unwrap());
-        let (operator, reason, by) = ("maya".to_owned(), "A".to_owned(), FlipMode::Approved);
+        let (operator, reason, by) = (Operator::recorded("maya"), "A".to_owned(), FlipMode::Approved);
         let pending = Pending { by, from, to, operator, reason, gradual: None, sure: false, at: Timestamp(7) };
         let question = crate::decision::Question {
             deadline: Some(Timestamp(9)),
             recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
-            hold: Some("bo".to_owned()),
+            hold: Some(Operator::recorded("bo")),
             objection: Some(Objection { baseline: false, text_missing: false, text: "why".to_owned() }),
         };
         let incident = &mut state.incidents[0];

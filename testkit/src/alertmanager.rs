@@ -70,7 +70,10 @@ impl AlertmanagerBuilder {
         for peer in &self.peers {
             command = command.arg(format!("--cluster.peer={peer}"));
         }
-        let process = command.spawn_until(|| answers_ok(port.number(), "/-/ready"))?;
+        // with a password it answers nobody else that it is ready
+        let locked = self.flags.iter().any(|flag| flag.starts_with("--web.config.file"));
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", port.number())).is_ok();
+        let process = command.spawn_until(|| if locked { listens() } else { answers_ok(port.number(), "/-/ready") })?;
         Ok(Alertmanager { process, command, port, cluster, dir })
     }
 }

@@ -60,6 +60,8 @@ pub struct Targets {
     pub alertmanagers: Vec<String>,
     /// Or whatever else exports the metrics of `Source`.
     pub prompt_servers: Vec<String>,
+    /// What these may speak of; empty: every prompt, as shipped.
+    pub prompts: Vec<String>,
 }
 
 /// `config/prometheus.yml` with the rules of `alert-rules/`; `interval` is that of scrapes and of evaluations.
@@ -72,6 +74,10 @@ pub fn prometheus(targets: &Targets, source: Source, interval: Duration) -> Resu
         ("localhost:9090", "$ADDR".to_owned()),
     ] {
         config = replace(&config, from, &to)?;
+    }
+    if !targets.prompts.is_empty() {
+        let prompts = format!("regex: '|{}'", targets.prompts.join("|").replace('.', "\\."));
+        config = replace(&config, "regex: '.*'", &prompts)?;
     }
     for key in ["scrape_interval", "evaluation_interval"] {
         config = replace(&config, &format!("{key}: 5s"), &format!("{key}: {}ms", interval.as_millis()))?;

@@ -41,7 +41,7 @@ fn prompts(adopted: &[Value]) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn keys_of_our_layout_are_trusted_and_again_changes_nothing() -> Result<()> {
-    let world = World::start().await?;
+    let world = World::on(Redis::start()?, &[]).await?;
     for n in 0..250 {
         world.redis.cmd::<()>(&["SET", &format!("{{prompts}}:active:team/p{n}"), "v1"]).await?;
     }
@@ -107,7 +107,7 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
     assert_eq!(keys, BTreeSet::from(["a", "empty", "hash", "odd"]), "{skipped:?}");
     assert_eq!(known, 1, "another version of it was shipped: nothing to do");
     let entry = &world.log("greeting").await?[0];
-    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("activate", "mia"));
+    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("activate", "mia (api)"));
 
     let before = revisions(&world.redis).await?;
     let (adopted, known, _) = import(&world, body).await?;
@@ -130,6 +130,41 @@ async fn wrong_patterns_and_cursors_are_refused() -> Result<()> {
         let (status, answer) = world.post("/api/import", body.clone()).await?;
         assert_eq!((status, &answer["error"]["code"]), (400, &json!("bad_request")), "{body}");
     }
+    Ok(())
+}
+
+fn refused(status: u16, body: &Value, says: &[&str]) {
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("not_permitted")), "{body}");
+    let message = body["error"]["message"].as_str().unwrap_or_default();
+    assert!(says.iter().all(|part| message.contains(part)), "{message}");
+}
+
+#[tokio::test]
+async fn without_scan_one_prompt_is_imported_by_its_name_and_more_are_refused() -> Result<()> {
+    let world = World::on(Redis::builder().receiver_may("-scan").start()?, &[]).await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:team/a", "v1"]).await?;
+    let (status, body) = world.post("/api/import", json!({"pattern": "team/*"})).await?;
+    refused(status, &body, &["+scan"]);
+    let (status, body) = world.post("/api/import", json!({"pattern": "team/a", "known_good": true})).await?;
+    assert_eq!((status, &body["adopted"][0]["prompt"], &body["next"]), (200, &json!("team/a"), &Value::Null), "{body}");
+    ensure!(world.get("/api/prompts/team%2Fa").await?["versions"][0]["known_good_by"] == "mark");
+    Ok(())
+}
+
+/// Where no ACL keeps the receiver from it, the API must not read other applications' keys for whoever has its token.
+#[tokio::test]
+async fn keys_of_others_are_read_only_where_an_acl_names_them() -> Result<()> {
+    let redis = Redis::start()?;
+    redis.cmd::<()>(&["SET", "session:greeting", "s3cret"]).await?;
+    let receiver = Receiver::ready(&redis.admin_url(), &[]).await?;
+    for pattern in ["session:{prompt}", "{prompt}:", "sess{prompt}", "{prompts}:state:{prompt}"] {
+        let answer = receiver.http.post_json("/api/import", &json!({"pattern": pattern, "dry_run": true})).await?;
+        let body = answer.json()?;
+        refused(answer.status, &body, &["user of its own", "%R~myapp:*"]);
+        ensure!(!body.to_string().contains("s3cret") && !body.to_string().contains("greeting"), "{body}");
+    }
+    let answer = receiver.http.post_json("/api/import", &json!({"pattern": "*"})).await?;
+    assert_eq!(answer.status, 200, "our own keys: {}", answer.text());
     Ok(())
 }
 

@@ -88,10 +88,10 @@ async fn approve_rolls_back_and_a_second_decision_hears_who_was_first() -> Resul
     let (status, body) = decide(&world, &id, json!({"decision": "approve", "operator": "mia"})).await?;
     assert_eq!((status, &body["to_version"], &body["incident"]), (200, &json!("v1"), &json!(id)));
     let entry = world.log("p").await?.pop().expect("an entry");
-    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("rollback", "mia"));
+    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("rollback", "mia (api)"));
     let (status, body) = decide(&world, &id, json!({"decision": "dismiss", "operator": "bo"})).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("already_decided")));
-    assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains("mia")), "{body}");
+    assert!(body["error"]["message"].as_str().is_some_and(|m| m.contains("mia (api)")), "{body}");
     Ok(())
 }
 
@@ -142,6 +142,8 @@ async fn a_decision_is_refused_with_the_reason() -> Result<()> {
         (&id, json!({"decision": "explode", "operator": "mia"}), 400, "bad_request"),
         (&id, json!({"decision": "approve"}), 400, "bad_request"),
         (&id, json!({"decision": "approve", "operator": " "}), 400, "bad_request"),
+        (&id, json!({"decision": "approve", "operator": "system"}), 400, "bad_request"),
+        (&id, json!({"decision": "approve", "operator": "External"}), 400, "bad_request"),
         (&id, json!({"decision": "approve", "operator": "mia", "target_version": "v9"}), 409, "unknown_version"),
         (&id, json!({"decision": "undo", "operator": "mia"}), 409, "already_decided"),
     ] {

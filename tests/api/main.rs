@@ -18,5 +18,6 @@ mod retention;
 mod rollback;
 mod shutdown;
 mod signals;
+mod sources;
 mod splits;
 mod timers;

@@ -53,13 +53,17 @@ async fn a_bad_mark_is_kept_with_its_reason_and_the_target_changes_at_once() -> 
     let shown = async || previous(&world).await.ok()?.starts_with("\"v0\"").then_some(());
     eventually("the metric shows it", SOON, shown).await?;
     let shown = version(&world, "v1").await?;
-    let mark_of = json!({"kind": "bad", "at": at, "operator": "dana", "reason": "answers without the safety fix"});
+    let mark_of =
+        json!({"kind": "bad", "at": at, "operator": "dana (api)", "reason": "answers without the safety fix"});
     assert_eq!((&shown["mark"], &shown["known_good"]), (&mark_of, &json!(false)));
     assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v0");
     assert_eq!(version(&world, "v0").await?["mark"], Value::Null);
     let entry = world.log("p").await?.pop().context("an entry")?;
     assert_eq!((entry["event"].as_str(), entry["to"].as_str()), ("mark_bad", "v1"));
-    assert_eq!((entry["operator"].as_str(), entry["reason"].as_str()), ("dana", "answers without the safety fix"));
+    assert_eq!(
+        (entry["operator"].as_str(), entry["reason"].as_str()),
+        ("dana (api)", "answers without the safety fix")
+    );
 
     // a person names it only with force, and hears why
     for (path, body) in [
@@ -69,7 +73,7 @@ async fn a_bad_mark_is_kept_with_its_reason_and_the_target_changes_at_once() -> 
         let (status, answer) = world.post(path, body).await?;
         assert_eq!((status, &answer["error"]["code"]), (409, &json!("needs_force")), "{path}");
         let message = answer["error"]["message"].as_str().context("a message")?;
-        assert!(message.contains("marked as bad by dana (answers without the safety fix)"), "{message}");
+        assert!(message.contains("marked as bad by dana (api) (answers without the safety fix)"), "{message}");
     }
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_eq!(world.active("p").await?.as_deref(), Some("v0"));
@@ -85,7 +89,7 @@ async fn an_open_incident_shows_the_other_target_and_the_mark() -> Result<()> {
     world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     mark(&world, "v1", marking("bad")).await?;
     let listed = world.get("/api/incidents").await?["incidents"][0].clone();
-    let bad = json!([{"version": "v1", "operator": "dana", "reason": "answers without the safety fix"}]);
+    let bad = json!([{"version": "v1", "operator": "dana (api)", "reason": "answers without the safety fix"}]);
     assert_eq!((&listed["target"], &listed["marked_bad"]), (&json!("v0"), &bad));
     Ok(())
 }
@@ -191,7 +195,7 @@ async fn status_says_who_put_each_version_there_and_since_when() -> Result<()> {
     let both = serves().await?;
     let told: Vec<_> = both.as_array().context("rows")?.iter().map(|row| (&row["version"], &row["percent"])).collect();
     assert_eq!(told, [(&json!("v2"), &json!(80)), (&json!("v1"), &json!(20))]);
-    assert_eq!((&both[0]["since"], &both[1]["operator"]), (&since, &json!("mia")));
+    assert_eq!((&both[0]["since"], &both[1]["operator"]), (&since, &json!("mia (api)")));
     world.post("/api/prompts/p/activate", json!({"version": "v1", "percent": 0, "operator": "mia"})).await?;
     assert_eq!(serves().await?[0]["since"], since, "it never lost its traffic");
 
@@ -203,7 +207,7 @@ async fn status_says_who_put_each_version_there_and_since_when() -> Result<()> {
     let back = serves().await?;
     assert_eq!(
         (&back[0]["version"], &back[0]["event"], &back[0]["operator"]),
-        (&json!("v1"), &json!("rollback"), &json!("bo"))
+        (&json!("v1"), &json!("rollback"), &json!("bo (api)"))
     );
     Ok(())
 }

@@ -113,12 +113,12 @@ async fn roll_back_all_approves_each_that_waits_once_and_it_closes_when_all_are_
     serve(&world, "v1", &["a", "b", "c", "d"]).await?;
     let mass = coordinating(&world, |mass| mass["waiting"] == 0 && mass["carrying_out"].is_null()).await?;
     assert_eq!(mass["phase"], "verifying");
-    assert!(said(&mass).contains("done for maya: 2 rolled back"), "{}", said(&mass));
+    assert!(said(&mass).contains("done for maya (api): 2 rolled back"), "{}", said(&mass));
     for prompt in ["a", "b", "c", "d"] {
         assert_eq!(rollbacks(&world.redis, prompt).await?, 1, "{prompt}");
     }
     let log = world.log("c").await?;
-    assert_eq!(log.last().context("an entry")?["operator"], "maya");
+    assert_eq!(log.last().context("an entry")?["operator"], "maya (api)");
     world.receiver.clock.advance(6 * MINUTE);
     let over = coordinating(&world, |mass| !mass["closed_at"].is_null()).await?;
     assert_eq!((&over["phase"], &over["choices"]), (&json!("resolved"), &json!([])), "{over:#}");
@@ -137,7 +137,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     assert_eq!(decide(&world, &id, "dismiss").await?.0, 200);
     let held =
         |mass: &Value| mass["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
-    coordinating(&world, |mass| mass["hold"]["by"] == "maya").await?;
+    coordinating(&world, |mass| mass["hold"]["by"] == "maya (api)").await?;
     eventually("each is held back", SOON, async || {
         let mass = world.get(&format!("/api/incidents/{id}")).await.ok()?;
         (held(&mass) == 2).then_some(())
@@ -152,7 +152,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     })
     .await?;
     let (status, answer) = decide(&world, &id, "dismiss").await?;
-    assert!(status == 409 && answer["error"]["message"] == "maya holds all back already", "{answer}");
+    assert!(status == 409 && answer["error"]["message"] == "maya (api) holds all back already", "{answer}");
 
     // the window passes, alerts are repeated, deadlines pass: nothing happens by itself
     world.receiver.clock.advance(20 * MINUTE);
@@ -207,7 +207,7 @@ async fn undo_all_serves_again_what_was_rolled_back_before_and_nothing_else() ->
     assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
     serve(&world, "v2", &["a", "b"]).await?;
     let mass = coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
-    assert!(said(&mass).contains("done for maya: 2 undone"), "{}", said(&mass));
+    assert!(said(&mass).contains("done for maya (api): 2 undone"), "{}", said(&mass));
     for prompt in ["c", "d"] {
         assert_eq!(world.active(prompt).await?.as_deref(), Some("v1"), "{prompt} was decided by a person");
     }

@@ -83,6 +83,22 @@ async fn alerts_that_were_left_out_or_name_a_version_that_never_was_are_counted_
 }
 
 #[tokio::test]
+async fn a_request_that_is_not_let_in_is_counted_by_what_it_lacks() -> Result<()> {
+    let world = World::with(&[("SERVER__WEBHOOK_TOKEN", "hook-token"), ("SERVER__API_TOKEN", "api-token")]).await?;
+    let wrong = world.http().clone().token("s3cret-guess");
+    for _ in 0..3 {
+        assert_eq!(wrong.get("/api/prompts").await?.status, 401);
+    }
+    assert_eq!(wrong.post("/webhooks/alertmanager", delivery(&[critical("p")])).await?.status, 401);
+    assert_eq!(world.http().get("/api/prompts").await?.status, 401);
+    let text = world.http().get("/metrics").await?.text();
+    for series in [r#"{reason="wrong_token"} 4"#, r#"{reason="no_token"} 1"#, r#"{reason="wrong_signature"} 0"#] {
+        assert!(text.contains(&format!("prompt_rollback_refused_requests_total{series}\n")), "{series}: {text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_number_of_version_series_is_bounded_and_the_overflow_counted() -> Result<()> {
     let world = World::with(&[("METRICS__MAX_PROMPTS", "2")]).await?;
     for name in ["a", "b", "c"] {

@@ -32,7 +32,7 @@ async fn a_set_is_noticed_by_tracking_and_logged() -> Result<()> {
 
 #[tokio::test]
 async fn a_prompt_that_nobody_registered_is_noticed_and_gets_rollbacks_once_a_version_has_soaked() -> Result<()> {
-    let world = World::start().await?;
+    let world = World::on(Redis::start()?, &[]).await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
     noticed(&world.redis, "p", "v1", SOON).await?;
     world.receiver.clock.advance(Duration::from_secs(3_600));
@@ -73,6 +73,24 @@ async fn what_was_set_while_the_receiver_was_away_is_found_at_its_start() -> Res
 }
 
 #[tokio::test]
+async fn without_scan_every_known_prompt_is_looked_at_and_an_unknown_one_is_noticed_at_its_alert() -> Result<()> {
+    let redis = Redis::builder().receiver_may("-scan").start()?;
+    let receiver = Receiver::ready(&redis.receiver_url(), &[]).await?;
+    for name in ["set", "deleted"] {
+        crate::common::ship(&receiver.http, name).await?;
+    }
+    drop(receiver);
+    redis.cmd::<()>(&["SET", "{prompts}:active:set", "v3"]).await?;
+    redis.cmd::<()>(&["DEL", "{prompts}:active:deleted"]).await?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:unknown", "v2"]).await?;
+    let receiver = Receiver::ready(&redis.receiver_url(), &[]).await?;
+    noticed(&redis, "set", "v3", SOON).await?;
+    noticed(&redis, "deleted", "", SOON).await?;
+    assert_eq!(receiver.outcomes(&[critical("unknown")]).await?, ["held{no_known_good}"]);
+    noticed(&redis, "unknown", "v2", SOON).await
+}
+
+#[tokio::test]
 async fn tracking_starts_again_after_redis_was_away() -> Result<()> {
     let mut redis = Redis::builder().appendonly().start()?;
     let receiver = Receiver::ready(&redis.url(), &[]).await?;
@@ -95,8 +113,9 @@ async fn our_own_changes_are_not_taken_for_others() -> Result<()> {
         world.post("/api/rollback", json!({"prompt": name})).await?;
     }
     // the next foreign change is heard after all of ours
-    world.redis.cmd::<()>(&["SET", "{prompts}:active:marker", "v1"]).await?;
-    noticed(&world.redis, "marker", "v1", SOON).await?;
+    world.ship("marker").await?;
+    world.redis.cmd::<()>(&["SET", "{prompts}:active:marker", "v3"]).await?;
+    noticed(&world.redis, "marker", "v3", SOON).await?;
     for n in 0..10 {
         let events: Vec<_> = world.log(&format!("p-{n}")).await?.into_iter().map(|e| e["event"].clone()).collect();
         assert_eq!(events, ["activate", "activate", "rollback"]);

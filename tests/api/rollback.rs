@@ -50,7 +50,7 @@ async fn a_rollback_that_names_no_version_goes_to_the_newest_known_good_one() ->
     let (status, body) = world.post("/api/rollback", request.clone()).await?;
     assert_eq!((status, &body["to_version"]), (200, &json!("v1")));
     let entry = world.log("p").await?.pop().expect("an entry");
-    assert_eq!((entry["operator"].as_str(), entry["reason"].as_str()), ("mia", "tone"));
+    assert_eq!((entry["operator"].as_str(), entry["reason"].as_str()), ("mia (api)", "tone"));
     assert_eq!(Some(entry["incident"].as_str()), body["incident"].as_str());
     assert_flipped_once(&world.redis, "p").await?;
     // a double click

@@ -70,7 +70,7 @@ async fn a_canary_is_promoted_and_everyone_can_follow() -> Result<()> {
     assert_eq!((&prompt["canary"]["percent"], &prompt["canary"]["end"]), (&json!(1), &Value::Null));
     ensure!(world.get("/api/prompts").await?["prompts"][0]["canary"]["to"] == "v2");
     let entry = world.log("p").await?.into_iter().find(|entry| entry["event"] == "canary").context("an entry")?;
-    assert_eq!((entry["from"].as_str(), entry["to"].as_str(), entry["operator"].as_str()), ("v1", "v2", "mia"));
+    assert_eq!((entry["from"].as_str(), entry["to"].as_str(), entry["operator"].as_str()), ("v1", "v2", "mia (api)"));
     eventually("both versions are measured", SOON, async || {
         let text = world.http().get("/metrics").await.ok()?.text().to_owned();
         let info = |version, previous| {
@@ -151,7 +151,7 @@ async fn a_gradual_rollback_survives_a_restart_and_holds_each_stage_in_full() ->
     receiver.clock.advance(MINUTE);
     until_served(&redis, "v1", &[]).await?;
     let incident = receiver.http.get(&format!("/api/incidents/{id}")).await?.json()?;
-    assert_eq!((&incident["flip"]["mode"], &incident["flip"]["operator"]), (&json!("gradual"), &json!("mia")));
+    assert_eq!((&incident["flip"]["mode"], &incident["flip"]["operator"]), (&json!("gradual"), &json!("mia (api)")));
     let text = receiver.http.get("/metrics").await?.text().to_owned();
     ensure!(text.contains(r#"rollbacks_total{mode="gradual",result="ok"} 1"#), "{text}");
     Ok(())
@@ -346,7 +346,7 @@ async fn people_steer_a_canary() -> Result<()> {
     let canary = async || world.get("/api/prompts/p").await.map(|prompt| prompt["canary"].clone());
     assert_eq!(canary().await?["analysis"], "off", "said wherever it is shown");
     ensure!(steer("pause").await?.0 == 200);
-    assert_eq!(canary().await?["paused_by"], "mia");
+    assert_eq!(canary().await?["paused_by"], "mia (api)");
     world.receiver.clock.advance(60 * MINUTE);
     let (status, answer) = steer("skip").await?;
     assert_eq!((status, &answer["percent"]), (200, &json!(5)), "{answer}");
@@ -357,8 +357,10 @@ async fn people_steer_a_canary() -> Result<()> {
     assert_eq!((status, &answer["to_version"], answer.get("percent")), (200, &json!("v2"), None), "{answer}");
     until_served(&world.redis, "v2", &[]).await?;
     let log = world.log("p").await?;
-    let promoted =
-        log.iter().find(|entry| entry["event"] == "activate" && entry["operator"] == "mia").context("an entry")?;
+    let promoted = log
+        .iter()
+        .find(|entry| entry["event"] == "activate" && entry["operator"] == "mia (api)")
+        .context("an entry")?;
     assert_eq!((promoted["from"].as_str(), promoted["to"].as_str()), ("v1", "v2"));
     Ok(())
 }

@@ -131,7 +131,9 @@ impl Clients {
         }
     }
 
-    async fn act(&self, rng: &mut Rng, client: &str, prompt: &str, operator: String) {
+    async fn act(&self, rng: &mut Rng, client: &str, prompt: &str, name: String) {
+        // as the log has it
+        let operator = format!("{name} (api)");
         let http = self.any(rng).clone();
         let version = format!("v{}", 1 + rng.below(3));
         let api = format!("/api/prompts/{prompt}");
@@ -142,13 +144,13 @@ impl Clients {
         match rng.below(10) {
             0..=3 => {
                 let force = rng.chance(700);
-                let body = json!({"version": version, "force": force, "operator": operator});
+                let body = json!({"version": version, "force": force, "operator": name});
                 record(Call::Activate { version, force, operator }, format!("{api}/activate"), body, change).await;
             }
             4 | 5 => {
                 let from = rng.chance(500).then(|| version.clone());
                 let target = rng.chance(400).then(|| format!("v{}", 1 + rng.below(3)));
-                let mut body = json!({"prompt": prompt, "operator": operator});
+                let mut body = json!({"prompt": prompt, "operator": name});
                 for (field, value) in [("from_version", &from), ("target_version", &target)] {
                     if let Some(value) = value {
                         body[field] = json!(value);
@@ -161,7 +163,7 @@ impl Clients {
                     true => (Call::Pause, "/api/pause"),
                     false => (Call::Resume, "/api/resume"),
                 };
-                let body = json!({"prompt": prompt, "operator": operator});
+                let body = json!({"prompt": prompt, "operator": name});
                 let read = |body: &Value| Some(Got::Switched { changed: body["changed"].as_bool()? });
                 record(call, path.to_owned(), body, read).await;
             }
@@ -180,7 +182,7 @@ impl Clients {
                     (true, false) => ("dismiss", Call::Dismiss),
                 };
                 let read = |body: &Value| if body["phase"].is_string() { Some(Got::Done) } else { change(body) };
-                record(call, path, json!({"decision": decision, "operator": operator}), read).await;
+                record(call, path, json!({"decision": decision, "operator": name}), read).await;
             }
         }
     }

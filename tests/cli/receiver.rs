@@ -431,3 +431,31 @@ fn a_drill_says_where_it_stopped_and_what_to_look_at() {
     let asked: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
     assert_eq!(asked, json!({"prompt": "p", "operator": "ana"}));
 }
+
+/// What others wrote reaches a terminal as text: in tables, in JSON and in errors.
+#[test]
+fn hidden_characters_reach_no_terminal() {
+    const NASTY: &str = "a\u{9b}2Jb\u{202e}c\u{2028}d\u{1b}[2Je\u{7f}f\u{2066}";
+    let log = json!({"entries": [{"id": "1-0", "event": "rollback", "from": "v2", "to": "v1", "reason": NASTY,
+        "operator": NASTY, "at": "2026-11-21T00:38:12.689Z", "incident": null}], "next": null});
+    let refused = json!({"error": {"code": "conflict", "message": NASTY}});
+    let stub =
+        Stub::start(&[("GET /api/prompts/p/log?limit=20", 200, log.clone()), ("GET /api/prompts/p", 409, refused)]);
+    let outputs = [
+        stub.run(&["log", "p"]),
+        stub.run(&["log", "p", "--output", "json"]),
+        stub.run(&["status", "p"]),
+        stub.run(&["status", "p", "--output", "json"]),
+    ];
+    for output in &outputs {
+        let text = stdout(output) + &stderr(output);
+        let hidden: Vec<char> =
+            text.chars().filter(|c| *c != '\n' && prompt_rollback::visible::is_hidden(*c)).collect();
+        assert!(text.contains('f') && hidden.is_empty(), "{hidden:?}: {text}");
+    }
+    assert_eq!(
+        serde_json::from_str::<Value>(&stdout(&outputs[1])).unwrap()["entries"],
+        log["entries"],
+        "the same JSON"
+    );
+}

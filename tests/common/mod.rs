@@ -104,9 +104,12 @@ impl World {
         Self::with(&[]).await
     }
 
+    /// With the permissions that ship: whatever is tried needs no more.
     pub async fn with(env: &[(&str, &str)]) -> Result<Self> {
-        let redis = Redis::start()?;
-        // with the permissions that ship: whatever is tried needs no more
+        Self::on(Redis::start()?, env).await
+    }
+
+    pub async fn on(redis: Redis, env: &[(&str, &str)]) -> Result<Self> {
         let receiver = Receiver::ready(&redis.receiver_url(), env).await?;
         Ok(Self { redis, receiver })
     }

@@ -38,6 +38,7 @@ impl World {
             receivers: vec![receiver.addr()],
             alertmanagers: vec![alertmanager.addr()],
             prompt_servers: vec![server.addr.clone()],
+            prompts: prompts.iter().map(|prompt| (*prompt).to_owned()).collect(),
         };
         let prometheus = shipped::prometheus(&targets, Source::Native, Duration::from_secs(1))?.start()?;
         for prompt in prompts {

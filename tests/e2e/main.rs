@@ -3,6 +3,7 @@
 //! too, so all stories run at the same time.
 
 mod demo;
+mod liar;
 mod server;
 mod stack;
 mod yardstick;
@@ -164,7 +165,7 @@ async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<(
     let incident = stack.incidents(new).await?.remove(0);
     ensure!(incident["phase"] == "verifying" && incident["flip"]["mode"] == "approved", "{incident:#}");
     let rollbacks = stack.rollbacks(new).await?;
-    ensure!(rollbacks.len() == 1 && rollbacks[0]["operator"] == "alice", "{rollbacks:#?}");
+    ensure!(rollbacks.len() == 1 && rollbacks[0]["operator"] == "alice (api)", "{rollbacks:#?}");
 
     ensure!(stack.active(prompt).await? == BAD, "an approval flipped another prompt too");
     let automatic = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[r#"mode="auto""#]).await?;

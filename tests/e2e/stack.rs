@@ -26,6 +26,8 @@ pub struct Plan<'a> {
     pub repeat_soon: bool,
     /// What quality and latency are compared with is known after a second, not after five minutes.
     pub baselines_soon: bool,
+    /// Further targets of the job of the prompt servers.
+    pub also_scraped: Vec<String>,
 }
 
 impl Default for Plan<'_> {
@@ -36,6 +38,7 @@ impl Default for Plan<'_> {
             replicas: 1,
             repeat_soon: false,
             baselines_soon: false,
+            also_scraped: Vec::new(),
         }
     }
 }
@@ -82,7 +85,8 @@ impl Stack {
         let targets = Targets {
             receivers: receivers.iter().map(Receiver::addr).collect(),
             alertmanagers: alertmanagers.iter().map(Alertmanager::addr).collect(),
-            prompt_servers: vec![server.addr.clone()],
+            prompt_servers: [vec![server.addr.clone()], plan.also_scraped].concat(),
+            prompts: plan.prompts.iter().map(|prompt| (*prompt).to_owned()).collect(),
         };
         let mut prometheus = shipped::prometheus(&targets, plan.source, Duration::from_secs(1))?.on(port);
         if plan.baselines_soon {
@@ -92,8 +96,8 @@ impl Stack {
         }
         let prometheus = prometheus.start()?;
         let stack = Self { prometheus, alertmanagers, receivers, server, redis };
-        // All receivers and Alertmanagers, the prompt server, and Prometheus itself.
-        let targets = 2 * plan.replicas + 2;
+        // All receivers and Alertmanagers, the prompt servers, and Prometheus itself.
+        let targets = 2 * plan.replicas + targets.prompt_servers.len() + 1;
         stack.until("all is scraped", async || (stack.count("up == 1").await? == targets).then_some(())).await?;
         if plan.replicas > 1 {
             stack.until("the Alertmanagers are one cluster", async || stack.clustered().await).await?;

@@ -44,8 +44,8 @@ fn make_root() -> Result<Dir> {
         fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
     }
     root.write(CONFIG.trim_start_matches('/'), file("config/prompt-rollback.toml")?)?;
-    root.write("run/secrets/webhook_token", "hook")?;
-    root.write("run/secrets/api_token", "api")?;
+    root.write("run/secrets/webhook_token", "hook-token")?;
+    root.write("run/secrets/api_token", "api-token")?;
     // a temporary directory is its owner's alone
     fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     Ok(root)
@@ -112,8 +112,8 @@ async fn it_serves_as_a_plain_user_where_nothing_can_be_written_and_there_is_no_
     assert!(!seen.is_empty() && seen.iter().all(|how| how.starts_with("ro")), "{mounts}");
     assert!(!["bin/sh", "usr/bin/sh", "bin/bash", "tmp", "dev", "proc"].iter().any(|it| root.path().join(it).exists()));
 
-    ship(&http.clone().token("api"), "p").await?;
-    assert_eq!(outcomes(&deliver(&http.clone().token("hook"), &[critical("p")]).await?)?, [ROLLED_BACK]);
+    ship(&http.clone().token("api-token"), "p").await?;
+    assert_eq!(outcomes(&deliver(&http.clone().token("hook-token"), &[critical("p")]).await?)?, [ROLLED_BACK]);
     let url = format!("http://{}", port.addr());
     let mut check = contained(&root, &dir, &["healthcheck", "--url", &url]).spawn()?;
     let ended = check.wait()?;

@@ -3,7 +3,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alertmanager;
 mod attack;
+mod compose;
 mod container;
 mod context;
 mod dockerfile;
@@ -11,3 +13,4 @@ mod kit;
 mod permissions;
 mod secrets;
 mod tls;
+mod tokens;

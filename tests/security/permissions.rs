@@ -190,6 +190,126 @@ async fn a_prompt_server_can_write_nothing() -> Result<()> {
     Ok(())
 }
 
+/// What none of the users that ship may do: read the configuration and with it passwords, learn what else this Redis holds,
+/// read or change what is others', change users, stop, slow down or copy the server, run code that is not ours.
+const FORBIDDEN: [&str; 70] = [
+    "CONFIG GET requirepass",
+    "CONFIG GET masterauth",
+    "CONFIG GET tls-key-file-pass",
+    "CONFIG GET maxmemory-policy",
+    "CONFIG GET *",
+    "CONFIG SET dir /tmp",
+    "CONFIG REWRITE",
+    "CONFIG RESETSTAT",
+    "ACL LIST",
+    "ACL USERS",
+    "ACL GETUSER receiver",
+    "ACL SETUSER mallory on nopass allkeys +@all",
+    "ACL DELUSER prompt-server",
+    "ACL LOAD",
+    "ACL SAVE",
+    "ACL LOG",
+    "KEYS *",
+    "KEYS {prompts}:*",
+    "RANDOMKEY",
+    "DBSIZE",
+    "SWAPDB 0 1",
+    "MOVE {prompts}:active:p 1",
+    "COPY {prompts}:active:p {prompts}:active:q",
+    "RENAME {prompts}:active:p {prompts}:active:q",
+    "DUMP {prompts}:active:p",
+    "RESTORE {prompts}:active:q 0 x",
+    "MIGRATE 127.0.0.1 1 {prompts}:active:p 0 1",
+    "SORT {prompts}:active:p",
+    "OBJECT ENCODING {prompts}:active:p",
+    "MEMORY USAGE {prompts}:active:p",
+    "GET app:session",
+    "GET {other}:active:p",
+    "SET {other}:active:p v1",
+    "DEL app:session",
+    "HGETALL {other}:state:p",
+    "APPEND {prompts}:active:p x",
+    "SETRANGE {prompts}:active:p 0 x",
+    "GETDEL {prompts}:active:p",
+    "PERSIST {prompts}:active:p",
+    "LPUSH {prompts}:queue x",
+    "SADD {prompts}:set x",
+    "XTRIM {prompts}:log:p MAXLEN 0",
+    "XDEL {prompts}:log:p 0-1",
+    "FLUSHALL",
+    "FLUSHDB",
+    "EVAL return(1) 0",
+    "EVAL_RO return(1) 0",
+    "FUNCTION LOAD x",
+    "FUNCTION FLUSH",
+    "FUNCTION LIST",
+    "SCRIPT FLUSH",
+    "SCRIPT KILL",
+    "CLIENT NO-EVICT on",
+    "MODULE LIST",
+    "PUBLISH {other}:changes x",
+    "PSUBSCRIBE *",
+    "SUBSCRIBE {other}:changes",
+    "MONITOR",
+    "CLIENT LIST",
+    "CLIENT KILL TYPE normal",
+    "CLIENT PAUSE 1000",
+    "SLOWLOG GET",
+    "LATENCY LATEST",
+    "LATENCY RESET",
+    "SAVE",
+    "BGSAVE",
+    "BGREWRITEAOF",
+    "SHUTDOWN NOSAVE",
+    "REPLICAOF NO ONE",
+    "FAILOVER",
+];
+
+#[tokio::test]
+async fn none_of_the_users_that_ship_may_do_what_it_has_no_need_of() -> Result<()> {
+    let redis = Redis::start()?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
+    redis.cmd::<()>(&["SET", "app:session", "theirs"]).await?;
+    for url in [redis.receiver_url(), redis.prompt_server_url()] {
+        let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+        for words in FORBIDDEN.into_iter().chain(["SELECT 1"]) {
+            let answer = command(words).query_async::<redis::Value>(&mut connection).await;
+            let refused = answer.as_ref().is_err_and(|error| error.code() == Some("NOPERM"));
+            ensure!(refused, "{url}: {words}: {answer:?}");
+        }
+    }
+    // nobody can log in as `default`; a restart replays with its permissions
+    for words in FORBIDDEN {
+        let dry: String =
+            redis.cmd(&[&["ACL", "DRYRUN", "default"][..], &words.split(' ').collect::<Vec<_>>()].concat()).await?;
+        ensure!(dry.contains("no permissions"), "default: {words}: {dry}");
+    }
+    let stranger = redis::Client::open(format!("redis://{}", redis.addr()))?.get_multiplexed_async_connection().await;
+    if let Ok(mut stranger) = stranger {
+        let answer = command("GET {prompts}:active:p").query_async::<redis::Value>(&mut stranger).await;
+        ensure!(answer.is_err_and(|error| error.code() == Some("NOAUTH")), "without a login");
+    }
+    let left: (String, String) =
+        (redis.cmd(&["GET", "{prompts}:active:p"]).await?, redis.cmd(&["GET", "app:session"]).await?);
+    assert_eq!(left, ("v1".to_owned(), "theirs".to_owned()));
+    Ok(())
+}
+
+/// Redis limits CLIENT TRACKING to no keys: docs/security.md says so, and what to do about it.
+#[tokio::test]
+async fn a_prompt_server_without_tracking_reads_by_polling() -> Result<()> {
+    let redis = Redis::start()?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
+    let less: Vec<&str> = rules("prompt-server").into_iter().filter(|rule| *rule != "+client|tracking").collect();
+    let url = set_user(&redis, "blind", &less).await?;
+    let reader = Reader::start(url.as_str(), ["p"], Settings::default())?;
+    let prompt = reader.prompt("p").expect("followed");
+    eventually("a version", SOON, async || prompt.active_version("u").filter(|version| &**version == "v1").map(drop))
+        .await?;
+    assert_eq!(reader.mode(), Mode::Polling);
+    Ok(())
+}
+
 fn command(words: &str) -> redis::Cmd {
     let mut command = redis::Cmd::new();
     command.arg(words.split(' ').collect::<Vec<_>>());

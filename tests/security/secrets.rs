@@ -12,8 +12,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Each use of a secret, by the line: handed to a library, or compared by `ct_eq`. A new one is to be looked at, and added.
 #[test]
 fn a_secret_is_never_compared_as_a_text_is() {
-    const USES: [(&str, &str); 8] = [
+    const USES: [(&str, &str); 11] = [
         ("config/values.rs", "a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes())"),
+        // how long it is, and whose the app's token says it is
+        ("config/validate.rs", "token.expose_secret().len() < MIN_TOKEN"),
+        ("config/mod.rs", "self.app_token.as_ref()?.expose_secret().split('-').nth(2)"),
         // values that stay in force, to be read as others are
         ("config/reader.rs", "self.pins.get(key).map(|text| text.expose_secret().to_owned())"),
         ("config/reader.rs", "self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()))"),
@@ -21,6 +24,7 @@ fn a_secret_is_never_compared_as_a_text_is() {
         // which compares in constant time itself
         ("slack/payload.rs", "SlackEventSignatureVerifier::new(&secret.expose_secret().into())"),
         ("slack/client.rs", "SlackApiToken::new(token.expose_secret().into())"),
+        ("alertmanager/client.rs", "BASE64_STANDARD.encode(format!(\"{name}:{}\", password.expose_secret()))"),
         ("store/connect.rs", "settings.set_password(password.expose_secret())"),
         ("store/sentinel.rs", "settings.set_password(password.expose_secret())"),
     ];

@@ -52,17 +52,17 @@ async fn an_approval_rolls_back_before_the_click_is_answered_and_takes_the_butto
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.click(MAYA, &root, "approve").await?;
     workspace.serves("v1").await?;
-    let after = workspace.titled("maya approved: rolled back from v2 to v1").await?;
+    let after = workspace.titled("maya (U1) approved: rolled back from v2 to v1").await?;
     assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["undo".to_owned(), "mark".to_owned()]));
     let replies = workspace.replies(&root, 1).await?;
-    assert!(replies[0].contains("maya rolled v2 back to v1"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) rolled v2 back to v1"), "{replies:?}");
     let overview = |root: &prompt_rollback_testkit::slack::Message| root.visible_text().contains("Rolled back");
     workspace.root_in(INCIDENTS, "the overview follows", overview).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.replies(&root).len(), workspace.slack.roots(ON_CALL).len()), (1, 1));
     let log = workspace.log("p").await?;
     let entry = log.iter().find(|entry| entry["event"] == "rollback").context("in the log")?;
-    assert_eq!(entry["operator"], "maya");
+    assert_eq!(entry["operator"], "maya (U1)");
     assert_flipped_once(&workspace.redis, "p").await
 }
 
@@ -79,13 +79,13 @@ async fn an_automatic_rollback_is_told_and_can_be_undone() -> Result<()> {
     assert!(workspace.told(PETE).await?.contains("on-call"));
     workspace.click(MAYA, &root, "undo").await?;
     workspace.serves("v2").await?;
-    let after = workspace.titled("maya undid the rollback: v2 is served again").await?;
+    let after = workspace.titled("maya (U1) undid the rollback: v2 is served again").await?;
     assert_eq!(buttons(&after), Vec::<String>::new());
     // the alert still fires, and a person has overruled it
     workspace.receiver.outcomes(&[critical("p")]).await?;
     workspace.serves("v2").await?;
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("rolled v2 back to v1") && replies[1].contains("maya undid"), "{replies:?}");
+    assert!(replies[0].contains("rolled v2 back to v1") && replies[1].contains("maya (U1) undid"), "{replies:?}");
     Ok(())
 }
 
@@ -107,7 +107,7 @@ async fn the_menu_rolls_back_to_another_known_good_version() -> Result<()> {
     assert_eq!(workspace.active("q").await?.as_deref(), Some("v2"), "the menu needs an approver too");
     acknowledged(workspace.slack.click(MAYA, &root, "other_version").option(value)).await?;
     assert_eq!(workspace.active("q").await?.as_deref(), Some("v0"));
-    workspace.titled("maya approved: rolled back from v2 to v0").await?;
+    workspace.titled("maya (U1) approved: rolled back from v2 to v0").await?;
     Ok(())
 }
 
@@ -119,14 +119,14 @@ async fn an_investigation_shows_where_to_look_and_a_dismissal_ends_it() -> Resul
     let under = workspace.titled("Under investigation").await?;
     assert_eq!(buttons(&under), ["approve", "approve_gradual", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 1).await?;
-    for part in ["omar investigates", "https://runbooks.example/errors", "activate v1 → v2"] {
+    for part in ["omar (U2) investigates", "https://runbooks.example/errors", "activate v1 → v2"] {
         assert!(replies[0].contains(part), "{part} is missing in {replies:?}");
     }
     workspace.click(MAYA, &under, "dismiss").await?;
-    let end = workspace.titled("maya dismissed this").await?;
+    let end = workspace.titled("maya (U1) dismissed this").await?;
     assert_eq!(buttons(&end), Vec::<String>::new());
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[1].contains("maya dismissed this"), "{replies:?}");
+    assert!(replies[1].contains("maya (U1) dismissed this"), "{replies:?}");
     workspace.serves("v2").await?;
     workspace.phase("dismissed", SOON).await
 }

@@ -37,7 +37,7 @@ async fn what_may_pass_is_tried_again_and_told_once() -> Result<()> {
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     assert_eq!(posts_to(&workspace.slack, ON_CALL), 6);
     workspace.click(MAYA, &root, "approve").await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (U1) approved").await?;
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.roots(ON_CALL).len(), workspace.slack.replies(&root).len()), (1, 1));
@@ -67,7 +67,7 @@ async fn a_root_whose_blocks_are_refused_goes_as_plain_text() -> Result<()> {
     // updates are refused too, yet the present state is told
     workspace.slack.inject(Fault::error("invalid_blocks").on(UPDATE).in_channel(ON_CALL).times(1));
     workspace.decide("approve", "maya").await?;
-    let after = workspace.titled("maya approved").await?;
+    let after = workspace.titled("maya (api) approved").await?;
     assert_eq!((after.ts, after.blocks.len()), (root.ts, 0));
     Ok(())
 }
@@ -80,7 +80,7 @@ async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_l
     workspace.click(MAYA, &root, "investigate").await?;
     workspace.replies(&root, 1).await?;
     let plain = workspace.slack.replies(&root).pop().context("a reply")?;
-    assert!(plain.blocks.is_empty() && plain.text.contains("maya investigates"), "{plain:?}");
+    assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) investigates"), "{plain:?}");
     // the next one is refused even as plain text
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
     workspace.slack.inject(once(Fault::error("msg_too_long")));
@@ -89,7 +89,7 @@ async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_l
     workspace.quiet().await?;
     workspace.decide("dismiss", "maya").await?;
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies.len() == 2 && replies[1].contains("maya dismissed this"), "{replies:?}");
+    assert!(replies.len() == 2 && replies[1].contains("maya (api) dismissed this"), "{replies:?}");
     Ok(())
 }
 
@@ -120,11 +120,11 @@ async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Re
     workspace.slack.inject(Fault::error("channel_not_found").in_channel(ON_CALL));
     workspace.decide("investigate", "omar").await?;
     let moved = workspace.root_in(INCIDENTS, "a root in the fallback", |root| {
-        root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar investigates")
+        root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar (api) investigates")
     });
     let moved = moved.await?;
     let replies = workspace.replies(&moved, 3).await?;
-    for (reply, said) in replies.iter().zip(["(medium)", "omar investigates", "does not show this in #on-call"]) {
+    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) investigates", "does not show this in #on-call"]) {
         assert!(reply.contains(said), "who comes here knows nothing yet: {replies:#?}");
     }
     workspace.click(MAYA, &moved, "approve").await?;
@@ -155,7 +155,7 @@ async fn an_answer_that_is_lost_does_not_double_a_message() -> Result<()> {
     workspace.quiet().await?;
     workspace.slack.inject(once(Fault::lose_reply()));
     workspace.click(MAYA, &root, "approve").await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (U1) approved").await?;
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     let counts = (
@@ -176,7 +176,7 @@ async fn a_message_found_after_a_lost_answer_is_brought_up_to_date() -> Result<(
     // decided while nobody knows yet that the question arrived
     workspace.decide("approve", "omar").await?;
     workspace.slack.heal();
-    let after = workspace.titled("omar approved").await?;
+    let after = workspace.titled("omar (api) approved").await?;
     assert_eq!((buttons(&after), after.ts), (vec!["undo".to_owned(), "mark".to_owned()], root.ts));
     Ok(())
 }
@@ -194,7 +194,7 @@ async fn a_crash_between_an_answer_and_its_record_does_not_double_a_message() ->
     workspace.click(MAYA, &root, "approve").await?;
     workspace.replies(&root, 1).await?;
     workspace.crash().await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (U1) approved").await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.replies(&root).len(), 1, "the reply is found again");
     Ok(())
@@ -243,7 +243,7 @@ async fn a_call_that_hangs_is_given_up_and_made_again() -> Result<()> {
     workspace.slack.inject(once(Fault::hang(MINUTE)));
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.click(MAYA, &root, "approve").await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (U1) approved").await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
     Ok(())
 }
@@ -283,14 +283,17 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     workspace.click(MAYA, &root, "investigate").await?;
     let replies = workspace.replies(&root, 3).await?;
     assert!(replies[0].contains("does not allow edits") && replies[0].contains("`edit_window_closed`"), "{replies:#?}");
-    assert!(replies[1].contains("maya investigates") && replies[2].contains("Under investigation"), "{replies:#?}");
+    assert!(
+        replies[1].contains("maya (U1) investigates") && replies[2].contains("Under investigation"),
+        "{replies:#?}"
+    );
     let asked = workspace.slack.replies(&root).pop().context("the question")?;
     assert!(buttons(&asked).contains(&"approve".to_owned()), "{asked:?}");
     // the buttons of the reply are those that count
     workspace.click(MAYA, &asked, "approve").await?;
     workspace.serves("v1").await?;
     let replies = workspace.replies(&root, 5).await?;
-    assert!(replies[3].contains("maya rolled v2 back to v1"), "{replies:#?}");
+    assert!(replies[3].contains("maya (U1) rolled v2 back to v1"), "{replies:#?}");
     assert_eq!(buttons(&workspace.slack.replies(&root)[4]), ["undo", "mark"]);
     workspace.quiet().await?;
     let edits = workspace.slack.calls_of(UPDATE).into_iter().filter(|call| call.args["channel"] == ON_CALL).count();
@@ -298,14 +301,14 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     assert_eq!((edits, notices, workspace.slack.roots(ON_CALL).len()), (1, 1, 1), "tried once, said once, one thread");
     assert_eq!(workspace.slack.message(ON_CALL, &root.ts).context("the root")?.text, root.text);
     // the channel of all incidents can be edited
-    workspace.root_in(INCIDENTS, "the overview", |root| root.visible_text().contains("maya approved")).await?;
+    workspace.root_in(INCIDENTS, "the overview", |root| root.visible_text().contains("maya (U1) approved")).await?;
     // where the root is gone as well, a new one tells all
     workspace.slack.delete(&root);
     workspace.slack.heal();
     workspace.decide("undo", "maya").await?;
     let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
     let replies = workspace.replies(&again, 3).await?;
-    assert!(replies[0].contains("maya investigates") && !replies[2].contains("does not allow"), "{replies:#?}");
+    assert!(replies[0].contains("maya (U1) investigates") && !replies[2].contains("does not allow"), "{replies:#?}");
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
     Ok(())
@@ -326,7 +329,7 @@ async fn a_root_that_slack_does_not_find_to_edit_although_it_is_there_stays_and_
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1, "one thread");
     let said = |part: &str| replies.iter().filter(|reply| reply.contains(part)).count();
-    for part in ["does not allow edits", "🔎 maya investigates", "maya rolled v2 back to v1"] {
+    for part in ["does not allow edits", "🔎 maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
         assert_eq!(said(part), 1, "{part}: {replies:#?}");
     }
     Ok(())
@@ -350,7 +353,7 @@ async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()>
     let replies = workspace.replies(&again, 5).await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "not one for each change");
-    for part in ["does not allow edits", "maya investigates", "maya rolled v2 back to v1"] {
+    for part in ["does not allow edits", "maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
         assert_eq!(replies.iter().filter(|reply| reply.contains(part)).count(), 1, "{part}: {replies:#?}");
     }
     // from when it can be edited again it is not known: it stays, and decisions are taken all the same
@@ -372,11 +375,11 @@ async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()>
     workspace.click(MAYA, &root, "investigate").await?;
     let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
     workspace.decide("approve", "maya").await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (api) approved").await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "one more thread, not one for each try");
     let replies = workspace.replies(&again, 1).await?;
-    assert!(replies[0].contains("maya rolled v2 back to v1"), "later ones go on: {replies:#?}");
+    assert!(replies[0].contains("maya (api) rolled v2 back to v1"), "later ones go on: {replies:#?}");
     Ok(())
 }
 
@@ -392,7 +395,7 @@ async fn a_pace_that_lasts_too_long_silences_nobody() -> Result<()> {
         workspace.redis.cmd::<()>(&command).await?;
     }
     workspace.click(MAYA, &root, "approve").await?;
-    workspace.titled("maya approved").await?;
+    workspace.titled("maya (U1) approved").await?;
     workspace.replies(&root, 1).await?;
     workspace.quiet().await
 }

@@ -36,7 +36,7 @@ async fn each_call_is_counted_by_what_came_of_it() -> Result<()> {
         assert_eq!(value(&workspace, &requests(method, result)).await?, count, "{method} {result}");
     }
     workspace.decide("dismiss", "maya").await?;
-    workspace.titled("maya dismissed this").await?;
+    workspace.titled("maya (api) dismissed this").await?;
     workspace.quiet().await?;
     assert_eq!(value(&workspace, &requests("chat.update", "ok")).await?, 2.0);
     Ok(())

@@ -76,7 +76,7 @@ async fn kill_9_around_a_click_flips_at_most_once_and_the_click_can_be_repeated(
 
     let workspace = next(slack, redis).await?;
     acknowledged(workspace.slack.click(MAYA, &root, "approve")).await?;
-    workspace.titled("maya approved: rolled back from v2 to v1").await?;
+    workspace.titled("maya (U1) approved: rolled back from v2 to v1").await?;
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.roots(ON_CALL).len(), workspace.slack.replies(&root).len()), (1, 1));

@@ -17,7 +17,7 @@ async fn who_clicks_too_late_is_told_who_was_first() -> Result<()> {
     workspace.receiver.clock.advance(Duration::from_secs(120));
     workspace.click(OMAR, &root, "dismiss").await?;
     let told = workspace.told(OMAR).await?;
-    assert!(told.contains("maya rolled this back to v1 2"), "{told}");
+    assert!(told.contains("maya (U1) rolled this back to v1 2"), "{told}");
     workspace.click(OMAR, &root, "approve").await?;
     workspace.serves("v1").await?;
     workspace.quiet().await?;
@@ -44,7 +44,7 @@ async fn who_would_investigate_too_is_told_who_does() -> Result<()> {
     workspace.click(MAYA, &root, "investigate").await?; // a double click, which needs no answer
     workspace.click(OMAR, &root, "investigate").await?;
     let told = workspace.told(OMAR).await?;
-    assert!(told.contains("maya investigates"), "{told}");
+    assert!(told.contains("maya (U1) investigates"), "{told}");
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.replies(&root).len(), workspace.slack.ephemeral(MAYA).len()), (1, 0));
@@ -118,8 +118,8 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
         })
         .await?;
         let (winner, loser, before) = match decided.as_str() {
-            "verifying" => ("maya", OMAR, told_before.1),
-            "dismissed" => ("omar", MAYA, told_before.0),
+            "verifying" => ("maya (U1)", OMAR, told_before.1),
+            "dismissed" => ("omar (U2)", MAYA, told_before.0),
             other => anyhow::bail!("{other}"),
         };
         let told = workspace

@@ -47,7 +47,7 @@ async fn whoever_may_decide_may_say_never_back_to_the_target_and_the_question_is
     click(&workspace, MAYA, &root, &value).await?;
     let mark = mark_of(&workspace, "v1").await?;
     let id = workspace.incident().await?["id"].clone();
-    assert_eq!((&mark["kind"], &mark["operator"]), (&json!("bad"), &json!("maya")));
+    assert_eq!((&mark["kind"], &mark["operator"]), (&json!("bad"), &json!("maya (U1)")));
     let reason = format!("in the thread of incident {} about v2", id.as_str().context("an id")?);
     assert_eq!(mark["reason"], json!(reason));
 
@@ -55,7 +55,10 @@ async fn whoever_may_decide_may_say_never_back_to_the_target_and_the_question_is
     assert_eq!(after.ts, root.ts);
     assert!(after.visible_text().contains("`v2` → `v0`"), "{}", after.visible_text());
     let replies = workspace.replies(&root, 1).await?;
-    assert!(replies[0].contains("maya marked v1 as bad") && replies[0].contains("would go to v0 now"), "{replies:?}");
+    assert!(
+        replies[0].contains("maya (U1) marked v1 as bad") && replies[0].contains("would go to v0 now"),
+        "{replies:?}"
+    );
     assert!(option(&after, "bad", "v1").is_err() && option(&after, "good", "v1").is_ok());
 
     // the button of before asked about another target
@@ -75,10 +78,10 @@ async fn what_was_rolled_back_may_be_marked_for_good_and_is_not_offered_again() 
     click(&workspace, MAYA, &root, &option(&root, "bad", "v2")?).await?;
     let after = workspace.root("no undo", |root| buttons(root) == ["mark"]).await?;
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[1].contains("maya marked v2 as bad"), "{replies:?}");
+    assert!(replies[1].contains("maya (U1) marked v2 as bad"), "{replies:?}");
     // the screen of somebody who has not seen that yet
     workspace.click(MAYA, &root, "undo").await?;
-    assert!(workspace.told(MAYA).await?.contains("v2 is marked as bad by maya"));
+    assert!(workspace.told(MAYA).await?.contains("v2 is marked as bad by maya (U1)"));
     workspace.serves("v1").await?;
     click(&workspace, MAYA, &after, &option(&after, "good", "v2")?).await?;
     let trusted = workspace.root("an undo", |root| buttons(root).contains(&"undo".to_owned())).await?;

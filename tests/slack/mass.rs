@@ -130,8 +130,8 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
     let after = together(&workspace, |root| root.visible_text().contains("all decided")).await?;
     assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["all_undo".to_owned()]));
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya rolls back all"), "{replies:?}");
-    assert!(replies[1].contains("done for maya: 2 rolled back"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) rolls back all"), "{replies:?}");
+    assert!(replies[1].contains("done for maya (U1): 2 rolled back"), "{replies:?}");
     for prompt in ["p", "q", "r"] {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
     }
@@ -165,7 +165,7 @@ async fn of_two_people_at_once_one_decides_and_the_other_is_told() -> Result<()>
 async fn hold_all_stops_escalation_and_automation_until_it_ends() -> Result<()> {
     let (workspace, root) = outage().await?;
     workspace.click(MAYA, &root, "all_hold").await?;
-    let held = together(&workspace, |root| root.visible_text().contains("maya holds all back")).await?;
+    let held = together(&workspace, |root| root.visible_text().contains("maya (U1) holds all back")).await?;
     assert!(!held.visible_text().contains(MENTION), "nobody is called: {}", held.visible_text());
     assert_eq!(buttons(&held), ["all_roll_back", "all_undo", "all_release", "approve.0", "approve.1"]);
     eventually("both are held back", SOON, async || {
@@ -278,12 +278,15 @@ async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() ->
     let workspace = Workspace { slack, world: World { redis, receiver } };
     together(&workspace, |root| root.visible_text().contains("all decided")).await?;
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies.iter().any(|reply| reply.contains(&format!("done for maya: {MANY} rolled back"))), "{replies:?}");
+    assert!(
+        replies.iter().any(|reply| reply.contains(&format!("done for maya (U1): {MANY} rolled back"))),
+        "{replies:?}"
+    );
     workspace.quiet().await?;
     for prompt in &prompts {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
         let log = workspace.log(prompt).await?;
-        assert_eq!(log.last().context("an entry")?["operator"], "maya", "{prompt}");
+        assert_eq!(log.last().context("an entry")?["operator"], "maya (U1)", "{prompt}");
     }
     let roots = workspace.slack.roots(ON_CALL);
     assert!(roots.len() <= 2, "{:#?}", texts(&roots));

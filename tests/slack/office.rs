@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::alertmanager::payload;
 use prompt_rollback::decision::event::Register;
-use prompt_rollback::decision::{Activation, Event, Incident, PromptName, Share, VersionName};
+use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, Share, VersionName};
 use prompt_rollback::engine::Engine;
 use prompt_rollback::live::Live;
 use prompt_rollback::reconciler::slack::{self as announcing, Announcer};
@@ -61,7 +61,7 @@ impl Office {
             let register =
                 Register { version: version.clone(), content: None, contact: None, staged_at: None, known_good };
             office.happens("p", &Event::Register(register)).await?;
-            let (share, operator) = (Share::All, "ci".to_owned());
+            let (share, operator) = (Share::All, Operator::recorded("ci"));
             let activation = Activation { version, share, operator, force: false, reason: None };
             office.happens("p", &Event::Activate(activation)).await?;
         }

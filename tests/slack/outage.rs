@@ -53,15 +53,15 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
-    assert!(first.visible_text().contains("maya approved"), "the present state: {}", first.visible_text());
+    assert!(first.visible_text().contains("maya (api) approved"), "the present state: {}", first.visible_text());
     assert_eq!((buttons(&first), buttons(&second).len()), (vec!["undo".to_owned(), "mark".to_owned()], 5));
     let replies = workspace.replies(&first, 5).await?;
     for (reply, said) in replies.iter().zip([
         "(high)",
         "a person decides",
         "nobody decided in time",
-        "maya investigates",
-        "maya rolled v2 back to v1",
+        "maya (api) investigates",
+        "maya (api) rolled v2 back to v1",
     ]) {
         assert!(reply.contains(said), "{said} in {replies:#?}");
     }
@@ -142,9 +142,9 @@ async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_
     assert!([watched, asked, over].iter().all(|root| worst.ts < root.ts), "the worst one first");
     for (root, says) in [
         (watched, "Decision overdue"),
-        (asked, "maya approved"),
+        (asked, "maya (api) approved"),
         (worst, "Rolled back automatically"),
-        (over, "maya dismissed this"),
+        (over, "maya (api) dismissed this"),
     ] {
         assert!(root.visible_text().contains(says), "{says}: {}", root.visible_text());
     }

@@ -40,6 +40,48 @@ async fn what_slack_did_not_sign_just_now_changes_nothing() -> Result<()> {
     workspace.serves("v2").await
 }
 
+/// An app that is installed in several workspaces signs the clicks of all of them with one secret.
+#[tokio::test]
+async fn a_click_from_another_workspace_or_app_changes_nothing() -> Result<()> {
+    for other in [("SLACK__TEAM_ID", "T0OTHER"), ("SLACK__APP_ID", "A0OTHER")] {
+        let workspace = Workspace::with(crate::kit::slack()?, &[other]).await?;
+        let root = workspace.thread(alert("p", "v2", "high")).await?;
+        workspace.quiet().await?;
+        let before = kept(&workspace).await?;
+        workspace.click(MAYA, &root, "approve").await?;
+        assert_same(&before, &kept(&workspace).await?, other.0);
+        workspace.serves("v2").await?;
+    }
+    let slack = crate::kit::slack()?;
+    let (team, app) = (slack.team().to_owned(), slack.app_id().to_owned());
+    let workspace = Workspace::with(slack, &[("SLACK__TEAM_ID", &team), ("SLACK__APP_ID", &app)]).await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await
+}
+
+/// People choose their names themselves.
+#[tokio::test]
+async fn whoever_is_called_system_does_not_look_like_an_automatic_rollback() -> Result<()> {
+    let slack = prompt_rollback_testkit::slack::Slack::builder()
+        .user(MAYA, "system", "System")
+        .channel(crate::kit::ON_CALL, "on-call")
+        .channel(crate::kit::INCIDENTS, "incidents")
+        .start()?;
+    let approvers = ("DECIDERS__ON_CALL__APPROVERS", MAYA);
+    let workspace = Workspace::with(slack, &[approvers]).await?;
+    let root = workspace.thread(alert("p", "v2", "high")).await?;
+    workspace.click(MAYA, &root, "approve").await?;
+    workspace.serves("v1").await?;
+    let entry = workspace.log("p").await?.pop().expect("an entry");
+    assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("rollback", "system (U1)"));
+    let incident = workspace.incident().await?;
+    let shown = workspace.get(&format!("/api/incidents/{}", incident["id"].as_str().unwrap_or_default())).await?;
+    assert_eq!((&shown["flip"]["operator"], &shown["decided_by"]), (&json!("system (U1)"), &json!("system (U1)")));
+    workspace.titled("system (U1) approved: rolled back from v2 to v1").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn odd_interactions_are_answered_and_never_fatal() -> Result<()> {
     let workspace = Workspace::start().await?;

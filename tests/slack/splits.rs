@@ -36,7 +36,7 @@ async fn a_gradual_rollback_is_one_line_that_is_edited() -> Result<()> {
     workspace.quiet().await?;
     assert_eq!(workspace.slack.replies(&root).len(), replies, "progress is no reply");
     workspace.receiver.clock.advance(10 * MINUTE);
-    root_with(&workspace, "maya rolled back step by step").await?;
+    root_with(&workspace, "maya (U1) rolled back step by step").await?;
     Ok(())
 }
 
@@ -56,7 +56,7 @@ async fn a_paused_one_calls_people_who_choose_the_way() -> Result<()> {
     workspace.quiet().await?;
     ensure!(workspace.active("p").await?.as_deref() == Some("v2"), "the question has changed since that message");
     workspace.click(MAYA, &paused, "undo").await?;
-    root_with(&workspace, "maya ended the gradual rollback").await?;
+    root_with(&workspace, "maya (U1) ended the gradual rollback").await?;
     ensure!(workspace.active("p").await?.as_deref() == Some("v2"));
     let routing: Vec<String> = workspace.redis.cmd(&["HGETALL", "{prompts}:routing:p"]).await?;
     ensure!(routing.is_empty(), "{routing:?}");
@@ -108,7 +108,7 @@ async fn approvers_steer_a_canary_from_its_message() -> Result<()> {
     assert_eq!(buttons(&first), ["canary_pause", "canary_skip", "canary_hold", "canary_promote", "canary_abort"]);
     workspace.click(PETE, &first, "canary_promote").await?;
     workspace.click(MAYA, &first, "canary_pause").await?;
-    let paused = posted("paused by maya").await?;
+    let paused = posted("paused by maya (U1)").await?;
     assert_eq!(buttons(&paused)[0], "canary_resume");
     workspace.receiver.clock.advance(60 * MINUTE);
     workspace.click(MAYA, &paused, "canary_skip").await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::note::NoteKind;
-use prompt_rollback::decision::{Choice, Decide, Event, Incident};
+use prompt_rollback::decision::{Choice, Decide, Event, Incident, Operator};
 use prompt_rollback::reconciler::slack::PACE;
 use prompt_rollback::slack::render::{self, View};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
@@ -122,7 +122,7 @@ async fn told(office: &Office, incident: &Incident) -> Result<()> {
 }
 
 fn choose(incident: &Incident, choice: Choice) -> Event {
-    let (incident, operator) = (incident.id.clone(), "maya".to_owned());
+    let (incident, operator) = (incident.id.clone(), Operator::recorded("maya"));
     Event::Decide(Decide { incident, choice, operator, target: None, force: false, ask: None })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::StreamExt;
-use prompt_rollback::decision::{Action, AlertStatus, Commit, Event, PhaseKind, Policy, Severity, Wake};
+use prompt_rollback::decision::{Action, AlertStatus, Commit, Event, Operator, PhaseKind, Policy, Severity, Wake};
 use prompt_rollback::store::{Committed, Loaded, StoreError};
 use serde_json::Value;
 use ulid::Ulid;
@@ -177,7 +177,7 @@ async fn a_person_needs_no_budget() -> Result<()> {
         target: None,
         from: None,
         reason: "tone".to_owned(),
-        operator: "mia".to_owned(),
+        operator: Operator::recorded("mia"),
         force: false,
         gradual: None,
     });

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback::decision::alert::{Alert, AlertStatus};
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{
-    Action, Activation, Commit, Event, IncidentId, Policy, PromptName, Severity, Share, Timestamp, Trigger,
+    Action, Activation, Commit, Event, IncidentId, Operator, Policy, PromptName, Severity, Share, Timestamp, Trigger,
     VersionName, decide,
 };
 use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError, Wanted};
@@ -139,7 +139,7 @@ pub fn activate(name: &str) -> Event {
     Event::Activate(Activation {
         version: version(name),
         share: Share::All,
-        operator: "mia".to_owned(),
+        operator: Operator::recorded("mia"),
         force: false,
         reason: None,
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::decide::Active;
-use prompt_rollback::decision::{Event, IncidentId, PromptState};
+use prompt_rollback::decision::{Event, IncidentId, Operator, PromptState};
 use prompt_rollback::store::{Committed, StoreError, Wanted};
 
 use crate::common::assert_same;
@@ -36,7 +36,7 @@ async fn all_of_a_prompt_comes_in_one_load() -> Result<()> {
     kit.does("p", activate("v2")).await?;
     let id = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     kit.cmd::<()>(&["HSET", &key("routing:p"), "v1", "100"]).await?;
-    kit.store.pause(Some(&prompt("p")), "mia", "release night").await?;
+    kit.store.pause(Some(&prompt("p")), &Operator::recorded("mia"), "release night").await?;
     let wanted = Wanted { incident: Some(&id), content: Some(&version("v1")) };
     let snapshot = kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await?.snapshot;
     assert_eq!(snapshot.active, Active::Version(version("v1")));
@@ -48,7 +48,7 @@ async fn all_of_a_prompt_comes_in_one_load() -> Result<()> {
     assert_eq!(snapshot.recent_auto, 0, "its own rollback is not counted");
     assert_eq!(kit.load("q").await?.snapshot.recent_auto, 1);
     assert_eq!(kit.load("q").await?.snapshot.paused, None);
-    kit.store.pause(None, "bo", "").await?;
+    kit.store.pause(None, &Operator::recorded("bo"), "").await?;
     assert_eq!(kit.load("q").await?.snapshot.paused.as_deref(), Some("by bo"));
     Ok(())
 }

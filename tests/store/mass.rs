@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prompt_rollback::decision::mass::{Bulk, Mass, Member};
-use prompt_rollback::decision::{IncidentId, Policy};
+use prompt_rollback::decision::{IncidentId, Operator, Policy};
 use prompt_rollback::store::StoreError;
 use prompt_rollback::store::mass::{Coordinated, Speaks, Written};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
@@ -59,7 +59,7 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
     let mut found = kit.store.mass(&id()).await?.context("still there")?;
     let now = kit.now().await?;
     let members_before = found.members.clone();
-    found.mass.decide(&found.members, Bulk::Hold, "maya", None, now).expect("decided");
+    found.mass.decide(&found.members, Bulk::Hold, &Operator::recorded("maya"), None, now).expect("decided");
     found.members[0].tried = Some(now);
     assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
     for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
@@ -78,8 +78,8 @@ async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing(
     let mut first = opened(&kit, &incident).await?;
     let mut second = kit.store.mass(&id()).await?.context("the record")?;
     let now = kit.now().await?;
-    first.mass.decide(&first.members, Bulk::RollBack, "maya", None, now).expect("decided");
-    second.mass.decide(&second.members, Bulk::Hold, "omar", None, now).expect("decided");
+    first.mass.decide(&first.members, Bulk::RollBack, &Operator::recorded("maya"), None, now).expect("decided");
+    second.mass.decide(&second.members, Bulk::Hold, &Operator::recorded("omar"), None, now).expect("decided");
     assert_eq!(kit.store.write_mass(&first, now).await?, Written::Done);
     let before = kit.dump().await?;
     assert_eq!(kit.store.write_mass(&second, now).await?, Written::Moved);

@@ -11,7 +11,7 @@ use crate::kit::{Kit, key, prompt};
 async fn scanned(kit: &Kit) -> Result<BTreeSet<PromptName>> {
     let (mut cursor, mut found) = (0, BTreeSet::new());
     loop {
-        let (next, prompts) = kit.store.scan_active(cursor).await?;
+        let (next, prompts) = kit.store.scan_active(cursor).await?.expect("permitted");
         found.extend(prompts);
         if next == 0 {
             return Ok(found);
@@ -46,7 +46,7 @@ async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result
 
 #[tokio::test]
 async fn a_scan_finds_every_active_key_of_the_namespace_and_nothing_else() -> Result<()> {
-    let kit = Kit::start()?;
+    let kit = Kit::on(Redis::start()?)?;
     let fill = "for i = 1, 3000 do redis.call('SET', '{prompts}:active:p' .. i, 'v1')
         redis.call('SET', 'session:' .. i, 'x') end";
     kit.cmd::<()>(&["EVAL", fill, "0"]).await?;
@@ -55,6 +55,26 @@ async fn a_scan_finds_every_active_key_of_the_namespace_and_nothing_else() -> Re
     }
     let expected: BTreeSet<PromptName> = (1..=3_000).map(|n| prompt(&format!("p{n}"))).collect();
     assert_eq!(scanned(&kit).await?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_the_permissions_that_ship_no_key_is_listed_and_every_known_prompt_is_paged_through() -> Result<()> {
+    let kit = Kit::start()?;
+    assert_eq!(kit.store.scan_active(0).await?, None, "SCAN would show the keys of others");
+    let names: Vec<String> = (0..1_203).map(|n| format!("p{n:04}")).collect();
+    for name in &names {
+        kit.cmd::<()>(&["ZADD", &key("prompts"), "0", name]).await?;
+    }
+    kit.cmd::<()>(&["ZADD", &key("prompts"), "0", "no name"]).await?;
+    let (mut behind, mut known) = (None, Vec::new());
+    loop {
+        let page = kit.store.known(behind.as_deref()).await?;
+        known.extend(page.items);
+        let Some(next) = page.next else { break };
+        behind = Some(next);
+    }
+    assert_eq!(known, names.iter().map(|name| prompt(name)).collect::<Vec<_>>());
     Ok(())
 }
 

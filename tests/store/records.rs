@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback::decision::alert::AlertStatus;
-use prompt_rollback::decision::{Action, Activation, Event, IncidentId, PhaseKind, Policy, Severity};
+use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Operator, PhaseKind, Policy, Severity};
 use prompt_rollback::store::{INCIDENT_RETENTION, StoreError, Wanted};
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ async fn the_index_forgets_expired_incidents_a_few_at_a_time() -> Result<()> {
         let dismiss = Event::Decide(prompt_rollback::decision::Decide {
             incident: id,
             choice: prompt_rollback::decision::Choice::Dismiss,
-            operator: "mia".to_owned(),
+            operator: Operator::recorded("mia"),
             target: None,
             force: false,
             ask: None,
@@ -251,7 +251,7 @@ async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided(
     let undo = Event::Decide(prompt_rollback::decision::Decide {
         incident: id.clone(),
         choice: prompt_rollback::decision::Choice::Undo,
-        operator: "mia".to_owned(),
+        operator: Operator::recorded("mia"),
         target: None,
         force: false,
         ask: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::alert::Alert;
 use super::analysis::Look;
 use super::names::{IncidentId, VersionName};
+use super::operator::Operator;
 use super::soak::Measured;
 use super::split::Plan;
 use super::state::MarkKind;
@@ -64,7 +65,7 @@ pub enum Event {
     /// A person holds the incident back together with others, or (`None`) does so no more.
     Hold {
         incident: IncidentId,
-        by: Option<String>,
+        by: Option<Operator>,
     },
     /// The budget of automatic rollbacks may have room again for an incident that it held.
     Resume {
@@ -89,7 +90,7 @@ pub struct Rollback {
     pub target: Option<VersionName>,
     pub from: Option<VersionName>,
     pub reason: String,
-    pub operator: String,
+    pub operator: Operator,
     pub force: bool,
     /// Step by step; `None`: at once.
     pub gradual: Option<Plan>,
@@ -100,7 +101,7 @@ pub struct Rollback {
 pub struct Activation {
     pub version: VersionName,
     pub share: Share,
-    pub operator: String,
+    pub operator: Operator,
     /// Although it is quarantined, or a gate is closed: then with a reason.
     pub force: bool,
     pub reason: Option<String>,
@@ -131,7 +132,7 @@ pub struct Marking {
     pub version: VersionName,
     pub kind: MarkKind,
     pub reason: String,
-    pub operator: String,
+    pub operator: Operator,
     /// The incident in whose thread they did.
     pub incident: Option<IncidentId>,
 }
@@ -158,7 +159,7 @@ pub struct Adopt {
     pub version: Option<VersionName>,
     /// Trust what serves, without waiting for it to soak.
     pub known_good: bool,
-    pub operator: String,
+    pub operator: Operator,
 }
 
 /// What was found out about a rollback that waits.
@@ -224,7 +225,7 @@ pub struct Steering {
     pub steer: Steer,
     /// The canary and its stage, where they are known: what is said about others is stale.
     pub about: Option<(IncidentId, u32)>,
-    pub operator: String,
+    pub operator: Operator,
     /// Although a gate is closed: then with a reason.
     pub force: bool,
     pub reason: Option<String>,
@@ -266,7 +267,7 @@ pub struct Decide {
     pub incident: IncidentId,
     pub choice: Choice,
     /// Their name, for the log and for people.
-    pub operator: String,
+    pub operator: Operator,
     /// Approve: the version to go back to.
     pub target: Option<VersionName>,
     pub force: bool,

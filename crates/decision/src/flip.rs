@@ -1,6 +1,7 @@
 //! All traffic moves from one version to another.
 
 use super::names::{CommitId, VersionName};
+use super::operator::Operator;
 use super::time::Timestamp;
 use super::verification::Verification;
 
@@ -41,7 +42,7 @@ pub struct Flip {
     pub from: VersionName,
     pub to: VersionName,
     pub mode: FlipMode,
-    pub operator: String,
+    pub operator: Operator,
     /// How far the check of it is; `None`: there is no Prometheus to ask.
     pub verification: Option<Verification>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::names::VersionName;
+use super::operator::Operator;
 use super::policy::Policy;
 use super::serving::Lapsed;
 use super::time::spoken;
@@ -63,7 +64,7 @@ pub(crate) struct Facts<'a> {
     /// How many other prompts were rolled back automatically within the budget's window.
     pub recent_auto: u32,
     /// Who keeps putting `from` back, and how often.
-    pub returns: Option<(&'a str, usize)>,
+    pub returns: Option<(&'a Operator, usize)>,
     /// By how much the alerts began before `from` got its traffic.
     pub predates: Option<Duration>,
     /// For how long `from` has had traffic, if it serves alone or has the larger share.

@@ -7,6 +7,7 @@ use super::flip::{Flip, FlipMode, WouldFlip};
 use super::guards::Held;
 use super::names::{IncidentId, PromptName, VersionName};
 use super::note::{Note, NoteKind};
+use super::operator::Operator;
 use super::phase::{Confirming, Failure, Objection, Pending, Phase, Question, Recheck};
 use super::policy::Policy;
 use super::severity::{Action, Severity};
@@ -18,7 +19,7 @@ use super::verification::Verification;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Never {
     pub version: VersionName,
-    pub operator: String,
+    pub operator: Operator,
     pub reason: String,
 }
 
@@ -52,7 +53,7 @@ pub struct Incident {
     /// The first one, of which a report tells whether it would have been right.
     pub would: Option<WouldFlip>,
     /// Who ended the question, and how.
-    pub decided_by: Option<String>,
+    pub decided_by: Option<Operator>,
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
     pub ask: u32,
     pub escalations: u32,
@@ -237,8 +238,8 @@ impl Incident {
     }
 
     /// Who holds it back together with the others.
-    pub fn hold(&self) -> Option<&str> {
-        self.question()?.hold.as_deref()
+    pub fn hold(&self) -> Option<&Operator> {
+        self.question()?.hold.as_ref()
     }
 
     /// The gradual rollback that is under way.

@@ -14,6 +14,7 @@ use super::guards::Guard;
 use super::incident::Incident;
 use super::names::{IncidentId, PromptName, VersionName};
 use super::note::{Note, NoteKind};
+use super::operator::Operator;
 use super::phase::PhaseKind;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
@@ -51,14 +52,14 @@ impl Bulk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     pub what: Bulk,
-    pub by: String,
+    pub by: Operator,
     pub at: Timestamp,
 }
 
 /// Who holds all prompts back, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    pub by: String,
+    pub by: Operator,
     pub at: Timestamp,
 }
 
@@ -252,7 +253,7 @@ impl Mass {
         &mut self,
         members: &[Member],
         bulk: Bulk,
-        by: &str,
+        by: &Operator,
         ask: Option<u32>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
@@ -277,7 +278,7 @@ impl Mass {
             });
         }
         self.ask += 1;
-        let by = by.to_owned();
+        let by = by.clone();
         let text = match bulk {
             Bulk::RollBack => format!("{by} rolls back all prompts that wait"),
             Bulk::Undo => format!("{by} undoes the rollbacks made before"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::flip::FlipMode;
 use super::names::VersionName;
+use super::operator::Operator;
 use super::split::{Plan, Split};
 use super::time::Timestamp;
 
@@ -147,7 +148,7 @@ pub struct Question {
     /// Automation may act after all.
     pub recheck: Option<Recheck>,
     /// Who holds it back together with the others: nothing automatic, no escalation.
-    pub hold: Option<String>,
+    pub hold: Option<Operator>,
     /// What speaks against the rollback that a person asked for; a second approval overrules it.
     pub objection: Option<Objection>,
 }
@@ -247,7 +248,7 @@ pub struct Pending {
     /// The version that serves and is to be left.
     pub from: VersionName,
     pub to: VersionName,
-    pub operator: String,
+    pub operator: Operator,
     pub reason: String,
     /// Step by step.
     pub gradual: Option<Plan>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::names::{IncidentId, VersionName};
+use super::operator::Operator;
 use super::time::Timestamp;
 use super::verification::Check;
 
@@ -98,7 +99,7 @@ pub struct Split {
     pub next: Option<Timestamp>,
     /// When it is asked next whether that may happen.
     pub check: Option<Timestamp>,
-    pub operator: String,
+    pub operator: Operator,
     pub reason: String,
     /// Why it does not go on by itself.
     pub paused: Option<String>,
@@ -132,7 +133,7 @@ impl Split {
         is_rollback: bool,
         (leaving, arriving): (VersionName, VersionName),
         plan: Plan,
-        operator: String,
+        operator: Operator,
         reason: String,
         now: Timestamp,
     ) -> Self {
@@ -224,7 +225,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
     pub at: Timestamp,
-    pub operator: String,
+    pub operator: Operator,
 }
 
 impl Canary {

@@ -6,6 +6,7 @@ use super::alert::AlertRecord;
 use super::flip::Flip;
 use super::incident::Incident;
 use super::names::{CommitId, IncidentId, VersionName};
+use super::operator::Operator;
 use super::policy::Policy;
 use super::serving::{Lapsed, Serving};
 use super::severity::Severity;
@@ -120,7 +121,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 pub struct Mark {
     pub kind: MarkKind,
     pub at: Timestamp,
-    pub operator: String,
+    pub operator: Operator,
     pub reason: String,
 }
 
@@ -162,7 +163,7 @@ pub struct Quarantine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Return {
     pub at: Timestamp,
-    pub operator: String,
+    pub operator: Operator,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,10 +210,10 @@ impl VersionRecord {
     }
 
     /// Who keeps putting it back after each rollback, and how often within [`Policy::RETURN_WINDOW`].
-    pub fn keeps_returning(&self, now: Timestamp) -> Option<(&str, usize)> {
+    pub fn keeps_returning(&self, now: Timestamp) -> Option<(&Operator, usize)> {
         let recent = self.returns.iter().filter(|r| now.since(r.at) < Policy::RETURN_WINDOW);
-        let operator = recent.clone().next_back()?.operator.as_str();
-        let times = recent.filter(|r| r.operator == operator).count();
+        let operator = &recent.clone().next_back()?.operator;
+        let times = recent.filter(|r| r.operator == *operator).count();
         (times >= Policy::RETURNS).then_some((operator, times))
     }
 

@@ -1,7 +1,9 @@
-//! The archive: a directory of plain files, `<prompt>/<version>.txt`, names percent-encoded. Several receivers may share it.
+//! The archive: a directory of plain files, `<prompt>/<version>.txt`, names percent-encoded. Several receivers may share it, as
+//! the same user: nobody else reads them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +17,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'
 /// File systems take 255 bytes.
 const MAX_NAME: usize = 240;
 const TEMPORARY: &str = ".tmp-";
+/// Prompts may hold what is nobody else's business.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 /// What a writer that died has left behind.
 const STALE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -59,10 +64,12 @@ impl Files {
         for folder in
             [folder.parent().filter(|parent| *parent != self.root), Some(folder.as_path())].into_iter().flatten()
         {
-            match fs::create_dir(folder) {
+            match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => sync(folder.parent())?,
+                Err(_) => close(folder),
+                Ok(()) => {}
             }
+            sync(folder.parent())?;
         }
         let temporary = folder.join(format!("{TEMPORARY}{}", Ulid::generate()));
         let written = write_new(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
@@ -128,9 +135,17 @@ impl Files {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// A folder that an earlier version made, open to all. One of another owner is left as it is: it can't be changed.
+fn close(folder: &Path) {
+    let open = fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
+    if open && let Err(error) = fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)) {
+        tracing::warn!(%error, folder = %folder.display(), "others may read the archived texts in this folder");
+    }
 }
 
 /// A name survives a power failure only once its folder has been written, too.
@@ -210,6 +225,28 @@ mod tests {
         files.remove(&p, &v).unwrap();
         files.remove(&p, &v).unwrap();
         assert_eq!(files.read(&p, &v, 100).unwrap(), None);
+    }
+
+    #[test]
+    fn nobody_else_may_read_what_is_archived() {
+        let root = Root::new();
+        let files = Files::new(&root.0);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        for prompt in ["team/refund".to_owned(), format!("a{}", "/".repeat(127))] {
+            let (p, v) = names(&prompt, "v1");
+            files.write(&p, &v, "secret").unwrap();
+            let path = files.path(&p, &v);
+            assert_eq!(mode(&path), 0o600, "{path:?}");
+            for folder in path.ancestors().skip(1).take_while(|folder| *folder != root.0) {
+                assert_eq!(mode(folder), 0o700, "{folder:?}");
+            }
+        }
+        // as the version before made it
+        let (p, v) = names("old", "v1");
+        fs::create_dir(root.0.join("old")).unwrap();
+        fs::set_permissions(root.0.join("old"), Permissions::from_mode(0o755)).unwrap();
+        files.write(&p, &v, "secret").unwrap();
+        assert_eq!(mode(&root.0.join("old")), 0o700);
     }
 
     #[test]

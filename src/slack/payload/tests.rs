@@ -54,8 +54,19 @@ fn a_click_is_read() {
         value: "01J|v2|v1|1".into(),
         action_ts: "1700000009.5".into(),
         response_url: Some("https://hooks.example/1".into()),
+        team: None,
+        app: None,
     };
     assert_eq!(click, expected);
+}
+
+#[test]
+fn a_click_says_which_workspace_and_app_it_comes_from() {
+    let mut payload = with(&["team"], Some(json!({"id": "T1"})));
+    payload["api_app_id"] = "A1".into();
+    let click = only(&payload);
+    assert_eq!((click.team.as_deref(), click.app.as_deref()), (Some("T1"), Some("A1")));
+    assert_eq!(click.operator().as_str(), "maya (U1)");
 }
 
 #[test]

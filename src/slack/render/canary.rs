@@ -3,7 +3,7 @@
 use slack_morphism::prelude::SlackBlock;
 
 use super::button::steering;
-use super::text::{Markup, escape, fit};
+use super::text::{Markup, escape, fit, who};
 use super::{Message, aside, header, others, stages};
 use crate::decision::{Canary, PromptName};
 
@@ -28,7 +28,8 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     }
     let mut blocks: Vec<SlackBlock> = vec![header(&format!("{sign} {title}: {prompt} {}", split.arriving))];
     blocks.extend(others(fit(&line, 1_000)));
-    let mut small = vec![Markup::words("By ").code(&fit(&split.operator, 100)).and(", since ").date(canary.started)];
+    let mut small =
+        vec![Markup::words("By ").code(&who(split.operator.as_str(), 100)).and(", since ").date(canary.started)];
     match (&canary.end, split.next) {
         (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
         (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),

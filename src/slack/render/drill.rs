@@ -2,7 +2,7 @@
 
 use slack_morphism::prelude::SlackBlock;
 
-use super::text::{Markup, escape, fit};
+use super::text::{Markup, escape, fit, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::{PromptName, Timestamp, VersionName};
 
@@ -24,7 +24,7 @@ pub fn drill(drill: &Drill<'_>) -> Message {
     blocks.push(ours(Markup::words("This is a drill. Nothing was changed, and nobody needs to do anything.")));
     let line = format!("A critical alert on {version} would {}.", fit(would, 1_000));
     blocks.extend(others(line.clone()));
-    let by = Markup::words("Started by ").code(&fit(operator, 100)).and(", ").date(started);
+    let by = Markup::words("Started by ").code(&who(operator, 100)).and(", ").date(started);
     blocks.extend(aside(vec![by, Markup::words("Drill ").code(id)]));
     Message { text: escape(&format!("Drill, nothing was changed: {prompt} {version}. {line}")), blocks }
 }

@@ -7,7 +7,7 @@ use slack_morphism::prelude::{
 
 use super::button::{Button, action, plain};
 use super::reply::sign;
-use super::text::{Address, Markup, escape, fit, literal};
+use super::text::{Address, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::mass::{Bulk, Mass, Member, shared};
 use crate::decision::note::{Note, NoteKind};
@@ -127,13 +127,13 @@ fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
         blocks.extend(others(format!("What they share: {}", shared.join(", "))));
     }
     if let Some(hold) = &mass.hold {
-        let by = fit(&hold.by, 100);
+        let by = who(hold.by.as_str(), 100);
         blocks.extend(others(format!("{by} holds all back: nothing is rolled back or escalated by itself.")));
     }
     if let Some(order) = &mass.order {
         let left = members.iter().filter(|member| member.is_due(order)).count();
         let what = if order.what == Bulk::Undo { "undoes the rollbacks" } else { "rolls back all" };
-        blocks.extend(others(format!("{} {what}: {left} to go.", fit(&order.by, 100))));
+        blocks.extend(others(format!("{} {what}: {left} to go.", who(order.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
     let began = members.iter().map(|member| member.began).min().unwrap_or(mass.opened_at);

@@ -3,12 +3,12 @@
 use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
 use super::button::buttons;
-use super::text::{Address, Markup, escape, fit, took};
+use super::text::{Address, Markup, escape, fit, took, who};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
-use crate::decision::{Failure, Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp, Trigger};
+use crate::decision::{Failure, Flip, FlipMode, Incident, Operator, PhaseKind, Severity, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 
 /// Alerts told in full; the thread has all of them.
@@ -107,9 +107,9 @@ fn named(line: Markup, version: &str) -> Markup {
 fn by(line: Markup, event: &str, operator: &str) -> Markup {
     match (event, operator) {
         ("external", _) => line.and(", set in Redis from outside"),
-        (_, Trigger::SYSTEM) => line.and(", by prompt-rollback itself"),
+        (_, operator) if Operator::recorded(operator).is_system() => line.and(", by prompt-rollback itself"),
         (_, "") => line,
-        (_, operator) => line.and(", by ").code(&fit(operator, 60)),
+        (_, operator) => line.and(", by ").code(&who(operator, 60)),
     }
 }
 
@@ -117,7 +117,12 @@ fn by(line: Markup, event: &str, operator: &str) -> Markup {
 fn never_back_to(incident: &Incident) -> Option<String> {
     let never = &incident.never;
     let one = |never: &Never| {
-        format!("{} (marked as bad by {}: {})", never.version, fit(&never.operator, 60), fit(&never.reason, 120))
+        format!(
+            "{} (marked as bad by {}: {})",
+            never.version,
+            who(never.operator.as_str(), 60),
+            fit(&never.reason, 120)
+        )
     };
     let mut text: Vec<String> = never.iter().take(NEVER_SHOWN).map(one).collect();
     if never.len() > NEVER_SHOWN {
@@ -165,7 +170,7 @@ fn sign(incident: &Incident) -> &'static str {
 }
 
 fn what_was_done(incident: &Incident, flip: &Flip) -> String {
-    let who = fit(&flip.operator, 100);
+    let who = who(flip.operator.as_str(), 100);
     let mut text = match flip.mode {
         FlipMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
         FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),

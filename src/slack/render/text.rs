@@ -10,8 +10,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use slack_morphism::prelude::{SlackBlockMarkDownText, SlackBlockPlainText};
 
 use crate::config::Decider;
-use crate::decision::Timestamp;
 use crate::decision::time::spoken;
+use crate::decision::{Operator, Timestamp};
+use crate::visible::{is_hidden, misleads};
 
 /// Longest address that becomes a link.
 const MAX_URL: usize = 2_000;
@@ -94,7 +95,8 @@ impl Markup {
     }
 }
 
-/// An address that may become a link: http or https, of bounded length, and encoded so that it can't end early.
+/// An address that may become a link: http or https, of bounded length, without a user before the host, and encoded so that it
+/// can't end early.
 #[derive(Debug)]
 pub struct Address(String);
 
@@ -106,7 +108,7 @@ impl Address {
             .find_map(|scheme| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]))?;
         let has_host = rest.starts_with(|c: char| c.is_alphanumeric() || c == '[');
         // an ellipsis: someone shortened it, so it leads nowhere
-        if !has_host || url.len() > MAX_URL || url.ends_with('…') {
+        if !has_host || misleads(url) || url.len() > MAX_URL || url.ends_with('…') {
             return None;
         }
         let encoded = utf8_percent_encode(url, IN_URL).to_string().replace('&', "&amp;");
@@ -127,9 +129,12 @@ pub fn literal(text: impl Into<String>) -> SlackBlockPlainText {
 /// control characters become single spaces; what is invisible or turns the direction of writing goes.
 pub fn fit(text: &str, most: usize) -> String {
     let (mut line, mut room, mut gap) = (String::new(), most.saturating_sub(1), false);
-    for c in text.chars().filter(|c| !is_invisible(*c)) {
+    for c in text.chars() {
         if c.is_whitespace() || c.is_control() {
             gap = !line.is_empty();
+            continue;
+        }
+        if is_hidden(c) {
             continue;
         }
         let needed = cost(c) + usize::from(gap);
@@ -146,16 +151,27 @@ pub fn fit(text: &str, most: usize) -> String {
     line
 }
 
+/// Who did something, as [`fit`]: what proves who it is stays whole.
+pub fn who(operator: &str, most: usize) -> String {
+    /// Of ids and of the names of tokens.
+    const MAX_PROOF: usize = 40;
+    let operator = Operator::recorded(operator);
+    match operator.parts() {
+        (name, Some(proof)) if proof.len() <= MAX_PROOF => {
+            let proof = format!(" ({})", fit(proof, MAX_PROOF + 1));
+            let room = most.saturating_sub(proof.chars().map(cost).sum());
+            fit(name, room) + &proof
+        }
+        _ => fit(operator.as_str(), most),
+    }
+}
+
 fn cost(c: char) -> usize {
     match c {
         '&' => "&amp;".len(),
         '<' | '>' => "&lt;".len(),
         c => c.len_utf16(),
     }
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The three characters that Slack reads as control characters, wherever it reads mrkdwn.

@@ -68,7 +68,8 @@ struct MassRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Hold")]
 struct HoldRecord {
-    by: String,
+    #[serde(with = "operator")]
+    by: Operator,
     #[serde(with = "at")]
     at: Timestamp,
 }
@@ -78,7 +79,8 @@ struct HoldRecord {
 struct OrderRecord {
     #[serde(with = "bulk")]
     what: Bulk,
-    by: String,
+    #[serde(with = "operator")]
+    by: Operator,
     #[serde(with = "at")]
     at: Timestamp,
 }

@@ -51,8 +51,8 @@ pub fn recheck(incident: &Incident) -> Option<Recheck> {
     incident.recheck().cloned()
 }
 
-pub fn hold(incident: &Incident) -> Option<String> {
-    incident.hold().map(str::to_owned)
+pub fn hold(incident: &Incident) -> Option<Operator> {
+    incident.hold().cloned()
 }
 
 /// Where an incident goes back to if what waits is not done.
@@ -66,8 +66,8 @@ pub struct Before {
     not_followed: bool,
     #[serde(with = "super::recheck::option", default, skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    hold: Option<String>,
+    #[serde(with = "operator::option", default, skip_serializing_if = "Option::is_none")]
+    hold: Option<Operator>,
     #[serde(with = "super::objection::option", default, skip_serializing_if = "Option::is_none")]
     objection: Option<Objection>,
 }

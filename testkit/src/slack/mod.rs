@@ -98,6 +98,16 @@ impl Slack {
         &self.shared.setup.app_token
     }
 
+    /// The workspace's id.
+    pub fn team(&self) -> &str {
+        &self.shared.setup.team
+    }
+
+    /// The app's id.
+    pub fn app_id(&self) -> &str {
+        &self.shared.setup.app_id
+    }
+
     /// What interactions are signed with.
     pub fn signing_secret(&self) -> &str {
         &self.shared.setup.signing_secret

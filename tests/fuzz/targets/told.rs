@@ -11,7 +11,7 @@ use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
-    Promotion, PromptState, Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
+    Operator, Promotion, PromptState, Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
 };
 use prompt_rollback::postmortem::{Facts, draft};
 use prompt_rollback::slack::render::{
@@ -54,14 +54,14 @@ pub fn state(state: &PromptState) {
         Event::Decide(Decide {
             incident: id.clone(),
             choice,
-            operator: "maya".to_owned(),
+            operator: Operator::recorded("maya"),
             target: None,
             force: true,
             ask: None,
         })
     };
     let mark = |kind| {
-        let (reason, operator) = ("leaks a name".to_owned(), "maya".to_owned());
+        let (reason, operator) = ("leaks a name".to_owned(), Operator::recorded("maya"));
         Event::Mark(Marking { version: name.clone(), kind, reason, operator, incident: Some(id.clone()) })
     };
     let events = [

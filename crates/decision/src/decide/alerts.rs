@@ -8,6 +8,7 @@ use super::super::guards::{Guard, Held};
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::super::severity::{Action, Severity};
@@ -429,13 +430,13 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
             (None, Some(target)) => {
                 let reason = why(&strongest);
                 if policy.requery || text_missing {
-                    let (from, operator) = (version.clone(), Trigger::SYSTEM.to_owned());
+                    let (from, operator) = (version.clone(), Operator::SYSTEM);
                     let (sure, gradual, by) = (!policy.requery, None, FlipMode::Auto);
                     let pending = Pending { by, from, to: target, operator, reason, gradual, sure, at: now };
                     confirm::begin(draft, id, pending);
                     return Some(Acted::Confirming);
                 }
-                draft.flip(Some(version), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+                draft.flip(Some(version), &target, FlipMode::Auto, &Operator::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
             (held, target) => {

@@ -11,12 +11,12 @@ use super::super::guards::Held;
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Phase, Question};
 use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
 use super::super::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
-use super::super::trigger::Trigger;
 use super::super::verification::{Check, Finding, Verdict};
 use super::person::must_be_known;
 use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, mark, measure};
@@ -67,7 +67,7 @@ fn bad(message: String) -> Refusal {
 }
 
 /// A person takes the new version back; nothing is said against it.
-fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &str) -> Answer {
+fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
     draft.end_canary(&to, "canary stopped", operator);
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
@@ -147,7 +147,7 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
 }
 
 /// The next stage begins.
-fn go_on(draft: &mut Draft<'_>, operator: &str, last: &str) {
+fn go_on(draft: &mut Draft<'_>, operator: &Operator, last: &str) {
     let now = draft.now;
     close_question(draft, "the canary has gone on");
     let Some(canary) = draft.state.canary.as_mut() else { return };
@@ -313,7 +313,7 @@ pub(super) fn fails(
         return Some(Err(held));
     }
     let percent = split.percent();
-    draft.flip(Some(version), &base, FlipMode::Auto, Trigger::SYSTEM, reason, Some(id));
+    draft.flip(Some(version), &base, FlipMode::Auto, &Operator::SYSTEM, reason, Some(id));
     draft.automatic = None; // a canary's end is no sign of an outage
     if let Some(CanaryEnd { text, .. }) = draft.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
@@ -323,7 +323,7 @@ pub(super) fn fails(
 
 impl Draft<'_> {
     /// `version`, one side of the canary, gets all traffic.
-    fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &str) {
+    fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
         let from = self.state.split().map(|split| split.other(version).to_string());
         self.activate(version, from, reason, operator, None);
     }

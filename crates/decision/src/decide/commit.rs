@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
+use super::super::operator::Operator;
 use super::super::phase::PhaseKind;
 use super::super::state::PromptState;
 use super::super::time::Timestamp;
@@ -75,7 +76,7 @@ pub struct LogEntry {
     pub from: Option<String>,
     pub to: Option<String>,
     pub reason: String,
-    pub operator: String,
+    pub operator: Operator,
     pub incident: Option<IncidentId>,
 }
 

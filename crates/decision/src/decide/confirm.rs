@@ -5,9 +5,9 @@ use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Objection, Pending, Phase, Question};
 use super::super::policy::Policy;
-use super::super::trigger::Trigger;
 use super::super::verification::{Finding, Verdict};
 use super::{Answer, Draft, alerts, gradual, retention};
 
@@ -70,7 +70,7 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
                 // the target may have changed since
                 let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned();
                 let target = target.filter(|target| !draft.lacks_text(target)).unwrap_or(pending.to);
-                draft.flip(Some(&pending.from), &target, FlipMode::Auto, Trigger::SYSTEM, &reason, Some(id));
+                draft.flip(Some(&pending.from), &target, FlipMode::Auto, &Operator::SYSTEM, &reason, Some(id));
             }
         }
         return Answer::Noted;

@@ -7,11 +7,11 @@ use super::super::guards::{Guard, Held};
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase};
 use super::super::serving::ActivatedBy;
 use super::super::split::Split;
 use super::super::time::spoken;
-use super::super::trigger::Trigger;
 use super::super::verification::{Check, Finding, Verdict};
 use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts, mark};
 
@@ -121,7 +121,7 @@ pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
 }
 
 /// The target gets all traffic.
-fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &str, reason: &str) {
+fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &Operator, reason: &str) {
     draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, operator, reason, Some(id));
     if let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.as_mut()) {
         flip.decided_at = Some(split.began);
@@ -143,7 +143,12 @@ pub(super) fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
 }
 
 /// A person lets a paused one go on: with the next stage, at once.
-pub(super) fn go_on(draft: &mut Draft<'_>, id: &IncidentId, operator: &str, force: bool) -> Result<Answer, Refusal> {
+pub(super) fn go_on(
+    draft: &mut Draft<'_>,
+    id: &IncidentId,
+    operator: &Operator,
+    force: bool,
+) -> Result<Answer, Refusal> {
     let now = draft.now;
     if let Some(arriving) = rolling(draft, id).map(|split| split.arriving.clone()) {
         mark::must_not_be_bad(draft, &arriving, force)?;
@@ -204,7 +209,7 @@ pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>
             pause(draft, id, detail.clone());
             return Some(alerts::Acted::Held(hold(draft, id, detail)));
         }
-        finish(draft, id, &split, Trigger::SYSTEM, reason);
+        finish(draft, id, &split, &Operator::SYSTEM, reason);
         return Some(alerts::Acted::Flipped);
     }
     Some(alerts::Acted::Asked)

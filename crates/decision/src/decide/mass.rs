@@ -5,6 +5,7 @@ use super::super::guards::Guard;
 use super::super::incident::Incident;
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Phase, Question};
 use super::{Answer, Draft, alerts};
 
@@ -26,7 +27,7 @@ pub(super) fn tells(before: Option<&Incident>, after: &Incident) -> bool {
 
 /// Holds `id` back, or lets it go. Only where nobody has it in hand: a question that waits, or an automatic rollback that
 /// is being confirmed.
-pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&str>) -> Answer {
+pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&Operator>) -> Answer {
     let now = draft.now;
     let Some(incident) = draft.incident(id).filter(|i| i.mass) else { return Answer::Noted };
     match by {
@@ -40,7 +41,7 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&str>) -> 
                 return Answer::Noted;
             }
             let objection = incident.objection().cloned();
-            let hold = Some(by.to_owned());
+            let hold = Some(by.clone());
             incident.phase = Phase::AwaitingDecision(Question { hold, objection, ..Question::default() });
             incident.note(now, NoteKind::Decided, format!("{by} holds this back together with the other prompts"));
         }

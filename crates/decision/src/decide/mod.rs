@@ -35,6 +35,7 @@ use super::guards::{Facts, Guard, Held};
 use super::incident::Incident;
 use super::names::{CommitId, IncidentId, PromptName, VersionName, trimmed};
 use super::note::NoteKind;
+use super::operator::Operator;
 use super::phase::{Phase, PhaseKind};
 use super::policy::Policy;
 use super::serving::{ActivatedBy, Lapsed};
@@ -123,7 +124,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Promotion(promotion) => canary::due(&mut draft, promotion),
         Event::Steer(steering) => draft.refused_or(canary::steer, steering),
         Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
-        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_deref()),
+        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_ref()),
         Event::Resume { incident } => mass::resume(&mut draft, incident),
         Event::Look => Answer::Noted,
         Event::Soak(look) => soak::looked(&mut draft, look),
@@ -134,9 +135,6 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
     alerts::hear_strays(&mut draft);
     draft.finish(answer)
 }
-
-/// Who SETs `active` past us.
-const EXTERNAL: &str = "external";
 
 /// A commit in the making.
 struct Draft<'a> {
@@ -213,11 +211,11 @@ impl<'a> Draft<'a> {
                 text.clone(),
                 text,
                 "routing was changed outside of prompt-rollback",
-                EXTERNAL,
+                &Operator::EXTERNAL,
                 None,
             );
             if let Some(version) = actual.cloned() {
-                self.serve(&version, ActivatedBy::External, EXTERNAL);
+                self.serve(&version, ActivatedBy::External, &Operator::EXTERNAL);
             }
             if !snapshot.routing.is_empty() {
                 self.routing = Routing::Drop;
@@ -236,9 +234,9 @@ impl<'a> Draft<'a> {
                 Active::Foreign(text) => (Some(text.clone()), "active was set to something that is no version"),
             };
             let from = left.as_ref().map(VersionName::to_string).or_else(|| lapsed().flatten());
-            self.record(LogEvent::External, from, to.clone(), reason, EXTERNAL, None);
+            self.record(LogEvent::External, from, to.clone(), reason, &Operator::EXTERNAL, None);
             match actual {
-                Some(version) => self.serve(&version.clone(), ActivatedBy::External, EXTERNAL),
+                Some(version) => self.serve(&version.clone(), ActivatedBy::External, &Operator::EXTERNAL),
                 None => self.lapse(to),
             }
         }
@@ -302,11 +300,11 @@ impl<'a> Draft<'a> {
         from: Option<String>,
         to: Option<String>,
         reason: &str,
-        operator: &str,
+        operator: &Operator,
         incident: Option<IncidentId>,
     ) {
         self.changes.push(Change { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
-        self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.to_owned(), incident });
+        self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.clone(), incident });
     }
 
     /// Ends an incident whose version has no traffic any more. Its alerts go on firing for as long as their windows reach back.
@@ -449,7 +447,7 @@ impl<'a> Draft<'a> {
         bad: Option<&VersionName>,
         to: &VersionName,
         mode: FlipMode,
-        operator: &str,
+        operator: &Operator,
         reason: &str,
         incident: Option<&IncidentId>,
     ) {
@@ -470,7 +468,7 @@ impl<'a> Draft<'a> {
                 from: bad.clone(),
                 to: to.clone(),
                 mode,
-                operator: operator.to_owned(),
+                operator: operator.clone(),
                 verification,
             });
             incident.held = None;

@@ -2,6 +2,7 @@
 
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Phase, Question};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed, Serving};
@@ -13,7 +14,7 @@ use super::{Draft, LogEvent, Routing, alerts, canary, shipped, strays_of};
 
 impl Draft<'_> {
     /// `version` has all traffic from now on.
-    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+    pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
         self.retire(version, Some(operator).filter(|_| shipped && self.policy.verify));
         self.gain_traffic(version, operator);
@@ -25,7 +26,7 @@ impl Draft<'_> {
     }
 
     /// `version` has traffic from now on, if it had none before.
-    fn gain_traffic(&mut self, version: &VersionName, operator: &str) {
+    fn gain_traffic(&mut self, version: &VersionName, operator: &Operator) {
         let now = self.now;
         let record = self.state.version_entry(version, now);
         record.first_active.get_or_insert(now);
@@ -35,7 +36,7 @@ impl Draft<'_> {
         }
         record.traffic_since = Some(now);
         if record.quarantine.is_some() {
-            record.returns.push(Return { at: now, operator: operator.to_owned() });
+            record.returns.push(Return { at: now, operator: operator.clone() });
             let excess = record.returns.len().saturating_sub(Policy::RETURNS + 1);
             record.returns.drain(..excess);
         }
@@ -56,7 +57,7 @@ impl Draft<'_> {
     }
 
     /// The same as [`Draft::serve`], and prompt servers are told so.
-    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &str) {
+    pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         self.serve(version, by, operator);
         self.set_active(version);
         self.routing = Routing::Drop;
@@ -68,7 +69,7 @@ impl Draft<'_> {
         version: &VersionName,
         from: Option<String>,
         reason: &str,
-        operator: &str,
+        operator: &Operator,
         incident: Option<IncidentId>,
     ) {
         self.put_in_service(version, ActivatedBy::Person, operator);
@@ -81,7 +82,7 @@ impl Draft<'_> {
 
     /// Each served version but `kept` loses all traffic. This ends its soak, the incidents about it, and a split. `shipped`:
     /// who put `kept`, which had no traffic, in the place of all of them.
-    fn retire(&mut self, kept: &VersionName, shipped: Option<&str>) {
+    fn retire(&mut self, kept: &VersionName, shipped: Option<&Operator>) {
         let kept = Some(kept);
         let mut losing = self.take_served();
         losing.extend(self.state.lapsed.take().into_iter().flat_map(|lapsed| lapsed.versions));
@@ -106,7 +107,7 @@ impl Draft<'_> {
         &mut self,
         version: &VersionName,
         successor: Option<&VersionName>,
-        shipped: Option<&str>,
+        shipped: Option<&Operator>,
         left_with: Option<IncidentId>,
     ) {
         let now = self.now;

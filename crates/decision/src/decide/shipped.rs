@@ -4,6 +4,7 @@
 use super::super::flip::{Flip, FlipMode};
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::Phase;
 use super::super::verification::Verification;
 use super::Draft;
@@ -17,7 +18,7 @@ pub(super) fn is_unsettled(draft: &Draft<'_>, id: &IncidentId, heir: &VersionNam
 }
 
 /// `operator` has put `heir` in the place of the version that `id` is about.
-pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName, operator: &str) {
+pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName, operator: &Operator) {
     let (policy, now, commit) = (draft.policy, draft.now, draft.snapshot.commit.clone());
     let Some(incident) = draft.incident(id) else { return };
     let (version, from, to) = (incident.version.clone(), incident.subject().clone(), heir.clone());
@@ -46,7 +47,7 @@ pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName
         from,
         to,
         mode: FlipMode::Shipped,
-        operator: operator.to_owned(),
+        operator: operator.clone(),
         verification: Some(Verification::starting(now, policy.verify_every)),
     });
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };

@@ -2,11 +2,11 @@
 
 use super::super::event::SoakLook;
 use super::super::names::{IncidentId, VersionName};
+use super::super::operator::Operator;
 use super::super::policy::Policy;
 use super::super::soak::{Earned, KnownGood, Soak, Verdict};
 use super::super::state::VersionRecord;
 use super::super::time::{Timestamp, spoken};
-use super::super::trigger::Trigger;
 use super::{Answer, Draft, LogEntry, LogEvent};
 
 /// Takes in a look at a soak.
@@ -110,7 +110,7 @@ impl Draft<'_> {
             from: None,
             to: Some(version.to_string()),
             reason,
-            operator: Trigger::SYSTEM.to_owned(),
+            operator: Operator::SYSTEM,
             incident: None,
         });
     }

@@ -65,10 +65,11 @@ fn the_choices_are_what_can_be_done_now() {
     ];
     for (members, held, expected) in rows {
         let members: Vec<_> = members.iter().map(|member| (*member).clone()).collect();
-        let hold = held.then(|| super::Hold { by: "maya".to_owned(), at: NOW });
+        let hold = held.then(|| super::Hold { by: Operator::recorded("maya"), at: NOW });
         let mass = Mass { hold, ..mass() };
         assert_eq!(mass.choices(&members), expected, "{members:?}");
-        let busy = Mass { order: Some(Order { what: RollBack, by: "maya".to_owned(), at: NOW }), ..mass.clone() };
+        let busy =
+            Mass { order: Some(Order { what: RollBack, by: Operator::recorded("maya"), at: NOW }), ..mass.clone() };
         assert_eq!(busy.choices(&members), [], "one order at a time");
         assert_eq!(Mass { closed_at: Some(NOW), ..mass }.choices(&members), []);
     }
@@ -79,10 +80,10 @@ fn of_two_people_one_decides_and_the_other_is_told() {
     let members = [member("a", PhaseKind::AwaitingDecision), flipped("b", PhaseKind::Verifying)];
     for (first, second) in [(Bulk::RollBack, Bulk::Hold), (Bulk::Hold, Bulk::Hold), (Bulk::Undo, Bulk::RollBack)] {
         let mut mass = mass();
-        assert!(mass.decide(&members, first, "maya", Some(0), later(1)).is_ok());
+        assert!(mass.decide(&members, first, &Operator::recorded("maya"), Some(0), later(1)).is_ok());
         for ask in [Some(0), None] {
             let before = mass.clone();
-            let refusal = mass.decide(&members, second, "omar", ask, later(2)).unwrap_err();
+            let refusal = mass.decide(&members, second, &Operator::recorded("omar"), ask, later(2)).unwrap_err();
             assert!(refusal.message.contains("maya") || refusal.code == RefusalCode::Stale, "{refusal:?}");
             assert_eq!(mass, before, "a refusal leaves nothing behind");
         }
@@ -100,16 +101,22 @@ fn each_decision_that_makes_no_sense_says_why() {
         (&over, Bulk::Hold, "no prompt waits"),
     ];
     for (members, bulk, why) in rows {
-        let refusal = mass().decide(members, bulk, "maya", None, NOW).unwrap_err();
+        let refusal = mass().decide(members, bulk, &Operator::recorded("maya"), None, NOW).unwrap_err();
         assert!(refusal.message.contains(why), "{bulk:?}: {refusal:?}");
     }
     let mut closed = Mass { closed_at: Some(NOW), ..mass() };
-    assert!(closed.decide(&waits, Bulk::RollBack, "maya", None, NOW).unwrap_err().message.contains("closed"));
+    assert!(
+        closed
+            .decide(&waits, Bulk::RollBack, &Operator::recorded("maya"), None, NOW)
+            .unwrap_err()
+            .message
+            .contains("closed")
+    );
 }
 
 #[test]
 fn an_order_means_who_was_there_and_each_once() {
-    let order = Order { what: Bulk::RollBack, by: "maya".to_owned(), at: later(10) };
+    let order = Order { what: Bulk::RollBack, by: Operator::recorded("maya"), at: later(10) };
     let done = Some(Done { order: order.at, failed: false, text: String::new() });
     let rows = [
         (member("a", PhaseKind::AwaitingDecision), true, "waits"),
@@ -144,7 +151,7 @@ fn an_order_means_who_was_there_and_each_once() {
 fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
     let mut mass = mass();
     let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), PhaseKind::AwaitingDecision)).collect();
-    mass.decide(&members, Bulk::RollBack, "maya", None, later(1)).expect("decided");
+    mass.decide(&members, Bulk::RollBack, &Operator::recorded("maya"), None, later(1)).expect("decided");
     let ask = mass.ask;
     for n in 0..15 {
         mass.finish_order(&members, later(2));
@@ -169,7 +176,7 @@ fn it_closes_when_nothing_waits_or_is_being_verified() {
         let over = !phase.is_open() || phase == PhaseKind::Escalated;
         assert_eq!(mass.closed_at.is_some(), over, "{phase}");
     }
-    let order = Some(Order { what: Bulk::Undo, by: "maya".to_owned(), at: NOW });
+    let order = Some(Order { what: Bulk::Undo, by: Operator::recorded("maya"), at: NOW });
     let mut busy = Mass { order, ..mass() };
     busy.close_if_over(&[flipped("a", PhaseKind::Recovered)], later(9));
     assert!(busy.is_open());
@@ -254,7 +261,7 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
     let at = |mode, ago: u64| {
         let version = |name| VersionName::parse(name).expect("a version");
         let (from, to) = (version("v2"), version("v1"));
-        let (at, operator) = (NOW.minus(Duration::from_secs(ago)), "x".to_owned());
+        let (at, operator) = (NOW.minus(Duration::from_secs(ago)), Operator::recorded("x"));
         let commit = CommitId::default();
         let flip = Flip { commit, at, from, to, mode, operator, decided_at: None, verification: None };
         flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying { until: NOW }) }, NOW, &policy)

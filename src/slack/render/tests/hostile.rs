@@ -176,7 +176,10 @@ fn even_100_kilobytes_of_it_fit() {
                 alerts: vec![record.clone(); 64],
                 decider: text(),
                 held: Some(Held { guard: Guard::Budget, detail: text() }),
-                never: vec![Never { version: to.clone(), operator: text(), reason: text() }; Policy::MAX_CHOICES],
+                never: vec![
+                    Never { version: to.clone(), operator: Operator::recorded(text()), reason: text() };
+                    Policy::MAX_CHOICES
+                ],
                 flip: Some(flip(from.clone(), to.clone(), FlipMode::Manual, &text())),
                 ..waiting()
             };

@@ -30,8 +30,8 @@ fn root(mass: &Mass, members: &[Member]) -> Message {
 
 #[test]
 fn each_state_is_shown() {
-    let hold = Some(Hold { by: "maya".to_owned(), at: after(9) });
-    let order = Some(Order { what: Bulk::RollBack, by: "maya".to_owned(), at: after(9) });
+    let hold = Some(Hold { by: Operator::recorded("maya"), at: after(9) });
+    let order = Some(Order { what: Bulk::RollBack, by: Operator::recorded("maya"), at: after(9) });
     let over: Vec<_> = some().into_iter().map(|m| Member { phase: PhaseKind::Recovered, ..m }).collect();
     for (name, mass, members) in [
         ("mass_root", mass(), some()),
@@ -64,7 +64,7 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
                 member
             })
             .collect();
-        let mut mass = Mass { hold: Some(Hold { by: text.clone(), at: after(1) }), ..mass() };
+        let mut mass = Mass { hold: Some(Hold { by: Operator::recorded(text.clone()), at: after(1) }), ..mass() };
         mass.note(after(2), NoteKind::Asked, text.clone());
         let view = MassView { mass: &mass, members: &members, mention: CALL };
         let note = mass.notes.last().expect("a note");
@@ -79,7 +79,7 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
 #[test]
 fn people_are_called_only_while_something_waits_and_is_not_held() {
     let calls = |mass: &Mass, members: &[Member]| said(&root(mass, members)).contains("subteam");
-    let hold = Some(Hold { by: "maya".to_owned(), at: after(9) });
+    let hold = Some(Hold { by: Operator::recorded("maya"), at: after(9) });
     assert!(calls(&mass(), &some()));
     assert!(!calls(&Mass { hold, ..mass() }, &some()));
     assert!(!calls(&mass(), &some()[..1]));

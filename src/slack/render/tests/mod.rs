@@ -15,8 +15,8 @@ use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Pause, Phase,
-    PhaseKind, Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Operator, Pause,
+    Phase, PhaseKind, Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
 };
 use crate::deployed::{Other, Placed};
 
@@ -92,7 +92,7 @@ fn flipped(mode: FlipMode, operator: &str) -> Incident {
 }
 
 fn flip(from: VersionName, to: VersionName, mode: FlipMode, operator: &str) -> Flip {
-    let (commit, operator) = (CommitId::default(), operator.to_owned());
+    let (commit, operator) = (CommitId::default(), Operator::recorded(operator));
     Flip { commit, at: NOW, decided_at: None, from, to, mode, operator, verification: None }
 }
 
@@ -188,7 +188,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         since: NOW,
         next: None,
         check: None,
-        operator: "Maya".to_owned(),
+        operator: Operator::recorded("Maya"),
         reason: "Error rate".to_owned(),
         paused: None,
         last: Some(Check { at: after(60), finding: Finding::new(Verdict::Healthy, "error ratio 0.20 %") }),
@@ -218,7 +218,7 @@ fn canaries() {
     let mut waits = running(plan.clone());
     waits.split.paused = Some("the A/B test is not significant".to_owned());
     let mut paused = running(plan.clone());
-    paused.pause = Some(Pause { at: NOW, operator: "Maya".to_owned() });
+    paused.pause = Some(Pause { at: NOW, operator: Operator::recorded("Maya") });
     (paused.split.paused, paused.split.next) = (Some("paused by Maya".to_owned()), None);
     let hostile = "<!channel> <https://evil.example|ok> *bold*";
     for (state, canary) in [
@@ -242,7 +242,7 @@ fn confirming() -> Incident {
         by: FlipMode::Approved,
         from,
         to,
-        operator: "Maya".to_owned(),
+        operator: Operator::recorded("Maya"),
         reason: "Error rate".to_owned(),
         sure: false,
         at: NOW,
@@ -415,7 +415,7 @@ fn marks_of(incident: &Incident) -> (Vec<String>, Vec<String>) {
 
 fn never(name: &str) -> Never {
     let reason = "answers without the safety fix".to_owned();
-    Never { version: version(name), operator: "Maya".to_owned(), reason }
+    Never { version: version(name), operator: Operator::recorded("Maya"), reason }
 }
 
 #[test]

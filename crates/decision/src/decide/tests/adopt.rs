@@ -3,7 +3,7 @@
 use super::*;
 
 fn adopt(world: &mut World, version: Option<&str>, known_good: bool) -> Adoption {
-    let event = Event::Adopt(Adopt { version: version.map(v), known_good, operator: "dana".to_owned() });
+    let event = Event::Adopt(Adopt { version: version.map(v), known_good, operator: Operator::recorded("dana") });
     match world.happens(&event).answer {
         Answer::Adopted(adoption) => adoption,
         other => panic!("{other:?}"),

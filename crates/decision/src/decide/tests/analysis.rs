@@ -223,7 +223,7 @@ fn what_is_said_about_another_stage_is_stale() {
     let id = world.state.running_canary().expect("a canary").id.clone();
     world.pass(minutes(10));
     for about in [(id.clone(), 0), (IncidentId("another".to_owned()), 1)] {
-        let operator = "dana".to_owned();
+        let operator = Operator::recorded("dana");
         let steering = Steering { steer: Steer::Skip, about: Some(about), operator, force: false, reason: None };
         let answer = world.happens(&Event::Steer(steering)).answer;
         assert!(matches!(&answer, Answer::Refused(refusal) if refusal.code == RefusalCode::Stale), "{answer:?}");

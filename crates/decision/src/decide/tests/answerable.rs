@@ -49,7 +49,10 @@ fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     let flip = world.latest().flip.clone().expect("a flip");
     assert_eq!((world.served(), flip.to, flip.mode), ("v0", v("v0"), FlipMode::Manual));
-    assert_eq!((flip.operator.as_str(), world.latest().decided_by.as_deref()), ("dana", Some("dana")));
+    assert_eq!(
+        (flip.operator.as_str(), world.latest().decided_by.as_ref().map(Operator::as_str)),
+        ("dana", Some("dana"))
+    );
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn a_reopened_incident_is_not_held_back_any_more() {
     world.recent_auto = world.policy.max_auto_rollbacks;
     world.alert(critical("v2"));
     let id = world.latest().id.clone();
-    world.happens(&Event::Hold { incident: id, by: Some("maya".to_owned()) });
+    world.happens(&Event::Hold { incident: id, by: Some(Operator::recorded("maya")) });
     world.alert(critical("v2").resolved());
     world.pass(minutes(2));
     assert_eq!(world.phase(), PhaseKind::Resolved);

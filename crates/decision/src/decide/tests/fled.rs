@@ -202,7 +202,7 @@ fn an_undo_of_an_earlier_rollback_does_not_bring_trust_back_to_what_was_fled_fro
     let undo = Decide {
         incident: rollback,
         choice: Choice::Undo,
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         target: None,
         force: false,
         ask: None,

@@ -101,7 +101,7 @@ fn force_opens_a_gate_only_with_a_reason_which_is_logged() {
     let forced = Activation {
         version: v("v2"),
         share: Share::All,
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         force: true,
         reason: Some("hotfix of a leak".to_owned()),
     };

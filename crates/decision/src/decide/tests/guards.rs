@@ -19,7 +19,7 @@ pub(super) fn put(world: &mut World, guard: Guard) {
         }
         Guard::Budget => world.recent_auto = world.policy.max_auto_rollbacks,
         Guard::KeepsReturning => {
-            let once = Return { at: world.now, operator: "argocd".to_owned() };
+            let once = Return { at: world.now, operator: Operator::recorded("argocd") };
             world.state.version_mut(&v("v2")).expect("v2").returns = vec![once; Policy::RETURNS];
         }
         Guard::PredatesActivation => unreachable!("the alert says it"),

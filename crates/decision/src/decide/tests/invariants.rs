@@ -87,7 +87,7 @@ fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
 }
 
 fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
-    let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Trigger::SYSTEM);
+    let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
     // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
     let split = before.state.split().filter(|_| commit.automatic.is_none());
     assert_eq!(system && split.is_none(), commit.automatic.is_some(), "the budget counts exactly the automatic flips");

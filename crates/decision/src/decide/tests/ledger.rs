@@ -31,7 +31,7 @@ impl Ledger {
         for entry in &soaked {
             self.must_be_earned(policy, before, event, entry, now);
         }
-        let rolled = commit.log.iter().find(|e| e.event == LogEvent::Rollback && e.operator == Trigger::SYSTEM);
+        let rolled = commit.log.iter().find(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
         // the end of a split goes to the side that a person chose
         if let Some(to) = rolled.filter(|_| before.state.split().is_none()).and_then(|entry| entry.to.as_deref()) {
             let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));

@@ -107,7 +107,7 @@ fn the_same_mark_for_the_same_reason_changes_nothing() {
     for kind in MarkKind::ALL {
         let mut world = world();
         world.mark("v1", kind);
-        let again = Event::Mark(Marking { operator: "mia".to_owned(), ..marking("v1", kind) });
+        let again = Event::Mark(Marking { operator: Operator::recorded("mia"), ..marking("v1", kind) });
         let decision = world.happens(&again);
         assert!(matches!(&decision.answer, Answer::Marked(marked) if marked.unchanged), "{decision:?}");
         assert_eq!(decision.commit, None, "{kind:?}");
@@ -159,7 +159,8 @@ fn registering_a_bad_version_as_known_good_does_not_lift_the_mark() {
 
 #[test]
 fn an_import_neither_serves_nor_trusts_a_bad_version() {
-    let adopt = |version: &str| Adopt { version: Some(v(version)), known_good: true, operator: "ci".to_owned() };
+    let adopt =
+        |version: &str| Adopt { version: Some(v(version)), known_good: true, operator: Operator::recorded("ci") };
     let mut world = world();
     world.mark("v2", MarkKind::Bad);
     let answer = world.happens(&Event::Adopt(adopt("v2"))).answer;

@@ -12,7 +12,7 @@ fn held() -> World {
 
 fn hold(world: &mut World, by: Option<&str>) -> Decision {
     let incident = world.latest().id.clone();
-    world.happens(&Event::Hold { incident, by: by.map(str::to_owned) })
+    world.happens(&Event::Hold { incident, by: by.map(Operator::recorded) })
 }
 
 fn resume(world: &mut World) -> Answer {

@@ -49,6 +49,7 @@ use super::super::guards::Guard;
 use super::super::incident::Incident;
 use super::super::names::{CommitId, IncidentId, PromptName, VersionName};
 use super::super::note::NoteKind;
+use super::super::operator::Operator;
 use super::super::phase::{Failure, PhaseKind};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed};

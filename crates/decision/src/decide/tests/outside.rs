@@ -142,7 +142,7 @@ fn a_refused_request_still_notices_the_outside_change() {
         target: None,
         from: Some(v("v2")),
         reason: "bad".to_owned(),
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         force: false,
         gradual: None,
     });

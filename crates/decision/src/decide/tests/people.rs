@@ -9,7 +9,10 @@ fn approving_rolls_back() {
     world.alert(high("v2"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { mode: Some(FlipMode::Approved), .. }));
     let incident = world.latest();
-    assert_eq!((incident.phase.kind(), incident.decided_by.as_deref()), (PhaseKind::Verifying, Some("dana")));
+    assert_eq!(
+        (incident.phase.kind(), incident.decided_by.as_ref().map(Operator::as_str)),
+        (PhaseKind::Verifying, Some("dana"))
+    );
     assert_eq!(world.rollbacks(), ["v2>v1"]);
     assert_eq!(refusal(&world.choose(Choice::Approve)), RefusalCode::AlreadyDecided, "a second click");
     assert_eq!(world.rollbacks().len(), 1);
@@ -22,7 +25,7 @@ fn approving_can_name_another_target_under_the_rules_of_any_rollback() {
     world.alert(high("v2"));
     let approve = |world: &mut World, target: &str, force| {
         let incident = world.latest().id.clone();
-        let (choice, operator, target) = (Choice::Approve, "dana".to_owned(), Some(v(target)));
+        let (choice, operator, target) = (Choice::Approve, Operator::recorded("dana"), Some(v(target)));
         world.happens(&Event::Decide(Decide { incident, choice, operator, target, force, ask: None }))
     };
     for (target, force, code) in [
@@ -63,7 +66,7 @@ fn an_unknown_incident_is_not_found() {
     let click = Event::Decide(Decide {
         incident,
         choice: Choice::Undo,
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         target: None,
         force: true,
         ask: None,

@@ -64,7 +64,7 @@ impl Firing {
 fn approval(world: &World, incident: &Incident, choice: Choice, target: Option<VersionName>) -> Option<Answer> {
     let mut world = world.clone();
     let (incident, force) = (incident.id.clone(), target.is_some());
-    let click = Decide { incident, choice, operator: "maya".to_owned(), target, force, ask: None };
+    let click = Decide { incident, choice, operator: Operator::recorded("maya"), target, force, ask: None };
     let answer = world.happens(&Event::Decide(click)).answer;
     // a text in the archive is brought back first, and the refusal says how
     let counts = match &answer {
@@ -174,7 +174,7 @@ proptest! {
             world.now = world.now.plus(Duration::from_millis(1)); // an activation is named by its moment
             let (before, logged) = (world.clone(), world.log.len());
             take(&mut world, step);
-            let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Trigger::SYSTEM;
+            let own = |entry: &&LogEntry| entry.event == LogEvent::Rollback && entry.operator == Operator::SYSTEM;
             for entry in world.log[logged..].iter().filter(own) {
                 let from = entry.from.clone().expect("a version is rolled back");
                 let since = |world: &World| world.state.version(&v(&from)).and_then(|record| record.traffic_since);

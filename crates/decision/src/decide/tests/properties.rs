@@ -190,7 +190,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 /// Takes one step; every answer and commit of it.
 pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
     let named = |n: &usize| v(VERSIONS[*n]);
-    let operator = "dana".to_owned();
+    let operator = Operator::recorded("dana");
     let event = match step {
         Step::Pass(n) => {
             world.pass(seconds(*n));

@@ -28,7 +28,7 @@ fn to(version: &str, force: bool) -> Rollback {
         target: Some(v(version)),
         from: None,
         reason: "because".to_owned(),
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         force,
         gradual: None,
     }

@@ -97,7 +97,7 @@ fn a_bad_mark_wants_force_on_either_side() {
             world.mark(marked, MarkKind::Bad);
             assert_eq!(refused(&world.steer(*steer)), RefusalCode::NeedsForce, "{marked} {steer:?}");
             assert_eq!(percent(&world), Some(1));
-            let (operator, reason) = ("dana".to_owned(), Some("known".to_owned()));
+            let (operator, reason) = (Operator::recorded("dana"), Some("known".to_owned()));
             let forced = Steering { steer: *steer, about: None, operator, force: true, reason };
             let answer = world.happens(&Event::Steer(forced)).answer;
             assert!(matches!(answer, Answer::Changed { .. } | Answer::Shared { .. }), "{answer:?}");

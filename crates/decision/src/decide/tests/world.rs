@@ -247,7 +247,8 @@ impl World {
     }
 
     pub fn steer(&mut self, steer: Steer) -> Answer {
-        let steering = Steering { steer, about: None, operator: "dana".to_owned(), force: false, reason: None };
+        let steering =
+            Steering { steer, about: None, operator: Operator::recorded("dana"), force: false, reason: None };
         self.happens(&Event::Steer(steering)).answer
     }
 
@@ -411,7 +412,13 @@ impl World {
     }
 
     pub fn share(&mut self, version: &str, share: Share, force: bool) -> Answer {
-        self.activation(Activation { version: v(version), share, operator: "dana".to_owned(), force, reason: None })
+        self.activation(Activation {
+            version: v(version),
+            share,
+            operator: Operator::recorded("dana"),
+            force,
+            reason: None,
+        })
     }
 
     pub fn activation(&mut self, activation: Activation) -> Answer {
@@ -425,7 +432,14 @@ impl World {
     /// dana's answer to the latest incident.
     pub fn click(&self, choice: Choice) -> Event {
         let incident = self.latest().id.clone();
-        Event::Decide(Decide { incident, choice, operator: "dana".to_owned(), target: None, force: false, ask: None })
+        Event::Decide(Decide {
+            incident,
+            choice,
+            operator: Operator::recorded("dana"),
+            target: None,
+            force: false,
+            ask: None,
+        })
     }
 
     pub fn choose(&mut self, choice: Choice) -> Answer {
@@ -505,7 +519,7 @@ pub(super) fn registration(version: &str) -> Register {
 }
 
 pub(super) fn marking(version: &str, kind: MarkKind) -> Marking {
-    let (reason, operator) = ("changed output schema".to_owned(), "dana".to_owned());
+    let (reason, operator) = ("changed output schema".to_owned(), Operator::recorded("dana"));
     Marking { version: v(version), kind, reason, operator, incident: None }
 }
 
@@ -515,7 +529,7 @@ pub(super) fn rollback() -> Rollback {
         target: None,
         from: None,
         reason: "bad answers".to_owned(),
-        operator: "dana".to_owned(),
+        operator: Operator::recorded("dana"),
         force: false,
         gradual: None,
     }

@@ -1,0 +1,178 @@
+//! Texts and addresses from elsewhere, for people: nothing in them may look like something else, turn the line around or
+//! reach the terminal as a command.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A character that shows nothing and may do something: controls of both sets (U+009B begins a terminal's escape sequences as
+/// ESC does), line and paragraph separators, marks that turn the direction of writing, and invisible ones. The joiners of
+/// emoji and of Persian stay.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Each hidden character as `\u` and its number, as JSON has it: JSON stays JSON of the same meaning. What our own lines are
+/// made of stays: line ends and tabs, and sequences that only set a colour.
+pub fn escape_hidden(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = if c == '\x1b' { color(rest).unwrap_or(0) } else { 0 };
+        if length > 0 {
+            shown.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if is_hidden(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(shown, "\\u{unit:04x}");
+                }
+            }
+            c => shown.push(c),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    Cow::Owned(shown)
+}
+
+/// The length of a sequence that only sets a colour, at the beginning of `text`.
+fn color(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    numbers[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+/// An address that names a user before the host (`https://bank.example@evil.example`), or may be read so, misleads: what it
+/// begins with is not where it leads. `url` has a scheme.
+pub fn misleads(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    // a browser reads a backslash as a slash, others do not
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.contains(['@', '\\']) || authority.contains("%40")
+}
+
+/// Log lines without hidden characters: an event is written in one go, and its only line end is its last character.
+#[derive(Debug, Clone, Copy)]
+pub struct LogLines<W>(pub W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for LogLines<W> {
+    type Writer = LogLines<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LogLines(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for LogLines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let (line, end) = text.strip_suffix('\n').map_or((&*text, ""), |line| (line, "\n"));
+        let line = escape_hidden(line);
+        let line = if line.contains(['\n', '\t']) {
+            line.replace('\n', "\\n").replace('\t', "\\t")
+        } else {
+            line.into_owned()
+        };
+        self.0.write_all(format!("{line}{end}").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that Unicode calls a control, a format or a separator of lines, but for what emoji and scripts need.
+    const HIDDEN: [char; 22] = [
+        '\0',
+        '\x07',
+        '\x1b',
+        '\r',
+        '\x7f',
+        '\u{85}',
+        '\u{9b}',
+        '\u{9d}',
+        '\u{ad}',
+        '\u{61c}',
+        '\u{200b}',
+        '\u{200e}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202a}',
+        '\u{202e}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{fff9}',
+        '\u{e0001}',
+        '\u{e007f}',
+    ];
+
+    #[test]
+    fn nothing_hidden_is_left_and_the_rest_is_as_it_was() {
+        for hidden in HIDDEN {
+            assert!(is_hidden(hidden), "{:?}", hidden.escape_unicode().to_string());
+            let shown = escape_hidden(&format!("a{hidden}b")).into_owned();
+            assert!(shown.starts_with("a\\u") && shown.ends_with('b') && !shown.chars().any(is_hidden), "{shown:?}");
+        }
+        for plain in ["", "v2 → v1", "Grüße, 世界", "👩\u{200d}💻", "می\u{200c}خواهم", "a\tb\nc\n"] {
+            assert!(matches!(escape_hidden(plain), text if text == plain), "{plain}");
+        }
+        assert_eq!(escape_hidden("\x1b[1;33mno\x1b[0m"), "\x1b[1;33mno\x1b[0m", "our colours");
+        for sequence in ["\x1b[2J", "\x1b]0;title\x07", "\x1b[", "\x1b", "\x1b[1;", "\x1b[31;x", "\u{9b}31m"] {
+            assert!(!escape_hidden(sequence).contains(['\x1b', '\u{9b}', '\x07']), "{sequence:?}");
+        }
+    }
+
+    #[test]
+    fn json_stays_json_of_the_same_meaning() {
+        let value = serde_json::json!({ "a": HIDDEN.iter().collect::<String>() });
+        let shown = escape_hidden(&format!("{value:#}\n")).into_owned();
+        assert!(!shown.chars().any(|c| is_hidden(c) && c != '\n'), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+
+    #[test]
+    fn a_log_line_is_one_line() {
+        let mut written = Vec::new();
+        let event = "ERROR refused: a\nERROR forged\r\u{2028}\u{9b}2J\u{202e}\n";
+        assert_eq!(LogLines(&mut written).write(event.as_bytes()).unwrap(), event.len());
+        let text = String::from_utf8(written).unwrap();
+        assert_eq!(text, "ERROR refused: a\\nERROR forged\\u000d\\u2028\\u009b2J\\u202e\n");
+        let mut written = Vec::new();
+        LogLines(&mut written).write_all(b"\xff\xfe\n").unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), "\u{fffd}\u{fffd}\n");
+    }
+
+    #[test]
+    fn addresses_that_begin_with_another_name_mislead() {
+        for url in [
+            "https://bank.example@evil.example",
+            "https://user:pass@host.example/x",
+            "https://bank.example%40evil.example/",
+            "https://bank.example\\@evil.example",
+            "http://@evil.example",
+        ] {
+            assert!(misleads(url), "{url}");
+        }
+        for url in ["https://a.example/@maya", "https://a.example?x=a@b", "https://a.example#a@b", "http://[::1]:9090/"]
+        {
+            assert!(!misleads(url), "{url}");
+        }
+    }
+}
