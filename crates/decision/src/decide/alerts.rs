@@ -36,7 +36,7 @@ pub(super) enum Acted {
 /// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
 pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
-    let trouble = trouble(draft);
+    let (trouble, moves) = (trouble(draft), draft.log.len());
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
@@ -61,7 +61,7 @@ pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcom
             outcomes[place] = Some(outcome);
         }
     }
-    if self::trouble(draft) != trouble {
+    if self::trouble(draft) != trouble || draft.log.len() != moves {
         follow_targets(draft);
     }
     // every alert is either resolved or belongs to one of the versions
@@ -91,7 +91,8 @@ fn trouble(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
     draft.state.trouble().map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
 }
 
-/// An alert began or ended on a version that a rollback could go to: each open question names the target that it has now.
+/// An alert began or ended on a version that a rollback could go to, or one has lost its traffic: each open question names the
+/// target that it has now.
 fn follow_targets(draft: &mut Draft<'_>) {
     let now = draft.now;
     let undecided = draft.state.open_incidents().filter(|incident| incident.phase.is_undecided());

@@ -230,3 +230,15 @@ fn alerts_on_both_sides_of_a_canary_move_the_traffic_once_in_whatever_order() {
         assert_eq!(world.log.len(), before + 1, "one change of traffic");
     }
 }
+
+#[test]
+fn a_question_about_the_present_version_does_not_name_the_failed_one_as_its_target() {
+    let mut world = World::with_a_fresh_release();
+    world.mark_known_good("v0");
+    world.alert(high("v2"));
+    world.alert(critical("v1")); // v1 is passed over
+    world.share("v0", plan(), false);
+    assert_eq!(world.alert(critical("v0")), "rolled_back alert");
+    let on_v2 = world.state.open_incidents().find(|incident| incident.version == v("v2")).expect("a question");
+    assert_eq!(on_v2.target, Some(v("v1")));
+}
