@@ -344,17 +344,19 @@ impl PromptState {
 
     /// An alert that fires on `version`, which may be a rollback target.
     pub fn trouble_on(&self, version: &VersionName, policy: &Policy, now: Timestamp) -> Option<&AlertRecord> {
-        let fires = |alert: &&AlertRecord| now.since(alert.last_seen) < policy.forget_after;
-        self.trouble().filter(|(of, _)| *of == version).map(|(_, alert)| alert).find(fires)
+        self.trouble(policy, now).find(|(of, _)| *of == version).map(|(_, alert)| alert)
     }
 
     /// What fires on versions that may be rollback targets: on those without traffic, and on those that may have some while
     /// `active` holds no version, which have incidents of their own.
-    pub fn trouble(&self) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
+    pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
+        let forget_after = policy.forget_after;
         let lapsed = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions);
         let incidents = lapsed.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
         let own = incidents.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
-        self.strays.iter().map(|stray| (&stray.version, &stray.alert)).chain(own.filter(|(_, alert)| alert.firing))
+        let strays = self.strays.iter().map(|stray| (&stray.version, &stray.alert));
+        let all = strays.chain(own.filter(|(_, alert)| alert.firing));
+        all.filter(move |(_, alert)| now.since(alert.last_seen) < forget_after)
     }
 
     /// The version that traffic goes to already, or came from: the first choice. The one under trial is none.

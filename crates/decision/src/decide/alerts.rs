@@ -88,7 +88,8 @@ pub(super) fn by_version<'a>(
 
 /// Which alerts fire on versions that may be rolled back to.
 fn trouble(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
-    draft.state.trouble().map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
+    let trouble = draft.state.trouble(draft.policy, draft.now);
+    trouble.map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
 }
 
 /// An alert began or ended on a version that a rollback could go to, or one has lost its traffic: each open question names the

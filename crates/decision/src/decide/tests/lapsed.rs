@@ -375,3 +375,19 @@ fn an_alert_that_was_forgotten_says_again_which_version_may_serve() {
     world.pass(hours(6));
     assert_eq!(world.alert(critical("v0")), "held foreign_value");
 }
+
+#[test]
+fn an_alert_that_is_heard_of_again_after_long_makes_its_version_no_target_in_whatever_order() {
+    for order in [["v2", "v4"], ["v4", "v2"]] {
+        let mut world = World::with_a_fresh_release();
+        world.mark_known_good("v2");
+        world.set_value(b"");
+        world.look();
+        world.alert(critical("v2"));
+        world.alert(critical("v4"));
+        world.pass(hours(24));
+        world.deliver(&order.map(critical));
+        let on_v4 = world.state.open_incidents().find(|incident| incident.version == v("v4")).expect("a question");
+        assert_eq!(on_v4.target, Some(v("v1")), "{order:?}");
+    }
+}
