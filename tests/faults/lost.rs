@@ -56,7 +56,7 @@ async fn a_lost_reply_of_a_person_s_request_gives_the_original_answer() -> Resul
 #[tokio::test]
 async fn a_lost_reply_of_the_kill_switch_is_said_and_not_asked_for_again() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
-    proxy.lose_next_reply_matching(r#""operator":"mia""#);
+    proxy.lose_next_reply_matching(r#""operator":"mia (api)""#);
     let pause = json!({"prompt": "p", "operator": "mia"});
     let answer = receiver.http.post_json("/api/pause", &pause).await?;
     assert!(!proxy.loss_pending());

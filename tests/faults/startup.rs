@@ -93,7 +93,12 @@ async fn what_should_be_mended_in_redis_is_logged_once_and_keeps_nobody_from_wor
         .env("PROMPT_ROLLBACK_REDIS__URL", redis.url())
         .start()?;
     let warnings = |of: &str| receiver.log().lines().filter(|line| line.contains("WARN") && line.contains(of)).count();
-    let both = || (warnings("redis default user: is on and has no password"), warnings("redis persistence: none"));
+    let both = || {
+        (
+            warnings("redis default user: is on and has no password"),
+            warnings("redis persistence: the append-only file is off"),
+        )
+    };
     assert_eq!(both(), (1, 1), "{}", receiver.log());
     // a new connection is another look
     for kind in ["normal", "pubsub"] {

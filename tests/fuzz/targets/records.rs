@@ -79,8 +79,14 @@ fn lost(before: &Value, after: &Value, path: &str) -> Option<String> {
         }
         // fields in a list, in their order: serde takes that for an object
         (Value::Array(_), Value::Object(_)) => None,
-        _ => (before != after).then(|| path.to_owned()),
+        _ => (before != after && !becomes_a_question(before, after, path)).then(|| path.to_owned()),
     }
+}
+
+/// People are asked about a phase that lacks what belongs to it.
+fn becomes_a_question(before: &Value, after: &Value, path: &str) -> bool {
+    let lacks = before == "rolling_back" || before == "confirming";
+    path.ends_with(".phase") && lacks && after == "awaiting_decision"
 }
 
 fn is_empty(value: &Value) -> bool {
