@@ -60,10 +60,10 @@ async fn a_source_raises_and_ends_alerts_of_its_own_prompts_only() -> Result<()>
     assert_eq!(world.active("team-b/y").await?.as_deref(), Some("v2"));
 
     // nor does it end what another one raised
-    assert_eq!(world.deliver("token-of-all", &[others.clone()]).await?, [ROLLED_BACK]);
+    assert_eq!(world.deliver("token-of-all", std::slice::from_ref(&others)).await?, [ROLLED_BACK]);
     let mut over = others.clone();
     over["status"] = "resolved".into();
-    assert_eq!(world.deliver("token-of-a", &[over.clone()]).await?, ["ignored{not_allowed}"]);
+    assert_eq!(world.deliver("token-of-a", std::slice::from_ref(&over)).await?, ["ignored{not_allowed}"]);
     assert_eq!(world.deliver("whole-token", &[others]).await?, [DUPLICATE], "it still fires");
     let counted = r#"prompt_rollback_alerts_total{severity="critical",outcome="ignored",reason="not_allowed"} 2"#;
     let metrics = world.receiver.http.get("/metrics").await?.text();
