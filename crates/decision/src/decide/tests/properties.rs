@@ -489,7 +489,9 @@ proptest! {
             take(&mut world, step);
         }
         world.look();
-        let before: Vec<Incident> = world.state.open_incidents().cloned().collect();
+        // a question about a canary ends with the canary
+        let of_canary = |incident: &&Incident| incident.alerts.is_empty() && incident.flip.is_none() && incident.severity == Severity::Medium;
+        let before: Vec<Incident> = world.state.open_incidents().filter(|incident| !of_canary(incident)).cloned().collect();
         let last: Vec<VersionName> = world.state.served();
         world.active = Active::read(value.as_deref());
         if world.active.version().is_some_and(|version| !last.contains(version)) {
