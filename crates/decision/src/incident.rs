@@ -340,7 +340,8 @@ impl Incident {
     /// When something must happen by itself, if nothing happens before.
     pub fn next_wake(&self, policy: &Policy) -> Option<Timestamp> {
         match &self.phase {
-            Phase::Confirming(confirming) => return Some(confirming.pending.at), // asked at once
+            // asked at once; if the clock went back, that moment lies ahead
+            Phase::Confirming(confirming) => return Some(confirming.pending.at.min(confirming.until)),
             Phase::RollingBack(split) => return split.wake(),
             phase if !phase.is_open() => return None,
             _ => {}

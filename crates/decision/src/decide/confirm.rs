@@ -117,7 +117,11 @@ pub(super) fn object_to_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &st
     let Some(incident) = draft.incident(id) else { return false };
     let asked = incident.pending().filter(|pending| pending.by != FlipMode::Auto).map(|pending| pending.at);
     let Some(pending) = asked.and_then(|at| incident.answered(at)) else { return false };
+    let escalations = incident.escalations;
     object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault.to_owned() });
+    if let Some(incident) = draft.incident(id) {
+        incident.escalations = escalations; // whoever was paged still is
+    }
     true
 }
 

@@ -191,3 +191,15 @@ fn an_answer_to_an_earlier_question_counts_for_nothing() {
     assert_eq!(world.happens(&Event::Confirmed(late)).commit, None);
     assert_eq!(world.latest().pending(), Some(&pending));
 }
+
+#[test]
+fn a_clock_that_went_back_puts_no_answer_off() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.requery = true;
+    world.says = None; // the worker that asks is dead
+    world.alert(critical("v2"));
+    assert_eq!(world.phase(), PhaseKind::Confirming);
+    world.step_clock(-86_400);
+    world.pass(minutes(1));
+    assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+}

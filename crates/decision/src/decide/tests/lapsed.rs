@@ -391,3 +391,16 @@ fn an_alert_that_is_heard_of_again_after_long_makes_its_version_no_target_in_wha
         assert_eq!(on_v4.target, Some(v("v1")), "{order:?}");
     }
 }
+
+#[test]
+fn who_is_paged_still_is_when_the_key_is_deleted_before_prometheus_answers() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.confirm = true;
+    world.alert(high("v2"));
+    world.pass(minutes(6));
+    assert!(world.latest().pages());
+    world.roll_back(world::rollback());
+    world.active = Active::Absent;
+    world.look();
+    assert!(world.phase() == PhaseKind::AwaitingDecision && world.latest().pages(), "{:?}", world.latest());
+}
