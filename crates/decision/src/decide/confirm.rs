@@ -47,6 +47,10 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     if !draft.has_traffic(&pending.from) {
         return Answer::Noted;
     }
+    if let Some(fault) = unseen_lapse(draft, &pending) {
+        object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault });
+        return Answer::Noted;
+    }
     if draft.lacks_text(&pending.to) {
         retention::object(draft, id, &pending);
         return Answer::Noted;
@@ -110,6 +114,12 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         Some(objection) => object(draft, id, &pending, objection),
     }
     Answer::Noted
+}
+
+/// The request itself was the first to find that `active` had lost its version: whoever asked for it could not know.
+fn unseen_lapse(draft: &Draft<'_>, pending: &Pending) -> Option<String> {
+    let lapsed = draft.state.lapsed.as_ref().filter(|lapsed| lapsed.since == pending.at)?;
+    (pending.by != FlipMode::Auto).then(|| lapsed.fault())
 }
 
 /// `active` lost its version after a person had decided: they decide again, because nothing is overwritten unseen.

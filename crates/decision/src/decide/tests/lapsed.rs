@@ -404,3 +404,14 @@ fn who_is_paged_still_is_when_the_key_is_deleted_before_prometheus_answers() {
     world.look();
     assert!(world.phase() == PhaseKind::AwaitingDecision && world.latest().pages(), "{:?}", world.latest());
 }
+
+#[test]
+fn a_request_that_is_the_first_to_find_the_key_deleted_is_asked_about_again() {
+    let mut world = World::with_a_fresh_release();
+    world.policy.confirm = true;
+    world.active = Active::Absent;
+    world.roll_back(Rollback { from: Some(v("v2")), ..world::rollback() });
+    world.pass(seconds(15));
+    assert_eq!(world.active, Active::Absent, "nothing is overwritten unseen");
+    assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
+}
