@@ -130,7 +130,7 @@ pub(super) fn object_to_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &st
     let escalations = incident.escalations;
     object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault.to_owned() });
     if let Some(incident) = draft.incident(id) {
-        incident.escalations = escalations; // whoever was paged still is
+        incident.escalations = escalations.min(Policy::ESCALATIONS - 1); // whoever was paged still is
     }
     true
 }
