@@ -48,7 +48,7 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
         return Answer::Noted;
     }
     if let Some(fault) = unseen_lapse(draft, &pending) {
-        object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault });
+        object_by_lapse(draft, id, &pending, fault);
         return Answer::Noted;
     }
     if draft.lacks_text(&pending.to) {
@@ -127,12 +127,17 @@ pub(super) fn object_to_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &st
     let Some(incident) = draft.incident(id) else { return false };
     let asked = incident.pending().filter(|pending| pending.by != FlipMode::Auto).map(|pending| pending.at);
     let Some(pending) = asked.and_then(|at| incident.answered(at)) else { return false };
-    let escalations = incident.escalations;
-    object(draft, id, &pending, Objection { baseline: false, text_missing: false, text: fault.to_owned() });
-    if let Some(incident) = draft.incident(id) {
-        incident.escalations = escalations.min(Policy::ESCALATIONS - 1); // whoever was paged still is
-    }
+    object_by_lapse(draft, id, &pending, fault.to_owned());
     true
+}
+
+/// Whoever was paged still is: nothing has been decided.
+fn object_by_lapse(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, fault: String) {
+    let Some(escalations) = draft.incident(id).map(|incident| incident.escalations) else { return };
+    object(draft, id, pending, Objection { baseline: false, text_missing: false, text: fault });
+    if let Some(incident) = draft.incident(id) {
+        incident.escalations = escalations.min(Policy::ESCALATIONS - 1);
+    }
 }
 
 fn unconfirmed(detail: String) -> Option<Held> {

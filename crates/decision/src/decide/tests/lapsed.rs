@@ -399,10 +399,16 @@ fn who_is_paged_still_is_when_the_key_is_deleted_before_prometheus_answers() {
     world.alert(high("v2"));
     world.pass(minutes(6));
     assert!(world.latest().pages());
+    let mut unseen = world.clone();
     world.roll_back(world::rollback());
     world.active = Active::Absent;
     world.look();
-    assert!(world.phase() == PhaseKind::AwaitingDecision && world.latest().pages(), "{:?}", world.latest());
+    unseen.active = Active::Absent; // the request itself finds it deleted
+    unseen.roll_back(Rollback { from: Some(v("v2")), ..world::rollback() });
+    unseen.pass(seconds(15));
+    for world in [world, unseen] {
+        assert!(world.phase() == PhaseKind::AwaitingDecision && world.latest().pages(), "{:?}", world.latest());
+    }
 }
 
 #[test]
