@@ -4,9 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use prompt_rollback_testkit::http::Answer;
 use prompt_rollback_testkit::{Receiver, Redis, Wait, eventually};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::common::{ROLLED_BACK, SOON, assert_flipped_once, critical, deliver, outcomes, ship};
 
@@ -17,12 +19,9 @@ fn start(redis: &Redis) -> Result<Receiver> {
         .start()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_under_way_is_answered_before_the_exit() -> Result<()> {
-    let redis = Redis::start()?;
-    let mut receiver = start(&redis)?;
+/// A critical alert whose commit waits in Redis until `CLIENT UNPAUSE`.
+async fn under_way(redis: &Redis, receiver: &Receiver) -> Result<JoinHandle<Result<Answer>>> {
     ship(&receiver.http(), "p").await?;
-    // writes wait, so the delivery is under way for as long as the test likes
     redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
     let http = receiver.http();
     let delivery = tokio::spawn(async move { deliver(&http, &[critical("p")]).await });
@@ -31,6 +30,14 @@ async fn a_request_under_way_is_answered_before_the_exit() -> Result<()> {
         clients.lines().any(|line| line.contains("cmd=evalsha") && line.contains("flags=b")).then_some(())
     })
     .await?;
+    Ok(delivery)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_answered_before_the_exit() -> Result<()> {
+    let redis = Redis::start()?;
+    let mut receiver = start(&redis)?;
+    let delivery = under_way(&redis, &receiver).await?;
     let address = receiver.addr();
     let exit = tokio::task::spawn_blocking(move || receiver.sigterm().map(|status| (status, receiver)));
     eventually("no new connections", SOON, async || TcpStream::connect(&address).await.err()).await?;
@@ -78,15 +85,7 @@ fn signal(pid: u32, name: &str) -> Result<()> {
 async fn a_second_signal_ends_it_at_once() -> Result<()> {
     let redis = Redis::start()?;
     let mut receiver = start(&redis)?;
-    ship(&receiver.http(), "p").await?;
-    redis.cmd::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
-    let http = receiver.http();
-    let delivery = tokio::spawn(async move { deliver(&http, &[critical("p")]).await });
-    eventually("the commit waits in Redis", SOON, async || {
-        let clients: String = redis.cmd(&["CLIENT", "LIST"]).await.ok()?;
-        clients.lines().any(|line| line.contains("cmd=evalsha") && line.contains("flags=b")).then_some(())
-    })
-    .await?;
+    let delivery = under_way(&redis, &receiver).await?;
     let address = receiver.addr();
     signal(receiver.pid(), "TERM")?;
     eventually("no new connections", SOON, async || TcpStream::connect(&address).await.err()).await?;
@@ -123,7 +122,7 @@ async fn clients_that_never_read_or_never_finish_do_not_hold_up_the_exit() -> Re
     Ok(())
 }
 
-/// The serving thread itself hangs here: it writes to a log that nobody reads.
+/// The serving thread itself hangs here: it writes to a log pipe that is full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_nobody_reads_does_not_hold_up_the_exit() -> Result<()> {
     let port = prompt_rollback_testkit::Port::claim();
