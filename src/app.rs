@@ -373,7 +373,7 @@ fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
     std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
 }
 
-/// Does not log at its end: a log that nobody reads may be what hangs.
+/// Does not log before it exits: the process may hang because its log pipe is full.
 async fn insist(limit: Current<Duration>) -> Result<Infallible, AppError> {
     let mut signals = Signals::listen()?;
     signals.ended().await;

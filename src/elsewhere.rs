@@ -52,7 +52,7 @@ impl<T: Default + Send + 'static> Large<T> {
 impl<T: Default + Send + 'static> Drop for Large<T> {
     fn drop(&mut self) {
         let value = std::mem::take(&mut self.value);
-        // outside of a runtime nobody waits
+        // without a runtime there is no serving thread to hold up
         if let Some(runtime) = Handle::try_current().ok().filter(|_| self.large) {
             runtime.spawn_blocking(move || drop(value));
         }

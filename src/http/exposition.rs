@@ -285,7 +285,7 @@ mod tests {
         let mut readers = Vec::new();
         for second in 0..40 {
             let latest = exposition.latest(&metrics, async || Ok(stored(1_000))).await;
-            let latest = latest.unwrap_or_else(|| panic!("second {second}: nobody else may suffer"));
+            let latest = latest.unwrap_or_else(|| panic!("second {second}: one slow client must not stop the others"));
             readers.push(Reading::new(Bytes::from_static(b"own\n"), &latest));
             assert!(exposition.snapshots.lock().await.all.len() <= SNAPSHOTS);
             drop(latest);

@@ -1,5 +1,5 @@
 //! Notices `active` keys that someone SETs by hand or from CI: by tracking while connected, by a look at all prompts at
-//! each start of tracking and hourly. Prompts that nobody registered are found there only if Redis lets us list keys.
+//! each start of tracking and hourly. Prompts that were never registered are found there only if Redis permits SCAN.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -95,7 +95,7 @@ impl Store {
             None => Finding::ok(EVICTION, "unknown (INFO is not permitted): make sure that it is noeviction"),
         };
         let discovery = match self.scan_active(0).await? {
-            Some(_) => "SCAN is permitted: prompts that nobody registered are found by their keys",
+            Some(_) => "SCAN is permitted: prompts that were never registered are found by their keys",
             None => {
                 "SCAN is not permitted: a prompt whose key somebody SETs for the first time while no receiver is connected \
                  is noticed at its next change or alert"

@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operator(Cow<'static, str>);
 
-/// A name that nobody may give themselves.
+/// The name is reserved for prompt-rollback itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved;
 
@@ -68,7 +68,7 @@ impl Operator {
         Self::RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
     }
 
-    /// Nobody decided this.
+    /// prompt-rollback acted without a person.
     pub fn is_system(&self) -> bool {
         *self == Self::SYSTEM
     }
