@@ -6,10 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::client::{BaseUrl, Token};
 
-/// Puts a misbehaving LLM prompt back to its last known-good version.
+/// Rolls a misbehaving LLM prompt back to its last known-good version.
 ///
-/// One process receives alerts and flips the active version in Redis (`serve`); every other command
-/// but `check` talks to that process over HTTP.
+/// `serve` runs the receiver: it takes alerts from Alertmanager and switches the active version in Redis.
+/// `check` reads a config file. Every other command calls the receiver's HTTP API.
 #[derive(Debug, Parser)]
 #[command(
     name = "prompt-rollback",
@@ -20,11 +20,11 @@ A first session:
   prompt-rollback register customer-support v1.9.0 --known-good
   prompt-rollback activate customer-support v1.9.0
   prompt-rollback register customer-support v2.0.0
-  prompt-rollback activate customer-support v2.0.0                   # ship; alerts may undo it
+  prompt-rollback activate customer-support v2.0.0                   # release; an alert can roll it back
   prompt-rollback rollback customer-support --reason 'too many refusals'
   prompt-rollback status
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."
+Exit codes: 0 success, 1 refused or failed, 2 invalid usage or config."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -33,63 +33,63 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the receiver: Alertmanager's webhook, the HTTP API and the metrics.
+    /// Run the receiver: Alertmanager webhook, HTTP API and metrics.
     #[command(after_help = "\
 Examples:
   prompt-rollback serve
   prompt-rollback serve --config /etc/prompt-rollback/prompt-rollback.toml
   PROMPT_ROLLBACK_REDIS__URL=redis://redis:6379 prompt-rollback serve
 
-Every key of the config is also a variable: [guards] cooldown is PROMPT_ROLLBACK_GUARDS__COOLDOWN.
-SIGHUP reads the config, secrets and certificates again. SIGTERM lets requests in flight finish.")]
+Each config key can also be set by an environment variable: [guards] cooldown is PROMPT_ROLLBACK_GUARDS__COOLDOWN.
+SIGHUP reloads the config, secrets and certificates. SIGTERM shuts down after requests in flight have finished.")]
     Serve(ConfigFile),
 
-    /// Say whether the config is right, and with --connect whether it works.
+    /// Validate the config, and with --connect test every connection in it.
     #[command(after_help = "\
 Examples:
   prompt-rollback check --config prompt-rollback.toml
   prompt-rollback check --config prompt-rollback.toml --connect
 
---connect proves Redis, its permissions and its memory policy, Prometheus and each Alertmanager, one
-line each, warns of a Redis that may lose data or that anyone can write to, and lists the prompts that
-have no version to go back to. Exit 2: the config is wrong; exit 1: something does not work.")]
+--connect tests Redis (permissions, memory policy), Prometheus and each Alertmanager, and prints one line
+for each. It warns if Redis can lose data or accepts writes from anyone, and lists the prompts that have no
+rollback target. Exit 2: the config is invalid. Exit 1: a test failed.")]
     Check {
         #[command(flatten)]
         config: ConfigFile,
-        /// Connect to all that the config names.
+        /// Connect to every service in the config.
         #[arg(long)]
         connect: bool,
         #[command(flatten)]
         format: Format,
     },
 
-    /// Make a version known, perhaps with its text, without serving it.
+    /// Register a version, optionally with its content, without activating it.
     #[command(after_help = "\
 Examples:
   prompt-rollback register customer-support v2.0.0 --content-file prompt.txt --contact mia
   git show HEAD:prompt.txt | prompt-rollback register customer-support v2.0.0 --content-file -
-  prompt-rollback register customer-support v1.9.0 --known-good      # trusted: may be gone back to
-  prompt-rollback register customer-support v1.9.0 --known-good --first    # and served, if the prompt is new
+  prompt-rollback register customer-support v1.9.0 --known-good      # can be rolled back to at once
+  prompt-rollback register customer-support v1.9.0 --known-good --first    # and active, if the prompt is new
 
-Registering the same again changes nothing; another text for a known version is refused.")]
+Registering a version again changes nothing. Different content for a registered version is refused.")]
     Register {
         /// The prompt's name, such as team/greeting.
         prompt: String,
         /// The version's name, such as v2.0.0.
         version: String,
-        /// The prompt's text; `-` reads it from standard input.
+        /// File with the prompt's content; `-` reads standard input.
         #[arg(long, value_name = "FILE|-")]
         content_file: Option<PathBuf>,
-        /// Whom to ask about this version, as incidents will show it.
+        /// Contact for this version, shown in its incidents.
         #[arg(long)]
         contact: Option<String>,
-        /// When it went to staging, as 2026-11-21T09:30:00Z.
+        /// When the version went to staging, such as 2026-11-21T09:30:00Z.
         #[arg(long, value_name = "TIME")]
         staged_at: Option<jiff::Timestamp>,
-        /// Trust it without waiting for it to soak.
+        /// Mark the version as known-good without a soak.
         #[arg(long)]
         known_good: bool,
-        /// Serve it too; do nothing at all if the prompt has an active version.
+        /// Activate the version as well; do nothing if the prompt already has an active version.
         #[arg(long)]
         first: bool,
         #[command(flatten)]
@@ -98,25 +98,25 @@ Registering the same again changes nothing; another text for a known version is 
         receiver: Receiver,
     },
 
-    /// Take over the prompts that are served already.
+    /// Import prompts that are already being served.
     #[command(after_help = "\
 Examples:
-  prompt-rollback import --dry-run                                   # what would be done
-  prompt-rollback import --known-good                                # trust what serves now
+  prompt-rollback import --dry-run                                   # show what would change
+  prompt-rollback import --known-good                                # mark active versions as known-good
   prompt-rollback import --pattern 'team-a/*'
   prompt-rollback import --pattern 'myapp:prompt:{prompt}:version'   # keys of another layout
 
-A version that others have put into Redis becomes active where nothing is; what is active already is never
-overwritten. The receiver's Redis user must be permitted to read keys of another layout. Running it again changes
-nothing.")]
+Import activates a version found in Redis only if the prompt has no active version; it never overwrites one.
+To read keys of another layout, the receiver's Redis user needs permission for them. Running import again
+changes nothing.")]
     Import {
-        /// A glob on prompt names, or a key with {prompt} in it that holds the version.
+        /// Glob for prompt names, or the pattern of a key that holds the version, with {prompt} in it.
         #[arg(long, default_value = "*")]
         pattern: String,
-        /// Trust what serves now without waiting for it to soak.
+        /// Mark the active versions as known-good without a soak.
         #[arg(long)]
         known_good: bool,
-        /// Only say what would be done.
+        /// Show what would change, and change nothing.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -125,41 +125,43 @@ nothing.")]
         receiver: Receiver,
     },
 
-    /// Serve a registered version from now on.
+    /// Activate a registered version.
     #[command(after_help = "\
 Examples:
   prompt-rollback activate customer-support v2.0.0
-  prompt-rollback activate customer-support v2.0.0 --canary          # 1, 5, 25, 100 %; back at its first alert
+  prompt-rollback activate customer-support v2.0.0 --canary          # 1, 5, 25, 100 %; rolled back at its first alert
   prompt-rollback activate customer-support v2.0.0 --canary --stages 10,50,100 --hold 30m
-  prompt-rollback activate customer-support v2.0.0 --percent 20      # until you change it; 0 takes it back
-  prompt-rollback activate customer-support v2.0.0 --force           # although it was rolled back
-  prompt-rollback activate customer-support v2.0.0 --force --reason hotfix   # although a gate is closed
+  prompt-rollback activate customer-support v2.0.0 --percent 20      # until you change it; 0 ends it
+  prompt-rollback activate customer-support v2.0.0 --force           # it is quarantined
+  prompt-rollback activate customer-support v2.0.0 --force --reason hotfix   # a gate is closed
 
-A version that was rolled back is quarantined: --force says that you mean it.")]
+A version that was rolled back is quarantined and needs --force.")]
     Activate {
         /// The prompt's name, such as team/greeting.
         prompt: String,
         /// The version's name, such as v2.0.0.
         version: String,
-        /// Step by step, back to nothing at its first alert.
+        /// Increase its traffic step by step; the first alert takes all of it back.
         #[arg(long)]
         canary: bool,
-        /// Percent on the new version in each step, ending with 100; the receiver's config by default.
+        /// Percent of traffic on the new version in each step, ending with 100 [default: canary.stages of the
+        /// receiver].
         #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "canary")]
         stages: Option<Vec<u8>>,
-        /// How long each step lasts, such as 10m; several for several steps.
+        /// Duration of each step, such as 10m, or one duration per step, such as 10m,30m.
         #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "canary")]
         hold: Option<Vec<String>>,
-        /// How long a step waits for figures before people are asked, such as 2h; the receiver's config by default.
+        /// How long a step waits for enough traffic before people are asked, such as 2h [default: canary.hold_limit
+        /// of the receiver].
         #[arg(long, value_name = "DURATION", requires = "canary")]
         hold_limit: Option<String>,
-        /// Give it so much of the traffic until you change it.
+        /// Send this percentage of traffic to the version until you change it.
         #[arg(long, value_name = "PERCENT", conflicts_with = "canary")]
         percent: Option<u8>,
-        /// Even if the version is quarantined, or with --reason, if a promotion gate is closed.
+        /// Activate a quarantined version; with --reason, also while a promotion gate is closed.
         #[arg(long)]
         force: bool,
-        /// Why, for the deployment log.
+        /// Reason, for the deployment log.
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
@@ -168,26 +170,26 @@ A version that was rolled back is quarantined: --force says that you mean it.")]
         receiver: Receiver,
     },
 
-    /// Steer the canary that is under way.
+    /// Control a running canary.
     #[command(after_help = "\
 Examples:
   prompt-rollback canary customer-support pause      # stay at this step until `resume`
-  prompt-rollback canary customer-support skip       # the next step now, whatever was measured
-  prompt-rollback canary customer-support hold       # keep this share for good, until you change it
-  prompt-rollback canary customer-support promote    # all traffic now
-  prompt-rollback canary customer-support abort      # back to the version before; nothing is said against the new one
+  prompt-rollback canary customer-support skip       # go to the next step now
+  prompt-rollback canary customer-support hold       # keep this share until you change it
+  prompt-rollback canary customer-support promote    # send it all traffic now
+  prompt-rollback canary customer-support abort      # back to the previous version, without quarantine
 
-`prompt-rollback status PROMPT` shows the canary, what it waits for and the figures.")]
+`prompt-rollback status PROMPT` shows the canary, its measurements and what it waits for.")]
     Canary {
         /// The prompt's name.
         prompt: String,
         /// What to do.
         #[arg(value_parser = ["pause", "resume", "skip", "hold", "promote", "abort"])]
         action: String,
-        /// With --reason: even if a promotion gate is closed; alone: even if the version is marked as bad.
+        /// Override a bad mark; with --reason, also a closed promotion gate.
         #[arg(long)]
         force: bool,
-        /// Why, for the deployment log.
+        /// Reason, for the deployment log.
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
@@ -196,13 +198,13 @@ Examples:
         receiver: Receiver,
     },
 
-    /// Show what a version still has to prove before it gets all traffic.
+    /// Show the promotion gates of a version.
     #[command(after_help = "\
 Examples:
   prompt-rollback gates customer-support v2.0.0
 
-Each promotion gate with its figures; [gates] in the receiver's config turns them on. Exit 1: one that is on
-is closed.")]
+Prints each promotion gate with its measurements. [gates] in the receiver's config enables gates. Exit 1: an
+enabled gate is closed.")]
     Gates {
         /// The prompt's name.
         prompt: String,
@@ -212,38 +214,39 @@ is closed.")]
         receiver: Receiver,
     },
 
-    /// Go back to the last known-good version, or to one that you name.
+    /// Roll back to the last known-good version, or to a version that you name.
     #[command(after_help = "\
 Examples:
   prompt-rollback rollback customer-support
   prompt-rollback rollback customer-support --to v1.9.0 --reason 'wrong tone'
   prompt-rollback rollback customer-support --from v2.0.0            # only while v2.0.0 is active
-  prompt-rollback rollback customer-support --gradual                # 75, 50, 25, 0 % left on it
+  prompt-rollback rollback customer-support --gradual                # leaves 75, 50, 25, 0 % on it
   prompt-rollback rollback customer-support --gradual --stages 50,0 --hold 5m
 
-Naming --from makes a script safe against a rollback that someone else has just made.")]
+With --from, a script cannot roll back twice if someone else has just rolled back.")]
     Rollback {
         /// The prompt's name.
         prompt: String,
-        /// The version to go back to; by default the newest known-good one.
+        /// The version to roll back to [default: the newest known-good version].
         #[arg(long, value_name = "VERSION")]
         to: Option<String>,
-        /// The version to leave; refused if another one is active.
+        /// The version to roll back from; refused if another version is active.
         #[arg(long, value_name = "VERSION")]
         from: Option<String>,
-        /// Why, for the deployment log.
+        /// Reason, for the deployment log.
         #[arg(long)]
         reason: Option<String>,
-        /// Step by step, as long as the version gone back to serves well.
+        /// Move traffic step by step; stops if the target is unhealthy.
         #[arg(long)]
         gradual: bool,
-        /// Percent left on the bad version after each step, ending with 0; the receiver's config by default.
+        /// Percent of traffic left on the bad version after each step, ending with 0 [default: gradual.stages of the
+        /// receiver].
         #[arg(long, value_name = "PERCENTS", value_delimiter = ',', requires = "gradual")]
         stages: Option<Vec<u8>>,
-        /// How long each step lasts, such as 10m; several for several steps.
+        /// Duration of each step, such as 10m, or one duration per step, such as 10m,30m.
         #[arg(long, value_name = "DURATIONS", value_delimiter = ',', requires = "gradual")]
         hold: Option<Vec<String>>,
-        /// Even to a version that never soaked or is quarantined.
+        /// Roll back even to a version that is quarantined or not known-good.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -252,27 +255,28 @@ Naming --from makes a script safe against a rollback that someone else has just 
         receiver: Receiver,
     },
 
-    /// Say of a version that no rollback must lead to it, or that it is trusted.
+    /// Mark a version as bad (never a rollback target) or good (known-good).
     #[command(after_help = "\
 Examples:
-  prompt-rollback mark customer-support v1.8.2 --bad --reason 'answers without the safety fix'
-  prompt-rollback mark customer-support v1.9.0 --good --reason 'served for a month before we came'
+  prompt-rollback mark customer-support v1.8.2 --bad --reason 'lacks the safety fix'
+  prompt-rollback mark customer-support v1.9.0 --good --reason 'in production for a month'
 
-Bad: no rollback leads to it, by itself or by a button; a person who means it says --force. Good: known-good at once,
-whatever was said or done before: it lifts a bad mark and a quarantine. A mark moves no traffic.")]
+--bad: neither an automatic rollback nor a Slack button goes to this version; a person needs --force.
+--good: the version is known-good at once; this also removes a bad mark and a quarantine.
+A mark changes no traffic.")]
     #[command(group = clap::ArgGroup::new("mark").required(true).args(["bad", "good"]))]
     Mark {
         /// The prompt's name.
         prompt: String,
         /// The version's name.
         version: String,
-        /// Never go back to it: it lacks a safety fix, or its output has another schema.
+        /// Never roll back to this version, for example because it lacks a safety fix.
         #[arg(long)]
         bad: bool,
-        /// Trust it without waiting for it to soak.
+        /// Mark the version as known-good without a soak.
         #[arg(long)]
         good: bool,
-        /// Why, for those who wonder later.
+        /// Reason, shown with the version's status.
         #[arg(long)]
         reason: String,
         #[command(flatten)]
@@ -281,12 +285,12 @@ whatever was said or done before: it lifts a bad mark and a quarantine. A mark m
         receiver: Receiver,
     },
 
-    /// Bring the text of a version back from the archive.
+    /// Restore a version's content from the archive.
     #[command(after_help = "\
 Examples:
   prompt-rollback restore customer-support v1.8.2
 
-A rollback to an archived version does so by itself, before it flips. What is brought back stays at hand for a week.")]
+A rollback to an archived version restores its content first. Restored content stays in Redis for a week.")]
     Restore {
         /// The prompt's name.
         prompt: String,
@@ -296,20 +300,20 @@ A rollback to an archived version does so by itself, before it flips. What is br
         receiver: Receiver,
     },
 
-    /// Show what is active and what a rollback would go back to.
+    /// Show active versions and their rollback targets.
     #[command(after_help = "\
 Examples:
   prompt-rollback status                       # all prompts
-  prompt-rollback status --without-target      # those that cannot be rolled back, and what to do
+  prompt-rollback status --without-target      # prompts that cannot be rolled back, and what to do
   prompt-rollback status customer-support      # one prompt with its versions
   prompt-rollback status --output json | jq -r '.prompts[] | [.prompt, .active] | @tsv'")]
     Status {
-        /// One prompt, with its versions and open incidents.
+        /// Show one prompt, with its versions and open incidents.
         prompt: Option<String>,
-        /// Only prompts that have no rollback target.
+        /// List only prompts without a rollback target.
         #[arg(long, conflicts_with = "prompt")]
         without_target: bool,
-        /// Most prompts to list.
+        /// Maximum number of prompts to list.
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "prompt")]
         limit: u32,
         #[command(flatten)]
@@ -322,29 +326,29 @@ Examples:
   prompt-rollback log customer-support
   prompt-rollback log customer-support --limit 500 --output json
 
-`external` entries are changes that somebody made in Redis directly.")]
+`external` entries are changes that were made in Redis without prompt-rollback.")]
     Log {
         /// The prompt's name.
         prompt: String,
-        /// Most entries to show.
+        /// Maximum number of entries to show.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         #[command(flatten)]
         receiver: Receiver,
     },
 
-    /// Show incidents, newest first, or one of them in full.
+    /// List incidents, newest first, or show one in full.
     #[command(after_help = "\
 Examples:
   prompt-rollback incidents --open
   prompt-rollback incidents 01KAJ4B8N4GZQ6V9C2M7T5R3XW")]
     Incidents {
-        /// One incident, with its alerts and what happened.
+        /// Show one incident, with its alerts and timeline.
         id: Option<String>,
-        /// Only those that are not closed.
+        /// List only open incidents.
         #[arg(long, conflicts_with = "id")]
         open: bool,
-        /// Most incidents to list.
+        /// Maximum number of incidents to list.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
         limit: u32,
         #[command(flatten)]
@@ -356,49 +360,50 @@ Examples:
 Examples:
   prompt-rollback postmortem 01KAJ4B8N4GZQ6V9C2M7T5R3XW > postmortem.md
 
-Timeline, durations, impact and what changed in the prompt are filled in as far as they are known;
-four questions are left for people.")]
+The draft contains the timeline, durations, impact and the prompt diff, as far as they are known, and four
+questions for the team to answer.")]
     Postmortem {
-        /// The incident, as `prompt-rollback incidents` shows it.
+        /// The incident's id, from `prompt-rollback incidents`.
         incident: String,
         #[command(flatten)]
         receiver: Receiver,
     },
 
-    /// Tell what a dry run would have done, and whether that would have been right.
+    /// Report which rollbacks a dry run would have made, and whether they were right.
     #[command(after_help = "\
 Examples:
   prompt-rollback report --since 7d
   prompt-rollback report --since 2026-11-01T00:00:00Z --output json
 
-Right: a person did the same later. Wrong: the alerts ended by themselves, a person said no or undid it,
-or it did not help. All else is unclear. Saved is how much sooner the right ones would have been done.")]
+Right: a person made the same rollback later. Wrong: the alerts resolved without a rollback, a person declined
+or undid it, or it did not help. Everything else is unclear. Saved: how much earlier the right ones would have
+happened.")]
     Report {
-        /// A duration such as 7d, or a time as 2026-11-21T00:38:12Z.
+        /// A duration such as 7d, or a time such as 2026-11-21T00:38:12Z.
         #[arg(long, default_value = "7d", value_name = "DURATION|TIME")]
         since: String,
         #[command(flatten)]
         receiver: Receiver,
     },
 
-    /// Answer an incident's question: roll back, look into it, dismiss it, or undo a rollback.
+    /// Decide about an incident: approve, investigate, dismiss, or undo its rollback.
     #[command(after_help = "\
 Examples:
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve
   prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW approve --to v1.8.2
-  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # its alerts stay silent until they end or get worse
+  prompt-rollback decide 01KAJ4B8N4GZQ6V9C2M7T5R3XW dismiss       # silences its alerts until they resolve or get worse
 
-Where many prompts fail together, one incident coordinates them: approve rolls back all that wait,
-dismiss holds all back, release ends that, undo serves again what was rolled back before.")]
+If many prompts fail together, one bulk incident covers them: approve rolls back every prompt that waits,
+dismiss holds them all, release ends the hold, undo reverts the automatic rollbacks made before.")]
     Decide {
-        /// The incident, as `prompt-rollback incidents --open` shows it.
+        /// The incident's id, from `prompt-rollback incidents --open`.
         incident: String,
         #[arg(value_enum)]
         decision: Decision,
-        /// Approve: roll back to this version instead of the last known-good one.
+        /// With approve: roll back to this version instead of the last known-good one.
         #[arg(long = "to", value_name = "VERSION")]
         target: Option<String>,
-        /// Also to a version that is not known-good or was rolled back itself.
+        /// Roll back even to a version that is quarantined or not known-good.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -407,17 +412,17 @@ dismiss holds all back, release ends that, undo serves again what was rolled bac
         receiver: Receiver,
     },
 
-    /// Stop automatic rollbacks, of one prompt or of all; people still can roll back.
+    /// Pause automatic rollbacks for one prompt or for all; people can still roll back.
     #[command(after_help = "\
 Examples:
   prompt-rollback pause --reason 'provider outage, do not touch'
   prompt-rollback pause customer-support
 
-Once this has answered, no automatic rollback happens until `resume`.")]
+As soon as this command succeeds, no automatic rollback happens until `resume`.")]
     Pause {
-        /// Only this prompt; without it, all of them.
+        /// Pause only this prompt [default: all prompts].
         prompt: Option<String>,
-        /// Why, for those who wonder later.
+        /// Reason, shown with the prompt's status.
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
@@ -426,15 +431,15 @@ Once this has answered, no automatic rollback happens until `resume`.")]
         receiver: Receiver,
     },
 
-    /// Allow automatic rollbacks again.
+    /// Resume automatic rollbacks.
     #[command(after_help = "\
 Examples:
   prompt-rollback resume
   prompt-rollback resume customer-support
 
-Prompt by prompt and all together are two switches: `resume` alone leaves single prompts paused.")]
+`pause` and `pause PROMPT` are independent: `resume` without a prompt leaves paused prompts paused.")]
     Resume {
-        /// Only this prompt; without it, the switch for all of them.
+        /// Resume only this prompt [default: the pause of all prompts].
         prompt: Option<String>,
         #[command(flatten)]
         operator: Operator,
@@ -442,30 +447,30 @@ Prompt by prompt and all together are two switches: `resume` alone leaves single
         receiver: Receiver,
     },
 
-    /// Have the receiver read its config again, with all secrets and certificates.
+    /// Reload the receiver's config, secrets and certificates.
     #[command(after_help = "\
 Examples:
   prompt-rollback reload
   prompt-rollback check --config prompt-rollback.toml && prompt-rollback reload
 
-Does what SIGHUP does, for one receiver: run it for each. Exit 1: the config is wrong, and nothing has changed.")]
+Same as SIGHUP, for one receiver; run it once per replica. Exit 1: the config is invalid and nothing has changed.")]
     Reload {
         #[command(flatten)]
         receiver: Receiver,
     },
 
-    /// Try the whole way of an alert, from Alertmanager to Slack, without changing anything.
+    /// Send a test alert end to end, from Alertmanager to Slack, without changing anything.
     #[command(after_help = "\
 Examples:
   prompt-rollback drill customer-support
   prompt-rollback drill customer-support --wait 120 --output json
 
-A critical alert, marked as a drill, goes through the real Alertmanager, its webhook and Slack. It is decided like a
-real one; what would be done is said, and nothing is rolled back. Exit 1: it did not get to the end in time.")]
+A critical alert, marked as a drill, passes through Alertmanager, the webhook and Slack. The receiver decides it
+like a real alert and reports what it would do, but rolls nothing back. Exit 1: a step did not finish in time.")]
     Drill {
-        /// The prompt's name; the alert is about its active version.
+        /// The prompt's name; the test alert names its active version.
         prompt: String,
-        /// Give up after so many seconds.
+        /// Give up after this many seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
         wait: u64,
         #[command(flatten)]
@@ -474,7 +479,7 @@ real one; what would be done is said, and nothing is rolled back. Exit 1: it did
         receiver: Receiver,
     },
 
-    /// Exit 0 if the receiver is ready: a health check for containers.
+    /// Exit 0 if the receiver is ready, for container health checks.
     #[command(after_help = "\
 Examples:
   prompt-rollback healthcheck && echo ready
@@ -487,31 +492,31 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct ConfigFile {
-    /// The config, in TOML; without one, the defaults and PROMPT_ROLLBACK_SECTION__KEY variables.
+    /// Config file (TOML) [default: built-in defaults and PROMPT_ROLLBACK_SECTION__KEY variables].
     #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct Operator {
-    /// Who does it, for the deployment log.
+    /// Your name, for the deployment log.
     #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
     pub operator: Option<String>,
 }
 
-/// Where the receiver is and how to talk to it.
+/// How to reach the receiver.
 #[derive(Debug, Args)]
 pub struct Receiver {
     /// The receiver's address.
     #[arg(long, env = "PROMPT_ROLLBACK_URL", default_value = "http://127.0.0.1:8000")]
     pub url: BaseUrl,
-    /// The receiver's server.api_token; prefer a file or the variable, arguments are visible to others.
+    /// API token (server.api_token). Prefer --token-file or the variable: other users can see arguments.
     #[arg(long, env = "PROMPT_ROLLBACK_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub token: Token,
-    /// A file that holds the token. Without it, and without a token: the file that PROMPT_ROLLBACK_TOKEN_FILE names.
+    /// File that holds the API token [default: the file in PROMPT_ROLLBACK_TOKEN_FILE].
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// For https://: the PEM file of your own certificate authority, trusted instead of the system's.
+    /// PEM file with the CA to trust for https:// instead of the system's.
     #[arg(long, value_name = "FILE", env = "PROMPT_ROLLBACK_CA_FILE")]
     pub ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -520,23 +525,24 @@ pub struct Receiver {
 
 #[derive(Debug, Args)]
 pub struct Format {
-    /// Text for people or JSON for scripts.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Decision {
-    /// Roll back now; a gradual rollback: all the way.
+    /// Roll back now; finishes a gradual rollback at once.
     Approve,
-    /// Roll back step by step; a paused gradual rollback: go on.
+    /// Roll back step by step; resumes a paused gradual rollback.
     ApproveGradual,
-    /// Stop the deadline; asked again after the time limit.
+    /// Take the incident; you are asked again after the time limit.
     Investigate,
+    /// Close the incident without a rollback and silence its alerts.
     Dismiss,
-    /// Serve the version again that was rolled back.
+    /// Reactivate the version that was rolled back.
     Undo,
-    /// Many prompts: no longer hold them back.
+    /// End the hold of a bulk incident.
     Release,
 }
 

@@ -31,7 +31,7 @@ fn every_command_teaches_by_example() {
         assert_eq!(output.status.code(), Some(0));
         assert!(text.contains(&format!("Examples:\n  prompt-rollback {command}")), "{text}");
     }
-    assert!(help.contains("Exit codes: 0 done, 1 refused or failed, 2 wrong usage or config."), "{help}");
+    assert!(help.contains("Exit codes: 0 success, 1 refused or failed, 2 invalid usage or config."), "{help}");
 }
 
 #[test]
