@@ -42,7 +42,6 @@ pub mod metrics;
 pub mod outgoing;
 pub mod postmortem;
 pub mod prometheus;
-pub mod reader;
 pub mod reconciler;
 pub mod report;
 pub mod reports;
@@ -52,3 +51,4 @@ pub mod tls;
 pub mod visible;
 
 pub use prompt_rollback_decision as decision;
+pub use prompt_rollback_reader as reader;
