@@ -21,7 +21,7 @@
 //! | [`tls`] | certificates |
 //! | [`visible`] | what of a text from elsewhere people may see |
 //! | [`decision`] | every rule, std only |
-//! | [`reader`] | for prompt servers, beside all this: which version to serve |
+//! | [`reader`] | the crate for prompt servers: which version to serve. The receiver does not use it |
 
 pub mod alertmanager;
 pub mod app;

@@ -57,7 +57,8 @@ impl Split {
         let mut fields = Vec::with_capacity(routing.len());
         for (field, value) in routing {
             let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is no version"))?;
-            let percent = percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is no number from 0 to 100"))?;
+            let percent =
+                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is no number from 0 to 100"))?;
             fields.push((version, percent));
         }
         fields.sort_unstable();
