@@ -23,6 +23,8 @@
 //! | [`decision`] | every rule, std only |
 //! | [`reader`] | the crate for prompt servers: which version to serve. The receiver does not use it |
 
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
+
 pub mod alertmanager;
 pub mod app;
 pub mod baseline;
