@@ -7,16 +7,17 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 # The dependencies: a layer of their own, built again only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/decision/Cargo.toml crates/decision/
+COPY crates/reader/Cargo.toml crates/reader/
 COPY testkit/Cargo.toml testkit/
 COPY examples/Cargo.toml examples/
-RUN mkdir -p src crates/decision/src testkit/src && echo 'fn main() {}' >src/main.rs && \
-    touch src/lib.rs crates/decision/src/lib.rs testkit/src/lib.rs && \
+RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn main() {}' >src/main.rs && \
+    touch src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs testkit/src/lib.rs && \
     rustc -vV | sed -n 's/^host: //p' >/target && \
     cargo build --release --locked --bin prompt-rollback --target "$(cat /target)"
 # The program. Cargo goes by times of change, and those of a checkout may be older than the layer above.
 COPY crates crates
 COPY src src
-RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs && \
+RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs && \
     cargo build --release --locked --bin prompt-rollback --target "$(cat /target)" && \
     mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin && \
     cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ && \

@@ -23,6 +23,7 @@ test: ## everything that CI runs
 	scripts/install-deps test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/check-dependencies
 	scripts/check-rules
 	scripts/check-configs
 	# most tests wait for real programs more than they compute
@@ -78,13 +79,14 @@ down: ## stop the containers, keep the data
 pins: ## the digests of the images that the containers are made of
 	scripts/pins
 
-requirements: ## lock the packages in Python anew, of the example and of bench-peers, to the newest that requirements.in permits
+requirements: ## lock the packages in Python anew, of the example, of bench-peers and of scripts/, to the newest that requirements.in permits
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
 	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
 		--custom-compile-command 'make requirements' "$${@:2}" requirements.in -o requirements.txt); }; \
 	lock examples/python --python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' examples/python/Dockerfile)"; \
-	lock benches/peers --universal --python-version 3.11
+	lock benches/peers --universal --python-version 3.11; \
+	lock scripts --universal --python-version 3.11
 
 # Each container reads its secrets as a user of its own, so the files are open; the directory is not, and git ignores it.
 $(SECRETS):

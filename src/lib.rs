@@ -21,7 +21,9 @@
 //! | [`tls`] | certificates |
 //! | [`visible`] | what of a text from elsewhere people may see |
 //! | [`decision`] | every rule, std only |
-//! | [`reader`] | for prompt servers, beside all this: which version to serve |
+//! | [`reader`] | the crate for prompt servers: which version to serve. The receiver does not use it |
+
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod alertmanager;
 pub mod app;
@@ -42,7 +44,6 @@ pub mod metrics;
 pub mod outgoing;
 pub mod postmortem;
 pub mod prometheus;
-pub mod reader;
 pub mod reconciler;
 pub mod report;
 pub mod reports;
@@ -52,3 +53,4 @@ pub mod tls;
 pub mod visible;
 
 pub use prompt_rollback_decision as decision;
+pub use prompt_rollback_reader as reader;

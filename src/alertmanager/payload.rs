@@ -19,7 +19,7 @@ use super::json::{Object, Repeated, Sections, in_one_pass, kind, list, lossy, te
 use crate::config::{Labels, parse_prometheus_duration};
 use crate::decision::alert::Shares;
 use crate::decision::{
-    Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName,
+    Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName, fnv1a,
 };
 
 /// Alerts of one delivery: what real alerts need to fill 16 MiB.
@@ -154,7 +154,7 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
     let read = |raw: &'a RawValue| {
         let mut so_far = Read::default();
         let understood = Parts::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
-        understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", hash([raw.get()])), why))
+        understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", fnv1a(raw.get().bytes())), why))
     };
     Ok((alerts.into_iter().map(read).collect(), delivery))
 }
@@ -374,15 +374,8 @@ fn shorten(text: &str, most: usize) -> String {
 fn derived(labels: &Object<'_>) -> String {
     let mut sorted: Vec<_> = labels.fields().map(|(name, value)| (name, written(value))).collect();
     sorted.sort();
-    format!("labels-{:016x}", hash(sorted.iter().flat_map(|(name, value)| [name, "\0", value, "\0"])))
-}
-
-/// FNV-1a: stable between versions and machines, unlike the standard library's hasher.
-fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
-    texts
-        .into_iter()
-        .flat_map(str::as_bytes)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    let bytes = sorted.iter().flat_map(|(name, value)| [name, "\0", value, "\0"]).flat_map(str::bytes);
+    format!("labels-{:016x}", fnv1a(bytes))
 }
 
 #[cfg(test)]

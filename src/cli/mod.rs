@@ -57,12 +57,6 @@ impl From<ClientError> for Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
-    }
-}
-
 /// Runs the command that the arguments name.
 ///
 /// The runtime is made here and not in `main.rs`, which would compile every async function of the library again. It has one

@@ -323,6 +323,7 @@ pub struct Log {
 }
 
 impl Default for Config {
+    #[allow(clippy::expect_used, reason = "without a file or variables only our own defaults are read")]
     fn default() -> Self {
         Self::load(None, std::iter::empty()).expect("defaults are valid")
     }

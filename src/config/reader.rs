@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
 
     /// The value of a dotted key; the default is written as in the environment.
     pub fn get<T: Setting>(&mut self, key: &str, default: &str) -> T {
-        let or_default = || T::from_text(default).expect("defaults are valid");
+        let or_default = || parsed_default(default);
         let hide = |shown: String| {
             if T::SECRET && shown != "\"\"" { "a value that is not shown here".into() } else { shown }
         };
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
         }
         let mut table = BTreeMap::new();
         for name in names {
-            let leaf = self.file.remove(&format!("{prefix}{name}")).expect("listed above");
+            let Some(leaf) = self.file.remove(&format!("{prefix}{name}")) else { continue };
             match T::from_toml(&leaf.value) {
                 Some(value) => drop(table.insert(unquote(&name), value)),
                 None => {
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
             }
             value
         });
-        let mut value = given.unwrap_or_else(|| T::from_text(default).expect("defaults are valid"));
+        let mut value = given.unwrap_or_else(|| parsed_default(default));
         // by a file, which is followed for the part that may change
         let stays = self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()));
         if let Some(stays) = stays.filter(|stays| stays.fixed_part() != value.fixed_part()) {
@@ -431,6 +431,11 @@ fn quote(name: &str) -> String {
 fn split_name(key: &str) -> Option<(&str, &str)> {
     let dot = dots(key).next()?;
     Some((&key[..dot], &key[dot + 1..]))
+}
+
+#[allow(clippy::expect_used, reason = "defaults are written in this crate, and a test reads all of them")]
+fn parsed_default<T: Setting>(text: &str) -> T {
+    T::from_text(text).expect("a default is valid")
 }
 
 /// All names of a dotted key but the last.

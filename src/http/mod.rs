@@ -31,18 +31,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clicks::Clicks;
 use crate::config::{Config, Labels, Source};
@@ -287,19 +285,17 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let service = tower::service_fn(|request: Request<Incoming>| {
-            async move {
-                // not before its body is there: one that never comes must not hold the place
-                let answer = route::answer(&self.context, request, peer, || slot.busy()).await;
-                self.connections.idle(slot);
-                answer
-            }
+        let service = service_fn(|request: Request<Incoming>| async move {
+            // not before its body is there: one that never comes must not hold the place
+            let answer = route::answer(&self.context, request, peer, || slot.busy());
+            let answer = route::caught(answer).await;
+            self.connections.idle(slot);
+            answer
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let stream = Box::pin(stream);
-        let service = ServiceBuilder::new().layer(CatchPanicLayer::custom(route::panicked)).service(service);
-        let connection = self.http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
         // a client that breaks off is its own affair
         let _ = watcher.watch(connection).await;
     }

@@ -1,9 +1,11 @@
 //! Which request goes where, and who may send it.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HeaderValue};
@@ -344,11 +346,24 @@ async fn read(
     Ok((body, held))
 }
 
-/// The answer to a request that made us panic: a bug, which must not take the connection or others with it.
-pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Reply {
-    tracing::error!("a request panicked");
-    json(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        &serde_json::json!({ "error": { "code": "internal", "message": "a bug: please report it" } }),
-    )
+/// `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.
+pub async fn caught(answer: impl Future<Output = Result<Reply, Infallible>>) -> Result<Reply, Infallible> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a request panicked");
+        Ok(json(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &serde_json::json!({ "error": { "code": "internal", "message": "a bug: please report it" } }),
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_500() {
+        let Ok(answer) = caught(async { panic!("a bug") }).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

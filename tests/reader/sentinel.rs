@@ -123,7 +123,6 @@ fn documented(name: &str, password: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinels_with_users_of_their_own_and_tls_everywhere() -> Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let users = shipped::users("any", Redis::PROMPT_SERVER.password)?;
     let master = Redis::builder().acl(&users).tls().conf("tls-replication yes").start()?;
     let replica = Redis::builder().acl(&users).tls_as(&master).replica_of(&master).start()?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback::reader::{Mode, Problem, Reader, Settings};
+use prompt_rollback::reader::{Mode, Problem, Reader, Settings, StartError};
 
 use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
@@ -95,6 +95,10 @@ async fn what_cannot_work_is_refused_at_once() {
     ] {
         let error = Reader::start("redis://127.0.0.1:1", ["support"], settings).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
+    }
+    for url in ["redis.example:6379", "redis://user:s3cret@redis:port", "redis://user:s3cret@redis/database"] {
+        let error = Reader::start(url, ["support"], Settings::default()).unwrap_err();
+        assert!(matches!(error, StartError::Address(_)) && !error.to_string().contains("s3cret"), "{url}: {error}");
     }
 }
 

@@ -87,11 +87,11 @@ fn the_receiver_compiles_from_what_its_image_is_built_from() -> Result<()> {
         for copy in build.copies()?.iter().filter(|copy| copy.before_first_run) {
             carry_out(copy, &context, tree)?;
         }
-        let made_up = [("src/main.rs", "fn main() {}"), ("src/lib.rs", ""), ("crates/decision/src/lib.rs", "")];
-        for (path, text) in made_up.into_iter().chain([("testkit/src/lib.rs", "")]) {
-            fs::create_dir_all(tree.join(path).parent().context("a folder")?)?;
-            fs::write(tree.join(path), text)?;
+        for package in [".", "crates/decision", "crates/reader", "testkit"] {
+            fs::create_dir_all(tree.join(package).join("src"))?;
+            fs::write(tree.join(package).join("src/lib.rs"), "")?;
         }
+        fs::write(tree.join("src/main.rs"), "fn main() {}")?;
     }
     check(&dependencies).context("the layer of dependencies")?;
 

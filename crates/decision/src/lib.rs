@@ -3,11 +3,14 @@
 //! [`decide`] takes what was loaded of one prompt ([`Snapshot`]) and what happened ([`Event`]) and answers with
 //! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
 
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
+
 pub mod alert;
 pub mod analysis;
 pub mod decide;
 pub mod event;
 pub mod flip;
+pub mod fnv;
 pub mod gates;
 pub mod guards;
 pub mod incident;
@@ -38,6 +41,7 @@ pub use event::{
     SoakLook, Steer, Steering, Stepped,
 };
 pub use flip::{Flip, FlipMode};
+pub use fnv::fnv1a;
 pub use gates::Gate;
 pub use guards::{Guard, Held};
 pub use incident::Incident;

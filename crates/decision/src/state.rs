@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::alert::AlertRecord;
 use super::flip::Flip;
+use super::fnv::fnv1a;
 use super::incident::Incident;
 use super::names::{CommitId, IncidentId, VersionName};
 use super::operator::Operator;
@@ -103,17 +104,12 @@ pub struct Archived {
 impl Archived {
     pub fn new(text: &str, at: Timestamp) -> Self {
         let bytes = text.len() as u64;
-        Self { at, bytes, checksum: checksum(text.as_bytes()), wanted: None, fault: None, lost: false }
+        Self { at, bytes, checksum: fnv1a(text.bytes()), wanted: None, fault: None, lost: false }
     }
 
     pub fn is_of(&self, text: &str) -> bool {
-        self.bytes == text.len() as u64 && self.checksum == checksum(text.as_bytes())
+        self.bytes == text.len() as u64 && self.checksum == fnv1a(text.bytes())
     }
-}
-
-/// FNV-1a, 64 bits.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A person's word on a version, whatever its figures say.

@@ -1,14 +1,14 @@
-//! Which version a request gets. Pure, and the same in every language: `tests/fixtures/routing.json` has test vectors.
+//! Which version a request gets. Pure, and the same in every language: `tests/fixtures/routing.json` of the repository has test vectors.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A version, as cheap to clone as a counter is to count.
+/// Name of a version. A clone costs one reference count.
 pub type Version = Arc<str>;
 
 const BUCKETS: u32 = 100;
 
-/// The versions that are served now, and which requests each of them gets.
+/// The versions that are served, and which keys get which of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Sorted bytewise; each takes the buckets below its end that the ones before it left over.
@@ -21,44 +21,49 @@ struct Share {
     end: u32,
 }
 
-/// A routing that is none; says why.
+/// Why the fields of `routing` are not a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotARouting(&'static str);
+pub struct InvalidRouting(&'static str);
 
-impl fmt::Display for NotARouting {
+impl fmt::Display for InvalidRouting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for NotARouting {}
+impl std::error::Error for InvalidRouting {}
 
 impl Split {
-    /// `active` for everybody.
+    /// Every key gets `active`.
     pub fn whole(active: &str) -> Self {
         Self { shares: vec![Share { version: active.into(), end: BUCKETS }] }
     }
 
-    /// What to serve, given the version in `active` and the fields of `routing` in any order: a routing that does not
-    /// hold `active`, or that is none, does not count.
+    /// The split for the version in `active` and the fields of `routing`, in any order. If `active` is not one of the fields,
+    /// or the fields are invalid, every key gets `active`.
     pub fn new<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Self {
         Self::routed(active, routing).ok().flatten().unwrap_or_else(|| Self::whole(active))
     }
 
-    /// The same, which tells a routing of another time (`None`) from one that is broken.
-    pub fn routed<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Result<Option<Self>, NotARouting> {
+    /// Like [`new`](Self::new), but reports why a routing is not followed: `None` if `active` is not one of its fields, as
+    /// after a rollback whose `routing` was left behind.
+    ///
+    /// # Errors
+    /// When a field is not a version or occurs twice, or the percentages are not numbers that sum to 100.
+    pub fn routed<B: AsRef<[u8]>>(active: &str, routing: &[(B, B)]) -> Result<Option<Self>, InvalidRouting> {
         if !routing.iter().any(|(field, _)| trimmed(field.as_ref()) == active.as_bytes()) {
             return Ok(None);
         }
         let mut fields = Vec::with_capacity(routing.len());
         for (field, value) in routing {
-            let version = version(field.as_ref()).ok_or(NotARouting("a field that is no version"))?;
-            let percent = percent(value.as_ref()).ok_or(NotARouting("a percentage that is no number from 0 to 100"))?;
+            let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is no version"))?;
+            let percent =
+                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is no number from 0 to 100"))?;
             fields.push((version, percent));
         }
         fields.sort_unstable();
         if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(NotARouting("a version that is there twice"));
+            return Err(InvalidRouting("a version that is there twice"));
         }
         let (mut shares, mut end) = (Vec::new(), 0);
         for (version, percent) in fields.into_iter().filter(|(_, percent)| *percent > 0) {
@@ -66,12 +71,12 @@ impl Split {
             shares.push(Share { version: version.into(), end });
         }
         if end != BUCKETS {
-            return Err(NotARouting("percentages that do not sum to 100"));
+            return Err(InvalidRouting("percentages that do not sum to 100"));
         }
         Ok(Some(Self { shares }))
     }
 
-    /// The version for the request or user `key`; the same key gets the same version while shares stay as they are.
+    /// The version for `key`: the id of a user, a conversation or a request. The same key gets the same version while the shares stay as they are.
     pub fn version(&self, key: impl AsRef<[u8]>) -> &Version {
         let [share] = self.shares.as_slice() else {
             let bucket = crc32fast::hash(key.as_ref()) % BUCKETS;
@@ -81,7 +86,7 @@ impl Split {
         &share.version
     }
 
-    /// All versions that some requests get.
+    /// All versions with a share above 0, sorted bytewise.
     pub fn versions(&self) -> impl Iterator<Item = &Version> {
         self.shares.iter().map(|share| &share.version)
     }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::node::{Node, at, host_and_port, redirected};
 use super::sentinel::Sentinels;
-use super::{Settings, wrong};
+use super::{Settings, StartError, wrong};
 
 /// After this long without an answer the next place is tried as well.
 const STAGGER: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub(super) struct Places {
 impl Places {
     /// # Errors
     /// When `settings` name no addresses, or sentinels' logins without sentinels.
-    pub fn new(info: ConnectionInfo, settings: &Settings) -> RedisResult<Self> {
+    pub fn new(info: ConnectionInfo, settings: &Settings) -> Result<Self, StartError> {
         let mut given = vec![info.addr().clone()];
         for node in &settings.nodes {
             let (host, port) = host_and_port(node)
@@ -46,10 +46,8 @@ impl Places {
         }
         let sentinels = match &settings.sentinel_master {
             Some(master) if master.is_empty() => {
-                return Err(wrong(
-                    "Settings::sentinel_master",
-                    "expected the master's name, found an empty text".into(),
-                ));
+                let why = "expected the master's name, found an empty text";
+                return Err(wrong("Settings::sentinel_master", why.to_owned()));
             }
             Some(master) => {
                 let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
