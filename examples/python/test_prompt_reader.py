@@ -317,7 +317,7 @@ class Following(unittest.TestCase):
         reader = self.reader(refresh=0.1)
         eventually(lambda: "do not sum to 100" in (reader.error("support") or ""))
         self.assertEqual(reader.versions("support"), ["v1"])
-        self.server.commit("v3", v1="50", v2="50")  # a later split
+        self.server.commit("v3", v1="50", v2="50")  # a routing without the active version
         eventually(lambda: reader.versions("support") == ["v3"])
         self.assertIsNone(reader.error("support"))
         self.server.client.delete(ROUTING)
