@@ -1,10 +1,10 @@
 FROM rust:1.98.0-slim-trixie AS build
 WORKDIR /src
-# Nothing but the program is in the last stage, so it holds its C library, too. `--target` keeps the flag from procedural
-# macros, which can't be built with it. One unit for each crate: slower to build, smaller and a little faster to run.
+# The final stage contains only the binary, so the binary includes the C library. `--target` keeps this flag from procedural
+# macros, which cannot be built with it. One codegen unit per crate: slower to build, smaller and slightly faster to run.
 ENV RUSTFLAGS="-C target-feature=+crt-static" \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
-# The dependencies: a layer of their own, built again only when the manifests change.
+# The dependencies have their own layer, which is rebuilt only when the manifests change.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/decision/Cargo.toml crates/decision/
 COPY crates/reader/Cargo.toml crates/reader/
@@ -14,7 +14,7 @@ RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn m
     touch src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs testkit/src/lib.rs && \
     rustc -vV | sed -n 's/^host: //p' >/target && \
     cargo build --release --locked --bin prompt-rollback --target "$(cat /target)"
-# The program. Cargo goes by times of change, and those of a checkout may be older than the layer above.
+# The program. Cargo compares modification times, and those of a checkout can be older than the layer above.
 COPY crates crates
 COPY src src
 RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs && \
@@ -28,9 +28,9 @@ RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/li
 FROM scratch
 COPY --from=build /root-fs /
 COPY config/prompt-rollback.toml /etc/prompt-rollback/prompt-rollback.toml
-# A number, so that Kubernetes' runAsNonRoot can tell.
+# Numeric, because Kubernetes' runAsNonRoot cannot check a name.
 USER 65532:65532
-# In a container loopback reaches nobody. Listening elsewhere, `serve` insists on both tokens.
+# Loopback is unreachable from outside a container. On any other address, `serve` requires both tokens.
 ENV PROMPT_ROLLBACK_SERVER__LISTEN=0.0.0.0:8000
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
@@ -39,6 +39,6 @@ ENTRYPOINT ["prompt-rollback"]
 CMD ["serve", "--config", "/etc/prompt-rollback/prompt-rollback.toml"]
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="prompt-rollback" \
-      org.opencontainers.image.description="Puts a misbehaving LLM prompt back to its last known-good version" \
+      org.opencontainers.image.description="Rolls a misbehaving LLM prompt back to its last known-good version" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="$REVISION"

@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-# A shell opened before rustup was installed does not know its cargo yet.
+# A shell that was opened before rustup was installed does not have cargo on its PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 
@@ -13,39 +13,39 @@ SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password 
 
 .PHONY: help demo test bench bench-peers dist-pgo fuzz chaos compat properties fmt lint secrets up down pins requirements
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## ship bad prompts; one is rolled back by itself, one by you, and both are verified; KEEP=1 leaves it running, PROFILE=fast scrapes every second
+demo: ## ship two bad versions: one is rolled back automatically, one by you, and both rollbacks are verified; KEEP=1 keeps it running, PROFILE=fast scrapes every second
 	scripts/demo
 
-test: ## everything that CI runs
+test: ## run everything that CI runs
 	scripts/install-deps test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-dependencies
 	scripts/check-rules
 	scripts/check-configs
-	# most tests wait for real programs more than they compute
+	# most tests wait for real programs more than they use the CPU
 	cargo test --workspace -- --test-threads=4
 
-chaos: ## CHAOS_RUNS (100) seeded runs in which everything fails, from CHAOS_FROM (0) on, for CHAOS_SECONDS (1800) at most
+chaos: ## run CHAOS_RUNS (100) seeded fault-injection tests, from seed CHAOS_FROM (0), for at most CHAOS_SECONDS (1800)
 	scripts/install-deps test
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} cargo test --test chaos many_runs -- --ignored --nocapture
 
-compat: ## the tests that depend on a server's version, with every Redis and Valkey of Debian's other suites
+compat: ## run the tests that depend on the Redis version with every Redis and Valkey in Debian's other suites
 	scripts/install-deps test
 	scripts/compat
 
-properties: ## what must hold of every history of decisions, over PROPTEST_CASES (200000) random ones each
+properties: ## test the properties of decisions, each against PROPTEST_CASES (200000) random histories
 	scripts/install-deps test
 	PROPTEST_CASES=$${PROPTEST_CASES:-200000} cargo test --release -p prompt-rollback-decision -- promises properties
 
-bench: ## the figures of the README
+bench: ## measure the figures in the README
 	scripts/install-deps test
 	cargo bench
 
-bench-peers: target/peers/requirements.txt ## the price of a rollback, beside a receiver in FastAPI and a bare script; ARGS='-- --quick'
+bench-peers: target/peers/requirements.txt ## compare the cost of a rollback with a receiver in FastAPI and with a bare script; ARGS='-- --quick'
 	scripts/install-deps test
 	cargo bench --bench peers $(ARGS)
 
@@ -54,32 +54,32 @@ target/peers/requirements.txt: benches/peers/requirements.txt
 	target/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	cp $< $@
 
-dist-pgo: ## the fastest receiver: built, watched under rollbacks, and built again by that; in target/dist-pgo
+dist-pgo: ## build the fastest receiver, with profile-guided optimization from rollbacks; in target/dist-pgo
 	scripts/install-deps test
 	scripts/dist-pgo
 
-fuzz: ## fuzz for long what comes from outside; FUZZ_RUNS=1000000 for a tenth of it
+fuzz: ## fuzz the parsers of external input for hours; FUZZ_RUNS=1000000 runs a tenth of it
 	scripts/install-deps fuzz
 	scripts/fuzz
 
 fmt: ## format the code
 	cargo fmt --all
 
-lint: ## fmt and clippy only
+lint: ## run fmt and clippy only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-secrets: $(SECRETS) ## make the tokens and passwords of docker-compose.yml, where there are none yet
-up: $(SECRETS) ## everything in containers, and what to try there
+secrets: $(SECRETS) ## create missing tokens and passwords for docker-compose.yml
+up: $(SECRETS) ## start everything in containers, and print what to try
 	COMPOSE='$(COMPOSE)' scripts/up
 
-down: ## stop the containers, keep the data
+down: ## stop the containers and keep their data
 	$(COMPOSE) down
 
-pins: ## the digests of the images that the containers are made of
+pins: ## print the digests of the container images
 	scripts/pins
 
-requirements: ## lock the packages in Python anew, of the example, of bench-peers and of scripts/, to the newest that requirements.in permits
+requirements: ## lock the Python packages of the example, of bench-peers and of scripts/ to the newest versions that requirements.in allows
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
 	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
@@ -88,7 +88,7 @@ requirements: ## lock the packages in Python anew, of the example, of bench-peer
 	lock benches/peers --universal --python-version 3.11; \
 	lock scripts --universal --python-version 3.11
 
-# Each container reads its secrets as a user of its own, so the files are open; the directory is not, and git ignores it.
+# Each container reads its secrets as a different user, so the files are world-readable. The directory is not, and git ignores it.
 $(SECRETS):
 	@mkdir -p -m 700 secrets
 	@echo '*' >secrets/.gitignore

@@ -1,7 +1,7 @@
--- A minimal flip, in six commands: whatever more a receiver does is the price of its guarantees.
+-- A minimal switch of the active version, in six commands, as the baseline for the cost of the receiver's guarantees.
 -- KEYS  1 active  2 state  3 log  4 flips
 -- ARGV  1 expected active ("" = none)  2 new active  3 prompt  4 reason  5 now (ms)  6 channel  7 message
--- Returns 1 flipped · 0 the world moved
+-- Returns 1 switched · 0 the active version has changed
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
   return 0
 end

@@ -1,6 +1,6 @@
-"""What a team would write for itself: Alertmanager's webhook in FastAPI, and redis-py for a minimal flip.
+"""What a team might write itself: Alertmanager's webhook in FastAPI, and redis-py for a minimal switch of the active version.
 
-For comparison only (benches/peers/main.rs): no guards, no incidents, no fence but the active version.
+For comparison only (benches/peers/main.rs): no guards, no incidents, fenced only by the active version.
 """
 
 import json

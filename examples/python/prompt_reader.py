@@ -1,16 +1,16 @@
-"""Which version of a prompt to serve, as prompt-rollback says: pushed by Redis, at hand without asking.
+"""Reads the active version of each prompt from Redis. Redis pushes changes, and a lookup needs no network.
 
-One file to copy; it needs redis-py 4.3 or newer.
+Copy this file; it needs redis-py 4.3 or newer.
 
     reader = Reader("redis://127.0.0.1:6379", ["customer-support"])
     version = reader.active_version("customer-support", key="user-4711")    # no network; from any thread
 
-A thread of the reader's own listens to the channel of changes, reads again what has changed, and everything every two
-seconds, because a plain SET announces nothing. While Redis is away, or holds what is no version, the last known version
-stays, `staleness()` grows and `error()` says why, as does a warning in the log.
+The reader's own thread listens to the channel of changes and reads changed prompts again. It also reads all prompts every two
+seconds, because a plain SET publishes nothing. While Redis is down or holds an invalid value, the last known version stays,
+`staleness()` grows, and `error()` and a warning in the log give the reason.
 
-The reader follows the master: to another node of a Redis Cluster, after a failover by Redis Sentinel, and where a DNS name
-leads to another address. In a process that is forked it begins anew.
+The reader follows the master: to another node of a Redis Cluster, after a failover by Redis Sentinel, and when a DNS name
+points to another address. After a fork it starts a new thread with new connections.
 """
 
 import ipaddress
@@ -34,27 +34,27 @@ from redis.retry import Retry
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 1.0  # longest wait for Redis, in seconds
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # between attempts to connect: after a failover the next one finds the new master
-BEAT = 0.5  # a node that hangs, was demoted or has given our slot away says nothing by itself: it is asked this often
-ASK_EVERY = 0.4  # and each sentinel this often
-STAGGER = 0.1  # after this long without an answer the next address is tried as well
-SLICE = 0.2  # longest wait for a message before looking up
-LEARN_EVERY = 10.0  # the nodes of a cluster change seldom; a replica that has just begun is not listed at once
-RESOLVE_EVERY = 2.0  # and a name may lead elsewhere
-MOST_LEARNED = 16  # each node knows who has our keys
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5  # between attempts to connect; short, so that a failover is noticed quickly
+BEAT = 0.5  # interval of probes: a node that hangs, was demoted or lost our slot does not announce it
+ASK_EVERY = 0.4  # interval of queries to each sentinel
+STAGGER = 0.1  # after this long without an answer, also try the next address
+SLICE = 0.2  # longest wait for a message before other checks
+LEARN_EVERY = 10.0  # interval of CLUSTER SLOTS: nodes change seldom, and a new replica is not listed at once
+RESOLVE_EVERY = 2.0  # interval of DNS lookups
+MOST_LEARNED = 16  # enough: each node knows which node has our keys
 LONGEST_REFRESH = 24 * 60 * 60.0
-READ_AT_ONCE = 100  # Redis does nothing else meanwhile
+READ_AT_ONCE = 100  # prompts per transaction, which blocks Redis while it runs
 
-# Names of versions may become file names and metric labels, so nothing else is ever handed out.
+# Versions may become file names and metric labels, so the reader never returns any other value.
 VERSION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}")
-HASH_TAG = re.compile("^[^{]*{[^}]+}")  # what all keys in one slot of a cluster have in common
+HASH_TAG = re.compile("^[^{]*{[^}]+}")  # keeps all keys in one slot of a cluster
 PERCENT = re.compile(rb"[0-9]{1,3}")
-PADDING = b" \t\n\x0b\x0c\r\0"  # around a value, as of `echo v2 | redis-cli -x SET ...`: no part of it
+PADDING = b" \t\n\x0b\x0c\r\0"  # trimmed around a value, such as the line feed of `echo v2 | redis-cli -x SET ...`
 
 
 def key_bytes(key):
-    """The bytes that choose the version of a key: bytes as they are, anything else as the UTF-8 of its str(). None is
-    refused: all who have no id would be one user, and change their version together."""
+    """The bytes that determine the version of a key: bytes unchanged, anything else as the UTF-8 of its str(). None is
+    refused, because all users without an id would count as one user and change versions together."""
     if isinstance(key, (bytes, bytearray, memoryview)):
         return bytes(key)
     if key is None:
@@ -63,11 +63,11 @@ def key_bytes(key):
 
 
 class Split:
-    """The versions that are served now, and which requests each of them gets. Never changed once made."""
+    """The versions that are served now, and which requests each of them gets. Immutable."""
 
     def __init__(self, active, routing=None):
-        """`active` and the fields of `routing`, as bytes. A routing that does not hold `active` does not count;
-        `problem` says what is wrong with one that is none."""
+        """`active` and the fields of `routing`, as bytes. A routing without `active` is ignored. If the routing is invalid,
+        `problem` gives the reason."""
         self.problem = None
         self._shares = [(active.decode(), 100)]
         trimmed = {field.strip(PADDING): value.strip(PADDING) for field, value in (routing or {}).items()}
@@ -91,20 +91,20 @@ class Split:
                     self._shares.append((version.decode(), end))
 
     def version(self, key):
-        """The version for a request's or user's key; the same one while shares stay as they are."""
-        key = key_bytes(key)  # first: a key that is refused during a split is refused before it, too
+        """The version for a request's or user's key. It does not change while the shares do not change."""
+        key = key_bytes(key)  # first, so that an invalid key is refused with and without a split
         if len(self._shares) == 1:
             return self._shares[0][0]
         bucket = crc32(key) % 100
         return next(version for version, end in self._shares if bucket < end)
 
     def versions(self):
-        """All versions that some requests get."""
+        """All versions that get requests."""
         return [version for version, _ in self._shares]
 
 
 class _Known:
-    """What is known of one prompt. Replaced as a whole, so that readers need no lock."""
+    """The known state of one prompt. Replaced as a whole, so that callers need no lock."""
 
     def __init__(self, split=None, asked=None, problem=None):
         self.split, self.asked, self.problem = split, asked, problem
@@ -117,7 +117,8 @@ def _seconds(name, value):
 
 
 def _pool(url, options):
-    """Connections as the reader needs them: a URL that is shared with other clients may ask for what would break it."""
+    """A connection pool with the settings that the reader needs: a URL that other clients share can contain options that
+    would break the reader."""
     if options.get("cache") or options.get("cache_config"):
         raise ValueError("cache: the reader keeps what it knows itself")
     timeouts = {"socket_timeout": PATIENCE}
@@ -127,18 +128,18 @@ def _pool(url, options):
     for name in timeouts:
         _seconds(name, settings[name])
     settings.update(decode_responses=False, encoding="utf-8", encoding_errors="strict")  # answers are bytes
-    settings.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[])  # the reader does that itself
-    for name in ("single_connection_client", "max_connections", "protocol"):  # it makes its own connections, and uses RESP2
+    settings.update(retry=Retry(NoBackoff(), 0), retry_on_timeout=False, retry_on_error=[])  # the reader itself retries
+    for name in ("single_connection_client", "max_connections", "protocol"):  # the reader makes its own connections, with RESP2
         settings.pop(name, None)
     if int(redis.__version__.split(".")[0]) >= 5:
         settings["protocol"] = 2
     pool = redis.ConnectionPool(**settings)
-    pool.connection_class(**pool.connection_kwargs)  # an option that redis-py does not know fails here, not on the thread
+    pool.connection_class(**pool.connection_kwargs)  # an unknown option fails here, not on the thread
     return pool
 
 
 def _addresses(nodes):
-    """As redis.nodes in the receiver's config: a list of host:port, or one str with commas between them."""
+    """Parses nodes like redis.nodes in the receiver's config: a list of host:port, or one comma-separated str."""
     if isinstance(nodes, str):
         nodes = [node.strip() for node in nodes.split(",") if node.strip()]
     addresses = []
@@ -151,8 +152,8 @@ def _addresses(nodes):
 
 
 def _code(answer):
-    """The first word of an error, such as MOVED; None of any other answer. Not by redis-py's classes: outside of its cluster
-    client an old one has none, and cuts no code off."""
+    """The first word of an error, such as MOVED; None for any other answer. It does not rely on redis-py's classes: outside its
+    cluster client, old releases have no such classes and keep the code in the message."""
     if not isinstance(answer, ResponseError):
         return None
     for code in ("ASK", "MOVED", "TRYAGAIN"):
@@ -162,17 +163,17 @@ def _code(answer):
 
 
 def _points_to(error):
-    """Host and port in an answer MOVED or ASK."""
+    """Host and port in an error MOVED or ASK."""
     host, _, port = str(error).split()[-1].rpartition(":")
     return host.strip("[]"), int(port)
 
 
 class _Elsewhere(Exception):
-    """Another node is the master now; not a loss of contact unless that does not answer."""
+    """Another node is the master now. Contact is lost only if that node does not answer."""
 
 
 class _Node:
-    """A connection, and the address that it leads to; None is a unix socket."""
+    """A connection and its address; None is a Unix socket."""
 
     def __init__(self, connect, address):
         self.address = address
@@ -180,7 +181,7 @@ class _Node:
         self._connection = connect(address)
 
     def ask(self, *commands):
-        """The answers, with errors in their places; raises only when the connection is lost."""
+        """Returns the answers, with errors as values; raises only when the connection is lost."""
         self._connection.send_packed_command(self._connection.pack_commands(commands))
         return [self._answer() for _ in commands]
 
@@ -191,30 +192,30 @@ class _Node:
             return error
 
     def probe(self, key):
-        """Raises unless it answers for `key`; notes what it says of itself."""
+        """Raises unless the node serves `key`; stores the role and mode that the node reports."""
         hello, value = self.ask(("HELLO",), ("GET", key))
-        # ASK: the key is being moved away, but the slot is still here
+        # ASK: the key is migrating, but the slot is still here
         if _code(value) not in (None, "ASK", "WRONGTYPE"):
             raise value
-        said = dict(zip(hello[::2], hello[1::2])) if isinstance(hello, list) else {}  # a proxy may not know HELLO
+        said = dict(zip(hello[::2], hello[1::2])) if isinstance(hello, list) else {}  # a proxy may not support HELLO
         self.replica, self.clustered = said.get(b"role") == b"replica", said.get(b"mode") == b"cluster"
 
     def all_nodes(self):
-        """The clients' addresses of all nodes of its cluster; none if it does not say."""
+        """The client addresses of all nodes of its cluster; empty if the node does not report them."""
         (ranges,) = self.ask(("CLUSTER", "SLOTS"))
         nodes = [node for slots in ranges for node in slots[2:]] if isinstance(ranges, list) else []
         return [self.at((node[0] or b"").decode(), node[1]) for node in nodes if node[0] != b"?"]
 
     def at(self, host, port):
-        """Another node's address; one that does not know its host leaves it out."""
+        """Another node's address; a node that does not know its host omits it."""
         return (host or self.address[0], int(port))
 
     def ping(self):
-        """Asks for something to receive; redis-py's own check of health does not know the answer of a channel."""
+        """Sends a PING whose answer can be received; redis-py's own health check does not support a subscribed connection."""
         self._connection.send_command("PING", check_health=False)
 
     def receive(self, timeout):
-        """What comes within `timeout`, or None."""
+        """The next message within `timeout`, or None."""
         return self._connection.read_response() if self._connection.can_read(timeout=timeout) else None
 
     def close(self):
@@ -222,10 +223,10 @@ class _Node:
 
 
 class _Sentinel:
-    """What one sentinel says of where the master is, asked again and again on a thread of its own."""
+    """The address of the master according to one sentinel, polled on a separate thread."""
 
     def __init__(self, connect, address, master, closed):
-        self.said = self.error = None  # (epoch, address) or why not; both None before the first answer
+        self.said = self.error = None  # (epoch, address), or the error; both None before the first answer
         self._connect, self._address, self._master, self._closed = connect, address, master, closed
         threading.Thread(target=self._run, name="prompt-reader-sentinel", daemon=True).start()
 
@@ -236,7 +237,7 @@ class _Sentinel:
                 if node is None:
                     node, self.said = _Node(self._connect, self._address), None
                 self._ask(node)
-            except Exception as error:  # whatever it is, the next attempt may work
+            except Exception as error:  # any error: the next attempt may work
                 node = node and node.close()
                 self.said, self.error = None, f"the sentinel {_shown(self._address)}: {error}"
             self._closed.wait(ASK_EVERY)
@@ -263,7 +264,7 @@ def _shown(address):
 
 
 def _resolved(address):
-    """The addresses that a name leads to; none if it is none, or the resolver is away."""
+    """The addresses of a DNS name; empty if it is not a name, or if the lookup fails."""
     if address is None:
         return set()
     try:
@@ -289,7 +290,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Reader:
-    """Follows some prompts until `close()`. May be used by any number of threads."""
+    """Follows prompts until `close()`. Thread-safe."""
 
     def __init__(
         self,
@@ -304,13 +305,13 @@ class Reader:
         sentinel_password=None,
         **options,
     ):
-        """`on_change(prompt, versions)` is called before new versions are served, on the reader's thread; `options`
-        are those of redis.ConnectionPool.from_url, such as ssl_ca_certs.
+        """The reader calls `on_change(prompt, versions)` on its thread before it serves new versions. `options` are those of
+        redis.ConnectionPool.from_url, such as ssl_ca_certs.
 
-        `nodes` and `sentinel_…` are as in the receiver's config: more nodes of a cluster, or all sentinels where
-        `sentinel_master` names the master. In a cluster the namespace holds a hash tag, as the default does.
+        `nodes` and `sentinel_…` work as in the receiver's config: additional nodes of a cluster, or all sentinels if
+        `sentinel_master` names the master. In a cluster the namespace must contain a hash tag, as the default does.
 
-        Redis may be away; that is no error. A setting that cannot work is a TypeError or ValueError here."""
+        An unreachable Redis is not an error. An invalid setting raises TypeError or ValueError."""
         if not isinstance(namespace, str):
             raise TypeError(f"namespace: expected a str, found {namespace!r}")
         names = [None] if isinstance(prompts, (str, bytes)) else list(prompts)
@@ -328,7 +329,7 @@ class Reader:
             raise ValueError("nodes: expected a redis:// or rediss:// URL, because nodes and sentinels are not unix sockets")
         of_url = None if unix else (self._settings.get("host", "localhost"), int(self._settings.get("port", 6379)))
         self._given, self._learned = [of_url, *listed], []
-        # As in the receiver's config: where sentinels are listed, the URL only says how to log in to Redis.
+        # As in the receiver's config: if sentinels are listed, the URL only provides the login to Redis.
         self._sentinel_addresses = (listed or [of_url]) if sentinel_master else []
         self._sentinel_master = sentinel_master
         self._sentinel_login = {"username": sentinel_username, "password": sentinel_password, "db": 0}
@@ -350,11 +351,11 @@ class Reader:
         self._thread.start()
 
     def _begin_anew(self):
-        """In a forked process: the threads are not here, and the connections are still the parent's."""
+        """Restarts after a fork: the threads do not exist in the child, and the connections belong to the parent."""
         if self._closed.is_set():
             return
         for connection in list(self._connections):
-            connection.disconnect()  # here alone: redis-py knows that it was forked
+            connection.disconnect()  # affects only this process: redis-py detects the fork
         ready, self._ready = self._ready, threading.Event()
         if ready.is_set():
             self._ready.set()
@@ -363,9 +364,9 @@ class Reader:
         self._begin()
 
     def active_version(self, prompt, key):
-        """The version to serve to the request or user `key`, the last known one while Redis is away; None only if
-        there has never been one. The same key changes its version at most once while a split moves. A key is anything
-        with a str(), or bytes; None is a TypeError."""
+        """The version to serve to the request or user `key`; the last known one while Redis is down. None only if no version
+        was ever known. While a split moves in one direction, a key changes its version at most once. A key is bytes or any
+        value with a str(); None raises TypeError."""
         key, split = key_bytes(key), self._known[prompt].split
         return split and split.version(key)
 
@@ -375,27 +376,27 @@ class Reader:
         return split.versions() if split else []
 
     def staleness(self, prompt):
-        """For how many seconds the version has not been confirmed by Redis; None if it never was. Below three while all
-        is well, or a second more than `refresh`."""
+        """Seconds since Redis last confirmed the version; None if it never did. In normal operation below three, or below
+        `refresh` plus one second."""
         asked = self._known[prompt].asked
         return None if asked is None else time.monotonic() - asked
 
     def error(self, prompt):
-        """Why the version is not confirmed, or the split not followed; None while all is well."""
+        """Why the version is not confirmed or the split is not followed; None if there is no problem."""
         problem = self._known[prompt].problem
         return problem if self._thread.is_alive() else "redis can't be asked: the reader's thread has ended"
 
     def mode(self):
-        """How it learns of changes just now: "pushed" (the receiver announces each), "polling" (by reading everything
-        again after `refresh`, because the user may not SUBSCRIBE) or "away" (no server is in reach)."""
+        """How the reader currently learns of changes: "pushed" (the receiver publishes each), "polling" (the reader reads
+        everything every `refresh` seconds, because the user may not SUBSCRIBE) or "away" (no server is reachable)."""
         return self._mode if self._thread.is_alive() else "away"
 
     def wait_ready(self, timeout=None):
-        """Waits until each prompt has a version; False if that took too long."""
+        """Waits until each prompt has a version; False after `timeout` seconds."""
         return self._ready.wait(timeout)
 
     def close(self):
-        """Follows no longer; the last known versions stay."""
+        """Stops following. The last known versions stay available."""
         self._closed.set()
         _READERS.discard(self)
         self._thread.join()
@@ -410,9 +411,9 @@ class Reader:
                 self._follow(node, channel)
             except _Elsewhere:
                 pass
-            except Exception as error:  # whatever it is, the next attempt may work
+            except Exception as error:  # any error: the next attempt may work
                 first = None
-                if _code(error) == "MOVED":  # no loss of contact, unless the other place does not answer
+                if _code(error) == "MOVED":  # contact is lost only if the other node does not answer
                     first = node.at(*_points_to(error))
                 else:
                     self._mode = "away"
@@ -421,8 +422,8 @@ class Reader:
                 if connection:
                     connection.close()
             if time.monotonic() - began > BEAT:
-                pause = FIRST_PAUSE  # it did work for a while
-            self._closed.wait(pause * random.uniform(0.5, 1))  # not all prompt servers at once
+                pause = FIRST_PAUSE  # the connection worked for a while
+            self._closed.wait(pause * random.uniform(0.5, 1))  # spreads the reconnects of all prompt servers
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _connect(self, address, login=None):
@@ -439,8 +440,8 @@ class Reader:
         return self._connect(address, {**self._sentinel_login, **others})
 
     def _master(self):
-        """Who the master is: of the latest epoch the one that most sentinels name; None if none of them says. A lower epoch
-        than before is believed only if a majority answers, as when all sentinels were set up anew."""
+        """The master: among the answers with the latest epoch, the address that most sentinels name; None without an answer. A
+        lower epoch than before counts only if a majority answers, as when all sentinels were set up again."""
         said = [said for said in (sentinel.said for sentinel in self._sentinels) if said]
         if not said:
             return None
@@ -452,7 +453,7 @@ class Reader:
         return max(addresses, key=addresses.count)
 
     def _try(self, address, results):
-        """Connects on a thread of its own: some address may hang."""
+        """Connects on a separate thread, because an address may hang."""
 
         def attempt():
             try:
@@ -463,7 +464,7 @@ class Reader:
         threading.Thread(target=attempt, name="prompt-reader-connect", daemon=True).start()
 
     def _find(self, first):
-        """A connection to whoever answers for our keys, looked for at `first` first."""
+        """A connection to the node that serves our keys; tries `first` first."""
         if self._sentinels:
             return self._find_master()
         places = list(dict.fromkeys(([first] if first else []) + self._given + self._learned))
@@ -476,7 +477,7 @@ class Reader:
             try:
                 address, found = results.get(timeout=STAGGER)
             except queue.Empty:
-                if not waiting and time.monotonic() < deadline:  # one hangs, and another may have taken over meanwhile
+                if not waiting and time.monotonic() < deadline:  # one hangs, and another may have become the master
                     waiting, failed = failed, []
                 continue
             running -= 1
@@ -489,7 +490,7 @@ class Reader:
                     waiting.insert(0, to)
             elif isinstance(found, Exception):
                 fault = fault or ConnectionError(f"{_shown(address)}: {found}")
-            # One of several may be a replica that has lost its master. Who gives the address of a replica alone wants it.
+            # With several addresses, a replica may have lost its master. A single address of a replica is intended.
             elif found.replica and len(places) > 1:
                 fault = fault or ConnectionError(f"{_shown(address)}: it is a replica")
                 found.close()
@@ -515,7 +516,7 @@ class Reader:
                 break
             except queue.Empty:
                 if self._master() not in (None, master):
-                    raise _Elsewhere from None  # the old one may hang
+                    raise _Elsewhere from None  # the old master may hang
         if isinstance(found, Exception) or found.replica:
             raise ConnectionError(f"{_shown(master)}: {found if isinstance(found, Exception) else 'it is a replica'}")
         return found
@@ -533,7 +534,7 @@ class Reader:
         return node
 
     def _watch_name(self, watched, before):
-        """Notes when the name of a node leads to none of the addresses that it led to. A failover by DNS leaves the
+        """Marks the node when its DNS name no longer resolves to any earlier address, because a failover by DNS leaves the
         connections to the old master open."""
         closed = self._closed
         while not closed.wait(RESOLVE_EVERY) and (node := watched()):
@@ -542,7 +543,7 @@ class Reader:
             del node
 
     def _subscribe(self, node):
-        """A connection that hears of changes; None if the user may not have one."""
+        """A connection subscribed to the channel of changes; None if the user may not SUBSCRIBE."""
         channel = _Node(self._connect, node.address)
         (answer,) = channel.ask(("SUBSCRIBE", f"{self._namespace}:changes"))
         if not isinstance(answer, ResponseError):
@@ -551,7 +552,7 @@ class Reader:
         return None
 
     def _follow(self, node, channel):
-        """Over this pair of connections, for as long as they live and lead to the right node."""
+        """Reads over this pair of connections while they work and the node is the master."""
         if node.clustered and not HASH_TAG.search(self._namespace):
             raise ValueError("the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes")
         was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
@@ -581,13 +582,13 @@ class Reader:
                     learn_at, self._learned = time.monotonic() + LEARN_EVERY, node.all_nodes()[:MOST_LEARNED] or self._learned
                 if channel:
                     if time.monotonic() - heard_at > BEAT + PATIENCE:
-                        raise ConnectionError("the channel does not answer")  # its other end is gone
+                        raise ConnectionError("the channel does not answer")  # the other end is gone
                     channel.ping()
                 if scattered:
                     break
 
     def _named(self, message):
-        """The prompts that a message on the channel is about."""
+        """The prompts that a message on the channel names."""
         try:
             prompt = json.loads(message)["prompt"]
             return [prompt] if prompt in self._known else []
@@ -595,7 +596,7 @@ class Reader:
             return list(self._known)
 
     def _read(self, node, prompts):
-        """Reads these; whether some of their keys were at the node that their slot is being moved to."""
+        """Reads these prompts. True if some of their keys were on the node to which the slot migrates."""
         scattered = False
         for first in range(0, len(prompts), READ_AT_ONCE):
             some, asked, questions = prompts[first : first + READ_AT_ONCE], time.monotonic(), []
@@ -606,7 +607,7 @@ class Reader:
                 errors = [error for error in queued if _code(error)]
                 if not errors or not all(_code(error) in ("ASK", "TRYAGAIN") for error in errors):
                     raise errors[0] if errors else answers or ResponseError("no answer to EXEC")
-                # No node has all keys of the transaction, so each key is read by itself.
+                # No node has all keys of the transaction, so read each key separately.
                 scattered, answers = True, self._read_scattered(node, questions)
             for prompt, active, routing in zip(some, answers[::2], answers[1::2]):
                 if isinstance(routing, list):
@@ -633,7 +634,7 @@ class Reader:
         return answers
 
     def _answered(self, prompt, asked, active, routing):
-        """Takes what `active` and `routing` hold, whatever someone may have put there; an exception is a wrong type."""
+        """Processes the values of `active` and `routing`, valid or not; an exception means a wrong type."""
         before = self._known[prompt]
         problem = None
         if isinstance(active, bytes):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""An example prompt server that serves whatever version prompt-rollback says, told by Redis as soon as it changes.
+"""An example prompt server that serves the active version of prompt-rollback, and follows each change at once.
 
-How an existing prompt server adopts prompt-rollback is prompt_reader.py, the metrics below, and PromptServer.answer. The
-rest makes a demo: fake completions, traffic of its own, and misbehaviour on demand:
+To adopt prompt-rollback in an existing prompt server, use prompt_reader.py, the metrics below, and PromptServer.answer. The
+rest is a demo: fake completions, generated traffic, and misbehaviour on demand:
 
     prompt_server.py --rps 10
     curl 'localhost:9100/?prompt=customer-support&user=4711'
@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-# Before the import, which reads it: a `_created` series beside every counter is of no use here.
+# Set before the import, which reads it: the `_created` series of each counter is not needed here.
 os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
 
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest  # noqa: E402
@@ -43,7 +43,7 @@ QUALITY = Histogram(
 
 
 def expose_at_zero(prompt, versions):
-    """A counter that is born above 0 hides its first errors from Prometheus."""
+    """Exposes each series at 0, because a counter that starts above 0 hides its first errors from Prometheus."""
     for version in versions:
         for outcome in ("ok", "error"):
             REQUESTS.labels(prompt, version, outcome)
@@ -53,7 +53,7 @@ def expose_at_zero(prompt, versions):
 
 
 class Model:
-    """A fake one, whose versions can be told to fail, to be slow or to answer badly."""
+    """A fake model. Its versions can fail, be slow or answer badly on demand."""
 
     GOOD = {"error_ratio": 0.0, "delay_seconds": 0.02, "quality": 0.9}
 
@@ -63,7 +63,7 @@ class Model:
         self._failures_owed = {}
 
     def misbehave(self, wish):
-        """Takes a dict with `version` and what differs from GOOD; nothing else but `version` cures it."""
+        """Takes a dict with `version` and the values that differ from GOOD; `version` alone restores GOOD."""
         behaviour = dict(self.GOOD)
         for key, value in wish.items():
             if key in behaviour:
@@ -75,10 +75,10 @@ class Model:
         return {"version": wish["version"], **behaviour}
 
     def complete(self, version):
-        """Answers after a while: whether it worked, and how good the answer is."""
+        """Waits for the version's delay, then returns whether the call worked and the quality of the answer."""
         with self._lock:
             behaviour = self._behaviour.get(version, self.GOOD)
-            # Failures are spread evenly instead of drawn: a demo is the same every time.
+            # Failures are spread evenly instead of drawn at random, so that each demo is the same.
             owed = self._failures_owed.get(version, 0.0) + behaviour["error_ratio"]
             failed = owed >= 1 - 1e-9
             self._failures_owed[version] = owed - 1 if failed else owed
@@ -87,14 +87,14 @@ class Model:
 
 
 class PromptServer:
-    """Serves requests with the active version, and measures them."""
+    """Answers requests with the active version, and counts them."""
 
     def __init__(self, reader, prompts, model):
         self.reader, self.prompts, self.model = reader, prompts, model
         self._numbers = itertools.count()
 
     def answer(self, prompt, text, user=None):
-        """Status and JSON body of a completion. While traffic is split, a user stays with a version."""
+        """Status and JSON body of a completion. While traffic is split, a user keeps one version."""
         key = f"request-{next(self._numbers)}" if user is None else str(user)
         version = self.reader.active_version(prompt, key) if prompt in self.prompts else None
         if version is None:
@@ -115,7 +115,7 @@ def handler(server, prompts):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Headers and body are two writes; with Nagle's algorithm the second would wait for an acknowledgement.
+        # Headers and body are two writes. With Nagle's algorithm the second would wait for an acknowledgement.
         disable_nagle_algorithm = True
 
         def do_GET(self):
@@ -162,7 +162,7 @@ def handler(server, prompts):
 
 
 def generate_traffic(server, prompts, rps):
-    """Answers `rps` requests a second for each prompt, as if users had asked."""
+    """Generates `rps` requests per second for each prompt."""
     with ThreadPoolExecutor(max_workers=64) as pool:
         due = time.monotonic()
         while True:
@@ -177,31 +177,31 @@ def log(line):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Example prompt server: Redis tells it which version to serve.")
-    parser.add_argument("--listen", default="127.0.0.1:9100", help="address and port of /, /complete and /metrics")
+    parser = argparse.ArgumentParser(description="Example prompt server that reads the active version from Redis.")
+    parser.add_argument("--listen", default="127.0.0.1:9100", help="address and port for /, /complete and /metrics")
     parser.add_argument(
-        "--redis", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), help="Redis URL, also $REDIS_URL"
+        "--redis", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), help="Redis URL; default $REDIS_URL"
     )
     parser.add_argument(
         "--node",
         action="append",
-        help="host:port of another node of a Redis Cluster, or of each sentinel; may be repeated, also $REDIS_NODES with commas",
+        help="host:port of another node of a Redis Cluster, or of each sentinel; repeatable; default $REDIS_NODES, comma-separated",
     )
     parser.add_argument(
         "--sentinel-master",
         default=os.environ.get("REDIS_SENTINEL_MASTER"),
-        help="name of the master, as sentinels know it, also $REDIS_SENTINEL_MASTER; their own login, if they have one, is in "
-        "$REDIS_SENTINEL_USERNAME and $REDIS_SENTINEL_PASSWORD",
+        help="name of the master in Sentinel; default $REDIS_SENTINEL_MASTER. $REDIS_SENTINEL_USERNAME and "
+        "$REDIS_SENTINEL_PASSWORD are the login to the sentinels",
     )
     parser.add_argument("--namespace", default="{prompts}", help="namespace of prompt-rollback in Redis")
-    parser.add_argument("--prompt", action="append", help="prompt to serve; may be repeated (default customer-support)")
-    parser.add_argument("--rps", type=float, default=0, help="own traffic, requests a second for each prompt")
+    parser.add_argument("--prompt", action="append", help="prompt to serve; repeatable (default customer-support)")
+    parser.add_argument("--rps", type=float, default=0, help="generated traffic, in requests per second for each prompt")
     parser.add_argument(
         "--misbehave",
         action="append",
         type=json.loads,
         default=[],
-        help='as POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}',
+        help='same body as POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}',
     )
     args = parser.parse_args()
     prompts = args.prompt or ["customer-support"]

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ACTIVE, ROUTING = "{prompts}:active:support", "{prompts}:routing:support"
-# As the receiver commits it.
+# The commit of the receiver.
 COMMIT = """
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('DEL', KEYS[2])
@@ -103,7 +103,7 @@ KEYS = [
     (Plan.FREE, b"user-4711"),
     ("müller", b"m\xc3\xbcller"),
     ("", b""),
-    ("\udcff", b"\xed\xb3\xbf"),  # a byte that was no text when somebody read it
+    ("\udcff", b"\xed\xb3\xbf"),  # a surrogate for an undecodable byte
     (b"\xff\xfe", b"\xff\xfe"),
     (bytearray(b"user-4711"), b"user-4711"),
     (memoryview(b"user-4711"), b"user-4711"),
@@ -144,7 +144,7 @@ class Following(unittest.TestCase):
 
     def test_a_commit_is_pushed(self):
         self.server.commit("v1")
-        reader = self.reader(refresh=60)  # so that only the channel can tell
+        reader = self.reader(refresh=60)  # so that only the channel reports the change
         self.assertTrue(reader.wait_ready(10))
         eventually(lambda: self.server.client.pubsub_numsub("{prompts}:changes")[0][1] == 1)
         self.server.commit("v2", v1="25", v2="75")
@@ -181,7 +181,7 @@ class Following(unittest.TestCase):
         self.assertRaises(TypeError, reader.active_version, "support", None)
 
     def follows(self, url, **options):
-        """It hears of a change, follows a split, and notices that Redis is away."""
+        """The reader follows a change and a split, and notices that Redis is down."""
         self.server.commit("v1")
         reader = Reader(url, ["support"], refresh=0.2, **options)
         self.addCleanup(reader.close)
@@ -279,7 +279,7 @@ class Following(unittest.TestCase):
         age = reader.staleness("support")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
         eventually(lambda: reader.staleness("support") > age + 0.3)
-        self.server.start()  # without any data
+        self.server.start()  # without data
         eventually(lambda: reader.error("support") == "no version is active")
         self.assertEqual(reader.versions("support"), ["v1", "v2"])
         self.server.commit("v1")
@@ -317,7 +317,7 @@ class Following(unittest.TestCase):
         reader = self.reader(refresh=0.1)
         eventually(lambda: "do not sum to 100" in (reader.error("support") or ""))
         self.assertEqual(reader.versions("support"), ["v1"])
-        self.server.commit("v3", v1="50", v2="50")  # of another time
+        self.server.commit("v3", v1="50", v2="50")  # a routing without the active version
         eventually(lambda: reader.versions("support") == ["v3"])
         self.assertIsNone(reader.error("support"))
         self.server.client.delete(ROUTING)
@@ -330,7 +330,7 @@ class Following(unittest.TestCase):
         return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{fd}"))
 
     def in_a_fork(self, check):
-        """Runs `check` in a forked process, which tells whether it held."""
+        """Runs `check` in a forked process, which reports the result."""
         pid = os.fork()
         if pid == 0:
             try:
@@ -357,7 +357,7 @@ class Following(unittest.TestCase):
             reader.close()
 
         holds = self.in_a_fork(check)
-        os.close(tell)  # so that a child that fails ends the wait
+        os.close(tell)  # so that a failing child ends the wait
         os.read(ready, 1)
         os.close(ready)
         self.server.commit("v2")
