@@ -1,5 +1,5 @@
 //! Imports only go down. Reads every path in `src/` and fails where a layer looks up, or at one it may not know. Cargo
-//! itself keeps `crates/decision` from looking up: it is a crate without dependencies.
+//! itself keeps `crates/decision` from looking up: it depends on serde alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
