@@ -54,6 +54,7 @@ const LAYERS: &[Layer] = &[
         &["redis", "hyper", "tower", "tokio"],
     ),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
+    layer("api", &["api"], &[], &["redis", "hyper", "tower", "tokio"]),
     layer("elsewhere", &["elsewhere"], &[], &["redis", "hyper", "tower", "serde", "prometheus_client"]),
     layer("tls", &["tls"], &[], &["redis", "hyper", "hyper_util", "tower", "tokio", "serde"]),
     layer("visible", &["visible"], &[], &["redis", "hyper", "tower", "tokio"]),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, Held, OWN};
 use super::input::{self, Query};
-use super::reply::{Failure, Reply, json, text, within};
+use super::reply::{Failure, Reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, postmortem, reload, report, restore,
     serving, slack, webhook,
@@ -347,8 +347,5 @@ async fn read(
 /// The answer to a request that made us panic: a bug, which must not take the connection or others with it.
 pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Reply {
     tracing::error!("a request panicked");
-    json(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        &serde_json::json!({ "error": { "code": "internal", "message": "a bug: please report it" } }),
-    )
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug: please report it").into_reply()
 }

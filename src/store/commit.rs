@@ -39,6 +39,7 @@ impl Message<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "it may not have been done"]
 pub enum Committed {
     /// Now, or earlier by this very commit whose answer got lost.
     Done { rev: i64 },
