@@ -57,7 +57,7 @@ impl Entry {
 
 /// The word of a log entry stands for a change of what is served.
 pub fn is_change(event: &str) -> bool {
-    LogEvent::ALL.into_iter().find(|known| known.as_str() == event).is_none_or(LogEvent::is_change)
+    LogEvent::parse(event).is_none_or(LogEvent::is_change)
 }
 
 /// All of it, for one prompt at one moment.

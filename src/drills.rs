@@ -2,8 +2,7 @@
 //!
 //! A drill counts only if it was started here: its id is a record in Redis, which says what its alert must name.
 
-use serde_json::{Value, json};
-
+use crate::api::Rehearsed;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
 use crate::store::drill::{Drill, DrillId, News};
@@ -42,10 +41,12 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
     store.note_drill(&id, News::Received).await?;
     if drill.decided.is_none() {
         let rehearsed = engine.rehearse(alert).await?;
-        let text = json!({
-            "outcome": rehearsed.outcome.as_str(), "reason": rehearsed.reason, "text": rehearsed.text,
-        });
-        store.note_drill(&id, News::Decided(&text.to_string())).await?;
+        let decision = Rehearsed {
+            outcome: rehearsed.outcome.to_string(),
+            reason: rehearsed.reason.to_owned(),
+            text: rehearsed.text,
+        };
+        store.note_drill(&id, News::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
         engine.announced.notify_one();
     }
     store.fence().await?;
@@ -54,6 +55,6 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
 }
 
 /// What is kept of the decision, for people.
-pub fn decision(drill: &Drill) -> Option<Value> {
+pub fn decision(drill: &Drill) -> Option<Rehearsed> {
     serde_json::from_str(&drill.decided.as_ref()?.text).ok()
 }

@@ -17,15 +17,17 @@
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`api`] | the JSON that the API is asked and answers |
 //! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`tls`] | certificates |
 //! | [`visible`] | what of a text from elsewhere people may see |
-//! | [`decision`] | every rule, std only |
+//! | [`decision`] | every rule, of std and serde only |
 //! | [`reader`] | the crate for prompt servers: which version to serve. The receiver does not use it |
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod alertmanager;
+pub mod api;
 pub mod app;
 pub mod baseline;
 pub mod cli;

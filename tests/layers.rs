@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["postmortem", "report"],
     &["comparison", "deployed"],
     &["config"],
+    &["api"],
     &["elsewhere", "tls", "visible"],
     &["decision"],
 ];

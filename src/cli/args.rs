@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::client::{BaseUrl, Token};
+use crate::decision::Steer;
 
 /// Rolls a misbehaving LLM prompt back to its last known-good version.
 ///
@@ -184,8 +186,8 @@ Examples:
         /// The prompt's name.
         prompt: String,
         /// What to do.
-        #[arg(value_parser = ["pause", "resume", "skip", "hold", "promote", "abort"])]
-        action: String,
+        #[arg(value_parser = PossibleValuesParser::new(Steer::ALL.map(Steer::as_str)).try_map(|word| Steer::parse(&word).ok_or("no such word")))]
+        action: Steer,
         /// Override a bad mark; with --reason, also a closed promotion gate.
         #[arg(long)]
         force: bool,

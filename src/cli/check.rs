@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::client::{BaseUrl, Client};
 use super::output;
 use super::table::{Cell, table};
-use super::views::Prompt;
 use crate::alertmanager::client::authorization;
+use crate::api::PromptRow;
 use crate::config::Config;
 use crate::store::Level;
 
@@ -38,7 +38,7 @@ impl Probe {
 pub struct StoreReport {
     pub probes: Vec<Probe>,
     /// Prompts that have no rollback target yet.
-    pub without_target: Vec<Prompt>,
+    pub without_target: Vec<PromptRow>,
 }
 
 /// Asks Prometheus and each Alertmanager whether they are ready.
@@ -75,7 +75,7 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
 }
 
 /// One line for each probe; then the prompts that could not be rolled back.
-pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color: bool) -> String {
+pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptRow], color: bool) -> String {
     let rows: Vec<_> = probes
         .iter()
         .map(|probe| {
@@ -103,7 +103,7 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[Prompt], color:
     out
 }
 
-pub fn json(probes: &[Probe], without_target: &[Prompt]) -> Value {
+pub fn json(probes: &[Probe], without_target: &[PromptRow]) -> Value {
     let probes: Vec<Value> = probes
         .iter()
         .map(|probe| {

@@ -10,9 +10,9 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rustls::RootCertStore;
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::api::{Reason, Refused};
 use crate::config::{bare, unfit};
 pub use crate::outgoing::{BaseUrl, encode};
 use crate::outgoing::{Outgoing, OutgoingError};
@@ -169,17 +169,8 @@ impl Client {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        #[derive(Deserialize)]
-        struct Body {
-            error: Reason,
-        }
-        #[derive(Deserialize)]
-        struct Reason {
-            code: String,
-            message: String,
-        }
-        match serde_json::from_slice::<Body>(body) {
-            Ok(Body { error: Reason { code, message } }) => ClientError::Refused { status, code, message },
+        match serde_json::from_slice(body) {
+            Ok(Refused { error: Reason { code, message } }) => ClientError::Refused { status, code, message },
             Err(_) => {
                 let text = String::from_utf8_lossy(body);
                 let line = text.lines().next().unwrap_or_default().chars().take(200).collect();

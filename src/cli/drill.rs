@@ -9,98 +9,74 @@ use tokio::time::Instant;
 use super::args::{Output, Receiver};
 use super::client::encode;
 use super::{Failure, body, connect, print, print_json};
+use crate::api::{self, Drill, Hop};
 use crate::cli::table::clean;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Deserialize)]
-struct Drill {
-    id: String,
-    prompt: String,
-    version: String,
-    started_at: jiff::Timestamp,
-    slack: bool,
-    done: bool,
-    hops: Vec<Hop>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Hop {
-    hop: String,
-    at: Option<jiff::Timestamp>,
-    error: Option<String>,
-    url: Option<String>,
-    decision: Option<Decision>,
-    channel: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Decision {
-    text: String,
-}
-
-impl Hop {
-    /// What has happened, without control characters: some of it comes from others.
-    fn said(&self) -> String {
-        let or = |text: Option<&str>| clean(text.unwrap_or("?"));
-        match self.hop.as_str() {
-            "alertmanager" => format!("posted to Alertmanager {}", or(self.url.as_deref())),
-            "webhook" => "delivered by its webhook".to_owned(),
-            "decided" => {
-                format!("decided: a critical alert would {}", or(self.decision.as_ref().map(|d| d.text.as_str())))
-            }
-            "committed" => "written to Redis".to_owned(),
-            "slack" => format!("shown in Slack, {}", or(self.channel.as_deref())),
-            other => clean(other),
+/// What has happened, without control characters: some of it comes from others.
+fn said_of(hop: &Hop) -> String {
+    let or = |text: Option<Option<String>>| clean(text.flatten().as_deref().unwrap_or("?"));
+    match hop.hop.as_str() {
+        "alertmanager" => format!("posted to Alertmanager {}", or(hop.url.clone())),
+        "webhook" => "delivered by its webhook".to_owned(),
+        "decided" => {
+            let decision =
+                hop.decision.as_ref().map(|decision| decision.as_ref().map(|decision| decision.text.clone()));
+            format!("decided: a critical alert would {}", or(decision))
         }
+        "committed" => "written to Redis".to_owned(),
+        "slack" => format!("shown in Slack, {}", or(hop.channel.clone())),
+        other => clean(other),
     }
+}
 
-    /// Why it has not come, and what to look at.
-    fn missing(&self) -> String {
-        let why = self.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
-        let url = self.url.as_deref().map(|url| format!(" {}", clean(url))).unwrap_or_default();
-        let (what, look) = match self.hop.as_str() {
-            "alertmanager" if self.url.is_none() => (
-                "no receiver has posted the alert".to_owned(),
-                "the receivers' logs, the alert PromptRollbackParked, and whether all receivers know drills",
-            ),
-            "alertmanager" => (
-                format!("Alertmanager{url} did not take the alert{why}"),
-                "alertmanager.urls, and `prompt-rollback check --config FILE --connect`",
-            ),
-            "webhook" => (
-                "the alert did not come back by the webhook".to_owned(),
-                "`amtool config routes test` with the labels of the alert, the webhook's address, token and certificates \
-                 in alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
-                 pass, as the one of config/alertmanager.yml does",
-            ),
-            "decided" => (
-                "the receiver got the alert, but did not decide about it".to_owned(),
-                "the receiver's log and its /-/ready: most likely Redis",
-            ),
-            "committed" => (
-                "the decision is not known to be safe in Redis".to_owned(),
-                "redis.min_replicas_acked, the replicas of Redis, and the receiver's log",
-            ),
-            "slack" => (
-                format!("Slack does not show it{why}"),
-                "`prompt-rollback check --config FILE --connect`, and prompt_rollback_slack_requests_total",
-            ),
-            other => (format!("the hop {} did not come", clean(other)), "whether receiver and command line are as old"),
-        };
-        format!("{what}\nlook at: {look}")
-    }
+/// Why it has not come, and what to look at.
+fn missing(hop: &Hop) -> String {
+    let why = hop.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
+    let url = hop.url.clone().flatten().map(|url| format!(" {}", clean(&url))).unwrap_or_default();
+    let (what, look) = match hop.hop.as_str() {
+        "alertmanager" if url.is_empty() => (
+            "no receiver has posted the alert".to_owned(),
+            "the receivers' logs, the alert PromptRollbackParked, and whether all receivers know drills",
+        ),
+        "alertmanager" => (
+            format!("Alertmanager{url} did not take the alert{why}"),
+            "alertmanager.urls, and `prompt-rollback check --config FILE --connect`",
+        ),
+        "webhook" => (
+            "the alert did not come back by the webhook".to_owned(),
+            "`amtool config routes test` with the labels of the alert, the webhook's address, token and certificates \
+             in alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
+             pass, as the one of config/alertmanager.yml does",
+        ),
+        "decided" => (
+            "the receiver got the alert, but did not decide about it".to_owned(),
+            "the receiver's log and its /-/ready: most likely Redis",
+        ),
+        "committed" => (
+            "the decision is not known to be safe in Redis".to_owned(),
+            "redis.min_replicas_acked, the replicas of Redis, and the receiver's log",
+        ),
+        "slack" => (
+            format!("Slack does not show it{why}"),
+            "`prompt-rollback check --config FILE --connect`, and prompt_rollback_slack_requests_total",
+        ),
+        other => (format!("the hop {} did not come", clean(other)), "whether receiver and command line are as old"),
+    };
+    format!("{what}\nlook at: {look}")
 }
 
 /// Seconds from one moment to another; hops have the time of Redis.
-fn since(started: jiff::Timestamp, at: jiff::Timestamp) -> f64 {
-    at.duration_since(started).as_secs_f64()
+fn since(started: &str, at: &str) -> f64 {
+    let moment = |text: &str| text.parse::<jiff::Timestamp>().unwrap_or_default();
+    moment(at).duration_since(moment(started)).as_secs_f64()
 }
 
 pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &Receiver) -> Result<(), Failure> {
     let client = connect(receiver)?;
     let patience = Instant::now() + Duration::from_secs(wait);
-    let request = body([("prompt", prompt.into()), ("operator", operator.into())]);
+    let request = body(&api::StartDrill { prompt: prompt.to_owned(), operator });
     let mut answer = client.post("/api/drill", &request).await?;
     let text = receiver.format.output == Output::Text;
     let drill = read(receiver, &answer)?;
@@ -110,13 +86,13 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     let mut said: Vec<String> = Vec::new();
     loop {
         let drill = read(receiver, &answer)?;
-        let mut come: Vec<(&Hop, jiff::Timestamp)> = drill.hops.iter().filter_map(|hop| Some((hop, hop.at?))).collect();
+        let mut come: Vec<(&Hop, &str)> = drill.hops.iter().filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect();
         come.sort_by_key(|(_, at)| *at);
         for (hop, at) in come {
-            let line = hop.said();
+            let line = said_of(hop);
             if !said.contains(&line) {
                 if text {
-                    print(&format!("{:7.3} s  {line}\n", since(drill.started_at, at)))?;
+                    print(&format!("{:7.3} s  {line}\n", since(&drill.started_at, at)))?;
                 }
                 said.push(line);
             }
@@ -143,9 +119,8 @@ fn read(receiver: &Receiver, answer: &Value) -> Result<Drill, Failure> {
 }
 
 fn end(drill: &Drill, text: bool, wait: u64) -> Result<(), Failure> {
-    let missing = drill.hops.iter().find(|hop| hop.at.is_none());
-    if let Some(hop) = missing {
-        return Err(Failure::Failed(format!("stopped after {wait} s: {}", hop.missing())));
+    if let Some(hop) = drill.hops.iter().find(|hop| hop.at.is_none()) {
+        return Err(Failure::Failed(format!("stopped after {wait} s: {}", missing(hop))));
     }
     if text {
         let slack = if drill.slack { "" } else { "; Slack is not configured" };

@@ -2,35 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
 use super::table::{Cell, clean, table};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Imported {
-    pub dry_run: bool,
-    pub adopted: Vec<Adopted>,
-    pub known: u64,
-    pub skipped: Vec<Skipped>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Adopted {
-    pub prompt: String,
-    pub version: String,
-    pub known_good: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Skipped {
-    pub key: String,
-    pub reason: String,
-}
+use crate::api::Imported;
 
 /// The answers of all pages as one. A scan may show a key twice: the first answer about it counts.
 pub async fn import(client: &Client, mut body: Value) -> Result<Value, ClientError> {

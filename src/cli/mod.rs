@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hyper::StatusCode;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -17,12 +18,13 @@ mod import;
 mod output;
 mod probe;
 mod table;
-mod views;
 
 pub use args::Cli;
 
+use crate::api;
 use crate::app::{self, AppError, Signals};
 use crate::config::{self, Config, Settings, bare, decode};
+use crate::decision::MarkKind;
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
@@ -159,13 +161,8 @@ async fn ask(command: Command) -> Result<(), Failure> {
             receiver,
         } => {
             let content = content_file.as_deref().map(read_content).transpose()?;
-            let body = body([
-                ("version", version.as_str().into()),
-                ("content", content.into()),
-                ("contact", contact.into()),
-                ("staged_at", staged_at.map(|at| at.to_string()).into()),
-                ("known_good", flag(known_good)),
-            ]);
+            let staged_at = staged_at.map(|at| at.to_string());
+            let body = body(&api::Register { version: version.clone(), content, contact, staged_at, known_good });
             let (client, path) = (connect(&receiver)?, format!("/api/prompts/{}", encode(&prompt)));
             if !first {
                 let answer = client.post(&format!("{path}/versions"), &body).await?;
@@ -177,17 +174,14 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 return show(&receiver, answer, |flipped| output::activated(&flipped));
             }
             client.post(&format!("{path}/versions"), &body).await?;
-            let body = self::body([("version", version.into()), ("operator", operator.operator.into())]);
+            let operator = operator.operator;
+            let body = self::body(&api::Activate { version, operator, ..api::Activate::default() });
             let answer = client.post(&format!("{path}/activate"), &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
         }
         Command::Import { pattern, known_good, dry_run, operator, receiver } => {
-            let body = body([
-                ("pattern", pattern.into()),
-                ("known_good", flag(known_good)),
-                ("dry_run", flag(dry_run)),
-                ("operator", operator.operator.into()),
-            ]);
+            let operator = operator.operator;
+            let body = body(&api::Import { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
             let answer = import::import(&connect(&receiver)?, body).await?;
             show(&receiver, answer, |imported| import::text(&imported, color()))
         }
@@ -204,28 +198,15 @@ async fn ask(command: Command) -> Result<(), Failure> {
             operator,
             receiver,
         } => {
-            let body = body([
-                ("version", version.into()),
-                ("canary", flag(canary)),
-                ("stages", stages.into()),
-                ("hold", hold.into()),
-                ("hold_limit", hold_limit.into()),
-                ("percent", percent.into()),
-                ("reason", reason.into()),
-                ("force", flag(force)),
-                ("operator", operator.operator.into()),
-            ]);
+            let (hold, operator) = (hold.map(api::Hold::Each), operator.operator);
+            let body =
+                body(&api::Activate { version, percent, canary, stages, hold, hold_limit, operator, reason, force });
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
         }
         Command::Canary { prompt, action, force, reason, operator, receiver } => {
-            let body = body([
-                ("action", action.into()),
-                ("reason", reason.into()),
-                ("force", flag(force)),
-                ("operator", operator.operator.into()),
-            ]);
+            let body = body(&api::Steer { action, operator: operator.operator, reason, force });
             let path = format!("/api/prompts/{}/canary", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |flipped| output::activated(&flipped))
@@ -238,26 +219,23 @@ async fn ask(command: Command) -> Result<(), Failure> {
             if open { Ok(()) } else { Err(Failure::Failed("a gate that is on is closed".to_owned())) }
         }
         Command::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
-            let body = body([
-                ("prompt", prompt.into()),
-                ("target_version", to.into()),
-                ("from_version", from.into()),
-                ("reason", reason.into()),
-                ("strategy", if gradual { "gradual".into() } else { Value::Null }),
-                ("stages", stages.into()),
-                ("hold", hold.into()),
-                ("force", flag(force)),
-                ("operator", operator.operator.into()),
-            ]);
+            let body = body(&api::Rollback {
+                prompt,
+                target_version: to,
+                from_version: from,
+                reason,
+                operator: operator.operator,
+                strategy: gradual.then_some(api::Strategy::Gradual),
+                stages,
+                hold: hold.map(api::Hold::Each),
+                force,
+            });
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
             show(&receiver, answer, |flipped| output::rolled_back(&flipped))
         }
         Command::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
-            let body = body([
-                ("mark", if bad { "bad".into() } else { "good".into() }),
-                ("reason", reason.into()),
-                ("operator", operator.operator.into()),
-            ]);
+            let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
+            let body = body(&api::MarkVersion { mark, reason: Some(reason), operator: operator.operator });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |marked| output::marked(&marked))
@@ -303,19 +281,15 @@ async fn ask(command: Command) -> Result<(), Failure> {
         }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
-                Decision::Approve => "approve",
-                Decision::ApproveGradual => "approve_gradual",
-                Decision::Investigate => "investigate",
-                Decision::Dismiss => "dismiss",
-                Decision::Undo => "undo",
-                Decision::Release => "release",
+                Decision::Approve => api::Decision::Approve,
+                Decision::ApproveGradual => api::Decision::ApproveGradual,
+                Decision::Investigate => api::Decision::Investigate,
+                Decision::Dismiss => api::Decision::Dismiss,
+                Decision::Undo => api::Decision::Undo,
+                Decision::Release => api::Decision::Release,
             };
-            let body = body([
-                ("decision", decision.into()),
-                ("target_version", target.into()),
-                ("force", force.into()),
-                ("operator", operator.operator.unwrap_or_else(|| "cli".to_owned()).into()),
-            ]);
+            let operator = operator.operator.unwrap_or_else(|| "cli".to_owned());
+            let body = body(&api::Decide { decision, operator, target_version: target, force });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
@@ -324,13 +298,12 @@ async fn ask(command: Command) -> Result<(), Failure> {
             drill::run(&prompt, wait, operator.operator, &receiver).await
         }
         Command::Pause { prompt, reason, operator, receiver } => {
-            let body =
-                body([("prompt", prompt.into()), ("reason", reason.into()), ("operator", operator.operator.into())]);
+            let body = body(&api::Pause { prompt, operator: operator.operator, reason });
             let answer = connect(&receiver)?.post("/api/pause", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
         Command::Resume { prompt, operator, receiver } => {
-            let body = body([("prompt", prompt.into()), ("operator", operator.operator.into())]);
+            let body = body(&api::Pause { prompt, operator: operator.operator, reason: None });
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
@@ -391,13 +364,12 @@ fn connect(receiver: &Receiver) -> Result<Client, Failure> {
 }
 
 /// A JSON object of what was given; what was not is left to the receiver.
-fn body<const N: usize>(fields: [(&str, Value); N]) -> Value {
-    let given = fields.into_iter().filter(|(_, value)| !value.is_null() && value != "");
-    Value::Object(given.map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-fn flag(set: bool) -> Value {
-    if set { Value::Bool(true) } else { Value::Null }
+fn body<T: Serialize>(request: &T) -> Value {
+    let mut body = serde_json::to_value(request).unwrap_or_default();
+    if let Value::Object(fields) = &mut body {
+        fields.retain(|_, value| !value.is_null() && value != "" && value != false);
+    }
+    body
 }
 
 fn read_content(path: &Path) -> Result<String, Failure> {

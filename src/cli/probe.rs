@@ -1,7 +1,7 @@
 //! `check --connect`: are Redis and Slack there and fit, and which prompts could not be rolled back?
 
 use super::check::{Probe, StoreReport};
-use super::views::Prompt;
+use crate::api::PromptRow;
 use crate::config::Config;
 use crate::decision::Policy;
 use crate::reconciler::archive::files::Files;
@@ -70,7 +70,7 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
 }
 
 /// The first hundred that were found, by name.
-async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, StoreError> {
+async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptRow>, StoreError> {
     const MOST: usize = 100;
     let mut found = Vec::new();
     let mut behind = None;
@@ -85,12 +85,12 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<Prompt>, S
             }
             let record = active.and_then(|version| state.version(version));
             let soak = record.and_then(|record| record.soak.as_ref());
-            found.push(Prompt {
+            found.push(PromptRow {
                 prompt: prompt.to_string(),
                 active: active.map(ToString::to_string),
                 known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
                 soak_ends_at: soak.map(|soak| rfc3339(soak.ends(policy, loaded.now))),
-                ..Prompt::default()
+                ..PromptRow::default()
             });
         }
         if page.next.is_none() || found.len() >= MOST {

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::input::{self, Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
-use super::reply::{Failure, Reply, json, unexpected};
+use super::reply::{Failure, Reply, answer, unexpected};
 use super::{Context, mass, views};
+use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::store::{Listed, PromptRow};
 
@@ -16,20 +15,9 @@ const ROWS: usize = 50;
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RegisterBody {
-    version: String,
-    content: Option<String>,
-    contact: Option<String>,
-    staged_at: Option<String>,
-    #[serde(default)]
-    known_good: bool,
-}
-
 pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: RegisterBody = body(bytes)?;
+    let request: api::Register = body(bytes)?;
     let version = version("version", &request.version)?;
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
         return Err(Failure::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
@@ -45,10 +33,8 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
     match context.engine.handle(&prompt, &event).await?.answer {
         Answer::Registered { created, known_good } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-            let answer = json!({
-                "prompt": prompt.as_str(), "version": version.as_str(), "created": created, "known_good": known_good,
-            });
-            Ok(json(status, &answer))
+            let (prompt, version) = (prompt.to_string(), version.to_string());
+            Ok(answer(status, &api::Registered { prompt, version, created, known_good }))
         }
         Answer::Refused(refusal) => Err(refusal.into()),
         _ => Err(unexpected()),
@@ -58,17 +44,17 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
 pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
     let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
     let row = |listed: &Listed| match listed {
-        Listed::One(incident) => views::incident_row(incident),
-        Listed::Mass(found) => mass::row(found),
+        Listed::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
+        Listed::Mass(found) => api::AnyIncident::Outage(Box::new(mass::row(found))),
     };
-    let rows: Vec<_> = page.items.iter().map(row).collect();
-    Ok(json(StatusCode::OK, &json!({ "incidents": rows, "next": page.next })))
+    let incidents = page.items.iter().map(row).collect();
+    Ok(answer(StatusCode::OK, &api::Incidents { incidents, next: page.next }))
 }
 
 pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
     let id = incident_id(id)?;
     match context.engine.store.incident(&id).await? {
-        Some(incident) => Ok(json(StatusCode::OK, &views::incident(&incident))),
+        Some(incident) => Ok(answer(StatusCode::OK, &views::incident(&incident))),
         None => mass::incident(context, &id).await,
     }
 }
@@ -81,16 +67,16 @@ pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {
     let row = |row: &PromptRow| match &row.loaded {
         Ok(loaded) => {
             let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
-            (!without_target || row["rollback_target"].is_null()).then_some(row)
+            (!without_target || row.rollback_target.is_none()).then(|| api::AnyPrompt::Row(Box::new(row)))
         }
-        Err(error) => Some(json!({ "prompt": row.prompt.as_str(), "error": error.to_string() })),
+        Err(error) => Some(api::AnyPrompt::Unreadable { prompt: row.prompt.to_string(), error: error.to_string() }),
     };
-    let mut rows = Vec::with_capacity(page.items.len());
+    let mut prompts = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
-        rows.extend(some.iter().filter_map(row));
+        prompts.extend(some.iter().filter_map(row));
         tokio::task::yield_now().await;
     }
-    Ok(json(StatusCode::OK, &json!({ "prompts": rows, "next": page.next })))
+    Ok(answer(StatusCode::OK, &api::Prompts { prompts, next: page.next }))
 }
 
 /// The prompt's snapshot, or 404.
@@ -112,7 +98,7 @@ pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
     // which group it belongs to is known from the alerts of its incidents only
     let group = snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.shares().group).ok());
     let deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
-    Ok(json(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
+    Ok(answer(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
 }
 
 pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
@@ -121,21 +107,13 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply
     let cursor = query.cursor(|text| text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq)))?;
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
-    let entries: Vec<_> = page.items.iter().map(views::log_entry).collect();
-    Ok(json(StatusCode::OK, &json!({ "entries": entries, "next": page.next })))
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct PauseBody {
-    prompt: Option<String>,
-    operator: Option<String>,
-    reason: Option<String>,
+    let entries = page.items.iter().map(views::log_entry).collect();
+    Ok(answer(StatusCode::OK, &api::Log { entries, next: page.next }))
 }
 
 pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Reply> {
     // an empty body means: all prompts
-    let request: PauseBody = if bytes.is_empty() { PauseBody::default() } else { body(bytes)? };
+    let request: api::Pause = if bytes.is_empty() { api::Pause::default() } else { body(bytes)? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;
     let reason = match request.reason {
@@ -150,6 +128,6 @@ pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Repl
     };
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
     tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
-    let answer = json!({ "paused": pause, "prompt": prompt.as_ref().map(PromptName::as_str), "changed": changed });
-    Ok(json(StatusCode::OK, &answer))
+    let prompt = prompt.as_ref().map(ToString::to_string);
+    Ok(answer(StatusCode::OK, &api::Paused { paused: pause, prompt, changed }))
 }

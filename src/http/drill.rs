@@ -2,25 +2,17 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::Context;
 use super::input::{self, body, prompt_name};
-use super::reply::{Failure, Reply, json as answer};
+use super::reply::{Failure, Reply, answer};
+use crate::api;
 use crate::drills;
 use crate::store::drill::{Drill, DrillId, Hop};
 use crate::store::rfc3339;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StartBody {
-    prompt: String,
-    operator: Option<String>,
-}
-
 pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, Failure> {
-    let request: StartBody = body(bytes)?;
+    let request: api::StartDrill = body(bytes)?;
     let prompt = prompt_name(&request.prompt)?;
     let operator = input::operator(request.operator)?;
     if !context.posts_alerts {
@@ -45,40 +37,40 @@ pub async fn drill(context: &Context, id: &str) -> Result<Reply, Failure> {
 }
 
 /// The hops in the order of the way. `at` is null for what has not come yet; `error` says why it last did not.
-fn view(drill: &Drill) -> Value {
-    let hop = |name: &str, done: Option<&Hop>, failed: Option<&Hop>| {
-        let error = failed.filter(|_| done.is_none()).map(|failed| failed.text.as_str());
-        json!({ "hop": name, "at": done.map(|hop| rfc3339(hop.at)), "error": error })
-    };
-    let with = |mut hop: Value, field: &str, value: Value| {
-        hop[field] = value;
-        hop
+fn view(drill: &Drill) -> api::Drill {
+    let hop = |name: &str, done: Option<&Hop>, failed: Option<&Hop>| api::Hop {
+        hop: name.to_owned(),
+        at: done.map(|hop| rfc3339(hop.at)),
+        error: failed.filter(|_| done.is_none()).map(|failed| failed.text.clone()),
+        ..api::Hop::default()
     };
     let mut urls: Vec<&String> = drill.posted.keys().chain(drill.failed.keys()).collect();
     urls.sort();
     urls.dedup();
-    let post =
-        |url: &&String| with(hop("alertmanager", drill.posted.get(*url), drill.failed.get(*url)), "url", json!(url));
-    let mut hops: Vec<Value> = urls.iter().map(post).collect();
+    let post = |url: &&String| api::Hop {
+        url: Some(Some(url.to_string())),
+        ..hop("alertmanager", drill.posted.get(*url), drill.failed.get(*url))
+    };
+    let mut hops: Vec<api::Hop> = urls.iter().map(post).collect();
     if hops.is_empty() {
-        hops.push(with(hop("alertmanager", None, None), "url", Value::Null));
+        hops.push(api::Hop { url: Some(None), ..hop("alertmanager", None, None) });
     }
     hops.push(hop("webhook", drill.received.as_ref(), None));
-    let decision = drills::decision(drill).unwrap_or_default();
-    hops.push(with(hop("decided", drill.decided.as_ref(), None), "decision", decision));
+    let decision = Some(drills::decision(drill));
+    hops.push(api::Hop { decision, ..hop("decided", drill.decided.as_ref(), None) });
     hops.push(hop("committed", drill.committed.as_ref(), None));
     if drill.tells {
-        let channel = drill.told.as_ref().map_or(Value::Null, |told| json!(told.text));
-        hops.push(with(hop("slack", drill.told.as_ref(), drill.untold.as_ref()), "channel", channel));
+        let channel = Some(drill.told.as_ref().map(|told| told.text.clone()));
+        hops.push(api::Hop { channel, ..hop("slack", drill.told.as_ref(), drill.untold.as_ref()) });
     }
-    json!({
-        "id": drill.id.as_str(),
-        "prompt": drill.prompt.as_str(),
-        "version": drill.version.as_str(),
-        "operator": drill.operator,
-        "started_at": rfc3339(drill.started),
-        "slack": drill.tells,
-        "done": hops.iter().all(|hop| !hop["at"].is_null()),
-        "hops": hops,
-    })
+    api::Drill {
+        id: drill.id.as_str().to_owned(),
+        prompt: drill.prompt.to_string(),
+        version: drill.version.to_string(),
+        operator: drill.operator.clone(),
+        started_at: rfc3339(drill.started),
+        slack: drill.tells,
+        done: hops.iter().all(|hop| hop.at.is_some()),
+        hops,
+    }
 }

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Context;
 use super::input::{self, Result, body};
-use super::reply::{Failure, Reply, json};
-use crate::decision::{Adopt, Adoption, Answer, Event, PromptName, VersionName};
+use super::reply::{Failure, Reply, answer};
+use crate::api;
+use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;
 use crate::store::{Layout, Read, StoreError};
 
@@ -20,29 +19,9 @@ const WORK: Duration = Duration::from_secs(1);
 /// Bytes of a foreign key that are shown.
 const SHOWN: usize = 200;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImportBody {
-    pattern: Option<String>,
-    #[serde(default)]
-    known_good: bool,
-    #[serde(default)]
-    dry_run: bool,
-    operator: Option<String>,
-    /// `next` of the answer before.
-    cursor: Option<String>,
-}
-
-#[derive(Default)]
-struct Summary {
-    adopted: Vec<Value>,
-    known: u64,
-    skipped: Vec<Value>,
-}
-
 /// Bounded: the answer's `next` says where to go on; null at the end.
 pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: ImportBody = body(bytes)?;
+    let request: api::Import = body(bytes)?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
     let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
     let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;
@@ -59,7 +38,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
         ));
     }
     let until = Instant::now() + WORK;
-    let mut summary = Summary::default();
+    let mut imported = api::Imported { dry_run: request.dry_run, ..api::Imported::default() };
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
             return Err(not_permitted(
@@ -71,7 +50,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
         for found in keys {
             let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
             let Some(prompt) = found.prompt else {
-                summary.skip(&key, "has no valid prompt name in it");
+                skip(&mut imported, &key, "has no valid prompt name in it");
                 continue;
             };
             let version = match &layout {
@@ -79,7 +58,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
                 Layout::Foreign { .. } => match read(context, &found.key, &key).await? {
                     Read::Version(version) => Some(version),
                     Read::Unusable(why) => {
-                        summary.skip(&key, why);
+                        skip(&mut imported, &key, why);
                         continue;
                     }
                 },
@@ -90,18 +69,15 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
             } else {
                 context.engine.handle(&prompt, &event).await.map(|handled| handled.answer)
             };
-            summary.add(&key, &prompt, answer)?;
+            add(&mut imported, &key, &prompt, answer)?;
         }
         cursor = next;
         if next == 0 || Instant::now() >= until {
             break;
         }
     }
-    let next = (cursor != 0).then(|| cursor.to_string());
-    let Summary { adopted, known, skipped } = summary;
-    let answer =
-        json!({ "dry_run": request.dry_run, "adopted": adopted, "known": known, "skipped": skipped, "next": next });
-    Ok(json(StatusCode::OK, &answer))
+    imported.next = (cursor != 0).then(|| cursor.to_string());
+    Ok(answer(StatusCode::OK, &imported))
 }
 
 async fn read(context: &Context, key: &[u8], shown: &str) -> Result<Read> {
@@ -117,31 +93,29 @@ fn not_permitted(message: String) -> Failure {
     Failure::new(StatusCode::CONFLICT, "not_permitted", message)
 }
 
-impl Summary {
-    fn skip(&mut self, key: &str, why: impl Into<String>) {
-        self.skipped.push(json!({ "key": key, "reason": why.into() }));
-    }
+fn skip(imported: &mut api::Imported, key: &str, why: impl Into<String>) {
+    imported.skipped.push(api::Skipped { key: key.to_owned(), reason: why.into() });
+}
 
-    fn add(
-        &mut self,
-        key: &str,
-        prompt: &PromptName,
-        answer: std::result::Result<Answer, EngineError>,
-    ) -> std::result::Result<(), EngineError> {
-        let adopted = |version: &VersionName, known_good: bool| json!({ "prompt": prompt.as_str(), "version": version.as_str(), "known_good": known_good });
-        match answer {
-            Ok(Answer::Adopted(Adoption::Adopted { version, known_good })) => {
-                self.adopted.push(adopted(&version, known_good));
-            }
-            Ok(Answer::Adopted(Adoption::Known { .. })) => self.known += 1,
-            Ok(Answer::Adopted(Adoption::Skipped(why))) => self.skip(key, why),
-            Ok(_) => self.skip(key, "unexpected answer of the decision core"),
-            // stays until someone repairs it, and must not stop the others
-            Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
-                self.skip(key, error.to_string());
-            }
-            Err(error) => return Err(error),
+fn add(
+    imported: &mut api::Imported,
+    key: &str,
+    prompt: &PromptName,
+    answer: std::result::Result<Answer, EngineError>,
+) -> std::result::Result<(), EngineError> {
+    match answer {
+        Ok(Answer::Adopted(Adoption::Adopted { version, known_good })) => {
+            let (prompt, version) = (prompt.to_string(), version.to_string());
+            imported.adopted.push(api::Adopted { prompt, version, known_good });
         }
-        Ok(())
+        Ok(Answer::Adopted(Adoption::Known { .. })) => imported.known += 1,
+        Ok(Answer::Adopted(Adoption::Skipped(why))) => skip(imported, key, why),
+        Ok(_) => skip(imported, key, "unexpected answer of the decision core"),
+        // stays until someone repairs it, and must not stop the others
+        Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
+            skip(imported, key, error.to_string());
+        }
+        Err(error) => return Err(error),
     }
+    Ok(())
 }

@@ -2,44 +2,25 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::Context;
 use super::input::{self, Result, body, line, prompt_name, version};
-use super::reply::{Failure, Reply, json, unexpected};
+use super::reply::{Failure, Reply, answer, unexpected};
+use crate::api;
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
 use crate::store::rfc3339;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MarkBody {
-    mark: Kind,
-    reason: Option<String>,
-    operator: Option<String>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Bad,
-    Good,
-}
-
 pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> Result<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
-    let request: MarkBody = body(bytes)?;
+    let request: api::MarkVersion = body(bytes)?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
         return Err(Failure::bad_request("reason: expected why, for those who wonder later"));
     }
     let marking = Marking {
         version: version.clone(),
-        kind: match request.mark {
-            Kind::Bad => MarkKind::Bad,
-            Kind::Good => MarkKind::Good,
-        },
+        kind: request.mark,
         reason,
         operator: input::operator(request.operator)?,
         incident: None,
@@ -50,22 +31,18 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
     };
-    let mut answer = json!({
-        "success": true,
-        "prompt": prompt.as_str(),
-        "version": version.as_str(),
-        "mark": marked.kind.as_str(),
-        "percent": marked.percent,
-        "rollback_target": marked.target.as_ref().map(VersionName::as_str),
-        "timestamp": rfc3339(handled.now),
-    });
-    if marked.unchanged {
-        answer["unchanged"] = Value::Bool(true);
-    }
-    if let Some(message) = still_serves(&prompt, &version, &marked) {
-        answer["message"] = message.into();
-    }
-    Ok(json(StatusCode::OK, &answer))
+    let view = api::Marked {
+        success: true,
+        prompt: prompt.to_string(),
+        version: version.to_string(),
+        mark: marked.kind.to_string(),
+        percent: marked.percent,
+        rollback_target: marked.target.as_ref().map(ToString::to_string),
+        timestamp: rfc3339(handled.now),
+        unchanged: marked.unchanged,
+        message: still_serves(&prompt, &version, &marked),
+    };
+    Ok(answer(StatusCode::OK, &view))
 }
 
 /// What to do about a bad version that has traffic: a mark takes none of it.

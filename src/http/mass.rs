@@ -1,14 +1,14 @@
 //! Incidents that coordinate many prompts, as the API shows and decides them.
 
 use hyper::StatusCode;
-use serde_json::{Value, json};
 
 use super::Context;
-use super::reply::{Failure, Reply, json, no_incident};
-use super::views::time;
+use super::reply::{Failure, Reply, answer, no_incident};
+use super::views::event;
+use crate::api;
 use crate::coordinate;
 use crate::decision::mass::{Bulk, Member, shared};
-use crate::decision::{IncidentId, Operator, PhaseKind, Severity};
+use crate::decision::{Action, IncidentId, Operator, Severity};
 use crate::store::mass::Coordinated;
 use crate::store::rfc3339;
 
@@ -17,39 +17,46 @@ type Result<T> = std::result::Result<T, Failure>;
 /// Members shown at most; all are kept.
 const MEMBERS: usize = 1_000;
 
-/// In a list: the fields of an incident, and what there is besides.
-pub fn row(found: &Coordinated) -> Value {
+/// In a list.
+pub fn row(found: &Coordinated) -> api::Outage {
     let (mass, members) = (&found.mass, &found.members);
     let waiting = members.iter().filter(|member| member.waits()).count();
-    let shared = shared(members).into_iter();
-    let shared: Vec<Value> =
-        shared.map(|(label, value, n)| json!({ "label": label, "value": value, "prompts": n })).collect();
-    json!({
-        "id": mass.id.0,
-        "kind": "mass",
-        "prompt": Value::Null,
-        "version": Value::Null,
-        "target": Value::Null,
-        "phase": mass.phase(members).as_str(),
-        "severity": Severity::Critical.as_str(),
-        "action": "rollback",
-        "decider": mass.decider,
-        "opened_at": rfc3339(mass.opened_at),
-        "updated_at": rfc3339(mass.updated_at),
-        "closed_at": time(mass.closed_at),
-        "deadline": Value::Null,
-        "guard": Value::Null,
-        "flip": Value::Null,
-        "summary": format!("{} prompts fail together, {waiting} wait for a decision", members.len()),
-        "prompts": members.len(),
-        "waiting": waiting,
-        "shared": shared,
-        "hold": mass.hold.as_ref().map(|hold| json!({ "by": hold.by.as_str(), "at": rfc3339(hold.at) })),
-        "carrying_out": mass.order.as_ref().map(|order| json!({
-            "decision": order.what.as_str(), "by": order.by.as_str(), "at": rfc3339(order.at),
-        })),
-        "choices": mass.choices(members).into_iter().map(word).collect::<Vec<_>>(),
-    })
+    let shared = shared(members).into_iter().map(|(label, value, prompts)| api::SharedLabel {
+        label: label.to_owned(),
+        value: value.to_owned(),
+        prompts,
+    });
+    api::Outage {
+        id: mass.id.to_string(),
+        kind: "mass".to_owned(),
+        prompt: (),
+        version: (),
+        target: (),
+        phase: mass.phase(members).to_string(),
+        severity: Severity::Critical.to_string(),
+        action: Action::Rollback.to_string(),
+        decider: mass.decider.clone(),
+        opened_at: rfc3339(mass.opened_at),
+        updated_at: rfc3339(mass.updated_at),
+        closed_at: mass.closed_at.map(rfc3339),
+        deadline: (),
+        guard: (),
+        flip: (),
+        summary: format!("{} prompts fail together, {waiting} wait for a decision", members.len()),
+        prompts: members.len(),
+        waiting,
+        shared: shared.collect(),
+        hold: mass.hold.as_ref().map(|hold| api::HeldBack { by: hold.by.to_string(), at: rfc3339(hold.at) }),
+        carrying_out: mass.order.as_ref().map(|order| api::OutageOrder {
+            decision: order.what.to_string(),
+            by: order.by.to_string(),
+            at: rfc3339(order.at),
+        }),
+        choices: mass.choices(members).into_iter().map(|bulk| word(bulk).to_owned()).collect(),
+        events: None,
+        members: None,
+        alerts: None,
+    }
 }
 
 /// A decision in the words of the API.
@@ -62,35 +69,34 @@ fn word(bulk: Bulk) -> &'static str {
     }
 }
 
-fn member(member: &Member) -> Value {
-    let failed = member.done.as_ref().filter(|done| done.failed).map(|done| done.text.as_str());
-    let labels: serde_json::Map<String, Value> =
-        member.shares.pairs().map(|(label, value)| (label.to_owned(), Value::from(value))).collect();
-    json!({
-        "incident": member.incident.0,
-        "prompt": member.prompt.as_str(),
-        "version": member.version.as_str(),
-        "target": member.target.as_ref().map(ToString::to_string),
-        "phase": member.phase.as_str(),
-        "began": rfc3339(member.began),
-        "flipped_before": member.before,
-        "held_back": member.hold,
-        "labels": labels,
-        "failed": member.objection.as_deref().or(failed),
-    })
+fn member(member: &Member) -> api::OutageMember {
+    let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
+    api::OutageMember {
+        incident: member.incident.to_string(),
+        prompt: member.prompt.to_string(),
+        version: member.version.to_string(),
+        target: member.target.as_ref().map(ToString::to_string),
+        phase: member.phase.to_string(),
+        began: rfc3339(member.began),
+        flipped_before: member.before,
+        held_back: member.hold,
+        labels: member.shares.pairs().map(|(label, value)| (label.to_owned(), value.to_owned())).collect(),
+        failed: member.objection.as_ref().or(failed).cloned(),
+    }
 }
 
 pub async fn incident(context: &Context, id: &IncidentId) -> Result<Reply> {
     let found = context.engine.store.mass(id).await?.ok_or_else(|| no_incident(id))?;
-    let mut view = row(&found);
-    let notes = found.mass.notes.iter();
-    view["events"] = notes.map(|n| json!({ "at": rfc3339(n.at), "kind": n.kind.as_str(), "text": n.text })).collect();
     // who waits comes first, where not all fit
     let mut members: Vec<&Member> = found.members.iter().collect();
     members.sort_by_key(|member| !member.waits());
-    view["members"] = members.into_iter().take(MEMBERS).map(self::member).collect();
-    view["alerts"] = json!([]);
-    Ok(json(StatusCode::OK, &view))
+    let outage = api::Outage {
+        events: Some(found.mass.notes.iter().map(event).collect()),
+        members: Some(members.into_iter().take(MEMBERS).map(member).collect()),
+        alerts: Some(Vec::new()),
+        ..row(&found)
+    };
+    Ok(answer(StatusCode::OK, &outage))
 }
 
 /// Writes the decision down; the prompts follow one after the other. `None`: a decision that is for one prompt only.
@@ -106,13 +112,13 @@ pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, oper
         Some(order) => member.is_due(order),
         None => member.waits(),
     };
-    let answer = json!({
-        "success": true,
-        "incident": id.0,
-        "decision": word(bulk),
-        "phase": PhaseKind::as_str(found.mass.phase(&found.members)),
-        "prompts": found.members.iter().filter(meant).count(),
-        "timestamp": rfc3339(found.mass.updated_at),
-    });
-    Ok(json(StatusCode::OK, &answer))
+    let answered = api::Answered {
+        success: true,
+        incident: id.to_string(),
+        decision: Some(word(bulk).to_owned()),
+        phase: found.mass.phase(&found.members).to_string(),
+        prompts: Some(found.members.iter().filter(meant).count()),
+        timestamp: rfc3339(found.mass.updated_at),
+    };
+    Ok(answer(StatusCode::OK, &answered))
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::budget::{Budget, Held};
 use super::exposition::{CutOff, Reading};
+use crate::api;
 use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
 use crate::store::StoreError;
@@ -108,8 +109,8 @@ impl Failure {
     }
 
     pub fn into_reply(self) -> Reply {
-        let mut reply =
-            json(self.status, &serde_json::json!({ "error": { "code": self.code, "message": self.message } }));
+        let error = api::Reason { code: self.code.to_owned(), message: self.message };
+        let mut reply = answer(self.status, &api::Refused { error });
         if self.status == StatusCode::UNAUTHORIZED {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -154,6 +155,11 @@ pub fn no_incident(id: &IncidentId) -> Failure {
 
 pub fn unexpected() -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
+}
+
+/// An answer of the API, whose fields always come in the order of their names.
+pub fn answer<T: Serialize>(status: StatusCode, body: &T) -> Reply {
+    json(status, &serde_json::to_value(body).unwrap_or_default())
 }
 
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Reply {

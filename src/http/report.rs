@@ -1,11 +1,11 @@
 //! `/api/report`: what a dry run would have done, and whether that would have been right.
 
 use hyper::StatusCode;
-use serde_json::{Value, json};
 
 use super::Context;
 use super::input::Query;
-use super::reply::{Failure, Reply, json};
+use super::reply::{Failure, Reply, answer};
+use crate::api;
 use crate::config::parse_prometheus_duration;
 use crate::decision::Timestamp;
 use crate::report::{Case, Report, Tally};
@@ -20,7 +20,7 @@ pub async fn report(context: &Context, query: &Query) -> Result<Reply, Failure> 
         Failure::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")
     })?;
     let report = reports::report(&context.engine, since, now).await?;
-    Ok(json(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
+    Ok(answer(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
 }
 
 /// A time, or how long ago.
@@ -32,45 +32,40 @@ fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
     (at < now).then_some(at)
 }
 
-fn view(report: &Report, dry_run: bool) -> Value {
-    let tally = |tally: &Tally| {
-        json!({
-            "right": tally.right,
-            "wrong": tally.wrong,
-            "unclear": tally.unclear,
-            "minutes_saved": tally.minutes_saved(),
-        })
-    };
-    let triggers = report.triggers.iter().map(|(trigger, counted)| {
-        let mut row = tally(counted);
-        row["trigger"] = json!(trigger);
-        row
-    });
-    json!({
-        "since": rfc3339(report.since),
-        "until": rfc3339(report.until),
-        "dry_run": dry_run,
-        "total": tally(&report.total()),
-        "triggers": triggers.collect::<Vec<_>>(),
-        "cases": report.cases.iter().map(case).collect::<Vec<_>>(),
-        "left_out": report.left_out,
-        "partial": report.partial,
-    })
+fn view(report: &Report, dry_run: bool) -> api::Report {
+    let triggers = report.triggers.iter();
+    api::Report {
+        since: rfc3339(report.since),
+        until: rfc3339(report.until),
+        dry_run,
+        total: tally(&report.total()),
+        triggers: triggers
+            .map(|(name, counted)| api::Trigger { trigger: name.clone(), tally: tally(counted) })
+            .collect(),
+        cases: report.cases.iter().map(case).collect(),
+        left_out: report.left_out,
+        partial: report.partial,
+    }
 }
 
-fn case(case: &Case) -> Value {
-    json!({
-        "incident": case.incident.0,
-        "prompt": case.prompt.as_str(),
-        "from": case.would.from.as_str(),
-        "to": case.would.to.as_str(),
-        "at": rfc3339(case.would.at),
-        "trigger": case.would.trigger,
-        "verdict": case.verdict().as_str(),
-        "instead": case.instead.as_str(),
-        "text": case.instead.words(),
-        "after_seconds": case.after.map(|after| after.as_secs()),
-    })
+fn tally(tally: &Tally) -> api::Tally {
+    let Tally { right, wrong, unclear, .. } = *tally;
+    api::Tally { right, wrong, unclear, minutes_saved: tally.minutes_saved() }
+}
+
+fn case(case: &Case) -> api::Case {
+    api::Case {
+        incident: case.incident.to_string(),
+        prompt: case.prompt.to_string(),
+        from: case.would.from.to_string(),
+        to: case.would.to.to_string(),
+        at: rfc3339(case.would.at),
+        trigger: case.would.trigger.clone(),
+        verdict: case.verdict().as_str().to_owned(),
+        instead: case.instead.as_str().to_owned(),
+        text: case.instead.words().to_owned(),
+        after_seconds: case.after.map(|after| after.as_secs()),
+    }
 }
 
 #[cfg(test)]

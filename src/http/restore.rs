@@ -1,25 +1,21 @@
 //! `POST /api/prompts/{prompt}/versions/{version}/restore`: the text of a version, back from the archive.
 
 use hyper::StatusCode;
-use serde_json::json;
 
 use super::Context;
 use super::input::{Result, prompt_name, version};
-use super::reply::{Failure, Reply, json, unexpected};
+use super::reply::{Failure, Reply, answer, unexpected};
 use super::wait::Patience;
+use crate::api;
 use crate::decision::{Answer, Event};
 
 /// The reconciler reads the file; this waits for a while until it has.
 pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     let engine = &context.engine;
-    let answer = |status, restored: bool, unchanged: bool| {
-        let (prompt, version) = (prompt.as_str(), version.as_str());
-        let mut answer = json!({ "prompt": prompt, "version": version, "restored": restored });
-        if unchanged {
-            answer["unchanged"] = true.into();
-        }
-        Ok(json(status, &answer))
+    let answer = |status, restored, unchanged| {
+        let (prompt, version) = (prompt.to_string(), version.to_string());
+        Ok(answer(status, &api::Restored { prompt, version, restored, unchanged }))
     };
     match engine.handle(&prompt, &Event::Restore { version: version.clone() }).await?.answer {
         Answer::Restoring { ready: true } => return answer(StatusCode::OK, true, true),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, Held, OWN};
 use super::input::{self, Query};
-use super::reply::{Failure, Reply, json, text, within};
+use super::reply::{Failure, Reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, postmortem, reload, report, restore,
     serving, slack, webhook,
@@ -350,10 +350,7 @@ async fn read(
 pub async fn caught(answer: impl Future<Output = Result<Reply, Infallible>>) -> Result<Reply, Infallible> {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request panicked");
-        Ok(json(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &serde_json::json!({ "error": { "code": "internal", "message": "a bug: please report it" } }),
-        ))
+        Ok(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug: please report it").into_reply())
     })
 }
 

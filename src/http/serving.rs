@@ -4,47 +4,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::input::{self, Query, Result, body, incident_id, line, optional_version, prompt_name, version};
-use super::reply::{Failure, Reply, json, no_incident, unexpected};
+use super::reply::{Failure, Reply, answer, no_incident, unexpected};
 use super::wait::Patience;
 use super::{Context, mass};
+use crate::api::{self, Decision, Hold, Strategy};
 use crate::config::parse_prometheus_duration;
 use crate::decision::mass::Bulk;
 use crate::decision::phase::Objection;
 use crate::decision::{
-    self, Activation, Answer, Choice, Decide, Event, Incident, IncidentId, PhaseKind, Plan, PromptName, RefusalCode,
-    Rollback, Share, Snapshot, Timestamp, VersionName,
+    self, Activation, Answer, Choice, Decide, Event, Gate, Incident, IncidentId, PhaseKind, Plan, PromptName,
+    RefusalCode, Rollback, Share, Snapshot, Timestamp, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::rfc3339;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RollbackBody {
-    prompt: String,
-    target_version: Option<String>,
-    from_version: Option<String>,
-    reason: Option<String>,
-    operator: Option<String>,
-    strategy: Option<Strategy>,
-    stages: Option<Vec<u8>>,
-    hold: Option<Hold>,
-    #[serde(default)]
-    force: bool,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Strategy {
-    Instant,
-    Gradual,
-}
-
 pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: RollbackBody = body(bytes)?;
+    let request: api::Rollback = body(bytes)?;
     let prompt = prompt_name(&request.prompt)?;
     let gradual = match request.strategy {
         Some(Strategy::Gradual) => {
@@ -65,14 +42,6 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
     });
     let handled = context.engine.handle(&prompt, &event).await?;
     changed_or_confirming(context, &prompt, handled).await
-}
-
-/// One duration for all stages, or one for each; the last one holds for the others.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Hold {
-    All(String),
-    Each(Vec<String>),
 }
 
 type FromStages = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
@@ -110,16 +79,9 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
             return confirmed(prompt, &incident, handled.now);
         }
         if last {
-            let answer = json!({
-                "success": false,
-                "confirming": true,
-                "prompt": prompt.as_str(),
-                "from_version": incident.pending().map(|pending| pending.from.as_str()),
-                "to_version": to.as_str(),
-                "timestamp": rfc3339(handled.now),
-                "incident": id.0,
-            });
-            return Ok(json(StatusCode::ACCEPTED, &answer));
+            let from = incident.pending().map(|pending| pending.from.to_string());
+            let changed = flipped(prompt, from, to, handled.now, Some(id));
+            return Ok(answer(StatusCode::ACCEPTED, &api::Changed { success: false, confirming: true, ..changed }));
         }
     }
 }
@@ -127,16 +89,12 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
 /// What became of a rollback that waited since `asked`.
 fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Result<Reply> {
     if let Some(flip) = incident.flip.as_ref().filter(|flip| flip.at >= asked) {
-        return Ok(json(
-            StatusCode::OK,
-            &flipped(prompt, Some(flip.from.as_str()), &flip.to, flip.at, Some(&incident.id)),
-        ));
+        let changed = flipped(prompt, Some(flip.from.to_string()), &flip.to, flip.at, Some(&incident.id));
+        return Ok(answer(StatusCode::OK, &changed));
     }
     if let Some(split) = incident.gradual() {
-        return Ok(json(
-            StatusCode::OK,
-            &shared(prompt, &split.leaving, &split.arriving, split.percent(), asked, Some(&incident.id)),
-        ));
+        let changed = flipped(prompt, Some(split.leaving.to_string()), &split.arriving, asked, Some(&incident.id));
+        return Ok(answer(StatusCode::OK, &api::Changed { percent: Some(split.percent()), ..changed }));
     }
     let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
     match incident.objection() {
@@ -157,68 +115,36 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
 }
 
 pub(super) fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
-    match handled.answer {
+    let changed = match handled.answer {
         Answer::Changed { from, to, incident, unchanged, .. } => {
-            let mut answer = flipped(prompt, from.as_deref(), &to, handled.now, incident.as_ref());
-            if unchanged {
-                answer["unchanged"] = Value::Bool(true);
-            }
-            Ok(json(StatusCode::OK, &answer))
+            api::Changed { unchanged, ..flipped(prompt, from, &to, handled.now, incident.as_ref()) }
         }
         Answer::Shared { from, to, percent, incident } => {
-            Ok(json(StatusCode::OK, &shared(prompt, &from, &to, percent, handled.now, incident.as_ref())))
+            let changed = flipped(prompt, Some(from.to_string()), &to, handled.now, incident.as_ref());
+            api::Changed { percent: Some(percent), ..changed }
         }
-        Answer::Refused(refusal) => Err(refusal.into()),
-        _ => Err(unexpected()),
-    }
-}
-
-/// As [`flipped`], with the percent that `to` has for now.
-fn shared(
-    prompt: &PromptName,
-    from: &VersionName,
-    to: &VersionName,
-    percent: u8,
-    at: Timestamp,
-    incident: Option<&IncidentId>,
-) -> Value {
-    let mut answer = flipped(prompt, Some(from.as_str()), to, at, incident);
-    answer["percent"] = percent.into();
-    answer
+        Answer::Refused(refusal) => return Err(refusal.into()),
+        _ => return Err(unexpected()),
+    };
+    Ok(answer(StatusCode::OK, &changed))
 }
 
 fn flipped(
     prompt: &PromptName,
-    from: Option<&str>,
+    from: Option<String>,
     to: &VersionName,
     at: Timestamp,
     incident: Option<&IncidentId>,
-) -> Value {
-    json!({
-        "success": true,
-        "prompt": prompt.as_str(),
-        "from_version": from,
-        "to_version": to.as_str(),
-        "timestamp": rfc3339(at),
-        "incident": incident.map(|id| &id.0),
-    })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ActivateBody {
-    version: String,
-    percent: Option<u8>,
-    #[serde(default)]
-    canary: bool,
-    stages: Option<Vec<u8>>,
-    hold: Option<Hold>,
-    /// How long a stage waits for figures before people are asked.
-    hold_limit: Option<String>,
-    operator: Option<String>,
-    reason: Option<String>,
-    #[serde(default)]
-    force: bool,
+) -> api::Changed {
+    api::Changed {
+        success: true,
+        prompt: prompt.to_string(),
+        from_version: from,
+        to_version: to.to_string(),
+        timestamp: Some(rfc3339(at)),
+        incident: incident.map(ToString::to_string),
+        ..api::Changed::default()
+    }
 }
 
 /// Waits until the worker has asked Prometheus about this version; what it found is in the prompt's record then.
@@ -247,21 +173,21 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Rep
     let policy = &context.engine.policy;
     let all = decision::gates::gates(policy, &snapshot.state, &version, now);
     let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
-    let answer = json!({
-        "prompt": prompt.as_str(),
-        "version": version.as_str(),
-        "replaces": snapshot.state.replaced_by(&version).map(VersionName::as_str),
-        "may_have_all_traffic": closed.is_none(),
-        "gates": all.iter().map(|gate| json!({
-            "gate": gate.name, "on": gate.on, "passed": gate.passed, "figures": gate.text,
-        })).collect::<Vec<_>>(),
-    });
-    Ok(json(StatusCode::OK, &answer))
+    let gate =
+        |gate: Gate| api::Gate { gate: gate.name.to_owned(), on: gate.on, passed: gate.passed, figures: gate.text };
+    let gates = api::Gates {
+        prompt: prompt.to_string(),
+        version: version.to_string(),
+        replaces: snapshot.state.replaced_by(&version).map(ToString::to_string),
+        may_have_all_traffic: closed.is_none(),
+        gates: all.into_iter().map(gate).collect(),
+    };
+    Ok(answer(StatusCode::OK, &gates))
 }
 
 pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: ActivateBody = body(bytes)?;
+    let request: api::Activate = body(bytes)?;
     let share = match request.percent {
         Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
         _ if !request.canary
@@ -299,29 +225,8 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
     changed(&prompt, handled)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DecideBody {
-    decision: Decision,
-    operator: String,
-    target_version: Option<String>,
-    #[serde(default)]
-    force: bool,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum Decision {
-    Approve,
-    ApproveGradual,
-    Investigate,
-    Dismiss,
-    Undo,
-    Release,
-}
-
 pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
-    let request: DecideBody = body(bytes)?;
+    let request: api::Decide = body(bytes)?;
     let id = incident_id(id)?;
     let choice = match request.decision {
         Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),
@@ -350,13 +255,14 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
     let handled = context.engine.handle(&incident.prompt, &event).await?;
     match &handled.answer {
         Answer::Decided(phase) => {
-            let answer = json!({
-                "success": true,
-                "incident": id.0,
-                "phase": phase.as_str(),
-                "timestamp": rfc3339(handled.now),
-            });
-            Ok(json(StatusCode::OK, &answer))
+            let answered = api::Answered {
+                success: true,
+                incident: id.to_string(),
+                phase: phase.to_string(),
+                timestamp: rfc3339(handled.now),
+                ..api::Answered::default()
+            };
+            Ok(answer(StatusCode::OK, &answered))
         }
         _ => changed_or_confirming(context, &incident.prompt, handled).await,
     }

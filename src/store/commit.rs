@@ -39,6 +39,7 @@ impl Message<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "it may not have been done"]
 pub enum Committed {
     /// Now, or earlier by this very commit whose answer got lost.
     Done { rev: i64 },
@@ -109,7 +110,7 @@ impl Store {
         let now = loaded.now;
         let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
         let receipts = receipts.iter().flatten();
-        let state = record::write_state(&commit.state, &loaded.unknown);
+        let state = record::write(&commit.state, &loaded.unknown);
         let own = [keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.log(prompt)];
         let further = commit.incidents.len() + commit.content.len() + receipts.clone().count();
         let mut call =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{FromRedisValue, Pipeline, Value};
 
 use super::receipt::{Before, Receipt};
-use super::record::{SCHEMA, Unknown, mass as record};
+use super::record::{self, SCHEMA, Unknown};
 use super::schedule::Work;
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::mass::{Mass, Member};
@@ -86,10 +86,10 @@ impl Store {
             return Err(StoreError::NewerRecord { found: found.to_string() });
         }
         let broken = |error| StoreError::unreadable(&key, error);
-        let (mass, unknown) = record::read_mass(&json).map_err(broken)?;
+        let (mass, unknown) = record::read(&json).map_err(broken)?;
         let mut found = Coordinated { rev, unknown, ..Coordinated::new(mass) };
         for json in fields.values() {
-            let (member, unknown) = record::read_member(json).map_err(broken)?;
+            let (member, unknown) = record::read::<Member>(json).map_err(broken)?;
             found.unknown_members.insert(member.incident.clone(), unknown);
             found.before.insert(member.incident.clone(), member.clone());
             found.members.push(member);
@@ -130,14 +130,14 @@ impl Store {
         let mut call = self.scripts.mass.call(&names);
         let open = found.mass.is_open();
         let state = if open { "open" } else { "closed" };
-        call.cmd.arg(&found.rev).arg(record::write_mass(&found.mass, &found.unknown)).arg(SCHEMA).arg(&id.0);
+        call.cmd.arg(&found.rev).arg(record::write(&found.mass, &found.unknown)).arg(SCHEMA).arg(&id.0);
         call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(ids::fresh_ulid(now));
         let changed: Vec<&Member> = found.members.iter().filter(|m| found.before.get(&m.incident) != Some(m)).collect();
         call.cmd.arg(changed.len());
         let nothing = Unknown::default();
         for member in changed {
             let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
-            call.cmd.arg(&member.incident.0).arg(record::write_member(member, unknown));
+            call.cmd.arg(&member.incident.0).arg(record::write(member, unknown));
         }
         let mut wakes = Vec::new();
         if open {

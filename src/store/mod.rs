@@ -385,7 +385,7 @@ impl Store {
         if let Some(found) = schema.filter(|s| s.parse::<u32>().map_or(true, |s| s > SCHEMA)) {
             return Err(StoreError::NewerRecord { found });
         }
-        let read = json.map(|json| record::read_state(&json)).transpose();
+        let read = json.map(|json| record::read(&json)).transpose();
         Ok(read.map_err(|error| StoreError::unreadable(key, error))?.unwrap_or_default())
     }
 

@@ -15,3 +15,4 @@ mod replication;
 mod schedule;
 mod selftest;
 mod waits;
+mod written;

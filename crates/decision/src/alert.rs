@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{is_default, millis};
 use super::names::{PromptName, VersionName};
 use super::policy::Policy;
 use super::severity::{Action, Severity};
@@ -55,7 +58,7 @@ pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<
 }
 
 /// What an alert's labels say of where a prompt runs. Empty: no such label.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
     pub model: String,
     pub provider: String,
@@ -76,32 +79,45 @@ impl Shares {
 }
 
 /// One alert as the incident remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertRecord {
     pub fingerprint: String,
     pub alertname: String,
     pub severity: Severity,
     pub action: Action,
     pub decider: String,
+    #[serde(with = "millis")]
     pub time_limit: Duration,
     pub firing: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
     pub first_seen: Timestamp,
     /// Refreshed only every [`Policy::refresh_after`].
     pub last_seen: Timestamp,
     /// Alertmanager's API has listed it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub listed: bool,
     /// Since when the API does not list it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub summary: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub description: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub value: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub verify: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub runbook_url: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub dashboard_url: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub generator_url: String,
     /// Where the Alertmanager that sent it is reached by people.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub alertmanager_url: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub shares: Shares,
 }
 

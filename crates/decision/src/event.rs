@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::alert::Alert;
 use super::analysis::Look;
+use super::encoding::words;
 use super::names::{IncidentId, VersionName};
 use super::operator::Operator;
 use super::soak::Measured;
@@ -231,33 +232,20 @@ pub struct Steering {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Steer {
-    /// It stays at its stage until someone resumes it.
-    Pause,
-    Resume,
-    /// The next stage begins now.
-    Skip,
-    /// Its share stays for good, until someone changes it.
-    Hold,
-    /// The new version gets all traffic now.
-    Promote,
-    /// The version before gets all traffic again; nothing is said against the new one.
-    Abort,
-}
-
-impl Steer {
-    pub const ALL: [Steer; 6] = [Steer::Pause, Steer::Resume, Steer::Skip, Steer::Hold, Steer::Promote, Steer::Abort];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Steer::Pause => "pause",
-            Steer::Resume => "resume",
-            Steer::Skip => "skip",
-            Steer::Hold => "hold",
-            Steer::Promote => "promote",
-            Steer::Abort => "abort",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Steer {
+        /// It stays at its stage until someone resumes it.
+        Pause = "pause",
+        Resume = "resume",
+        /// The next stage begins now.
+        Skip = "skip",
+        /// Its share stays for good, until someone changes it.
+        Hold = "hold",
+        /// The new version gets all traffic now.
+        Promote = "promote",
+        /// The version before gets all traffic again; nothing is said against the new one.
+        Abort = "abort",
     }
 }
 

@@ -1,46 +1,50 @@
 //! The guards: what keeps a rollback from happening by itself. All of them, in the order in which they are asked.
 
-use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::words;
 use super::names::VersionName;
 use super::operator::Operator;
 use super::policy::Policy;
 use super::serving::Lapsed;
 use super::time::spoken;
 
-/// Why a rollback waits for a person. The first one that applies is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guard {
-    /// A person paused automation, for this prompt or for all.
-    Paused,
-    /// `guards.mode = "dry-run"`.
-    DryRun,
-    /// Someone SET `active` to what is no version.
-    ForeignValue,
-    /// Someone deleted `active`.
-    KeyDeleted,
-    /// No version to go back to.
-    NoKnownGood,
-    /// An alert fires on the version to go back to.
-    TargetUnhealthy,
-    /// The version was itself put there by a rollback a short while ago.
-    Cooldown,
-    /// Many prompts were rolled back a short while ago: more likely the provider than each prompt.
-    Budget,
-    /// It was put back again and again after each rollback: somebody wants it there.
-    KeepsReturning,
-    /// The alert began before the version was activated: it may be about something else.
-    PredatesActivation,
-    /// The version has served well for long: more likely the model, the provider or a tool than the prompt. After the
-    /// budget, so that where many such prompts fail together one incident speaks for all of them.
-    ServedLong,
-    /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
-    Unconfirmed,
+words! {
+    /// Why a rollback waits for a person. The first one that applies is named.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Guard {
+        /// A person paused automation, for this prompt or for all.
+        Paused = "paused",
+        /// `guards.mode = "dry-run"`.
+        DryRun = "dry_run",
+        /// Someone SET `active` to what is no version.
+        ForeignValue = "foreign_value",
+        /// Someone deleted `active`.
+        KeyDeleted = "key_deleted",
+        /// No version to go back to.
+        NoKnownGood = "no_known_good",
+        /// An alert fires on the version to go back to.
+        TargetUnhealthy = "target_unhealthy",
+        /// The version was itself put there by a rollback a short while ago.
+        Cooldown = "cooldown",
+        /// Many prompts were rolled back a short while ago: more likely the provider than each prompt.
+        Budget = "budget",
+        /// It was put back again and again after each rollback: somebody wants it there.
+        KeepsReturning = "keeps_returning",
+        /// The alert began before the version was activated: it may be about something else.
+        PredatesActivation = "predates_activation",
+        /// The version has served well for long: more likely the model, the provider or a tool than the prompt. After the
+        /// budget, so that where many such prompts fail together one incident speaks for all of them.
+        ServedLong = "served_long",
+        /// Prometheus was asked again and did not confirm the alert. Known only after the answer, so never asked here.
+        Unconfirmed = "unconfirmed",
+    }
 }
 
 /// The guard that holds a rollback, with the figures that people need to decide.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub guard: Guard,
     pub detail: String,
@@ -74,38 +78,6 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Guard {
-    pub const ALL: [Guard; 12] = [
-        Guard::Paused,
-        Guard::DryRun,
-        Guard::ForeignValue,
-        Guard::KeyDeleted,
-        Guard::NoKnownGood,
-        Guard::TargetUnhealthy,
-        Guard::Cooldown,
-        Guard::Budget,
-        Guard::KeepsReturning,
-        Guard::PredatesActivation,
-        Guard::ServedLong,
-        Guard::Unconfirmed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Guard::Paused => "paused",
-            Guard::DryRun => "dry_run",
-            Guard::ForeignValue => "foreign_value",
-            Guard::KeyDeleted => "key_deleted",
-            Guard::NoKnownGood => "no_known_good",
-            Guard::TargetUnhealthy => "target_unhealthy",
-            Guard::Cooldown => "cooldown",
-            Guard::Budget => "budget",
-            Guard::KeepsReturning => "keeps_returning",
-            Guard::PredatesActivation => "predates_activation",
-            Guard::ServedLong => "served_long",
-            Guard::Unconfirmed => "unconfirmed",
-        }
-    }
-
     /// A person switched automation off, whatever the state of the prompt.
     pub fn is_off(self) -> bool {
         matches!(self, Guard::Paused | Guard::DryRun)
@@ -184,12 +156,6 @@ fn in_days(time: Duration) -> String {
         0 => spoken(time),
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
-    }
-}
-
-impl fmt::Display for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::alert::{Alert, AlertRecord, Shares};
 use super::flip::{Flip, FlipMode, WouldFlip};
 use super::guards::Held;
@@ -15,8 +17,10 @@ use super::split::Split;
 use super::time::Timestamp;
 use super::verification::Verification;
 
+mod record;
+
 /// A version that a person marked as bad, as people are told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Never {
     pub version: VersionName,
     pub operator: Operator,

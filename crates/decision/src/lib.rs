@@ -1,4 +1,4 @@
-//! What to do, and why: pure, std only. No clock, no async, no serde, no Redis.
+//! What to do, and why: pure, and of std and serde only. No clock, no async, no Redis.
 //!
 //! [`decide`] takes what was loaded of one prompt ([`Snapshot`]) and what happened ([`Event`]) and answers with
 //! what to commit ([`Commit`]) and what to say ([`Answer`]). Every rule of the decision tree stands in `decide/`.
@@ -8,6 +8,7 @@
 pub mod alert;
 pub mod analysis;
 pub mod decide;
+mod encoding;
 pub mod event;
 pub mod flip;
 pub mod fnv;

@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::alert::Shares;
 use super::decide::{Refusal, RefusalCode};
+use super::encoding::words;
 use super::flip::FlipMode;
 use super::guards::Guard;
 use super::incident::Incident;
@@ -22,34 +25,23 @@ use super::time::{Timestamp, spoken};
 /// Names told in one sentence; the rest is counted.
 const NAMED: usize = 10;
 
-/// What a person may decide about all prompts at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bulk {
-    /// Roll back each prompt that waits.
-    RollBack,
-    /// Undo the rollbacks made before the guard tripped.
-    Undo,
-    /// Nothing automatic and no escalation while it lasts.
-    Hold,
-    /// As before the hold.
-    Release,
-}
-
-impl Bulk {
-    pub const ALL: [Bulk; 4] = [Bulk::RollBack, Bulk::Undo, Bulk::Hold, Bulk::Release];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Bulk::RollBack => "roll_back",
-            Bulk::Undo => "undo",
-            Bulk::Hold => "hold",
-            Bulk::Release => "release",
-        }
+words! {
+    /// What a person may decide about all prompts at once.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Bulk {
+        /// Roll back each prompt that waits.
+        RollBack = "roll_back",
+        /// Undo the rollbacks made before the guard tripped.
+        Undo = "undo",
+        /// Nothing automatic and no escalation while it lasts.
+        Hold = "hold",
+        /// As before the hold.
+        Release = "release",
     }
 }
 
 /// A bulk decision that is being carried out, prompt by prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub what: Bulk,
     pub by: Operator,
@@ -57,23 +49,26 @@ pub struct Order {
 }
 
 /// Who holds all prompts back, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     pub by: Operator,
     pub at: Timestamp,
 }
 
 /// The coordinating incident itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mass {
     pub id: IncidentId,
     /// The fallback decider when it was opened.
     pub decider: String,
     pub opened_at: Timestamp,
     pub updated_at: Timestamp,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub closed_at: Option<Timestamp>,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub hold: Option<Hold>,
     /// At most one at a time.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub order: Option<Order>,
     /// It was said that automation goes on.
     pub resumed: bool,
@@ -83,11 +78,12 @@ pub struct Mass {
 }
 
 /// What is known of one of the prompts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub incident: IncidentId,
     pub prompt: PromptName,
     pub version: VersionName,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub target: Option<VersionName>,
     pub phase: PhaseKind,
     /// [`Incident::ask`], for the button.
@@ -102,14 +98,17 @@ pub struct Member {
     pub objection: Option<String>,
     pub shares: Shares,
     /// The order that is carried out on it, and the question that this answers: written before it is done.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub asked: Option<(Timestamp, u32)>,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub done: Option<Done>,
     /// When automation was last tried in vain.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub tried: Option<Timestamp>,
 }
 
 /// What came of an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// [`Order::at`].
     pub order: Timestamp,

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A prompt: `[A-Za-z0-9][A-Za-z0-9._/-]{0,127}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct PromptName(String);
 
 /// A version: `[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct VersionName(String);
 
 /// The text is not a name; the message says what was expected, never what was given (it may be hostile).
@@ -26,11 +30,7 @@ impl PromptName {
     pub const MAX: usize = 128;
 
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        if is_name(text, Self::MAX, b"._/-") {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName("expected a prompt name: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ / -"))
-        }
+        text.to_owned().try_into()
     }
 
     pub fn as_str(&self) -> &str {
@@ -42,15 +42,35 @@ impl VersionName {
     pub const MAX: usize = 64;
 
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        if is_name(text, Self::MAX, b"._:+-") {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName("expected a version: a letter or digit, then up to 63 of A-Z a-z 0-9 . _ : + -"))
-        }
+        text.to_owned().try_into()
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for PromptName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        if is_name(&text, Self::MAX, b"._/-") {
+            Ok(Self(text))
+        } else {
+            Err(InvalidName("expected a prompt name: a letter or digit, then up to 127 of A-Z a-z 0-9 . _ / -"))
+        }
+    }
+}
+
+impl TryFrom<String> for VersionName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        if is_name(&text, Self::MAX, b"._:+-") {
+            Ok(Self(text))
+        } else {
+            Err(InvalidName("expected a version: a letter or digit, then up to 63 of A-Z a-z 0-9 . _ : + -"))
+        }
     }
 }
 
@@ -83,7 +103,8 @@ impl fmt::Display for VersionName {
 }
 
 /// A ULID, made before the commit that creates the incident, so that creating one is fenced too.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct IncidentId(pub String);
 
 impl fmt::Display for IncidentId {
@@ -93,7 +114,8 @@ impl fmt::Display for IncidentId {
 }
 
 /// Names a commit to the store, which knows the last ones: one that was lost in a failover is not among them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct CommitId(pub String);
 
 #[cfg(test)]

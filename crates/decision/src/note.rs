@@ -1,10 +1,13 @@
 //! What happened, line by line, for people.
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::words;
 use super::policy::Policy;
 use super::time::Timestamp;
 
 /// Something that happened to the incident: one line for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     pub seq: u32,
     pub at: Timestamp,
@@ -23,51 +26,21 @@ impl Note {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NoteKind {
-    Opened,
-    Alert,
-    Held,
-    Flipped,
-    Decided,
-    /// A person marked a version that this is about.
-    Marked,
-    Asked,
-    /// What Prometheus was asked, or said.
-    Checked,
-    Escalated,
-    Reopened,
-    Closed,
-}
-
-impl NoteKind {
-    pub const ALL: [NoteKind; 11] = [
-        NoteKind::Opened,
-        NoteKind::Alert,
-        NoteKind::Held,
-        NoteKind::Flipped,
-        NoteKind::Decided,
-        NoteKind::Marked,
-        NoteKind::Asked,
-        NoteKind::Checked,
-        NoteKind::Escalated,
-        NoteKind::Reopened,
-        NoteKind::Closed,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            NoteKind::Opened => "opened",
-            NoteKind::Alert => "alert",
-            NoteKind::Held => "held",
-            NoteKind::Flipped => "flipped",
-            NoteKind::Decided => "decided",
-            NoteKind::Marked => "marked",
-            NoteKind::Asked => "asked",
-            NoteKind::Checked => "checked",
-            NoteKind::Escalated => "escalated",
-            NoteKind::Reopened => "reopened",
-            NoteKind::Closed => "closed",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum NoteKind {
+        Opened = "opened",
+        Alert = "alert",
+        Held = "held",
+        Flipped = "flipped",
+        Decided = "decided",
+        /// A person marked a version that this is about.
+        Marked = "marked",
+        Asked = "asked",
+        /// What Prometheus was asked, or said.
+        Checked = "checked",
+        Escalated = "escalated",
+        Reopened = "reopened",
+        Closed = "closed",
     }
 }

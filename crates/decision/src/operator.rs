@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What the log, a thread or a post-mortem names as the one who acted: `system`, `external`, or a name that people read with
 /// what proves it behind, such as `maya (U0MAYA)` or `deploy (api)`. No name that somebody chooses can look like one of the
 /// first two.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Operator(Cow<'static, str>);
 
 /// The name is reserved for prompt-rollback itself.

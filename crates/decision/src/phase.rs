@@ -3,65 +3,38 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{is_default, words};
 use super::flip::FlipMode;
 use super::names::VersionName;
 use super::operator::Operator;
 use super::split::{Plan, Split};
 use super::time::Timestamp;
 
-/// The name of a [`Phase`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PhaseKind {
-    /// A rollback waits until Prometheus has been asked.
-    Confirming,
-    Observing,
-    AwaitingDecision,
-    Investigating,
-    /// A gradual rollback is under way.
-    RollingBack,
-    Verifying,
-    /// The rollback failed: open until a person closes it.
-    Escalated,
-    Recovered,
-    Unverified,
-    Dismissed,
-    Resolved,
-    Superseded,
+words! {
+    /// The name of a [`Phase`].
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum PhaseKind {
+        /// A rollback waits until Prometheus has been asked.
+        Confirming = "confirming",
+        Observing = "observing",
+        AwaitingDecision = "awaiting_decision",
+        Investigating = "investigating",
+        /// A gradual rollback is under way.
+        RollingBack = "rolling_back",
+        Verifying = "verifying",
+        /// The rollback failed: open until a person closes it.
+        Escalated = "escalated",
+        Recovered = "recovered",
+        Unverified = "unverified",
+        Dismissed = "dismissed",
+        Resolved = "resolved",
+        Superseded = "superseded",
+    }
 }
 
 impl PhaseKind {
-    pub const ALL: [PhaseKind; 12] = [
-        PhaseKind::Confirming,
-        PhaseKind::Observing,
-        PhaseKind::AwaitingDecision,
-        PhaseKind::Investigating,
-        PhaseKind::RollingBack,
-        PhaseKind::Verifying,
-        PhaseKind::Escalated,
-        PhaseKind::Recovered,
-        PhaseKind::Unverified,
-        PhaseKind::Dismissed,
-        PhaseKind::Resolved,
-        PhaseKind::Superseded,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PhaseKind::Confirming => "confirming",
-            PhaseKind::Observing => "observing",
-            PhaseKind::AwaitingDecision => "awaiting_decision",
-            PhaseKind::Investigating => "investigating",
-            PhaseKind::RollingBack => "rolling_back",
-            PhaseKind::Verifying => "verifying",
-            PhaseKind::Escalated => "escalated",
-            PhaseKind::Recovered => "recovered",
-            PhaseKind::Unverified => "unverified",
-            PhaseKind::Dismissed => "dismissed",
-            PhaseKind::Resolved => "resolved",
-            PhaseKind::Superseded => "superseded",
-        }
-    }
-
     pub fn is_open(self) -> bool {
         self <= PhaseKind::Escalated
     }
@@ -69,12 +42,6 @@ impl PhaseKind {
     /// Nobody has decided yet.
     pub fn is_undecided(self) -> bool {
         self <= PhaseKind::Investigating
-    }
-}
-
-impl fmt::Display for PhaseKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -110,23 +77,14 @@ pub enum Phase {
     },
 }
 
-/// What is wrong with a rollback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Failure {
-    /// The version rolled back to does not serve well.
-    NotRecovered,
-    /// Prompt servers keep serving the bad version.
-    NotFollowed,
-}
-
-impl Failure {
-    pub const ALL: [Failure; 2] = [Failure::NotRecovered, Failure::NotFollowed];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Failure::NotRecovered => "not_recovered",
-            Failure::NotFollowed => "not_followed",
-        }
+words! {
+    /// What is wrong with a rollback.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Failure {
+        /// The version rolled back to does not serve well.
+        NotRecovered = "not_recovered",
+        /// Prompt servers keep serving the bad version.
+        NotFollowed = "not_followed",
     }
 }
 
@@ -154,7 +112,7 @@ pub struct Question {
 }
 
 /// The alert began before the version got traffic: the requests since then tell whether automation may act.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recheck {
     /// When the version got traffic.
     pub since: Timestamp,
@@ -241,7 +199,7 @@ impl fmt::Display for Phase {
 }
 
 /// A rollback that waits until Prometheus has been asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// `Auto`: nobody asked for it but the alert.
     pub by: FlipMode,
@@ -251,19 +209,23 @@ pub struct Pending {
     pub operator: Operator,
     pub reason: String,
     /// Step by step.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gradual: Option<Plan>,
     /// Prometheus is not asked: it only waits for the text of `to`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sure: bool,
     /// When it was asked for; an answer to an earlier question does not count.
     pub at: Timestamp,
 }
 
 /// What speaks against a rollback that a person asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objection {
     /// The target fails the team's own test; otherwise the version looks healthy again.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub baseline: bool,
     /// The target's text did not come back from the archive.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub text_missing: bool,
     pub text: String,
 }

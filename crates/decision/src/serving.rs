@@ -1,16 +1,21 @@
 //! What the key `active` holds.
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{is_default, words};
 use super::names::VersionName;
 use super::time::Timestamp;
 
 /// Somebody deleted `active`, or SET it to what is no version. Prompt servers then keep the version that they have, so
 /// what is open stays open, and nothing is decided without a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lapsed {
     pub since: Timestamp,
     /// What the key holds, shortened; `None`: it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub holds: Option<String>,
     /// What had traffic before, and what alerts have named since.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub versions: Vec<VersionName>,
 }
 
@@ -24,30 +29,20 @@ impl Lapsed {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
     pub version: VersionName,
     pub since: Timestamp,
     pub by: ActivatedBy,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ActivatedBy {
-    /// A rollback, automatic or by a person.
-    Rollback,
-    Person,
-    /// Someone SET the key.
-    External,
-}
-
-impl ActivatedBy {
-    pub const ALL: [ActivatedBy; 3] = [ActivatedBy::Rollback, ActivatedBy::Person, ActivatedBy::External];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ActivatedBy::Rollback => "rollback",
-            ActivatedBy::Person => "person",
-            ActivatedBy::External => "external",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum ActivatedBy {
+        /// A rollback, automatic or by a person.
+        Rollback = "rollback",
+        Person = "person",
+        /// Someone SET the key.
+        External = "external",
     }
 }

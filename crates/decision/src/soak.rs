@@ -2,39 +2,62 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{is_default, words};
 use super::names::IncidentId;
 use super::policy::Policy;
 use super::time::{Timestamp, spoken};
 
 /// A version that a rollback may go to by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "KnownGoodRecord", into = "KnownGoodRecord")]
 pub struct KnownGood {
     pub at: Timestamp,
     pub by: Earned,
 }
 
-/// Why a version is known-good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Earned {
-    /// A person marked it.
-    Mark,
-    /// It served enough requests, and no error row's threshold was exceeded.
-    Evidence,
-    /// It served for long enough, and too little was measured of it, or nothing.
-    Time,
+/// Older receivers knew marks, and time.
+#[derive(Serialize, Deserialize)]
+struct KnownGoodRecord {
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_default")]
+    marked: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    evidence: bool,
+}
+
+impl From<KnownGoodRecord> for KnownGood {
+    fn from(KnownGoodRecord { at, marked, evidence }: KnownGoodRecord) -> Self {
+        let by = match (marked, evidence) {
+            (true, _) => Earned::Mark,
+            (false, true) => Earned::Evidence,
+            (false, false) => Earned::Time,
+        };
+        Self { at, by }
+    }
+}
+
+impl From<KnownGood> for KnownGoodRecord {
+    fn from(KnownGood { at, by }: KnownGood) -> Self {
+        Self { at, marked: by == Earned::Mark, evidence: by == Earned::Evidence }
+    }
+}
+
+words! {
+    /// Why a version is known-good.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Earned {
+        /// A person marked it.
+        Mark = "mark",
+        /// It served enough requests, and no error row's threshold was exceeded.
+        Evidence = "evidence",
+        /// It served for long enough, and too little was measured of it, or nothing.
+        Time = "time",
+    }
 }
 
 impl Earned {
-    pub const ALL: [Earned; 3] = [Earned::Mark, Earned::Evidence, Earned::Time];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Earned::Mark => "mark",
-            Earned::Evidence => "evidence",
-            Earned::Time => "time",
-        }
-    }
-
     /// As people read it.
     pub fn spoken(self) -> &'static str {
         match self {
@@ -47,7 +70,7 @@ impl Earned {
 
 /// A version lost its traffic while an incident on it was undecided or an alert fired: no rollback leads back to it by
 /// itself until a person marks it as good or it has soaked again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fled {
     pub at: Timestamp,
     pub incident: IncidentId,
@@ -60,23 +83,26 @@ impl Fled {
     }
 }
 
-/// A version proves itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A version proves itself. Its fields stand in the record of the version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Soak {
     /// Since when it serves, alone or the larger share, and nothing speaks against it.
+    #[serde(rename = "soak_from")]
     pub from: Timestamp,
     /// `None`: an older receiver began it, for which time alone counted.
+    #[serde(rename = "soak_watch", skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
 }
 
 /// How a soak is watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// When it was last looked at: a clock that goes back is noticed by it.
     pub seen: Timestamp,
     /// When it is looked at next.
     pub next: Timestamp,
     /// What was found when Prometheus was last asked, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
 

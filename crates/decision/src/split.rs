@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
+
+use super::encoding::{is_default, millis};
 use super::names::{IncidentId, VersionName};
 use super::operator::Operator;
 use super::time::Timestamp;
 use super::verification::Check;
 
 /// The stages of a split, and how long each is held.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Percent on the version that traffic moves to: rises.
+    #[serde(deserialize_with = "percents")]
     pub stages: Vec<u8>,
     /// Of each stage; the last one holds for all that follow.
+    #[serde(with = "millis::list", default, skip_serializing_if = "is_default")]
     pub holds: Vec<Duration>,
     /// Of a canary: how long a stage waits for figures before people are asked; `None`: as the policy says.
+    #[serde(with = "millis::option", default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Duration>,
 }
 
@@ -77,35 +84,51 @@ impl Plan {
     }
 }
 
+/// Routing adds up to a hundred.
+fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let percents = Vec::deserialize(deserializer)?;
+    if percents.iter().any(|percent| *percent > 100) {
+        return Err(D::Error::custom("more than 100 percent"));
+    }
+    Ok(percents)
+}
+
 fn listed(percents: &[u8]) -> String {
     let texts: Vec<_> = percents.iter().take(Plan::MAX_STAGES).map(u8::to_string).collect();
     format!("[{}]", texts.join(", "))
 }
 
 /// Two versions share the traffic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Loses traffic with each stage.
     pub leaving: VersionName,
     pub arriving: VersionName,
     pub plan: Plan,
     /// When its first stage began.
+    #[serde(default)]
     pub began: Timestamp,
     /// The present stage of the plan.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stage: u32,
     /// When it began.
     pub since: Timestamp,
     /// When the next one begins by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
     /// When it is asked next whether that may happen.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Timestamp>,
     pub operator: Operator,
     pub reason: String,
     /// Why it does not go on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
     /// What was found when it was last asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Check>,
     /// `arriving` is the rollback target: what `active` holds at the same share on both sides. Else `leaving` is.
+    #[serde(rename = "tie_to_arriving", default, skip_serializing_if = "is_default")]
     pub is_rollback: bool,
 }
 
@@ -198,31 +221,36 @@ impl Split {
 }
 
 /// A new version that gets its traffic step by step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
     /// Names it for whoever tells of it.
     pub id: IncidentId,
     pub split: Split,
     pub started: Timestamp,
     /// The present stage could have ended but for what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// A person keeps it at its stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
     /// Its stages end by time alone, whatever is measured.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub by_time: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<CanaryEnd>,
 }
 
 /// What a canary waits for, beyond the time of its stage.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Since when the present stage could have ended.
     pub since: Timestamp,
     /// The question that people were asked about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<IncidentId>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     pub at: Timestamp,
     pub operator: Operator,
@@ -234,10 +262,11 @@ impl Canary {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanaryEnd {
     pub at: Timestamp,
     /// The new version has all traffic.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub promoted: bool,
     pub text: String,
 }

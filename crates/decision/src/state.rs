@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::alert::AlertRecord;
+use super::encoding::{is_default, words};
 use super::flip::Flip;
 use super::fnv::fnv1a;
 use super::incident::Incident;
@@ -16,88 +19,123 @@ use super::split::{Canary, Split};
 use super::time::Timestamp;
 use super::verification::Evidence;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+mod record;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptState {
     /// What `active` held when we last looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub versions: Vec<VersionRecord>,
     /// The commit that last changed who gets traffic. Empty: not known.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub moved_by: CommitId,
     /// Open incidents, and resolved ones that may still be reopened.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub incidents: Vec<Incident>,
     /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub strays: Vec<Stray>,
     /// Fingerprints that a person dismissed: silent until they resolve or get worse.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub suppressed: Vec<Suppressed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Timestamp>,
     /// The last canary; over if it has an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
     /// `active` holds no version although it did; `None` while it holds one, and of a prompt that never had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lapsed: Option<Lapsed>,
     /// Alerts that ended a short while ago.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ended: Vec<Ended>,
 }
 
 /// An alert that has ended: Alertmanagers of one cluster, and retries, may deliver its `firing` after its `resolved`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     pub version: VersionName,
     pub fingerprint: String,
     /// By the sender's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Timestamp>,
     /// By the sender's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
     /// When we heard of it.
     pub at: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "record::Version")]
 pub struct VersionRecord {
     pub version: VersionName,
     pub known_since: Timestamp,
     /// Registered by someone, not only noticed in `active`.
+    #[serde(skip_serializing_if = "is_default")]
     pub registered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_active: Option<Timestamp>,
     /// When it last became or ceased to be active.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_active: Option<Timestamp>,
     /// Since when it has traffic without a break, if it has: a change of its share is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic_since: Option<Timestamp>,
     /// When, and by whom, it was put back after a rollback; the last ones.
+    #[serde(skip_serializing_if = "is_default")]
     pub returns: Vec<Return>,
     /// The soak that is under way.
+    #[serde(flatten)]
     pub soak: Option<Soak>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub known_good: Option<KnownGood>,
     /// It lost its traffic while something spoke against it. Never beside `known_good`: see [`VersionRecord::flee`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fled: Option<Fled>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
     /// What a person last said of it. Good: trusted since then. Bad: no rollback leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub staged_at: Option<Timestamp>,
     /// It has a text: in Redis, unless that is archived.
+    #[serde(skip_serializing_if = "is_default")]
     pub has_content: bool,
     /// What was last measured of it against the version that it replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
     /// When that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence_asked: Option<Timestamp>,
     /// Its text is in the archive, not in Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<Archived>,
     /// When its text was last brought back from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
 }
 
 /// A text in the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archived {
     pub at: Timestamp,
     pub bytes: u64,
     /// Tells damage, not malice: who may write the archive is trusted.
     pub checksum: u64,
     /// Someone asked for it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted: Option<Timestamp>,
     /// Why it did not come back when that was last tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
     /// Trying again by itself would not help.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lost: bool,
 }
 
@@ -113,7 +151,7 @@ impl Archived {
 }
 
 /// A person's word on a version, whatever its figures say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub kind: MarkKind,
     pub at: Timestamp,
@@ -121,22 +159,13 @@ pub struct Mark {
     pub reason: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MarkKind {
-    /// Never to be gone back to: it lacks a safety fix, or its output has another schema.
-    Bad,
-    /// Trusted: known-good at once.
-    Good,
-}
-
-impl MarkKind {
-    pub const ALL: [MarkKind; 2] = [MarkKind::Bad, MarkKind::Good];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MarkKind::Bad => "bad",
-            MarkKind::Good => "good",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum MarkKind {
+        /// Never to be gone back to: it lacks a safety fix, or its output has another schema.
+        Bad = "bad",
+        /// Trusted: known-good at once.
+        Good = "good",
     }
 }
 
@@ -147,34 +176,38 @@ impl fmt::Display for Mark {
 }
 
 /// Rolled back, until someone activates it with force or it has soaked again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     pub at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<IncidentId>,
     /// What it was before, for an undo; activating it with force makes it prove itself again.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub known_good: Option<KnownGood>,
 }
 
 /// A version that had been rolled back was put in service again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
     pub at: Timestamp,
     pub operator: Operator,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "record::Stray", into = "record::Stray")]
 pub struct Stray {
     pub version: VersionName,
     pub alert: AlertRecord,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppressed {
     pub version: VersionName,
     pub fingerprint: String,
     /// A higher severity is heard again.
     pub severity: Severity,
     /// When a person dismissed it: an alert that began later is another outbreak. Unknown in older records.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dismissed_at: Option<Timestamp>,
     /// Moves on while the alert repeats: one that stopped without a word must not stay silent for good.
     pub since: Timestamp,

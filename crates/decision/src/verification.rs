@@ -3,33 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::encoding::{is_default, words};
 use super::time::Timestamp;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
-    Healthy,
-    Unhealthy,
-    /// Nothing was measured.
-    NoData,
-    /// Prometheus can't say: it is away, or the expression is wrong.
-    Unknown,
-}
-
-impl Verdict {
-    pub const ALL: [Verdict; 4] = [Verdict::Healthy, Verdict::Unhealthy, Verdict::NoData, Verdict::Unknown];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Healthy => "healthy",
-            Verdict::Unhealthy => "unhealthy",
-            Verdict::NoData => "no_data",
-            Verdict::Unknown => "unknown",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Verdict {
+        Healthy = "healthy",
+        Unhealthy = "unhealthy",
+        /// Nothing was measured.
+        NoData = "no_data",
+        /// Prometheus can't say: it is away, or the expression is wrong.
+        Unknown = "unknown",
     }
 }
 
 /// A verdict with its figures, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub verdict: Verdict,
     pub text: String,
@@ -84,26 +76,63 @@ impl fmt::Display for Instances {
     }
 }
 
+/// In a record: the names, with the count after them where there are more. The version before wrote at most ten names.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Instance {
+    Name(String),
+    All(usize),
+}
+
+impl Serialize for Instances {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = self.names.iter().cloned().map(Instance::Name);
+        let more = (self.count > self.names.len()).then_some(Instance::All(self.count));
+        serializer.collect_seq(names.chain(more))
+    }
+}
+
+impl<'de> Deserialize<'de> for Instances {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut instances = Self::default();
+        for instance in Vec::deserialize(deserializer)? {
+            match instance {
+                Instance::Name(name) => instances.names.push(name),
+                Instance::All(count) => instances.count = count,
+            }
+        }
+        instances.count = instances.count.max(instances.names.len());
+        Ok(instances)
+    }
+}
+
 /// Requests since the flip, by the counters of the prompt servers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Served by the version rolled back to.
     pub target: u64,
     /// So many of these failed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failures: u64,
     /// Failures are not counted where requests are.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub uncounted: bool,
     /// Served by the bad version.
     pub bad: u64,
     /// When the bad version was last seen to serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_last_seen: Option<Timestamp>,
     /// Percent of the latest requests that the bad version served.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bad_percent: u64,
     /// Instances that serve the version rolled back to, or have stopped serving the bad one.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub following: usize,
     /// Instances that serve the bad version still.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub still: Instances,
     /// Instances that may serve either: too few requests came since.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unknown: Instances,
 }
 
@@ -128,31 +157,40 @@ impl Traffic {
 }
 
 /// One look at a rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub at: Timestamp,
     pub finding: Finding,
 }
 
 /// How far the check of a rollback is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// Checks made.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub checks: u32,
     /// The last so many found it healthy.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub healthy: u32,
     /// When the first of these was.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy_since: Option<Timestamp>,
     /// The last so many that measured anything found it bad.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unhealthy: u32,
     pub next: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Check>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
     /// Too little was measured by the deadline: the checks go on.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub late: bool,
     /// It was said that instances do not follow.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stale: bool,
     /// It was said that the target, or most prompts, fail too.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub blamed: bool,
 }
 
@@ -180,9 +218,10 @@ impl Verification {
 }
 
 /// What was measured of a version against the one that it replaces.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub passed: bool,
     pub text: String,
 }

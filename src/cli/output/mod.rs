@@ -8,11 +8,11 @@ mod tests;
 pub use incident::{incident, incidents};
 pub use report::report;
 
-use crate::cli::table::{Cell, clean, table, time};
-use crate::cli::views::{
-    Change, Decided, Flipped, Gate, Gates, Log, Marked, OtherChange, Paused, Placed, Prompt, PromptDetail, Prompts,
-    Registered, Reloaded, Restored, Split, Version,
+use crate::api::{
+    AnyPrompt, Canary, Changed, Decided, Gate, Gates, KeyChange, Log, Marked, OtherChange, Paused, Placed, Prompt,
+    PromptRow, Prompts, Registered, Reloaded, Restored, Split, Version,
 };
+use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
 use incident::incident_table;
 
@@ -23,8 +23,8 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
     if list.prompts.is_empty() {
         return "no prompts\n".into();
     }
-    let rows: Vec<_> = list
-        .prompts
+    let prompts: Vec<PromptRow> = list.prompts.iter().map(row).collect();
+    let rows: Vec<_> = prompts
         .iter()
         .map(|p| {
             [
@@ -48,7 +48,7 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
     if list.next.is_some() {
         out.push_str("… there are more; show them with --limit\n");
     }
-    let without: Vec<&Prompt> = list.prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
+    let without: Vec<&PromptRow> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
         out.push('\n');
         out.push_str(&without_target(&without));
@@ -56,8 +56,16 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
     out
 }
 
+/// Of one that can't be read no more is known than its name.
+fn row(prompt: &AnyPrompt) -> PromptRow {
+    match prompt {
+        AnyPrompt::Row(row) => PromptRow::clone(row),
+        AnyPrompt::Unreadable { prompt, .. } => PromptRow { prompt: prompt.clone(), ..PromptRow::default() },
+    }
+}
+
 /// The prompts that no alert could roll back, and what to do about each.
-pub fn without_target(prompts: &[&Prompt]) -> String {
+pub fn without_target(prompts: &[&PromptRow]) -> String {
     let mut out = match prompts.len() {
         1 => "1 prompt has no version to roll back to:\n".to_owned(),
         many => format!("{many} prompts have no version to roll back to:\n"),
@@ -72,7 +80,7 @@ pub fn without_target(prompts: &[&Prompt]) -> String {
     out
 }
 
-fn hint(prompt: &Prompt) -> String {
+fn hint(prompt: &PromptRow) -> String {
     let name = clean(&prompt.prompt);
     let mark =
         format!("mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`");
@@ -92,16 +100,19 @@ fn hint(prompt: &Prompt) -> String {
     format!("{mark}, or wait until {active} has soaked{until} and serves as the target of the next version")
 }
 
-pub fn prompt(p: &PromptDetail, color: bool) -> String {
+pub fn prompt(p: &Prompt, color: bool) -> String {
     let mut out = format!("{}\n", clean(&p.prompt));
     let nothing = p.active_fault.as_ref().map_or_else(|| "nothing".to_owned(), |fault| format!("nothing: {fault}"));
     out.push_str(&line("active", p.active.as_deref().unwrap_or(&nothing)));
     if let Some(routing) = &p.routing {
-        let shares: Vec<String> = routing.iter().map(|(version, percent)| format!("{version} {percent} %")).collect();
+        let share = |(version, percent): (&String, &Option<u8>)| {
+            format!("{version} {} %", percent.map_or("?".to_owned(), |percent| percent.to_string()))
+        };
+        let shares: Vec<String> = routing.iter().map(share).collect();
         out.push_str(&line("traffic", &shares.join(", ")));
     }
     if let Some(canary) = &p.canary {
-        out.push_str(&line("canary", &split(canary)));
+        out.push_str(&line("canary", &self::canary(canary)));
     }
     for placed in p.in_service.iter().filter(|placed| placed.since.is_some()) {
         out.push_str(&line("in service", &in_service(placed)));
@@ -140,17 +151,17 @@ pub fn prompt(p: &PromptDetail, color: bool) -> String {
     out.push_str(&marks(&p.versions));
     if !p.incidents.is_empty() {
         out.push_str("\nopen incidents\n");
-        out.push_str(&incident_table(&p.incidents, color));
+        out.push_str(&incident_table(p.incidents.iter().map(incident::row), color));
     }
     if p.rollback_target.is_none() {
         let active = p.versions.iter().find(|v| v.active);
-        let row = Prompt {
+        let row = PromptRow {
             prompt: p.prompt.clone(),
             active: p.active.clone(),
             known_good: active.is_some_and(|v| v.known_good),
             soak_ends_at: active.and_then(|v| v.soak_ends_at.clone()),
             soak_limit_at: active.and_then(|v| v.soak_limit_at.clone()),
-            ..Prompt::default()
+            ..PromptRow::default()
         };
         out.push('\n');
         out.push_str(&without_target(&[&row]));
@@ -242,8 +253,11 @@ pub fn log(log: &Log, color: bool) -> String {
         .iter()
         .map(|e| {
             [
-                Cell::time(Some(&e.at)),
-                if e.event == "rollback" { Cell::warning(&e.event) } else { Cell::new(&e.event) },
+                Cell::time(e.at.as_deref()),
+                match e.event.as_deref() {
+                    Some(event @ "rollback") => Cell::warning(event),
+                    event => Cell::maybe(event),
+                },
                 Cell::maybe(e.from.as_deref()),
                 Cell::maybe(e.to.as_deref()),
                 Cell::maybe(e.operator.as_deref()),
@@ -287,10 +301,7 @@ pub fn restored(r: &Restored) -> String {
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`
 pub fn split(s: &Split) -> String {
-    let mut text = format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to));
-    if let Some(end) = &s.end {
-        return format!("{text}, ended {}: {}", time(&end.at), clean(&end.text));
-    }
+    let mut text = share(s);
     if let Some(at) = &s.next_stage_at {
         let next = s.stages.iter().find(|percent| **percent > s.percent);
         let next = next.map_or_else(|| "next".to_owned(), |percent| format!("{percent} %"));
@@ -299,15 +310,25 @@ pub fn split(s: &Split) -> String {
     if let Some(why) = &s.waits {
         text.push_str(&format!(", waits: {}", clean(why)));
     }
-    if s.analysis.as_deref() == Some("off") {
-        text.push_str(", by time alone (canary.analysis is off)");
-    }
     text
 }
 
+fn canary(c: &Canary) -> String {
+    if let Some(end) = &c.end {
+        return format!("{}, ended {}: {}", share(&c.split), time(&end.at), clean(&end.text));
+    }
+    let by_time = if c.analysis.as_deref() == Some("off") { ", by time alone (canary.analysis is off)" } else { "" };
+    split(&c.split) + by_time
+}
+
+fn share(s: &Split) -> String {
+    format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to))
+}
+
 /// What a split that begins looks like in one line.
-fn shared(prompt: &str, from: Option<&str>, to: Option<&str>, percent: u8) -> String {
-    format!("{}: {} has {percent} % of the traffic, {} the rest\n", clean(prompt), version(to), version(from))
+fn shared(c: &Changed, percent: u8) -> String {
+    let (to, from) = (clean(&c.to_version), version(c.from_version.as_deref()));
+    format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", clean(&c.prompt))
 }
 
 pub fn gates(g: &Gates, color: bool) -> String {
@@ -328,51 +349,44 @@ pub fn gates(g: &Gates, color: bool) -> String {
     out
 }
 
-pub fn activated(f: &Flipped) -> String {
-    if let Some(percent) = f.percent {
-        return shared(&f.prompt, f.from_version.as_deref(), f.to_version.as_deref(), percent);
+pub fn activated(c: &Changed) -> String {
+    let (name, to) = (clean(&c.prompt), clean(&c.to_version));
+    if let Some(percent) = c.percent {
+        return shared(c, percent);
     }
-    if f.unchanged {
-        return format!("{}: {} is active already\n", clean(&f.prompt), version(f.to_version.as_deref()));
+    if c.unchanged {
+        return format!("{name}: {to} is active already\n");
     }
-    format!("{}: active is now {}{}\n", clean(&f.prompt), version(f.to_version.as_deref()), before(f))
+    let before = c.from_version.as_deref().map(|from| format!(", it was {}", clean(from))).unwrap_or_default();
+    format!("{name}: active is now {to}{before}\n")
 }
 
-pub fn rolled_back(f: &Flipped) -> String {
-    let name = clean(&f.prompt);
-    let incident = f.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
-    if f.unchanged {
-        return format!("{name}: {} is active already, nothing to do\n", version(f.to_version.as_deref()));
+pub fn rolled_back(c: &Changed) -> String {
+    let (name, to) = (clean(&c.prompt), clean(&c.to_version));
+    let incident = c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
+    if c.unchanged {
+        return format!("{name}: {to} is active already, nothing to do\n");
     }
-    if !f.success {
+    if !c.success {
         return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n");
     }
-    if let Some(percent) = f.percent {
-        let began = shared(&f.prompt, f.from_version.as_deref(), f.to_version.as_deref(), percent);
-        return format!("{}{incident}\n", began.trim_end());
+    if let Some(percent) = c.percent {
+        return format!("{}{incident}\n", shared(c, percent).trim_end());
     }
-    let at = f.timestamp.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
-    format!("{name}: rolled back {}{at}{incident}\n", arrow(f.from_version.as_deref(), f.to_version.as_deref()))
-}
-
-fn before(f: &Flipped) -> String {
-    f.from_version.as_deref().map(|from| format!(", it was {}", clean(from))).unwrap_or_default()
+    let at = c.timestamp.as_deref().map(|at| format!(" at {}", time(at))).unwrap_or_default();
+    format!("{name}: rolled back {}{at}{incident}\n", arrow(c.from_version.as_deref(), Some(&c.to_version)))
 }
 
 pub fn decided(d: &Decided) -> String {
-    if let Some(prompts) = d.prompts {
-        return format!("decided about {prompts} prompts: carried out now, one after the other\n");
-    }
-    if let Some(percent) = d.percent {
-        let prompt = d.prompt.as_deref().unwrap_or("the prompt");
-        return shared(prompt, d.from_version.as_deref(), d.to_version.as_deref(), percent);
-    }
-    match (&d.phase, &d.to_version) {
-        (_, Some(to)) => {
-            format!("{}: active is now {}\n", d.prompt.as_deref().map_or("the prompt".into(), clean), clean(to))
-        }
-        (Some(phase), None) => format!("the incident is now: {}\n", clean(phase)),
-        (None, None) => "decided\n".to_owned(),
+    match d {
+        Decided::Changed(changed) => match changed.percent {
+            Some(percent) => shared(changed, percent),
+            None => format!("{}: active is now {}\n", clean(&changed.prompt), clean(&changed.to_version)),
+        },
+        Decided::Answered(answered) => match answered.prompts {
+            Some(prompts) => format!("decided about {prompts} prompts: carried out now, one after the other\n"),
+            None => format!("the incident is now: {}\n", clean(&answered.phase)),
+        },
     }
 }
 
@@ -397,7 +411,7 @@ pub fn reloaded(r: &Reloaded) -> String {
         if !changes.is_empty() {
             out.push_str(&format!("{what}\n"));
         }
-        for Change { key, from, to } in changes {
+        for KeyChange { key, from, to } in changes {
             let change = config::Change { key: key.clone(), values: from.clone().zip(to.clone()) };
             out.push_str(&format!("  {}\n", clean(&change.to_string())));
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::api::{Case, Report, Tally};
 use crate::cli::table::{Cell, table, time};
-use crate::cli::views::{Case, Report, Tally};
 use crate::decision::time::spoken;
 
 pub fn report(report: &Report, color: bool) -> String {
@@ -24,7 +24,7 @@ pub fn report(report: &Report, color: bool) -> String {
             Cell::new(&format!("{} min", tally.minutes_saved)),
         ]
     };
-    let mut rows: Vec<_> = report.triggers.iter().map(|tally| count(&tally.trigger, tally)).collect();
+    let mut rows: Vec<_> = report.triggers.iter().map(|row| count(&row.trigger, &row.tally)).collect();
     if rows.len() > 1 {
         rows.push(count("all", &report.total));
     }

@@ -1,7 +1,7 @@
 //! Answers as the receiver writes them, and what a terminal shows of them.
 
 use super::*;
-use crate::cli::views::{Incident, Incidents};
+use crate::api::{AnyIncident, Incidents};
 
 /// Views are read from what the receiver answers, so the tests write them that way.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
@@ -41,7 +41,7 @@ idle              -       none             -                     no      -
 
 #[test]
 fn many_hints_are_cut() {
-    let many = vec![Prompt { prompt: "p".into(), ..Prompt::default() }; MAX_HINTS + 3];
+    let many = vec![PromptRow { prompt: "p".into(), ..PromptRow::default() }; MAX_HINTS + 3];
     let shown = without_target(&many.iter().collect::<Vec<_>>());
     assert_eq!(shown.lines().count(), 1 + MAX_HINTS + 1);
     assert!(shown.ends_with("… and 3 more: prompt-rollback status --without-target\n"), "{shown}");
@@ -49,7 +49,7 @@ fn many_hints_are_cut() {
 
 #[test]
 fn one_prompt_with_its_versions_and_incidents() {
-    let detail: PromptDetail = read(
+    let detail: Prompt = read(
         r#"{"prompt":"customer-support","active":"v1.9.0","routing":{"v1.9.0":75,"v2.0.0":25},"rollback_target":null,"paused":false,
         "versions":[
          {"version":"v2.0.0","first_activated_at":"2026-11-21T00:30:00.000Z","last_active_at":"2026-11-21T00:38:12.689Z","active":false,
@@ -89,7 +89,7 @@ INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  
 
 #[test]
 fn a_prompt_with_marks_and_how_what_serves_came_there() {
-    let detail: PromptDetail = read(
+    let detail: Prompt = read(
         r#"{"prompt":"p","active":"v2","rollback_target":"v0",
         "in_service":[{"version":"v2","percent":80,"since":"2026-11-21T00:30:00.000Z","operator":"ci","event":"activate"},
                       {"version":"v3","percent":20,"since":"2026-11-21T00:38:00.000Z","operator":"mia","event":"canary"},
@@ -162,12 +162,12 @@ AT                    EVENT     FROM  TO  OPERATOR  INCIDENT  REASON
 
 #[test]
 fn an_incident_in_full() {
-    let one: Incident = read(
+    let one: AnyIncident = read(
         r#"{"id":"01KA","prompt":"p","version":"v2","target":"v1","phase":"awaiting_decision","severity":"critical","action":"rollback",
         "decider":"on-call","opened_at":"2026-11-21T00:38:12.600Z","updated_at":"2026-11-21T00:38:13.000Z","closed_at":null,
         "deadline":"2026-11-21T00:40:12.600Z","guard":{"reason":"cooldown","detail":"v2 was put there 3m ago"},"summary":"error rate 30 %",
         "flip":{"at":"2026-11-21T00:39:00.000Z","from":"v2","to":"v1","mode":"manual","operator":"ana"},
-        "alerts":[{"alertname":"PromptErrorRateCritical","status":"firing"},{"fingerprint":"ab"}],
+        "alerts":[{"alertname":"PromptErrorRateCritical","severity":"critical","summary":"30 % fail"},{"alertname":"A","severity":"high"}],
         "events":[{"at":"2026-11-21T00:38:12.600Z","kind":"opened","text":"critical alert"}]}"#,
     );
     assert_eq!(
@@ -187,8 +187,8 @@ fn an_incident_in_full() {
   rolled back      v2 → v1 at 2026-11-21 00:39:00Z by ana
 
 alerts
-  PromptErrorRateCritical  firing
-  {\"fingerprint\":\"ab\"}
+  PromptErrorRateCritical  critical  30 % fail
+  A  high
 
 AT                    EVENT   WHAT HAPPENED
 2026-11-21 00:38:12Z  opened  critical alert
@@ -209,7 +209,7 @@ fn answers_to_changes() {
             "p: v1 is active already, nothing to do\n",
         ),
         (
-            r#"{"prompt":"p","incident":"01KA"}"#,
+            r#"{"success":false,"confirming":true,"prompt":"p","to_version":"v1","incident":"01KA"}"#,
             "p: accepted and still being confirmed, incident 01KA; see `prompt-rollback status p`\n",
         ),
     ] {
@@ -254,9 +254,10 @@ fn answers_to_changes() {
 
 #[test]
 fn an_incident_that_coordinates_many_prompts_lists_them() {
-    let one: Incident = read(
+    let one: AnyIncident = read(
         r#"{"id":"01KA","kind":"mass","prompt":null,"version":null,"target":null,"phase":"awaiting_decision",
         "severity":"critical","action":"rollback","decider":"on-call","opened_at":"2026-11-21T00:38:12.000Z","closed_at":null,
+        "updated_at":"2026-11-21T00:38:12.000Z","deadline":null,"guard":null,"flip":null,"prompts":2,"waiting":1,"carrying_out":null,"choices":["undo"],
         "summary":"2 prompts fail together, 1 wait for a decision","shared":[{"label":"provider","value":"acme","prompts":2}],
         "hold":{"by":"maya","at":"2026-11-21T00:39:00.000Z"},"members":[
         {"incident":"01KB","prompt":"search","version":"v2","target":"v1","phase":"verifying","began":"2026-11-21T00:38:00.000Z","flipped_before":true},

@@ -28,7 +28,7 @@ impl Announcer {
             version: &drill.version,
             operator: &drill.operator,
             started: drill.started,
-            would: decision["text"].as_str().unwrap_or_default(),
+            would: &decision.text,
         });
         match self.keep(telling, &Kept { what: "drill", channel }, &message).await {
             Ok(Ok(_)) => store.note_drill(id, News::Told(channel)).await?,

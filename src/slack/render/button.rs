@@ -164,7 +164,7 @@ fn write_mark(kind: MarkKind, incident: &Incident, version: &VersionName) -> Str
 /// `None` for anything that [`write_mark`] did not make.
 pub fn read_mark(value: &str) -> Option<(MarkKind, Button)> {
     let (word, button) = value.split_once(':')?;
-    let kind = MarkKind::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+    let kind = MarkKind::parse(word)?;
     Some((kind, Button::decode(button).filter(|button| button.to.is_some() && button.from.is_none())?))
 }
 

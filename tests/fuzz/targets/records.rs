@@ -1,7 +1,7 @@
 //! What Redis and other receivers' versions of us may have kept.
 
-use prompt_rollback::decision::mass::Mass;
-use prompt_rollback::decision::{IncidentId, Timestamp};
+use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::{IncidentId, PromptState, Timestamp};
 use prompt_rollback::postmortem::{Measured, chart};
 use prompt_rollback::store::record::{self, Unknown, Unreadable};
 use serde_json::Value;
@@ -11,16 +11,16 @@ use super::{POLICY, told};
 /// JSON of a record: of a prompt, an incident, a coordinating one, its member, or of what was measured.
 pub fn record(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    if let Some(state) = kept(text, record::read_state, record::write_state) {
+    if let Some(state) = kept::<PromptState>(text, record::read, record::write) {
         told::state(&state);
     }
     if let Some(incident) = kept(text, record::read_incident, record::write_incident) {
         told::incident(&incident);
     }
-    if let Some(mass) = kept(text, record::mass::read_mass, record::mass::write_mass) {
+    if let Some(mass) = kept::<Mass>(text, record::read, record::write) {
         told::mass(&mass, &[]);
     }
-    if let Some(member) = kept(text, record::mass::read_member, record::mass::write_member) {
+    if let Some(member) = kept::<Member>(text, record::read, record::write) {
         let mass = Mass::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
         told::mass(&mass, &[member]);
     }

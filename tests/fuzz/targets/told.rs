@@ -17,7 +17,7 @@ use prompt_rollback::postmortem::{Facts, draft};
 use prompt_rollback::slack::render::{
     MassView, Message, View, call, canary, mass_overview, mass_reply, mass_root, overview, plain, reply, root,
 };
-use prompt_rollback::store::record::{Unknown, read_state, write_state};
+use prompt_rollback::store::record::{self, Unknown};
 
 use serde_json::json;
 
@@ -34,8 +34,8 @@ pub fn alert(alert: &Alert) {
     let serving = Some(Serving { version: bad.version.clone(), since: NOW, by: ActivatedBy::External });
     let before = PromptState { serving, versions: vec![good, bad], ..PromptState::default() };
     let Some(after) = happens(&before, &Event::Alerts(vec![alert.clone()])) else { return };
-    let written = write_state(&after, &Unknown::default());
-    assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
+    let written = record::write(&after, &Unknown::default());
+    assert_eq!(record::read::<PromptState>(&written).expect("what we write").0, after, "{written}");
     // all of it is slow, and need not be said of each
     if alert.summary.len().is_multiple_of(4) {
         after.incidents.iter().for_each(incident);
@@ -96,12 +96,12 @@ pub fn state(state: &PromptState) {
         Event::Promotion(Promotion { since: stage(state.canary.as_ref().map(|canary| &canary.split)), look: None }),
     ];
     // one after the other would be slow: which one it is depends on the record
-    let record = write_state(state, &Unknown::default());
+    let record = record::write(state, &Unknown::default());
     let first = record.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 1_009);
     for event in events.iter().cycle().skip(first).step_by(3).take(2) {
         if let Some(after) = happens(state, event) {
-            let written = write_state(&after, &Unknown::default());
-            assert_eq!(read_state(&written).expect("what we write").0, after, "{written}");
+            let written = record::write(&after, &Unknown::default());
+            assert_eq!(record::read::<PromptState>(&written).expect("what we write").0, after, "{written}");
         }
     }
     if first.is_multiple_of(4) {

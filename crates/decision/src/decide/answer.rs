@@ -1,5 +1,6 @@
 //! What a decision says.
 
+use super::super::encoding::words;
 use super::super::flip::FlipMode;
 use super::super::names::{IncidentId, VersionName};
 use super::super::phase::PhaseKind;
@@ -77,28 +78,16 @@ pub struct AlertOutcome {
     pub incident: Option<IncidentId>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    RolledBack,
-    IncidentOpened,
-    IncidentUpdated,
-    Duplicate,
-    Held,
-    Resolved,
-    Ignored,
-}
-
-impl Outcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::RolledBack => "rolled_back",
-            Outcome::IncidentOpened => "incident_opened",
-            Outcome::IncidentUpdated => "incident_updated",
-            Outcome::Duplicate => "duplicate",
-            Outcome::Held => "held",
-            Outcome::Resolved => "resolved",
-            Outcome::Ignored => "ignored",
-        }
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Outcome {
+        RolledBack = "rolled_back",
+        IncidentOpened = "incident_opened",
+        IncidentUpdated = "incident_updated",
+        Duplicate = "duplicate",
+        Held = "held",
+        Resolved = "resolved",
+        Ignored = "ignored",
     }
 }
 
@@ -109,50 +98,32 @@ pub struct Refusal {
     pub message: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefusalCode {
-    UnknownPrompt,
-    UnknownIncident,
-    UnknownVersion,
-    Moved,
-    RecentlyRolledBack,
-    NeedsForce,
-    NoKnownGood,
-    AlreadyDecided,
-    Stale,
-    Differs,
-    /// Stages or percents that make no sense.
-    BadStages,
-    SplitUnderWay,
-    /// The text is in the archive.
-    Archived,
-    /// There is no text.
-    NoText,
-    /// A promotion gate refuses.
-    GateClosed,
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum RefusalCode {
+        UnknownPrompt = "unknown_prompt",
+        UnknownIncident = "unknown_incident",
+        UnknownVersion = "unknown_version",
+        Moved = "moved",
+        RecentlyRolledBack = "recently_rolled_back",
+        NeedsForce = "needs_force",
+        NoKnownGood = "no_known_good",
+        AlreadyDecided = "already_decided",
+        Stale = "stale",
+        Differs = "differs",
+        /// Stages or percents that make no sense.
+        BadStages = "bad_stages",
+        SplitUnderWay = "split_under_way",
+        /// The text is in the archive.
+        Archived = "archived",
+        /// There is no text.
+        NoText = "no_text",
+        /// A promotion gate refuses.
+        GateClosed = "gate_closed",
+    }
 }
 
 impl RefusalCode {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RefusalCode::UnknownPrompt => "unknown_prompt",
-            RefusalCode::UnknownIncident => "unknown_incident",
-            RefusalCode::UnknownVersion => "unknown_version",
-            RefusalCode::Moved => "moved",
-            RefusalCode::RecentlyRolledBack => "recently_rolled_back",
-            RefusalCode::NeedsForce => "needs_force",
-            RefusalCode::NoKnownGood => "no_known_good",
-            RefusalCode::AlreadyDecided => "already_decided",
-            RefusalCode::Stale => "stale",
-            RefusalCode::Differs => "differs",
-            RefusalCode::BadStages => "bad_stages",
-            RefusalCode::SplitUnderWay => "split_under_way",
-            RefusalCode::Archived => "archived",
-            RefusalCode::NoText => "no_text",
-            RefusalCode::GateClosed => "gate_closed",
-        }
-    }
-
     /// The thing asked about does not exist (404); otherwise its state forbids the request (409).
     pub fn is_not_found(self) -> bool {
         matches!(self, RefusalCode::UnknownPrompt | RefusalCode::UnknownIncident)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::encoding::words;
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
 use super::super::operator::Operator;
@@ -80,50 +81,28 @@ pub struct LogEntry {
     pub incident: Option<IncidentId>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogEvent {
-    Rollback,
-    /// A stage of a gradual rollback.
-    Gradual,
-    Activate,
-    /// A stage of a canary.
-    Canary,
-    External,
-    /// A person marked version `to`, which changes nothing that is served.
-    MarkBad,
-    MarkGood,
-    /// Version `to` has become known-good by serving, which changes nothing that is served.
-    Soaked,
+words! {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum LogEvent {
+        Rollback = "rollback",
+        /// A stage of a gradual rollback.
+        Gradual = "gradual",
+        Activate = "activate",
+        /// A stage of a canary.
+        Canary = "canary",
+        External = "external",
+        /// A person marked version `to`, which changes nothing that is served.
+        MarkBad = "mark_bad",
+        MarkGood = "mark_good",
+        /// Version `to` has become known-good by serving, which changes nothing that is served.
+        Soaked = "soaked",
+    }
 }
 
 impl LogEvent {
-    pub const ALL: [LogEvent; 8] = [
-        LogEvent::Rollback,
-        LogEvent::Gradual,
-        LogEvent::Activate,
-        LogEvent::Canary,
-        LogEvent::External,
-        LogEvent::MarkBad,
-        LogEvent::MarkGood,
-        LogEvent::Soaked,
-    ];
-
     /// What is served changed.
     pub fn is_change(self) -> bool {
         !matches!(self, LogEvent::MarkBad | LogEvent::MarkGood | LogEvent::Soaked)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogEvent::Rollback => "rollback",
-            LogEvent::Gradual => "gradual",
-            LogEvent::Activate => "activate",
-            LogEvent::Canary => "canary",
-            LogEvent::External => "external",
-            LogEvent::MarkBad => "mark_bad",
-            LogEvent::MarkGood => "mark_good",
-            LogEvent::Soaked => "soaked",
-        }
     }
 }
 

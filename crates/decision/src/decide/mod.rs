@@ -103,6 +103,7 @@ pub struct Decision {
 }
 
 /// Decides what to do about `event`. Pure: the same arguments always give the same decision.
+#[must_use = "nothing is done until its commit is written"]
 pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
     let mut draft = Draft::new(policy, snapshot, now);
     draft.notice_outside_change();

@@ -21,6 +21,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     texts_are_kept(policy, before, commit, now);
     trust_is_consistent(commit);
     trust_is_lost_for_a_reason(policy, before, commit, now);
+    records_say_it_all(commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
@@ -34,6 +35,23 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     if let Answer::Refused(_) = decision.answer {
         let ours = commit.log.iter().any(|e| e.event.is_change() && e.event != LogEvent::External);
         assert!(!ours && commit.active.is_none() && commit.content.is_empty(), "a refusal leaves something behind");
+    }
+}
+
+/// Whoever reads the records knows what was known.
+fn records_say_it_all(commit: &Commit) {
+    // an escalation on record is read as a page, as the version before wrote none of its own
+    let as_read = |incident: &Incident| {
+        let paged = incident.paged || incident.notes.iter().any(|note| note.kind == NoteKind::Escalated);
+        Incident { paged, ..incident.clone() }
+    };
+    let mut state = commit.state.clone();
+    state.incidents.iter_mut().for_each(|incident| *incident = as_read(incident));
+    let written = serde_json::to_string(&commit.state).expect("a state serializes");
+    assert_eq!(serde_json::from_str::<PromptState>(&written).expect(&written), state, "{written}");
+    for incident in commit.incidents.iter().map(|write| &write.incident) {
+        let written = serde_json::to_string(incident).expect("an incident serializes");
+        assert_eq!(serde_json::from_str::<Incident>(&written).expect(&written), as_read(incident), "{written}");
     }
 }
 

@@ -1,0 +1,125 @@
+//! What a prompt's record holds in another shape than we do.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Archived, Mark, Quarantine, Return, VersionRecord};
+use crate::alert::{AlertRecord, Shares};
+use crate::names::VersionName;
+use crate::severity::{Action, Severity};
+use crate::soak::{Fled, KnownGood, Soak, Watch};
+use crate::time::Timestamp;
+use crate::trigger::Trigger;
+use crate::verification::Evidence;
+
+/// A version as it is read. serde's `flatten`, which writes it, would lose what a later receiver has added.
+#[derive(Deserialize)]
+pub(super) struct Version {
+    version: VersionName,
+    known_since: Timestamp,
+    #[serde(default)]
+    registered: bool,
+    first_active: Option<Timestamp>,
+    last_active: Option<Timestamp>,
+    traffic_since: Option<Timestamp>,
+    #[serde(default)]
+    returns: Vec<Return>,
+    soak_from: Option<Timestamp>,
+    soak_watch: Option<Watch>,
+    known_good: Option<KnownGood>,
+    fled: Option<Fled>,
+    quarantine: Option<Quarantine>,
+    mark: Option<Mark>,
+    contact: Option<String>,
+    staged_at: Option<Timestamp>,
+    #[serde(default)]
+    has_content: bool,
+    evidence: Option<Evidence>,
+    evidence_asked: Option<Timestamp>,
+    archived: Option<Archived>,
+    restored_at: Option<Timestamp>,
+}
+
+/// An older receiver writes when a soak began, and keeps how this one watched the soak before.
+impl From<Version> for VersionRecord {
+    fn from(record: Version) -> Self {
+        Self {
+            version: record.version,
+            known_since: record.known_since,
+            registered: record.registered,
+            first_active: record.first_active,
+            last_active: record.last_active,
+            traffic_since: record.traffic_since,
+            returns: record.returns,
+            soak: record.soak_from.map(|from| Soak { from, watch: record.soak_watch }),
+            known_good: record.known_good,
+            // an older receiver may have trusted it since
+            fled: record.fled.filter(|_| record.known_good.is_none()),
+            quarantine: record.quarantine,
+            mark: record.mark,
+            contact: record.contact,
+            staged_at: record.staged_at,
+            has_content: record.has_content,
+            evidence: record.evidence,
+            evidence_asked: record.evidence_asked,
+            archived: record.archived,
+            restored_at: record.restored_at,
+        }
+    }
+}
+
+/// Beside the alert stands what the version before reads.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stray {
+    version: VersionName,
+    fingerprint: String,
+    alertname: String,
+    severity: Severity,
+    last_seen: Timestamp,
+    alert: Option<AlertRecord>,
+}
+
+impl From<super::Stray> for Stray {
+    fn from(super::Stray { version, alert }: super::Stray) -> Self {
+        let (fingerprint, alertname) = (alert.fingerprint.clone(), alert.alertname.clone());
+        Self {
+            version,
+            fingerprint,
+            alertname,
+            severity: alert.severity,
+            last_seen: alert.last_seen,
+            alert: Some(alert),
+        }
+    }
+}
+
+impl From<Stray> for super::Stray {
+    fn from(record: Stray) -> Self {
+        let Stray { version, fingerprint, alertname, severity, last_seen, alert } = record;
+        // the version before kept no more than this: people are asked, whoever they are
+        let action = Action::Page;
+        let alert = alert.unwrap_or_else(|| AlertRecord {
+            fingerprint,
+            alertname,
+            severity,
+            action,
+            decider: Trigger::SYSTEM.to_owned(),
+            time_limit: action.default_time_limit(),
+            firing: true,
+            starts_at: None,
+            first_seen: last_seen,
+            last_seen,
+            listed: false,
+            absent_since: None,
+            summary: String::new(),
+            description: String::new(),
+            value: String::new(),
+            verify: String::new(),
+            runbook_url: String::new(),
+            dashboard_url: String::new(),
+            generator_url: String::new(),
+            alertmanager_url: String::new(),
+            shares: Shares::default(),
+        });
+        Self { version, alert: AlertRecord { last_seen, ..alert } }
+    }
+}

@@ -1,0 +1,208 @@
+//! Incidents: of one prompt, and outages, each of which coordinates those of many prompts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::prompt::Split;
+
+answers! {
+    pub struct Incidents {
+        pub incidents: Vec<AnyIncident>,
+        pub next: Option<String>,
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnyIncident {
+    /// Told from the other by its `kind`.
+    Outage(Box<Outage>),
+    OfPrompt(Box<Incident>),
+}
+
+answers! {
+    pub struct Incident {
+        pub id: String,
+        pub prompt: String,
+        /// The version that misbehaves.
+        pub version: String,
+        /// Where a rollback would go, or went.
+        pub target: Option<String>,
+        /// Versions that people marked as bad.
+        pub marked_bad: Vec<MarkedBad>,
+        pub phase: String,
+        pub severity: String,
+        pub action: String,
+        pub decider: String,
+        pub opened_at: String,
+        pub updated_at: String,
+        pub closed_at: Option<String>,
+        pub deadline: Option<String>,
+        /// What speaks against the rollback that was asked for.
+        pub objection: Option<String>,
+        /// What is wrong with the rollback, once it is escalated.
+        pub reason: Option<String>,
+        pub verification: Option<Verification>,
+        /// What held the automatic rollback.
+        pub guard: Option<Guard>,
+        /// How far a gradual rollback is.
+        pub gradual: Option<Split>,
+        pub summary: String,
+        pub decided_by: Option<String>,
+        pub flip: Option<Flip>,
+        /// Absent in a list.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub events: Option<Vec<IncidentEvent>>,
+        /// Absent in a list.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub alerts: Option<Vec<Alert>>,
+    }
+
+    pub struct MarkedBad {
+        pub version: String,
+        pub operator: String,
+        pub reason: String,
+    }
+
+    pub struct Verification {
+        /// Checks made.
+        pub checks: u32,
+        pub last: Option<Check>,
+        pub traffic: Option<Traffic>,
+    }
+
+    /// One look at a rollback or a canary.
+    pub struct Check {
+        pub at: String,
+        pub verdict: String,
+        pub text: String,
+    }
+
+    /// Requests since the flip.
+    pub struct Traffic {
+        pub target_requests: u64,
+        pub target_failures: u64,
+        pub bad_requests: u64,
+        pub bad_last_seen_at: Option<String>,
+        pub bad_percent: u64,
+        /// Instances that follow the key `active`, and the names of those that don't or may not.
+        pub following: usize,
+        pub still_serving: Vec<String>,
+        pub unknown: Vec<String>,
+    }
+
+    pub struct Guard {
+        pub reason: String,
+        pub detail: String,
+    }
+
+    pub struct Flip {
+        pub at: String,
+        pub from: String,
+        pub to: String,
+        pub mode: String,
+        pub operator: String,
+    }
+
+    pub struct IncidentEvent {
+        pub at: String,
+        pub kind: String,
+        pub text: String,
+    }
+
+    pub struct Alert {
+        pub fingerprint: String,
+        pub alertname: String,
+        pub severity: String,
+        pub action: String,
+        pub decider: String,
+        pub time_limit_seconds: u64,
+        pub firing: bool,
+        pub starts_at: Option<String>,
+        pub first_seen_at: String,
+        pub last_seen_at: String,
+        pub summary: String,
+        pub description: String,
+        pub value: String,
+        pub verify: String,
+        pub runbook_url: String,
+        pub dashboard_url: String,
+        pub generator_url: String,
+    }
+}
+
+/// Many prompts that fail together. The fields of [`Incident`] that make no sense of many are null.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outage {
+    pub id: String,
+    /// `mass`.
+    pub kind: String,
+    pub prompt: (),
+    pub version: (),
+    pub target: (),
+    pub phase: String,
+    pub severity: String,
+    pub action: String,
+    pub decider: String,
+    pub opened_at: String,
+    pub updated_at: String,
+    pub closed_at: Option<String>,
+    pub deadline: (),
+    pub guard: (),
+    pub flip: (),
+    pub summary: String,
+    /// How many there are, and how many of them wait for a decision.
+    pub prompts: usize,
+    pub waiting: usize,
+    pub shared: Vec<SharedLabel>,
+    pub hold: Option<HeldBack>,
+    pub carrying_out: Option<OutageOrder>,
+    /// What may be decided now.
+    pub choices: Vec<String>,
+    /// Absent in a list, as all that follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<IncidentEvent>>,
+    /// Those that wait first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<OutageMember>>,
+    /// Empty: each member has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<Vec<Alert>>,
+}
+
+answers! {
+    /// A label whose value some of the prompts have in common.
+    pub struct SharedLabel {
+        pub label: String,
+        pub value: String,
+        pub prompts: usize,
+    }
+
+    pub struct HeldBack {
+        pub by: String,
+        pub at: String,
+    }
+
+    /// A decision that is carried out prompt by prompt.
+    pub struct OutageOrder {
+        pub decision: String,
+        pub by: String,
+        pub at: String,
+    }
+
+    pub struct OutageMember {
+        pub incident: String,
+        pub prompt: String,
+        pub version: String,
+        pub target: Option<String>,
+        pub phase: String,
+        pub began: String,
+        /// Rolled back automatically before there was an outage.
+        pub flipped_before: bool,
+        pub held_back: bool,
+        pub labels: BTreeMap<String, String>,
+        /// Why it was not rolled back.
+        pub failed: Option<String>,
+    }
+}

@@ -1,0 +1,186 @@
+//! Prompts, their versions and their deployment log.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Check;
+use super::incident::Incident;
+
+/// In a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnyPrompt {
+    /// The record of the prompt can't be read.
+    Unreadable {
+        prompt: String,
+        error: String,
+    },
+    Row(Box<PromptRow>),
+}
+
+answers! {
+    pub struct Prompts {
+        pub prompts: Vec<AnyPrompt>,
+        pub next: Option<String>,
+    }
+
+    /// A prompt in a list.
+    pub struct PromptRow {
+        pub prompt: String,
+        pub active: Option<String>,
+        /// Why nothing is active although something was.
+        pub active_fault: Option<String>,
+        pub rollback_target: Option<String>,
+        pub activated_at: Option<String>,
+        /// Whether the active version is known-good.
+        pub known_good: bool,
+        /// `mark`, `evidence` or `time`.
+        pub known_good_by: Option<String>,
+        /// When its soak is over, if nothing happens.
+        pub soak_ends_at: Option<String>,
+        /// When it is known-good by time alone, if nothing is measured before.
+        pub soak_limit_at: Option<String>,
+        pub paused: bool,
+        /// The one that is under way.
+        pub canary: Option<Canary>,
+        pub open_incidents: Vec<String>,
+    }
+
+    pub struct Prompt {
+        pub prompt: String,
+        pub active: Option<String>,
+        /// Why nothing is active although something was.
+        pub active_fault: Option<String>,
+        /// Version to percent, while traffic is split. Null: somebody wrote what is no percent.
+        pub routing: Option<BTreeMap<String, Option<u8>>>,
+        /// Each version with traffic.
+        pub in_service: Vec<Placed>,
+        pub also_changed: AlsoChanged,
+        pub rollback_target: Option<String>,
+        pub paused: bool,
+        /// The last one; over if it has an end.
+        pub canary: Option<Canary>,
+        pub versions: Vec<Version>,
+        /// Those that are open.
+        pub incidents: Vec<Incident>,
+    }
+
+    /// How a version came to serve.
+    pub struct Placed {
+        pub version: String,
+        pub percent: u8,
+        pub since: Option<String>,
+        pub operator: Option<String>,
+        pub event: Option<String>,
+    }
+
+    /// Other prompts that changed shortly before: those of the same group first.
+    pub struct AlsoChanged {
+        pub within_seconds: u64,
+        pub prompts: Vec<OtherChange>,
+        /// So many are not named, or at least so many.
+        pub more: usize,
+        pub at_least: bool,
+    }
+
+    pub struct OtherChange {
+        pub prompt: String,
+        pub event: String,
+        pub from: Option<String>,
+        pub to: Option<String>,
+        pub operator: String,
+        pub at: String,
+        pub same_group: bool,
+    }
+
+    pub struct Version {
+        pub version: String,
+        pub registered_at: Option<String>,
+        pub first_activated_at: Option<String>,
+        pub last_active_at: Option<String>,
+        pub active: bool,
+        pub known_good: bool,
+        pub known_good_at: Option<String>,
+        pub known_good_by: Option<String>,
+        pub soak_ends_at: Option<String>,
+        pub soak_limit_at: Option<String>,
+        /// What its soak was last found to want.
+        pub soak_note: Option<String>,
+        /// When it lost its traffic with an incident open, and which.
+        pub left_at: Option<String>,
+        pub left_with_incident: Option<String>,
+        pub quarantined_at: Option<String>,
+        pub mark: Option<Mark>,
+        pub contact: Option<String>,
+        pub staged_at: Option<String>,
+        pub has_content: bool,
+        /// Its text is in the archive.
+        pub archived_at: Option<String>,
+        /// Why it did not come back from there.
+        pub archive_fault: Option<String>,
+    }
+
+    /// A person's word on a version.
+    pub struct Mark {
+        /// `bad` or `good`.
+        pub kind: String,
+        pub at: String,
+        pub operator: String,
+        pub reason: String,
+    }
+
+    /// Traffic that two versions share, step by step.
+    pub struct Split {
+        pub from: String,
+        pub to: String,
+        /// On `to`, as all percents here.
+        pub percent: u8,
+        pub stages: Vec<u8>,
+        pub hold_seconds: Vec<u64>,
+        pub stage: u32,
+        pub stage_since: String,
+        pub next_stage_at: Option<String>,
+        /// Why it does not go on.
+        pub waits: Option<String>,
+        pub last_check: Option<Check>,
+        pub operator: String,
+    }
+
+    pub struct Canary {
+        #[serde(flatten)]
+        pub split: Split,
+        pub started_at: String,
+        pub hold_limit_seconds: Option<u64>,
+        /// `off` where its steps end by time alone.
+        pub analysis: Option<String>,
+        pub paused_by: Option<String>,
+        /// The incident that asks about it.
+        pub question: Option<String>,
+        /// Null while it is under way.
+        pub end: Option<CanaryEnd>,
+    }
+
+    pub struct CanaryEnd {
+        pub at: String,
+        /// The new version has all traffic.
+        pub promoted: bool,
+        pub text: String,
+    }
+
+    pub struct Log {
+        pub entries: Vec<LogEntry>,
+        pub next: Option<String>,
+    }
+
+    pub struct LogEntry {
+        pub id: String,
+        pub event: Option<String>,
+        pub from: Option<String>,
+        pub to: Option<String>,
+        pub reason: Option<String>,
+        pub operator: Option<String>,
+        pub at: Option<String>,
+        pub incident: Option<String>,
+    }
+}

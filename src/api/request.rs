@@ -1,0 +1,132 @@
+//! Bodies of requests. What is left out is as the receiver's config says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{self, MarkKind};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    pub version: String,
+    pub content: Option<String>,
+    pub contact: Option<String>,
+    pub staged_at: Option<String>,
+    #[serde(default)]
+    pub known_good: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activate {
+    pub version: String,
+    pub percent: Option<u8>,
+    #[serde(default)]
+    pub canary: bool,
+    pub stages: Option<Vec<u8>>,
+    pub hold: Option<Hold>,
+    /// How long a stage waits for figures before people are asked.
+    pub hold_limit: Option<String>,
+    pub operator: Option<String>,
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    pub prompt: String,
+    pub target_version: Option<String>,
+    pub from_version: Option<String>,
+    pub reason: Option<String>,
+    pub operator: Option<String>,
+    pub strategy: Option<Strategy>,
+    pub stages: Option<Vec<u8>>,
+    pub hold: Option<Hold>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    Instant,
+    Gradual,
+}
+
+/// One duration for all stages, or one for each; the last one holds for the others.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Hold {
+    All(String),
+    Each(Vec<String>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steer {
+    pub action: decision::Steer,
+    pub operator: Option<String>,
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarkVersion {
+    pub mark: MarkKind,
+    pub reason: Option<String>,
+    pub operator: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decide {
+    pub decision: Decision,
+    pub operator: String,
+    pub target_version: Option<String>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Approve,
+    ApproveGradual,
+    Investigate,
+    Dismiss,
+    Undo,
+    /// Of an outage: no longer hold its prompts back.
+    Release,
+}
+
+/// For pause and resume. Without a prompt: all of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    pub prompt: Option<String>,
+    pub operator: Option<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    pub pattern: Option<String>,
+    #[serde(default)]
+    pub known_good: bool,
+    #[serde(default)]
+    pub dry_run: bool,
+    pub operator: Option<String>,
+    /// `next` of the answer before.
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartDrill {
+    pub prompt: String,
+    pub operator: Option<String>,
+}
