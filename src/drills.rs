@@ -46,7 +46,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
             "outcome": rehearsed.outcome.as_str(), "reason": rehearsed.reason, "text": rehearsed.text,
         });
         store.note_drill(&id, News::Decided(&text.to_string())).await?;
-        engine.announced.notify_one();
+        engine.announced.send_replace(());
     }
     store.fence().await?;
     store.note_drill(&id, News::Committed).await?;

@@ -30,7 +30,7 @@ const LAYERS: &[Layer] = &[
     layer("app", &["app"], &[], &[]),
     // The request path touches Redis only.
     layer("http", &["http"], &["reconciler", "clients", "outgoing"], &["redis"]),
-    layer("reconciler", &["reconciler"], &[], &["redis", "hyper"]),
+    layer("reconciler", &["reconciler", "notify"], &[], &["redis", "hyper"]),
     layer(
         "engine",
         &["engine", "clicks", "coordinate", "drafts", "drills", "reports"],
@@ -54,6 +54,7 @@ const LAYERS: &[Layer] = &[
         &["redis", "hyper", "tower", "tokio"],
     ),
     layer("config", &["config"], &[], &["hyper_util", "tower", "tokio"]),
+    layer("events", &["events"], &[], &["redis", "hyper", "tower", "tokio", "prometheus_client"]),
     layer("elsewhere", &["elsewhere"], &[], &["redis", "hyper", "tower", "serde", "prometheus_client"]),
     layer("tls", &["tls"], &[], &["redis", "hyper", "hyper_util", "tower", "tokio", "serde"]),
     layer("visible", &["visible"], &[], &["redis", "hyper", "tower", "tokio"]),
