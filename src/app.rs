@@ -63,6 +63,8 @@ pub enum AppError {
     Alertmanager(#[from] AlertmanagerError),
     #[error(transparent)]
     Prometheus(#[from] PrometheusError),
+    #[error("{0}")]
+    Notifiers(String),
     #[error("registry.baseline_url: {0}")]
     Baseline(String),
     #[error("can't listen for signals: {0}")]
@@ -177,7 +179,7 @@ impl Running {
                 pace: PACE,
             })
         });
-        let notifiers = notify::all(announcer.clone());
+        let notifiers = notify::all(config, &engine, announcer.clone()).map_err(AppError::Notifiers)?;
         let (context, actor) = (Arc::new(context), Arc::new(actor));
         Ok(Self { context, actor, announcer, notifiers, clicks, slack, engine, settings })
     }

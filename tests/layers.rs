@@ -42,7 +42,16 @@ const LAYERS: &[Layer] = &[
     layer("store", &["store"], &["clients", "outgoing"], &["hyper", "tower", "prometheus_client"]),
     layer(
         "clients",
-        &["alertmanager::client", "prometheus", "baseline", "slack::client", "slack::socket", "slack::payload::tests"],
+        &[
+            "alertmanager::client",
+            "prometheus",
+            "baseline",
+            "slack::client",
+            "slack::socket",
+            "slack::payload::tests",
+            "notify::webhook::client",
+            "notify::webhook::signature",
+        ],
         &[],
         &["redis", "prometheus_client"],
     ),

@@ -5,6 +5,7 @@
 //! noted beside, under the claim, so that whoever holds it goes on where another one died.
 
 pub mod slack;
+pub mod webhook;
 mod worker;
 
 use std::fmt;
@@ -32,13 +33,15 @@ fn backoff(tries: u32) -> Duration {
 
 /// Who commits wake. A further notifier is registered here and in [`all`].
 pub fn subscriptions(config: &Config) -> Vec<Subscription> {
-    slack::subscription(config).into_iter().collect()
+    slack::subscription(config).into_iter().chain(webhook::subscriptions(config)).collect()
 }
 
-/// What shows things to each of these targets. `slack` is there already: clicks need it, too.
-pub fn all(slack: Option<Arc<slack::Announcer>>) -> Notifiers {
+/// What shows things to each of these targets; an error names the key of the config. `slack` is there already: clicks need it,
+/// too.
+pub fn all(config: &Config, engine: &Arc<Engine>, slack: Option<Arc<slack::Announcer>>) -> Result<Notifiers, String> {
     let slack = slack.map(|slack| slack as Arc<dyn Notifier>);
-    slack.into_iter().collect()
+    let webhooks = webhook::all(config, engine)?.into_iter().map(|webhook| Arc::new(webhook) as Arc<dyn Notifier>);
+    Ok(slack.into_iter().chain(webhooks).collect())
 }
 
 pub type Notifiers = Arc<[Arc<dyn Notifier>]>;
