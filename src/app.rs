@@ -19,13 +19,14 @@ use crate::config::{self, Config, LogFormat, LogLevel, Settings};
 use crate::engine::{Engine, Readiness};
 use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
+use crate::notify::slack::{self, Announcer, PACE};
+use crate::notify::{self, Notifiers};
 use crate::prometheus::client::{Prometheus, PrometheusError};
 use crate::reconciler::act::{self, Actor};
 use crate::reconciler::archive::files::Files;
 use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::prove::Prover;
-use crate::reconciler::slack::{self, Announcer, PACE};
 use crate::reconciler::{look, mass, page, soak};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
@@ -62,6 +63,8 @@ pub enum AppError {
     Alertmanager(#[from] AlertmanagerError),
     #[error(transparent)]
     Prometheus(#[from] PrometheusError),
+    #[error("{0}")]
+    Notifiers(String),
     #[error("registry.baseline_url: {0}")]
     Baseline(String),
     #[error("can't listen for signals: {0}")]
@@ -80,6 +83,7 @@ struct Running {
     context: Arc<http::Context>,
     actor: Arc<Actor>,
     announcer: Option<Arc<Announcer>>,
+    notifiers: Notifiers,
 }
 
 /// What outlives every config.
@@ -94,7 +98,8 @@ impl Running {
     fn new(settings: Settings, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
         let store = Store::new(&settings.config.redis, clock)?;
         let slack = Slack::new(&settings.config.slack)?.map(Arc::new);
-        let engine = Engine::new(store.announcing(slack.is_some()), settings.config.policy());
+        let store = store.notifying(notify::subscriptions(&settings.config));
+        let engine = Engine::new(store, settings.config.policy());
         let archive = Self::archive(&settings.config);
         Self::with(settings, engine, slack, archive, shared)
     }
@@ -119,7 +124,7 @@ impl Running {
         } else {
             self.slack.clone()
         };
-        let engine = self.engine.reconfigured(store.announcing(slack.is_some()), config.policy());
+        let engine = self.engine.reconfigured(store.notifying(notify::subscriptions(config)), config.policy());
         // an archive that fails is left alone for its back-off, whatever else changes
         let archive = if touched("retention.archive") {
             engine.metrics.archive_replaced();
@@ -174,7 +179,9 @@ impl Running {
                 pace: PACE,
             })
         });
-        Ok(Self { context: Arc::new(context), actor: Arc::new(actor), announcer, clicks, slack, engine, settings })
+        let notifiers = notify::all(config, &engine, announcer.clone()).map_err(AppError::Notifiers)?;
+        let (context, actor) = (Arc::new(context), Arc::new(actor));
+        Ok(Self { context, actor, announcer, notifiers, clicks, slack, engine, settings })
     }
 }
 
@@ -235,6 +242,7 @@ impl App {
         tasks.spawn("master", async move { follower.follow_master().await });
         tasks.spawn("survey", archive::run(engines.clone()));
         tasks.spawn("mass", mass::run(engines));
+        tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
         tasks.spawn("slack", slack::run(live.part(|running| running.announcer.clone()), told));
         tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));

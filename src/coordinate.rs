@@ -25,7 +25,7 @@ pub async fn update<T, E>(
         let unchanged = result.is_err() || (found.mass == before && !found.members_changed());
         if unchanged || engine.store.write_mass(&found, now).await? == Written::Done {
             if !unchanged {
-                engine.announced.notify_one();
+                engine.announced.send_replace(());
             }
             return Ok(Some((found, result)));
         }
@@ -62,7 +62,7 @@ pub async fn decide(
             return Ok(Some(Err(refusal)));
         }
         if store.write_mass_once(&found, now, receipt.map(|receipt| (receipt, &Before::Done))).await? == Written::Done {
-            engine.announced.notify_one();
+            engine.announced.send_replace(());
             let prompts = found.members.len();
             tracing::info!(incident = %id, decision = bulk.as_str(), %by, prompts, "decided about all");
             return Ok(Some(Ok(found)));

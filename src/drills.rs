@@ -47,7 +47,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
             text: rehearsed.text,
         };
         store.note_drill(&id, News::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
-        engine.announced.notify_one();
+        engine.announced.send_replace(());
     }
     store.fence().await?;
     store.note_drill(&id, News::Committed).await?;

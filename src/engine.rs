@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::decision::{
     Alert, AlertOutcome, Answer, Commit, Decision, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName,
     Rehearsed, Timestamp, decide, rehearse,
 };
 use crate::elsewhere;
+use crate::events::{self, Happened};
 use crate::metrics::Metrics;
 use crate::store::receipt::{Before, Receipt};
 use crate::store::schedule::IDLE;
@@ -71,14 +72,14 @@ pub struct Engine {
     pub scheduled: Arc<Notify>,
     /// Told after each commit that changes who is paged.
     pub paging: Arc<Notify>,
-    /// Told after each commit that changed an incident.
-    pub announced: Arc<Notify>,
+    /// Told after each commit that woke who shows what happens.
+    pub announced: Arc<watch::Sender<()>>,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
-        let [scheduled, paging, announced] = std::array::from_fn(|_| Arc::default());
-        Self { store, policy, metrics: Arc::default(), scheduled, paging, announced }
+        let [scheduled, paging] = std::array::from_fn(|_| Arc::default());
+        Self { store, policy, metrics: Arc::default(), scheduled, paging, announced: Arc::default() }
     }
 
     /// The engine of other settings.
@@ -184,7 +185,8 @@ impl Engine {
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, before: None });
             };
             let flip = finished(&commit, loaded.now).or_else(|| flip_mode(&decision.answer));
-            match self.commit(&loaded, &commit, receipt.map(|receipt| (receipt, &outcome))).await {
+            let written = self.events(&given, &loaded, &decision.answer, &commit);
+            match self.commit(&loaded, &commit, receipt.map(|receipt| (receipt, &outcome)), &written).await {
                 Ok(Committed::Done { rev }) => {
                     // the worker looks by itself before any later one: a flip does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
@@ -194,8 +196,8 @@ impl Engine {
                     if commit.incidents.iter().any(|write| write.incident.paged) {
                         self.paging.notify_one();
                     }
-                    if !commit.incidents.is_empty() || commit.canary.changed {
-                        self.announced.notify_one();
+                    if !commit.incidents.is_empty() || commit.canary.changed || !written.is_empty() {
+                        self.announced.send_replace(());
                     }
                     for entry in commit.log.iter().filter(|entry| !entry.event.is_change()) {
                         let (version, operator) = (entry.to.as_deref().unwrap_or_default(), &entry.operator);
@@ -267,17 +269,28 @@ impl Engine {
         Ok(rehearse(&self.policy, &loaded.snapshot, alert, loaded.now))
     }
 
+    /// What this commit is for targets that show it event by event, where there are any.
+    fn events(&self, given: &Given<'_>, loaded: &Loaded, answer: &Answer, commit: &Commit) -> Vec<String> {
+        if !self.store.keeps_events() {
+            return Vec::new();
+        }
+        let (source, event) = (events::source(self.store.keys().namespace()), given.event());
+        let (policy, before, now) = (&self.policy, &loaded.snapshot, loaded.now);
+        events::of(&Happened { source: &source, policy, event, answer, before, commit, now })
+    }
+
     /// Commits; an answer that got lost is asked for again, under the same id.
     async fn commit(
         &self,
         loaded: &Loaded,
         commit: &Commit,
         receipt: Option<(&Receipt, &Before)>,
+        events: &[String],
     ) -> Result<Committed, StoreError> {
         let id = &loaded.snapshot.commit.0;
         let mut asked = 0;
         loop {
-            match self.store.commit_once(id, loaded, commit, receipt).await {
+            match self.store.commit_once(id, loaded, commit, receipt, events).await {
                 Err(StoreError::Unavailable { kind: "connection" | "timeout" | "moved", .. }) if asked < ASK_AGAIN => {
                     asked += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;

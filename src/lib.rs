@@ -12,12 +12,14 @@
 //! |---|---|
 //! | [`cli`] | commands and exit codes |
 //! | [`app`] | wires, binds, spawns, shuts down |
-//! | [`http`], [`reconciler`] | what comes in, what is due |
+//! | [`http`] | what comes in |
+//! | [`notify`], [`reconciler`] | who is shown what happens; what is due |
 //! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
 //! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`api`] | the JSON that the API is asked and answers |
+//! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`tls`] | certificates |
 //! | [`visible`] | what of a text from elsewhere people may see |
@@ -40,9 +42,11 @@ pub mod drafts;
 pub mod drills;
 pub mod elsewhere;
 pub mod engine;
+pub mod events;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod notify;
 pub mod outgoing;
 pub mod postmortem;
 pub mod prometheus;

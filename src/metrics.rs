@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::decision::{AlertOutcome, Failure, Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp};
+use crate::store::schedule::Target;
 use crate::store::{Series, StoreError};
 
 const PREFIX: &str = "prompt_rollback";
@@ -50,6 +51,17 @@ struct KindLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkLabel {
     work: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotificationLabels {
+    target: &'static str,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +110,7 @@ pub struct Metrics {
     archive: Family<ArchiveLabels, Counter>,
     archive_failing: Gauge,
     slack_requests: Family<SlackLabels, Counter>,
+    notifications: Family<NotificationLabels, Counter>,
     reload_successful: Gauge,
     reloaded_at: Gauge<f64, AtomicU64>,
 }
@@ -111,8 +124,8 @@ pub struct Stored {
     pub phases: Vec<(String, i64)>,
     pub parked: u64,
     pub paused: bool,
-    /// Age of the oldest of what Slack has not been told.
-    pub slack_lag: Duration,
+    /// By target: age of the oldest of what it does not show yet.
+    pub notification_lag: Vec<(&'static str, Duration)>,
     /// By kind of work: how late the oldest wake-up is.
     pub work_lag: Vec<(&'static str, Duration)>,
     /// When the last heartbeat of the alert path arrived.
@@ -212,6 +225,8 @@ impl Metrics {
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();
         registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
+        let notifications = Family::<NotificationLabels, Counter>::default();
+        registry.register("notifications", "Tries to notify a target, by what came of them", notifications.clone());
         let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
         registry.register(
             "config_last_reload_successful",
@@ -260,6 +275,7 @@ impl Metrics {
             archive_failing,
             time_limits,
             slack_requests,
+            notifications,
             reload_successful,
             reloaded_at,
         }
@@ -384,6 +400,16 @@ impl Metrics {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }
 
+    /// A try to notify a target.
+    pub fn notification(&self, target: Target, result: &'static str) {
+        self.notifications.get_or_create(&NotificationLabels { target: target.name(), result }).inc();
+    }
+
+    /// Tries of this kind are counted from 0: a counter that is born above 0 is invisible to rate().
+    pub fn notification_born(&self, target: Target, result: &'static str) {
+        let _born = self.notifications.get_or_create(&NotificationLabels { target: target.name(), result });
+    }
+
     /// The last line of an exposition.
     pub const END: &str = "# EOF\n";
 
@@ -454,11 +480,22 @@ fn from_stored(stored: Stored) -> Registry {
         gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)),
     );
     let slack_lag = Gauge::<f64, AtomicU64>::default();
-    slack_lag.set(stored.slack_lag.as_secs_f64());
+    let first = Target::FIRST.name();
+    let of_slack = stored.notification_lag.iter().find(|(target, _)| *target == first);
+    slack_lag.set(of_slack.map_or(0.0, |(_, lag)| lag.as_secs_f64()));
     registry.register(
         "slack_lag_seconds",
         "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none; parked ones do not count",
         slack_lag,
+    );
+    let notification_lag = Family::<TargetLabel, Gauge<f64, AtomicU64>>::default();
+    for (target, lag) in stored.notification_lag {
+        notification_lag.get_or_create(&TargetLabel { target }).set(lag.as_secs_f64());
+    }
+    registry.register(
+        "notification_lag_seconds",
+        "Age of the oldest of what a target does not show yet, 0 if there is none; parked ones do not count",
+        notification_lag,
     );
     let work_lag = Family::<WorkLabel, Gauge<f64, AtomicU64>>::default();
     for (work, lag) in stored.work_lag {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{Request, StatusCode, Uri};
+use hyper::http::uri::InvalidUri;
+use hyper::{HeaderMap, Request, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
@@ -118,11 +119,7 @@ impl Outgoing {
         mut request: Request<Full<Bytes>>,
         max_body: usize,
     ) -> Result<(StatusCode, Bytes), OutgoingError> {
-        let url = format!("{}{}", self.base, request.uri());
-        *request.uri_mut() = url.parse().map_err(|error: hyper::http::uri::InvalidUri| OutgoingError::Unreachable {
-            url,
-            reason: error.to_string(),
-        })?;
+        self.address(&mut request)?;
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
@@ -134,6 +131,34 @@ impl Outgoing {
                 Err(error) => Err(self.unreachable(error.as_ref())),
             }
         };
+        self.in_time(exchange).await
+    }
+
+    /// Sends `request` like [`send`](Self::send), for what is answered besides the body, which is not waited for.
+    pub async fn answered(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), OutgoingError> {
+        const DRAINED: usize = 64 << 10;
+        self.address(&mut request)?;
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let (head, body) = response.into_parts();
+            // to its end, if that is near, so that the connection is used again
+            let drained = Limited::new(body, DRAINED).collect();
+            let _ = tokio::time::timeout(Duration::from_millis(100), drained).await;
+            Ok((head.status, head.headers))
+        };
+        self.in_time(exchange).await
+    }
+
+    /// The whole address, of one below the base.
+    fn address(&self, request: &mut Request<Full<Bytes>>) -> Result<(), OutgoingError> {
+        let url = format!("{}{}", self.base, request.uri());
+        let invalid =
+            |error: InvalidUri| OutgoingError::Unreachable { url: self.base.to_string(), reason: error.to_string() };
+        *request.uri_mut() = url.parse().map_err(invalid)?;
+        Ok(())
+    }
+
+    async fn in_time<T>(&self, exchange: impl Future<Output = Result<T, OutgoingError>>) -> Result<T, OutgoingError> {
         tokio::time::timeout(self.timeout, exchange)
             .await
             .unwrap_or_else(|_| Err(OutgoingError::Timeout { url: self.base.to_string(), timeout: self.timeout }))

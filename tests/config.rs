@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Weekly};
 use prompt_rollback::decision::{Policy, PromptName, Severity};
+use prompt_rollback::events::Kind;
 use secrecy::ExposeSecret;
 
 /// A directory of its own that goes away with the test.
@@ -535,6 +536,54 @@ fn a_source_has_a_token_of_its_own_and_prompts_that_it_may_speak_of() {
     assert!(found.len() == 1 && found[0].contains("sources.a.token: is the same as server.webhook_token"), "{found:?}");
     let unknown = of("token = \"t\"\nallowed_prompts = [\"*\"]\nallowed = 1");
     assert!(unknown.len() == 1 && unknown[0].contains("[sources.a] has allowed_prompts, token"), "{unknown:?}");
+}
+
+#[test]
+fn a_webhook_has_an_address_a_secret_and_perhaps_some_events() {
+    const SECRET: &str = "secret = \"0123456789abcdef\"";
+    let toml = format!(
+        "[webhooks.teams]\nurl = \"https://flows.example/run?sig=hidden\"\n{SECRET}\n\
+         events = [\"rollback.done\", \"io.prompt-rollback.incident.opened\"]\n"
+    );
+    let env = [
+        ("PROMPT_ROLLBACK_WEBHOOKS__AUDIT_LOG__URL", "http://127.0.0.1:9"),
+        ("PROMPT_ROLLBACK_WEBHOOKS__AUDIT_LOG__SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="),
+    ];
+    let config = load("webhooks", &toml, &env).expect("valid");
+    let names: Vec<&String> = config.webhooks.keys().collect();
+    assert_eq!(names, ["audit-log", "teams"]);
+    let wants = |name: &str, kind: Kind| config.webhooks[name].wants(kind);
+    assert!(wants("teams", Kind::RollbackDone) && wants("teams", Kind::IncidentOpened));
+    assert!(!wants("teams", Kind::IncidentClosed));
+    assert!(Kind::ALL.into_iter().all(|kind| wants("audit-log", kind)), "all by default");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hidden") && !shown.contains("0123456789abcdef"), "{shown}");
+
+    let of = |lines: &str| problems("bad-webhook", &format!("[webhooks.a]\n{lines}"), &[]);
+    let url = "url = \"https://a.example/hook\"";
+    for (lines, key) in [
+        (SECRET.to_owned(), "webhooks.a.url"),
+        (format!("{SECRET}\nurl = \"a.example\""), "webhooks.a.url"),
+        (format!("{SECRET}\nurl = \"ftp://hidden.example\""), "webhooks.a.url"),
+        (format!("{SECRET}\nurl = \"https://me:hidden@a.example\""), "webhooks.a.url"),
+        (format!("{SECRET}\nurl = \"https://a.example/hid den\""), "webhooks.a.url"),
+        (url.to_owned(), "webhooks.a.secret"),
+        (format!("{url}\nsecret = \"hidden\""), "webhooks.a.secret"),
+        (format!("{url}\nsecret = \"whsec_hidden, and no base64\""), "webhooks.a.secret"),
+        (format!("{url}\nsecret = \"whsec_aGlkZGVu\""), "webhooks.a.secret"),
+        (format!("{url}\nsecret_file = \"/nonexistent\""), "webhooks.a.secret_file"),
+        (format!("{url}\n{SECRET}\nevents = [\"incident.oponed\"]"), "webhooks.a.events"),
+        (format!("{url}\n{SECRET}\nevents = \"rollback.done\""), "webhooks.a.events"),
+        (format!("{url}\n{SECRET}\nevent = []"), "webhooks.a.event"),
+    ] {
+        let found = of(&lines);
+        assert!(found.len() == 1 && found[0].contains(&format!("{key}: ")), "{lines}: {found:?}");
+        assert!(!found[0].contains("hidden"), "{found:?}");
+    }
+    let unknown = of(&format!("{url}\n{SECRET}\nevents = [\"incident.oponed\"]"));
+    assert!(unknown[0].contains("one of version.activated") && unknown[0].contains("incident.opened"), "{unknown:?}");
+    let name = problems("bad-name", &format!("[webhooks.\"a b\"]\n{url}\n{SECRET}"), &[]);
+    assert!(name.len() == 1 && name[0].contains("1 to 64 letters"), "{name:?}");
 }
 
 /// Values of the right type that make no sense, each refused for its own key.

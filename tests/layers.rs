@@ -10,26 +10,42 @@ use std::process::Command;
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["app"],
+    &["notify"],
     &["http", "reconciler"],
     &["clicks"],
     &["coordinate", "drafts", "drills", "reports"],
     &["engine"],
     &["live", "metrics"],
     &["store"],
-    &["alertmanager::client", "baseline", "prometheus", "slack::client", "slack::socket"],
+    &[
+        "alertmanager::client",
+        "baseline",
+        "notify::webhook::client",
+        "notify::webhook::signature",
+        "prometheus",
+        "slack::client",
+        "slack::socket",
+    ],
     &["outgoing"],
     &["alertmanager", "slack"],
     &["postmortem", "report"],
-    &["comparison", "deployed"],
+    &["comparison", "deployed", "events"],
     &["config"],
     &["api"],
     &["elsewhere", "tls", "visible"],
     &["decision"],
 ];
 /// What speaks to other services, and who may let it: a request touches Redis only.
-const CLIENTS: &[&str] =
-    &["alertmanager::client", "baseline", "outgoing", "prometheus", "slack::client", "slack::socket"];
-const USERS_OF_CLIENTS: &[&str] = &["app", "cli", "reconciler"];
+const CLIENTS: &[&str] = &[
+    "alertmanager::client",
+    "baseline",
+    "notify::webhook::client",
+    "outgoing",
+    "prometheus",
+    "slack::client",
+    "slack::socket",
+];
+const USERS_OF_CLIENTS: &[&str] = &["app", "cli", "notify", "reconciler"];
 /// Crates that few modules know.
 const CRATES: &[(&str, &[&str])] = &[("redis", &["config", "store"]), ("prometheus_client", &["metrics"])];
 /// Parts of std that would give the core a clock or a way out.

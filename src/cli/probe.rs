@@ -1,12 +1,16 @@
-//! `check --connect`: are Redis and Slack there and fit, and which prompts could not be rolled back?
+//! `check --connect`: are Redis, Slack and webhooks there and fit, and which prompts could not be rolled back?
+
+use futures_util::future::join_all;
 
 use super::check::{Probe, StoreReport};
 use crate::api::PromptRow;
-use crate::config::Config;
-use crate::decision::Policy;
+use crate::config::{self, Config};
+use crate::decision::{Policy, Timestamp};
+use crate::events;
+use crate::notify::webhook::client::{Client, Untaken};
 use crate::reconciler::archive::files::Files;
 use crate::slack::client::Slack;
-use crate::store::{Clock, Finding, Store, StoreError, Wanted, rfc3339};
+use crate::store::{Clock, Finding, Store, StoreError, Wanted, fresh_ulid, rfc3339};
 
 /// Looks at Slack, where it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
@@ -19,6 +23,27 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
         }
         Err(error) => vec![Probe::new("slack", false, error.to_string())],
     }
+}
+
+/// Sends each webhook a signed event of a type that stands for nothing else.
+pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (now, source) = (jiff::Timestamp::now(), events::source(&config.redis.namespace));
+    let probe = async |(name, webhook): (&String, &config::Webhook)| {
+        let id = fresh_ulid(Timestamp(now.as_millisecond()));
+        let body = events::ping(&source, &id, Timestamp(now.as_millisecond()));
+        let tried = match Client::new(webhook) {
+            Ok(client) => match client.send(&id, &body, now.as_second()).await {
+                Ok(()) => Ok(format!("{} takes signed events", client.shown())),
+                // it names the address itself
+                Err(error @ Untaken::Unreachable(_)) => Err(error.to_string()),
+                Err(error) => Err(format!("{}: {error}", client.shown())),
+            },
+            Err(error) => Err(error),
+        };
+        Probe::new(format!("webhook {name}"), tried.is_ok(), tried.unwrap_or_else(|error| error))
+    };
+    join_all(config.webhooks.iter().map(probe)).await
 }
 
 /// Looks whether texts can be archived, where that is configured.

@@ -28,6 +28,7 @@ pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, We
 pub use values::Change;
 
 use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
+use crate::events::Kind;
 use crate::tls::{ServerFiles, ServerTls};
 use files::Files;
 use reader::{ENV_PREFIX, Reader, unquote};
@@ -46,6 +47,8 @@ pub struct Config {
     pub alertmanager: Alertmanager,
     pub labels: Labels,
     pub slack: Slack,
+    /// Who else is told what happens, by name.
+    pub webhooks: BTreeMap<String, Webhook>,
     /// Who may decide, by the value of the alert's `decider` label; `on-call` and `product-pm` always exist.
     pub deciders: BTreeMap<String, Decider>,
     pub registry: Registry,
@@ -202,6 +205,23 @@ impl Slack {
     pub fn expected_app(&self) -> Option<&str> {
         let of_token = || self.app_token.as_ref()?.expose_secret().split('-').nth(2).filter(|id| id.starts_with('A'));
         self.app_id.as_deref().or_else(of_token)
+    }
+}
+
+/// A program that is told what happens.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// May hold a secret, as those of chat and workflow services do. `None` is a fault of the config, here and below.
+    pub url: Option<SecretString>,
+    /// Signs each event.
+    pub secret: Option<SecretString>,
+    /// Which events it gets; empty: all.
+    pub events: Vec<Kind>,
+}
+
+impl Webhook {
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.events.is_empty() || self.events.contains(&kind)
     }
 }
 
@@ -418,6 +438,8 @@ impl Config {
         r.values.set("deciders", &deciders);
         let sources = r.names("sources", &[]);
         r.values.set("sources", &sources);
+        let webhooks = r.names("webhooks", &[]);
+        r.values.set("webhooks", &webhooks);
         Self {
             server: Server {
                 listen: r.get_fixed("server.listen", "127.0.0.1:8000"),
@@ -478,6 +500,18 @@ impl Config {
                 team_id: some(r.get("slack.team_id", "")),
                 app_id: some(r.get("slack.app_id", "")),
             },
+            webhooks: webhooks
+                .into_iter()
+                .map(|name| {
+                    let key = |key: &str| format!("webhooks.{name}.{key}");
+                    let webhook = Webhook {
+                        url: r.token(&key("url")),
+                        secret: r.secret(&key("secret")),
+                        events: r.get(&key("events"), ""),
+                    };
+                    (name, webhook)
+                })
+                .collect(),
             deciders: deciders
                 .into_iter()
                 .map(|name| {

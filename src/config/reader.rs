@@ -255,6 +255,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The key that a secret was given by: its own, or that of its file.
+    pub fn source_of(&self, key: &str) -> String {
+        let file = format!("{key}_file");
+        let by_file = self.known.get(&file).is_some_and(|(_, shown)| shown != "nothing");
+        if by_file { file } else { key.to_owned() }
+    }
+
     pub fn has_problem(&self, key: &str) -> bool {
         self.problems.iter().any(|problem| problem.key == key)
     }

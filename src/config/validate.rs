@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::Reader;
@@ -12,6 +13,8 @@ use crate::tls::File;
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
 /// Of a token that whoever can reach us may try to guess.
 const MIN_TOKEN: usize = 8;
+/// Bytes of a key that signs.
+const MIN_KEY: usize = 16;
 
 impl Config {
     /// Also reads the certificates.
@@ -20,6 +23,7 @@ impl Config {
         self.validate_tls(r);
         self.validate_redis(r);
         self.validate_urls(r);
+        self.validate_webhooks(r);
         self.validate_names(r);
         self.validate_times(r);
         self.validate_steps(r);
@@ -153,6 +157,27 @@ impl Config {
         r.check("guards.confirm", can_ask, "\"alert\", or prometheus.url to be set for \"requery\"");
     }
 
+    fn validate_webhooks(&self, r: &mut Reader<'_>) {
+        const URL: &str = "http://host:port/… or https://…, without credentials";
+        const SECRET: &str = "at least 16 characters, or whsec_ and at least 16 bytes in base64";
+        for (name, webhook) in &self.webhooks {
+            let section = format!("webhooks.{name}");
+            if !is_plain_name(name) {
+                r.problem(&section, format!("found the name {name:?}, expected 1 to 64 letters, digits, _ and -"));
+            }
+            let given = [("url", &webhook.url, URL), ("secret", &webhook.secret, SECRET)];
+            for (key, value, expected) in given {
+                let key = r.source_of(&format!("{section}.{key}"));
+                let fits = |value: &SecretString| match expected {
+                    URL => is_address(value.expose_secret()),
+                    _ => is_strong(value.expose_secret()),
+                };
+                let known = value.as_ref().is_some_and(fits);
+                r.check(&key, known, expected);
+            }
+        }
+    }
+
     fn validate_names(&self, r: &mut Reader<'_>) {
         let labels = &self.labels;
         for (key, name) in [("labels.prompt", &labels.prompt), ("labels.version", &labels.version)] {
@@ -234,6 +259,20 @@ fn is_host_and_port(node: &str) -> bool {
         return false;
     };
     !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// With a path and a query, perhaps.
+fn is_address(url: &str) -> bool {
+    let (base, _) = url.split_once('?').unwrap_or((url, ""));
+    is_base_url(base) && url.parse::<hyper::Uri>().is_ok()
+}
+
+/// A key that nobody guesses.
+fn is_strong(secret: &str) -> bool {
+    match secret.strip_prefix("whsec_") {
+        Some(encoded) => BASE64_STANDARD.decode(encoded).is_ok_and(|key| key.len() >= MIN_KEY),
+        None => secret.len() >= MIN_KEY,
+    }
 }
 
 fn is_base_url(url: &str) -> bool {

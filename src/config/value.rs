@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use super::duration::{format_prometheus_duration, parse_prometheus_duration};
 use crate::decision::Severity;
+use crate::events::Kind;
 
 /// A value of the config: written as text in the environment, mostly also in the file.
 pub(super) trait Setting: Sized {
@@ -285,6 +286,20 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn to_text(&self) -> String {
         self.iter().map(T::to_text).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Setting for Kind {
+    fn expected() -> String {
+        format!("one of {}", Kind::ALL.map(Kind::as_str).join(", "))
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Kind::parse(text)
+    }
+
+    fn to_text(&self) -> String {
+        self.as_str().to_owned()
     }
 }
 

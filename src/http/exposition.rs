@@ -87,11 +87,12 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<Stored, StoreErro
     let (series, dropped) = store.series(max_prompts).await?;
     let (phases, parked) = store.counts().await?;
     let paused = store.paused_for_all().await?.is_some();
-    let slack_lag = store.slack_lag().await?;
+    let lags = store.notification_lags().await?;
+    let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
     let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
     let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
     let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
-    Ok(Stored { series, dropped, phases, parked, paused, slack_lag, work_lag, heartbeat })
+    Ok(Stored { series, dropped, phases, parked, paused, notification_lag, work_lag, heartbeat })
 }
 
 impl Exposition {

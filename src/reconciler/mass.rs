@@ -128,7 +128,7 @@ impl Coordinator {
                 }
             }
             if !found.members_changed() || store.write_mass(&found, now).await? == Written::Done {
-                self.engine.announced.notify_one();
+                self.engine.announced.send_replace(());
                 return Ok(());
             }
         }

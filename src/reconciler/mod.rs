@@ -9,6 +9,5 @@ pub mod mass;
 pub mod page;
 pub mod prove;
 mod sample;
-pub mod slack;
 pub mod soak;
-mod worker;
+pub(crate) mod worker;

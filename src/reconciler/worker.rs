@@ -59,7 +59,7 @@ pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: Outcome) ->
 }
 
 /// Does `work` and renews the leases of `claims` meanwhile, so that no other worker does the same.
-pub(super) async fn while_leased<T>(store: &Store, claims: &[Claim], work: impl Future<Output = T>) -> T {
+pub(crate) async fn while_leased<T>(store: &Store, claims: &[Claim], work: impl Future<Output = T>) -> T {
     let renewing = async {
         for _ in 0..LONGEST.as_secs() / RENEW.as_secs() {
             tokio::time::sleep(RENEW).await;

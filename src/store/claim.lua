@@ -4,6 +4,7 @@
 --       are those of "act" now  then, for "act" only, the due sets of the other kinds that may be found there
 -- ARGV  1 suffix of the kind of work ("|act")  2 how many at most  3 lease (ms)  4 token  5 ms by which the clock is ahead
 --       6 ms that a wake-up of this kind may lie ahead, for the kind that "unsent" lists ("" = as long as the config says)
+--       7 ms that the sets of this kind are kept after the last claim ("" = for ever)
 --       then the suffix of each of these other kinds
 -- Returns {now (ms); number of waits that were shortened; ms until the next wake-up is due or a lease expires, or -1;
 --          member, member, …}
@@ -42,8 +43,8 @@ end
 local reply = { now, shortened, -1 }
 local suffix, most = ARGV[1], tonumber(ARGV[2])
 local other = {}
-for at = 7, #ARGV do
-  other[ARGV[at]] = KEYS[at]
+for at = 8, #ARGV do
+  other[ARGV[at]] = KEYS[at - 1]
 end
 -- page by page: what another worker holds, or what earlier receivers left among ours, must not hide ours; bounded all the same
 local found, moved = {}, {}
@@ -81,6 +82,13 @@ for _, at in ipairs({ next_due or false, next_lease or false }) do
   local wait = at and math.max(0, tonumber(at) - now)
   if wait and (reply[3] < 0 or wait < reply[3]) then
     reply[3] = wait
+  end
+end
+if ARGV[7] ~= '' then
+  for at = 1, 4 do
+    if at ~= 3 then
+      call('PEXPIRE', KEYS[at], ARGV[7])
+    end
   end
 end
 return reply

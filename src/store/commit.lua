@@ -1,32 +1,34 @@
 #!lua
 -- Commits one decision about one prompt: checks first, then writes. All or nothing.
 -- KEYS  1 active  2 routing  3 state  4 log  5 paused  6 automatic  7 prompts  8 activity
---       9 incidents  10 incidents:open  11 incidents:closed  12 phases  13 unsent
---       14 to 19 what is due: act, slack, page, mass, archive, soak
---       then one key for each incident, one for each content, one for each receipt
+--       9 incidents  10 incidents:open  11 incidents:closed  12 phases
+--       13 to 17 what is due: act, page, mass, archive, soak  18 events
+--       then of each target what is due and what is unsent, and one key for each incident, each content and each receipt
 -- ARGV  1 commit id  2 now (ms)  3 prompt  4 expected rev and last commit ("0": no state yet)  5 expected active ("-" or "=" .. value)
 --       6 paused as loaded ("0"/"1")  7 automatic rollbacks allowed ("" = this is none)  8 start of the budget's window
 --       9 new active ("" = keep)  10 "keep"/"drop"/"set" routing  11 state record  12 its schema  13 serving  14 metric info
 --       15 channel  16 retention of closed incidents (ms)  17 next rev  18 how many fields routing is expected to have
+--       19 how many targets  20 how many events  21 how many events are kept
 --       then the expected routing: field, percent
 --       then lists, each ended by "":
 --         incidents: id, record, phase before ("" = closed, "-" = new), phase after ("" = closed)
---         · wake-ups: which of the due sets (1 = act …), member, score · messages · new routing: field, percent
+--         · wake-ups: which of the due sets (1 = act …), member, score · wake-ups of targets: which (1 = the first), member, score
+--         · messages · new routing: field, percent
 --         · log entries: event, from, to, reason, operator, at, incident · contents: "keep"/"drop", text
---         · receipts of a request that is to be handled once: value, time to live (ms)
+--         · receipts of a request that is to be handled once: value, time to live (ms) · events
 -- Returns {1} committed · {2, rev} this very commit was done before · {-1} the world moved
 --         · {-3} the budget is spent · {-4, key} a key holds the wrong type · {-5, schema} a newer record
 local COMMITS_KEPT = 16
 local call = redis.call -- a local is found sooner, twenty times over
 
 local TYPES = {
-  'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'zset',
-  'zset', 'zset', 'zset', 'zset', 'zset', 'zset',
+  'string', 'hash', 'hash', 'stream', 'hash', 'zset', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash',
 }
-local PHASES, OPEN, FIRST_DUE, SLACK, LAST = 12, 10, 14, '2', 19
+local PHASES, OPEN, FIRST_DUE, EVENTS = 12, 10, 13, 18
+local LAST = ARGV[19] == '0' and EVENTS or EVENTS + 2 * ARGV[19]
 local function typed(at)
   local found = call('TYPE', KEYS[at]).ok
-  return found == 'none' or found == (TYPES[at] or 'string')
+  return found == 'none' or found == (TYPES[at] or at <= LAST and 'zset' or 'string')
 end
 local function broken(trouble)
   for at = 1, #KEYS do
@@ -39,7 +41,7 @@ end
 
 -- a script is not rolled back: a key of the wrong type, found half-way, would leave the first writes applied. Of the
 -- prompt's own keys the reads tell
-local state, active, routed, pauses, spent
+local state, active, routed, pauses, spent, latest
 local fine, trouble = pcall(function()
   active = call('GET', KEYS[1])
   routed = call('HLEN', KEYS[2])
@@ -47,6 +49,9 @@ local fine, trouble = pcall(function()
   pauses = call('HMGET', KEYS[5], '*', ARGV[3])
   if ARGV[7] ~= '' then
     spent = call('ZCOUNT', KEYS[6], '(' .. ARGV[8], '+inf')
+  end
+  if ARGV[20] ~= '0' then
+    latest = call('ZRANGE', KEYS[EVENTS], -1, -1, 'WITHSCORES')[2]
   end
 end)
 if not fine or not typed(4) then
@@ -66,7 +71,7 @@ local expected = ARGV[18] == '0' and 0 or tonumber(ARGV[18]) -- to read a number
 if stamp ~= ARGV[4] or (active and '=' .. active or '-') ~= ARGV[5] or routed ~= expected then
   return { -1 }
 end
-local at = 19
+local at = 22
 for _ = 1, expected do
   if call('HGET', KEYS[2], ARGV[at]) ~= ARGV[at + 1] then
     return { -1 }
@@ -129,12 +134,15 @@ local function shared(step)
     step('ZADD', KEYS[7], '0', ARGV[3])
   end
   while ARGV[at] ~= '' do
-    local set, member = ARGV[at], ARGV[at + 1]
-    step('ZADD', KEYS[FIRST_DUE - 1 + set], 'LT', ARGV[at + 2], member)
-    -- since when Slack has something to say: rescheduling the wake-up does not change it
-    if set == SLACK then
-      step('ZADD', KEYS[13], 'NX', now, member)
-    end
+    step('ZADD', KEYS[FIRST_DUE - 1 + ARGV[at]], 'LT', ARGV[at + 2], ARGV[at + 1])
+    at = at + 3
+  end
+  at = at + 1
+  while ARGV[at] ~= '' do
+    local due = EVENTS - 1 + 2 * ARGV[at]
+    step('ZADD', KEYS[due], 'LT', ARGV[at + 2], ARGV[at + 1])
+    -- since when there is something to show: rescheduling the wake-up does not change it
+    step('ZADD', KEYS[due + 1], 'NX', now, ARGV[at + 1])
     at = at + 3
   end
   at = at + 1
@@ -234,6 +242,21 @@ while ARGV[at] ~= '' do
   key = key + 1
   call('SET', KEYS[key], ARGV[at], 'PX', ARGV[at + 1])
   at = at + 2
+end
+at = at + 1
+if ARGV[at] ~= '' then
+  -- in the order of the commits, also where the clock went back
+  local score = math.max(tonumber(now), tonumber(latest or 0) + 1)
+  while ARGV[at] ~= '' do
+    call('ZADD', KEYS[EVENTS], string.format('%.0f', score), ARGV[at])
+    at, score = at + 1, score + 1
+  end
+  local excess = call('ZCARD', KEYS[EVENTS]) - ARGV[21]
+  if excess > 0 then
+    local first = call('ZRANGE', KEYS[EVENTS], excess, excess, 'WITHSCORES')[2]
+    call('ZREMRANGEBYSCORE', KEYS[EVENTS], '-inf', '(' .. first)
+  end
+  call('PEXPIRE', KEYS[EVENTS], ARGV[16])
 end
 if closes then
   -- their records have expired: a few at a time, so that no commit pays for all

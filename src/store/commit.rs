@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use redis::Cmd;
 use serde::Serialize;
 
+use super::events::EVENTS_KEPT;
 use super::receipt::{Before, Receipt};
 use super::record::{self, SCHEMA};
 use super::reply::read_code;
-use super::schedule::{Work, slack_turn};
+use super::schedule::{Shows, Work, notify_turn};
 use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
@@ -52,18 +53,19 @@ pub enum Committed {
 impl Store {
     /// Writes all of `commit`, or nothing. `id` is the commit's own: running it again with the same id is harmless.
     pub async fn commit(&self, id: &str, loaded: &Loaded, commit: &Commit) -> Result<Committed, StoreError> {
-        self.commit_once(id, loaded, commit, None).await
+        self.commit_once(id, loaded, commit, None, &[]).await
     }
 
-    /// The same for a request that must be handled once: with what came of it.
+    /// The same with what came of a request that must be handled once, and with what is to be kept as [`Store::events`].
     pub async fn commit_once(
         &self,
         id: &str,
         loaded: &Loaded,
         commit: &Commit,
         receipt: Option<(&Receipt, &Before)>,
+        events: &[String],
     ) -> Result<Committed, StoreError> {
-        let call = self.commit_call(id, loaded, commit, receipt);
+        let call = self.commit_call(id, loaded, commit, receipt, events);
         let (reply, acked, wanted) = match &self.waiters {
             None => (self.link.run(&call).await?, 0, 0),
             Some(waiters) => {
@@ -104,6 +106,7 @@ impl Store {
         loaded: &Loaded,
         commit: &Commit,
         receipt: Option<(&Receipt, &Before)>,
+        events: &[String],
     ) -> Call<'_> {
         let keys = &self.keys;
         let prompt = &loaded.snapshot.prompt;
@@ -112,11 +115,15 @@ impl Store {
         let receipts = receipts.iter().flatten();
         let state = record::write(&commit.state, &loaded.unknown);
         let own = [keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.log(prompt)];
-        let further = commit.incidents.len() + commit.content.len() + receipts.clone().count();
-        let mut call =
-            self.scripts.commit.sized(own.len() + keys.of_commits().len() + further, ARGS, state.len() + BYTES);
+        let of_targets = 1 + 2 * self.targets.len();
+        let further = of_targets + commit.incidents.len() + commit.content.len() + receipts.clone().count();
+        let bytes = state.len() + BYTES + events.iter().map(String::len).sum::<usize>();
+        let mut call = self.scripts.commit.sized(own.len() + keys.of_commits().len() + further, ARGS, bytes);
         let cmd = &mut call.cmd;
-        cmd.arg(&own).arg(keys.of_commits());
+        cmd.arg(&own).arg(keys.of_commits()).arg(keys.events(prompt));
+        for subscription in self.targets.iter() {
+            cmd.arg(keys.due(subscription.work())).arg(keys.unsent(subscription.target));
+        }
         for write in &commit.incidents {
             cmd.arg(keys.incident(&write.incident.id));
         }
@@ -150,7 +157,10 @@ impl Store {
             .arg(keys.changes())
             .arg(millis(INCIDENT_RETENTION))
             .arg(loaded.next_rev())
-            .arg(loaded.raw_routing.len());
+            .arg(loaded.raw_routing.len())
+            .arg(self.targets.len())
+            .arg(events.len())
+            .arg(EVENTS_KEPT);
         for (field, percent) in &loaded.raw_routing {
             cmd.arg(field).arg(percent);
         }
@@ -167,7 +177,8 @@ impl Store {
         }
         cmd.arg(END);
         self.add_wakes(cmd, loaded, commit);
-        let at = query::rfc3339(now);
+        self.add_notifications(cmd, loaded, commit, !events.is_empty());
+        let at = super::rfc3339(now);
         let routing = match &commit.routing {
             Routing::Set(shares) => shares.as_slice(),
             Routing::Keep | Routing::Drop => &[],
@@ -210,11 +221,11 @@ impl Store {
         for (_, value, ttl) in receipts {
             cmd.arg(value).arg(*ttl);
         }
-        cmd.arg(END);
+        cmd.arg(END).arg(events).arg(END);
         call
     }
 
-    /// What is to be done when: for incidents, for the prompt's canary, texts and soaks, for pages and for Slack.
+    /// What is to be done when: for incidents, for the prompt's canary, texts and soaks, and for pages.
     fn add_wakes(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
         let incident = |work: Work, write: &IncidentWrite, at| (work, work.member(&write.incident.id), at);
@@ -228,13 +239,34 @@ impl Store {
         wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Mass, write, now)));
         // also to end a page
         wakes.extend(writes.iter().filter(|write| write.incident.paged).map(|write| incident(Work::Page, write, now)));
-        if self.announces {
-            wakes.extend(own(Work::Slack, commit.canary.changed.then_some(now)));
-            wakes.extend(writes.iter().map(|write| incident(Work::Slack, write, slack_turn(&write.incident))));
-        }
         for (work, member, at) in wakes {
             let set = Work::OF_COMMITS.iter().position(|of| *of == work);
             cmd.arg(set.map_or(1, |at| at + 1)).arg(member).arg(at.0);
+        }
+        cmd.arg(END);
+    }
+
+    /// What targets are to show, the most urgent first.
+    fn add_notifications(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit, has_events: bool) {
+        let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
+        let turns = || commit.incidents.iter().map(|write| notify_turn(&write.incident));
+        for (index, subscription) in self.targets.iter().enumerate() {
+            let work = subscription.work();
+            let mut wake = |member: String, at: Timestamp| {
+                cmd.arg(index + 1).arg(member).arg(at.0);
+            };
+            match subscription.shows {
+                Shows::Records => {
+                    if commit.canary.changed {
+                        wake(work.member_of(prompt), now);
+                    }
+                    for (write, at) in commit.incidents.iter().zip(turns()) {
+                        wake(work.member(&write.incident.id), at);
+                    }
+                }
+                Shows::Events if has_events => wake(work.member_of(prompt), turns().min().unwrap_or(now)),
+                Shows::Events => {}
+            }
         }
         cmd.arg(END);
     }

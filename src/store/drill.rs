@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::schedule::Work;
+use super::schedule::{Shows, Subscription, Work};
 use super::{Store, StoreError, fresh_ulid, millis};
 use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
 
@@ -53,7 +53,7 @@ pub struct Drill {
     pub version: VersionName,
     pub started: Timestamp,
     pub operator: String,
-    /// Slack is to tell of it.
+    /// A target is to show it.
     pub tells: bool,
     /// Address of each Alertmanager → that it took the alert.
     pub posted: BTreeMap<String, Hop>,
@@ -64,9 +64,9 @@ pub struct Drill {
     pub decided: Option<Hop>,
     /// The decision is in Redis, and on its replicas where `min_replicas_acked` asks for them.
     pub committed: Option<Hop>,
-    /// The text is the channel.
+    /// The text is where: a channel of Slack.
     pub told: Option<Hop>,
-    /// Why Slack last did not take it.
+    /// Why it was last not shown.
     pub untold: Option<Hop>,
 }
 
@@ -109,35 +109,41 @@ impl Store {
         version: &VersionName,
         operator: &Operator,
     ) -> Result<(), StoreError> {
-        let tells = if self.announces { "yes" } else { "no" };
+        let tells = if self.subscriptions(Shows::Records).next().is_some() { "yes" } else { "no" };
         let fields = [
             ("started", operator.as_str()),
             ("prompt", prompt.as_str()),
             ("version", version.as_str()),
             ("tells", tells),
         ];
-        self.write_drill(id, "start", Some(Work::Page), &fields).await?;
+        self.write_drill(id, "start", &fields, &[]).await?;
         self.fence().await
     }
 
-    /// Notes `news`, and wakes whoever tells Slack once it is decided. False if there is no such drill (any more).
+    /// Notes `news`, and wakes the targets that show it once it is decided. False if there is no such drill (any more).
     pub async fn note_drill(&self, id: &DrillId, news: News<'_>) -> Result<bool, StoreError> {
         let (field, text, last) = news.field();
-        let wakes = (self.announces && matches!(news, News::Decided(_))).then_some(Work::Slack);
-        self.write_drill(id, if last { "last" } else { "first" }, wakes, &[(&field, text)]).await
+        let decided = matches!(news, News::Decided(_));
+        let wakes: Vec<_> = self.subscriptions(Shows::Records).filter(|_| decided).collect();
+        self.write_drill(id, if last { "last" } else { "first" }, &[(&field, text)], &wakes).await
     }
 
     async fn write_drill(
         &self,
         id: &DrillId,
         how: &str,
-        wakes: Option<Work>,
         fields: &[(&str, &str)],
+        wakes: &[Subscription],
     ) -> Result<bool, StoreError> {
-        let due = self.keys.due(wakes.unwrap_or(Work::Page));
-        let mut call = self.scripts.drill.call(&[self.keys.drill(id), due, self.keys.unsent()]);
-        call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION));
-        call.cmd.arg(wakes.map(|work| work.member(&id.work_name())).unwrap_or_default());
+        let (keys, name) = (&self.keys, id.work_name());
+        let mut names = vec![keys.drill(id), keys.due(Work::Page)];
+        names.extend(wakes.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
+        let mut call = self.scripts.drill.call(&names);
+        call.cmd.arg(how).arg(self.clock.ahead()).arg(millis(RETENTION)).arg(Work::Page.member(&name));
+        call.cmd.arg(wakes.len());
+        for to in wakes {
+            call.cmd.arg(to.work().member(&name));
+        }
         for (field, text) in fields {
             call.cmd.arg(field).arg(text);
         }

@@ -1,6 +1,6 @@
 #!lua
 -- Ends a claim.
--- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)  7 unsent
+-- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)  7 unsent of the target
 -- ARGV  1 member  2 token  3 revision seen ("" = do not compare)
 --       4 "done", "failed", "left"; of what "unsent" lists: "sent" (everything) or "unsent" (something is left)
 --       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)

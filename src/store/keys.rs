@@ -1,7 +1,7 @@
 //! Every Redis key, in one place. Only validated names become part of one.
 
 use super::drill::DrillId;
-use super::schedule::Work;
+use super::schedule::{Target, Work};
 use crate::decision::{IncidentId, PromptName, VersionName};
 
 /// The key schema of one namespace. `active`, `routing`, `content`, `log` and `changes` are public; the rest is private.
@@ -24,7 +24,6 @@ impl Keys {
             keys.open(),
             keys.closed(),
             keys.phases(),
-            keys.unsent(),
         ];
         keys.of_commits.extend(Work::OF_COMMITS.map(|work| keys.due(work)));
         keys
@@ -44,6 +43,10 @@ impl Keys {
             key.push_str(rest);
         }
         key
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// All of them, as an ACL writes it.
@@ -159,14 +162,31 @@ impl Keys {
         self.key("parked", "")
     }
 
-    /// Sorted set: wake-ups of what Slack has not been told, score = since when there is something to say.
-    pub fn unsent(&self) -> String {
-        self.key("unsent", "")
+    /// Sorted set: wake-ups of what a target does not show yet, score = since when there is something to show.
+    pub fn unsent(&self, target: Target) -> String {
+        match target {
+            Target::FIRST => self.key("unsent", ""),
+            other => self.key("unsent", other.name()),
+        }
     }
 
     /// Hash: what the outside world knows of an incident.
     pub fn sync(&self, incident: &IncidentId) -> String {
         self.key("sync", &incident.0)
+    }
+
+    /// Hash: how far this kind of work has come with `name`. Each target but the first has one of its own.
+    pub fn progress(&self, work: Work, name: &IncidentId) -> String {
+        match work {
+            Work::Notify(target) if target != Target::FIRST => self.key("sync", &format!("{}:{name}", target.name())),
+            _ => self.sync(name),
+        }
+    }
+
+    /// Sorted set: what happened to a prompt, as JSON, for the targets that show it event by event; score = when, in ms, and
+    /// above that of the one before.
+    pub fn events(&self, prompt: &PromptName) -> String {
+        self.key("events", prompt.as_str())
     }
 
     /// Id of the open incident that coordinates many prompts.

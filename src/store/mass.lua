@@ -1,9 +1,12 @@
 #!lua
 -- Writes one incident that coordinates many prompts: checks first, then only writes. All or nothing.
--- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass  8 due slack  9 unsent  then one for each receipt
+-- KEYS  1 record  2 members  3 the open one's id  4 incidents  5 incidents:open  6 incidents:closed  7 due mass
+--       then of each target what is due and what is unsent, and one for each receipt
 -- ARGV  1 expected rev ("0": a new one)  2 record  3 its schema  4 id  5 "open"/"closed"  6 now (ms)
 --       7 retention once closed (ms)  8 its new rev, never used before
---       then counted lists, each as its length and its items: members: field, record · wake-ups: member, score
+--       then counted lists, each as its length and its items: members: field, record
+--       then the wake-up of whoever carries it out ("" = none) and how many targets there are
+--       then counted lists again: wake-ups of targets: which (1 = the first), member, score
 --         · receipts of a request that is to be handled once: value, time to live (ms)
 -- Returns 1 written · -1 the record moved · -2 another one is open
 local rev = redis.call('HGET', KEYS[1], 'rev') or '0'
@@ -20,18 +23,19 @@ for i = 1, tonumber(ARGV[at]) do
   redis.call('HSET', KEYS[2], ARGV[at + 2 * i - 1], ARGV[at + 2 * i])
 end
 at = at + 2 * tonumber(ARGV[at]) + 1
-for i = 1, tonumber(ARGV[at]) do
-  local member = ARGV[at + 2 * i - 1]
-  if string.sub(member, -6) == '|slack' then
-    redis.call('ZADD', KEYS[8], 'LT', ARGV[at + 2 * i], member)
-    redis.call('ZADD', KEYS[9], 'NX', ARGV[6], member)
-  else
-    redis.call('ZADD', KEYS[7], 'LT', ARGV[at + 2 * i], member)
-  end
+if ARGV[at] ~= '' then
+  redis.call('ZADD', KEYS[7], 'LT', ARGV[6], ARGV[at])
 end
-at = at + 2 * tonumber(ARGV[at]) + 1
+local last = 7 + 2 * tonumber(ARGV[at + 1])
+at = at + 2
 for i = 1, tonumber(ARGV[at]) do
-  redis.call('SET', KEYS[9 + i], ARGV[at + 2 * i - 1], 'PX', ARGV[at + 2 * i])
+  local due, member = 6 + 2 * ARGV[at + 3 * i - 2], ARGV[at + 3 * i - 1]
+  redis.call('ZADD', KEYS[due], 'LT', ARGV[at + 3 * i], member)
+  redis.call('ZADD', KEYS[due + 1], 'NX', ARGV[6], member)
+end
+at = at + 3 * tonumber(ARGV[at]) + 1
+for i = 1, tonumber(ARGV[at]) do
+  redis.call('SET', KEYS[last + i], ARGV[at + 2 * i - 1], 'PX', ARGV[at + 2 * i])
 end
 redis.call('ZADD', KEYS[4], '0', ARGV[4])
 if ARGV[5] == 'open' then

@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 
 use super::receipt::{Before, Receipt};
 use super::record::{self, SCHEMA, Unknown};
-use super::schedule::Work;
+use super::schedule::{Shows, Subscription, Work};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
 use crate::decision::mass::{Mass, Member};
 use crate::decision::{IncidentId, PromptName, Timestamp};
@@ -123,9 +123,9 @@ impl Store {
             keys.open(),
             keys.closed(),
             keys.due(Work::Mass),
-            keys.due(Work::Slack),
-            keys.unsent(),
         ];
+        let targets: Vec<Subscription> = self.subscriptions(Shows::Records).collect();
+        names.extend(targets.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
         names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
         let mut call = self.scripts.mass.call(&names);
         let open = found.mass.is_open();
@@ -139,19 +139,17 @@ impl Store {
             let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
             call.cmd.arg(&member.incident.0).arg(record::write(member, unknown));
         }
+        call.cmd.arg(if open { Work::Mass.member(id) } else { String::new() });
         let mut wakes = Vec::new();
-        if open {
-            wakes.push((Work::Mass.member(id), now.0));
-        }
-        if self.announces {
+        for (index, to) in targets.iter().enumerate() {
             // before any single incident
-            wakes.push((Work::Slack.member(id), 0));
+            wakes.push((index + 1, to.work().member(id), 0));
             let left = found.members.iter().filter(|member| !open && member.phase.is_open());
-            wakes.extend(left.map(|member| (Work::Slack.member(&member.incident), now.0)));
+            wakes.extend(left.map(|member| (index + 1, to.work().member(&member.incident), now.0)));
         }
-        call.cmd.arg(wakes.len());
-        for (member, score) in wakes {
-            call.cmd.arg(member).arg(score);
+        call.cmd.arg(targets.len()).arg(wakes.len());
+        for (target, member, score) in wakes {
+            call.cmd.arg(target).arg(member).arg(score);
         }
         call.cmd.arg(receipts.clone().count());
         for (_, value, ttl) in receipts {

@@ -6,6 +6,7 @@ mod connect;
 mod deployed;
 pub mod drill;
 mod durability;
+mod events;
 mod heartbeat;
 mod ids;
 mod import;
@@ -40,12 +41,15 @@ use keys::Keys;
 use link::Link;
 use record::{SCHEMA, Stored, Unknown, Unreadable};
 use reply::{Fields, pairs};
+use schedule::{Shows, Subscription};
 use script::{Call, Scripts};
 
+pub use crate::events::rfc3339;
 pub use commit::Committed;
+pub use events::Events;
 pub use ids::fresh_ulid;
 pub use import::{Layout, Read};
-pub use query::{Listed, LoggedChange, Page, PromptRow, Series, rfc3339};
+pub use query::{Listed, LoggedChange, Page, PromptRow, Series};
 pub use selftest::{Finding, Level, SelfTest};
 
 /// How long a closed incident is kept.
@@ -185,8 +189,8 @@ pub struct Store {
     scripts: Arc<Scripts>,
     waiters: Option<Arc<Waiters>>,
     clock: Clock,
-    /// Each commit that touches an incident wakes whoever tells Slack.
-    announces: bool,
+    /// Who is woken by commits to show what happened.
+    targets: Arc<[Subscription]>,
     written: Arc<watch::Written>,
     pulse: Arc<schedule::Pulse>,
 }
@@ -259,7 +263,7 @@ impl Store {
             scripts: Arc::new(Scripts::new()),
             waiters: Waiters::new(config),
             clock,
-            announces: false,
+            targets: Arc::new([]),
             written: Arc::default(),
             pulse: Arc::default(),
         })
@@ -276,10 +280,15 @@ impl Store {
         self.link.connect_by(&self.connector);
     }
 
-    /// Slack is configured: wake its worker, too.
+    /// Commits wake these targets, and no other.
     #[must_use]
-    pub fn announcing(self, announces: bool) -> Self {
-        Self { announces, ..self }
+    pub fn notifying(self, targets: impl Into<Arc<[Subscription]>>) -> Self {
+        Self { targets: targets.into(), ..self }
+    }
+
+    /// Some target shows what happened event by event: commits keep it.
+    pub fn keeps_events(&self) -> bool {
+        self.subscriptions(Shows::Events).next().is_some()
     }
 
     pub fn keys(&self) -> &Keys {

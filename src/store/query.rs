@@ -64,12 +64,6 @@ struct Pause {
     reason: String,
 }
 
-/// RFC 3339 in UTC with milliseconds.
-pub fn rfc3339(at: Timestamp) -> String {
-    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
-    format!("{at:.3}")
-}
-
 /// What the `paused` hash says, for people.
 pub fn describe_pause(json: &str) -> String {
     let pause: Pause = serde_json::from_str(json).unwrap_or(Pause { operator: String::new(), reason: String::new() });

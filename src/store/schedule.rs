@@ -7,19 +7,19 @@ mod work;
 use std::time::Duration;
 
 use super::reply::array;
-use super::{Store, StoreError, millis};
+use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 use redis::FromRedisValue;
 
 pub(super) use pulse::Pulse;
 use pulse::Step;
-pub use work::{Claim, Work};
+pub use work::{Claim, Shows, Subscription, Target, Work};
 
-/// Longest wait that Slack may ask for. It asks for half a minute as a rule; who asks too early is told so again.
+/// Longest wait that a target may ask for. Half a minute is usual; who asks too early is told so again.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
-/// When Slack is to be told of an incident: at once, but the backlog of an outage goes by severity, then by time.
-pub fn slack_turn(incident: &Incident) -> Timestamp {
+/// When a target is to show an incident: at once, but the backlog of an outage goes by severity, then by time.
+pub fn notify_turn(incident: &Incident) -> Timestamp {
     const RANK: Duration = Duration::from_secs(365 * 24 * 3_600);
     let ranks = match incident.severity {
         Severity::Critical => 2,
@@ -64,9 +64,9 @@ pub enum End {
     Failed,
     /// It is a newer receiver's, which finds it due soon.
     Left,
-    /// Slack has all that there was to say at this moment.
+    /// The target shows all that there was to show at this moment.
     Sent(Timestamp),
-    /// Slack is to be told the rest at `next`. It has all from before `since`, if that is known.
+    /// The target is to show the rest at `next`. It shows all from before `since`, if that is known.
     Unsent {
         next: Timestamp,
         since: Option<Timestamp>,
@@ -91,7 +91,7 @@ pub const IDLE: Duration = Duration::from_secs(1);
 const TRIES: u32 = 10;
 /// The first back-off; each doubles, so ten tries take about eight minutes.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// The last one: nothing that is to be told in Slack is put off for longer.
+/// The last one: nothing that a target is to show is put off for longer.
 const LAST_BACKOFF: Duration = Duration::from_secs(1 << (TRIES - 2));
 /// Wake-ups looked at by one command.
 const PAGE: usize = 1_000;
@@ -101,7 +101,7 @@ impl Store {
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
         let mixed = [keys.due(Work::Act), keys.leased(Work::Act)];
-        let mut names = vec![keys.due(work), keys.leased(work), keys.tokens(), keys.unsent()];
+        let mut names = vec![keys.due(work), keys.leased(work), keys.tokens(), self.unsent_of(work)];
         names.extend(mixed);
         let sorts = if work == Work::Act { Work::ONCE_MIXED.as_slice() } else { &[] };
         names.extend(sorts.iter().map(|other| keys.due(*other)));
@@ -109,7 +109,12 @@ impl Store {
         let passed = self.clock.passed();
         call.cmd.arg(work.suffix()).arg(most).arg(millis(lease)).arg(token).arg(self.clock.ahead());
         match work {
-            Work::Slack => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
+            Work::Notify(_) => call.cmd.arg(millis(LAST_BACKOFF.max(LONGEST_HOLD))),
+            _ => call.cmd.arg(""),
+        };
+        // those of a target that is not configured any more are left behind
+        match work {
+            Work::Notify(target) if target != Target::FIRST => call.cmd.arg(millis(INCIDENT_RETENTION)),
             _ => call.cmd.arg(""),
         };
         for other in sorts {
@@ -173,14 +178,27 @@ impl Store {
 
     /// Has people told of what came to be known of an incident besides its record.
     pub async fn announce(&self, incident: &Incident) -> Result<(), StoreError> {
-        if !self.announces {
-            return Ok(());
+        for subscription in self.subscriptions(Shows::Records) {
+            let (target, work) = (subscription.target, subscription.work());
+            let mut command = redis::cmd("ZADD");
+            command.arg(self.keys.unsent(target)).arg("NX").arg(self.now().await?.0).arg(work.member(&incident.id));
+            self.link.run::<redis::Value>(&command).await?;
+            self.wake_by(work, &incident.id, notify_turn(incident)).await?;
         }
-        let mut command = redis::cmd("ZADD");
-        let member = Work::Slack.member(&incident.id);
-        command.arg(self.keys.unsent()).arg("NX").arg(self.now().await?.0).arg(member);
-        self.link.run::<redis::Value>(&command).await?;
-        self.wake_by(Work::Slack, &incident.id, slack_turn(incident)).await
+        Ok(())
+    }
+
+    /// The targets that are woken for this.
+    pub(super) fn subscriptions(&self, shows: Shows) -> impl Iterator<Item = Subscription> {
+        self.targets.iter().copied().filter(move |subscription| subscription.shows == shows)
+    }
+
+    /// The set that lists what a target does not show yet; for all other work one that is not looked at.
+    fn unsent_of(&self, work: Work) -> String {
+        self.keys.unsent(match work {
+            Work::Notify(target) => target,
+            _ => Target::FIRST,
+        })
     }
 
     /// Makes due now whatever waits for minutes at most: a wake-up that comes too early works out anew when it is due. After
@@ -188,7 +206,9 @@ impl Store {
     /// weekly report) is left alone.
     pub async fn hurry(&self) -> Result<usize, StoreError> {
         let mut hurried = 0;
-        for work in Work::ALL {
+        // the first target's also where an earlier receiver, or one with other settings, goes on with it
+        let further = self.targets.iter().map(|to| to.work()).filter(|work| *work != Work::Notify(Target::FIRST));
+        for work in Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]).chain(further) {
             hurried += self.hurry_kind(work).await?;
         }
         Ok(hurried)
@@ -240,16 +260,26 @@ impl Store {
             .collect())
     }
 
-    /// For how long the oldest of what Slack is to be told has been waiting.
-    pub async fn slack_lag(&self) -> Result<Duration, StoreError> {
-        if !self.announces {
-            return Ok(Duration::ZERO);
+    /// For how long the oldest of what each target is to show has been waiting.
+    pub async fn notification_lags(&self) -> Result<Vec<(Target, Duration)>, StoreError> {
+        if self.targets.is_empty() {
+            return Ok(Vec::new());
         }
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.keys.unsent()).arg(0).arg(0).arg("WITHSCORES");
-        let oldest: Vec<(String, i64)> = self.link.read(&command).await?;
-        let Some((_, since)) = oldest.first() else { return Ok(Duration::ZERO) };
-        Ok(self.now().await?.since(Timestamp(*since)))
+        let mut pipeline = redis::pipe();
+        for Subscription { target, .. } in self.targets.iter() {
+            pipeline.cmd("ZRANGE").arg(self.keys.unsent(*target)).arg(0).arg(0).arg("WITHSCORES");
+        }
+        let oldest: Vec<Vec<(String, i64)>> = self.link.read(&pipeline).await?;
+        let now = self.now().await?;
+        let lag =
+            |found: &Vec<(String, i64)>| found.first().map_or(Duration::ZERO, |(_, at)| now.since(Timestamp(*at)));
+        Ok(self.targets.iter().map(|subscription| subscription.target).zip(oldest.iter().map(lag)).collect())
+    }
+
+    /// The same of one target; none where it is not configured.
+    pub async fn notification_lag(&self, target: Target) -> Result<Duration, StoreError> {
+        let lags = self.notification_lags().await?.into_iter();
+        Ok(lags.filter(|(of, _)| *of == target).map(|(_, lag)| lag).next().unwrap_or_default())
     }
 
     /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
@@ -257,7 +287,7 @@ impl Store {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
         let [due, leased] = [keys.due(claim.work), keys.leased(claim.work)];
-        let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, keys.unsent()];
+        let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, self.unsent_of(claim.work)];
         let mut call = self.scripts.finish.call(&names);
         let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
         call.cmd.arg(claim.member()).arg(&claim.token);

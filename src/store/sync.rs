@@ -25,10 +25,18 @@ impl Store {
         Ok(Sync(self.link.read(&command).await?))
     }
 
+    /// How far the work of this claim has come.
+    pub async fn progress(&self, claim: &Claim) -> Result<Sync, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.keys.progress(claim.work, &claim.incident));
+        Ok(Sync(self.link.read(&command).await?))
+    }
+
     /// Notes `fields` (empty text removes one) and renews the lease; false if it was lost and another worker goes on.
     pub async fn note(&self, claim: &Claim, fields: &[(&str, &str)]) -> Result<bool, StoreError> {
         let keys = &self.keys;
-        let mut call = self.scripts.sync.call(&[keys.tokens(), keys.sync(&claim.incident), keys.leased(claim.work)]);
+        let progress = keys.progress(claim.work, &claim.incident);
+        let mut call = self.scripts.sync.call(&[keys.tokens(), progress, keys.leased(claim.work)]);
         call.cmd.arg(claim.member()).arg(&claim.token).arg(millis(INCIDENT_RETENTION));
         call.cmd.arg(millis(LEASE)).arg(self.clock.ahead());
         for (field, value) in fields {
@@ -58,7 +66,7 @@ impl Store {
         self.turn(&[self.keys.pace(what)], Duration::ZERO).await
     }
 
-    /// `what` has no turn for this long: Slack said so.
+    /// `what` has no turn for this long: the other side said so.
     pub async fn hold(&self, what: &str, wait: Duration) -> Result<(), StoreError> {
         let wait = millis(wait.min(LONGEST_HOLD)).max(1);
         let mut command = redis::cmd("SET");

@@ -31,6 +31,7 @@ mod rng;
 pub mod shipped;
 pub mod slack;
 pub mod tls;
+pub mod webhook;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
 pub use dir::Dir;

@@ -21,3 +21,4 @@ mod signals;
 mod sources;
 mod splits;
 mod timers;
+mod webhooks;

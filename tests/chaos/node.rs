@@ -183,7 +183,7 @@ fn receiver_process() -> Result<()> {
             app.engine.scheduled.notify_one();
             app.engine.scheduled.notify_waiters();
             app.engine.paging.notify_one();
-            app.engine.announced.notify_one();
+            app.engine.announced.send_replace(());
             world.write_u8(1).await?;
         }
     })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::store::keys::Keys;
-use prompt_rollback::store::schedule::Work;
+use prompt_rollback::store::schedule::{Target, Work};
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
@@ -520,7 +520,8 @@ async fn of_all_kinds(
 ) -> Result<Vec<(String, i64)>> {
     let keys = Keys::new("{prompts}");
     let mut all = Vec::new();
-    for work in Work::ALL.into_iter().filter(|work| *work != Work::Soak) {
+    let works = Work::OWN.into_iter().filter(|work| *work != Work::Soak).chain([Work::Notify(Target::FIRST)]);
+    for work in works {
         all.extend(scores(connection, set(&keys, work).trim_start_matches("{prompts}:")).await?);
     }
     Ok(all)

@@ -74,6 +74,37 @@ fn check_connects_to_prometheus_and_each_alertmanager() {
 }
 
 #[test]
+fn check_sends_each_webhook_a_signed_event_and_shows_no_secret() {
+    let taking = Stub::start(&[("POST /hook?sig=hidden", 202, json!(null))]);
+    let refusing = Stub::start(&[("POST /hook?sig=hidden", 401, json!("hidden"))]);
+    let gone = free_address();
+    let mut check = program(&["check", "--connect"]);
+    check.env("PROMPT_ROLLBACK_REDIS__URL", format!("redis://{}", free_address()));
+    for (name, url) in [("TAKING", taking.url()), ("REFUSING", refusing.url()), ("GONE", format!("http://{gone}"))] {
+        check.env(format!("PROMPT_ROLLBACK_WEBHOOKS__{name}__URL"), format!("{url}/hook?sig=hidden"));
+        check.env(format!("PROMPT_ROLLBACK_WEBHOOKS__{name}__SECRET"), "hidden, and 16 bytes long");
+    }
+    let output = check.output().unwrap();
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for (name, result, detail) in [
+        ("webhook taking", "ok", format!("{} takes signed events", taking.url())),
+        ("webhook refusing", "FAIL", format!("{}: answered 401 Unauthorized", refusing.url())),
+        ("webhook gone", "FAIL", format!("cannot reach http://{gone}: Connection refused")),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        assert_eq!(line.split_whitespace().nth(2), Some(result), "{line}");
+        assert!(line.contains(&detail), "{line}");
+    }
+    assert!(!text.contains("hidden"), "{text}");
+    let seen = taking.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].content_type.as_deref(), Some("application/cloudevents+json; charset=utf-8"));
+    let event: serde_json::Value = serde_json::from_str(&seen[0].body).unwrap();
+    assert_eq!((&event["specversion"], &event["type"]), (&json!("1.0"), &json!("io.prompt-rollback.ping")));
+}
+
+#[test]
 fn check_tries_the_archive_and_leaves_nothing_there() {
     let root = std::env::temp_dir().join(format!("prompt-rollback-check-{}", std::process::id()));
     std::fs::create_dir(&root).unwrap();

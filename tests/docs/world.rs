@@ -86,8 +86,9 @@ impl World {
             let rules = shipped::text(&format!("alert-rules/{file}.yml"))?;
             names.extend(rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned));
         }
-        // While an alert fires, and once Slack was called.
-        names.extend(["ALERTS", "prompt_rollback_slack_requests_total"].map(str::to_owned));
+        // While an alert fires, and once Slack or a webhook was called.
+        let called = ["prompt_rollback_slack_requests_total", "prompt_rollback_notifications_total"];
+        names.extend(["ALERTS"].into_iter().chain(called).map(str::to_owned));
         Ok(names)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prompt_rollback::reconciler::slack::PACE;
+use prompt_rollback::notify::slack::PACE;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
 use crate::common::{again, alert, copy_prompt, critical, resolved};

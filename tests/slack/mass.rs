@@ -260,12 +260,12 @@ async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() ->
     let is_told = |slack: &Slack| slack.roots(ON_CALL).into_iter().find(|root| root.visible_text().contains(&all));
     let root = slack.wait_for("a root for all", SLACK_SOON, is_told).await?;
     slack.click(MAYA, &root, "all_roll_back").send().await?;
+    // all at once: the receiver goes on meanwhile
+    let keys: Vec<String> = prompts.iter().map(|prompt| format!("{{prompts}}:active:{prompt}")).collect();
     let flipped = async || {
-        let mut count = 0;
-        for prompt in &prompts {
-            count += rollbacks(&redis, prompt).await?;
-        }
-        anyhow::Ok(count)
+        let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        let active: Vec<String> = redis.cmd(&command).await?;
+        anyhow::Ok(active.iter().filter(|version| *version == "v1").count())
     };
     eventually("some are rolled back", SOON, async || flipped().await.ok().filter(|count| *count > 0)).await?;
     process.kill9();

@@ -9,12 +9,13 @@ use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, Share, VersionName};
 use prompt_rollback::engine::Engine;
 use prompt_rollback::live::Live;
-use prompt_rollback::reconciler::slack::{self as announcing, Announcer};
+use prompt_rollback::notify::slack::{Announcer, subscription};
+use prompt_rollback::notify::{self, Notifier, Notifiers};
 use prompt_rollback::slack::client;
+use prompt_rollback::store::schedule::Target;
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::{Message, Slack};
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::common::{Redis, config, delivery};
@@ -44,7 +45,8 @@ impl Office {
         let api = slack.api_url();
         let config = config(&redis.url(), &env(&slack, &api, more));
         let clock = Clock::default();
-        let store = Store::new(&config.redis, clock.clone())?.announcing(true);
+        let store = Store::new(&config.redis, clock.clone())?;
+        let store = store.notifying(subscription(&config).into_iter().collect::<Vec<_>>());
         let engine = Arc::new(Engine::new(store, config.policy()));
         let announcer = Arc::new(Announcer {
             engine: Arc::clone(&engine),
@@ -70,15 +72,15 @@ impl Office {
 
     /// Tells by itself from now on.
     pub fn working(mut self) -> Self {
-        let (_, tells) = mpsc::channel(1);
-        let announcer = Live::new(Arc::clone(&self.announcer)).part(|announcer| Some(Arc::clone(announcer)));
-        self.worker = Some(tokio::spawn(announcing::run(announcer, tells)));
+        let notifiers: Notifiers = Arc::new([Arc::clone(&self.announcer) as Arc<dyn Notifier>]);
+        let notifiers = Live::new(notifiers).part(Arc::clone);
+        self.worker = Some(tokio::spawn(notify::run(notifiers)));
         self
     }
 
     /// Tells what is due, once.
     pub async fn tell(&self) -> Result<()> {
-        self.announcer.tick("office").await?;
+        notify::tick(&*self.announcer, "office").await?;
         Ok(())
     }
 
@@ -97,7 +99,7 @@ impl Office {
     pub async fn tell_all(&self) -> Result<()> {
         for _ in 0..60 {
             self.tell().await?;
-            if self.engine.store.slack_lag().await?.is_zero() && self.unsent().await?.is_empty() {
+            if self.engine.store.notification_lag(Target::FIRST).await?.is_zero() && self.unsent().await?.is_empty() {
                 return Ok(());
             }
             self.pass(Duration::from_secs(31)).await?;

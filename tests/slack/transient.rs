@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::note::NoteKind;
 use prompt_rollback::decision::{Choice, Decide, Event, Incident, Operator};
-use prompt_rollback::reconciler::slack::PACE;
+use prompt_rollback::notify::slack::PACE;
 use prompt_rollback::slack::render::{self, View};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use proptest::prelude::*;

@@ -5,6 +5,7 @@ mod common;
 
 mod commit;
 mod connections;
+mod events;
 mod kit;
 mod load;
 mod mass;

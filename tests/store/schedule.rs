@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use prompt_rollback::decision::{IncidentId, Timestamp};
-use prompt_rollback::store::schedule::{Claim, End, Finished, Work};
+use prompt_rollback::store::schedule::{Claim, End, Finished, Target, Work};
 
 use crate::kit::{Kit, critical, key, prompt, register};
 
@@ -42,7 +42,8 @@ impl Kit {
     /// Nothing is left of any claim.
     async fn assert_idle(&self) -> Result<()> {
         let keys = self.store.keys();
-        let sets = Work::ALL.into_iter().flat_map(|work| [keys.due(work), keys.leased(work)]);
+        let works = Work::OWN.into_iter().chain([Work::Notify(Target::FIRST)]);
+        let sets = works.flat_map(|work| [keys.due(work), keys.leased(work)]);
         for set in sets.chain(["tokens", "attempts"].map(key)) {
             assert!(!self.cmd::<bool>(&["EXISTS", &set]).await?, "{set}");
         }
@@ -95,8 +96,9 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         let suffix = format!("|{}", work.as_str());
         kit.cmd::<()>(&["EVAL", script, "1", &keys.due(work), &long_ago, prefix, &many.to_string(), &suffix]).await
     };
-    for backlog in [Work::Slack, Work::Mass, Work::Archive, Work::Soak] {
-        fill(backlog, if matches!(backlog, Work::Slack | Work::Mass) { "i" } else { "@p" }, BACKLOG).await?;
+    for backlog in [Work::Notify(Target::FIRST), Work::Mass, Work::Archive, Work::Soak] {
+        fill(backlog, if matches!(backlog, Work::Notify(Target::FIRST) | Work::Mass) { "i" } else { "@p" }, BACKLOG)
+            .await?;
     }
     fill(Work::Act, "i", CHECKS).await?;
     fill(Work::Page, "i", CHECKS).await?;
@@ -114,7 +116,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         }
         assert!(began.elapsed() < Duration::from_secs(20), "{work:?}: {:?}", began.elapsed());
     }
-    for backlog in [Work::Slack, Work::Mass, Work::Archive, Work::Soak] {
+    for backlog in [Work::Notify(Target::FIRST), Work::Mass, Work::Archive, Work::Soak] {
         assert_eq!(kit.cmd::<usize>(&["ZCARD", &keys.due(backlog)]).await?, BACKLOG, "{backlog:?}");
         let claims = kit.store.claim(backlog, 3, LEASE, "b").await?.claims;
         assert_eq!(claims.len(), 3, "{backlog:?}");
@@ -165,7 +167,7 @@ async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kin
         assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), [expected]);
     }
     // in the order that they had
-    let claims = kit.store.claim(Work::Slack, 3, LEASE, "a").await?.claims;
+    let claims = kit.store.claim(Work::Notify(Target::FIRST), 3, LEASE, "a").await?.claims;
     assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), ["i1", "i2", "i3"]);
     let slack = async || kit.cmd::<usize>(&["ZCARD", &key("due:slack")]).await;
     assert_eq!(slack().await?, BACKLOG - 3 + 2, "with the two that the earlier receiver had claimed");
@@ -176,7 +178,7 @@ async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kin
     let ids: Vec<_> = claims.iter().map(|claim| claim.incident.0.as_str()).collect();
     assert!(ids.contains(&"01KAHJ3Y3W8Q00000000000004"), "{ids:?}");
     assert!(kit.score_of("due:mass", "01KAHJ3Y3W8Q00000000000004|mass").await?.is_some(), "moved once it is due");
-    let claims = kit.store.claim(Work::Slack, 1, LEASE, "b").await?.claims;
+    let claims = kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "b").await?.claims;
     assert_eq!(claims[0].incident.0, "working", "its lease has expired");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
-use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Work};
+use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Shows, Subscription, Target, Work};
 use prompt_rollback::store::{Committed, StoreError};
 
 use crate::common::assert_same;
@@ -14,6 +14,7 @@ use crate::kit::{Kit, alert, critical, key, paging};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
+const SLACK: Subscription = Subscription { target: Target::FIRST, shows: Shows::Records };
 
 /// What makes a key of a wait last longer than it should.
 const SPOILT: [&[&str]; 4] =
@@ -33,7 +34,7 @@ impl Kit {
     /// One that tells Slack.
     async fn shipped() -> Result<Self> {
         let kit = Self::start()?;
-        let kit = Self { store: kit.store.announcing(true), ..kit };
+        let kit = Self { store: kit.store.notifying([SLACK]), ..kit };
         kit.ship("p").await?;
         Ok(kit)
     }
@@ -42,12 +43,12 @@ impl Kit {
     async fn announcing() -> Result<(Self, IncidentId, String)> {
         let kit = Self::shipped().await?;
         let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
-        let member = Work::Slack.member(&id);
+        let member = Work::Notify(Target::FIRST).member(&id);
         Ok((kit, id, member))
     }
 
     async fn lag(&self) -> Result<u64> {
-        Ok(self.store.slack_lag().await?.as_secs())
+        Ok(self.store.notification_lag(Target::FIRST).await?.as_secs())
     }
 }
 
@@ -185,11 +186,14 @@ async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
     let due = key("due:slack");
     for spoil in [&["ZADD", &due, &far, &member][..], &["ZREM", &due, &member], &["DEL", &due]] {
         kit.cmd::<()>(spoil).await?;
-        let claims = kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims;
+        let claims = kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims;
         assert_eq!(claims.first().map(|claim| &claim.incident), Some(&id), "{spoil:?}");
         let end = End::Unsent { next: kit.now().await?.plus(30 * SECOND), since: None };
         assert_eq!(kit.store.finish(&claims[0], None, end).await?, Finished::Done);
-        ensure!(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.is_empty(), "a back-off is one");
+        ensure!(
+            kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims.is_empty(),
+            "a back-off is one"
+        );
     }
     Ok(())
 }
@@ -198,7 +202,7 @@ async fn what_slack_is_to_be_told_is_never_far_off_nor_lost() -> Result<()> {
 async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
     let (kit, _, member) = Kit::announcing().await?;
     let claim = async || -> Result<_> {
-        let claimed = kit.store.claim(Work::Slack, 1, LEASE, "a").await?;
+        let claimed = kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?;
         Ok((claimed.claims.into_iter().next().expect("due"), claimed.now))
     };
     kit.clock.advance(100 * SECOND);
@@ -226,17 +230,21 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
     ensure!((10..20).contains(&kit.lag().await?), "{}", kit.lag().await?);
     let (third, now) = claim().await?;
     kit.store.finish(&third, None, End::Sent(now)).await?;
-    assert_eq!((kit.store.slack_lag().await?, kit.waits_at("unsent", &member).await?), (Duration::ZERO, None));
+    assert_eq!(
+        (kit.store.notification_lag(Target::FIRST).await?, kit.waits_at("unsent", &member).await?),
+        (Duration::ZERO, None)
+    );
     kit.clock.advance(HOUR);
-    assert_eq!(kit.store.slack_lag().await?, Duration::ZERO, "nothing is left to say");
+    assert_eq!(kit.store.notification_lag(Target::FIRST).await?, Duration::ZERO, "nothing is left to say");
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_parked_is_counted_apart_and_hides_no_lag_of_others() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
-    let claim =
-        async || -> Result<_> { Ok(kit.store.claim(Work::Slack, 1, LEASE, "a").await?.claims.into_iter().next()) };
+    let claim = async || -> Result<_> {
+        Ok(kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims.into_iter().next())
+    };
     for tries in 1..=10 {
         ensure!(kit.store.counts().await?.1 == 0 && kit.lag().await? >= (tries - 1) * 3_600, "tried {tries} times");
         let claim = claim().await?.expect("due");
@@ -279,7 +287,7 @@ async fn however_much_is_parked_or_waits_what_got_lost_is_found_again() -> Resul
     );
     kit.cmd::<()>(&["EVAL", &backlog, "2", &key("due:slack"), &key("unsent")]).await?;
     crate::common::eventually("it is due again", crate::common::SOON, async || {
-        let claims = kit.store.claim(Work::Slack, 1_000, LEASE, "a").await.ok()?.claims;
+        let claims = kit.store.claim(Work::Notify(Target::FIRST), 1_000, LEASE, "a").await.ok()?.claims;
         claims.iter().any(|claim| claim.incident == id).then_some(())
     })
     .await
@@ -290,8 +298,8 @@ async fn what_slack_is_not_configured_for_does_not_lag() -> Result<()> {
     let (kit, ..) = Kit::announcing().await?;
     kit.clock.advance(HOUR);
     ensure!(kit.lag().await? >= 3_600);
-    let silent = Kit { store: kit.store.announcing(false), ..kit };
-    assert_eq!(silent.store.slack_lag().await?, Duration::ZERO);
+    let silent = Kit { store: kit.store.notifying([]), ..kit };
+    assert_eq!(silent.store.notification_lag(Target::FIRST).await?, Duration::ZERO);
     Ok(())
 }
 
@@ -299,7 +307,7 @@ async fn what_slack_is_not_configured_for_does_not_lag() -> Result<()> {
 async fn after_the_clock_went_back_the_lag_counts_on_from_then() -> Result<()> {
     let (kit, ..) = Kit::announcing().await?;
     kit.clock.go_back(HOUR);
-    kit.store.claim(Work::Slack, 0, LEASE, "a").await?;
+    kit.store.claim(Work::Notify(Target::FIRST), 0, LEASE, "a").await?;
     kit.clock.advance(90 * SECOND);
     ensure!((90..100).contains(&kit.lag().await?), "{}", kit.lag().await?);
     Ok(())

@@ -1,7 +1,7 @@
 //! The thread of one incident.
 
 use super::posting::{Kept, Left, Method, Taken, Telling, posting, question};
-use super::{Announcer, Halt, IDLE, Queue, REPLIES};
+use super::{Announcer, Halt, Queue, REPLIES};
 use crate::decision::note::Note;
 use crate::decision::{Event, Incident, PhaseKind, PromptName};
 use crate::deployed::Deployed;
@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::postmortem::{Measured, chart};
 use crate::slack::client::{Place, Posted, SlackError, Upload, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
-use crate::store::schedule::LEASE;
+use crate::store::schedule::{IDLE, LEASE};
 use crate::store::{LoggedChange, StoreError};
 
 /// Log entries shown to whoever investigates.

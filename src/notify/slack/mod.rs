@@ -18,37 +18,37 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::poll_fn;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
-use super::worker::while_leased;
+use super::{Answer, Notifier, Reachable, Shown, Task, Told, backoff};
 use crate::clicks::Tell;
-use crate::config::{Decider, Weekly};
-use crate::decision::{Incident, IncidentId, PromptName, Timestamp};
+use crate::config::{Config, Decider, Weekly};
+use crate::decision::{Incident, PromptName, Timestamp};
 use crate::engine::Engine;
 use crate::live::Current;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
 use crate::slack::render;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, End, Finished, LEASE, LONGEST_HOLD, Work, slack_turn};
+use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, notify_turn};
 use crate::store::sync::Sync;
 use people::GROUPS_EVERY;
 use posting::{Kept, Telling, posting};
 
+/// Its keys are named after it.
+pub const TARGET: Target = Target::FIRST;
+
 /// Incidents told at once. Few: they share channels, and a channel takes about one message a second.
 const BATCH: usize = 4;
-const IDLE: Duration = Duration::from_secs(1);
 /// Replies told under one claim: a long backlog lets worse incidents go first.
 const REPLIES: usize = 8;
 /// Slack's limit for messages to a channel.
 pub const PACE: Duration = Duration::from_secs(1);
 /// Longest wait for a channel's turn, well below a lease; then the incident goes back into the queue.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Longest wait between two tries of what Slack did not take; the first is a second, and each doubles.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// People told at once why their clicks did nothing.
 const TELLS: usize = 8;
 
@@ -87,71 +87,79 @@ pub struct Announcer {
     pub pace: Duration,
 }
 
+/// Slack is woken where it is configured.
+pub fn subscription(config: &Config) -> Option<Subscription> {
+    config.slack.bot_token.as_ref().map(|_| Subscription { target: TARGET, shows: Shows::Records })
+}
+
 /// The incidents of a batch that ask the same decider post their roots one after the other, the worst first. Holds
 /// whether Slack did not take one.
 type Queue = Mutex<bool>;
 
-/// What came of telling what was due.
-#[derive(Debug)]
-pub struct Told {
-    /// How long to wait before there may be more.
-    pub wait: Duration,
-    /// Slack took nothing at all, not even of these; with their places in the queue.
-    pub untaken: Vec<(IncidentId, Timestamp)>,
-}
+impl Notifier for Announcer {
+    fn target(&self) -> Target {
+        TARGET
+    }
 
-/// What came of telling one incident.
-enum Outcome {
-    Taken,
-    /// There was nothing that Slack had to take.
-    Neither,
-    Untaken(IncidentId, Timestamp),
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<Task<'a>>> {
+        self.begin(claims, now).boxed()
+    }
+
+    fn reachable(&self) -> BoxFuture<'_, Reachable> {
+        async {
+            match self.count("auth.test", self.slack.ping().await) {
+                Ok(_) | Err(SlackError::RateLimited { .. }) => Reachable::Yes,
+                Err(error) => Reachable::No(error.to_string()),
+            }
+        }
+        .boxed()
+    }
 }
 
 impl Announcer {
-    /// Tells what is due once.
-    pub async fn tick(&self, token: &str) -> Result<Told, StoreError> {
-        let claimed = self.engine.store.claim(Work::Slack, BATCH, LEASE, token).await?;
-        let load = claimed.claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
+    async fn begin<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> Vec<Task<'a>> {
+        let load = claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
         let incidents = join_all(load).await;
         let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
-        let queues: BTreeMap<String, Queue> = deciders.map(|decider| (decider, Queue::default())).collect();
-        let mut both: Vec<_> = claimed.claims.iter().zip(incidents).collect();
+        let queues: BTreeMap<String, Arc<Queue>> = deciders.map(|decider| (decider, Arc::default())).collect();
+        let mut both: Vec<_> = claims.iter().zip(incidents).collect();
         // what was put off is due later than its turn
-        both.sort_by_key(|(_, incident)| incident.as_ref().ok().and_then(|incident| incident.as_ref().map(slack_turn)));
-        let now = claimed.now;
-        let told = both.into_iter().map(|(claim, incident)| self.announce_claim(claim, now, incident, &queues));
-        let (mut taken, mut untaken) = (false, Vec::new());
-        for outcome in while_leased(&self.engine.store, &claimed.claims, join_all(told)).await {
-            match outcome? {
-                Outcome::Taken => taken = true,
-                Outcome::Neither => {}
-                Outcome::Untaken(id, place) => untaken.push((id, place)),
-            }
-        }
-        if taken {
-            untaken.clear();
-        }
-        Ok(Told { wait: if claimed.full { Duration::ZERO } else { claimed.next.unwrap_or(IDLE) }, untaken })
+        both.sort_by_key(|(_, incident)| {
+            incident.as_ref().ok().and_then(|incident| incident.as_ref().map(notify_turn))
+        });
+        let task = |(claim, incident): (&'a Claim, Result<Option<Incident>, StoreError>)| {
+            let decider = incident.as_ref().ok().and_then(|incident| incident.as_ref()).map(|found| &found.decider);
+            let queue = decider.and_then(|decider| queues.get(decider)).map(Arc::clone);
+            Task { claim, told: self.tell_claim(claim, now, incident, queue).boxed() }
+        };
+        both.into_iter().map(task).collect()
     }
 
-    /// Tells one incident and gives the claim back.
-    async fn announce_claim(
+    /// Tells what one claim is about.
+    async fn tell_claim(
         &self,
         claim: &Claim,
         claimed: Timestamp,
         incident: Result<Option<Incident>, StoreError>,
-        queues: &BTreeMap<String, Queue>,
-    ) -> Result<Outcome, StoreError> {
+        queue: Option<Arc<Queue>>,
+    ) -> Told {
         let store = &self.engine.store;
         let mut telling = Telling::new(claim, Sync::default());
-        let told = match (&incident, store.sync(&claim.incident).await) {
+        let told = match (&incident, store.progress(claim).await) {
             (Err(error), _) => Err(Halt::Store(error.clone())),
             (_, Err(error)) => Err(Halt::Store(error)),
             (Ok(incident), Ok(sync)) => {
                 telling.sync = sync;
                 match incident {
-                    Some(incident) => self.announce(&mut telling, incident, queues.get(&incident.decider)).await,
+                    Some(incident) => self.announce(&mut telling, incident, queue.as_deref()).await,
                     None => match (claim.prompt(), claim.drill()) {
                         (Some(prompt), _) => self.announce_canary(&mut telling, &prompt).await,
                         (None, Some(drill)) => self.announce_drill(&mut telling, &drill).await,
@@ -164,32 +172,29 @@ impl Announcer {
         // one that coordinates goes before all others, a drill behind them
         let place = match (&incident, claim.drill()) {
             (_, Some(_)) => claimed,
-            (Ok(Some(incident)), None) => slack_turn(incident),
+            (Ok(Some(incident)), None) => notify_turn(incident),
             _ => Timestamp(0),
         };
-        let end = match told {
+        let shown = match told {
             Ok(()) => match self.rest(&mut telling).await {
-                Ok(None) => End::Sent(claimed),
-                Ok(Some(wait)) => End::Unsent { next: store.now().await?.plus(wait), since: telling.since },
-                Err(Halt::Store(error)) => return Err(error),
-                Err(_) => return Ok(Outcome::Neither), // the lease was lost
+                Ok(None) => Ok(Shown::All),
+                Ok(Some(wait)) => {
+                    let since = telling.since;
+                    store.now().await.map(|now| Shown::Part { next: now.plus(wait), since })
+                }
+                Err(Halt::Store(error)) => Err(error),
+                Err(_) => Ok(Shown::Lost),
             },
-            Err(Halt::GiveWay) => End::Unsent { next: place, since: telling.since },
-            Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
-            Err(Halt::Store(error)) => {
-                tracing::error!(incident = %claim.incident, %error, "an incident can't be told");
-                End::after(&error)
-            }
-            Err(_) => return Ok(Outcome::Neither), // the lease was lost
+            Err(Halt::GiveWay) => Ok(Shown::Part { next: place, since: telling.since }),
+            Err(Halt::Store(error)) => Err(error),
+            Err(_) => Ok(Shown::Lost),
         };
-        if store.finish(claim, None, end).await? == Finished::Parked {
-            tracing::error!(incident = %claim.incident, "an incident could not be told too often and is parked");
-        }
-        Ok(match telling {
-            _ if telling.has_taken() => Outcome::Taken,
-            _ if telling.is_untaken() => Outcome::Untaken(claim.incident.clone(), place),
-            _ => Outcome::Neither,
-        })
+        let answer = match telling {
+            _ if telling.has_taken() => Answer::Taken,
+            _ if telling.is_untaken() => Answer::Untaken { place },
+            _ => Answer::NotAsked,
+        };
+        Told { shown, answer }
     }
 
     /// When what was put off is to be told. It is never parked for Slack's sake, however long this lasts.
@@ -218,30 +223,12 @@ impl Announcer {
         let _ = self.keep(telling, &kept, &render::canary(prompt, canary)).await?;
         Ok(())
     }
-
-    /// Slack took nothing: if that is so for everyone, the others are not tried until it is there again. Those that were
-    /// then go back to their places in the queue.
-    async fn wait_for_slack(&self, untaken: &[(IncidentId, Timestamp)]) {
-        let mut tries = 0;
-        while let Err(error) = self.count("auth.test", self.slack.ping().await) {
-            if matches!(error, SlackError::RateLimited { .. }) {
-                return; // it is there
-            }
-            tries += 1;
-            if tries == 1 {
-                tracing::warn!(%error, "slack does not take messages; they wait");
-            }
-            tokio::time::sleep(backoff(tries)).await; // news do not make Slack answer sooner
-        }
-        for (id, place) in untaken.iter().filter(|_| tries > 0) {
-            let _ = self.engine.store.wake_by(Work::Slack, id, *place).await; // or it is told a little later
-        }
-    }
 }
 
 type Announcers = Current<Option<Arc<Announcer>>>;
 
-/// Runs for as long as the process does; there is nothing to do while Slack is not configured.
+/// What Slack needs besides being notified. Runs for as long as the process does; there is nothing to do while Slack is not
+/// configured.
 pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
     let tellers = announcers.clone();
     let telling = poll_fn(|context| tells.poll_recv(context)).for_each_concurrent(TELLS, move |tell| {
@@ -275,35 +262,5 @@ pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
             tokio::time::sleep(weekly::EVERY).await;
         }
     };
-    tokio::join!(announce_for_ever(announcers.clone()), telling, resolving, reporting);
-}
-
-async fn announce_for_ever(mut announcers: Announcers) {
-    let token = Ulid::generate().to_string();
-    loop {
-        let Some(announcer) = announcers.get() else {
-            announcers.replaced().await;
-            continue;
-        };
-        let wait = match announcer.tick(&token).await {
-            Ok(told) if told.untaken.is_empty() => told.wait.min(IDLE),
-            Ok(told) => {
-                tokio::select! {
-                    () = announcer.wait_for_slack(&told.untaken) => {}
-                    () = announcers.replaced() => {} // other settings may be taken
-                }
-                IDLE
-            }
-            Err(_) => IDLE,
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = announcer.engine.announced.notified() => {}
-        }
-    }
-}
-
-/// After so many tries in vain.
-fn backoff(tries: u32) -> Duration {
-    LONGEST_BACKOFF.min(Duration::from_secs(1 << tries.clamp(1, 6).saturating_sub(1)))
+    tokio::join!(telling, resolving, reporting);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use slack_morphism::prelude::SlackBlock;
 use tokio::time::Instant;
 
-use super::{Announcer, Halt, PATIENCE};
+use super::{Announcer, Halt, PATIENCE, TARGET};
 use crate::decision::Timestamp;
 use crate::slack::client::{Mark, Place, Posted, SlackError, search_method};
 use crate::slack::render::{self, Message};
@@ -316,7 +316,11 @@ impl Announcer {
     }
 
     pub(super) fn count<T>(&self, method: &'static str, result: Result<T, SlackError>) -> Result<T, SlackError> {
-        self.engine.metrics.slack_request(method, result.as_ref().err().map_or("ok", SlackError::kind));
+        let outcome = result.as_ref().err().map_or("ok", SlackError::kind);
+        self.engine.metrics.slack_request(method, outcome);
+        if ["chat.postMessage", "chat.update"].contains(&method) {
+            self.engine.metrics.notification(TARGET, outcome);
+        }
         result
     }
 }

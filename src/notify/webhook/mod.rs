@@ -1,0 +1,239 @@
+//! Signed outgoing webhooks: what happens to a prompt, one event after the other.
+//!
+//! Commits keep the events, so none is lost and each has one id and one content. The worker that has a prompt's claim sends them
+//! in order, and notes how far it is after each: one that was sent when the worker died is sent again, under the same id.
+
+pub mod client;
+mod signature;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+use super::{Answer, Notifier, Shown, Task, Told};
+use crate::config::{self, Config};
+use crate::decision::Timestamp;
+use crate::engine::Engine;
+use crate::events::Heading;
+use crate::store::StoreError;
+use crate::store::schedule::{Claim, Shows, Subscription, Target};
+use client::{Client, Untaken};
+
+/// Prompts whose events are sent at the same time.
+const BATCH: usize = 8;
+/// Events of a prompt that are sent under one claim: then others have their turn.
+const EVENTS: usize = 16;
+/// An event that is refused so often is given up, so that it does not hold up those behind it for ever.
+const REFUSALS: u32 = 10;
+/// Longest wait between two tries. The first is a second, and each doubles.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Fields of the progress: the place of the last event that needs no more sending; tries of the next one in a row.
+const SHOWN: &str = "shown";
+const TRIES: &str = "tries";
+const REFUSED: &str = "refused";
+
+/// What is counted of tries besides [`Untaken::KINDS`].
+const OK: &str = "ok";
+const GIVEN_UP: &str = "given_up";
+const DROPPED: &str = "dropped";
+
+/// Whose keys, wake-ups and metrics are named after `[webhooks.NAME]`.
+fn target(name: &str) -> Target {
+    Target::named(&format!("webhook.{name}"))
+}
+
+pub fn subscriptions(config: &Config) -> impl Iterator<Item = Subscription> {
+    config.webhooks.keys().map(|name| Subscription { target: target(name), shows: Shows::Events })
+}
+
+/// One webhook of the config.
+#[derive(Debug)]
+pub struct Webhook {
+    engine: Arc<Engine>,
+    target: Target,
+    config: config::Webhook,
+    client: Client,
+}
+
+/// All of the config. An error names the key.
+pub fn all(config: &Config, engine: &Arc<Engine>) -> Result<Vec<Webhook>, String> {
+    let webhook = |(name, config): (&String, &config::Webhook)| {
+        let client = Client::new(config).map_err(|error| format!("webhooks.{name}: {error}"))?;
+        let webhook = Webhook { engine: Arc::clone(engine), target: target(name), config: config.clone(), client };
+        for result in Untaken::KINDS.into_iter().chain([OK, GIVEN_UP, DROPPED]) {
+            engine.metrics.notification_born(webhook.target, result);
+        }
+        Ok(webhook)
+    };
+    config.webhooks.iter().map(webhook).collect()
+}
+
+impl Notifier for Webhook {
+    fn target(&self) -> Target {
+        self.target
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<Task<'a>>> {
+        let task = |claim| Task { claim, told: self.tell(claim, now).boxed() };
+        ready(claims.iter().map(task).collect()).boxed()
+    }
+}
+
+/// How the events under one claim went.
+struct Telling<'a> {
+    claim: &'a Claim,
+    /// The place of the last event that needs no more sending.
+    shown: i64,
+    tries: u32,
+    refused: u32,
+    answer: Answer,
+}
+
+impl Webhook {
+    async fn tell(&self, claim: &Claim, now: Timestamp) -> Told {
+        let mut telling = Telling { claim, shown: 0, tries: 0, refused: 0, answer: Answer::NotAsked };
+        let shown = self.send_all(&mut telling, now).await;
+        Told { shown, answer: telling.answer }
+    }
+
+    /// Sends the events of a prompt, in order.
+    async fn send_all(&self, telling: &mut Telling<'_>, now: Timestamp) -> Result<Shown, StoreError> {
+        let (store, claim) = (&self.engine.store, telling.claim);
+        let Some(prompt) = claim.prompt() else { return Ok(Shown::All) };
+        let progress = store.progress(claim).await?;
+        let number = |field: &str| progress.get(field).and_then(|text| text.parse().ok());
+        (telling.tries, telling.refused) = (number(TRIES).unwrap_or(0), number(REFUSED).unwrap_or(0));
+        telling.shown = match progress.get(SHOWN).and_then(|place| place.parse().ok()) {
+            Some(shown) => shown,
+            // the first wake-up for this prompt, or the first one since its progress has expired
+            None => match store.unsent_since(claim).await? {
+                Some(since) => since.0 - 1,
+                None => return Ok(Shown::All),
+            },
+        };
+        if !store.note(claim, &[(SHOWN, &telling.shown.to_string())]).await? {
+            return Ok(Shown::Lost);
+        }
+        let events = store.events(&prompt, telling.shown, EVENTS).await?;
+        let mut incomplete = events.incomplete;
+        for (place, body) in &events.items {
+            // by a later receiver, perhaps: what can't be read is nothing that this one was asked to send
+            let wanted = Heading::of(body).filter(|heading| self.wants(heading));
+            if let Some(heading) = wanted {
+                if let Some(wait) = store.held(self.target.name()).await? {
+                    return self.put_off(*place, wait).await;
+                }
+                if let Some(shown) = self.send(telling, &heading.id, *place, body).await? {
+                    return Ok(shown);
+                }
+            }
+            if std::mem::take(&mut incomplete) {
+                self.engine.metrics.notification(self.target, DROPPED);
+                tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many waited");
+            }
+            telling.shown = *place;
+            let mut fields = vec![(SHOWN, place.to_string())];
+            if telling.tries > 0 || telling.refused > 0 {
+                (telling.tries, telling.refused) = (0, 0);
+                fields.extend([(TRIES, String::new()), (REFUSED, String::new())]);
+            }
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(field, value)| (*field, value.as_str())).collect();
+            if !store.note(claim, &fields).await? {
+                return Ok(Shown::Lost);
+            }
+        }
+        let more = events.items.len() == EVENTS;
+        Ok(if more { Shown::Part { next: now, since: Some(Timestamp(telling.shown)) } } else { Shown::All })
+    }
+
+    fn wants(&self, heading: &Heading) -> bool {
+        heading.kind().map_or(self.config.events.is_empty(), |kind| self.config.wants(kind))
+    }
+
+    /// Sends one event. `None`: it needs no more sending.
+    async fn send(
+        &self,
+        telling: &mut Telling<'_>,
+        id: &str,
+        place: i64,
+        body: &str,
+    ) -> Result<Option<Shown>, StoreError> {
+        let (store, metrics, target) = (&self.engine.store, &self.engine.metrics, self.target);
+        // by this machine's clock, as the receiver judges how old a signature is
+        let sent = self.client.send(id, body, jiff::Timestamp::now().as_second()).await;
+        metrics.notification(target, sent.as_ref().err().map_or(OK, Untaken::kind));
+        let Err(error) = sent else {
+            telling.answer = Answer::Taken;
+            return Ok(None);
+        };
+        let notifier = target.name();
+        if let Untaken::RateLimited { retry_after } = error {
+            telling.answer = Answer::Taken;
+            store.hold(notifier, retry_after).await?;
+            return self.put_off(place, retry_after).await.map(Some);
+        }
+        let (field, tries) = if error.is_refusal() {
+            telling.answer = Answer::Taken; // it is there
+            telling.refused += 1;
+            (REFUSED, telling.refused)
+        } else {
+            if telling.answer == Answer::NotAsked {
+                telling.answer = Answer::Untaken { place: store.now().await? };
+            }
+            telling.tries = telling.tries.saturating_add(1);
+            (TRIES, telling.tries)
+        };
+        if error.is_refusal() && tries >= REFUSALS {
+            metrics.notification(target, GIVEN_UP);
+            tracing::error!(notifier, event = id, %error, tries, "an event is refused and given up; later ones go on");
+            return Ok(None);
+        }
+        if tries == 1 {
+            tracing::warn!(notifier, event = id, %error, "an event is not taken: it is sent again");
+        }
+        if !store.note(telling.claim, &[(field, &tries.to_string())]).await? {
+            return Ok(Some(Shown::Lost));
+        }
+        self.put_off(place, backoff(tries)).await.map(Some)
+    }
+
+    /// The event at `place`, and those behind it, are sent later.
+    async fn put_off(&self, place: i64, wait: Duration) -> Result<Shown, StoreError> {
+        let next = self.engine.store.now().await?.plus(wait);
+        Ok(Shown::Part { next, since: Some(Timestamp(place)) })
+    }
+}
+
+/// After so many tries in vain: at random between half of it and the whole, so that not all prompts come back at once.
+fn backoff(tries: u32) -> Duration {
+    let longest = LONGEST_BACKOFF.min(Duration::from_secs(1 << tries.clamp(1, 7).saturating_sub(1)));
+    let random = u32::try_from(RandomState::new().hash_one(tries) % 1_000).unwrap_or_default();
+    longest / 2 + longest * random / 2_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_differ() {
+        for (tries, longest) in [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (u32::MAX, 60)] {
+            let waits: Vec<_> = (0..64).map(|_| backoff(tries)).collect();
+            let longest = Duration::from_secs(longest);
+            assert!(waits.iter().all(|wait| (longest / 2..=longest).contains(wait)), "{tries}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{tries}");
+        }
+    }
+}
