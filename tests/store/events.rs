@@ -93,7 +93,7 @@ async fn each_target_is_woken_for_what_it_shows_and_its_own_sets_tell_since_when
     assert!(members("due:webhook.audit").await?.is_empty(), "commits without events wake nobody");
     let (loaded, commit) = kit.prepare("p", &paging("p")).await?;
     let id = &commit.incidents[0].incident.id;
-    kit.store.commit_once(&Ulid::generate().to_string(), &loaded, &commit, None, &["a".to_owned()]).await?;
+    let _ = kit.store.commit_once(&Ulid::generate().to_string(), &loaded, &commit, None, &["a".to_owned()]).await?;
     assert_eq!(members("due:slack").await?, [format!("{id}|slack")]);
     assert_eq!(members("unsent").await?, [format!("{id}|slack")]);
     assert_eq!(members("due:webhook.audit").await?, ["@p|webhook.audit"]);
@@ -119,7 +119,7 @@ async fn each_target_is_woken_for_what_it_shows_and_its_own_sets_tell_since_when
 async fn what_is_left_of_a_target_expires_and_the_sets_of_the_first_one_stay() -> Result<()> {
     let (kit, audit) = Kit::with_events().await?;
     let (loaded, commit) = kit.prepare("p", &paging("p")).await?;
-    kit.store.commit_once(&Ulid::generate().to_string(), &loaded, &commit, None, &["a".to_owned()]).await?;
+    let _ = kit.store.commit_once(&Ulid::generate().to_string(), &loaded, &commit, None, &["a".to_owned()]).await?;
     for work in [audit, Work::Notify(Target::FIRST)] {
         kit.store.claim(work, 0, LEASE, "a").await?;
     }
