@@ -29,7 +29,7 @@ struct RegisterBody {
 
 pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: RegisterBody = body(bytes)?;
+    let request: RegisterBody = body(bytes).await?;
     let version = version("version", &request.version)?;
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
         return Err(Failure::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
@@ -42,7 +42,7 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
         staged_at: time("staged_at", request.staged_at.as_ref())?,
         known_good: request.known_good,
     });
-    match context.engine.handle(&prompt, &event).await?.answer {
+    match context.engine.handle_owned(&prompt, event).await?.answer {
         Answer::Registered { created, known_good } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             let answer = json!({
@@ -61,7 +61,11 @@ pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
         Listed::One(incident) => views::incident_row(incident),
         Listed::Mass(found) => mass::row(found),
     };
-    let rows: Vec<_> = page.items.iter().map(row).collect();
+    let mut rows = Vec::with_capacity(page.items.len());
+    for some in page.items.chunks(ROWS) {
+        rows.extend(some.iter().map(row));
+        tokio::task::yield_now().await;
+    }
     Ok(json(StatusCode::OK, &json!({ "incidents": rows, "next": page.next })))
 }
 
@@ -135,7 +139,7 @@ struct PauseBody {
 
 pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Reply> {
     // an empty body means: all prompts
-    let request: PauseBody = if bytes.is_empty() { PauseBody::default() } else { body(bytes)? };
+    let request: PauseBody = if bytes.is_empty() { PauseBody::default() } else { body(bytes).await? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;
     let reason = match request.reason {

@@ -21,7 +21,7 @@ struct SteerBody {
 
 pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: SteerBody = body(bytes)?;
+    let request: SteerBody = body(bytes).await?;
     let Some(steer) = Steer::ALL.into_iter().find(|steer| steer.as_str() == request.action) else {
         let words = Steer::ALL.map(Steer::as_str).join(", ");
         return Err(Failure::bad_request(format!("action: expected one of {words}")));

@@ -20,7 +20,7 @@ struct StartBody {
 }
 
 pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, Failure> {
-    let request: StartBody = body(bytes)?;
+    let request: StartBody = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     let operator = input::operator(request.operator)?;
     if !context.posts_alerts {

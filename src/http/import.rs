@@ -42,7 +42,7 @@ struct Summary {
 
 /// Bounded: the answer's `next` says where to go on; null at the end.
 pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: ImportBody = body(bytes)?;
+    let request: ImportBody = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
     let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
     let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;

@@ -29,7 +29,7 @@ enum Kind {
 
 pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> Result<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
-    let request: MarkBody = body(bytes)?;
+    let request: MarkBody = body(bytes).await?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
         return Err(Failure::bad_request("reason: expected why, for those who wonder later"));

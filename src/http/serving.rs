@@ -44,7 +44,7 @@ enum Strategy {
 }
 
 pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: RollbackBody = body(bytes)?;
+    let request: RollbackBody = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     let gradual = match request.strategy {
         Some(Strategy::Gradual) => {
@@ -261,7 +261,7 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Rep
 
 pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: ActivateBody = body(bytes)?;
+    let request: ActivateBody = body(bytes).await?;
     let share = match request.percent {
         Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
         _ if !request.canary
@@ -321,7 +321,7 @@ enum Decision {
 }
 
 pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
-    let request: DecideBody = body(bytes)?;
+    let request: DecideBody = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
         Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),
