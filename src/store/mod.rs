@@ -187,6 +187,8 @@ pub struct Store {
     clock: Clock,
     /// Each commit that touches an incident wakes whoever tells Slack.
     announces: bool,
+    /// Open incidents are written at their own keys as well, where receivers of the release before look for them.
+    readable_by_previous: bool,
     written: Arc<watch::Written>,
     pulse: Arc<schedule::Pulse>,
 }
@@ -260,6 +262,7 @@ impl Store {
             waiters: Waiters::new(config),
             clock,
             announces: false,
+            readable_by_previous: config.readable_by_previous,
             written: Arc::default(),
             pulse: Arc::default(),
         })
@@ -268,7 +271,8 @@ impl Store {
     /// The same namespace of the same Redis by other settings.
     pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
         let connector = Arc::new(self.connector.reconfigured(config)?);
-        Ok(Self { connector, waiters: Waiters::new(config), ..self.clone() })
+        let readable_by_previous = config.readable_by_previous;
+        Ok(Self { connector, waiters: Waiters::new(config), readable_by_previous, ..self.clone() })
     }
 
     /// The settings of this one are in force: everybody's new connections are made by them.
