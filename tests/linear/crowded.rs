@@ -93,8 +93,10 @@ fn decided(what: &str, policy: &Policy, given: impl Fn(usize) -> (Snapshot, Even
     });
 }
 
+type Given = fn(usize) -> Event;
+
 /// What happens to a prompt with many incidents, as the same event for any number of them.
-fn events() -> Vec<(&'static str, fn(usize) -> Event)> {
+fn events() -> Vec<(&'static str, Given)> {
     vec![
         ("a critical alert on what serves", |_| Event::Alerts(alerts(&delivery(1, |n| alert(n, "firing", "p", "v2"))))),
         ("an alert on a version that may be gone back to", |_| {

@@ -344,7 +344,7 @@ async fn an_upload_that_is_answered_with_too_much_is_given_up() {
     let slack = client(&workspace);
     let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
     let place = json!({"ok": true, "upload_url": format!("{}/secret", flood.url()), "file_id": "F1"});
-    workspace.inject(Fault::body(&place.to_string()).on("files.getUploadURLExternal"));
+    workspace.inject(Fault::body(place.to_string()).on("files.getUploadURLExternal"));
     let upload = Upload { name: "a.md".to_owned(), title: "A draft".to_owned(), content: b"# A".to_vec() };
     let error = slack.upload(&root, "read this", vec![upload]).await.expect_err("too much").to_string();
     assert!(error.ends_with("is larger than 4194304 bytes") && !error.contains("secret"), "{error}");
