@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 
 use crate::decision::{PromptName, VersionName};
 use crate::outgoing::{BaseUrl, Outgoing};
+use crate::visible::is_hidden;
 
 /// A rollback waits for it.
 const TIMEOUT: Duration = Duration::from_secs(8);
+/// Most bytes of its answer, whatever it says.
+const MAX_ANSWER: usize = 1 << 20;
 /// Of what a failed test says.
 const MAX_TEXT: usize = 200;
 
@@ -38,12 +41,41 @@ impl Baseline {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))
             .map_err(|error| error.to_string())?;
-        let (status, body) = self.http.send(request).await.map_err(|error| error.to_string())?;
-        if status.is_success() {
-            return Ok(());
+        let (status, body) = self.http.send(request, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+        if status.is_success() { Ok(()) } else { Err(failed(status, &body)) }
+    }
+}
+
+/// What is told of a test that has failed.
+fn failed(status: StatusCode, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text: String = text.trim().chars().filter(|c| !is_hidden(*c)).take(MAX_TEXT).collect();
+    if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use prompt_rollback_testkit::Flood;
+
+    use super::*;
+
+    #[test]
+    fn what_a_failed_test_says_is_short_and_has_no_hidden_characters() {
+        let failed = |text: &str| failed(StatusCode::BAD_GATEWAY, text.as_bytes());
+        assert_eq!(failed(" 3 of\u{202e} 9\u{9b}2J \n"), "answered 502 Bad Gateway: 3 of 92J");
+        assert_eq!(failed("\u{200b}\n"), "answered 502 Bad Gateway");
+        assert!(failed(&"é".repeat(1_000)).ends_with(&"é".repeat(MAX_TEXT)));
+        assert!(failed(&"é".repeat(1_000)).chars().count() < 2 * MAX_TEXT);
+    }
+
+    #[tokio::test]
+    async fn a_test_that_answers_too_much_or_without_end_has_failed() {
+        let (prompt, version) = (PromptName::parse("p").unwrap(), VersionName::parse("v1").unwrap());
+        for (length, fails) in [(Some(MAX_ANSWER), false), (Some(MAX_ANSWER + 1), true), (None, true)] {
+            let flood = Flood::start("passed", length).await.unwrap();
+            let tested = Baseline::new(&flood.url()).unwrap().test(&prompt, &version).await;
+            let too_large = format!("the answer from {} is larger than 1048576 bytes", flood.url());
+            assert_eq!(tested, if fails { Err(too_large) } else { Ok(()) }, "{length:?}");
         }
-        let text = String::from_utf8_lossy(&body);
-        let text: String = text.trim().chars().filter(|c| !crate::visible::is_hidden(*c)).take(MAX_TEXT).collect();
-        Err(if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") })
     }
 }

@@ -6,6 +6,9 @@ use tokio::sync::Semaphore;
 
 static PIECES: Semaphore = Semaphore::const_new(1);
 
+/// So many bytes of JSON are read in less than a millisecond; more are read elsewhere.
+pub const LARGE: usize = 64 << 10;
+
 /// Runs `work` on another thread. If the caller is gone, a piece that has begun runs to its end, and no other begins.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let turn = PIECES.acquire().await;

@@ -97,12 +97,17 @@ impl Engine {
         self.counted(self.try_handle(prompt, Given::Small(event), None).await)
     }
 
-    /// The same for the alerts of a delivery, which may be many: then it is decided on another thread.
-    pub async fn handle_alerts(&self, prompt: &PromptName, alerts: Vec<Alert>) -> Result<Handled, EngineError> {
-        if alerts.len() <= AT_ONCE {
-            return self.handle(prompt, &Event::Alerts(alerts)).await;
+    /// The same for an event that may say much, such as all alerts of a delivery: then it is decided on another thread.
+    pub async fn handle_owned(&self, prompt: &PromptName, event: Event) -> Result<Handled, EngineError> {
+        let large = match &event {
+            Event::Alerts(alerts) => alerts.len() > AT_ONCE,
+            Event::Register(request) => request.content.as_ref().is_some_and(|text| text.len() > elsewhere::LARGE),
+            _ => false,
+        };
+        if !large {
+            return self.handle(prompt, &event).await;
         }
-        let event = Arc::new(Event::Alerts(alerts));
+        let event = Arc::new(event);
         let _freed_elsewhere = elsewhere::Large::new(Some(Arc::clone(&event)), true);
         self.counted(self.try_handle(prompt, Given::Large(event), None).await)
     }

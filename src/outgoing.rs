@@ -1,5 +1,7 @@
 //! HTTP that we send: one request, one answer, bounded in time and size. Knows nothing of what it carries.
 
+mod capped;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,8 +18,8 @@ use rustls::RootCertStore;
 
 use crate::tls;
 
-/// Whatever answers is not trusted to stop by itself: the most that is read, unless the caller expects less.
-const MAX_BODY: usize = 64 << 20;
+pub use capped::Capped;
+
 /// All but what RFC 3986 calls unreserved.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -59,8 +61,8 @@ impl fmt::Display for BaseUrl {
 pub enum OutgoingError {
     #[error("cannot reach {url}: {reason}")]
     Unreachable { url: String, reason: String },
-    #[error("the answer from {url} is larger than {max_body} bytes")]
-    TooLarge { url: String, max_body: usize },
+    #[error("the answer from {url} is larger than {max_answer} bytes")]
+    TooLarge { url: String, max_answer: usize },
     #[error("no answer from {url} within {} s", timeout.as_secs())]
     Timeout { url: String, timeout: Duration },
 }
@@ -108,25 +110,21 @@ impl Outgoing {
         &self.base
     }
 
-    /// Sends `request`, whose URI is a path (with query) below the base.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), OutgoingError> {
-        self.send_for(request, MAX_BODY).await
-    }
-
-    /// The same, for an answer of at most so many bytes.
-    pub async fn send_for(
+    /// Sends `request`, whose URI is a path (with query) below the base. Whatever answers is not trusted to stop by itself: more
+    /// than `max_answer` bytes are an error.
+    pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
-        max_body: usize,
+        max_answer: usize,
     ) -> Result<(StatusCode, Bytes), OutgoingError> {
         self.address(&mut request)?;
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
-            match Limited::new(response.into_body(), max_body).collect().await {
+            match Limited::new(response.into_body(), max_answer).collect().await {
                 Ok(body) => Ok((status, body.to_bytes())),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    Err(OutgoingError::TooLarge { url: self.base.to_string(), max_body })
+                    Err(OutgoingError::TooLarge { url: self.base.to_string(), max_answer })
                 }
                 Err(error) => Err(self.unreachable(error.as_ref())),
             }
@@ -176,6 +174,9 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use prompt_rollback_testkit::Flood;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -196,5 +197,36 @@ mod tests {
         for text in ["", "localhost:8000", "/x", "ftp://h", "http://", "http://u:p@h", "http://h?x=1", "http://h h"] {
             assert!(text.parse::<BaseUrl>().is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_the_caller_wants() {
+        const ENOUGH: usize = 100_000;
+        let flood = Flood::start("", None).await.unwrap();
+        let outgoing = Outgoing::new(flood.url().parse().unwrap(), Duration::from_secs(60)).unwrap();
+        let request = || Request::get("/").body(Full::default()).unwrap();
+        let error = outgoing.send(request(), ENOUGH).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("the answer from {} is larger than 100000 bytes", flood.url()));
+        drop(outgoing);
+        // what the kernel holds for both ends comes on top
+        assert!(flood.sent() < ENOUGH + (32 << 20), "{}", flood.sent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: BaseUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while stream.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+            }
+        });
+        let outgoing = Outgoing::new(base.clone(), Duration::from_secs(5)).unwrap();
+        let request = Request::get("/").body(Full::default()).unwrap();
+        let error = outgoing.send(request, 1_000).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("no answer from {base} within 5 s"));
     }
 }

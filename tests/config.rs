@@ -588,6 +588,20 @@ fn a_webhook_has_an_address_a_secret_and_perhaps_some_events() {
 
 /// Values of the right type that make no sense, each refused for its own key.
 #[test]
+fn clicks_are_expected_from_the_app_of_the_app_token_unless_another_is_named() {
+    let of = |slack: &str| {
+        let config = load("app-of-token", &format!("[slack]\nbot_token = \"xoxb-1\"\n{slack}"), &[]).unwrap();
+        config.slack.expected_app().map(str::to_owned)
+    };
+    assert_eq!(of("app_token = \"xapp-1-A012AB3CD-456-abc\"").as_deref(), Some("A012AB3CD"));
+    assert_eq!(of("app_token = \"xapp-1-A012AB3CD-456-abc\"\napp_id = \"A0OTHER\"").as_deref(), Some("A0OTHER"));
+    assert_eq!(of("app_id = \"A0OTHER\"").as_deref(), Some("A0OTHER"));
+    for unknown in ["", "app_token = \"xapp-1\"", "app_token = \"xapp-1-456-abc\""] {
+        assert_eq!(of(unknown), None, "{unknown}");
+    }
+}
+
+#[test]
 fn values_that_make_no_sense() {
     for (key, value) in [
         ("server.request_timeout", "\"5s\""),
@@ -853,6 +867,7 @@ mod reread {
             "server.request_timeout" => "\"3s\"",
             "redis.url" => "\"redis://other\"",
             "redis.wait_timeout" => "\"2s\"",
+            "redis.readable_by_previous" => "true",
             "redis.mode" => "\"sentinel\"\nnodes = [\"a:1\"]\nsentinel_master = \"m\"",
             "redis.nodes" => "[\"a:1\"]",
             "redis.namespace" => "\"{x}\"",

@@ -12,10 +12,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Alertmanager;
+use crate::elsewhere;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one request in all: two of them stay below half a lease.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes of an answer: some 2,000 alerts of one prompt.
+const MAX_ANSWER: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AlertmanagerError {
@@ -93,10 +96,6 @@ impl Alertmanagers {
     /// Fingerprints of the alerts with this label that any of them has, silenced and inhibited ones included.
     /// Fails if one does not answer: what it has is unknown then.
     pub async fn fingerprints(&self, label: &str, value: &str) -> Result<HashSet<String>, AlertmanagerError> {
-        #[derive(Deserialize)]
-        struct Listed {
-            fingerprint: String,
-        }
         // a value in the alphabet of names needs no escaping in a matcher
         let filter = format!("{label}=\"{value}\"");
         let path = format!(
@@ -107,9 +106,8 @@ impl Alertmanagers {
         let lists = self.all.iter().map(|one| self.send(one, Method::GET, path.clone(), String::new()));
         for (one, body) in self.all.iter().zip(futures_util::future::join_all(lists).await) {
             let body = body?;
-            let listed: Vec<Listed> = serde_json::from_slice(&body)
-                .map_err(|_| AlertmanagerError::Unreadable { url: one.base().to_string() })?;
-            all.extend(listed.into_iter().map(|alert| alert.fingerprint));
+            let listed = elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_list(&body)).await;
+            all.extend(listed.ok_or_else(|| AlertmanagerError::Unreadable { url: one.base().to_string() })?);
         }
         Ok(all)
     }
@@ -130,9 +128,57 @@ impl Alertmanagers {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        match one.send(request).await? {
+        match one.send(request, MAX_ANSWER).await? {
             (status, body) if status.is_success() => Ok(body),
             (status, _) => Err(AlertmanagerError::Refused { url: one.base().to_string(), status }),
+        }
+    }
+}
+
+/// Fingerprints of the alerts that an Alertmanager lists. Pure.
+pub fn read_list(body: &[u8]) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Listed {
+        fingerprint: String,
+    }
+    let listed: Vec<Listed> = serde_json::from_slice(body).ok()?;
+    Some(listed.into_iter().map(|alert| alert.fingerprint).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use prompt_rollback_testkit::Flood;
+
+    use super::*;
+
+    fn of(flood: &Flood) -> Alertmanagers {
+        Alertmanagers::new(&Alertmanager { urls: vec![flood.url()], username: None, password: None }).unwrap()
+    }
+
+    const ONE: &str = r#"[{"fingerprint":"0123456789abcdef"}]"#;
+
+    #[tokio::test]
+    async fn a_list_is_read_up_to_its_limit() {
+        let flood = Flood::start(ONE, Some(MAX_ANSWER)).await.unwrap();
+        let listed = of(&flood).fingerprints("prompt", "p").await.unwrap();
+        assert_eq!(listed, HashSet::from(["0123456789abcdef".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn an_alertmanager_that_answers_too_much_or_without_end_is_named() {
+        for length in [Some(MAX_ANSWER + 1), None] {
+            let flood = Flood::start(ONE, length).await.unwrap();
+            let expected = format!("alertmanager: the answer from {} is larger than 4194304 bytes", flood.url());
+            let error = of(&flood).fingerprints("prompt", "p").await.unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            let alert = OwnAlert {
+                labels: Vec::new(),
+                annotations: Vec::new(),
+                starts_at: "2026-11-21T00:38:16Z".to_owned(),
+                ends_at: "2026-11-21T00:48:16Z".to_owned(),
+            };
+            let posted = of(&flood).post_each(&alert).await.remove(0);
+            assert_eq!(posted.1.unwrap_err().to_string(), expected);
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::outgoing::{Outgoing, OutgoingError};
 
 /// For one request in all; the receiver itself promises an answer within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer: a page of 1,000 incidents takes a few MiB.
+const MAX_ANSWER: usize = 64 << 20;
 
 /// A bearer token, perhaps none. One that no header can carry is an error only when it is used: whoever parses the
 /// command line would repeat it.
@@ -165,7 +167,7 @@ impl Client {
             url: self.http.base().to_string(),
             reason: error.to_string(),
         })?;
-        Ok(self.http.send(request).await?)
+        Ok(self.http.send(request, MAX_ANSWER).await?)
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {

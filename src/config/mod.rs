@@ -157,6 +157,8 @@ pub struct Redis {
     pub min_replicas_acked: u32,
     /// How long to wait for those replicas.
     pub wait_timeout: Duration,
+    /// A receiver of the release before runs beside this one, and must understand each record.
+    pub readable_by_previous: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -479,6 +481,7 @@ impl Config {
                 namespace: r.get_fixed("redis.namespace", "{prompts}"),
                 min_replicas_acked: r.get("redis.min_replicas_acked", "0"),
                 wait_timeout: r.get("redis.wait_timeout", "1s"),
+                readable_by_previous: r.get("redis.readable_by_previous", "false"),
             },
             prometheus: Prometheus { url: some(base_url(r.get("prometheus.url", ""))) },
             alertmanager: Alertmanager {

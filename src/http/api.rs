@@ -17,7 +17,7 @@ const MAX_CONTENT: usize = 4 << 20;
 
 pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Register = body(bytes)?;
+    let request: api::Register = body(bytes).await?;
     let version = version("version", &request.version)?;
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
         return Err(Failure::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
@@ -30,7 +30,7 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
         staged_at: time("staged_at", request.staged_at.as_ref())?,
         known_good: request.known_good,
     });
-    match context.engine.handle(&prompt, &event).await?.answer {
+    match context.engine.handle_owned(&prompt, event).await?.answer {
         Answer::Registered { created, known_good } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             let (prompt, version) = (prompt.to_string(), version.to_string());
@@ -47,7 +47,11 @@ pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
         Listed::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
         Listed::Mass(found) => api::AnyIncident::Outage(Box::new(mass::row(found))),
     };
-    let incidents = page.items.iter().map(row).collect();
+    let mut incidents = Vec::with_capacity(page.items.len());
+    for some in page.items.chunks(ROWS) {
+        incidents.extend(some.iter().map(row));
+        tokio::task::yield_now().await;
+    }
     Ok(answer(StatusCode::OK, &api::Incidents { incidents, next: page.next }))
 }
 
@@ -113,7 +117,7 @@ pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply
 
 pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Reply> {
     // an empty body means: all prompts
-    let request: api::Pause = if bytes.is_empty() { api::Pause::default() } else { body(bytes)? };
+    let request: api::Pause = if bytes.is_empty() { api::Pause::default() } else { body(bytes).await? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;
     let reason = match request.reason {

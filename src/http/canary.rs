@@ -11,7 +11,7 @@ use crate::decision::{Event, Steering};
 
 pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Steer = body(bytes)?;
+    let request: api::Steer = body(bytes).await?;
     let event = Event::Steer(Steering {
         steer: request.action,
         about: None,

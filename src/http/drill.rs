@@ -12,7 +12,7 @@ use crate::store::drill::{Drill, DrillId, Hop};
 use crate::store::rfc3339;
 
 pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, Failure> {
-    let request: api::StartDrill = body(bytes)?;
+    let request: api::StartDrill = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     let operator = input::operator(request.operator)?;
     if !context.posts_alerts {

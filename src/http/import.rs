@@ -21,7 +21,7 @@ const SHOWN: usize = 200;
 
 /// Bounded: the answer's `next` says where to go on; null at the end.
 pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Import = body(bytes)?;
+    let request: api::Import = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
     let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
     let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;

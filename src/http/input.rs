@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::reply::Failure;
 use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
+use crate::elsewhere;
 use crate::visible::is_hidden;
 
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -47,8 +48,13 @@ pub fn utf8(bytes: Bytes) -> Result<Bytes> {
     Err(Failure::bad_request(format!("body: expected uncompressed UTF-8 text, found {found}")))
 }
 
-/// Reads a JSON body; the error names the field.
-pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T> {
+/// Reads a JSON body; the error names the field. A large one is read on another thread.
+pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> Result<T> {
+    let bytes = bytes.clone();
+    elsewhere::run_if(bytes.len() > elsewhere::LARGE, move || read(&bytes)).await
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -154,5 +160,20 @@ pub fn incident_id(text: &str) -> Result<IncidentId> {
         Ok(IncidentId(text.to_ascii_uppercase()))
     } else {
         Err(Failure::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_sees_is_left_out_of_a_text() {
+        let text = |text: &str| line("reason", Some(text.to_owned()), "none given");
+        assert_eq!(text("a\u{202e}b\u{200b}\u{2028}c"), Ok("abc".to_owned()));
+        assert_eq!(text("\u{2066}\u{feff}"), Ok("none given".to_owned()), "nothing is left of it");
+        for control in ["a\nb", "a\u{9b}2Jb", "a\u{1b}[2J", "a\u{7f}"] {
+            assert!(text(control).is_err_and(|failure| failure.status == StatusCode::BAD_REQUEST), "{control:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::rfc3339;
 
 pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> Result<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
-    let request: api::MarkVersion = body(bytes)?;
+    let request: api::MarkVersion = body(bytes).await?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
         return Err(Failure::bad_request("reason: expected why, for those who wonder later"));

@@ -20,6 +20,8 @@ mod restore;
 mod route;
 mod serving;
 mod slack;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod views;
 mod wait;
@@ -207,9 +209,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
-    let server = Arc::new(Server { context, connections: Connections::new(), http });
+    let server = Arc::new(Server::new(context));
     // gone when no more requests are taken: what has not even shaken hands is not waited for
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
@@ -280,6 +280,12 @@ struct Server {
 }
 
 impl Server {
+    fn new(context: Current<Arc<Context>>) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);
+        Self { context, connections: Connections::new(), http }
+    }
+
     /// Answers the requests of one connection until it ends.
     async fn converse<S>(&self, stream: S, peer: Peer, slot: &Arc<Slot>, watcher: Watcher)
     where

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::live::Current;
 
+/// Longest body, but for alerts and the text of a version: whatever else people send is a few names and reasons.
+const MAX_SHORT: usize = 64 << 10;
+
 /// The paths of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
@@ -219,7 +222,8 @@ async fn dispatch(
     // what anyone may send has a budget of its own
     let (max, budget) = match route {
         Route::Slack => (slack::MAX_BODY, &context.slack_budget),
-        _ => (context.max_body_bytes, &context.budget),
+        Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
+        _ => (context.max_body_bytes.min(MAX_SHORT), &context.budget),
     };
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;

@@ -21,7 +21,7 @@ use crate::engine::Handled;
 use crate::store::rfc3339;
 
 pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Rollback = body(bytes)?;
+    let request: api::Rollback = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     let gradual = match request.strategy {
         Some(Strategy::Gradual) => {
@@ -187,7 +187,7 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Rep
 
 pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Activate = body(bytes)?;
+    let request: api::Activate = body(bytes).await?;
     let share = match request.percent {
         Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
         _ if !request.canary
@@ -226,7 +226,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
 }
 
 pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Decide = body(bytes)?;
+    let request: api::Decide = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
         Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),

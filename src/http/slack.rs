@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::reply::{Failure, Reply, text};
 use crate::clicks::handle_patiently;
+use crate::elsewhere;
 use crate::slack::payload::{self, Interaction};
 
 /// Slack's interactions are a few kB.
@@ -46,13 +47,15 @@ pub async fn interactions(
     let Some(slack) = &context.slack else {
         return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
     };
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let signed =
-        payload::verify(&slack.signing_secret, header("x-slack-signature"), header("x-slack-request-timestamp"), body);
-    if !signed {
-        return Err(unsigned());
-    }
-    let clicked = match payload::parse_form(body).map_err(|error| Failure::bad_request(error.to_string()))? {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (signature, at) = (header("x-slack-signature"), header("x-slack-request-timestamp"));
+    let (large, secret, body) = (body.len() > elsewhere::LARGE, slack.signing_secret.clone(), body.clone());
+    let read = move || {
+        let signed = payload::verify(&secret, signature.as_deref(), at.as_deref(), &body);
+        signed.then(|| payload::parse_form(&body))
+    };
+    let read = elsewhere::run_if(large, read).await.ok_or_else(unsigned)?;
+    let clicked = match read.map_err(|error| Failure::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,
         Interaction::Other(kind) => {
             tracing::debug!(kind, "an interaction that asks for nothing");

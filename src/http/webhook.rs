@@ -17,14 +17,12 @@ use super::lanes::{Lanes, URGENT};
 use super::reply::{Failure, Reply, json};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
 use crate::config::{Labels, Source};
-use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Outcome, PromptName, Severity};
+use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::elsewhere::{self, Large};
 use crate::engine::{Engine, EngineError, Handled};
 use crate::store::StoreError;
 
-/// A delivery of so many bytes is read in less than a millisecond.
-const LARGE: usize = 64 << 10;
 /// Deliveries of more bytes are handled two at a time: what is read of them takes several times their size.
 const HUGE: usize = 4 << 20;
 pub const HUGE_AT_ONCE: usize = 2;
@@ -77,7 +75,7 @@ struct Received {
 /// `source`: who sends this, if not everything may be said by them.
 pub async fn handle(context: &Context, source: Option<(&str, &Source)>, body: &Bytes) -> Result<Reply, Failure> {
     let engine = &context.engine;
-    let large = body.len() > LARGE;
+    let large = body.len() > elsewhere::LARGE;
     let _one_of_few = if body.len() > HUGE { context.huge.acquire().await.ok() } else { None };
     let read = {
         let (body, labels, engine) = (body.clone(), Arc::clone(&context.labels), Arc::clone(engine));
@@ -171,7 +169,7 @@ fn in_turn<'a>(
         // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
         .map(move |(turn, group)| {
             Box::pin(async move {
-                let handled = engine.handle_alerts(&group.prompt, group.alerts).await;
+                let handled = engine.handle_owned(&group.prompt, Event::Alerts(group.alerts)).await;
                 drop(turn);
                 (group.places, handled)
             })

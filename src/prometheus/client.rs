@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::decision::Timestamp;
+use crate::elsewhere;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
 /// For one query. A rollback that waits for it waits no longer than this.
@@ -156,8 +157,8 @@ impl Prometheus {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form))
             .map_err(|error| PrometheusError::Config(error.to_string()))?;
-        let (status, body) = self.http.send_for(request, max_answer).await?;
-        read_answer(status, &body)
+        let (status, body) = self.http.send(request, max_answer).await?;
+        elsewhere::run_if(body.len() > elsewhere::LARGE, move || read_answer(status, &body)).await
     }
 }
 
@@ -251,6 +252,16 @@ mod tests {
             }
         });
         (prometheus, asked)
+    }
+
+    #[test]
+    fn what_prometheus_says_has_no_hidden_characters() {
+        let refused = "{\"status\":\"error\",\"error\":\"bad\u{202e} \\u009b2Jname\"}";
+        let error = read_answer(StatusCode::BAD_REQUEST, refused.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "prometheus refuses the query (400 Bad Request): bad 2Jname");
+        let partial = "{\"warnings\":[\"a\u{2028}store is away\"]}";
+        let error = read_answer(StatusCode::OK, partial.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error, "prometheus gave a partial answer: astore is away");
     }
 
     #[tokio::test]

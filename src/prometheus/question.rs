@@ -307,3 +307,28 @@ pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &Version
     let Labels { prompt: p, version: v, .. } = labels;
     format!("prompt_version:request_errors:increase1m{{{p}=\"{prompt}\",{v}=\"{version}\"}}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever sends alerts writes the expression, and reads what came of it in the incident.
+    #[test]
+    fn what_a_verify_expression_found_is_not_repeated() {
+        let one = |value: f64| {
+            let labels = [("secret".to_owned(), "s3cret".to_owned())].into();
+            Ok(vec![Series { labels, points: vec![(Timestamp(0), value)] }])
+        };
+        let text = |answer: &Result<Vec<Series>, PrometheusError>| read_verify("Row", answer).text;
+        assert_eq!(text(&one(1.0)), "healthy by the verify expression of Row");
+        for value in [48_151.0, f64::NAN, -1.0] {
+            let other = text(&one(value));
+            assert_eq!(other, "the verify expression of Row gives another value than 1 or 0", "{value}");
+        }
+        let refused = |status| Err(PrometheusError::Refused { status, message: "many-to-many: s3cret".to_owned() });
+        let found = text(&refused(StatusCode::UNPROCESSABLE_ENTITY));
+        assert_eq!(found, "prometheus refuses the verify expression of Row (422 Unprocessable Entity)");
+        let parse = text(&refused(StatusCode::BAD_REQUEST));
+        assert!(parse.contains("many-to-many"), "what does not parse is told: {parse}");
+    }
+}

@@ -19,13 +19,13 @@ use serde_json::Value;
 use slack_morphism::errors::SlackClientError;
 use slack_morphism::prelude::{
     SlackApiChatPostEphemeralRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest, SlackApiToken,
-    SlackBlock, SlackClient, SlackClientHyperConnector, SlackHyperClient, SlackHyperHttpsConnector,
-    SlackMessageContent, SlackMessageMetadata,
+    SlackBlock, SlackClient, SlackClientHyperConnector, SlackHyperHttpsConnector, SlackMessageContent,
+    SlackMessageMetadata,
 };
 
 use super::render::Message;
 use crate::config;
-use crate::outgoing::{BaseUrl, Outgoing};
+use crate::outgoing::{BaseUrl, Capped, Outgoing, OutgoingError};
 
 mod error;
 mod probe;
@@ -36,6 +36,8 @@ pub use error::{LONGEST_WAIT, SlackError};
 
 /// For one operation in all: two of them stay below a lease. The library itself would wait for ever.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer. A page of a search holds 200 messages of other people, which are a few kB each.
+const MAX_ANSWER: usize = 4 << 20;
 /// Our messages among those of other apps.
 const EVENT_TYPE: &str = "prompt_rollback";
 /// Redis' clock, by which it was noted when a message may have been posted, and Slack's may differ by this much: more would
@@ -195,8 +197,10 @@ impl Slack {
             let request = request.map_err(|_| SlackError::retry(METHOD, "an upload address that is none"))?;
             let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an upload address that is none"))?;
             let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
-            let (status, _) =
-                http.send(request).await.map_err(|_| SlackError::retry(METHOD, "no answer to an upload"))?;
+            let (status, _) = http.send(request, MAX_ANSWER).await.map_err(|error| match error {
+                OutgoingError::TooLarge { .. } => SlackError::retry(METHOD, error.to_string()),
+                _ => SlackError::retry(METHOD, "no answer to an upload"),
+            })?;
             if !status.is_success() {
                 return Err(SlackError::retry(METHOD, format!("an upload was answered {status}")));
             }
@@ -346,7 +350,7 @@ impl Slack {
 
 /// Calls with one token.
 pub(super) struct Api {
-    client: SlackHyperClient,
+    client: SlackClient<SlackClientHyperConnector<Connector>>,
     token: SlackApiToken,
     url: String,
     pub(super) tls: Arc<rustls::ClientConfig>,
@@ -421,8 +425,11 @@ fn tls(url: &str) -> Result<rustls::ClientConfig, SlackError> {
     Ok(tls.with_no_client_auth())
 }
 
-fn https(tls: &Arc<rustls::ClientConfig>) -> SlackHyperHttpsConnector {
-    HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1().build()
+type Connector = Capped<SlackHyperHttpsConnector>;
+
+fn https(tls: &Arc<rustls::ClientConfig>) -> Connector {
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1();
+    Capped::new(https.build(), MAX_ANSWER)
 }
 
 /// Where messages are searched.

@@ -168,8 +168,8 @@ impl Store {
             let open = |phase: PhaseKind| if phase.is_open() { phase.as_str() } else { "" };
             let phase = incident.phase.kind();
             cmd.arg(&incident.id.0);
-            match phase.is_open() {
-                // while it is open it is kept once, in its prompt's state
+            // while it is open it is kept once, in its prompt's state
+            match phase.is_open() && !self.readable_by_previous {
                 true => cmd.arg(record::write_elsewhere(prompt)),
                 false => cmd.arg(record::write_incident(incident, &loaded.unknown.of_incident(&incident.id))),
             };

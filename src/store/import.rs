@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(Layout::parse("team/*"), Ok(Layout::Own("team/*".to_owned())));
         let foreign = Layout::Foreign { before: "app:".to_owned(), after: ":version".to_owned() };
         assert_eq!(Layout::parse("app:{prompt}:version"), Ok(foreign));
-        for bad in ["", "{prompt}", "{prompt}:{prompt}", "a\n*", &"a".repeat(201)] {
+        for bad in ["", "{prompt}", "{prompt}:{prompt}", "a\n*", "a\u{202e}*", &"a".repeat(201)] {
             assert!(Layout::parse(bad).is_err(), "{bad:?}");
         }
     }

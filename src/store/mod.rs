@@ -191,6 +191,8 @@ pub struct Store {
     clock: Clock,
     /// Who is woken by commits to show what happened.
     targets: Arc<[Subscription]>,
+    /// Open incidents are written at their own keys as well, where receivers of the release before look for them.
+    readable_by_previous: bool,
     written: Arc<watch::Written>,
     pulse: Arc<schedule::Pulse>,
 }
@@ -264,6 +266,7 @@ impl Store {
             waiters: Waiters::new(config),
             clock,
             targets: Arc::new([]),
+            readable_by_previous: config.readable_by_previous,
             written: Arc::default(),
             pulse: Arc::default(),
         })
@@ -272,7 +275,8 @@ impl Store {
     /// The same namespace of the same Redis by other settings.
     pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
         let connector = Arc::new(self.connector.reconfigured(config)?);
-        Ok(Self { connector, waiters: Waiters::new(config), ..self.clone() })
+        let readable_by_previous = config.readable_by_previous;
+        Ok(Self { connector, waiters: Waiters::new(config), readable_by_previous, ..self.clone() })
     }
 
     /// The settings of this one are in force: everybody's new connections are made by them.

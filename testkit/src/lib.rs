@@ -20,7 +20,9 @@
 
 mod alertmanager;
 mod dir;
+mod flood;
 pub mod http;
+mod linear;
 mod port;
 mod process;
 mod prometheus;
@@ -35,6 +37,8 @@ pub mod webhook;
 
 pub use alertmanager::{Alertmanager, AlertmanagerBuilder};
 pub use dir::Dir;
+pub use flood::Flood;
+pub use linear::{least, linear};
 pub use port::{Port, free_port};
 pub use process::{Process, ProcessBuilder};
 pub use prometheus::{Prometheus, PrometheusBuilder};

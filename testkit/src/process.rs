@@ -3,6 +3,7 @@
 use crate::PATIENCE;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -134,6 +135,18 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How long all its threads have computed so far.
+    pub fn computed(&self) -> Duration {
+        clock_getcpuclockid(self.group()).and_then(clock_gettime).map(Duration::from).unwrap_or_default()
+    }
+
+    /// How long its first thread has: of a receiver, the one that serves.
+    pub fn computed_by_first_thread(&self) -> Duration {
+        let pid = self.pid();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap_or_default();
+        Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
     }
 
     /// Its exit status, if it has ended.

@@ -100,3 +100,14 @@ async fn a_source_without_a_right_token_is_refused_and_its_file_and_prompts_may_
     assert_eq!(world.deliver("new-token-of-a", &[critical("team-b/y")]).await?, [ROLLED_BACK]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_drill_counts_from_who_may_speak_of_its_prompt() -> Result<()> {
+    let world = World::start().await?;
+    let mut drill = critical("team-b/y");
+    drill["labels"]["alertname"] = "PromptRollbackDrill".into();
+    drill["labels"]["prompt_rollback_drill"] = "01KAHJ3Y3W8Q0000000000000A".into();
+    assert_eq!(world.deliver("token-of-a", &[drill.clone()]).await?, ["ignored{not_allowed}"]);
+    assert_eq!(world.deliver("token-of-all", &[drill]).await?, ["ignored{unknown_drill}"]);
+    Ok(())
+}

@@ -109,6 +109,41 @@ async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() -> Result<(
 }
 
 #[tokio::test]
+async fn only_alerts_and_texts_of_versions_may_be_long() -> Result<()> {
+    let world = World::start().await?;
+    world.ship("p").await?;
+    let padded = |body: &Value, bytes: usize| {
+        let body = body.to_string();
+        format!("{body}{}", " ".repeat(bytes - body.len()))
+    };
+    let short = 64 << 10;
+    let before = dump(&world.redis).await?;
+    let id = "01KAHJ3Y3W8Q0000000000000A";
+    for (path, body) in [
+        ("/api/rollback", json!({"prompt": "p"})),
+        ("/api/import", json!({"pattern": "*"})),
+        ("/api/prompts/p/activate", json!({"version": "v1"})),
+        ("/api/prompts/p/canary", json!({"action": "hold"})),
+        ("/api/prompts/p/versions/v1/mark", json!({"mark": "bad", "reason": "why"})),
+        (&format!("/api/incidents/{id}/decide"), json!({"decision": "approve", "operator": "mia"})),
+        ("/api/pause", json!({"prompt": "p"})),
+        ("/api/resume", json!({"prompt": "p"})),
+        ("/api/drill", json!({"prompt": "p"})),
+    ] {
+        let answer = world.http().post(path, padded(&body, short + 1)).await?;
+        let message = "the body is larger than 65536 bytes";
+        assert_eq!((answer.status, &answer.json()?["error"]["message"]), (413, &json!(message)), "{path}");
+    }
+    assert_same(&before, &dump(&world.redis).await?, "too large");
+    let (status, _) = world.post("/api/pause", json!({"prompt": "p"})).await?;
+    let at_the_limit = world.http().post("/api/resume", padded(&json!({"prompt": "p"}), short)).await?;
+    assert_eq!((status, at_the_limit.status), (200, 200));
+    let long = world.http().post("/api/prompts/p/versions", padded(&json!({"version": "v3"}), 2 * short)).await?;
+    assert_eq!(long.status, 201, "{}", long.text());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_body_far_over_the_limit_is_answered_before_it_breaks_off() -> Result<()> {
     let world = World::start().await?;
     for _ in 0..5 {

@@ -74,6 +74,10 @@ async fn a_page_of_somebody_else_neither_acts_nor_reads() -> Result<()> {
         }
     }
     assert_same(&before, &dump(&world.redis).await?, "pages of others");
+    let counted = world.http().get("/metrics").await?.text();
+    let refused = pages(port).len() * (writes.len() + READS.len());
+    let series = format!("prompt_rollback_refused_requests_total{{reason=\"not_local\"}} {refused}\n");
+    assert!(counted.contains(&series), "{series}{counted}");
     Ok(())
 }
 

@@ -83,6 +83,11 @@ async fn with_a_client_authority_the_webhook_wants_a_certificate_besides_its_tok
     for (path, arguments) in [("/api/prompts", &api[..]), ("/-/ready", &[]), ("/metrics", &[])] {
         assert_eq!(world.curl(path, arguments).await?.status, 200, "{path}");
     }
+    let counted = world.curl("/metrics", &[]).await?.body;
+    for series in [r#"{reason="no_certificate"} 1"#, r#"{reason="no_token"} 1"#] {
+        let series = format!("prompt_rollback_refused_requests_total{series}\n");
+        assert!(counted.contains(&series), "{series}{counted}");
+    }
     Ok(())
 }
 

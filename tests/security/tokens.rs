@@ -1,4 +1,4 @@
-//! What is left of wrong tokens.
+//! What is left in the log: of wrong tokens, and of what others wrote.
 
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::Receiver;
@@ -25,5 +25,25 @@ async fn wrong_tokens_leave_one_line_in_the_log_with_the_sender_and_without_the_
     ensure!(log.matches("a request was refused").count() == 1 && !log.contains("guess-"), "{log}");
     let metrics = receiver.http().token("the-right-token").get("/metrics").await?.text();
     ensure!(metrics.contains("prompt_rollback_refused_requests_total{reason=\"wrong_token\"} 50\n"), "{metrics}");
+    Ok(())
+}
+
+/// In JSON they are not escaped by what writes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_hidden_character_reaches_the_log() -> Result<()> {
+    let redis = Redis::start()?;
+    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+        .env("PROMPT_ROLLBACK_LOG__FORMAT", "json")
+        .start()?;
+    crate::common::ship(&receiver.http(), "p").await?;
+    redis.cmd::<()>(&["SET", "{prompts}:active:p", "v\u{202e}9\u{9b}2J\u{2028}"]).await?;
+    ensure!(receiver.http().get("/api/prompts/p").await?.status == 200);
+    let line = eventually("a line in the log", SOON, async || {
+        receiver.log().lines().find(|line| line.contains("has changed") && line.contains("2J")).map(str::to_owned)
+    })
+    .await?;
+    let hidden: Vec<char> = line.chars().filter(|c| prompt_rollback::visible::is_hidden(*c)).collect();
+    ensure!(hidden.is_empty() && line.contains("\\u202e9"), "{hidden:?}: {line}");
     Ok(())
 }

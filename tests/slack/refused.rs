@@ -36,6 +36,9 @@ async fn what_slack_did_not_sign_just_now_changes_nothing() -> Result<()> {
     }
     let large = format!("payload={}", "a".repeat(1 << 20));
     assert_eq!(workspace.slack.post_interaction(large, Signature::Valid).await?.status, 413);
+    let counted = workspace.http().get("/metrics").await?.text();
+    let series = "prompt_rollback_refused_requests_total{reason=\"wrong_signature\"} 4\n";
+    assert!(counted.contains(series), "{counted}");
     assert_same(&before, &kept(&workspace).await?, "unsigned clicks");
     workspace.serves("v2").await
 }

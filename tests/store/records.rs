@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Operator, PhaseKind, Policy, Severity};
+use prompt_rollback::store::record::read_incident;
 use prompt_rollback::store::{INCIDENT_RETENTION, StoreError, Wanted};
 use serde_json::Value;
 
+use crate::common::{Redis, config};
 use crate::kit::{Kit, activate, alert, critical, key, paging, prompt};
 
 const DAY: i64 = 24 * 3_600 * 1_000;
@@ -232,6 +234,27 @@ async fn records_of_the_version_before_are_read_and_taken_over_and_it_may_write_
     assert_eq!(closed["decider"], "night-shift");
     assert_eq!(kit.members("incidents:open").await?, Vec::<String>::new());
     assert_eq!(kit.phase("verifying").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn during_an_upgrade_open_incidents_are_also_where_the_version_before_looks_for_them() -> Result<()> {
+    let redis = Redis::start()?;
+    let url = redis.receiver_url();
+    let kit = Kit::with(redis, &url, &[("REDIS__READABLE_BY_PREVIOUS", "true")])?;
+    kit.ship("p").await?;
+    let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
+    let in_state = async || Ok::<_, StoreError>(kit.load("p").await?.snapshot.state.incidents.remove(0));
+    // all of it, with the schema that the version before knows
+    let own = kit.own(&id).await?;
+    assert!(own.starts_with(r#"{"schema":1,"id":""#), "{own}");
+    assert_eq!(read_incident(&own)?.0, in_state().await?);
+    assert_eq!(kit.store.incident(&id).await?, Some(in_state().await?));
+    // once all are upgraded, the next commit drops the copy
+    let upgraded = kit.store.reconfigured(&config(&url, &[]).redis)?;
+    let kit = Kit { store: upgraded, ..kit };
+    kit.does("p", ended("p")).await?;
+    assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"p"}"#);
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub mod severity;
 pub mod soak;
 pub mod split;
 pub mod state;
+pub mod targets;
 pub mod time;
 pub mod trigger;
 pub mod verification;

@@ -16,6 +16,7 @@ use super::serving::{Lapsed, Serving};
 use super::severity::Severity;
 use super::soak::{Earned, Fled, KnownGood, Soak};
 use super::split::{Canary, Split};
+use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Evidence;
 
@@ -335,40 +336,14 @@ impl PromptState {
         &mut self.versions[index]
     }
 
-    /// Where a rollback from `from` goes: the most recently active known-good version that is not quarantined and that no
-    /// alert fires on. If alerts fire on all of them, the most recently active one.
+    /// Where a rollback from `from` goes; see [`Targets::from`].
     pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
-        self.targets(from, policy, now).into_iter().next()
+        self.targets(policy, now).from(from).next()
     }
 
-    /// All versions that a rollback may go to without force, the first choice first.
-    pub fn targets(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionName> {
-        let (clean, troubled): (Vec<_>, Vec<_>) = self
-            .proved(from, policy, now)
-            .into_iter()
-            .map(|record| &record.version)
-            .partition(|version| self.trouble_on(version, policy, now).is_none());
-        self.sure(from).into_iter().chain(clean).chain(troubled).collect()
-    }
-
-    /// The versions that would be the target if no alert fired on them, and that alert.
-    pub fn passed_over(
-        &self,
-        from: Option<&VersionName>,
-        policy: &Policy,
-        now: Timestamp,
-    ) -> Vec<(&VersionName, &AlertRecord)> {
-        if self.sure(from).is_some() {
-            return Vec::new();
-        }
-        let mut over = Vec::new();
-        for record in self.proved(from, policy, now) {
-            match self.trouble_on(&record.version, policy, now) {
-                Some(alert) => over.push((&record.version, alert)),
-                None => return over,
-            }
-        }
-        Vec::new() // none is any better
+    /// All versions that a rollback may go to without force.
+    pub fn targets(&self, policy: &Policy, now: Timestamp) -> Targets<'_> {
+        Targets::of(self, policy, now)
     }
 
     /// An alert that fires on `version`, which may be a rollback target.
@@ -386,27 +361,6 @@ impl PromptState {
         let strays = self.strays.iter().map(|stray| (&stray.version, &stray.alert));
         let all = strays.chain(own.filter(|(_, alert)| alert.firing));
         all.filter(move |(_, alert)| now.since(alert.last_seen) < forget_after)
-    }
-
-    /// The version that traffic goes to already, or came from: the first choice. The one under trial is none.
-    fn sure(&self, from: Option<&VersionName>) -> Option<&VersionName> {
-        let split = self.split()?;
-        let sure = match self.running_canary() {
-            Some(_) => (from == Some(&split.arriving)).then_some(&split.leaving),
-            None => (from == Some(&split.leaving)).then_some(&split.arriving),
-        };
-        sure.filter(|version| self.marked_bad(version).is_none())
-    }
-
-    /// What has proved itself and may be gone back to, the most recently active first.
-    fn proved(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Vec<&VersionRecord> {
-        let split = self.split();
-        let other =
-            |v: &VersionName| split.is_none_or(|split| from.is_none_or(|from| !split.has(from)) || !split.has(v));
-        let good = |v: &&VersionRecord| Some(&v.version) != from && other(&v.version) && v.is_target(policy, now);
-        let mut good: Vec<_> = self.versions.iter().filter(good).collect();
-        good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
-        good
     }
 
     /// The latest version that was fled from and could be a target otherwise: people may wonder why it is none.

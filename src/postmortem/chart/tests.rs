@@ -150,3 +150,8 @@ fn values_begin_at_zero_and_have_room_above() {
     assert_eq!(value_range([-1.0, 2.0].into_iter(), Unit::Number), (-1.1, 2.2));
     assert_eq!(value_range(std::iter::empty(), Unit::Ratio), (0.0, 0.01));
 }
+
+#[test]
+fn labels_have_no_hidden_characters() {
+    assert_eq!(shortened("v2\u{202e}\u{9b}\u{2028}x"), "v2   x");
+}

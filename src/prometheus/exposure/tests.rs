@@ -267,3 +267,9 @@ fn what_is_asked_stays_within_bounds() {
     assert!(asked(600).ends_with("[900s]"), "{}", asked(600));
     assert!(asked(3_600).ends_with("[3900s:21s]"), "{}", asked(3_600));
 }
+
+#[test]
+fn names_of_instances_are_shown_without_hidden_characters() {
+    assert_eq!(shown("10.0.0.1\u{202e}:8000\u{9b}2J"), "10.0.0.1:80002J");
+    assert_eq!(shown(&"x".repeat(1_000)).len(), 100);
+}

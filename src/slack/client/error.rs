@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use slack_morphism::errors::SlackClientError;
+use slack_morphism::errors::{SlackClientError, SlackClientSystemError};
 
 /// A 429 that does not say how long to wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -185,6 +185,10 @@ impl SlackError {
                 Some(cause) => innermost(cause.as_ref()),
                 None => "no connection".to_owned(),
             },
+            // the answer broke off, or got too long
+            SlackClientError::SystemError(SlackClientSystemError { cause: Some(cause), .. }) => {
+                innermost(cause.as_ref())
+            }
             _ => "the answer is not Slack's".to_owned(),
         };
         SlackError::Retry { method, why }

@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use prompt_rollback_testkit::slack::{self as double, Fault};
+use prompt_rollback_testkit::{Flood, least, linear};
 use serde_json::json;
 use slack_morphism::prelude::{SlackBlockMarkDownText, SlackSectionBlock};
 
@@ -308,4 +309,63 @@ fn the_manifest_asks_for_what_is_used() {
     let scopes = bot.lines().map_while(|line| line.trim().strip_prefix("- "));
     let scopes: Vec<_> = scopes.map(|line| line.split('#').next().unwrap_or_default().trim()).collect();
     assert_eq!(scopes, probe::SCOPES);
+}
+
+fn of(flood: &Flood) -> Slack {
+    let env = [("SLACK__API_URL", flood.url()), ("SLACK__BOT_TOKEN", "xoxb-1".to_owned())];
+    let env = env.into_iter().map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), value));
+    let config = Config::load(None, env).expect("a config");
+    Slack::new(&config.slack).expect("a client").expect("a token")
+}
+
+#[tokio::test]
+async fn a_slack_that_answers_too_much_or_without_end_is_given_up() {
+    const POSTED: &str = r#"{"ok":true,"channel":"C1","ts":"1700000000.000100"}"#;
+    // with its head it is still within the limit
+    let flood = Flood::start(POSTED, Some(MAX_ANSWER - 1_000)).await.expect("a server");
+    let posted = of(&flood).post(Place::channel("C1"), &message("x"), &mark("root")).await.expect("posted");
+    assert_eq!(posted.channel, "C1");
+    let again = of(&flood).post(Place::channel("C1"), &message("x"), &mark("root")).await;
+    assert!(again.is_ok(), "each answer counts for itself: {again:?}");
+    for length in [Some(MAX_ANSWER + 1), None] {
+        let flood = Flood::start(POSTED, length).await.expect("a server");
+        let too_large = |method| SlackError::retry(method, "the answer is larger than 4194304 bytes");
+        let slack = of(&flood);
+        let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("too much");
+        assert_eq!(error, too_large("chat.postMessage"));
+        let error = slack.find("C1", None, &mark("root"), 0).await.expect_err("too much");
+        assert_eq!(error, too_large("conversations.history"));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_answered_with_too_much_is_given_up() {
+    let (workspace, flood) = (workspace(), Flood::start("OK", None).await.expect("a server"));
+    let slack = client(&workspace);
+    let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
+    let place = json!({"ok": true, "upload_url": format!("{}/secret", flood.url()), "file_id": "F1"});
+    workspace.inject(Fault::body(place.to_string()).on("files.getUploadURLExternal"));
+    let upload = Upload { name: "a.md".to_owned(), title: "A draft".to_owned(), content: b"# A".to_vec() };
+    let error = slack.upload(&root, "read this", vec![upload]).await.expect_err("too much").to_string();
+    assert!(error.ends_with("is larger than 4194304 bytes") && !error.contains("secret"), "{error}");
+}
+
+#[test]
+fn what_slack_answers_is_read_in_time_that_grows_with_its_size_alone() {
+    let message = r#"{"type":"message","ts":"1700000000.000100","text":"v2 fails","blocks":[{"type":"section"}],
+        "metadata":{"event_type":"prompt_rollback","event_payload":{"incident":"01J","what":"root"}},"files":[{"name":"a"}]}"#;
+    linear("messages of a page", 50, |many| {
+        let body = format!(r#"{{"ok":true,"messages":[{}]}}"#, vec![message; many].join(","));
+        least(|| serde_json::from_str::<Checked<Messages>>(&body).expect("a page").answer.messages)
+    });
+    linear("channels of a page", 200, |many| {
+        let channel = r#"{"id":"C1","name":"on-call","is_member":true,"topic":{"value":"who is on call"}}"#;
+        let body = format!(r#"{{"ok":true,"channels":[{}]}}"#, vec![channel; many].join(","));
+        least(|| serde_json::from_str::<Checked<Channels>>(&body).expect("a page").answer.channels)
+    });
+    linear("fields of a message", 500, |many| {
+        let fields: Vec<String> = (0..many).map(|n| format!(r#""f{n}":"{n}""#)).collect();
+        let body = format!(r#"{{"ok":true,"channel":"C1","ts":"1.0",{}}}"#, fields.join(","));
+        least(|| serde_json::from_str::<Checked<Address>>(&body).expect("a place").answer.ts)
+    });
 }

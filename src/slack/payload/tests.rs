@@ -236,3 +236,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_people_call_themselves_has_no_hidden_characters() {
+    let named = |name: &str| only(&with(&["user", "name"], Some(json!(name)))).operator().to_string();
+    assert_eq!(named("ma\u{202e}ya\u{9b}2J\n"), "maya2J (U1)");
+    assert_eq!(named("\u{200b}\u{2066}"), "U1", "nothing is left of the name");
+}

@@ -97,10 +97,13 @@ fn trouble(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
 fn follow_targets(draft: &mut Draft<'_>) {
     let now = draft.now;
     let undecided = draft.state.open_incidents().filter(|incident| incident.phase.is_undecided());
-    let undecided: Vec<_> = undecided.map(|incident| (incident.id.clone(), incident.version.clone())).collect();
-    for (id, version) in undecided {
-        let choices = draft.choices(&version, &version);
-        let passed_over = draft.passed_over(&version);
+    let targets = draft.targets();
+    let news = undecided.map(|incident| {
+        let version = &incident.version;
+        (incident.id.clone(), super::choices(&targets, version, version), super::passed_over(&targets, version))
+    });
+    let news: Vec<_> = news.collect();
+    for (id, choices, passed_over) in news {
         let Some(incident) = draft.incident(&id) else { continue };
         let target = choices.first().cloned();
         if incident.target != target {
@@ -264,7 +267,7 @@ pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
     });
     let heard_of = !draft.state.versions.is_empty() || draft.served_text().is_some();
     if !known && heard_of {
-        draft.remember(Stray { version: alert.version.clone(), alert: AlertRecord::new(alert, now) });
+        draft.remember([Stray { version: alert.version.clone(), alert: AlertRecord::new(alert, now) }]);
     }
 }
 
@@ -473,13 +476,15 @@ pub(super) fn tell_of_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str,
         return;
     }
     let Some(version) = draft.incident(id).map(|incident| incident.version.clone()) else { return };
-    let held = draft.guard(&version);
+    let asks = |incident: &Incident| incident.phase.kind() == PhaseKind::AwaitingDecision;
+    let asks_rollback = draft.incident(id).is_some_and(|i| asks(i) && i.action == Action::Rollback);
+    let held = if asks_rollback { draft.guard(&version) } else { None };
     let Some(incident) = draft.incident(id) else { return };
     let text = format!("{fault}: nothing is rolled back by itself, and prompt servers keep the version that they have");
     incident.note(now, NoteKind::Held, text);
     match &mut incident.phase {
         Phase::AwaitingDecision(question) if question.hold.is_none() => {
-            if incident.action == Action::Rollback {
+            if asks_rollback {
                 incident.held = held;
             }
             ask(incident, now, true, heard);

@@ -1,6 +1,8 @@
 //! What people say of a version: never to be gone back to, or trusted. A mark moves no traffic; questions that are open
 //! follow it.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::super::event::Marking;
 use super::super::flip::FlipMode;
 use super::super::incident::{Incident, Never};
@@ -84,7 +86,9 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
 
 /// Where each open incident may go, the first choice first.
 fn ways(draft: &Draft<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
-    let ways = |incident: &Incident| (incident.id.clone(), draft.choices(incident.subject(), &incident.version));
+    let targets = draft.targets();
+    let ways =
+        |incident: &Incident| (incident.id.clone(), super::choices(&targets, incident.subject(), &incident.version));
     draft.state.open_incidents().map(ways).collect()
 }
 
@@ -96,7 +100,8 @@ fn note_in_closed(draft: &mut Draft<'_>, id: &IncidentId, said: &str) {
     }
     let known = draft.incident(id).is_some();
     draft.state.incidents.extend(draft.snapshot.incident.clone().filter(|closed| !known && closed.id == *id));
-    let Some(never) = draft.incident(id).cloned().map(|incident| never(draft, &incident)) else { return };
+    let Some(incident) = draft.incident(id).cloned() else { return };
+    let never = Bad::of(draft).never(&incident);
     if let Some(incident) = draft.incident(id) {
         incident.never = never;
         incident.note(now, NoteKind::Marked, said);
@@ -181,35 +186,51 @@ fn offer(draft: &mut Draft<'_>, id: &IncidentId, said: &str, news: News) {
 
 /// Each open incident knows which versions are not offered, and why.
 pub(super) fn follow(draft: &mut Draft<'_>) {
-    let nothing = draft.state.versions.iter().all(|record| record.marked_bad().is_none());
-    if nothing && draft.state.open_incidents().all(|incident| incident.never.is_empty()) {
+    let bad = Bad::of(draft);
+    if bad.marked.is_empty() && draft.state.open_incidents().all(|incident| incident.never.is_empty()) {
         return;
     }
-    let told: Vec<_> = draft.state.open_incidents().map(|i| (i.id.clone(), never(draft, i))).collect();
-    let bad = |record: &VersionRecord| record.marked_bad().is_some().then(|| record.version.clone());
-    let bad: Vec<_> = draft.state.versions.iter().filter_map(bad).collect();
-    for ((id, never), (_, ways)) in told.into_iter().zip(ways(draft)) {
-        if let Some(incident) = draft.incident(&id) {
-            incident.never = never;
-            incident.choices.retain(|choice| !bad.contains(choice));
-            // a rollback that was under way to it has ended, and people are asked again
-            if incident.phase.is_undecided() && incident.target.as_ref().is_some_and(|target| bad.contains(target)) {
-                incident.target = ways.first().cloned();
-            }
+    let told: Vec<Vec<Never>> = draft.state.open_incidents().map(|incident| bad.never(incident)).collect();
+    let bad: HashSet<VersionName> = bad.marked.into_iter().map(|(version, _)| version.clone()).collect();
+    let ways = ways(draft);
+    let open = draft.state.incidents.iter_mut().filter(|incident| incident.phase.is_open());
+    for ((incident, never), (_, ways)) in open.zip(told).zip(ways) {
+        incident.never = never;
+        incident.choices.retain(|choice| !bad.contains(choice));
+        // a rollback that was under way to it has ended, and people are asked again
+        if incident.phase.is_undecided() && incident.target.as_ref().is_some_and(|target| bad.contains(target)) {
+            incident.target = ways.first().cloned();
         }
     }
 }
 
-fn never(draft: &Draft<'_>, incident: &Incident) -> Vec<Never> {
-    let marked = |record: &'_ VersionRecord| Some((record.version.clone(), record.marked_bad()?.clone()));
-    let mut marked: Vec<_> = draft.state.versions.iter().filter_map(marked).collect();
-    let about = |version: &VersionName| {
-        let flip = incident.flip.as_ref();
-        incident.version == *version || flip.is_some_and(|flip| flip.from == *version || flip.to == *version)
-    };
-    marked.sort_by_key(|(version, mark)| (!about(version), std::cmp::Reverse(mark.at)));
-    let never = |(version, Mark { operator, reason, .. }): (VersionName, Mark)| Never { version, operator, reason };
-    marked.into_iter().take(Policy::MAX_CHOICES).map(never).collect()
+/// The versions that are marked as bad, the latest marks first.
+struct Bad<'s> {
+    marked: Vec<(&'s VersionName, &'s Mark)>,
+    places: HashMap<&'s VersionName, usize>,
+}
+
+impl<'s> Bad<'s> {
+    fn of(draft: &'s Draft<'_>) -> Self {
+        let marked = |record: &'s VersionRecord| Some((&record.version, record.marked_bad()?));
+        let mut marked: Vec<_> = draft.state.versions.iter().filter_map(marked).collect();
+        marked.sort_by_key(|(_, mark)| std::cmp::Reverse(mark.at));
+        let places = marked.iter().enumerate().map(|(place, (version, _))| (*version, place)).collect();
+        Self { marked, places }
+    }
+
+    /// What is not offered in `incident`: what it is about comes first.
+    fn never(&self, incident: &Incident) -> Vec<Never> {
+        let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
+        let about = [&incident.version].into_iter().chain(flip).filter_map(|version| self.places.get(version).copied());
+        let about: BTreeSet<usize> = about.collect();
+        let rest = (0..self.marked.len()).filter(|place| !about.contains(place));
+        let never = |place: usize| {
+            let (version, Mark { operator, reason, .. }) = self.marked[place];
+            Never { version: version.clone(), operator: operator.clone(), reason: reason.clone() }
+        };
+        about.iter().copied().chain(rest).take(Policy::MAX_CHOICES).map(never).collect()
+    }
 }
 
 /// Only with force does a person go to a version that was marked as bad.

@@ -29,6 +29,8 @@ mod tests;
 pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome, Refusal, RefusalCode};
 pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::event::Event;
 use super::flip::{Flip, FlipMode};
 use super::guards::{Facts, Guard, Held};
@@ -39,7 +41,8 @@ use super::operator::Operator;
 use super::phase::{Phase, PhaseKind};
 use super::policy::Policy;
 use super::serving::{ActivatedBy, Lapsed};
-use super::state::{PromptState, Quarantine, Stray};
+use super::state::{PromptState, Quarantine, Stray, VersionRecord};
+use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Verification;
 
@@ -154,6 +157,8 @@ struct Draft<'a> {
     /// Nothing is done about that in the same commit: people are asked first.
     hears_strays: bool,
     ids_used: usize,
+    /// The place of the incident that was last asked for.
+    looked_at: usize,
 }
 
 impl<'a> Draft<'a> {
@@ -178,6 +183,7 @@ impl<'a> Draft<'a> {
             returning: Vec::new(),
             hears_strays: false,
             ids_used: 0,
+            looked_at: 0,
         };
         draft.pass_time();
         draft
@@ -271,28 +277,30 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Makes room for `new` by forgetting the version longest out of use that nobody could need.
+    /// Makes room for `new` by forgetting the versions longest out of use that nobody could need.
     fn limit_versions(&mut self, new: &VersionName) {
-        while self.state.versions.len() > Policy::MAX_VERSIONS {
-            let (serving, served) = (self.serving().cloned(), self.state.served());
-            let protected: Vec<_> =
-                self.state.targets(serving.as_ref(), self.policy, self.now).into_iter().take(10).cloned().collect();
-            let troubled = |v: &VersionName| self.state.open_incidents().any(|i| i.version == *v);
-            let oldest = self
-                .state
-                .versions
-                .iter()
-                .filter(|v| v.version != *new && !served.contains(&v.version) && !self.has_traffic(&v.version))
-                .filter(|v| !protected.contains(&v.version) && !troubled(&v.version))
-                // what a person said of a version is the last to be forgotten
-                .min_by_key(|v| (v.mark.is_some(), v.last_active.unwrap_or(v.known_since), v.known_since))
-                .map(|v| (v.version.clone(), v.has_content));
-            let Some((oldest, has_content)) = oldest else { break };
-            self.state.versions.retain(|v| v.version != oldest);
-            if has_content {
-                self.content.push((oldest, None));
-            }
+        let excess = self.state.versions.len().saturating_sub(Policy::MAX_VERSIONS);
+        if excess == 0 {
+            return;
         }
+        let serving = self.serving();
+        let mut needed: BTreeSet<&VersionName> = self.targets().from(serving).take(10).collect();
+        needed.extend(self.state.open_incidents().map(|incident| &incident.version));
+        let served = self.state.served();
+        let spare = |v: &&VersionRecord| {
+            v.version != *new
+                && !served.contains(&v.version)
+                && !self.has_traffic(&v.version)
+                && !needed.contains(&v.version)
+        };
+        let mut spare: Vec<&VersionRecord> = self.state.versions.iter().filter(spare).collect();
+        // what a person said of a version is the last to be forgotten
+        spare.sort_by_key(|v| (v.mark.is_some(), v.last_active.unwrap_or(v.known_since), v.known_since));
+        spare.truncate(excess);
+        let with_text: Vec<_> = spare.iter().filter(|v| v.has_content).map(|v| (v.version.clone(), None)).collect();
+        let forgotten: BTreeSet<VersionName> = spare.iter().map(|v| v.version.clone()).collect();
+        self.state.versions.retain(|v| !forgotten.contains(&v.version));
+        self.content.extend(with_text);
     }
 
     fn record(
@@ -314,44 +322,61 @@ impl<'a> Draft<'a> {
         let Some(incident) = self.incident(id) else { return };
         incident.close(phase, now, text);
         let strays: Vec<Stray> = strays_of(incident).collect();
-        for stray in strays {
-            self.remember(stray);
-        }
+        self.remember(strays);
     }
 
-    fn remember(&mut self, stray: Stray) {
+    fn remember(&mut self, new: impl IntoIterator<Item = Stray>) {
+        let mut served = self.state.served();
+        served.extend(self.serving().into_iter().chain(self.state.lapsed.iter().flat_map(|l| &l.versions)).cloned());
         // what fires on the target of a gradual rollback only stops that
-        if self.has_traffic(&stray.version) && gradual::split_to(self, &stray.version).is_none() {
-            self.returning.push(stray);
-            return;
-        }
-        let strays = &mut self.state.strays;
-        if let Some(known) =
-            strays.iter_mut().find(|s| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint)
-        {
-            // an incident that closes brings along what it heard, which may be older
-            let latest = |stray: &Stray| (stray.alert.last_seen, stray.alert.rank());
-            if latest(&stray) >= latest(known) {
-                *known = stray;
+        served.retain(|version| gradual::split_to(self, version).is_none());
+        let Self { state: PromptState { strays, versions, .. }, returning, .. } = self;
+        let known: HashSet<&VersionName> = versions.iter().map(|record| &record.version).collect();
+        let mut full = None;
+        for stray in new {
+            if served.contains(&stray.version) {
+                returning.push(stray);
+                continue;
             }
-            return;
-        }
-        let known = |version: &VersionName| self.state.versions.iter().any(|record| record.version == *version);
-        if !known(&stray.version) && strays.iter().filter(|s| !known(&s.version)).count() >= Policy::MAX_UNKNOWN_STRAYS
-        {
-            return;
-        }
-        if strays.len() >= Policy::MAX_STRAYS {
-            // one alert is enough to call a version unhealthy: where there are several, one makes room
-            let on = |version: &VersionName| strays.iter().filter(|s| s.version == *version).count();
-            if on(&stray.version) > 0 {
-                return;
+            let is_same = |s: &&mut Stray| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint;
+            if let Some(same) = strays.iter_mut().find(is_same) {
+                // an incident that closes brings along what it heard, which may be older
+                let latest = |stray: &Stray| (stray.alert.last_seen, stray.alert.rank());
+                if latest(&stray) >= latest(same) {
+                    *same = stray;
+                }
+                continue;
             }
-            let unknown = strays.iter().position(|s| !known(&s.version));
-            let spare = unknown.or_else(|| strays.iter().position(|s| on(&s.version) > 1)).unwrap_or(0);
-            strays.remove(spare);
+            let unknown = |s: &&Stray| !known.contains(&s.version);
+            if unknown(&&stray) && strays.iter().filter(unknown).count() >= Policy::MAX_UNKNOWN_STRAYS {
+                continue;
+            }
+            if strays.len() >= Policy::MAX_STRAYS {
+                // one alert is enough to call a version unhealthy: where there are several, one makes room
+                let (counts, unknowns) = full.get_or_insert_with(|| {
+                    let mut counts: HashMap<VersionName, usize> = HashMap::new();
+                    strays.iter().for_each(|s| *counts.entry(s.version.clone()).or_default() += 1);
+                    (counts, strays.iter().filter(unknown).count())
+                });
+                if counts.contains_key(&stray.version) {
+                    continue;
+                }
+                let spare = match (*unknowns, counts.len() < strays.len()) {
+                    (0, false) => None,
+                    (0, true) => strays.iter().position(|s| counts.get(&s.version).is_some_and(|count| *count > 1)),
+                    _ => strays.iter().position(|s| unknown(&s)),
+                };
+                let gone = strays.remove(spare.unwrap_or(0));
+                *unknowns = *unknowns + usize::from(unknown(&&stray)) - usize::from(unknown(&&gone));
+                if counts.get(&gone.version) == Some(&1) {
+                    counts.remove(&gone.version);
+                } else {
+                    counts.entry(gone.version).and_modify(|count| *count -= 1);
+                }
+                counts.insert(stray.version.clone(), 1);
+            }
+            strays.push(stray);
         }
-        strays.push(stray);
     }
 
     fn next_id(&mut self) -> IncidentId {
@@ -361,12 +386,14 @@ impl<'a> Draft<'a> {
     }
 
     fn incident(&mut self, id: &IncidentId) -> Option<&mut Incident> {
-        self.state.incidents.iter_mut().find(|i| i.id == *id)
+        self.looked_at = place_of(id, &self.state.incidents, self.looked_at)?;
+        self.state.incidents.get_mut(self.looked_at)
     }
 
     /// The last note of an incident before this event; `None` if the event opens it.
     fn heard_of(&self, id: &IncidentId) -> Option<u32> {
-        let before = self.snapshot.state.incidents.iter().find(|i| i.id == *id)?;
+        let before = &self.snapshot.state.incidents;
+        let before = &before[place_of(id, before, self.looked_at)?];
         before.notes.last().map(|note| note.seq)
     }
 
@@ -429,17 +456,17 @@ impl<'a> Draft<'a> {
 
     /// Where people may go from `from` without force, the first choice first; never to `bad`, which misbehaves.
     fn choices(&self, from: &VersionName, bad: &VersionName) -> Vec<VersionName> {
-        let targets = self.state.targets(Some(from), self.policy, self.now).into_iter();
-        targets.filter(|target| *target != bad).take(Policy::MAX_CHOICES).cloned().collect()
+        choices(&self.targets(), from, bad)
+    }
+
+    /// Where a rollback may go, whichever version it leaves.
+    fn targets(&self) -> Targets<'_> {
+        self.state.targets(self.policy, self.now)
     }
 
     /// Why newer versions than the target of a rollback from `from` are not it, in words.
     fn passed_over(&self, from: &VersionName) -> Option<String> {
-        let over = self.state.passed_over(Some(from), self.policy, self.now);
-        let words: Vec<_> =
-            over.iter().map(|(version, alert)| format!("{} fires on {version}", alert.alertname)).collect();
-        let target = self.state.target(Some(from), self.policy, self.now)?;
-        (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
+        passed_over(&self.targets(), from)
     }
 
     /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
@@ -519,17 +546,34 @@ impl<'a> Draft<'a> {
         for incident in &mut self.state.incidents {
             incident.paged |= incident.pages() || incident.phase == Phase::Unverified;
         }
-        let before =
-            |id: &IncidentId| self.snapshot.state.incidents.iter().chain(&self.snapshot.incident).find(|i| i.id == *id);
-        let incidents: Vec<IncidentWrite> = self
-            .state
-            .incidents
+        let snapshot = self.snapshot;
+        let before = |(place, incident): (usize, &Incident)| {
+            let known = &snapshot.state.incidents;
+            let is_it = |before: &&Incident| before.id == incident.id;
+            // nothing moves an incident within the state
+            known.get(place).filter(is_it).or_else(|| known.iter().chain(&snapshot.incident).find(is_it))
+        };
+        let now_and_before = self.state.incidents.iter().enumerate().map(|at| (at.1, before(at)));
+        let changed: Vec<(&Incident, Option<&Incident>)> =
+            now_and_before.filter(|(incident, before)| *before != Some(*incident)).collect();
+        let incidents: Vec<IncidentWrite> = changed
             .iter()
-            .filter(|i| before(&i.id) != Some(*i))
-            .map(|i| IncidentWrite {
-                incident: i.clone(),
-                was: before(&i.id).map(|b| b.phase.kind()),
-                coordinate: mass::tells(before(&i.id), i),
+            .map(|(incident, before)| IncidentWrite {
+                incident: Incident::clone(incident),
+                was: before.map(|before| before.phase.kind()),
+                coordinate: mass::tells(*before, incident),
+            })
+            .collect();
+        let wakes: Vec<Wake> = changed
+            .iter()
+            .filter_map(|(incident, before)| {
+                // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
+                // be lost with the worker that closes it
+                let turned = before.is_some_and(Incident::pages) != incident.pages();
+                let unverified = incident.phase == Phase::Unverified
+                    && before.is_none_or(|before| before.phase.kind() != PhaseKind::Unverified);
+                let at = if turned || unverified { Some(self.now) } else { incident.next_wake(self.policy) }?;
+                Some(Wake { incident: incident.id.clone(), at })
             })
             .collect();
         let unchanged = incidents.is_empty()
@@ -545,17 +589,6 @@ impl<'a> Draft<'a> {
             self.state.moved_by = self.snapshot.commit.clone();
         }
         self.forget_the_past();
-        let wakes = incidents
-            .iter()
-            .filter_map(|w| {
-                // a page begins and ends at once, not when the next thing is due; the one of an unverified rollback must not
-                // be lost with the worker that closes it
-                let turned = before(&w.incident.id).is_some_and(Incident::pages) != w.incident.pages();
-                let unverified = w.incident.phase == Phase::Unverified && w.was != Some(PhaseKind::Unverified);
-                let at = if turned || unverified { Some(self.now) } else { w.incident.next_wake(self.policy) }?;
-                Some(Wake { incident: w.incident.id.clone(), at })
-            })
-            .collect();
         let canary = Rollout {
             wake: self.state.next_wake().filter(|at| self.snapshot.state.next_wake() != Some(*at)),
             changed: self.state.canary != self.snapshot.state.canary,
@@ -604,6 +637,27 @@ impl<'a> Draft<'a> {
         self.state.suppressed.drain(..excess);
         self.state.ended.retain(|ended| now.since(ended.at) < Policy::LATE_COPY);
     }
+}
+
+/// Where people may go from `from` without force, the first choice first; never to `bad`, which misbehaves.
+fn choices(targets: &Targets<'_>, from: &VersionName, bad: &VersionName) -> Vec<VersionName> {
+    targets.from(Some(from)).filter(|target| *target != bad).take(Policy::MAX_CHOICES).cloned().collect()
+}
+
+/// Why newer versions than the target of a rollback from `from` are not it, in words.
+fn passed_over(targets: &Targets<'_>, from: &VersionName) -> Option<String> {
+    let over = targets.passed_over(Some(from));
+    let target = targets.from(Some(from)).next()?;
+    let words: Vec<_> = over.iter().map(|(version, alert)| format!("{} fires on {version}", alert.alertname)).collect();
+    (!words.is_empty()).then(|| format!("{}: {target} is the rollback target instead", words.join(", ")))
+}
+
+/// Where the incident is, looked for from `near` on: whoever goes through all of them finds each at once.
+fn place_of(id: &IncidentId, incidents: &[Incident], near: usize) -> Option<usize> {
+    let near = near.min(incidents.len());
+    let is_it = |incident: &Incident| incident.id == *id;
+    let behind = incidents[near..].iter().position(is_it).map(|place| near + place);
+    behind.or_else(|| incidents[..near].iter().position(is_it))
 }
 
 /// What still fires on the incident's version.

@@ -1,5 +1,7 @@
 //! Texts: which stay in Redis, which go to the archive, and when they may be forgotten.
 
+use std::collections::HashSet;
+
 use super::super::event::Kept;
 use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
@@ -29,9 +31,9 @@ pub fn chores(state: &PromptState, policy: &Policy, now: Timestamp) -> Chores {
     if !state.versions.iter().any(|record| record.has_content) {
         return chores;
     }
-    let needed = needed(state, policy, now);
+    let needed: HashSet<&VersionName> = needed(state, policy, now).into_iter().collect();
     for record in state.versions.iter().filter(|record| record.has_content) {
-        let needed = needed.contains(&&record.version);
+        let needed = needed.contains(&record.version);
         let old = !needed && now.since(record.last_use()) >= policy.keep;
         let list = match &record.archived {
             Some(_) if !policy.archive => continue, // out of reach

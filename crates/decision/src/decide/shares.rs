@@ -119,25 +119,26 @@ impl Draft<'_> {
                 record.flee(Fled { at: now, incident });
             }
         }
-        let about = self.state.open_incidents().filter(|incident| incident.subject() == version);
-        for id in about.map(|incident| incident.id.clone()).collect::<Vec<_>>() {
-            let strays: Vec<Stray> = self.incident(&id).into_iter().flat_map(|incident| strays_of(incident)).collect();
+        let is_about = |i: &super::Incident| i.phase.is_open() && i.subject() == version;
+        let about = self.state.incidents.iter().enumerate().filter(|(_, incident)| is_about(incident));
+        let about: Vec<usize> = about.map(|(place, _)| place).collect();
+        let mut taken =
+            successor.filter(|_| shipped.is_some()).map(|heir| shipped::taken(self, heir)).unwrap_or_default();
+        let mut strays: Vec<Stray> = Vec::new();
+        for place in about {
+            let incident = &mut self.state.incidents[place];
+            strays.extend(strays_of(incident));
             match (successor, shipped) {
-                (Some(heir), Some(operator)) if shipped::is_unsettled(self, &id, heir) => {
-                    shipped::hand_on(self, &id, heir, operator);
+                (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
+                    shipped::hand_on(self, place, heir, operator, &mut taken);
                 }
                 _ => {
-                    let (phase, text) =
-                        (Phase::Superseded { by: successor.cloned() }, format!("{version} is not served any more"));
-                    if let Some(incident) = self.incident(&id) {
-                        incident.close(phase, now, text);
-                    }
+                    let phase = Phase::Superseded { by: successor.cloned() };
+                    incident.close(phase, now, format!("{version} is not served any more"));
                 }
             }
-            for stray in strays {
-                self.remember(stray);
-            }
         }
+        self.remember(strays);
     }
 
     /// `active` holds no version any more, but `holds` or nothing. Prompt servers keep the version that they have, so no

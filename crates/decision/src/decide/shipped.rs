@@ -1,42 +1,58 @@
 //! Fix forward: another version is shipped while an incident is open. The incident goes on with that version, verified like
 //! a rollback: whoever was paged is told when it is better.
 
+use std::collections::HashMap;
+
 use super::super::flip::{Flip, FlipMode};
-use super::super::names::{IncidentId, VersionName};
+use super::super::incident::Incident;
+use super::super::names::VersionName;
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::Phase;
 use super::super::verification::Verification;
 use super::Draft;
 
-/// Whether the trouble of `id` is not over, so that `heir` must prove to be better.
-pub(super) fn is_unsettled(draft: &Draft<'_>, id: &IncidentId, heir: &VersionName) -> bool {
-    draft.state.open_incidents().find(|incident| incident.id == *id).is_some_and(|incident| {
-        let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
-        incident.version != *heir && (unproved || incident.is_firing())
-    })
+/// Whether the trouble is not over, so that `heir` must prove to be better.
+pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
+    let unproved = matches!(incident.phase, Phase::Escalated { .. } | Phase::Verifying { .. });
+    incident.version != *heir && (unproved || incident.is_firing())
 }
 
-/// `operator` has put `heir` in the place of the version that `id` is about.
-pub(super) fn hand_on(draft: &mut Draft<'_>, id: &IncidentId, heir: &VersionName, operator: &Operator) {
+/// Where in the state the incidents are that `heir` has taken over, by the version that misbehaved.
+pub(super) fn taken(draft: &Draft<'_>, heir: &VersionName) -> HashMap<VersionName, usize> {
+    let mut taken = HashMap::new();
+    for (place, incident) in draft.state.incidents.iter().enumerate() {
+        if incident.phase.is_open() && incident.is_shipped() && incident.subject() == heir {
+            taken.entry(incident.version.clone()).or_insert(place);
+        }
+    }
+    taken
+}
+
+/// `operator` has put `heir` in the place of the version that the incident at `place` is about.
+pub(super) fn hand_on(
+    draft: &mut Draft<'_>,
+    place: usize,
+    heir: &VersionName,
+    operator: &Operator,
+    taken: &mut HashMap<VersionName, usize>,
+) {
     let (policy, now, commit) = (draft.policy, draft.now, draft.snapshot.commit.clone());
-    let Some(incident) = draft.incident(id) else { return };
-    let (version, from, to) = (incident.version.clone(), incident.subject().clone(), heir.clone());
+    let incidents = &mut draft.state.incidents;
+    let incident = &incidents[place];
+    let (from, to) = (incident.subject().clone(), heir.clone());
     let (escalations, unheard) = (incident.escalations, incident.unheard);
-    let other = |i: &&mut super::Incident| {
-        i.phase.is_open() && i.id != *id && i.version == version && i.subject() == heir && i.is_shipped()
-    };
-    if let Some(other) = draft.state.incidents.iter_mut().find(other) {
+    let other = *taken.entry(incident.version.clone()).or_insert(place);
+    if other != place {
         // one of them is enough, as loud as the louder one
+        let other = &mut incidents[other];
         other.escalations = other.escalations.max(escalations);
         other.unheard |= unheard;
         let text = format!("{operator} put {heir} in the place of {from}: see incident {}", other.id);
-        if let Some(incident) = draft.incident(id) {
-            incident.close(Phase::Superseded { by: Some(to) }, now, text);
-        }
+        incidents[place].close(Phase::Superseded { by: Some(to) }, now, text);
         return;
     }
-    let Some(incident) = draft.incident(id) else { return };
+    let incident = &mut incidents[place];
     incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
     incident.target = Some(to.clone());
     incident.held = None;

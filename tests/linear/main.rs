@@ -1,8 +1,11 @@
-//! What comes from outside costs no more for each part of it, however many there are: for twice as much, at most 2.3 times on average over five doublings.
+//! What comes from outside costs no more for each part of it, however many there are: for twice as much, at most 2.3 times on
+//! average over five doublings.
 
-use std::hint::black_box;
-use std::time::Duration;
+mod bodies;
+mod crowded;
 
+use hyper::StatusCode;
+use prompt_rollback::alertmanager::client::read_list;
 use prompt_rollback::alertmanager::payload::{self, Delivered};
 use prompt_rollback::config::Labels;
 use prompt_rollback::decision::decide::Active;
@@ -11,43 +14,10 @@ use prompt_rollback::decision::{
     Register, Share, Snapshot, Timestamp, VersionName, decide,
 };
 use prompt_rollback::metrics::Stored;
+use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::slack;
 use prompt_rollback::store::Series;
-use prompt_rollback_testkit::computed;
-
-/// Sizes that are compared with one another.
-const SIZES: u32 = 6;
-/// Each time is the least of so many.
-const TRIES: usize = 5;
-const MOST: f64 = 2.3;
-
-/// The least time that `work` takes. What it gives is freed outside of it.
-fn least<T>(mut work: impl FnMut() -> T) -> Duration {
-    let once = |_| {
-        let start = computed();
-        let given = black_box(work());
-        let took = computed() - start;
-        drop(given);
-        took
-    };
-    (0..TRIES).map(once).min().unwrap_or_default()
-}
-
-/// `cost` of `smallest` parts, and of twice as many, five times over: on average, each doubling costs at most `MOST` times as much.
-/// A single ratio says little on a busy machine; over five doublings, what is quadratic costs 1,024 times as much and what is linear 32 times.
-fn linear(what: &str, smallest: usize, cost: impl Fn(usize) -> Duration) {
-    let measured = || -> Vec<Duration> { (0..SIZES).map(|double| cost(smallest << double)).collect() };
-    let mean = |costs: &[Duration]| {
-        let all = costs[costs.len() - 1].as_secs_f64() / costs[0].as_secs_f64().max(1e-6);
-        all.powf(1.0 / f64::from(SIZES - 1))
-    };
-    let costs = measured();
-    // what disturbs one measurement seldom disturbs a second
-    let costs = if mean(&costs) > MOST { measured() } else { costs };
-    let mean = mean(&costs);
-    eprintln!("{what}: {mean:.2} for each doubling, {costs:?} for {smallest} and its doubles");
-    assert!(mean <= MOST, "{what}: {mean:.2} for each doubling, {costs:?} for {smallest} and its doubles");
-}
+use prompt_rollback_testkit::{least, linear};
 
 fn now() -> Timestamp {
     Timestamp(1_800_000_000_000)
@@ -227,5 +197,55 @@ fn metrics_are_written() {
             let stored = Stored { series: all.clone(), ..Stored::default() };
             stored.encode(&mut text).map(|()| text)
         })
+    });
+}
+
+#[test]
+fn what_prometheus_answers_is_read() {
+    let series =
+        |values: &str| format!(r#"{{"metric":{{"__name__":"up","prompt":"p","instance":"10.0.0.1:8000"}},{values}}}"#);
+    let result = |kind: &str, items: Vec<String>| {
+        let items = items.join(",");
+        format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":[{items}]}}}}"#).into_bytes()
+    };
+    linear("series of a vector", 200, |many| {
+        let body = result("vector", vec![series(r#""value":[1800000000.1,"0.02"]"#); many]);
+        least(|| read_answer(StatusCode::OK, &body).expect("a vector"))
+    });
+    linear("points of a series", 1_000, |many| {
+        let points = vec![r#"[1800000000.1,"0.02"]"#; many].join(",");
+        let body = result("matrix", vec![series(&format!(r#""values":[{points}]"#))]);
+        least(|| read_answer(StatusCode::OK, &body).expect("a matrix"))
+    });
+    linear("labels of a series", 500, |many| {
+        let labels: Vec<String> = (0..many).map(|n| format!(r#""l{n}":"{n}""#)).collect();
+        let labels = labels.join(",");
+        let body = result("vector", vec![format!(r#"{{"metric":{{{labels}}},"value":[1,"1"]}}"#)]);
+        least(|| read_answer(StatusCode::OK, &body).expect("a vector"))
+    });
+    linear("warnings", 1_000, |many| {
+        let warnings = vec![r#""PromQL info: no histogram""#; many].join(",");
+        let body = format!(r#"{{"data":{{"resultType":"vector","result":[]}},"warnings":[{warnings}]}}"#);
+        least(|| read_answer(StatusCode::OK, body.as_bytes()).expect("a vector"))
+    });
+    linear("the length of an error", 20_000, |length| {
+        let body = format!(r#"{{"status":"error","error":"{}"}}"#, "é\\n".repeat(length / 4));
+        least(|| read_answer(StatusCode::BAD_REQUEST, body.as_bytes()).expect_err("refused"))
+    });
+}
+
+#[test]
+fn what_alertmanager_lists_is_read() {
+    linear("alerts", 200, |many| {
+        let alert = r#"{"annotations":{"summary":"it fails"},"endsAt":"2026-11-21T00:48:16Z","fingerprint":"0123456789abcdef",
+            "receivers":[{"name":"prompt-rollback"}],"status":{"inhibitedBy":[],"silencedBy":[],"state":"active"},
+            "labels":{"alertname":"Row","prompt":"p","version":"v2"}}"#;
+        let body = format!("[{}]", vec![alert; many].join(","));
+        least(|| read_list(body.as_bytes()).expect("a list"))
+    });
+    linear("silences of one alert", 1_000, |many| {
+        let silences = vec![r#""5e1b7f0a-8a0c-4d5e-9a53-1f2e3d4c5b6a""#; many].join(",");
+        let body = format!(r#"[{{"fingerprint":"0123456789abcdef","status":{{"silencedBy":[{silences}]}}}}]"#);
+        least(|| read_list(body.as_bytes()).expect("a list"))
     });
 }

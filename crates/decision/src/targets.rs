@@ -1,0 +1,78 @@
+//! Where a rollback may go without force.
+
+use std::collections::HashMap;
+
+use super::alert::AlertRecord;
+use super::names::VersionName;
+use super::policy::Policy;
+use super::split::Split;
+use super::state::{PromptState, VersionRecord};
+use super::time::Timestamp;
+
+/// The versions that may be gone back to, whichever version is left. Ranked once for all incidents of a prompt.
+#[derive(Debug)]
+pub struct Targets<'s> {
+    split: Option<&'s Split>,
+    /// From which version to which other one a split makes it certain.
+    certain: Option<[&'s VersionName; 2]>,
+    /// What has proved itself, the most recently active first, with an alert that fires on it.
+    proved: Vec<(&'s VersionName, Option<&'s AlertRecord>)>,
+}
+
+impl<'s> Targets<'s> {
+    pub fn of(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Self {
+        let mut trouble: HashMap<&VersionName, &AlertRecord> = HashMap::new();
+        for (version, alert) in state.trouble(policy, now) {
+            trouble.entry(version).or_insert(alert);
+        }
+        let mut good: Vec<&VersionRecord> = state.versions.iter().filter(|v| v.is_target(policy, now)).collect();
+        good.sort_by_key(|v| std::cmp::Reverse((v.last_active, v.known_since)));
+        let proved = good.into_iter().map(|v| (&v.version, trouble.get(&v.version).copied())).collect();
+        let split = state.split();
+        // the version that traffic goes to already, or came from; the one under trial is none
+        let certain = split.map(|split| match state.running_canary() {
+            Some(_) => [&split.arriving, &split.leaving],
+            None => [&split.leaving, &split.arriving],
+        });
+        Self { split, certain: certain.filter(|[_, to]| state.marked_bad(to).is_none()), proved }
+    }
+
+    /// From `from`, the first choice first: the most recently active one that no alert fires on. If alerts fire on all of
+    /// them, the most recently active one.
+    pub fn from<'a>(&'a self, from: Option<&'a VersionName>) -> impl Iterator<Item = &'s VersionName> + 'a {
+        let fit = move |healthy: bool| {
+            let ranked = self.proved(from).filter(move |(_, alert)| alert.is_none() == healthy);
+            ranked.map(|(version, _)| version)
+        };
+        self.certain(from).into_iter().chain(fit(true)).chain(fit(false))
+    }
+
+    /// The versions that would be the target if no alert fired on them, and that alert.
+    pub fn passed_over(&self, from: Option<&VersionName>) -> Vec<(&'s VersionName, &'s AlertRecord)> {
+        if self.certain(from).is_some() {
+            return Vec::new();
+        }
+        let mut over = Vec::new();
+        for (version, alert) in self.proved(from) {
+            match alert {
+                Some(alert) => over.push((version, alert)),
+                None => return over,
+            }
+        }
+        Vec::new() // none is any better
+    }
+
+    fn certain(&self, from: Option<&VersionName>) -> Option<&'s VersionName> {
+        self.certain.filter(|[leaves, _]| from == Some(*leaves)).map(|[_, to]| to)
+    }
+
+    fn proved<'a>(
+        &'a self,
+        from: Option<&'a VersionName>,
+    ) -> impl Iterator<Item = (&'s VersionName, Option<&'s AlertRecord>)> + 'a {
+        // of two versions that share the traffic only the certain one is gone to
+        let split = self.split.filter(|split| from.is_some_and(|from| split.has(from)));
+        let other = move |version: &VersionName| split.is_none_or(|split| !split.has(version));
+        self.proved.iter().copied().filter(move |(version, _)| Some(*version) != from && other(version))
+    }
+}

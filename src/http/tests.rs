@@ -1,0 +1,94 @@
+//! Clients that read slowly, or not at all. Redis is away: what is asked here needs none.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::live::Live;
+use crate::store::{Clock, Store};
+
+fn server() -> Server {
+    let redis = ("PROMPT_ROLLBACK_REDIS__URL".to_owned(), "redis://127.0.0.1:1".to_owned());
+    let config = Config::load(None, [redis].into_iter()).expect("a config");
+    let store = Store::new(&config.redis, Clock::default()).expect("a store");
+    let engine = Arc::new(Engine::new(store, config.policy()));
+    let (_, readiness) = watch::channel(Ok(()));
+    let context = Context::new(&config, 16, engine, readiness, Reloader::new().0, None);
+    Server::new(Live::new(Arc::new(context)).part(Arc::clone))
+}
+
+/// A client with room for little of an answer, and how long its connection lasts.
+async fn connect(server: &Server) -> (DuplexStream, impl Future<Output = Duration>) {
+    let (client, stream) = tokio::io::duplex(64);
+    let slot = server.connections.enter(1, 16).await;
+    let address = IpAddr::from([127, 0, 0, 1]);
+    let peer = Peer { site: Site::Main, door: Door::Plain, since: Instant::now(), certified: false, address };
+    let served = async move {
+        let (start, graceful) = (Instant::now(), GracefulShutdown::new());
+        server.converse(stream, peer, &slot, graceful.watcher()).await;
+        start.elapsed()
+    };
+    (client, served)
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+fn post(path: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// Alerts that name no prompt: they are answered, and nothing else is done about them.
+fn delivery(alerts: usize) -> String {
+    let alerts = vec![r#"{"status":"firing","labels":{"alertname":"Row"}}"#; alerts].join(",");
+    post("/webhooks/alertmanager", &format!(r#"{{"version":"4","status":"firing","alerts":[{alerts}]}}"#))
+}
+
+/// Each kind of answer, and what it ends with.
+fn requests() -> [(&'static str, String, &'static str); 4] {
+    [
+        ("the API", get("/api/prompts?limit=none"), "}"),
+        ("metrics", get("/metrics"), "# EOF\n"),
+        ("a delivery", delivery(100), "]}"),
+        ("a large delivery", delivery(2_000), "]}"),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_of_its_answer_is_cut_off() {
+    for (what, request, _) in requests() {
+        let server = server();
+        let (mut client, served) = connect(&server).await;
+        let sent = client.write_all(request.as_bytes());
+        let both = async { tokio::join!(served, sent) };
+        let ended = timeout(60 * WRITE_TIMEOUT, both).await;
+        let (lasted, sent) = ended.unwrap_or_else(|_| panic!("{what}: the connection is still open"));
+        sent.expect("it was read");
+        let most = WRITE_TIMEOUT + Duration::from_secs(5); // for what metrics wait for Redis
+        assert!((WRITE_TIMEOUT..most).contains(&lasted), "{what}: {lasted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_a_little_at_a_time_gets_the_whole_answer() {
+    for (what, request, end) in requests() {
+        let server = server();
+        let (mut client, served) = connect(&server).await;
+        let reading = async {
+            client.write_all(request.as_bytes()).await.expect("it is read");
+            let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+            loop {
+                tokio::time::sleep(WRITE_TIMEOUT / 2).await;
+                match client.read(&mut part).await.expect("more") {
+                    0 => return String::from_utf8(answer).expect("text"),
+                    read => answer.extend_from_slice(&part[..read]),
+                }
+            }
+        };
+        let (lasted, answer) = tokio::join!(served, reading);
+        assert!(answer.ends_with(end), "{what}: {answer:.200} … after {lasted:?}");
+        assert!(lasted > WRITE_TIMEOUT, "{what}: {lasted:?}");
+    }
+}
