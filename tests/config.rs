@@ -757,6 +757,54 @@ fn the_default_policy_is_that_of_the_default_config() {
     assert_eq!(Config::default().policy(), Policy::default());
 }
 
+/// Keys that rules read, each with another value than its default. Where that changes nothing alone, with another key.
+const OF_RULES: [(&str, &str, &str); 24] = [
+    ("prometheus.url", "http://prometheus:9090", ""),
+    ("registry.soak", "2h", ""),
+    ("registry.soak_requests", "21", ""),
+    ("registry.soak_limit", "25h", ""),
+    ("registry.baseline_url", "http://test", ""),
+    ("guards.mode", "dry-run", ""),
+    ("guards.confirm", "requery", "prometheus.url"),
+    ("guards.fallback_decider", "product-pm", ""),
+    ("guards.max_auto_rollbacks", "6", ""),
+    ("guards.max_auto_rollbacks_within", "6m", ""),
+    ("guards.cooldown", "31m", ""),
+    ("guards.ask_when_active_for_longer_than", "7d", ""),
+    ("incidents.reopen_within", "2h", ""),
+    ("incidents.forget_after", "7h", ""),
+    ("verification.every", "6s", ""),
+    ("verification.checks", "13", ""),
+    ("verification.healthy_in_a_row", "3", ""),
+    ("verification.deadline", "6m", ""),
+    ("verification.max", "2h", ""),
+    ("gates.staging", "true", ""),
+    ("gates.staged_for", "25h", "gates.staging"),
+    ("gates.ab_test", "true", ""),
+    ("gates.first_hour", "true", ""),
+    ("retention.hot_versions", "4", ""),
+];
+
+#[test]
+fn each_key_that_rules_read_changes_the_policy() {
+    let policy = |keys: &[(&str, &str)]| {
+        let name = |key: &str| format!("PROMPT_ROLLBACK_{}", key.replace('.', "__").to_uppercase());
+        let env = keys.iter().map(|(key, value)| (name(key), value.to_string()));
+        Config::load(None, env).expect("a config").policy()
+    };
+    for (key, value, with) in OF_RULES {
+        let other: Vec<_> =
+            OF_RULES.iter().filter(|(key, ..)| *key == with).map(|(key, value, _)| (*key, *value)).collect();
+        let both: Vec<_> = other.iter().copied().chain([(key, value)]).collect();
+        assert_ne!(policy(&both), policy(&other), "{key}");
+    }
+    let sections = ["registry", "guards", "incidents", "verification", "gates"];
+    let of_rules = |key: &str| sections.contains(&key.split('.').next().unwrap_or_default());
+    let mut missing = Config::keys();
+    missing.retain(|key| of_rules(key) && OF_RULES.iter().all(|(known, ..)| known != key));
+    assert!(missing.is_empty(), "add them to the table: {missing:?}");
+}
+
 #[test]
 fn the_age_guard_has_a_duration_or_is_off() {
     let load = |value: &str| load("age", "", &[("PROMPT_ROLLBACK_GUARDS__ASK_WHEN_ACTIVE_FOR_LONGER_THAN", value)]);

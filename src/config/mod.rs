@@ -33,8 +33,25 @@ use crate::tls::{ServerFiles, ServerTls};
 use files::Files;
 use reader::{ENV_PREFIX, Reader, unquote};
 use validate::LONGER_THAN_0;
-use value::{Analysis, Bytes, MaybeAddress, MaybeDuration, MaybeWeekly, Setting};
+use value::{Analysis, Setting};
 use values::Values;
+
+/// A section of the config: each key with its type, how it is read, and its default as the environment would give it.
+macro_rules! section {
+    ($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $how:ident($($default:literal)?),)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+
+        impl $name {
+            fn read(r: &mut Reader<'_>, section: &str) -> Self {
+                Self { $($field: r.$how(&format!("{section}.{}", stringify!($field)) $(, $default)?),)* }
+            }
+        }
+    };
+}
 
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
@@ -64,31 +81,32 @@ pub struct Config {
     pub log: Log,
 }
 
-/// The HTTP server.
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub listen: SocketAddr,
-    /// Bearer token of the Alertmanager webhook; `None` only on a loopback address.
-    pub webhook_token: Option<SecretString>,
-    /// Bearer token of `/api`; `None` only on a loopback address.
-    pub api_token: Option<SecretString>,
-    /// Largest request body, in bytes; a larger one is answered 413.
-    pub max_body_bytes: usize,
-    /// Memory for bodies and answers of all requests together, besides a little for each.
-    pub max_buffered_bytes: usize,
-    /// Longest time for one request, below the 5 s promised to Alertmanager.
-    pub request_timeout: Duration,
-    /// Longest time that a shutdown takes.
-    pub shutdown_timeout: Duration,
-    /// Most connections served at once.
-    pub max_connections: u32,
-    /// PEM files of our certificate, with those that lead to its authority, and of its key; `None`: plain HTTP.
-    pub tls_cert_file: Option<PathBuf>,
-    pub tls_key_file: Option<PathBuf>,
-    /// PEM file of the authority that signs clients' certificates; the webhook then asks for one.
-    pub tls_client_ca_file: Option<PathBuf>,
-    /// What these files make of a server.
-    pub tls: Option<ServerTls>,
+section! {
+    /// The HTTP server.
+    pub struct Server {
+        pub listen: SocketAddr = get_fixed("127.0.0.1:8000"),
+        /// Bearer token of the Alertmanager webhook; `None` only on a loopback address.
+        pub webhook_token: Option<SecretString> = token(),
+        /// Bearer token of `/api`; `None` only on a loopback address.
+        pub api_token: Option<SecretString> = token(),
+        /// Largest request body, in bytes; a larger one is answered 413.
+        pub max_body_bytes: usize = get("16MiB"),
+        /// Memory for bodies and answers of all requests together, besides a little for each.
+        pub max_buffered_bytes: usize = get("20MiB"),
+        /// Longest time for one request, below the 5 s promised to Alertmanager.
+        pub request_timeout: Duration = get("4s"),
+        /// Longest time that a shutdown takes.
+        pub shutdown_timeout: Duration = get("10s"),
+        /// Most connections served at once.
+        pub max_connections: u32 = get("1024"),
+        /// PEM files of our certificate, with those that lead to its authority, and of its key; `None`: plain HTTP.
+        pub tls_cert_file: Option<PathBuf> = get_path(),
+        pub tls_key_file: Option<PathBuf> = get_path(),
+        /// PEM file of the authority that signs clients' certificates; the webhook then asks for one.
+        pub tls_client_ca_file: Option<PathBuf> = get_path(),
+        /// What these files make of a server.
+        pub tls: Option<ServerTls> = later(),
+    }
 }
 
 impl Server {
@@ -98,13 +116,14 @@ impl Server {
     }
 }
 
-/// Somebody who may send alerts about some prompts.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// `None` is a fault of the config.
-    pub token: Option<SecretString>,
-    /// Names of prompts, in which `*` stands for any characters.
-    pub allowed_prompts: Vec<String>,
+section! {
+    /// Somebody who may send alerts about some prompts.
+    pub struct Source {
+        /// `None` is a fault of the config.
+        pub token: Option<SecretString> = token(),
+        /// Names of prompts, in which `*` stands for any characters.
+        pub allowed_prompts: Vec<String> = get(""),
+    }
 }
 
 impl Source {
@@ -132,74 +151,79 @@ fn glob(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
-/// Where the state is kept.
-#[derive(Debug, Clone)]
-pub struct Redis {
-    pub url: RedisUrl,
-    /// ACL user; `None` is the default user or the one of the URL.
-    pub username: Option<String>,
-    pub password: Option<SecretString>,
-    /// PEM file of the authority that signed Redis' certificate; `None`: the well-known ones.
-    pub tls_ca_file: Option<PathBuf>,
-    /// What that file holds.
-    pub tls_ca: Option<Vec<u8>>,
-    pub mode: RedisMode,
-    /// The master's name in Sentinel.
-    pub sentinel_master: String,
-    /// The user of the sentinels, who have users of their own.
-    pub sentinel_username: Option<String>,
-    pub sentinel_password: Option<SecretString>,
-    /// `host:port` of the sentinels or of some cluster nodes.
-    pub nodes: Vec<String>,
-    /// What every key begins with; its `{…}` keeps all keys in one cluster slot.
-    pub namespace: String,
-    /// Replicas that must have a commit before it is answered; 0 waits for none.
-    pub min_replicas_acked: u32,
-    /// How long to wait for those replicas.
-    pub wait_timeout: Duration,
-    /// A receiver of the release before runs beside this one, and must understand each record.
-    pub readable_by_previous: bool,
+section! {
+    /// Where the state is kept.
+    pub struct Redis {
+        pub url: RedisUrl = get_fixed_hidden("redis://127.0.0.1:6379"),
+        /// ACL user; `None` is the default user or the one of the URL.
+        pub username: Option<String> = get(""),
+        pub password: Option<SecretString> = secret(),
+        /// PEM file of the authority that signed Redis' certificate; `None`: the well-known ones.
+        pub tls_ca_file: Option<PathBuf> = get_path(),
+        /// What that file holds.
+        pub tls_ca: Option<Vec<u8>> = later(),
+        pub mode: RedisMode = get_fixed("standalone"),
+        /// The master's name in Sentinel.
+        pub sentinel_master: String = get_fixed(""),
+        /// The user of the sentinels, who have users of their own.
+        pub sentinel_username: Option<String> = get(""),
+        pub sentinel_password: Option<SecretString> = secret(),
+        /// `host:port` of the sentinels or of some cluster nodes.
+        pub nodes: Vec<String> = get(""),
+        /// What every key begins with; its `{…}` keeps all keys in one cluster slot.
+        pub namespace: String = get_fixed("{prompts}"),
+        /// Replicas that must have a commit before it is answered; 0 waits for none.
+        pub min_replicas_acked: u32 = get("0"),
+        /// How long to wait for those replicas.
+        pub wait_timeout: Duration = get("1s"),
+        /// A receiver of the release before runs beside this one, and must understand each record.
+        pub readable_by_previous: bool = get("false"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Prometheus {
-    /// Base URL without a trailing slash; `None` when there is none to ask.
-    pub url: Option<String>,
+section! {
+    pub struct Prometheus {
+        /// Base URL without a trailing slash; `None` when there is none to ask.
+        pub url: Option<String> = maybe_url(""),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Alertmanager {
-    /// Base URLs without a trailing slash; each gets our own alerts.
-    pub urls: Vec<String>,
-    /// Who logs in where Alertmanager has a `--web.config.file`.
-    pub username: Option<String>,
-    pub password: Option<SecretString>,
+section! {
+    pub struct Alertmanager {
+        /// Base URLs without a trailing slash; each gets our own alerts.
+        pub urls: Vec<String> = base_urls(""),
+        /// Who logs in where Alertmanager has a `--web.config.file`.
+        pub username: Option<String> = get(""),
+        pub password: Option<SecretString> = secret(),
+    }
 }
 
-/// How alerts are read.
-#[derive(Debug, Clone)]
-pub struct Labels {
-    /// Name of the label that holds the prompt.
-    pub prompt: String,
-    /// Name of the label that holds the version.
-    pub version: String,
-    /// Other words for the three severities.
-    pub severity_aliases: BTreeMap<String, Severity>,
+section! {
+    /// How alerts are read.
+    pub struct Labels {
+        /// Name of the label that holds the prompt.
+        pub prompt: String = get("prompt"),
+        /// Name of the label that holds the version.
+        pub version: String = get("version"),
+        /// Other words for the three severities.
+        pub severity_aliases: BTreeMap<String, Severity> = get_table("warning=high,info=medium"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Slack {
-    pub bot_token: Option<SecretString>,
-    pub signing_secret: Option<SecretString>,
-    /// App-level token for Socket Mode.
-    pub app_token: Option<SecretString>,
-    /// Base URL without a trailing slash.
-    pub api_url: String,
-    pub incident_channel: String,
-    /// Clicks count only from this workspace; `None`: from any that the app is in.
-    pub team_id: Option<String>,
-    /// Clicks count only in messages of this app; `None`: the one of `app_token`, if there is one.
-    pub app_id: Option<String>,
+section! {
+    pub struct Slack {
+        pub bot_token: Option<SecretString> = token(),
+        pub signing_secret: Option<SecretString> = token(),
+        /// App-level token for Socket Mode.
+        pub app_token: Option<SecretString> = token(),
+        /// Base URL without a trailing slash.
+        pub api_url: String = base_url("https://slack.com/api"),
+        pub incident_channel: String = get("#incidents"),
+        /// Clicks count only from this workspace; `None`: from any that the app is in.
+        pub team_id: Option<String> = get(""),
+        /// Clicks count only in messages of this app; `None`: the one of `app_token`, if there is one.
+        pub app_id: Option<String> = get(""),
+    }
 }
 
 impl Slack {
@@ -210,15 +234,16 @@ impl Slack {
     }
 }
 
-/// A program that is told what happens.
-#[derive(Debug, Clone)]
-pub struct Webhook {
-    /// May hold a secret, as those of chat and workflow services do. `None` is a fault of the config, here and below.
-    pub url: Option<SecretString>,
-    /// Signs each event.
-    pub secret: Option<SecretString>,
-    /// Which events it gets; empty: all.
-    pub events: Vec<Kind>,
+section! {
+    /// A program that is told what happens.
+    pub struct Webhook {
+        /// May hold a secret, as those of chat and workflow services do. `None` is a fault of the config, here and below.
+        pub url: Option<SecretString> = token(),
+        /// Signs each event.
+        pub secret: Option<SecretString> = secret(),
+        /// Which events it gets; empty: all.
+        pub events: Vec<Kind> = get(""),
+    }
 }
 
 impl Webhook {
@@ -227,15 +252,17 @@ impl Webhook {
     }
 }
 
-/// People who may decide.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decider {
-    /// Where they are asked; `None` is `slack.incident_channel`.
-    pub channel: Option<String>,
-    /// How they are called, such as `<!subteam^S012AB3CD>`.
-    pub mention: Option<String>,
-    /// Slack ids of users and user groups; empty: nobody may decide.
-    pub approvers: Vec<String>,
+section! {
+    /// People who may decide.
+    #[derive(Default, PartialEq, Eq)]
+    pub struct Decider {
+        /// Where they are asked; `None` is `slack.incident_channel`.
+        pub channel: Option<String> = get(""),
+        /// How they are called, such as `<!subteam^S012AB3CD>`.
+        pub mention: Option<String> = get(""),
+        /// Slack ids of users and user groups; empty: nobody may decide.
+        pub approvers: Vec<String> = get(""),
+    }
 }
 
 impl Decider {
@@ -243,105 +270,115 @@ impl Decider {
     pub const MAX_MENTION: usize = 500;
 }
 
-#[derive(Debug, Clone)]
-pub struct Registry {
-    /// How long a version must serve, with nothing against it, to be known-good.
-    pub soak: Duration,
-    /// Where there is a Prometheus: so many requests must be measured meanwhile.
-    pub soak_requests: u32,
-    /// After so long a version counts by time alone.
-    pub soak_limit: Duration,
-    /// The team's own test of a version, before people roll back to it.
-    pub baseline_url: Option<String>,
+section! {
+    pub struct Registry {
+        /// How long a version must serve, with nothing against it, to be known-good.
+        pub soak: Duration = get("1h"),
+        /// Where there is a Prometheus: so many requests must be measured meanwhile.
+        pub soak_requests: u32 = get("20"),
+        /// After so long a version counts by time alone.
+        pub soak_limit: Duration = get("24h"),
+        /// The team's own test of a version, before people roll back to it.
+        pub baseline_url: Option<String> = get(""),
+    }
 }
 
-/// What may hold an automatic rollback.
-#[derive(Debug, Clone)]
-pub struct Guards {
-    pub mode: GuardMode,
-    pub confirm: Confirm,
-    /// Decides when an alert names nobody who can.
-    pub fallback_decider: String,
-    /// Most prompts rolled back automatically within the window below; 0: never automatically.
-    pub max_auto_rollbacks: u32,
-    pub max_auto_rollbacks_within: Duration,
-    /// How long a version that a rollback has put there is not rolled back automatically itself.
-    pub cooldown: Duration,
-    /// A version that has served for longer is not rolled back automatically; `None`: however long.
-    pub ask_when_active_for_longer_than: Option<Duration>,
+section! {
+    /// What may hold an automatic rollback.
+    pub struct Guards {
+        pub mode: GuardMode = get("armed"),
+        pub confirm: Confirm = get("alert"),
+        /// Decides when an alert names nobody who can.
+        pub fallback_decider: String = get("on-call"),
+        /// Most prompts rolled back automatically within the window below; 0: never automatically.
+        pub max_auto_rollbacks: u32 = get("5"),
+        pub max_auto_rollbacks_within: Duration = get("5m"),
+        /// How long a version that a rollback has put there is not rolled back automatically itself.
+        pub cooldown: Duration = get("30m"),
+        /// A version that has served for longer is not rolled back automatically; `None`: however long.
+        pub ask_when_active_for_longer_than: Option<Duration> = get("off"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Incidents {
-    /// How long a resolved incident reopens instead of a new one being opened; 0: never.
-    pub reopen_within: Duration,
-    /// After how long an alert that was never heard of again counts as over.
-    pub forget_after: Duration,
+section! {
+    pub struct Incidents {
+        /// How long a resolved incident reopens instead of a new one being opened; 0: never.
+        pub reopen_within: Duration = get("1h"),
+        /// After how long an alert that was never heard of again counts as over.
+        pub forget_after: Duration = get("6h"),
+    }
 }
 
-/// How a rollback is checked afterwards.
-#[derive(Debug, Clone)]
-pub struct Verification {
-    pub every: Duration,
-    pub checks: u32,
-    pub healthy_in_a_row: u32,
-    /// When its outcome must be known, if enough is measured.
-    pub deadline: Duration,
-    /// When it ends, however little is measured.
-    pub max: Duration,
+section! {
+    /// How a rollback is checked afterwards.
+    pub struct Verification {
+        pub every: Duration = get("5s"),
+        pub checks: u32 = get("12"),
+        pub healthy_in_a_row: u32 = get("2"),
+        /// When its outcome must be known, if enough is measured.
+        pub deadline: Duration = get("5m"),
+        /// When it ends, however little is measured.
+        pub max: Duration = get("1h"),
+    }
 }
 
-/// A gradual rollback.
-#[derive(Debug, Clone)]
-pub struct Gradual {
-    /// Percent left on the bad version after each step; falls to 0.
-    pub stages: Vec<u8>,
-    /// How long each stage is held.
-    pub stage_hold: Duration,
-    /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: the target's error ratio is above 2 %.
-    pub abort_query: Option<String>,
+section! {
+    /// A gradual rollback.
+    pub struct Gradual {
+        /// Percent left on the bad version after each step; falls to 0.
+        pub stages: Vec<u8> = get("75,50,25,0"),
+        /// How long each stage is held.
+        pub stage_hold: Duration = get("10m"),
+        /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: the target's error ratio is above 2 %.
+        pub abort_query: Option<String> = get(""),
+    }
 }
 
-/// What a new version must show before it gets traffic.
-#[derive(Debug, Clone)]
-pub struct Gates {
-    pub staging: bool,
-    /// So long in staging.
-    pub staged_for: Duration,
-    pub ab_test: bool,
-    /// Its first hour, with a share of the traffic, is over.
-    pub first_hour: bool,
+section! {
+    /// What a new version must show before it gets traffic.
+    pub struct Gates {
+        pub staging: bool = get("false"),
+        /// So long in staging.
+        pub staged_for: Duration = get("24h"),
+        pub ab_test: bool = get("false"),
+        /// Its first hour, with a share of the traffic, is over.
+        pub first_hour: bool = get("false"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Retention {
-    /// Versions of a prompt whose text stays in Redis.
-    pub hot_versions: u32,
-    /// The directory that older texts go to; `None`: they stay in Redis.
-    pub archive: Option<PathBuf>,
-    /// How long a text is kept after its last use.
-    pub keep: Duration,
+section! {
+    pub struct Retention {
+        /// Versions of a prompt whose text stays in Redis.
+        pub hot_versions: u32 = get("3"),
+        /// The directory that older texts go to; `None`: they stay in Redis.
+        pub archive: Option<PathBuf> = get_path(),
+        /// How long a text is kept after its last use.
+        pub keep: Duration = get("180d"),
+    }
 }
 
-/// What a dry run tells.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// When `slack.incident_channel` gets it; `None`: never.
-    pub weekly: Option<Weekly>,
+section! {
+    /// What a dry run tells.
+    pub struct Report {
+        /// When `slack.incident_channel` gets it; `None`: never.
+        pub weekly: Option<Weekly> = get("mon 09:00"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    /// Where `/metrics` is served instead of at `server.listen`; `None`: there.
-    pub listen: Option<SocketAddr>,
-    /// Prompts that get version series of their own, latest activity first.
-    pub max_prompts: u32,
+section! {
+    pub struct Metrics {
+        /// Where `/metrics` is served instead of at `server.listen`; `None`: there.
+        pub listen: Option<SocketAddr> = get_fixed(""),
+        /// Prompts that get version series of their own, latest activity first.
+        pub max_prompts: u32 = get("20000"),
+    }
 }
 
-#[derive(Debug, Clone)]
-pub struct Log {
-    pub format: LogFormat,
-    pub level: LogLevel,
+section! {
+    pub struct Log {
+        pub format: LogFormat = get_fixed("text"),
+        pub level: LogLevel = get("info"),
+    }
 }
 
 impl Default for Config {
@@ -443,141 +480,35 @@ impl Config {
         let webhooks = r.names("webhooks", &[]);
         r.values.set("webhooks", &webhooks);
         Self {
-            server: Server {
-                listen: r.get_fixed("server.listen", "127.0.0.1:8000"),
-                webhook_token: r.token("server.webhook_token"),
-                api_token: r.token("server.api_token"),
-                max_body_bytes: r.get::<Bytes>("server.max_body_bytes", "16MiB").0,
-                max_buffered_bytes: r.get::<Bytes>("server.max_buffered_bytes", "20MiB").0,
-                request_timeout: r.get("server.request_timeout", "4s"),
-                shutdown_timeout: r.get("server.shutdown_timeout", "10s"),
-                max_connections: r.get("server.max_connections", "1024"),
-                tls_cert_file: r.get_path("server.tls_cert_file"),
-                tls_key_file: r.get_path("server.tls_key_file"),
-                tls_client_ca_file: r.get_path("server.tls_client_ca_file"),
-                tls: None,
-            },
+            server: Server::read(r, "server"),
             sources: sources
                 .into_iter()
-                .map(|name| {
-                    let source = Source {
-                        token: r.token(&format!("sources.{name}.token")),
-                        allowed_prompts: r.get(&format!("sources.{name}.allowed_prompts"), ""),
-                    };
-                    (name, source)
-                })
+                .map(|name| (name.clone(), Source::read(r, &format!("sources.{name}"))))
                 .collect(),
-            redis: Redis {
-                url: r.get_fixed_hidden("redis.url", "redis://127.0.0.1:6379"),
-                username: some(r.get("redis.username", "")),
-                password: r.secret("redis.password"),
-                tls_ca_file: r.get_path("redis.tls_ca_file"),
-                tls_ca: None,
-                mode: r.get_fixed("redis.mode", "standalone"),
-                sentinel_master: r.get_fixed("redis.sentinel_master", ""),
-                sentinel_username: some(r.get("redis.sentinel_username", "")),
-                sentinel_password: r.secret("redis.sentinel_password"),
-                nodes: r.get("redis.nodes", ""),
-                namespace: r.get_fixed("redis.namespace", "{prompts}"),
-                min_replicas_acked: r.get("redis.min_replicas_acked", "0"),
-                wait_timeout: r.get("redis.wait_timeout", "1s"),
-                readable_by_previous: r.get("redis.readable_by_previous", "false"),
-            },
-            prometheus: Prometheus { url: some(base_url(r.get("prometheus.url", ""))) },
-            alertmanager: Alertmanager {
-                urls: r.get::<Vec<String>>("alertmanager.urls", "").into_iter().map(base_url).collect(),
-                username: some(r.get("alertmanager.username", "")),
-                password: r.secret("alertmanager.password"),
-            },
-            labels: Labels {
-                prompt: r.get("labels.prompt", "prompt"),
-                version: r.get("labels.version", "version"),
-                severity_aliases: r.get_table("labels.severity_aliases", "warning=high,info=medium"),
-            },
-            slack: Slack {
-                bot_token: r.token("slack.bot_token"),
-                signing_secret: r.token("slack.signing_secret"),
-                app_token: r.token("slack.app_token"),
-                api_url: base_url(r.get("slack.api_url", "https://slack.com/api")),
-                incident_channel: r.get("slack.incident_channel", "#incidents"),
-                team_id: some(r.get("slack.team_id", "")),
-                app_id: some(r.get("slack.app_id", "")),
-            },
+            redis: Redis::read(r, "redis"),
+            prometheus: Prometheus::read(r, "prometheus"),
+            alertmanager: Alertmanager::read(r, "alertmanager"),
+            labels: Labels::read(r, "labels"),
+            slack: Slack::read(r, "slack"),
             webhooks: webhooks
                 .into_iter()
-                .map(|name| {
-                    let key = |key: &str| format!("webhooks.{name}.{key}");
-                    let webhook = Webhook {
-                        url: r.token(&key("url")),
-                        secret: r.secret(&key("secret")),
-                        events: r.get(&key("events"), ""),
-                    };
-                    (name, webhook)
-                })
+                .map(|name| (name.clone(), Webhook::read(r, &format!("webhooks.{name}"))))
                 .collect(),
             deciders: deciders
                 .into_iter()
-                .map(|name| {
-                    let key = |key: &str| format!("deciders.{name}.{key}");
-                    let decider = Decider {
-                        channel: some(r.get(&key("channel"), "")),
-                        mention: some(r.get(&key("mention"), "")),
-                        approvers: r.get(&key("approvers"), ""),
-                    };
-                    (name, decider)
-                })
+                .map(|name| (name.clone(), Decider::read(r, &format!("deciders.{name}"))))
                 .collect(),
-            registry: Registry {
-                soak: r.get("registry.soak", "1h"),
-                soak_requests: r.get("registry.soak_requests", "20"),
-                soak_limit: r.get("registry.soak_limit", "24h"),
-                baseline_url: some(r.get("registry.baseline_url", "")),
-            },
-            guards: Guards {
-                mode: r.get("guards.mode", "armed"),
-                confirm: r.get("guards.confirm", "alert"),
-                fallback_decider: r.get("guards.fallback_decider", "on-call"),
-                max_auto_rollbacks: r.get("guards.max_auto_rollbacks", "5"),
-                max_auto_rollbacks_within: r.get("guards.max_auto_rollbacks_within", "5m"),
-                cooldown: r.get("guards.cooldown", "30m"),
-                ask_when_active_for_longer_than: r
-                    .get::<MaybeDuration>("guards.ask_when_active_for_longer_than", "off")
-                    .0,
-            },
-            incidents: Incidents {
-                reopen_within: r.get("incidents.reopen_within", "1h"),
-                forget_after: r.get("incidents.forget_after", "6h"),
-            },
-            verification: Verification {
-                every: r.get("verification.every", "5s"),
-                checks: r.get("verification.checks", "12"),
-                healthy_in_a_row: r.get("verification.healthy_in_a_row", "2"),
-                deadline: r.get("verification.deadline", "5m"),
-                max: r.get("verification.max", "1h"),
-            },
-            gradual: Gradual {
-                stages: r.get("gradual.stages", "75,50,25,0"),
-                stage_hold: r.get("gradual.stage_hold", "10m"),
-                abort_query: some(r.get("gradual.abort_query", "")),
-            },
+            registry: Registry::read(r, "registry"),
+            guards: Guards::read(r, "guards"),
+            incidents: Incidents::read(r, "incidents"),
+            verification: Verification::read(r, "verification"),
+            gradual: Gradual::read(r, "gradual"),
             canary: read_canary(r),
-            gates: Gates {
-                staging: r.get("gates.staging", "false"),
-                staged_for: r.get("gates.staged_for", "24h"),
-                ab_test: r.get("gates.ab_test", "false"),
-                first_hour: r.get("gates.first_hour", "false"),
-            },
-            retention: Retention {
-                hot_versions: r.get("retention.hot_versions", "3"),
-                archive: r.get_path("retention.archive"),
-                keep: r.get("retention.keep", "180d"),
-            },
-            report: Report { weekly: r.get::<MaybeWeekly>("report.weekly", "mon 09:00").0 },
-            metrics: Metrics {
-                listen: r.get_fixed::<MaybeAddress>("metrics.listen", "").0,
-                max_prompts: r.get("metrics.max_prompts", "20000"),
-            },
-            log: Log { format: r.get_fixed("log.format", "text"), level: r.get("log.level", "info") },
+            gates: Gates::read(r, "gates"),
+            retention: Retention::read(r, "retention"),
+            report: Report::read(r, "report"),
+            metrics: Metrics::read(r, "metrics"),
+            log: Log::read(r, "log"),
         }
     }
 }
@@ -608,7 +539,7 @@ fn read_canary_policy(r: &mut Reader<'_>, section: &str, usual: &CanaryPolicy) -
         analysis: r.get::<Analysis>(&key("analysis"), &analysis.to_text()) == Analysis::On,
         hold_limit: r.get(&key("hold_limit"), &usual.hold_limit.to_text()),
         margin: r.get(&key("margin"), &usual.margin.to_text()),
-        query: some(r.get(&key("query"), usual.query.as_deref().unwrap_or_default())),
+        query: r.get(&key("query"), usual.query.as_deref().unwrap_or_default()),
         plan: Plan { stages, holds: vec![hold], limit: None },
     };
     let stages = &policy.plan.stages;
@@ -626,12 +557,4 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(ENV_PREFIX))
-}
-
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-fn base_url(url: String) -> String {
-    url.trim_end_matches('/').to_owned()
 }

@@ -127,6 +127,26 @@ impl<'a> Reader<'a> {
         Some(path)
     }
 
+    /// A base URL, without a trailing slash.
+    pub fn base_url(&mut self, key: &str, default: &str) -> String {
+        let url: String = self.get(key, default);
+        url.trim_end_matches('/').to_owned()
+    }
+
+    pub fn maybe_url(&mut self, key: &str, default: &str) -> Option<String> {
+        Some(self.base_url(key, default)).filter(|url| !url.is_empty())
+    }
+
+    pub fn base_urls(&mut self, key: &str, default: &str) -> Vec<String> {
+        let urls: Vec<String> = self.get(key, default);
+        urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect()
+    }
+
+    /// No key: made once the files are read that others name.
+    pub fn later<T>(&mut self, _: &str) -> Option<T> {
+        None
+    }
+
     /// A table whose names the user chooses, `default` if there is none of them.
     pub fn get_table<T: Setting>(&mut self, key: &str, default: &str) -> BTreeMap<String, T> {
         let prefix = format!("{key}.");
@@ -249,6 +269,7 @@ impl<'a> Reader<'a> {
 
     /// Reports the value of a key that `get` has read, unless `ok`.
     pub fn check(&mut self, key: &str, ok: bool, expected: &str) {
+        debug_assert!(self.known.contains_key(key), "{key} is no key");
         // A value that could not be read has been reported already.
         if !ok && !self.has_problem(key) {
             self.reject(key, expected);

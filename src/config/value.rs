@@ -84,21 +84,33 @@ impl Setting for SocketAddr {
     }
 }
 
-/// An address to listen on besides another one; empty: none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MaybeAddress(pub Option<SocketAddr>);
+/// Empty: none.
+impl Setting for Option<String> {
+    fn expected() -> String {
+        String::expected()
+    }
 
-impl Setting for MaybeAddress {
+    fn from_text(text: &str) -> Option<Self> {
+        Some((!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    fn to_text(&self) -> String {
+        self.clone().unwrap_or_default()
+    }
+}
+
+/// An address to listen on besides another one; empty: none.
+impl Setting for Option<SocketAddr> {
     fn expected() -> String {
         "an IP address and a port such as \"127.0.0.1:8001\", or nothing".into()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        if text.is_empty() { Some(Self(None)) } else { text.parse().ok().map(|address| Self(Some(address))) }
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
     }
 
     fn to_text(&self) -> String {
-        self.0.map(|address| address.to_string()).unwrap_or_default()
+        self.map(|address| address.to_string()).unwrap_or_default()
     }
 }
 
@@ -188,16 +200,14 @@ pub struct Weekly {
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// `off`, or when.
-pub(super) struct MaybeWeekly(pub Option<Weekly>);
-
-impl Setting for MaybeWeekly {
+impl Setting for Option<Weekly> {
     fn expected() -> String {
         "a day of the week and a time in UTC such as \"mon 09:00\", or \"off\"".into()
     }
 
     fn from_text(text: &str) -> Option<Self> {
         if text == "off" {
-            return Some(Self(None));
+            return Some(None);
         }
         let (day, time) = text.split_once(' ')?;
         let (hour, minute) = time.split_once(':')?;
@@ -206,37 +216,33 @@ impl Setting for MaybeWeekly {
             (digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit())).then_some(number)
         };
         let day = u8::try_from(DAYS.iter().position(|name| *name == day)?).ok()?;
-        Some(Self(Some(Weekly { day, hour: two(hour, 24)?, minute: two(minute, 60)? })))
+        Some(Some(Weekly { day, hour: two(hour, 24)?, minute: two(minute, 60)? }))
     }
 
     fn to_text(&self) -> String {
-        self.0.map_or("off".into(), |Weekly { day, hour, minute }| {
+        self.map_or("off".into(), |Weekly { day, hour, minute }| {
             format!("{} {hour:02}:{minute:02}", DAYS[usize::from(day)])
         })
     }
 }
 
 /// `off`, or how long.
-pub(super) struct MaybeDuration(pub Option<Duration>);
-
-impl Setting for MaybeDuration {
+impl Setting for Option<Duration> {
     fn expected() -> String {
         "a duration such as \"12h\" or \"7d\", or \"off\"".into()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        if text == "off" { Some(Self(None)) } else { Some(Self(Some(Duration::from_text(text)?))) }
+        if text == "off" { Some(None) } else { Duration::from_text(text).map(Some) }
     }
 
     fn to_text(&self) -> String {
-        self.0.map_or("off".into(), |duration| duration.to_text())
+        self.map_or("off".into(), |duration| duration.to_text())
     }
 }
 
 /// A number of bytes: `1048576` or `"1MiB"`.
-pub(super) struct Bytes(pub usize);
-
-impl Setting for Bytes {
+impl Setting for usize {
     fn expected() -> String {
         "a number of bytes such as 1048576, \"512KiB\" or \"16MiB\"".into()
     }
@@ -254,20 +260,20 @@ impl Setting for Bytes {
             "GiB" => 1 << 30,
             _ => return None,
         };
-        count.parse::<usize>().ok()?.checked_mul(scale).map(Bytes)
+        count.parse::<usize>().ok()?.checked_mul(scale)
     }
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
         match value.as_str() {
             Some(text) => Self::from_text(text),
-            None => integer(value)?.try_into().ok().map(Bytes),
+            None => integer(value)?.try_into().ok(),
         }
     }
 
     fn to_text(&self) -> String {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let unit = units.into_iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
-        unit.map_or(self.0.to_string(), |(unit, size)| format!("{}{unit}", self.0 / size))
+        let unit = units.into_iter().find(|(_, size)| *self > 0 && self.is_multiple_of(*size));
+        unit.map_or(self.to_string(), |(unit, size)| format!("{}{unit}", self / size))
     }
 }
 
@@ -500,10 +506,10 @@ mod tests {
         for (text, bytes) in
             [("0", 0), ("1024", 1024), ("1kB", 1000), ("512KiB", 524_288), ("16MiB", 16 << 20), ("2 GiB", 2 << 30)]
         {
-            assert_eq!(Bytes::from_text(text).map(|b| b.0), Some(bytes), "{text}");
+            assert_eq!(usize::from_text(text), Some(bytes), "{text}");
         }
         for text in ["", "MiB", "-1", "1.5MiB", "1mb", "1 MiBs", "99999999999999999999", "18446744073709551615GiB"] {
-            assert!(Bytes::from_text(text).is_none(), "{text}");
+            assert!(usize::from_text(text).is_none(), "{text}");
         }
     }
 
@@ -517,14 +523,14 @@ mod tests {
         check::<String>(&["", "a \"b\""]);
         check::<PathBuf>(&["", "/run/secrets/token"]);
         check::<SocketAddr>(&["127.0.0.1:8000", "[::1]:0"]);
-        check::<MaybeAddress>(&["", "127.0.0.1:8001"]);
+        check::<Option<SocketAddr>>(&["", "127.0.0.1:8001"]);
         check::<Duration>(&["0s", "500ms", "1h30m", "180d", "2w", "1y", "382d4h5m6s7ms"]);
         check::<u32>(&["0", "1024"]);
         check::<bool>(&["true", "false"]);
         check::<Vec<u8>>(&["", "75,50,25,0"]);
-        check::<MaybeDuration>(&["off", "12h", "8d"]);
-        check::<MaybeWeekly>(&["off", "mon 09:00", "sun 23:05"]);
-        check::<Bytes>(&["0", "1000", "512KiB", "16MiB", "2GiB"]);
+        check::<Option<Duration>>(&["off", "12h", "8d"]);
+        check::<Option<Weekly>>(&["off", "mon 09:00", "sun 23:05"]);
+        check::<usize>(&["0", "1000", "512KiB", "16MiB", "2GiB"]);
         check::<BTreeMap<String, Severity>>(&["", "info=medium,warning=high"]);
         check::<RedisUrl>(&["rediss://user:p%40ss@redis.example:6380/2"]);
         check::<RedisMode>(&["standalone", "sentinel", "cluster"]);

@@ -8,7 +8,7 @@ use prompt_rollback::decision::{
     Activation, Adopt, Choice, CommitId, Decide, Event, Flip, FlipMode, Incident, IncidentId, Mark, MarkKind, Marking,
     Operator, Policy, PromptName, PromptState, Register, Rollback, Share, Timestamp, decide,
 };
-use prompt_rollback::store::record::{Unknown, read_state, write_state};
+use prompt_rollback::store::record::{self, Unknown};
 use prompt_rollback_testkit::{least, linear};
 
 use crate::{alert, alerts, delivery, now, shipped, snapshot, version};
@@ -180,18 +180,18 @@ fn a_prompt_that_was_never_seen_is_adopted_beside_ever_more_versions() {
 #[test]
 fn a_record_of_ever_more_incidents_is_read_and_written() {
     let with_more = |many: usize, strange: bool| {
-        let text = write_state(&crowded(many), &Unknown::default());
+        let text = record::write(&crowded(many), &Unknown::default());
         // as a later receiver writes it
         if strange { text.replace("\"opened_at\":", "\"strange\":{\"a\":[1,2]},\"opened_at\":") } else { text }
     };
     for (what, strange) in [("a record", false), ("a record with fields of a later receiver", true)] {
         linear(&format!("{what} is read"), 32, |many| {
             let text = with_more(many, strange);
-            least(|| read_state(&text).expect("a record"))
+            least(|| record::read::<PromptState>(&text).expect("a record"))
         });
         linear(&format!("{what} is written"), 32, |many| {
-            let (state, unknown) = read_state(&with_more(many, strange)).expect("a record");
-            least(|| write_state(&state, &unknown))
+            let (state, unknown) = record::read::<PromptState>(&with_more(many, strange)).expect("a record");
+            least(|| record::write(&state, &unknown))
         });
     }
 }
