@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use prompt_rollback::config::Labels;
-use prompt_rollback::decision::alert::{Alert, AlertStatus, Shares};
+use prompt_rollback::decision::alert::{Alert, AlertStatus, GroupLabels};
 use prompt_rollback::decision::decide::{Active, Snapshot};
 use prompt_rollback::decision::phase::Failure;
 use prompt_rollback::decision::verification::{Finding, Verdict};
@@ -100,7 +100,7 @@ impl Fleet {
         Self { case, scrape, counters, phases, dice, second: -BEFORE }
     }
 
-    /// Lets time pass until `second` after the flip.
+    /// Lets time pass until `second` after the switch.
     fn pass(&mut self, second: i64) {
         let each = self.case.rate / self.case.instances as f64;
         while self.second < second {
@@ -222,13 +222,13 @@ fn rolled_back() -> Prompt {
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: Shares::default(),
+        shares: GroupLabels::default(),
     };
     prompt.happens(&Event::Alerts(vec![alert]), Timestamp(START));
     prompt
 }
 
-/// What the receiver says, and how many seconds after the flip.
+/// What the receiver says, and how many seconds after the switch.
 fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
     let labels =
         Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };

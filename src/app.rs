@@ -22,12 +22,12 @@ use crate::live::{Current, Live, Reloader};
 use crate::notify::slack::{self, Announcer, PACE};
 use crate::notify::{self, Notifiers};
 use crate::prometheus::client::{Prometheus, PrometheusError};
-use crate::reconciler::act::{self, Actor};
 use crate::reconciler::archive::files::Files;
 use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
-use crate::reconciler::prove::Prover;
-use crate::reconciler::{look, mass, page, soak};
+use crate::reconciler::incidents::{self, IncidentWorker};
+use crate::reconciler::verifier::Verifier;
+use crate::reconciler::{drift, outage, page, soak};
 use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
@@ -81,7 +81,7 @@ struct Running {
     slack: Option<Arc<Slack>>,
     clicks: Option<Arc<Clicks>>,
     context: Arc<http::Context>,
-    actor: Arc<Actor>,
+    actor: Arc<IncidentWorker>,
     announcer: Option<Arc<Announcer>>,
     notifiers: Notifiers,
 }
@@ -156,10 +156,10 @@ impl Running {
             clicks.clone(),
         );
         let baseline = config.registry.baseline_url.as_deref().map(Baseline::new).transpose();
-        let actor = Actor {
+        let actor = IncidentWorker {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
-            prover: Prover {
+            verifier: Verifier {
                 engine: Arc::clone(&engine),
                 prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
                 baseline: baseline.map_err(AppError::Baseline)?,
@@ -238,10 +238,10 @@ impl App {
         let follower = engine.store.clone();
         let (clicks, clicked) = mpsc::channel(CLICKS);
         tasks.spawn("health", health.run(engines.clone()));
-        tasks.spawn("look", look::run(engines.clone()));
+        tasks.spawn("drift", drift::run(engines.clone()));
         tasks.spawn("master", async move { follower.follow_master().await });
         tasks.spawn("survey", archive::run(engines.clone()));
-        tasks.spawn("mass", mass::run(engines));
+        tasks.spawn("outage", outage::run(engines));
         tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
         tasks.spawn("slack", slack::run(live.part(|running| running.announcer.clone()), told));
         tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
@@ -250,7 +250,7 @@ impl App {
         tasks.spawn("page", page::run(actors.clone()));
         tasks.spawn("archive", archive::tend(actors.clone()));
         for _ in 0..ACTORS {
-            tasks.spawn("act", act::run(actors.clone()));
+            tasks.spawn("incidents", incidents::run(actors.clone()));
         }
         let log_level = live.part(|running| running.settings.config.log.level);
         let shutdown_timeout = live.part(|running| running.settings.config.server.shutdown_timeout);

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Decider;
 use crate::coordinate;
-use crate::decision::mass::Bulk;
+use crate::decision::outage::OutageAction;
 use crate::decision::{
     Answer, Choice, Decide, Event, Incident, IncidentId, MarkKind, Marking, Refusal, RefusalCode, Steer, Steering,
     VersionName,
@@ -39,7 +39,7 @@ const GONE: &str = "This incident is gone: it has expired.";
 enum Wish {
     One(Choice),
     /// About all prompts of a coordinating incident.
-    All(Bulk),
+    All(OutageAction),
     /// About the version that was chosen.
     Mark(MarkKind),
 }
@@ -109,7 +109,7 @@ impl Clicks {
         };
         let (Some(wish), Some(button), true) = (wish, button, is_plain(&click.user) && is_plain(&click.action_ts))
         else {
-            tracing::warn!(action = ?short(&click.action_id), "a click that is none of ours");
+            tracing::warn!(action = ?short(&click.action_id), "a click on a message that is not from this app");
             return Ok(());
         };
         let store = &self.engine.store;
@@ -137,7 +137,7 @@ impl Clicks {
         let Some(button) =
             SteerButton::decode(&click.value).filter(|_| is_plain(&click.user) && is_plain(&click.action_ts))
         else {
-            tracing::warn!(action = click.action_id, "a click that is none of ours");
+            tracing::warn!(action = click.action_id, "a click on a message that is not from this app");
             return Ok(());
         };
         let SteerButton { canary, stage, prompt } = &button;
@@ -197,7 +197,7 @@ impl Clicks {
     async fn decide_all(
         &self,
         click: &Click,
-        bulk: Bulk,
+        bulk: OutageAction,
         button: &Button,
         receipt: &Receipt,
     ) -> Result<Option<String>, EngineError> {
@@ -265,8 +265,7 @@ impl Clicks {
     fn say_lost(&self, click: &Click) {
         let Some(channel) = click.channel.clone() else { return };
         let text =
-            "Your click was not carried out: what is known of this could not be read or written. Please click again."
-                .to_owned();
+            "Your click had no effect: the receiver could not read or write its state. Please click again.".to_owned();
         let _ = self.tells.try_send(Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text });
     }
 
@@ -277,7 +276,7 @@ impl Clicks {
         if self.engine.store.once(&told, TOLD).await? {
             let tell = Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text: text.to_owned() };
             if self.tells.try_send(tell).is_err() {
-                tracing::warn!(incident = %button.incident, "too many refusals at once: one was not told");
+                tracing::warn!(incident = %button.incident, "too many refusals at once: a user was not told of one");
             }
         }
         Ok(())
@@ -328,7 +327,7 @@ fn wish(action_id: &str) -> Option<Wish> {
         action::DISMISS => Some(Wish::One(Choice::Dismiss)),
         action::UNDO => Some(Wish::One(Choice::Undo)),
         id if id.starts_with("approve.") => Some(Wish::One(Choice::Approve)), // [`action::approve_one_of`]
-        _ => Bulk::ALL.into_iter().find(|bulk| action::all(*bulk) == action_id).map(Wish::All),
+        _ => OutageAction::ALL.into_iter().find(|bulk| action::all(*bulk) == action_id).map(Wish::All),
     }
 }
 

@@ -270,12 +270,12 @@ impl Comparison {
     pub fn is_better(&self) -> (bool, String) {
         let mut problems = Vec::new();
         if self.difference.is_none() {
-            problems.push("both versions had no traffic at the same time yet".to_owned());
+            problems.push("the two versions have not had traffic at the same time yet".to_owned());
         } else if self.better < 1.0 / FALSE_PASS {
             let worse = self.difference.is_some_and(|difference| difference > 0.0);
             problems.push(match worse {
                 true => "it fails more often".to_owned(),
-                false => format!("the difference may be chance (p < {FALSE_PASS} wanted)"),
+                false => format!("the difference may be due to chance (p < {FALSE_PASS} wanted)"),
             });
         }
         problems.extend(self.problems.iter().cloned());
@@ -288,7 +288,7 @@ impl Comparison {
         let mut problems = Vec::new();
         let margin = self.margin * 100.0;
         if self.difference.is_none() {
-            problems.push("both versions had no traffic at the same time yet".to_owned());
+            problems.push("the two versions have not had traffic at the same time yet".to_owned());
         } else if self.no_worse < 1.0 / FALSE_PASS {
             problems.push(match self.difference.is_some_and(|difference| difference > self.margin) {
                 true => format!("it fails more often by more than {margin} points"),

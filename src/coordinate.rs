@@ -1,10 +1,10 @@
 //! Decisions about many prompts at once: a person's word is written down, fenced by the coordinating incident's own
 //! revision, and the reconciler carries it out.
 
-use crate::decision::mass::Bulk;
+use crate::decision::outage::OutageAction;
 use crate::decision::{IncidentId, Operator, Refusal, RefusalCode, Timestamp};
 use crate::engine::{Engine, EngineError};
-use crate::store::mass::{Coordinated, Written};
+use crate::store::outage::{Coordinated, Written};
 use crate::store::receipt::{Before, Receipt};
 
 /// Rounds of load and write before giving way.
@@ -37,7 +37,7 @@ pub async fn update<T, E>(
 pub async fn decide(
     engine: &Engine,
     id: &IncidentId,
-    bulk: Bulk,
+    bulk: OutageAction,
     by: &Operator,
     ask: Option<u32>,
     receipt: Option<&Receipt>,

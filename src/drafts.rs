@@ -29,7 +29,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
         let (samples, unmeasured) = match &measured {
             Some(Measured::Samples(samples)) => (Some(&**samples), None),
             Some(Measured::Missing(missing)) => (None, Some(missing.missing.as_str())),
-            None => (None, is_awaited(&incident).then_some("Prometheus is away and will be asked again")),
+            None => (None, is_awaited(&incident).then_some("Prometheus is unreachable: the receiver will try again")),
         };
         draft(&Facts {
             incident: &incident,

@@ -5,7 +5,7 @@
 use crate::api::Rehearsed;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
-use crate::store::drill::{Drill, DrillId, News};
+use crate::store::drill::{Drill, DrillId, DrillProgress};
 
 /// Starts a drill on what `prompt` serves. Posting its alert is others' work.
 pub async fn start(
@@ -16,7 +16,7 @@ pub async fn start(
     let store = &engine.store;
     let loaded = engine.load(prompt).await?;
     let Some(version) = loaded.snapshot.active.version() else {
-        let message = format!("{prompt} has no active version: there is nothing that an alert could be about");
+        let message = format!("{prompt} has no active version: a drill needs an active version");
         return Ok(Err(Refusal { code: RefusalCode::UnknownPrompt, message }));
     };
     let id = DrillId::fresh(loaded.now);
@@ -38,7 +38,7 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
     if drill.committed.is_some() {
         return Ok(true); // Alertmanager repeats itself
     }
-    store.note_drill(&id, News::Received).await?;
+    store.note_drill(&id, DrillProgress::Received).await?;
     if drill.decided.is_none() {
         let rehearsed = engine.rehearse(alert).await?;
         let decision = Rehearsed {
@@ -46,11 +46,11 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
             reason: rehearsed.reason.to_owned(),
             text: rehearsed.text,
         };
-        store.note_drill(&id, News::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
+        store.note_drill(&id, DrillProgress::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
         engine.announced.send_replace(());
     }
-    store.fence().await?;
-    store.note_drill(&id, News::Committed).await?;
+    store.wait_for_replicas().await?;
+    store.note_drill(&id, DrillProgress::Committed).await?;
     Ok(true)
 }
 

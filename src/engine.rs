@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::decision::{
-    Alert, AlertOutcome, Answer, Commit, Decision, Event, FlipMode, IncidentId, Kept, Outcome, Policy, PromptName,
-    Rehearsed, Timestamp, decide, rehearse,
+    Alert, AlertOutcome, Answer, ArchiveReport, Commit, Decision, Event, IncidentId, Outcome, Policy, PromptName,
+    Rehearsed, SwitchMode, Timestamp, decide, rehearse,
 };
 use crate::elsewhere;
 use crate::events::{self, Happened};
@@ -31,7 +31,7 @@ pub type Readiness = Result<(), String>;
 pub enum EngineError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("other commits on this prompt were faster {ROUNDS} times in a row")]
+    #[error("gave up after {ROUNDS} conflicting commits on this prompt")]
     Contended,
 }
 
@@ -151,7 +151,9 @@ impl Engine {
             },
             content: match event {
                 Event::Register(request) => Some(&request.version),
-                Event::Kept(Kept::Archived { version, .. } | Kept::Gone { version }) => Some(version),
+                Event::ArchiveReport(ArchiveReport::Archived { version, .. } | ArchiveReport::Gone { version }) => {
+                    Some(version)
+                }
                 _ => None,
             },
         };
@@ -163,7 +165,7 @@ impl Engine {
             if let Some(receipt) = receipt
                 && let Some(before) = self.store.handled_before(receipt, loaded.now).await?
             {
-                self.store.fence().await?;
+                self.store.wait_for_replicas().await?;
                 return Ok(Handled { answer: Answer::Noted, now: loaded.now, rev: None, before: Some(before) });
             }
             let (loaded, decision) = self.decide(loaded, &given).await;
@@ -177,11 +179,11 @@ impl Engine {
                     Event::Look
                         | Event::Timer { .. }
                         | Event::Listed { .. }
-                        | Event::Unheard { .. }
-                        | Event::Kept(_)
+                        | Event::Undeliverable { .. }
+                        | Event::ArchiveReport(_)
                         | Event::Soak(_)
                 ) {
-                    self.store.fence().await?;
+                    self.store.wait_for_replicas().await?;
                 }
                 if let (Some(receipt), Before::Refused(why)) = (receipt, &outcome) {
                     // if not, it is decided again
@@ -223,7 +225,7 @@ impl Engine {
                             to = entry.to.as_deref().unwrap_or_default(),
                             operator = %entry.operator,
                             incident = entry.incident.as_ref().map_or("", |id| &id.0),
-                            "what is served has changed"
+                            "the active version or its traffic has changed"
                         );
                     }
                     for write in &commit.incidents {
@@ -305,7 +307,7 @@ impl Engine {
         }
     }
 
-    fn account(&self, event: &Event, answer: &Answer, flip: Option<FlipMode>, now: Timestamp) {
+    fn account(&self, event: &Event, answer: &Answer, flip: Option<SwitchMode>, now: Timestamp) {
         if let Some(mode) = flip {
             self.metrics.rollback(mode, true);
         }
@@ -320,18 +322,18 @@ impl Engine {
     }
 }
 
-fn flip_mode(answer: &Answer) -> Option<FlipMode> {
+fn flip_mode(answer: &Answer) -> Option<SwitchMode> {
     match answer {
         Answer::Changed { mode, .. } => *mode,
-        Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack) => Some(FlipMode::Auto),
+        Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack) => Some(SwitchMode::Auto),
         _ => None,
     }
 }
 
 /// How the rollback was decided that this commit makes.
-fn finished(commit: &Commit, now: Timestamp) -> Option<FlipMode> {
+fn finished(commit: &Commit, now: Timestamp) -> Option<SwitchMode> {
     let flips = commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref());
-    flips.filter(|flip| flip.at == now && flip.mode != FlipMode::Shipped).map(|flip| flip.mode).next()
+    flips.filter(|flip| flip.at == now && flip.mode != SwitchMode::Shipped).map(|flip| flip.mode).next()
 }
 
 /// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.

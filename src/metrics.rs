@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Failure, Flip, FlipMode, Incident, PhaseKind, Severity, Timestamp};
+use crate::decision::{AlertOutcome, Failure, Incident, PhaseKind, Severity, Switch, SwitchMode, Timestamp};
 use crate::store::schedule::Target;
 use crate::store::{Series, StoreError};
 
@@ -240,7 +240,7 @@ impl Metrics {
         );
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
-        for mode in FlipMode::ALL {
+        for mode in SwitchMode::ALL {
             for result in ["ok", "failed"] {
                 let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
             }
@@ -308,7 +308,7 @@ impl Metrics {
         self.truncated_alerts.inc_by(count);
     }
 
-    pub fn rollback(&self, mode: FlipMode, ok: bool) {
+    pub fn rollback(&self, mode: SwitchMode, ok: bool) {
         let result = if ok { "ok" } else { "failed" };
         self.rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result }).inc();
     }
@@ -325,8 +325,8 @@ impl Metrics {
     pub fn time_limit(&self, before: Option<&Incident>, after: &Incident) {
         let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
         let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
-        let in_time = |flip: &Flip| {
-            flip.mode != FlipMode::Auto
+        let in_time = |flip: &Switch| {
+            flip.mode != SwitchMode::Auto
                 || after
                     .alerts
                     .iter()
@@ -529,7 +529,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_contract() {
         let metrics = Metrics::new();
-        metrics.rollback(FlipMode::Auto, true);
+        metrics.rollback(SwitchMode::Auto, true);
         let series = Series {
             prompt: "p".to_owned(),
             version: "v2".to_owned(),

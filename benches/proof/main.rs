@@ -10,8 +10,8 @@
 #[path = "../shared/figures.rs"]
 mod figures;
 #[allow(dead_code, reason = "shared with the tests")]
-#[path = "../../tests/proof/liar.rs"]
-mod liar;
+#[path = "../../tests/proof/lying_target.rs"]
+mod lying_target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use figures::{Figure, table};
-use liar::{Liar, vector};
+use lying_target::{LyingTarget, vector};
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
@@ -66,9 +66,9 @@ fn answer(request: &str, healthy: bool) -> (u16, String) {
     if request.contains(CUSTOM) {
         return (200, vector(&[("{}", if healthy { "1" } else { "0" })]));
     }
-    if liar::asks_for_counters(request) {
+    if lying_target::asks_for_counters(request) {
         let prompts: Vec<_> = about.iter().map(|prompt| (*prompt).to_owned()).collect();
-        return (200, liar::served(&prompts, "v1", if healthy { 1 } else { 500 }));
+        return (200, lying_target::served(&prompts, "v1", if healthy { 1 } else { 500 }));
     }
     if request.contains("count%28") {
         return (200, vector(&[]));
@@ -110,7 +110,7 @@ fn most(asked: &[Instant], window: Duration) -> usize {
 }
 
 async fn run(fails: bool) -> Result<Vec<Figure>> {
-    let prometheus = Liar::start(move |request| answer(request, !fails))?;
+    let prometheus = LyingTarget::start(move |request| answer(request, !fails))?;
     let redis = Redis::start()?;
     let receivers = [receiver(&redis, &prometheus.url())?, receiver(&redis, &prometheus.url())?];
     let http = receivers[0].http();

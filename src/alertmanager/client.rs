@@ -26,7 +26,7 @@ pub enum AlertmanagerError {
     NoAnswer(#[from] OutgoingError),
     #[error("alertmanager at {url} answered {status}")]
     Refused { url: String, status: StatusCode },
-    #[error("alertmanager at {url} answered what is no list of alerts")]
+    #[error("alertmanager at {url} answered with something other than a list of alerts")]
     Unreadable { url: String },
     #[error("alertmanager.urls: {0}")]
     Config(String),
@@ -86,7 +86,7 @@ impl Alertmanagers {
         let posts = self.all.iter().map(async |one| {
             let sent = self.send(one, Method::POST, "/api/v2/alerts".to_owned(), body.clone()).await;
             if let Err(error) = &sent {
-                tracing::warn!(%error, "an alert of our own was not taken");
+                tracing::warn!(%error, "Alertmanager did not accept an alert of the receiver");
             }
             (one.base().to_string(), sent.map(drop))
         });

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::json::{Object, Repeated, Sections, in_one_pass, kind, list, lossy, text, written};
 use crate::config::{Labels, parse_prometheus_duration};
-use crate::decision::alert::Shares;
+use crate::decision::alert::GroupLabels;
 use crate::decision::{
     Alert, AlertStatus, Policy, PromptName, Severity, Timestamp, Trigger, TriggerLabels, VersionName, fnv1a,
 };
@@ -271,7 +271,7 @@ fn understand<'a>(
         dashboard_url: annotation("dashboard_url", SHORT)?,
         alertmanager_url: String::new(), // stands beside the alerts
         generator_url: alert.get("generatorURL")?.and_then(text).map(|url| shorten(&url, LONG)).unwrap_or_default(),
-        shares: Shares { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
+        shares: GroupLabels { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
         alertname,
     });
     Ok(match drill {

@@ -50,7 +50,7 @@ answers! {
         pub gradual: Option<Split>,
         pub summary: String,
         pub decided_by: Option<String>,
-        pub flip: Option<Flip>,
+        pub flip: Option<Switch>,
         /// Absent in a list.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub events: Option<Vec<IncidentEvent>>,
@@ -97,7 +97,7 @@ answers! {
         pub detail: String,
     }
 
-    pub struct Flip {
+    pub struct Switch {
         pub at: String,
         pub from: String,
         pub to: String,

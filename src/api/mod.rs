@@ -19,8 +19,8 @@ mod prompt;
 mod request;
 
 pub use incident::{
-    Alert, AnyIncident, Check, Flip, Guard, HeldBack, Incident, IncidentEvent, Incidents, MarkedBad, Outage,
-    OutageMember, OutageOrder, SharedLabel, Traffic, Verification,
+    Alert, AnyIncident, Check, Guard, HeldBack, Incident, IncidentEvent, Incidents, MarkedBad, Outage, OutageMember,
+    OutageOrder, SharedLabel, Switch, Traffic, Verification,
 };
 pub use prompt::{
     AlsoChanged, AnyPrompt, Canary, CanaryEnd, Log, LogEntry, Mark, OtherChange, Placed, Prompt, PromptRow, Prompts,
@@ -193,10 +193,10 @@ answers! {
         /// Slack is a part of the way.
         pub slack: bool,
         pub done: bool,
-        pub hops: Vec<Hop>,
+        pub hops: Vec<DrillStep>,
     }
 
-    pub struct Hop {
+    pub struct DrillStep {
         pub hop: String,
         /// Null: it has not come yet.
         pub at: Option<String>,

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use super::args::{Output, Receiver};
 use super::client::encode;
 use super::{Failure, body, connect, print, print_json};
-use crate::api::{self, Drill, Hop};
+use crate::api::{self, Drill, DrillStep};
 use crate::cli::table::clean;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What has happened, without control characters: some of it comes from others.
-fn said_of(hop: &Hop) -> String {
+fn said_of(hop: &DrillStep) -> String {
     let or = |text: Option<Option<String>>| clean(text.flatten().as_deref().unwrap_or("?"));
     match hop.hop.as_str() {
         "alertmanager" => format!("posted to Alertmanager {}", or(hop.url.clone())),
@@ -32,7 +32,7 @@ fn said_of(hop: &Hop) -> String {
 }
 
 /// Why it has not come, and what to look at.
-fn missing(hop: &Hop) -> String {
+fn missing(hop: &DrillStep) -> String {
     let why = hop.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
     let url = hop.url.clone().flatten().map(|url| format!(" {}", clean(&url))).unwrap_or_default();
     let (what, look) = match hop.hop.as_str() {
@@ -86,7 +86,8 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     let mut said: Vec<String> = Vec::new();
     loop {
         let drill = read(receiver, &answer)?;
-        let mut come: Vec<(&Hop, &str)> = drill.hops.iter().filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect();
+        let mut come: Vec<(&DrillStep, &str)> =
+            drill.hops.iter().filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect();
         come.sort_by_key(|(_, at)| *at);
         for (hop, at) in come {
             let line = said_of(hop);
@@ -124,7 +125,7 @@ fn end(drill: &Drill, text: bool, wait: u64) -> Result<(), Failure> {
     }
     if text {
         let slack = if drill.slack { "" } else { "; Slack is not configured" };
-        print(&format!("the whole way works{slack}. Nothing was changed\n"))?;
+        print(&format!("the test alert arrived end to end{slack}. Nothing was changed\n"))?;
     }
     Ok(())
 }

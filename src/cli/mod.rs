@@ -217,7 +217,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let answer = connect(&receiver)?.get(&path).await?;
             let open = answer["may_have_all_traffic"] == true;
             show(&receiver, answer, |gates| output::gates(&gates, color()))?;
-            if open { Ok(()) } else { Err(Failure::Failed("a gate that is on is closed".to_owned())) }
+            if open { Ok(()) } else { Err(Failure::Failed("an enabled gate is closed".to_owned())) }
         }
         Command::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
             let body = body(&api::Rollback {

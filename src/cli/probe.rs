@@ -53,7 +53,7 @@ pub fn probe_archive(config: &Config) -> Option<Probe> {
     let ok = probed.is_ok();
     let detail = match probed {
         Ok(()) => format!("{} can be written to", root.display()),
-        Err(error) => format!("texts can't be archived: {error}"),
+        Err(error) => format!("content cannot be archived: {error}"),
     };
     Some(Probe::new("archive", ok, detail))
 }

@@ -84,7 +84,7 @@ impl Settings {
     pub fn look(&self) -> Found {
         let text = match self.path.as_deref() {
             // which would be a valid config
-            Some(path) if is_stream(path) => Err(unreadable(path, "it is a pipe, which holds nothing any more")),
+            Some(path) if is_stream(path) => Err(unreadable(path, "it is a pipe, which can be read only once")),
             path => read(path),
         };
         Found { text, files: self.files.look() }

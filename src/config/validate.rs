@@ -47,7 +47,7 @@ impl Config {
             }
             let token = format!("{key}.token");
             let given = source.token.is_some() || r.has_problem(&format!("{token}_file"));
-            r.check(&token, given, "a token: it is what the source is known by");
+            r.check(&token, given, "a token: it identifies the source");
             let fine = |c: char| c.is_ascii_alphanumeric() || "._/-*".contains(c);
             let patterns = &source.allowed_prompts;
             let readable = !patterns.is_empty() && patterns.iter().all(|pattern| pattern.chars().all(fine));
@@ -79,7 +79,7 @@ impl Config {
             let tells_apart = |other: &str| [&key, other].iter().any(|key| key.starts_with("sources."));
             let twin = tokens.iter().find(|(other, it)| same(it, token) && (reachable || tells_apart(other)));
             if let Some((other, _)) = twin {
-                r.problem(&key, format!("is the same as {other}: who has one would have both; expected another token"));
+                r.problem(&key, format!("is the same as {other}: expected a different token for each"));
             }
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::decision::decide::Active;
-use crate::decision::event::{Activation, Decide, Marking, Register, Rollback, Share};
+use crate::decision::event::{Activation, Decide, Marking, Register, Rollback, TrafficShare};
 use crate::decision::{
     Action, Alert, AlertStatus, CommitId, IncidentId, MarkKind, Phase, Plan, PromptName, PromptState, Routing,
     Severity, Trigger, VersionName, decide,
@@ -51,7 +51,7 @@ impl World {
             let of = Register { version: version(name), content: None, contact: None, staged_at: None, known_good };
             world.happens(&Event::Register(of));
             if name != "v3" {
-                world.activates(name, Share::All);
+                world.activates(name, TrafficShare::All);
             }
         }
         world
@@ -106,7 +106,7 @@ impl World {
             .collect()
     }
 
-    fn activates(&mut self, name: &str, share: Share) -> Vec<String> {
+    fn activates(&mut self, name: &str, share: TrafficShare) -> Vec<String> {
         let operator = Operator::recorded("mia");
         let of = Activation { version: version(name), share, operator, force: true, reason: Some("tried".to_owned()) };
         self.happens(&Event::Activate(of))
@@ -226,7 +226,7 @@ fn a_gradual_rollback_begins_goes_on_and_is_done() {
 #[test]
 fn what_others_set_and_people_mark_and_share_is_told() {
     let mut world = World::new();
-    assert_eq!(world.activates("v3", Share::Percent(10)), ["canary.progressed"]);
+    assert_eq!(world.activates("v3", TrafficShare::Percent(10)), ["canary.progressed"]);
     assert_eq!(world.data("canary.progressed")["routing"], json!({"v2": 90, "v3": 10}));
     assert_eq!(world.outside(Active::Version(version("v4"))), ["version.activated"]);
     let activated = world.data("version.activated");
@@ -308,8 +308,8 @@ fn in_random_histories_each_log_entry_and_note_is_one_event_and_no_id_comes_twic
             match below(9) {
                 0 => drop(world.fires(name, Severity::Critical, Action::Rollback, status)),
                 1 => drop(world.fires(name, Severity::High, Action::Page, status)),
-                2 => drop(world.activates(name, Share::All)),
-                3 => drop(world.activates(name, Share::Percent(below(100) as u8))),
+                2 => drop(world.activates(name, TrafficShare::All)),
+                3 => drop(world.activates(name, TrafficShare::Percent(below(100) as u8))),
                 4 => drop(world.rolls_back(None)),
                 5 => {
                     let plan = Plan::gradual(&[50, 0], vec![Duration::from_secs(60)]).expect("a plan");

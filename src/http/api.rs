@@ -5,7 +5,7 @@ use hyper::StatusCode;
 
 use super::input::{self, Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
 use super::reply::{Failure, Reply, answer, unexpected};
-use super::{Context, mass, views};
+use super::{Context, outage, views};
 use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::store::{Listed, PromptRow};
@@ -45,7 +45,7 @@ pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
     let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
     let row = |listed: &Listed| match listed {
         Listed::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
-        Listed::Mass(found) => api::AnyIncident::Outage(Box::new(mass::row(found))),
+        Listed::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
     };
     let mut incidents = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
@@ -59,7 +59,7 @@ pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
     let id = incident_id(id)?;
     match context.engine.store.incident(&id).await? {
         Some(incident) => Ok(answer(StatusCode::OK, &views::incident(&incident))),
-        None => mass::incident(context, &id).await,
+        None => outage::incident(context, &id).await,
     }
 }
 

@@ -21,7 +21,7 @@ pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<()
     match token {
         Some(token) => bearer(&head.headers, token),
         None => local(head).map_err(|found| {
-            let message = format!("{key} is not set, so only programs of this machine may ask: {found}");
+            let message = format!("{key} is not set, so only requests from this machine are accepted: {found}");
             Failure::new(StatusCode::FORBIDDEN, "not_local", message).refused("not_local")
         }),
     }

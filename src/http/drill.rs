@@ -8,7 +8,7 @@ use super::input::{self, body, prompt_name};
 use super::reply::{Failure, Reply, answer};
 use crate::api;
 use crate::drills;
-use crate::store::drill::{Drill, DrillId, Hop};
+use crate::store::drill::{Drill, DrillId, DrillStep};
 use crate::store::rfc3339;
 
 pub async fn start(context: &Context, bytes: &Bytes) -> Result<Reply, Failure> {
@@ -38,30 +38,30 @@ pub async fn drill(context: &Context, id: &str) -> Result<Reply, Failure> {
 
 /// The hops in the order of the way. `at` is null for what has not come yet; `error` says why it last did not.
 fn view(drill: &Drill) -> api::Drill {
-    let hop = |name: &str, done: Option<&Hop>, failed: Option<&Hop>| api::Hop {
+    let hop = |name: &str, done: Option<&DrillStep>, failed: Option<&DrillStep>| api::DrillStep {
         hop: name.to_owned(),
         at: done.map(|hop| rfc3339(hop.at)),
         error: failed.filter(|_| done.is_none()).map(|failed| failed.text.clone()),
-        ..api::Hop::default()
+        ..api::DrillStep::default()
     };
     let mut urls: Vec<&String> = drill.posted.keys().chain(drill.failed.keys()).collect();
     urls.sort();
     urls.dedup();
-    let post = |url: &&String| api::Hop {
+    let post = |url: &&String| api::DrillStep {
         url: Some(Some(url.to_string())),
         ..hop("alertmanager", drill.posted.get(*url), drill.failed.get(*url))
     };
-    let mut hops: Vec<api::Hop> = urls.iter().map(post).collect();
+    let mut hops: Vec<api::DrillStep> = urls.iter().map(post).collect();
     if hops.is_empty() {
-        hops.push(api::Hop { url: Some(None), ..hop("alertmanager", None, None) });
+        hops.push(api::DrillStep { url: Some(None), ..hop("alertmanager", None, None) });
     }
     hops.push(hop("webhook", drill.received.as_ref(), None));
     let decision = Some(drills::decision(drill));
-    hops.push(api::Hop { decision, ..hop("decided", drill.decided.as_ref(), None) });
+    hops.push(api::DrillStep { decision, ..hop("decided", drill.decided.as_ref(), None) });
     hops.push(hop("committed", drill.committed.as_ref(), None));
     if drill.tells {
         let channel = Some(drill.told.as_ref().map(|told| told.text.clone()));
-        hops.push(api::Hop { channel, ..hop("slack", drill.told.as_ref(), drill.untold.as_ref()) });
+        hops.push(api::DrillStep { channel, ..hop("slack", drill.told.as_ref(), drill.untold.as_ref()) });
     }
     api::Drill {
         id: drill.id.as_str().to_owned(),

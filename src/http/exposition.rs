@@ -89,7 +89,7 @@ async fn stored(engine: &Engine, max_prompts: usize) -> Result<Stored, StoreErro
     let paused = store.paused_for_all().await?.is_some();
     let lags = store.notification_lags().await?;
     let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
-    let works = [Work::Act, Work::Page, Work::Mass, Work::Archive];
+    let works = [Work::Act, Work::Page, Work::Outage, Work::Archive];
     let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
     let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
     Ok(Stored { series, dropped, phases, parked, paused, notification_lag, work_lag, heartbeat })

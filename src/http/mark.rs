@@ -16,7 +16,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
     let request: api::MarkVersion = body(bytes).await?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
-        return Err(Failure::bad_request("reason: expected why, for those who wonder later"));
+        return Err(Failure::bad_request("reason: expected a reason for the mark"));
     }
     let marking = Marking {
         version: version.clone(),

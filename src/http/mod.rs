@@ -11,7 +11,7 @@ mod import;
 mod input;
 mod lanes;
 mod mark;
-mod mass;
+mod outage;
 mod postmortem;
 mod reload;
 mod reply;

@@ -8,14 +8,14 @@ use hyper::StatusCode;
 use super::input::{self, Query, Result, body, incident_id, line, optional_version, prompt_name, version};
 use super::reply::{Failure, Reply, answer, no_incident, unexpected};
 use super::wait::Patience;
-use super::{Context, mass};
+use super::{Context, outage};
 use crate::api::{self, Decision, Hold, Strategy};
 use crate::config::parse_prometheus_duration;
-use crate::decision::mass::Bulk;
+use crate::decision::outage::OutageAction;
 use crate::decision::phase::Objection;
 use crate::decision::{
     self, Activation, Answer, Choice, Decide, Event, Gate, Incident, IncidentId, PhaseKind, Plan, PromptName,
-    RefusalCode, Rollback, Share, Snapshot, Timestamp, VersionName,
+    RefusalCode, Rollback, Snapshot, Timestamp, TrafficShare, VersionName,
 };
 use crate::engine::Handled;
 use crate::store::rfc3339;
@@ -101,12 +101,12 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
         Some(objection) => {
             let (code, then) = match objection {
                 Objection { text_missing: true, .. } => {
-                    ("archived", "ask once more to try again, or with force to roll back without its text")
+                    ("archived", "repeat the request to try again, or use force to roll back without its content")
                 }
                 Objection { baseline: true, .. } => {
-                    ("baseline_failed", "ask once more, or with force, to roll back all the same")
+                    ("baseline_failed", "repeat the request, or use force, to roll back anyway")
                 }
-                _ => ("healthy", "ask once more, or with force, to roll back all the same"),
+                _ => ("healthy", "repeat the request, or use force, to roll back anyway"),
             };
             conflict(code, format!("{}: {then}", objection.text))
         }
@@ -202,10 +202,10 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
                 let limit = parse_prometheus_duration(&text).ok().filter(|limit| !limit.is_zero());
                 limit.ok_or_else(|| Failure::bad_request("hold_limit: expected a duration such as \"2h\""))
             });
-            Share::Canary(Plan { limit: limit.transpose()?, ..plan })
+            TrafficShare::Canary(Plan { limit: limit.transpose()?, ..plan })
         }
-        None | Some(100) => Share::All,
-        Some(percent) => Share::Percent(percent),
+        None | Some(100) => TrafficShare::All,
+        Some(percent) => TrafficShare::Percent(percent),
     };
     let version = version("version", &request.version)?;
     let event = Event::Activate(Activation {
@@ -229,25 +229,25 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply>
     let request: api::Decide = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
-        Decision::Approve => Some((Choice::Approve, Some(Bulk::RollBack))),
+        Decision::Approve => Some((Choice::Approve, Some(OutageAction::RollBack))),
         Decision::Investigate => Some((Choice::Investigate, None)),
-        Decision::Dismiss => Some((Choice::Dismiss, Some(Bulk::Hold))),
-        Decision::Undo => Some((Choice::Undo, Some(Bulk::Undo))),
+        Decision::Dismiss => Some((Choice::Dismiss, Some(OutageAction::Hold))),
+        Decision::Undo => Some((Choice::Undo, Some(OutageAction::Undo))),
         Decision::Release => None,
         Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
     if request.operator.trim().is_empty() {
-        return Err(Failure::bad_request("operator: expected who decides"));
+        return Err(Failure::bad_request("operator: expected the name of the person who decides"));
     }
     let operator = input::operator(Some(request.operator))?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else {
-        let bulk = choice.map_or(Some(Bulk::Release), |(_, bulk)| bulk);
-        return mass::decide(context, &id, bulk, &operator).await;
+        let bulk = choice.map_or(Some(OutageAction::Release), |(_, bulk)| bulk);
+        return outage::decide(context, &id, bulk, &operator).await;
     };
     let Some((choice, _)) = choice else {
         return Err(Failure::bad_request(
-            "decision: release is for what holds many prompts back; this is one prompt's",
+            "decision: release applies to bulk incidents only, and this incident is about one prompt",
         ));
     };
     let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };

@@ -58,7 +58,7 @@ pub async fn interactions(
     let clicked = match read.map_err(|error| Failure::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,
         Interaction::Other(kind) => {
-            tracing::debug!(kind, "an interaction that asks for nothing");
+            tracing::debug!(kind, "an interaction without an action");
             return Ok(text(StatusCode::OK, ""));
         }
     };
@@ -71,7 +71,9 @@ pub async fn interactions(
     // also where a request may take less than that
     let within = ANSWER_WITHIN.min(context.request_timeout * 9 / 10);
     if timeout_at(arrived + within, &mut handling).await.is_err() {
-        tracing::warn!("a click takes long: Slack is answered, and the click goes on");
+        tracing::warn!(
+            "a click takes longer than Slack waits: Slack is answered, and the click is still being processed"
+        );
         tokio::spawn(handling);
     }
     Ok(text(StatusCode::OK, ""))

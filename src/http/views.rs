@@ -240,7 +240,7 @@ pub fn incident_row(incident: &Incident) -> api::Incident {
         gradual: incident.gradual().map(split),
         summary: incident.summary().to_owned(),
         decided_by: text(incident.decided_by.as_ref()),
-        flip: incident.flip.as_ref().map(|flip| api::Flip {
+        flip: incident.flip.as_ref().map(|flip| api::Switch {
             at: rfc3339(flip.at),
             from: flip.from.to_string(),
             to: flip.to.to_string(),

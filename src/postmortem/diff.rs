@@ -38,8 +38,8 @@ pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
             None => shown.push_str(&format!("{line}\n")),
         }
     }
-    let fence = "`".repeat(longest_run(&shown, '`').max(2) + 1);
-    format!("{fence}diff\n{shown}{fence}\n")
+    let wait_for_replicas = "`".repeat(longest_run(&shown, '`').max(2) + 1);
+    format!("{wait_for_replicas}diff\n{shown}{wait_for_replicas}\n")
 }
 
 fn is_too_large(text: &str) -> bool {

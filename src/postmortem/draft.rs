@@ -8,9 +8,9 @@ use super::text::{code, count, escaped, link, moment, took};
 use super::timeline::{deployment, timeline};
 use super::{Facts, chart, steps};
 use crate::decision::alert::AlertRecord;
-use crate::decision::flip::Flip;
 use crate::decision::note::NoteKind;
-use crate::decision::{Failure, FlipMode, Guard, Incident, PhaseKind};
+use crate::decision::switch::Switch;
+use crate::decision::{Failure, Guard, Incident, PhaseKind, SwitchMode};
 
 const MAX_ALERTS: usize = 10;
 /// What would end an address in Markdown before its end, or be read as a part of it.
@@ -57,17 +57,17 @@ fn summary(facts: &Facts<'_>) -> String {
     text
 }
 
-fn rolled_back(incident: &Incident, flip: &Flip) -> String {
-    let Flip { at, from, to, mode, operator, .. } = flip;
-    if *mode == FlipMode::Shipped {
+fn rolled_back(incident: &Incident, flip: &Switch) -> String {
+    let Switch { at, from, to, mode, operator, .. } = flip;
+    if *mode == SwitchMode::Shipped {
         let (prompt, operator) = (&incident.prompt, escaped(operator.as_str()));
         return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
     }
     let how = match mode {
-        FlipMode::Auto => "automatically".to_owned(),
-        FlipMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
-        FlipMode::Manual => format!("by {}", escaped(operator.as_str())),
-        FlipMode::Gradual | FlipMode::Shipped => format!("step by step, as {} asked,", escaped(operator.as_str())),
+        SwitchMode::Auto => "automatically".to_owned(),
+        SwitchMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
+        SwitchMode::Manual => format!("by {}", escaped(operator.as_str())),
+        SwitchMode::Gradual | SwitchMode::Shipped => format!("step by step, as {} asked,", escaped(operator.as_str())),
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
@@ -137,11 +137,11 @@ fn extremes(samples: &Samples) -> String {
 
 fn decision(incident: &Incident) -> String {
     let text = match (&incident.flip, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
-        (Some(flip), _) if flip.mode == FlipMode::Auto => "The system decided, as the alert asked for.".to_owned(),
-        (Some(flip), _) if flip.mode == FlipMode::Manual => {
+        (Some(flip), _) if flip.mode == SwitchMode::Auto => "The system decided, as the alert asked for.".to_owned(),
+        (Some(flip), _) if flip.mode == SwitchMode::Manual => {
             format!("{} started the rollback by hand.", escaped(flip.operator.as_str()))
         }
-        (Some(flip), _) if flip.mode == FlipMode::Shipped => {
+        (Some(flip), _) if flip.mode == SwitchMode::Shipped => {
             format!("{} replaced the version instead of rolling it back.", escaped(flip.operator.as_str()))
         }
         (Some(flip), _) => {
@@ -167,7 +167,7 @@ fn guards(incident: &Incident) -> String {
     if let (true, Some(now)) = (held.is_empty(), &incident.held) {
         held.push(format!("- held ({}): {}\n", now.guard.as_str(), escaped(&now.detail)));
     }
-    let automatic = incident.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Auto);
+    let automatic = incident.flip.as_ref().is_some_and(|flip| flip.mode == SwitchMode::Auto);
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
         (true, true) => {

@@ -44,7 +44,7 @@ pub struct Facts<'a> {
     pub good_content: Option<&'a str>,
 }
 
-/// What was measured after the flip.
+/// What was measured after the switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     pub checks: u32,

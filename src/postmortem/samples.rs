@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(read, expected);
         let measured: Measured = serde_json::from_str(&json).unwrap();
         assert_eq!(measured, Measured::Samples(Box::new(expected)));
-        let missing = Measured::Missing(Missing { missing: "Prometheus was away".to_owned(), flip_at: 3 });
+        let missing = Measured::Missing(Missing { missing: "Prometheus was unreachable".to_owned(), flip_at: 3 });
         let json = serde_json::to_string(&missing).unwrap();
         assert_eq!(serde_json::from_str::<Measured>(&json).unwrap(), missing);
         assert!(missing.is_of(Timestamp(3)) && !missing.is_of(Timestamp(4)));

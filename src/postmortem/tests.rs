@@ -8,8 +8,8 @@ use super::*;
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::{
-    Action, CommitId, Failure, Flip, FlipMode, Guard, Held, IncidentId, Operator, Phase, PromptName, Question,
-    Severity, VersionName,
+    Action, CommitId, Failure, Guard, Held, IncidentId, Operator, Phase, PromptName, Question, Severity, Switch,
+    SwitchMode, VersionName,
 };
 
 /// 2026-11-21T00:38:12.689Z
@@ -73,10 +73,10 @@ fn opened(alert: AlertRecord) -> Incident {
     incident
 }
 
-fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) {
+fn flip(incident: &mut Incident, at: Timestamp, mode: SwitchMode, operator: &str) {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    incident.flip = Some(Flip {
+    incident.flip = Some(Switch {
         commit: CommitId::default(),
         at,
         decided_at: None,
@@ -91,7 +91,7 @@ fn flip(incident: &mut Incident, at: Timestamp, mode: FlipMode, operator: &str) 
 
 fn recovered() -> Incident {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
-    flip(&mut incident, NOW, FlipMode::Auto, "system");
+    flip(&mut incident, NOW, SwitchMode::Auto, "system");
     incident.close(Phase::Recovered, after(40), "v2.0.9 is healthy");
     incident
 }
@@ -196,7 +196,7 @@ fn a_person_who_approved_late() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     incident.note(after(300), NoteKind::Escalated, "nobody decided within 5 min");
     incident.escalations = 1;
-    flip(&mut incident, after(422), FlipMode::Approved, "Maya");
+    flip(&mut incident, after(422), SwitchMode::Approved, "Maya");
     incident.decided_by = Some(Operator::recorded("Maya"));
     incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
     let log = log();
@@ -211,7 +211,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     incident.note(NOW, NoteKind::Held, format!("held (paused): {}", held.detail));
     incident.held = Some(held);
     incident.note(after(30), NoteKind::Decided, "Maya investigates");
-    flip(&mut incident, after(90), FlipMode::Approved, "Maya");
+    flip(&mut incident, after(90), SwitchMode::Approved, "Maya");
     incident.phase = Phase::Escalated { until: None, reason: Failure::NotRecovered };
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
     incident.escalations = 1;
@@ -226,7 +226,7 @@ fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
     incident.closed_at = None;
-    flip(&mut incident, NOW, FlipMode::Manual, "bo");
+    flip(&mut incident, NOW, SwitchMode::Manual, "bo");
     incident.decided_by = Some(Operator::recorded("bo"));
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
@@ -252,7 +252,7 @@ fn texts_from_elsewhere_stay_texts() {
     }
     if let Some(flip) = &mut incident.flip {
         flip.operator = Operator::recorded(HOSTILE);
-        flip.mode = FlipMode::Manual;
+        flip.mode = SwitchMode::Manual;
     }
     incident.note(after(50), NoteKind::Held, HOSTILE);
     let log = [Entry {
@@ -344,7 +344,7 @@ fn moments_out_of_order_make_no_nonsense() {
 #[test]
 fn the_time_that_prometheus_took_is_not_the_persons() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
-    flip(&mut incident, after(302), FlipMode::Approved, "Maya");
+    flip(&mut incident, after(302), SwitchMode::Approved, "Maya");
     incident.flip.as_mut().expect("a flip").decided_at = Some(after(299));
     let table = steps::table(&facts(&incident, &[]));
     assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
@@ -354,12 +354,15 @@ fn the_time_that_prometheus_took_is_not_the_persons() {
 #[test]
 fn it_says_whom_to_ask_and_why_nothing_was_measured() {
     let (incident, log) = (recovered(), log());
-    let known =
-        Facts { contact: Some("#prompts <@maya>"), unmeasured: Some("Prometheus was away"), ..facts(&incident, &log) };
+    let known = Facts {
+        contact: Some("#prompts <@maya>"),
+        unmeasured: Some("Prometheus was unreachable"),
+        ..facts(&incident, &log)
+    };
     let text = draft(&known);
     let questions = text.split_once("## Questions").expect("the questions").1;
     assert!(questions.contains("Whom to ask about `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
-    assert!(text.contains("- Not measured: Prometheus was away.\n"), "{text}");
+    assert!(text.contains("- Not measured: Prometheus was unreachable.\n"), "{text}");
 }
 
 #[test]
@@ -384,9 +387,9 @@ fn recovered_then(phase: Phase) -> Incident {
 #[test]
 fn a_limit_is_met_to_the_millisecond() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
-    flip(&mut incident, after(300), FlipMode::Approved, "Maya");
+    flip(&mut incident, after(300), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: met |"));
-    flip(&mut incident, after(300).plus(Duration::from_millis(1)), FlipMode::Approved, "Maya");
+    flip(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
     // whoever takes it in hand has answered
     incident.note(after(20), NoteKind::Decided, "Maya investigates");

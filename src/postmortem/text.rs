@@ -27,9 +27,9 @@ pub fn escaped(text: &str) -> String {
 /// Literal text of bounded length, for expressions: more readable than [`escaped`].
 pub fn code(text: &str) -> String {
     let text = one_line(text, MAX_TEXT);
-    let fence = "`".repeat(longest_run(&text, '`') + 1);
+    let wait_for_replicas = "`".repeat(longest_run(&text, '`') + 1);
     let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
-    if text.is_empty() { "–".to_owned() } else { format!("{fence}{pad}{text}{pad}{fence}") }
+    if text.is_empty() { "–".to_owned() } else { format!("{wait_for_replicas}{pad}{text}{pad}{wait_for_replicas}") }
 }
 
 /// How often `of` stands in a row at most.

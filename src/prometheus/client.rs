@@ -34,7 +34,7 @@ pub enum PrometheusError {
     /// Such as an expression that does not parse.
     #[error("prometheus refuses the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
-    #[error("prometheus answered what is no result of a query")]
+    #[error("prometheus answered with something other than a query result")]
     Unreadable,
     /// Behind one address, as of Thanos or VictoriaMetrics, not all stores answered.
     #[error("prometheus gave a partial answer: {0}")]

@@ -100,7 +100,7 @@ pub fn own_query(query: &str, prompt: &PromptName, [new, old]: [&VersionName; 2]
 pub fn read_own(series: &[Series]) -> Result<(), String> {
     match series {
         [one] if one.value() == 1.0 => Ok(()),
-        [one] if one.value() == 0.0 => Err("canary.query says that it is worse".to_owned()),
+        [one] if one.value() == 0.0 => Err("canary.query reports that it is worse".to_owned()),
         [] => Err("no data yet for canary.query".to_owned()),
         [one] => Err(format!("canary.query gives {}: expected 1, 0 or nothing", one.value())),
         many => Err(format!("canary.query gives {} series: expected one, or nothing", many.len())),

@@ -233,7 +233,7 @@ pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding
     Finding::new(verdict, text)
 }
 
-/// Whether `version` serves well enough to get more traffic, by its failures since `since`, when its stage began.
+/// Whether `version` is healthy enough to get more traffic, by its failures since `since`, when its stage began.
 pub fn judge_stage(counters: &Counters<'_>, since: Timestamp, version: &VersionName) -> Finding {
     let (requests, failures) = counters.served(since, version);
     let text = counted(failures, requests, since);

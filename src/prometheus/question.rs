@@ -110,7 +110,7 @@ pub fn read_others(labels: &Labels, prompt: &PromptName, [all, failing, own]: [&
     let others = count(all, own.is_some());
     let failing = count(failing, own.is_some_and(|ratio| ratio > FAILS_ABOVE));
     (others >= 2.0 && failing * 2.0 > others)
-        .then(|| format!("{failing} of {others} other prompts fail too: this looks like the provider, not the prompt"))
+        .then(|| format!("{failing} of {others} other prompts fail too: this looks like a provider outage"))
 }
 
 /// The verdict of the `verify` expression of this alert: 1, 0 or nothing.
@@ -130,7 +130,7 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
             1.0 => Finding::new(Verdict::Healthy, format!("healthy by {whose}")),
             0.0 => Finding::new(Verdict::Unhealthy, format!("not healthy by {whose}")),
             // which one is not repeated: it may be any figure that Prometheus has
-            _ => Finding::new(Verdict::Unknown, format!("{whose} gives another value than 1 or 0")),
+            _ => Finding::new(Verdict::Unknown, format!("{whose} returns a value other than 1 or 0")),
         },
         many => {
             Finding::new(Verdict::Unknown, format!("{whose} gives {} series: expected one, or nothing", many.len()))
@@ -151,7 +151,7 @@ pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>, limit: f64) -> 
     }
 }
 
-/// Whether the target of a gradual rollback serves well enough to get more traffic, by the config's own expression: 1 = stop.
+/// Whether the target of a gradual rollback is healthy enough to get more traffic, by the config's own expression: 1 = stop.
 pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     let series = match answer {
         Ok(series) => series,
@@ -264,7 +264,7 @@ const FIGURE: &str = "figure";
 /// itself wrote down, so that it is the team's threshold.
 ///
 /// Requests are counted minute by minute where rules were evaluated: the counters of a server would also tell of those that
-/// came while Prometheus was away and nobody watched.
+/// came while Prometheus was unreachable and nobody watched.
 pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: Duration) -> String {
     let Labels { prompt: p, version: v, .. } = labels;
     let these = format!("{p}=\"{prompt}\",{v}=\"{version}\"");
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(text(&one(1.0)), "healthy by the verify expression of Row");
         for value in [48_151.0, f64::NAN, -1.0] {
             let other = text(&one(value));
-            assert_eq!(other, "the verify expression of Row gives another value than 1 or 0", "{value}");
+            assert_eq!(other, "the verify expression of Row returns a value other than 1 or 0", "{value}");
         }
         let refused = |status| Err(PrometheusError::Refused { status, message: "many-to-many: s3cret".to_owned() });
         let found = text(&refused(StatusCode::UNPROCESSABLE_ENTITY));

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::act::Actor;
+use super::incidents::IncidentWorker;
 use super::worker::{GONE, Outcome, carry_out, rest};
-use crate::decision::event::Kept;
+use crate::decision::event::ArchiveReport;
 use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
@@ -94,7 +94,7 @@ impl Archive {
         let mut trouble = self.trouble();
         *trouble = error.map(|error| {
             let backoff = trouble.map_or(FIRST_BACKOFF, |before| (before.backoff * 2).min(MAX_BACKOFF));
-            tracing::warn!(%prompt, %error, "the archive of texts fails ({what}); tried again in {} s", backoff.as_secs());
+            tracing::warn!(%prompt, %error, "the content archive fails ({what}); tried again in {} s", backoff.as_secs());
             Trouble { backoff, until: now.plus(backoff) }
         });
         engine.metrics.archive(what, error.is_none());
@@ -115,7 +115,7 @@ enum Chore {
     Archive,
 }
 
-impl Actor {
+impl IncidentWorker {
     /// Does what is due for the texts of a prompt, some at a time.
     async fn tidy(&self, prompt: &PromptName, state: &PromptState, now: Timestamp) -> Result<Tidied, EngineError> {
         let engine = &self.engine;
@@ -166,10 +166,10 @@ impl Actor {
     ) -> Result<Option<i64>, EngineError> {
         let (engine, Some(archive)) = (&self.engine, &self.archive) else { return Ok(None) };
         let Some(text) = engine.store.content(prompt, &version).await? else {
-            return self.commit(prompt, Kept::Gone { version }).await;
+            return self.commit(prompt, ArchiveReport::Gone { version }).await;
         };
         let Ok(text) = String::from_utf8(text) else {
-            tracing::warn!(%prompt, %version, "its text is no UTF-8: it stays in Redis");
+            tracing::warn!(%prompt, %version, "its content is not UTF-8: it stays in Redis");
             return Ok(None);
         };
         let written = {
@@ -178,7 +178,7 @@ impl Actor {
         };
         archive.note(engine, "archive", written.as_ref().err(), prompt, now);
         match written {
-            Ok(()) => self.commit(prompt, Kept::Archived { version, text }).await,
+            Ok(()) => self.commit(prompt, ArchiveReport::Archived { version, text }).await,
             Err(_) => Ok(None),
         }
     }
@@ -190,7 +190,7 @@ impl Actor {
         version: VersionName,
         now: Timestamp,
     ) -> Result<Option<i64>, EngineError> {
-        let missing = |version, why: String, lost| Kept::Missing { version, why, lost };
+        let missing = |version, why: String, lost| ArchiveReport::Missing { version, why, lost };
         let kept = match &self.archive {
             None => missing(version, "retention.archive is not set".to_owned(), false),
             Some(archive) => {
@@ -204,15 +204,15 @@ impl Actor {
                     Err(error) => missing(version, format!("it can't be read: {error}"), false),
                     Ok(None) => missing(version, format!("its file is missing: {}", name.display()), true),
                     Ok(Some(bytes)) => match String::from_utf8(bytes) {
-                        Ok(text) => Kept::Found { version, text },
+                        Ok(text) => ArchiveReport::Found { version, text },
                         Err(_) => missing(version, format!("its file is damaged: {}", name.display()), true),
                     },
                 }
             }
         };
-        if let Kept::Missing { version, why, lost } = &kept {
+        if let ArchiveReport::Missing { version, why, lost } = &kept {
             let lost = *lost;
-            tracing::error!(%prompt, %version, why, lost, "a text did not come back from the archive");
+            tracing::error!(%prompt, %version, why, lost, "content could not be restored from the archive");
             let rev = self.commit(prompt, kept).await?;
             return Ok(rev.filter(|_| lost)); // what is not lost is tried again, later
         }
@@ -227,7 +227,7 @@ impl Actor {
         now: Timestamp,
     ) -> Result<Option<i64>, EngineError> {
         let engine = &self.engine;
-        let rev = self.commit(prompt, Kept::Expired { version: version.clone() }).await?;
+        let rev = self.commit(prompt, ArchiveReport::Expired { version: version.clone() }).await?;
         let (Some(_), Some(archive)) = (rev, &self.archive) else { return Ok(rev) };
         // the commit may only have followed what someone SET, which made this version needed
         let state = engine.load(prompt).await?.snapshot.state;
@@ -241,8 +241,8 @@ impl Actor {
         Ok(rev)
     }
 
-    async fn commit(&self, prompt: &PromptName, kept: Kept) -> Result<Option<i64>, EngineError> {
-        Ok(self.engine.handle(prompt, &Event::Kept(kept)).await?.rev)
+    async fn commit(&self, prompt: &PromptName, kept: ArchiveReport) -> Result<Option<i64>, EngineError> {
+        Ok(self.engine.handle(prompt, &Event::ArchiveReport(kept)).await?.rev)
     }
 
     /// A rollback may wait for the text of its target.
@@ -278,7 +278,7 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Does what is due for texts, for as long as the process runs.
-pub async fn tend(actors: Current<Arc<Actor>>) {
+pub async fn tend(actors: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();
@@ -287,13 +287,13 @@ pub async fn tend(actors: Current<Arc<Actor>>) {
 }
 
 /// Does what is due once; tells how long until there may be more.
-async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
+async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &actor.engine.store;
     let claimed = store.claim(Work::Archive, BATCH, LEASE, token).await?;
     carry_out(store, &claimed, claimed.claims.iter().map(|claim| tend_one(actor, claim))).await
 }
 
-async fn tend_one(actor: &Actor, claim: &Claim) -> Outcome {
+async fn tend_one(actor: &IncidentWorker, claim: &Claim) -> Outcome {
     let Some(prompt) = claim.prompt() else { return Ok(GONE) };
     let loaded = actor.engine.load(&prompt).await?;
     let Tidied { rev, next } = actor.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;

@@ -7,7 +7,7 @@ use crate::alertmanager::payload::{DRILL_ALERT, DRILL_LABEL};
 use crate::config::Labels;
 use crate::decision::Timestamp;
 use crate::engine::Engine;
-use crate::store::drill::{Drill, DrillId, News};
+use crate::store::drill::{Drill, DrillId, DrillProgress};
 use crate::store::{StoreError, rfc3339};
 
 /// The alert ends by itself: an Alertmanager that waits before it delivers a group has had the time, and nobody is left
@@ -32,7 +32,9 @@ pub async fn post(
     for (url, result) in alertmanagers.post_each(&alert(&drill, labels)).await {
         let why = result.map_err(|error| error.to_string());
         all &= why.is_ok();
-        let news = why.as_ref().map_or_else(|why| News::NotPosted { to: &url, why }, |()| News::Posted(&url));
+        let news = why
+            .as_ref()
+            .map_or_else(|why| DrillProgress::NotPosted { to: &url, why }, |()| DrillProgress::Posted(&url));
         store.note_drill(id, news).await?;
     }
     Ok((!all).then(|| now.plus(AGAIN)))
@@ -51,8 +53,9 @@ fn alert(drill: &Drill, names: &Labels) -> OwnAlert {
         ("decider", "system"),
         ("time_limit", "2m"),
     ];
-    let summary = format!("DRILL, nothing is wrong: prompt-rollback is tried on {prompt} {version}");
-    let description = "Nothing is rolled back and nobody has to act. It ends by itself within two minutes.".to_owned();
+    let summary = format!("DRILL, no action needed: prompt-rollback tests its alert path with {prompt} {version}");
+    let description =
+        "Nothing is rolled back and no action is needed. This alert resolves within two minutes.".to_owned();
     OwnAlert {
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         annotations: vec![("summary", summary), ("description", description)],

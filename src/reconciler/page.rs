@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::act::Actor;
 use super::drill;
+use super::incidents::IncidentWorker;
 use super::worker::{GONE, Outcome, carry_out, rest};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
 use crate::decision::{Failure, Incident, PhaseKind, Timestamp};
@@ -78,7 +78,7 @@ impl Wanted {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(actors: Current<Arc<Actor>>) {
+pub async fn run(actors: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();
@@ -91,16 +91,16 @@ pub async fn run(actors: Current<Arc<Actor>>) {
 }
 
 /// Posts what is due once; tells how long until there may be more.
-async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
+async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &actor.engine.store;
     let claimed = store.claim(Work::Page, BATCH, LEASE, token).await?;
     carry_out(store, &claimed, claimed.claims.iter().map(|claim| post(actor, claim, claimed.now))).await
 }
 
-async fn post(actor: &Actor, claim: &Claim, now: Timestamp) -> Outcome {
-    let Actor { engine, alertmanagers, .. } = actor;
+async fn post(actor: &IncidentWorker, claim: &Claim, now: Timestamp) -> Outcome {
+    let IncidentWorker { engine, alertmanagers, .. } = actor;
     let next = match claim.drill() {
-        Some(id) => drill::post(engine, alertmanagers, &actor.prover.labels, &id, now).await?,
+        Some(id) => drill::post(engine, alertmanagers, &actor.verifier.labels, &id, now).await?,
         None => {
             let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok(GONE) };
             let here = Timestamp(jiff::Timestamp::now().as_millisecond());
@@ -166,8 +166,10 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
         }
         PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
         PhaseKind::Unverified => format!("The rollback of {prompt} {version} could not be verified"),
-        _ if incident.escalations == 0 => format!("{prompt} {version} waits for {decider}, whom Slack does not tell"),
-        _ => format!("{decider} has not decided about {prompt} {version} in time"),
+        _ if incident.escalations == 0 => {
+            format!("{prompt} {version} waits for {decider}, and Slack cannot notify them")
+        }
+        _ => format!("{decider} missed the deadline to decide about {prompt} {version}"),
     };
     let mut description = incident.summary().to_owned();
     if let Some(held) = &incident.held {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ulid::Ulid;
 
-use super::act::Actor;
+use super::incidents::IncidentWorker;
 use super::worker::{GONE, Outcome, carry_out, rest};
 use crate::decision::{Event, SoakLook};
 use crate::live::Current;
@@ -19,13 +19,13 @@ const BATCH: usize = 8;
 const NO_TURN: Duration = Duration::from_secs(5);
 
 /// Does what is due once; tells how long until there may be more.
-async fn tick(actor: &Actor, token: &str) -> Result<Option<Duration>, StoreError> {
+async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
     let store = &actor.engine.store;
     let claimed = store.claim(Work::Soak, BATCH, LEASE, token).await?;
     carry_out(store, &claimed, claimed.claims.iter().map(|claim| look(actor, claim))).await
 }
 
-async fn look(actor: &Actor, claim: &Claim) -> Outcome {
+async fn look(actor: &IncidentWorker, claim: &Claim) -> Outcome {
     let Some(prompt) = claim.prompt() else { return Ok(GONE) };
     let (engine, policy) = (&actor.engine, &actor.engine.policy);
     let loaded = engine.load(&prompt).await?;
@@ -45,7 +45,7 @@ async fn look(actor: &Actor, claim: &Claim) -> Outcome {
         };
         let version = record.version.clone();
         let measured = if policy.verify && soak.is_over(policy, now) {
-            match actor.prover.soaked(&prompt, &version, now.since(soak.from)).await? {
+            match actor.verifier.soaked(&prompt, &version, now.since(soak.from)).await? {
                 None => return Ok((Some(prompt), End::Done { rev, next: Some(now.plus(NO_TURN)) })),
                 measured => measured,
             }
@@ -59,7 +59,7 @@ async fn look(actor: &Actor, claim: &Claim) -> Outcome {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(actors: Current<Arc<Actor>>) {
+pub async fn run(actors: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
         let actor = actors.get();

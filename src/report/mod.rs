@@ -6,8 +6,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::decision::flip::WouldFlip;
-use crate::decision::{FlipMode, Incident, IncidentId, Phase, PhaseKind, PromptName, Timestamp, VersionName};
+use crate::decision::switch::DryRunRollback;
+use crate::decision::{Incident, IncidentId, Phase, PhaseKind, PromptName, SwitchMode, Timestamp, VersionName};
 
 /// Would the rollback have been right?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,7 +94,7 @@ impl Instead {
 pub struct Case {
     pub incident: IncidentId,
     pub prompt: PromptName,
-    pub would: WouldFlip,
+    pub would: DryRunRollback,
     pub instead: Instead,
     /// How much later that was.
     pub after: Option<Duration>,
@@ -127,9 +127,9 @@ impl Case {
 fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timestamp>) {
     if let Some(flip) = &incident.flip {
         let what = match (flip.mode, incident.phase.kind()) {
-            (FlipMode::Shipped, _) if flip.to == *target => Instead::PutBackByHand,
-            (FlipMode::Shipped, _) => Instead::OtherVersion,
-            (FlipMode::Auto, _) => Instead::RolledBackAutomatically,
+            (SwitchMode::Shipped, _) if flip.to == *target => Instead::PutBackByHand,
+            (SwitchMode::Shipped, _) => Instead::OtherVersion,
+            (SwitchMode::Auto, _) => Instead::RolledBackAutomatically,
             _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
             (_, PhaseKind::Escalated) => Instead::DidNotHelp,
             // an escalated one that a person closes has not helped either

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
-use crate::decision::{CommitId, Failure, Flip, Operator, Policy, Question};
+use crate::decision::{CommitId, Failure, Operator, Policy, Question, Switch};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
 
@@ -21,13 +21,13 @@ fn held(trigger: &str) -> Incident {
     let (from, to, trigger) = (version("v2"), version("v1"), trigger.to_owned());
     Incident {
         phase: Phase::AwaitingDecision(Question::default()),
-        would: Some(WouldFlip { at: NOW, from, to, trigger }),
+        would: Some(DryRunRollback { at: NOW, from, to, trigger }),
         ..Incident::new(id, prompt, version("v2"), "on-call".to_owned(), NOW)
     }
 }
 
-fn flipped(mode: FlipMode, to: &str, phase: Phase) -> Incident {
-    let flip = Flip {
+fn flipped(mode: SwitchMode, to: &str, phase: Phase) -> Incident {
+    let flip = Switch {
         commit: CommitId::default(),
         verification: None,
         at: after(12),
@@ -49,31 +49,31 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
     let ended = Incident { quiet_since: Some(after(8)), ..closed(Phase::Resolved) };
     let back = closed(Phase::Superseded { by: Some(version("v1")) });
     let forward = closed(Phase::Superseded { by: Some(version("v3")) });
-    let mut given_up = flipped(FlipMode::Approved, "v1", Phase::Dismissed);
+    let mut given_up = flipped(SwitchMode::Approved, "v1", Phase::Dismissed);
     (given_up.escalations, given_up.paged) = (1, true);
-    given_up.note(after(14), crate::decision::note::NoteKind::Escalated, "v1 does not serve well");
+    given_up.note(after(14), crate::decision::note::NoteKind::Escalated, "v1 is unhealthy");
     if let Some(flip) = &mut given_up.flip {
         let starting = Verification::starting(after(12), Policy::default().verify_every);
         flip.verification = Some(Verification { unhealthy: 1, ..starting });
     }
     let table = [
-        (flipped(FlipMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
-        (flipped(FlipMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
-        (flipped(FlipMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
+        (flipped(SwitchMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (flipped(SwitchMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (flipped(SwitchMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
         (
-            flipped(FlipMode::Approved, "v1", Phase::Verifying { until: after(15) }),
+            flipped(SwitchMode::Approved, "v1", Phase::Verifying { until: after(15) }),
             Instead::RolledBackByPerson,
             Some(12),
         ),
         (
-            flipped(FlipMode::Approved, "v1", Phase::Escalated { until: None, reason: Failure::NotRecovered }),
+            flipped(SwitchMode::Approved, "v1", Phase::Escalated { until: None, reason: Failure::NotRecovered }),
             Instead::DidNotHelp,
             Some(12),
         ),
         (given_up, Instead::DidNotHelp, Some(12)),
-        (flipped(FlipMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
-        (flipped(FlipMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),
-        (flipped(FlipMode::Auto, "v1", Phase::Recovered), Instead::RolledBackAutomatically, Some(12)),
+        (flipped(SwitchMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
+        (flipped(SwitchMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),
+        (flipped(SwitchMode::Auto, "v1", Phase::Recovered), Instead::RolledBackAutomatically, Some(12)),
         (ended, Instead::ResolvedByItself, Some(8)),
         (closed(Phase::Resolved), Instead::ResolvedByItself, Some(9)),
         (closed(Phase::Dismissed), Instead::Dismissed, Some(9)),
@@ -100,8 +100,8 @@ fn each_trigger_has_its_own_count_and_only_what_was_right_saves_time() {
         }
         incident
     };
-    report.add(&of("A", flipped(FlipMode::Approved, "v1", Phase::Recovered)));
-    report.add(&of("A", flipped(FlipMode::Manual, "v1", Phase::Recovered)));
+    report.add(&of("A", flipped(SwitchMode::Approved, "v1", Phase::Recovered)));
+    report.add(&of("A", flipped(SwitchMode::Manual, "v1", Phase::Recovered)));
     report.add(&of("A", closed(Phase::Resolved)));
     report.add(&of("B", held("B")));
     let count =

@@ -245,7 +245,7 @@ impl Connection {
                 Err(TrySendError::Closed(_)) => Err(Ending::Stopped),
             },
             Ok(Interaction::Other(kind)) => {
-                tracing::debug!(kind, "an interaction that asks for nothing");
+                tracing::debug!(kind, "an interaction without an action");
                 Ok(true)
             }
             Err(error) => {

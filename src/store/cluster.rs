@@ -9,7 +9,7 @@ use redis::{ConnectionAddr, ConnectionInfo};
 use tokio::time::timeout;
 
 use super::StoreError;
-use super::connect::{ASK_TIMEOUT, Address, Said, ask_at, at, ranked};
+use super::connect::{ASK_TIMEOUT, Address, MasterVote, ask_at, at, by_epoch};
 use crate::config;
 
 const SLOTS: u16 = 16_384;
@@ -58,9 +58,9 @@ impl Cluster {
                 break;
             }
         }
-        all.extend(moved.map(|master| Said { master, epoch: u64::MAX }));
+        all.extend(moved.map(|master| MasterVote { master, epoch: u64::MAX }));
         if !all.is_empty() {
-            return Ok(ranked(all));
+            return Ok(by_epoch(all));
         }
         let message = match fault {
             _ if homeless => format!("no node of the cluster has slot {}", self.slot),
@@ -69,7 +69,7 @@ impl Cluster {
         Err(StoreError::Unavailable { kind: "nomaster", message })
     }
 
-    async fn ask_one(&self, node: &ConnectionInfo) -> Result<Option<Said>, String> {
+    async fn ask_one(&self, node: &ConnectionInfo) -> Result<Option<MasterVote>, String> {
         let asked = async {
             let mut connection = ask_at(node).await?;
             redis::cmd("CLUSTER").arg("NODES").query_async::<String>(&mut connection).await
@@ -85,7 +85,7 @@ impl Cluster {
 
 /// Of the lines of CLUSTER NODES the one that has the slot: `id host:port@bus[,hostname] flags master ping pong epoch link
 /// slot from-to [slot->-id]…`. A node that does not know its own host leaves it out: it is whom we `asked`.
-fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<Said> {
+fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<MasterVote> {
     let holds = |range: &&str| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
         matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&slot))
@@ -102,7 +102,7 @@ fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<Said> {
             _ => host,
         };
         let master = Address(host.to_owned(), port.parse().ok()?);
-        Some(Said { master, epoch: words.get(6)?.parse().ok()? })
+        Some(MasterVote { master, epoch: words.get(6)?.parse().ok()? })
     })
 }
 

@@ -66,11 +66,11 @@ impl Store {
         events: &[String],
     ) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit, receipt, events);
-        let (reply, acked, wanted) = match &self.waiters {
+        let (reply, acked, wanted) = match &self.replica_waits {
             None => (self.link.run(&call).await?, 0, 0),
-            Some(waiters) => {
-                let (reply, acked) = self.on_waiter(waiters, &call, millis(waiters.timeout)).await?;
-                (reply, acked, waiters.replicas)
+            Some(replica_waits) => {
+                let (reply, acked) = self.on_waiter(replica_waits, &call, millis(replica_waits.timeout)).await?;
+                (reply, acked, replica_waits.replicas)
             }
         };
         let (code, mut detail) = read_code(reply)?;
@@ -85,7 +85,7 @@ impl Store {
             1 => Ok(Committed::Done { rev }),
             2 => {
                 // written by another connection: the WAIT of this one did not count it
-                self.fence().await?;
+                self.wait_for_replicas().await?;
                 Ok(Committed::Done { rev: detail.number().unwrap_or_default() })
             }
             -1 => Ok(Committed::Moved),
@@ -236,7 +236,7 @@ impl Store {
         wakes.extend(own(Work::Act, commit.canary.wake));
         wakes.extend(own(Work::Archive, commit.chores));
         wakes.extend(own(Work::Soak, commit.soak));
-        wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Mass, write, now)));
+        wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Outage, write, now)));
         // also to end a page
         wakes.extend(writes.iter().filter(|write| write.incident.paged).map(|write| incident(Work::Page, write, now)));
         for (work, member, at) in wakes {

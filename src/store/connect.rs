@@ -53,29 +53,29 @@ impl std::fmt::Display for Address {
 
 /// What somebody says of where the master is. Who is behind the times names a lower epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct MasterVote {
     pub master: Address,
     pub epoch: u64,
 }
 
 /// Those named, the latest epoch first, then by how many name it.
-pub fn ranked(all: Vec<Said>) -> Vec<Address> {
-    let mut ranked: Vec<(Said, usize)> = Vec::new();
+pub fn by_epoch(all: Vec<MasterVote>) -> Vec<Address> {
+    let mut by_epoch: Vec<(MasterVote, usize)> = Vec::new();
     for said in all {
-        match ranked.iter_mut().find(|(known, _)| known.master == said.master) {
+        match by_epoch.iter_mut().find(|(known, _)| known.master == said.master) {
             Some((known, votes)) => {
                 known.epoch = known.epoch.max(said.epoch);
                 *votes += 1;
             }
-            None => ranked.push((said, 1)),
+            None => by_epoch.push((said, 1)),
         }
     }
-    ranked.sort_by_key(|(said, votes)| std::cmp::Reverse((said.epoch, *votes)));
-    ranked.into_iter().map(|(said, _)| said.master).collect()
+    by_epoch.sort_by_key(|(said, votes)| std::cmp::Reverse((said.epoch, *votes)));
+    by_epoch.into_iter().map(|(said, _)| said.master).collect()
 }
 
 #[derive(Debug)]
-enum Place {
+enum Topology {
     /// Where `redis.url` says.
     Fixed,
     Sentinel(Sentinels),
@@ -93,7 +93,7 @@ pub struct Connected {
 #[derive(Debug)]
 pub struct Connector {
     client: Client,
-    place: Place,
+    topology: Topology,
     /// The address of the master that was found last; empty before, and where there is nothing to find.
     master: Arc<watch::Sender<Arc<str>>>,
 }
@@ -127,12 +127,12 @@ impl Connector {
                 Client::build_with_tls(info, certificates).map_err(wrong)?
             }
         };
-        let place = match config.mode {
-            RedisMode::Standalone => Place::Fixed,
-            RedisMode::Sentinel => Place::Sentinel(Sentinels::new(config, client.get_connection_info())),
-            RedisMode::Cluster => Place::Cluster(Cluster::new(config, client.get_connection_info())),
+        let topology = match config.mode {
+            RedisMode::Standalone => Topology::Fixed,
+            RedisMode::Sentinel => Topology::Sentinel(Sentinels::new(config, client.get_connection_info())),
+            RedisMode::Cluster => Topology::Cluster(Cluster::new(config, client.get_connection_info())),
         };
-        Ok(Self { client, place, master })
+        Ok(Self { client, topology, master })
     }
 
     /// A new connection of its own; `response_timeout` bounds each of its commands.
@@ -160,14 +160,14 @@ impl Connector {
     }
 
     async fn open(&self, info: ConnectionInfo, config: &AsyncConnectionConfig) -> Result<Connected, StoreError> {
-        let candidates = match &self.place {
-            Place::Fixed => {
+        let candidates = match &self.topology {
+            Topology::Fixed => {
                 // a client made from the info again keeps its TLS roots: they are part of the address
                 let connection = Client::open(info)?.get_multiplexed_async_connection_with_config(config).await?;
                 return Ok(Connected { connection, to: Arc::from("") });
             }
-            Place::Sentinel(sentinels) => sentinels.ask().await?,
-            Place::Cluster(cluster) => cluster.ask().await?,
+            Topology::Sentinel(sentinels) => sentinels.ask().await?,
+            Topology::Cluster(cluster) => cluster.ask().await?,
         };
         let mut refused = None;
         for address in candidates {
@@ -196,7 +196,7 @@ impl Connector {
 
     /// What else than Redis has to permit, and does not.
     pub async fn denied(&self) -> Vec<String> {
-        if let Place::Sentinel(sentinels) = &self.place { sentinels.denied().await } else { Vec::new() }
+        if let Topology::Sentinel(sentinels) = &self.topology { sentinels.denied().await } else { Vec::new() }
     }
 
     fn found(&self, address: &Arc<str>) {
@@ -225,17 +225,18 @@ impl Connector {
         let master = self.master.borrow();
         let known = (!master.is_empty()).then_some(master);
         known
-            .zip(match &self.place {
-                Place::Fixed => None,
-                Place::Sentinel(sentinels) => Some(sentinels.to_string()),
-                Place::Cluster(cluster) => Some(cluster.to_string()),
+            .zip(match &self.topology {
+                Topology::Fixed => None,
+                Topology::Sentinel(sentinels) => Some(sentinels.to_string()),
+                Topology::Cluster(cluster) => Some(cluster.to_string()),
             })
             .map(|(master, how)| format!("{} {how}", *master))
     }
 
     /// Whether `error` ends the connection: dead, stalled, or to a server that is not the master now.
     pub fn ends(&self, error: &RedisError) -> bool {
-        if let (Place::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.place, error.kind()) {
+        if let (Topology::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.topology, error.kind())
+        {
             cluster.moved(error.redirect_node().and_then(|(address, _)| Address::parse(address)));
             return true;
         }
@@ -255,7 +256,7 @@ impl Connector {
     /// Hears of failovers for as long as the process runs: a master that was replaced may answer on for seconds, and
     /// what it is told then is lost.
     pub async fn follow(&self) {
-        let Place::Sentinel(sentinels) = &self.place else { return };
+        let Topology::Sentinel(sentinels) = &self.topology else { return };
         let doubted = Notify::new();
         let look = async {
             loop {
@@ -320,17 +321,17 @@ pub async fn ask_at(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection>
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Said, ranked};
+    use super::{Address, MasterVote, by_epoch};
 
-    fn said(port: u16, epoch: u64) -> Said {
-        Said { master: Address("h".to_owned(), port), epoch }
+    fn said(port: u16, epoch: u64) -> MasterVote {
+        MasterVote { master: Address("h".to_owned(), port), epoch }
     }
 
     #[test]
     fn the_latest_epoch_counts_more_than_votes() {
         let all = vec![said(1, 3), said(1, 3), said(2, 4), said(3, 3)];
-        assert_eq!(ranked(all), [Address("h".into(), 2), Address("h".into(), 1), Address("h".into(), 3)]);
-        assert_eq!(ranked(Vec::new()), []);
+        assert_eq!(by_epoch(all), [Address("h".into(), 2), Address("h".into(), 1), Address("h".into(), 3)]);
+        assert_eq!(by_epoch(Vec::new()), []);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl DrillId {
 
 /// When something came to be so, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hop {
+pub struct DrillStep {
     pub at: Timestamp,
     pub text: String,
 }
@@ -56,23 +56,23 @@ pub struct Drill {
     /// A target is to show it.
     pub tells: bool,
     /// Address of each Alertmanager → that it took the alert.
-    pub posted: BTreeMap<String, Hop>,
+    pub posted: BTreeMap<String, DrillStep>,
     /// Address of each Alertmanager → why it last did not.
-    pub failed: BTreeMap<String, Hop>,
-    pub received: Option<Hop>,
+    pub failed: BTreeMap<String, DrillStep>,
+    pub received: Option<DrillStep>,
     /// The text is that of [`Rehearsed`](crate::decision::Rehearsed), as JSON.
-    pub decided: Option<Hop>,
+    pub decided: Option<DrillStep>,
     /// The decision is in Redis, and on its replicas where `min_replicas_acked` asks for them.
-    pub committed: Option<Hop>,
+    pub committed: Option<DrillStep>,
     /// The text is where: a channel of Slack.
-    pub told: Option<Hop>,
+    pub told: Option<DrillStep>,
     /// Why it was last not shown.
-    pub untold: Option<Hop>,
+    pub untold: Option<DrillStep>,
 }
 
 /// What came to be known of a drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News<'a> {
+pub enum DrillProgress<'a> {
     Posted(&'a str),
     NotPosted { to: &'a str, why: &'a str },
     Received,
@@ -85,17 +85,17 @@ pub enum News<'a> {
 const POSTED: &str = "posted ";
 const FAILED: &str = "failed ";
 
-impl News<'_> {
+impl DrillProgress<'_> {
     /// Its field, its text, and whether the last of its kind counts rather than the first.
     fn field(&self) -> (String, &str, bool) {
         match *self {
-            News::Posted(to) => (format!("{POSTED}{to}"), "", false),
-            News::NotPosted { to, why } => (format!("{FAILED}{to}"), why, true),
-            News::Received => ("received".to_owned(), "", false),
-            News::Decided(what) => ("decided".to_owned(), what, false),
-            News::Committed => ("committed".to_owned(), "", false),
-            News::Told(channel) => ("told".to_owned(), channel, false),
-            News::NotTold(why) => ("untold".to_owned(), why, true),
+            DrillProgress::Posted(to) => (format!("{POSTED}{to}"), "", false),
+            DrillProgress::NotPosted { to, why } => (format!("{FAILED}{to}"), why, true),
+            DrillProgress::Received => ("received".to_owned(), "", false),
+            DrillProgress::Decided(what) => ("decided".to_owned(), what, false),
+            DrillProgress::Committed => ("committed".to_owned(), "", false),
+            DrillProgress::Told(channel) => ("told".to_owned(), channel, false),
+            DrillProgress::NotTold(why) => ("untold".to_owned(), why, true),
         }
     }
 }
@@ -117,13 +117,13 @@ impl Store {
             ("tells", tells),
         ];
         self.write_drill(id, "start", &fields, &[]).await?;
-        self.fence().await
+        self.wait_for_replicas().await
     }
 
     /// Notes `news`, and wakes the targets that show it once it is decided. False if there is no such drill (any more).
-    pub async fn note_drill(&self, id: &DrillId, news: News<'_>) -> Result<bool, StoreError> {
+    pub async fn note_drill(&self, id: &DrillId, news: DrillProgress<'_>) -> Result<bool, StoreError> {
         let (field, text, last) = news.field();
-        let decided = matches!(news, News::Decided(_));
+        let decided = matches!(news, DrillProgress::Decided(_));
         let wakes: Vec<_> = self.subscriptions(Shows::Records).filter(|_| decided).collect();
         self.write_drill(id, if last { "last" } else { "first" }, &[(&field, text)], &wakes).await
     }
@@ -163,7 +163,7 @@ impl Store {
 fn read(id: &DrillId, fields: &HashMap<String, String>) -> Option<Drill> {
     let hop = |text: &str| {
         let (at, text) = text.split_once(' ')?;
-        Some(Hop { at: Timestamp(at.parse().ok()?), text: text.to_owned() })
+        Some(DrillStep { at: Timestamp(at.parse().ok()?), text: text.to_owned() })
     };
     let field = |name: &str| fields.get(name).and_then(|text| hop(text));
     let each = |prefix: &str| {

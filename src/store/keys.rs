@@ -246,7 +246,7 @@ impl Keys {
 
     /// Written where only the writing matters: before WAIT when there is nothing else to wait for, and to learn
     /// whether writing is possible.
-    pub fn fence(&self) -> String {
+    pub fn wait_for_replicas(&self) -> String {
         self.key("fence", "")
     }
 

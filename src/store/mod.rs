@@ -12,7 +12,7 @@ mod ids;
 mod import;
 pub mod keys;
 pub mod link;
-pub mod mass;
+pub mod outage;
 mod query;
 pub mod receipt;
 pub mod record;
@@ -187,7 +187,7 @@ pub struct Store {
     connector: Arc<Connector>,
     keys: Arc<Keys>,
     scripts: Arc<Scripts>,
-    waiters: Option<Arc<Waiters>>,
+    replica_waits: Option<Arc<ReplicaWaits>>,
     clock: Clock,
     /// Who is woken by commits to show what happened.
     targets: Arc<[Subscription]>,
@@ -235,14 +235,14 @@ impl Clock {
 }
 
 #[derive(Debug)]
-struct Waiters {
+struct ReplicaWaits {
     replicas: u32,
     timeout: Duration,
     permits: Semaphore,
     idle: std::sync::Mutex<Vec<Connected>>,
 }
 
-impl Waiters {
+impl ReplicaWaits {
     fn new(config: &config::Redis) -> Option<Arc<Self>> {
         (config.min_replicas_acked > 0).then(|| {
             Arc::new(Self {
@@ -263,7 +263,7 @@ impl Store {
             connector,
             keys: Arc::new(Keys::new(&config.namespace)),
             scripts: Arc::new(Scripts::new()),
-            waiters: Waiters::new(config),
+            replica_waits: ReplicaWaits::new(config),
             clock,
             targets: Arc::new([]),
             readable_by_previous: config.readable_by_previous,
@@ -276,7 +276,7 @@ impl Store {
     pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
         let connector = Arc::new(self.connector.reconfigured(config)?);
         let readable_by_previous = config.readable_by_previous;
-        Ok(Self { connector, waiters: Waiters::new(config), readable_by_previous, ..self.clone() })
+        Ok(Self { connector, replica_waits: ReplicaWaits::new(config), readable_by_previous, ..self.clone() })
     }
 
     /// The settings of this one are in force: everybody's new connections are made by them.
@@ -404,31 +404,37 @@ impl Store {
 
     /// Waits until the replicas have all that was written before: an answer that wrote nothing rests on writes
     /// whose own answer may never have been sent.
-    pub async fn fence(&self) -> Result<(), StoreError> {
-        let Some(waiters) = &self.waiters else { return Ok(()) };
+    pub async fn wait_for_replicas(&self) -> Result<(), StoreError> {
+        let Some(replica_waits) = &self.replica_waits else { return Ok(()) };
         // WAIT counts only for writes of its own connection
         let mut write = redis::cmd("SET");
-        write.arg(self.keys.fence()).arg(1);
-        let (_, acked) = self.on_waiter(waiters, &self.scripts.commit.plain(write), millis(waiters.timeout)).await?;
-        let wanted = waiters.replicas;
+        write.arg(self.keys.wait_for_replicas()).arg(1);
+        let (_, acked) =
+            self.on_waiter(replica_waits, &self.scripts.commit.plain(write), millis(replica_waits.timeout)).await?;
+        let wanted = replica_waits.replicas;
         if acked < wanted { Err(StoreError::NotReplicated { acked, wanted }) } else { Ok(()) }
     }
 
     /// Runs `call` and WAITs on a connection that nobody else uses: WAIT blocks everything behind it.
-    async fn on_waiter(&self, waiters: &Waiters, call: &Call<'_>, timeout: u64) -> Result<(Value, u32), StoreError> {
-        let _permit = waiters.permits.acquire().await.map_err(|_| StoreError::unexpected("WAIT"))?;
+    async fn on_waiter(
+        &self,
+        replica_waits: &ReplicaWaits,
+        call: &Call<'_>,
+        timeout: u64,
+    ) -> Result<(Value, u32), StoreError> {
+        let _permit = replica_waits.permits.acquire().await.map_err(|_| StoreError::unexpected("WAIT"))?;
         let connector = self.link.connector();
         let idle = {
-            let mut idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|connected| connector.is_current(&connected.to));
             idle.pop()
         };
         let mut connected = match idle {
             Some(connected) => connected,
-            None => connector.connect(waiters.timeout + Duration::from_secs(1)).await?,
+            None => connector.connect(replica_waits.timeout + Duration::from_secs(1)).await?,
         };
-        let result = call.run_and_wait(&mut connected.connection, waiters.replicas, timeout).await;
-        let mut idle = waiters.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = call.run_and_wait(&mut connected.connection, replica_waits.replicas, timeout).await;
+        let mut idle = replica_waits.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if result.as_ref().is_err_and(|error| connector.ends(error)) {
             idle.clear(); // what ended this one has ended them all; each would cost a request
         } else {

@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
-use super::mass::Coordinated;
+use super::outage::Coordinated;
 use super::record::{self, Stored};
 use super::{Loaded, Store, StoreError, Wanted};
 use crate::decision::{Commit, Incident, IncidentId, Operator, PromptName, Served, Timestamp, VersionName};
@@ -43,7 +43,7 @@ pub enum Listed {
     /// Of one prompt.
     One(Box<Incident>),
     /// One that coordinates many.
-    Mass(Box<Coordinated>),
+    Outage(Box<Coordinated>),
 }
 
 /// The metric labels of one version with traffic.
@@ -109,7 +109,7 @@ impl Store {
         command.arg(key).arg(field).arg(json);
         // not run twice: it would pause again what was resumed since, or not know its own change
         let added: u32 = self.link.run(&command).await?;
-        self.fence().await?;
+        self.wait_for_replicas().await?;
         Ok(added == 1)
     }
 
@@ -118,7 +118,7 @@ impl Store {
         let mut command = redis::cmd("HDEL");
         command.arg(self.keys.paused()).arg(prompt.map_or(Keys::ALL, PromptName::as_str));
         let removed: u32 = self.link.run(&command).await?;
-        self.fence().await?;
+        self.wait_for_replicas().await?;
         Ok(removed == 1)
     }
 
@@ -192,7 +192,7 @@ impl Store {
         let page = self.listed(cursor, limit, open_only).await?;
         let of_prompt = |listed| match listed {
             Listed::One(incident) => Some(*incident),
-            Listed::Mass(_) => None,
+            Listed::Outage(_) => None,
         };
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
@@ -213,7 +213,7 @@ impl Store {
         page.items.retain(|id| now.as_ref().is_none_or(|now| now.0 != *id));
         let mut items = Vec::with_capacity(page.items.len() + 1);
         if let Some(id) = first {
-            items.extend(self.mass(id).await?.map(|found| Listed::Mass(Box::new(found))));
+            items.extend(self.mass(id).await?.map(|found| Listed::Outage(Box::new(found))));
         }
         for ids in page.items.chunks(AT_ONCE) {
             let mut pipeline = Pipeline::new();
@@ -235,7 +235,7 @@ impl Store {
 
     /// The incident at whose key this was found.
     async fn listed_as(&self, id: IncidentId, json: Option<String>) -> Result<Option<Listed>, StoreError> {
-        let Some(json) = json else { return Ok(self.mass(&id).await?.map(|found| Listed::Mass(Box::new(found)))) };
+        let Some(json) = json else { return Ok(self.mass(&id).await?.map(|found| Listed::Outage(Box::new(found)))) };
         let incident = match self.read_stored(&id, &json)? {
             Stored::Here(incident, _) => Some(incident),
             Stored::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
@@ -337,7 +337,7 @@ impl Store {
     /// Can it be written to? A replica, a full and a loading Redis answer PING all the same.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
-        command.arg(self.keys.fence()).arg(1);
+        command.arg(self.keys.wait_for_replicas()).arg(1);
         self.link.read::<Value>(&command).await.map(drop)
     }
 
@@ -358,7 +358,7 @@ impl Store {
     }
 
     /// Of `prompts`, those whose `active` is not what their state says.
-    pub async fn changed_outside(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
+    pub async fn drifted(&self, prompts: &[PromptName]) -> Result<Vec<PromptName>, StoreError> {
         let keys: Vec<String> =
             prompts.iter().flat_map(|prompt| [self.keys.active(prompt), self.keys.state(prompt)]).collect();
         let call = self.scripts.outside.call(&keys);

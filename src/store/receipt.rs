@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for before in [Before::Done, Before::Refused("v2 is not active any more".to_owned())] {
+        for before in [Before::Done, Before::Refused("v2 is no longer active".to_owned())] {
             assert_eq!(read(&before.written(Timestamp(7))), Some((Timestamp(7), before)));
         }
         assert_eq!(read("scribble"), None);

@@ -125,9 +125,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::decision::flip::FlipMode;
     use crate::decision::phase::{Objection, Pending};
     use crate::decision::soak::{Earned, Soak};
+    use crate::decision::switch::SwitchMode;
     use crate::decision::{Mark, Operator, PhaseKind, PromptState, Recheck, Timestamp, VersionName};
 
     fn read_state(json: &str) -> Result<(PromptState, Unknown), Unreadable> {
@@ -289,7 +289,7 @@ mod tests {
     fn what_belongs_to_a_phase_survives_reading_and_writing() {
         let (mut state, unknown) = read_state(STATE).unwrap();
         let (from, to) = (VersionName::parse("v2").unwrap(), VersionName::parse("v1").unwrap());
-        let (operator, reason, by) = (Operator::recorded("maya"), "A".to_owned(), FlipMode::Approved);
+        let (operator, reason, by) = (Operator::recorded("maya"), "A".to_owned(), SwitchMode::Approved);
         let pending = Pending { by, from, to, operator, reason, gradual: None, sure: false, at: Timestamp(7) };
         let question = crate::decision::Question {
             deadline: Some(Timestamp(9)),

@@ -285,7 +285,7 @@ impl Store {
     /// Gives a claim back. `prompt` is the incident's, whose revision tells whether the record changed.
     pub async fn finish(&self, claim: &Claim, prompt: Option<&PromptName>, end: End) -> Result<Finished, StoreError> {
         let keys = &self.keys;
-        let state = prompt.map_or_else(|| keys.fence(), |prompt| keys.state(prompt));
+        let state = prompt.map_or_else(|| keys.wait_for_replicas(), |prompt| keys.state(prompt));
         let [due, leased] = [keys.due(claim.work), keys.leased(claim.work)];
         let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, self.unsent_of(claim.work)];
         let mut call = self.scripts.finish.call(&names);

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::StoreError;
-use super::connect::{ASK_TIMEOUT, Address, Said, ask_at, at, pushed, ranked, resp3};
+use super::connect::{ASK_TIMEOUT, Address, MasterVote, ask_at, at, by_epoch, pushed, resp3};
 use crate::config;
 
 const SWITCHED: &str = "+switch-master";
@@ -76,7 +76,7 @@ impl Sentinels {
             }
         }
         if !all.is_empty() {
-            return Ok(ranked(all));
+            return Ok(by_epoch(all));
         }
         let message = match fault {
             _ if strangers > 0 => format!("redis.sentinel_master: no sentinel knows a master named {:?}", self.name),
@@ -86,7 +86,7 @@ impl Sentinels {
     }
 
     /// `None` if it does not know the master.
-    async fn ask_one(&self, sentinel: &ConnectionInfo) -> Result<Option<Said>, String> {
+    async fn ask_one(&self, sentinel: &ConnectionInfo) -> Result<Option<MasterVote>, String> {
         let asked = async {
             let mut connection = ask_at(sentinel).await?;
             let Some(master) = self.master(&mut connection).await? else { return Ok(None) };
@@ -94,7 +94,7 @@ impl Sentinels {
             command.arg("MASTER").arg(&self.name);
             let fields: HashMap<String, String> = command.query_async(&mut connection).await?;
             let epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-            RedisResult::Ok(Some(Said { master, epoch }))
+            RedisResult::Ok(Some(MasterVote { master, epoch }))
         };
         let name = sentinel.addr();
         match timeout(ASK_TIMEOUT, asked).await {

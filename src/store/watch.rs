@@ -21,7 +21,7 @@ pub struct Watch {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum WatchEvent {
     /// These may have been changed.
     Prompts(Vec<PromptName>),
     /// Anything may have changed (FLUSHALL).
@@ -103,24 +103,24 @@ impl Store {
     }
 
     /// What the next push says.
-    pub async fn hear(&self, watch: &mut Watch) -> Heard {
+    pub async fn hear(&self, watch: &mut Watch) -> WatchEvent {
         loop {
             let push = tokio::select! {
                 push = watch.pushes.recv() => push,
                 _ = watch.master.wait_for(|master| *master != watch.connected.to) => None,
             };
-            let Some(push) = push else { return Heard::Lost };
+            let Some(push) = push else { return WatchEvent::Lost };
             match push.kind {
-                PushKind::Disconnection => return Heard::Lost,
+                PushKind::Disconnection => return WatchEvent::Lost,
                 PushKind::Invalidate => match push.data.into_iter().next() {
                     Some(Value::Array(keys)) => {
                         let name = |key: &Value| match key {
                             Value::BulkString(key) => self.prompt_of_active(key),
                             _ => None,
                         };
-                        return Heard::Prompts(keys.iter().filter_map(name).collect());
+                        return WatchEvent::Prompts(keys.iter().filter_map(name).collect());
                     }
-                    _ => return Heard::Everything,
+                    _ => return WatchEvent::Everything,
                 },
                 _ => {}
             }

@@ -169,7 +169,7 @@ async fn a_version_that_has_served_for_long_is_left_to_people() -> Result<()> {
     let incidents = world.get("/api/incidents?open=true").await?;
     let incidents = incidents["incidents"].as_array().context("incidents")?;
     let held = incidents.iter().find(|incident| incident["prompt"] == "p").context("the held one")?;
-    let detail = "v2 has served for 21 days; nothing of the prompt changed";
+    let detail = "v2 has served for 21 days; nothing about the prompt has changed";
     assert_eq!(held["guard"], json!({"reason": "served_long", "detail": detail}));
     let text = world.http().get("/metrics").await?.text();
     let series = "alerts_total{severity=\"critical\",outcome=\"held\",reason=\"served_long\"} 1";

@@ -134,7 +134,7 @@ async fn a_foreign_value_is_logged_and_never_overwritten_without_a_person() -> R
     assert_eq!(world.active("p").await?.as_deref(), Some(foreign));
     let shown = world.get("/api/prompts/p").await?;
     assert_eq!(shown["active"], Value::Null);
-    let fault = "the key active holds \"not a version! {x}\", which is no version";
+    let fault = "the key active holds \"not a version! {x}\", which is not a version";
     assert_eq!((&shown["active_fault"], &shown["incidents"][0]["guard"]["detail"]), (&json!(fault), &json!(fault)));
     let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v1"})).await?;
     assert_eq!((status, &body["from_version"]), (200, &json!("v2")), "a person may: v2 is what fails");

@@ -189,7 +189,7 @@ async fn a_rollback_brings_the_text_back_first() -> Result<()> {
     ensure!(world.in_redis().await?.contains("v1"));
     let id = answer["incident"].as_str().context("an incident")?;
     let events = world.get(&format!("/api/incidents/{id}")).await?["events"].to_string();
-    ensure!(events.contains("the text of v1 is back from the archive"), "{events}");
+    ensure!(events.contains("the content of v1 was restored from the archive"), "{events}");
     Ok(())
 }
 

@@ -410,7 +410,7 @@ mod tests {
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[entry("rollback", "v3", "v2", "system", "I2")]);
         // to where no rollback goes by itself
         rejects(&[op(0, 1, critical(), changed("v3", "v1", "I1"))], &[entry("rollback", "v3", "v1", "system", "I1")]);
-        // the second one leaves what is not served any more
+        // the second one leaves what no longer has traffic
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[flip(), flip()]);
     }
 

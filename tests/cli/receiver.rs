@@ -75,7 +75,7 @@ fn a_first_version_is_served_only_where_nothing_is() {
 fn a_first_version_changes_nothing_where_one_is_active() {
     let path = "GET /api/prompts/p";
     let stub = Stub::start(&[(path, 200, json!({"prompt": "p", "active": "v2", "rollback_target": "v1"}))]);
-    succeeds(&stub.run(&["register", "p", "v1", "--known-good", "--first"]), "p: v2 is active already\n");
+    succeeds(&stub.run(&["register", "p", "v1", "--known-good", "--first"]), "p: v2 is already active\n");
     let error = json!({"error": {"code": "store_unavailable", "message": "Redis does not answer"}});
     let down = Stub::start(&[(path, 503, error)]);
     fails(&down.run(&["register", "p", "v1", "--first"]), 1, "error: Redis does not answer (store_unavailable)\n");
@@ -170,7 +170,11 @@ fn restore_says_whether_the_text_is_back() {
     for (status, more, says) in [
         (200, json!({"restored": true}), "is back from the archive"),
         (200, json!({"restored": true, "unchanged": true}), "was not archived"),
-        (202, json!({"restored": false}), "is not back yet: the archive does not answer, it is tried again"),
+        (
+            202,
+            json!({"restored": false}),
+            "is not restored yet: the archive does not respond, the receiver keeps trying",
+        ),
     ] {
         let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
         answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -210,9 +214,9 @@ fn pause_and_resume_one_or_all() {
     ]);
     succeeds(
         &stub.run(&["pause", "--reason", "outage"]),
-        "automatic rollbacks are paused for all prompts; people still can roll back\n",
+        "automatic rollbacks are paused for all prompts; people can still roll back\n",
     );
-    succeeds(&stub.run(&["resume", "p"]), "automatic rollbacks are on again for p\n");
+    succeeds(&stub.run(&["resume", "p"]), "automatic rollbacks are resumed for p\n");
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     assert_eq!(bodies, [json!({"reason": "outage", "operator": "ana"}), json!({"prompt": "p", "operator": "ana"})]);
 }

@@ -3,7 +3,7 @@
 //! too, so all stories run at the same time.
 
 mod demo;
-mod liar;
+mod lying_target;
 mod server;
 mod stack;
 mod yardstick;
@@ -39,7 +39,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let seen = r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} == 1"#;
     stack.until("Prometheus sees the rollback", async || (stack.count(seen).await? == 1).then_some(())).await?;
 
-    // The target serves well, and nobody is served the bad version any more.
+    // The target is healthy, and nobody is served the bad version any more.
     let recovered = async || {
         let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
         (incident["phase"] == "recovered").then_some(incident)

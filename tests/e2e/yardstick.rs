@@ -92,7 +92,7 @@ async fn a_rollback_is_verified_by_what_its_alert_compared_with() -> Result<()> 
         });
         let incident = recovered.await.with_context(|| prompt.to_owned())?;
         let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
-        ensure!(said.contains("v1.9.0 serves well") && said.contains(&by), "{incident:#}");
+        ensure!(said.contains("v1.9.0 is healthy") && said.contains(&by), "{incident:#}");
         ensure!(incident["flip"]["from"] == BAD && incident["flip"]["mode"] == "approved", "{incident:#}");
     }
     // nothing of this rests on a predecessor, or on the prompt's last day

@@ -144,18 +144,18 @@ async fn no_flip_that_the_replica_has_is_lost_when_the_master_is_replaced() -> R
 async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
     let world = World::start(1).await?;
     let replica = world.servers[1].port().to_string();
-    let liar = FaultProxy::start(world.servers[1].addr()).await?;
+    let lying_target = FaultProxy::start(world.servers[1].addr()).await?;
     let lie = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{replica}\r\n", replica.len());
-    liar.set(Mode::Answer(lie.into_bytes()));
+    lying_target.set(Mode::Answer(lie.into_bytes()));
     world.sentinels[1].pause()?;
-    let nodes = format!("{},{},{}", world.sentinels[1].addr(), liar.addr(), world.sentinels[0].addr());
+    let nodes = format!("{},{},{}", world.sentinels[1].addr(), lying_target.addr(), world.sentinels[0].addr());
     let receiver = Receiver::ready("redis://elsewhere.invalid", &with(&nodes, &[])).await?;
     ship(&receiver.http, "p").await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_flipped_once(&world.servers[0], "p").await?;
 
     // alone, the liar is not believed
-    let fooled = Receiver::start("redis://elsewhere.invalid", &with(liar.addr(), &[])).await?;
+    let fooled = Receiver::start("redis://elsewhere.invalid", &with(lying_target.addr(), &[])).await?;
     fooled.wait_not_ready("is none: its ROLE is \"slave\"", SOON).await?;
     assert_eq!(fooled.deliver(&[critical("p")]).await?.status, 503);
     Ok(())

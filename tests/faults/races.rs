@@ -58,7 +58,7 @@ async fn high_and_critical_at_once_at_two_replicas_are_one_incident() -> Result<
         let critical = [critical(&name)];
         let (high, critical) = tokio::join!(receivers[n % 2].outcomes(&high), receivers[1 - n % 2].outcomes(&critical));
         assert_eq!(critical?, [ROLLED_BACK]);
-        // whichever came first; an alert that came after the flip concerns a version without traffic
+        // whichever came first; an alert that came after the switch concerns a version without traffic
         let high = high?.remove(0);
         assert!(["incident_opened{page}", "ignored{not_active}"].contains(&high.as_str()), "{high}");
         assert_flipped_once(&redis, &name).await?;

@@ -5,8 +5,8 @@ use prompt_rollback::decision::decide::{Active, Snapshot};
 use prompt_rollback::decision::note::NoteKind;
 use prompt_rollback::decision::phase::{Failure, Phase, Question};
 use prompt_rollback::decision::{
-    Activation, Adopt, Choice, CommitId, Decide, Event, Flip, FlipMode, Incident, IncidentId, Mark, MarkKind, Marking,
-    Operator, Policy, PromptName, PromptState, Register, Rollback, Share, Timestamp, decide,
+    Activation, Adopt, Choice, CommitId, Decide, Event, Incident, IncidentId, Mark, MarkKind, Marking, Operator,
+    Policy, PromptName, PromptState, Register, Rollback, Switch, SwitchMode, Timestamp, TrafficShare, decide,
 };
 use prompt_rollback::store::record::{self, Unknown};
 use prompt_rollback_testkit::{least, linear};
@@ -49,13 +49,13 @@ fn crowded(many: usize) -> PromptState {
         }
         let prompt = PromptName::parse("p").expect("a name");
         let mut incident = Incident::new(id(n), prompt, name.clone(), "on-call".to_owned(), ago(600));
-        let flip = |to: &str| Flip {
+        let flip = |to: &str| Switch {
             commit: CommitId(format!("commit-{n}")),
             at: ago(500),
             decided_at: None,
             from: name.clone(),
             to: version(to),
-            mode: FlipMode::Approved,
+            mode: SwitchMode::Approved,
             operator: operator(),
             verification: None,
         };
@@ -109,7 +109,7 @@ fn events() -> Vec<(&'static str, Given)> {
         ("a dismissal", |many| decide_on(Choice::Dismiss, many)),
         ("a question that is investigated", |many| decide_on(Choice::Investigate, many)),
         ("another version is activated", |_| {
-            let (share, operator, reason) = (Share::All, operator(), None);
+            let (share, operator, reason) = (TrafficShare::All, operator(), None);
             Event::Activate(Activation { version: version("v1"), share, operator, force: true, reason })
         }),
         ("a rollback by a person", |_| {

@@ -11,7 +11,7 @@ use prompt_rollback::config::Labels;
 use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::{
     Activation, Alert, Answer, CommitId, Event, IncidentId, Operator, Outcome, Policy, PromptName, PromptState,
-    Register, Share, Snapshot, Timestamp, VersionName, decide,
+    Register, Snapshot, Timestamp, TrafficShare, VersionName, decide,
 };
 use prompt_rollback::metrics::Stored;
 use prompt_rollback::prometheus::client::read_answer;
@@ -75,7 +75,7 @@ fn snapshot(state: PromptState, ids: usize) -> Snapshot {
 /// v1 is known-good and v2 active.
 fn shipped() -> PromptState {
     let activate = |name: &str| {
-        let (share, operator, reason) = (Share::All, Operator::recorded("ci"), None);
+        let (share, operator, reason) = (TrafficShare::All, Operator::recorded("ci"), None);
         Event::Activate(Activation { version: version(name), share, operator, force: false, reason })
     };
     let register = |name: &str, known_good| {

@@ -8,19 +8,19 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::eventually;
 
 use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
-use crate::liar::{self, Liar, vector};
+use crate::lying_target::{self, LyingTarget, vector};
 
 /// Range queries fail while `away`; all else is healthy.
-fn prometheus(away: &Arc<AtomicBool>) -> Result<Liar> {
+fn prometheus(away: &Arc<AtomicBool>) -> Result<LyingTarget> {
     let away = Arc::clone(away);
-    Liar::start(move |request| match request.contains("/api/v1/query_range") {
+    LyingTarget::start(move |request| match request.contains("/api/v1/query_range") {
         true if away.load(Ordering::Relaxed) => (503, "starting up".to_owned()),
         true => {
             let series =
                 r#"{"metric":{"prompt":"p","version":"v2"},"values":[[1795221492,"0.07"],[1795221500,"0.09"]]}"#;
             (200, format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{series}]}}}}"#))
         }
-        false if liar::asks_for_counters(request) => (200, liar::well_served(&["p".to_owned()], "v1")),
+        false if lying_target::asks_for_counters(request) => (200, lying_target::well_served(&["p".to_owned()], "v1")),
         false => (200, vector(&[(r#"{"prompt":"p","version":"v1"}"#, "0.001")])),
     })
 }
@@ -54,7 +54,7 @@ async fn what_was_measured_is_asked_for_again() -> Result<()> {
     let prometheus = prometheus(&away)?;
     let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;
     let id = recovered(&world).await?;
-    draft(&world, &id, "Not measured: Prometheus is away and will be asked again").await?;
+    draft(&world, &id, "Not measured: Prometheus is unreachable: the receiver will try again").await?;
     away.store(false, Ordering::Relaxed);
     world.receiver.clock.advance(Duration::from_secs(16));
     let draft = draft(&world, &id, "data:image/svg+xml").await?;
@@ -70,7 +70,7 @@ async fn it_is_not_asked_for_ever() -> Result<()> {
     let id = recovered(&world).await?;
     draft(&world, &id, "will be asked again").await?;
     world.receiver.clock.advance(Duration::from_secs(601));
-    draft(&world, &id, "Not measured: Prometheus was away.").await?;
+    draft(&world, &id, "Not measured: Prometheus was unreachable.").await?;
     // nothing is due any more
     let due: Vec<String> = world.redis.cmd(&["ZRANGE", "{prompts}:due", "0", "-1"]).await?;
     ensure!(!due.contains(&format!("{id}|act")), "{due:?}");

@@ -56,7 +56,7 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
     .await?;
     ensure!(seen.is_sorted() && seen[0] >= had && checks(&incident) > had, "{had:?}, then {seen:?}");
     ensure!(incident["flip"] == before["flip"], "{incident:#}");
-    ensure!(said(&incident).matches("serves well").count() == 1, "{}", said(&incident));
+    ensure!(said(&incident).matches("is healthy").count() == 1, "{}", said(&incident));
     ensure!(rollbacks(&world.redis, PROMPT).await? == 1, "rolled back once");
     Ok(())
 }

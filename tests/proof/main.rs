@@ -5,7 +5,7 @@ mod away;
 #[path = "../common/mod.rs"]
 mod common;
 mod killed;
-mod liar;
+mod lying_target;
 mod servers;
 mod soak;
 mod splits;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use liar::Liar;
+use lying_target::LyingTarget;
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
 use prompt_rollback_testkit::{Port, Prometheus, Receiver, Redis, eventually};
 use serde_json::{Value, json};
@@ -195,10 +195,7 @@ async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
     servers.serve(0, "v1", 50, 50);
     let incident = world.until("escalated").await?;
     let said = said(&incident);
-    ensure!(
-        said.contains("v1 does not serve well") && said.contains("failures in ") && said.contains("at least "),
-        "{said}"
-    );
+    ensure!(said.contains("v1 is unhealthy") && said.contains("failures in ") && said.contains("at least "), "{said}");
     ensure!(said.contains("@maya") && said.contains("looks like the provider"), "{said}");
     Ok(())
 }
@@ -231,16 +228,17 @@ async fn requery_confirms_and_flips() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
-    let liar = Liar::start(|request| match request {
+    let lying_target = LyingTarget::start(|request| match request {
         request if request.contains("/baseline") => (500, "two of nine cases failed".to_owned()),
-        _ => (200, liar::vector(&[])),
+        _ => (200, lying_target::vector(&[])),
     })?;
-    let baseline = format!("{}/baseline", liar.url());
-    let world = World::start(&liar.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &baseline)]).await?;
+    let baseline = format!("{}/baseline", lying_target.url());
+    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &baseline)]).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 409 && answer["error"]["code"] == "baseline_failed", "{status} {answer}");
     ensure!(answer.to_string().contains("two of nine cases failed"), "{answer}");
-    let asked = liar.requests().into_iter().find(|(_, request)| request.contains("/baseline")).context("not asked")?.1;
+    let asked =
+        lying_target.requests().into_iter().find(|(_, request)| request.contains("/baseline")).context("not asked")?.1;
     ensure!(asked.contains(r#"{"prompt":"customer-support","version":"v1"}"#), "{asked}");
     let (status, _) = world.roll_back().await?;
     ensure!(status == 200, "the second time goes on");
@@ -250,18 +248,18 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
 /// Whatever it answers, nothing is called recovered on its word, and the rollback itself is not held up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
-    let several = liar::vector(&[(r#"{"a":"1"}"#, "1"), (r#"{"a":"2"}"#, "1")]);
+    let several = lying_target::vector(&[(r#"{"a":"1"}"#, "1"), (r#"{"a":"2"}"#, "1")]);
     let partial = |more: &str| {
-        let whole = liar::well_served(&[PROMPT.to_owned()], "v1");
+        let whole = lying_target::well_served(&[PROMPT.to_owned()], "v1");
         whole.replacen("{", &format!("{{{more},"), 1)
     };
     let answers: [(&str, u16, String); 10] = [
         ("a partial answer of Thanos", 200, partial(r#""warnings":["partial response: store a is away"]"#)),
         ("a partial answer of VictoriaMetrics", 200, partial(r#""isPartial":true"#)),
-        ("NaN", 200, liar::vector(&[("{}", "NaN")])),
-        ("infinity", 200, liar::vector(&[("{}", "+Inf")])),
-        ("two", 200, liar::vector(&[("{}", "2")])),
-        ("nothing", 200, liar::vector(&[])),
+        ("NaN", 200, lying_target::vector(&[("{}", "NaN")])),
+        ("infinity", 200, lying_target::vector(&[("{}", "+Inf")])),
+        ("two", 200, lying_target::vector(&[("{}", "2")])),
+        ("nothing", 200, lying_target::vector(&[])),
         ("several series", 200, several),
         (
             "a parse error",
@@ -272,9 +270,9 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
         ("a string", 200, r#"{"status":"success","data":{"resultType":"string","result":[1,"x"]}}"#.to_owned()),
     ];
     for (what, status, body) in answers {
-        let liar = Liar::start(move |_| (status, body.clone()))?;
+        let lying_target = LyingTarget::start(move |_| (status, body.clone()))?;
         let world = World::start(
-            &liar.url(),
+            &lying_target.url(),
             &[
                 ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "3s"),
                 ("PROMPT_ROLLBACK_VERIFICATION__MAX", "3s"),
@@ -292,9 +290,9 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_seconds() -> Result<()> {
-    let liar = Liar::hanging()?;
+    let lying_target = LyingTarget::hanging()?;
     let times = [("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s"), ("PROMPT_ROLLBACK_VERIFICATION__MAX", "5s")];
-    let world = World::start(&liar.url(), &times).await?;
+    let world = World::start(&lying_target.url(), &times).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 200 && answer["to_version"] == "v1", "{status} {answer}");
     let incident = world.until("unverified").await?;
@@ -306,17 +304,17 @@ async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_second
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     const MANY: usize = 120;
-    let liar = Liar::start(|request| match request {
-        request if request.contains("expression%20of%20a%20team") => (200, liar::to_each(request, "1")),
-        request if liar::asks_for_counters(request) => {
+    let lying_target = LyingTarget::start(|request| match request {
+        request if request.contains("expression%20of%20a%20team") => (200, lying_target::to_each(request, "1")),
+        request if lying_target::asks_for_counters(request) => {
             let prompts: Vec<_> = (0..MANY).map(|number| format!("p{number}")).collect();
-            (200, liar::well_served(&prompts, "v1"))
+            (200, lying_target::well_served(&prompts, "v1"))
         }
-        _ => (200, liar::vector(&[])),
+        _ => (200, lying_target::vector(&[])),
     })?;
     let env = [("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")];
-    let world = World::start(&liar.url(), &env).await?;
-    let _replica = world.replica(&liar.url(), &env)?;
+    let world = World::start(&lying_target.url(), &env).await?;
+    let _replica = world.replica(&lying_target.url(), &env)?;
     let mut alerts = Vec::new();
     for number in 0..MANY {
         let path = format!("/api/prompts/p{number}");
@@ -343,7 +341,7 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     };
     let incidents = eventually("all have recovered", STORY, recovered).await?;
     ensure!(incidents.iter().all(|one| one["verification"]["checks"] == 2), "two checks each, none left out");
-    let asked: Vec<_> = liar.requests().into_iter().map(|(at, _)| at).collect();
+    let asked: Vec<_> = lying_target.requests().into_iter().map(|(at, _)| at).collect();
     // over five seconds: on a busy machine single queries arrive late, and then several at once
     const WINDOW: Duration = Duration::from_secs(5);
     let within =
@@ -351,7 +349,8 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
     let most = asked.iter().map(within).max().unwrap_or_default();
     ensure!(most < 5 * 20, "{most} queries within five seconds");
     // one by one it would be two for each rollback, and what all share
-    let own = liar.requests().iter().filter(|(_, request)| request.contains("expression%20of%20a%20team")).count();
+    let own =
+        lying_target.requests().iter().filter(|(_, request)| request.contains("expression%20of%20a%20team")).count();
     ensure!(own < MANY, "{own} queries for the expressions of {MANY} rollbacks");
     Ok(())
 }
@@ -361,14 +360,14 @@ async fn many_rollbacks_at_once_do_not_flood_prometheus() -> Result<()> {
 async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()> {
     const MANY: usize = 1_500;
     const DEADLINE: Duration = Duration::from_secs(30);
-    let liar = Liar::start(|_| (200, liar::vector(&[])))?;
+    let lying_target = LyingTarget::start(|_| (200, lying_target::vector(&[])))?;
     let env = [
         ("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000"),
         ("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "30s"),
         ("PROMPT_ROLLBACK_VERIFICATION__MAX", "30s"),
         ("PROMPT_ROLLBACK_VERIFICATION__EVERY", "5s"),
     ];
-    let world = World::start(&liar.url(), &env).await?;
+    let world = World::start(&lying_target.url(), &env).await?;
     let names: Vec<String> = (0..MANY).map(|number| format!("p{number}")).collect();
     crate::common::copy_prompt(&world.redis, PROMPT, &names).await?;
     let alert = |name: &String| {
@@ -408,7 +407,7 @@ async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()
     late.sort_unstable();
     ensure!(late.len() == MANY, "{}", late.len());
     let (median, worst) = (late[MANY / 2], late[MANY - 1]);
-    let queries = liar.requests().len();
+    let queries = lying_target.requests().len();
     println!("late by {median} ms in the middle, {worst} ms at worst; {queries} queries");
     // one by one they would wait for turns for 107 s where nothing else runs; a busy machine needs time for other things
     ensure!(worst < 90_000, "late by {worst} ms at worst, {median} ms in the middle");

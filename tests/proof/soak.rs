@@ -97,7 +97,7 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
     world.receiver.clock.advance(HOUR);
     let judged = |version: &Value| version["known_good"] == true || note(version).contains("anew");
     let found = asked_until(&world, "v2", "a verdict", judged).await?;
-    let restarted = note(&found).contains("it soaks anew: an alert fired or an error threshold was exceeded");
+    let restarted = note(&found).contains("soak restarted: an alert fired or an error threshold was exceeded");
     if !restarted || found["known_good"] == true || !found["soak_ends_at"].is_string() {
         let ages = format!(r#"time() - max_over_time(timestamp(ALERTS{{prompt="{PROMPT}",version="v2"}})[2h:1s])"#);
         bail!("{found:#}, although rows fired so many seconds ago: {:?}", prometheus.query(&ages).await);

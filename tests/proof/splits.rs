@@ -48,7 +48,7 @@ async fn a_gradual_rollback_stays_where_it_is_when_its_target_fails() -> Result<
     });
     let incident = stuck.await?;
     ensure!(incident["phase"] == "rolling_back" && incident["gradual"]["percent"] == 50, "{incident:#}");
-    ensure!(said(&incident).contains("v1 does not serve well: "), "{}", said(&incident));
+    ensure!(said(&incident).contains("v1 is unhealthy: "), "{}", said(&incident));
     let id = incident["id"].as_str().context("an id")?;
     let body = json!({ "decision": "approve_gradual", "operator": "maya" });
     let (status, answer) = world.post(&format!("/api/incidents/{id}/decide"), &body).await?;

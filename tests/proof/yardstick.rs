@@ -28,7 +28,7 @@ const ROWS: [&str; 6] = [
 struct Figures {
     /// Fires on v2, against `usual`.
     bad: f64,
-    /// What v1 does while it serves well.
+    /// What v1 does while it is healthy.
     usual: f64,
     /// A little worse than usual, but within the limit of `verify`.
     fair: f64,

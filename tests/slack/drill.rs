@@ -98,7 +98,7 @@ async fn a_drill_makes_the_whole_way_and_changes_nothing() -> Result<()> {
         "decided: a critical alert would roll back v2 → v1",
         "written to Redis",
         "shown in Slack, #on-call",
-        "the whole way works. Nothing was changed",
+        "the test alert arrived end to end. Nothing was changed",
     ] {
         at += said[at..].find(hop).with_context(|| format!("{hop:?} after what came before: {said}"))?;
     }
@@ -183,7 +183,7 @@ async fn slack_that_is_away_is_named_and_told_when_it_is_back() -> Result<()> {
     let drills = start(slack()?, as_shipped, &[]).await?;
     let slack = &drills.workspace.slack;
     slack.inject(Fault::status(503).on("chat.postMessage"));
-    failed(&drills.command("6").await?, "Slack does not show it: Slack does not take it now")?;
+    failed(&drills.command("6").await?, "Slack does not show it: Slack does not accept it now")?;
     assert!(slack.roots(ON_CALL).is_empty());
     slack.heal();
     drills.workspace.root("the drill's message", |root| root.visible_text().contains("Drill: p v2")).await?;

@@ -63,7 +63,7 @@ async fn while_prometheus_is_away_the_thread_waits_for_what_it_measured() -> Res
     workspace.slack.wait_for("the draft", SLACK_SOON, shared).await?;
     let files = workspace.slack.files();
     let draft = files.first().and_then(|file| file.content.clone()).context("content")?;
-    ensure!(files.len() == 1 && String::from_utf8_lossy(&draft).contains("Not measured: Prometheus was away."));
+    ensure!(files.len() == 1 && String::from_utf8_lossy(&draft).contains("Not measured: Prometheus was unreachable."));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod kit;
 
 mod approvers;
 mod backlog;
+mod bulk_incident;
 mod calls;
 mod decide;
 mod drill;
@@ -16,7 +17,6 @@ mod killed;
 mod late;
 mod lost;
 mod marks;
-mod mass;
 mod office;
 mod outage;
 mod pages;

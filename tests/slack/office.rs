@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback::alertmanager::payload;
 use prompt_rollback::decision::event::Register;
-use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, Share, VersionName};
+use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, TrafficShare, VersionName};
 use prompt_rollback::engine::Engine;
 use prompt_rollback::live::Live;
 use prompt_rollback::notify::slack::{Announcer, subscription};
@@ -63,7 +63,7 @@ impl Office {
             let register =
                 Register { version: version.clone(), content: None, contact: None, staged_at: None, known_good };
             office.happens("p", &Event::Register(register)).await?;
-            let (share, operator) = (Share::All, Operator::recorded("ci"));
+            let (share, operator) = (TrafficShare::All, Operator::recorded("ci"));
             let activation = Activation { version, share, operator, force: false, reason: None };
             office.happens("p", &Event::Activate(activation)).await?;
         }

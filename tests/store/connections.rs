@@ -1,7 +1,7 @@
 //! Every way to reach Redis, and what is said when it can't be reached.
 
 use anyhow::Result;
-use prompt_rollback::store::watch::Heard;
+use prompt_rollback::store::watch::WatchEvent;
 use prompt_rollback::store::{Clock, Store, StoreError};
 
 use crate::common::{Redis, config};
@@ -14,7 +14,7 @@ async fn works(kit: &Kit) -> Result<()> {
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
     let mut watch = kit.store.watch().await?;
     kit.cmd::<()>(&["SET", &key("active:p"), "v3"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, Heard::Prompts(vec![prompt("p")]));
+    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Prompts(vec![prompt("p")]));
     assert_eq!(kit.store.selftest().await?.problem(), None);
     Ok(())
 }
@@ -99,9 +99,9 @@ async fn a_lost_tracking_connection_is_noticed() -> Result<()> {
     let mut watch = kit.store.watch().await?;
     assert!(watch.is_alive().await);
     kit.cmd::<()>(&["FLUSHALL"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, Heard::Everything);
+    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Everything);
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
-    assert_eq!(kit.store.hear(&mut watch).await, Heard::Lost);
+    assert_eq!(kit.store.hear(&mut watch).await, WatchEvent::Lost);
     assert!(!watch.is_alive().await);
     Ok(())
 }

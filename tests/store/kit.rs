@@ -6,8 +6,8 @@ use anyhow::Result;
 use prompt_rollback::decision::alert::{Alert, AlertStatus};
 use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{
-    Action, Activation, Commit, Event, IncidentId, Operator, Policy, PromptName, Severity, Share, Timestamp, Trigger,
-    VersionName, decide,
+    Action, Activation, Commit, Event, IncidentId, Operator, Policy, PromptName, Severity, Timestamp, TrafficShare,
+    Trigger, VersionName, decide,
 };
 use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError, Wanted};
 use ulid::Ulid;
@@ -138,7 +138,7 @@ pub fn register(name: &str, known_good: bool, content: Option<&str>) -> Event {
 pub fn activate(name: &str) -> Event {
     Event::Activate(Activation {
         version: version(name),
-        share: Share::All,
+        share: TrafficShare::All,
         operator: Operator::recorded("mia"),
         force: false,
         reason: None,

@@ -8,7 +8,7 @@ mod connections;
 mod events;
 mod kit;
 mod load;
-mod mass;
+mod outage;
 mod outside;
 mod records;
 mod replay;

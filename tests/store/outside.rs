@@ -32,7 +32,7 @@ async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result
     kit.cmd::<()>(&["SET", &key("active:new"), "v1"]).await?;
     kit.cmd::<()>(&["SADD", &key("active:broken"), "v1"]).await?;
     let prompts = names.map(prompt);
-    let changed = kit.store.changed_outside(&prompts).await?;
+    let changed = kit.store.drifted(&prompts).await?;
     assert_eq!(changed, ["set", "deleted", "new", "broken"].map(prompt));
 
     for name in ["set", "deleted", "new"] {
@@ -40,7 +40,7 @@ async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result
         let entry = log(&kit.redis, name).await?.pop().expect("an entry");
         assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("external", "external"), "{name}");
     }
-    assert_eq!(kit.store.changed_outside(&prompts).await?, [prompt("broken")]);
+    assert_eq!(kit.store.drifted(&prompts).await?, [prompt("broken")]);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
     kit.ship("p").await?;
     kit.does("p", critical("p")).await?;
     assert_eq!(replica.cmd::<String>(&["GET", &key("active:p")]).await?, "v1");
-    kit.store.fence().await?;
+    kit.store.wait_for_replicas().await?;
     Ok(())
 }
 
@@ -41,7 +41,7 @@ async fn without_the_replica_neither_a_commit_nor_its_repetition_nor_a_fence_is_
     not_replicated(kit.store.commit(&id, &loaded, &commit).await);
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v1", "the master has it");
     not_replicated(kit.store.commit(&id, &loaded, &commit).await);
-    not_replicated(kit.store.fence().await);
+    not_replicated(kit.store.wait_for_replicas().await);
 
     replica.resume()?;
     let before = kit.dump().await?;
@@ -77,12 +77,12 @@ async fn a_commit_whose_answer_got_lost_is_not_acknowledged_by_a_connection_that
 async fn connections_that_a_restart_left_behind_are_all_dropped_at_once() -> Result<()> {
     let (kit, _replica) = start().await?;
     // eight connections wait at the same time
-    let fences = (0..8).map(|_| kit.store.fence());
-    for fence in futures_util::future::join_all(fences).await {
-        fence?;
+    let fences = (0..8).map(|_| kit.store.wait_for_replicas());
+    for wait_for_replicas in futures_util::future::join_all(fences).await {
+        wait_for_replicas?;
     }
     kit.cmd::<()>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
-    assert!(kit.store.fence().await.is_err(), "the first one finds out");
-    kit.store.fence().await?;
+    assert!(kit.store.wait_for_replicas().await.is_err(), "the first one finds out");
+    kit.store.wait_for_replicas().await?;
     Ok(())
 }

@@ -96,8 +96,8 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         let suffix = format!("|{}", work.as_str());
         kit.cmd::<()>(&["EVAL", script, "1", &keys.due(work), &long_ago, prefix, &many.to_string(), &suffix]).await
     };
-    for backlog in [Work::Notify(Target::FIRST), Work::Mass, Work::Archive, Work::Soak] {
-        fill(backlog, if matches!(backlog, Work::Notify(Target::FIRST) | Work::Mass) { "i" } else { "@p" }, BACKLOG)
+    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak] {
+        fill(backlog, if matches!(backlog, Work::Notify(Target::FIRST) | Work::Outage) { "i" } else { "@p" }, BACKLOG)
             .await?;
     }
     fill(Work::Act, "i", CHECKS).await?;
@@ -116,7 +116,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         }
         assert!(began.elapsed() < Duration::from_secs(20), "{work:?}: {:?}", began.elapsed());
     }
-    for backlog in [Work::Notify(Target::FIRST), Work::Mass, Work::Archive, Work::Soak] {
+    for backlog in [Work::Notify(Target::FIRST), Work::Outage, Work::Archive, Work::Soak] {
         assert_eq!(kit.cmd::<usize>(&["ZCARD", &keys.due(backlog)]).await?, BACKLOG, "{backlog:?}");
         let claims = kit.store.claim(backlog, 3, LEASE, "b").await?.claims;
         assert_eq!(claims.len(), 3, "{backlog:?}");
@@ -162,7 +162,7 @@ async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kin
         assert!(round < 100, "it does not end");
     }
     assert_eq!(acts, ["01KAHJ3Y3W8Q00000000000001", "@p", "drill:01KAHJ3Y3W8Q00000000000003"]);
-    for (work, expected) in [(Work::Mass, "01KAHJ3Y3W8Q00000000000001"), (Work::Report, "weekly")] {
+    for (work, expected) in [(Work::Outage, "01KAHJ3Y3W8Q00000000000001"), (Work::Report, "weekly")] {
         let claims = kit.store.claim(work, 32, LEASE, "a").await?.claims;
         assert_eq!(claims.iter().map(|claim| claim.incident.0.as_str()).collect::<Vec<_>>(), [expected]);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::{Incident, PromptState};
 use prompt_rollback::store::record::{read, read_incident, write, write_incident};
 use serde::Serialize;
@@ -38,7 +38,7 @@ fn records_of_the_version_before_are_written_back_to_the_byte() {
             assert_eq!((&read, write_incident(&read, &unknown)), (incident, written));
         }
     }
-    assert_eq!(again::<Mass>(MASS), MASS);
+    assert_eq!(again::<Outage>(MASS), MASS);
     for member in MEMBERS {
         assert_eq!(again::<Member>(member), member);
     }
@@ -64,7 +64,7 @@ fn what_a_later_receiver_adds_anywhere_is_kept() {
         assert_eq!(parsed(&again::<T>(&later.to_string())), later);
     }
     STATES.lines().for_each(kept::<PromptState>);
-    kept::<Mass>(MASS);
+    kept::<Outage>(MASS);
     MEMBERS.into_iter().for_each(kept::<Member>);
 }
 
@@ -105,7 +105,7 @@ fn a_value_of_the_wrong_type_is_an_error_that_names_its_field() {
     let mut tried = BTreeSet::new();
     STATES.lines().for_each(|state| named::<PromptState>(state, &mut tried));
     assert!(tried.len() > 150, "{}", tried.len());
-    named::<Mass>(MASS, &mut BTreeSet::new());
+    named::<Outage>(MASS, &mut BTreeSet::new());
     MEMBERS.into_iter().for_each(|member| named::<Member>(member, &mut BTreeSet::new()));
 }
 
@@ -125,7 +125,7 @@ fn what_a_record_cannot_do_without_is_missed() {
         state,
         &["/serving/by", "/incidents/0/phase", "/incidents/0/time_limit", "/incidents/0/flip/to"],
     );
-    needs::<Mass>(MASS, &["/closed_at", "/hold", "/order", "/resumed", "/ask"]);
+    needs::<Outage>(MASS, &["/closed_at", "/hold", "/order", "/resumed", "/ask"]);
     needs::<Member>(MEMBERS[0], &["/target", "/asked", "/done", "/tried", "/shares/group", "/phase"]);
 }
 

@@ -37,7 +37,7 @@ pub struct Alert {
     pub dashboard_url: String,
     pub generator_url: String,
     pub alertmanager_url: String,
-    pub shares: Shares,
+    pub shares: GroupLabels,
 }
 
 impl Alert {
@@ -59,13 +59,13 @@ pub(crate) fn plausible(starts_at: Option<Timestamp>, now: Timestamp) -> Option<
 
 /// What an alert's labels say of where a prompt runs. Empty: no such label.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shares {
+pub struct GroupLabels {
     pub model: String,
     pub provider: String,
     pub group: String,
 }
 
-impl Shares {
+impl GroupLabels {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -118,7 +118,7 @@ pub struct AlertRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     pub alertmanager_url: String,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub shares: Shares,
+    pub shares: GroupLabels,
 }
 
 impl AlertRecord {

@@ -59,7 +59,7 @@ pub enum Event {
     /// A person steers the prompt's canary.
     Steer(Steering),
     /// The incident's question is not taken by Slack, so that its people can't see it.
-    Unheard {
+    Undeliverable {
         incident: IncidentId,
         why: String,
     },
@@ -77,7 +77,7 @@ pub enum Event {
     /// A version that soaks was looked at.
     Soak(SoakLook),
     /// Something was done about a text.
-    Kept(Kept),
+    ArchiveReport(ArchiveReport),
     /// A person wants the text of a version back from the archive.
     Restore {
         version: VersionName,
@@ -101,7 +101,7 @@ pub struct Rollback {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
     pub version: VersionName,
-    pub share: Share,
+    pub share: TrafficShare,
     pub operator: Operator,
     /// Although it is quarantined, or a gate is closed: then with a reason.
     pub force: bool,
@@ -110,7 +110,7 @@ pub struct Activation {
 
 /// How much traffic an activation gives to its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Share {
+pub enum TrafficShare {
     All,
     /// So many percent, until someone changes it; 0 ends its canary.
     Percent(u8),
@@ -140,7 +140,7 @@ pub struct Marking {
 
 /// What was done about the text of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum ArchiveReport {
     /// This text is safe in the archive.
     Archived { version: VersionName, text: String },
     /// Redis does not have it, although nothing was archived.

@@ -28,7 +28,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         passed: staged.is_some_and(|age| age >= wanted),
         text: match staged {
             Some(age) => format!("{} in staging, {} wanted", spoken(age), spoken(wanted)),
-            None => format!("nobody said since when it is in staging (staged_at), {} wanted", spoken(wanted)),
+            None => format!("staged_at is not set, {} wanted", spoken(wanted)),
         },
     };
     let evidence = record.and_then(|record| record.evidence.as_ref());

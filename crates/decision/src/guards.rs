@@ -73,7 +73,7 @@ pub(crate) struct Facts<'a> {
     pub predates: Option<Duration>,
     /// For how long `from` has had traffic, if it serves alone or has the larger share.
     pub served_for: Option<Duration>,
-    /// The version that it shares its traffic with.
+    /// The version that its traffic is split with.
     pub beside: Option<&'a VersionName>,
 }
 
@@ -125,7 +125,7 @@ impl Guard {
                 let (window, max) = (spoken(policy.budget_window), policy.max_auto_rollbacks);
                 format!(
                     "{recent_auto} other prompts were rolled back within {window} (at most {max}): \
-                     this looks like the provider, not the prompt"
+                     this looks like a provider outage"
                 )
             }),
             Guard::KeepsReturning => returns.map(|(operator, times)| {
@@ -140,7 +140,7 @@ impl Guard {
                 let longest = policy.ask_when_active_for_longer_than?;
                 let served = served_for.filter(|served| *served > longest)?;
                 let changed = match beside {
-                    None => "nothing of the prompt changed".to_owned(),
+                    None => "nothing about the prompt has changed".to_owned(),
                     Some(other) => format!("only {other} is new beside it"),
                 };
                 Some(format!("{from} has served for {}; {changed}", in_days(served)))

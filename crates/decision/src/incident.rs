@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::{Alert, AlertRecord, Shares};
-use super::flip::{Flip, FlipMode, WouldFlip};
+use super::alert::{Alert, AlertRecord, GroupLabels};
 use super::guards::Held;
 use super::names::{IncidentId, PromptName, VersionName};
 use super::note::{Note, NoteKind};
@@ -14,6 +13,7 @@ use super::phase::{Confirming, Failure, Objection, Pending, Phase, Question, Rec
 use super::policy::Policy;
 use super::severity::{Action, Severity};
 use super::split::Split;
+use super::switch::{DryRunRollback, Switch, SwitchMode};
 use super::time::Timestamp;
 use super::verification::Verification;
 
@@ -53,9 +53,9 @@ pub struct Incident {
     pub held: Option<Held>,
     /// When Prometheus said that the requests since the version's activation alone are bad enough.
     pub confirmed_at: Option<Timestamp>,
-    pub flip: Option<Flip>,
+    pub flip: Option<Switch>,
     /// The first one, of which a report tells whether it would have been right.
-    pub would: Option<WouldFlip>,
+    pub would: Option<DryRunRollback>,
     /// Who ended the question, and how.
     pub decided_by: Option<Operator>,
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
@@ -64,7 +64,7 @@ pub struct Incident {
     /// A page may have been raised, and so may have to be ended.
     pub paged: bool,
     /// Slack can't show the question to the people who decide, so they are paged.
-    pub unheard: bool,
+    pub undeliverable: bool,
     /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
     pub mass: bool,
     pub alerts: Vec<AlertRecord>,
@@ -98,7 +98,7 @@ impl Incident {
             ask: 0,
             escalations: 0,
             paged: false,
-            unheard: false,
+            undeliverable: false,
             mass: false,
             alerts: Vec::new(),
             notes: Vec::new(),
@@ -116,7 +116,7 @@ impl Incident {
     }
 
     /// Where the prompt runs, by the worst alert that says so.
-    pub fn shares(&self) -> Shares {
+    pub fn shares(&self) -> GroupLabels {
         let worst = self.alerts.iter().filter(|a| !a.shares.is_empty()).max_by_key(|a| (a.firing, a.rank()));
         worst.map(|alert| alert.shares.clone()).unwrap_or_default()
     }
@@ -133,7 +133,7 @@ impl Incident {
             && self.strongest().is_some_and(|strongest| strongest.rank() >= rank)
     }
 
-    /// It is open, and `version` does not serve well by it: the one that it is about, or one whose rollback did not help.
+    /// It is open, and `version` is unhealthy by it: the one that it is about, or one whose rollback did not help.
     pub fn speaks_against(&self, version: &VersionName) -> bool {
         self.phase.is_open() && (self.version == *version || self.is_left_by(version))
     }
@@ -280,10 +280,12 @@ impl Incident {
             phase => phase,
         };
         match phase {
-            Phase::AwaitingDecision(question) => question.hold.is_none() && (self.escalations > 0 || self.unheard),
+            Phase::AwaitingDecision(question) => {
+                question.hold.is_none() && (self.escalations > 0 || self.undeliverable)
+            }
             Phase::Escalated { .. } => true,
             // whoever ships another version has not said yet that it is better
-            Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.unheard),
+            Phase::Verifying { .. } => self.is_shipped() && (self.escalations > 0 || self.undeliverable),
             _ => self.is_stuck(),
         }
     }
@@ -303,7 +305,7 @@ impl Incident {
 
     /// Another version was shipped instead of a rollback.
     pub fn is_shipped(&self) -> bool {
-        self.flip.as_ref().is_some_and(|flip| flip.mode == FlipMode::Shipped)
+        self.flip.as_ref().is_some_and(|flip| flip.mode == SwitchMode::Shipped)
     }
 
     /// Its gradual rollback waits for a person.

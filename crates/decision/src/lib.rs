@@ -10,15 +10,14 @@ pub mod analysis;
 pub mod decide;
 mod encoding;
 pub mod event;
-pub mod flip;
 pub mod fnv;
 pub mod gates;
 pub mod guards;
 pub mod incident;
-pub mod mass;
 pub mod names;
 pub mod note;
 pub mod operator;
+pub mod outage;
 pub mod phase;
 pub mod policy;
 pub mod rehearsal;
@@ -27,6 +26,7 @@ pub mod severity;
 pub mod soak;
 pub mod split;
 pub mod state;
+pub mod switch;
 pub mod targets;
 pub mod time;
 pub mod trigger;
@@ -39,10 +39,9 @@ pub use decide::{
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
-    Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
-    SoakLook, Steer, Steering, Stepped,
+    Activation, Adopt, ArchiveReport, Checked, Choice, Confirmed, Decide, Event, Marking, Promotion, Register,
+    Rollback, SoakLook, Steer, Steering, Stepped, TrafficShare,
 };
-pub use flip::{Flip, FlipMode};
 pub use fnv::fnv1a;
 pub use gates::Gate;
 pub use guards::{Guard, Held};
@@ -56,6 +55,7 @@ pub use serving::{ActivatedBy, Serving};
 pub use severity::{Action, Severity};
 pub use split::{Canary, Pause, Plan, Split, Waiting};
 pub use state::{Archived, Mark, MarkKind, PromptState, VersionRecord};
+pub use switch::{Switch, SwitchMode};
 pub use time::Timestamp;
 pub use trigger::{Trigger, TriggerLabels};
 pub use verification::Evidence;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{is_default, words};
-use super::flip::FlipMode;
 use super::names::VersionName;
 use super::operator::Operator;
 use super::split::{Plan, Split};
+use super::switch::SwitchMode;
 use super::time::Timestamp;
 
 words! {
@@ -58,7 +58,7 @@ pub enum Phase {
         until: Timestamp,
     },
     RollingBack(Split),
-    /// [`Flip::verification`] says how far it is.
+    /// [`Switch::verification`] says how far it is.
     Verifying {
         until: Timestamp,
     },
@@ -81,7 +81,7 @@ words! {
     /// What is wrong with a rollback.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Failure {
-        /// The version rolled back to does not serve well.
+        /// The version rolled back to is unhealthy.
         NotRecovered = "not_recovered",
         /// Prompt servers keep serving the bad version.
         NotFollowed = "not_followed",
@@ -202,7 +202,7 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// `Auto`: nobody asked for it but the alert.
-    pub by: FlipMode,
+    pub by: SwitchMode,
     /// The version that serves and is to be left.
     pub from: VersionName,
     pub to: VersionName,

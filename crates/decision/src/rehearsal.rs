@@ -34,7 +34,9 @@ pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timest
             let to = entry.and_then(|entry| entry.to.as_deref()).unwrap_or("the version before it");
             format!("roll back {from} → {to}")
         }
-        Outcome::Held if reason == "confirming" => "ask Prometheus first, and roll back unless it says no".to_owned(),
+        Outcome::Held if reason == "confirming" => {
+            "ask Prometheus first, and roll back unless the version is healthy again".to_owned()
+        }
         Outcome::Held => {
             let held = incident().and_then(|incident| incident.held.as_ref());
             let detail = held.map(|held| format!(": {}", held.detail)).unwrap_or_default();
@@ -44,7 +46,7 @@ pub fn rehearse(policy: &Policy, snapshot: &Snapshot, alert: &Alert, now: Timest
         Outcome::IncidentOpened | Outcome::IncidentUpdated | Outcome::Duplicate | Outcome::Resolved => {
             let phase =
                 incident().map(|incident| format!(", which is {}", incident.phase.as_str())).unwrap_or_default();
-            format!("join an open incident{phase} ({reason}), and flip nothing")
+            format!("join an open incident{phase} ({reason}), and change nothing")
         }
     };
     Rehearsed { outcome, reason, text }

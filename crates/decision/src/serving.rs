@@ -24,7 +24,7 @@ impl Lapsed {
     pub fn fault(&self) -> String {
         match &self.holds {
             None => "the key active was deleted".to_owned(),
-            Some(text) => format!("the key active holds {text:?}, which is no version"),
+            Some(text) => format!("the key active holds {text:?}, which is not a version"),
         }
     }
 }

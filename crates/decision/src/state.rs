@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::alert::AlertRecord;
 use super::encoding::{is_default, words};
-use super::flip::Flip;
 use super::fnv::fnv1a;
 use super::incident::Incident;
 use super::names::{CommitId, IncidentId, VersionName};
@@ -16,6 +15,7 @@ use super::serving::{Lapsed, Serving};
 use super::severity::Severity;
 use super::soak::{Earned, Fled, KnownGood, Soak};
 use super::split::{Canary, Split};
+use super::switch::Switch;
 use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Evidence;
@@ -37,10 +37,10 @@ pub struct PromptState {
     pub incidents: Vec<Incident>,
     /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub strays: Vec<Stray>,
+    pub strays: Vec<InactiveAlert>,
     /// Fingerprints that a person dismissed: silent until they resolve or get worse.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub suppressed: Vec<Suppressed>,
+    pub suppressed: Vec<Silence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Timestamp>,
     /// The last canary; over if it has an end.
@@ -195,14 +195,14 @@ pub struct Return {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "record::Stray", into = "record::Stray")]
-pub struct Stray {
+#[serde(from = "record::InactiveAlert", into = "record::InactiveAlert")]
+pub struct InactiveAlert {
     pub version: VersionName,
     pub alert: AlertRecord,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Suppressed {
+pub struct Silence {
     pub version: VersionName,
     pub fingerprint: String,
     /// A higher severity is heard again.
@@ -460,7 +460,7 @@ impl PromptState {
     }
 
     /// Nothing has changed who gets traffic since `flip`.
-    pub fn is_last_move(&self, flip: &Flip) -> bool {
+    pub fn is_last_move(&self, flip: &Switch) -> bool {
         match &self.serving {
             // records of the version before name no commit
             Some(serving) if flip.commit.0.is_empty() => serving.version == flip.to && serving.since <= flip.at,

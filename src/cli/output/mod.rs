@@ -217,7 +217,11 @@ fn state(v: &Version) -> String {
     if is_bad(v) {
         words.push("marked as bad".to_owned());
     }
-    words.extend(v.left_with_incident.as_deref().map(|id| format!("no target: left with incident {} open", clean(id))));
+    words.extend(
+        v.left_with_incident
+            .as_deref()
+            .map(|id| format!("not a target: its traffic was moved away while incident {} was open", clean(id))),
+    );
     if v.known_good {
         words.push(known_good(v.known_good_by.as_deref()));
     } else {
@@ -239,14 +243,16 @@ fn soak(v: &Version) -> Option<String> {
     let note = v.soak_note.as_deref().map(|note| format!(" ({})", clean(note))).unwrap_or_default();
     match (&v.soak_ends_at, &v.soak_limit_at) {
         (Some(at), _) => Some(format!("soaks until {}{note}", time(at))),
-        (None, Some(at)) => Some(format!("soaked but for evidence{note}, known-good by time only from {}", time(at))),
+        (None, Some(at)) => {
+            Some(format!("soak time is over, waiting for evidence{note}, known-good by time only from {}", time(at)))
+        }
         (None, None) => None,
     }
 }
 
 pub fn log(log: &Log, color: bool) -> String {
     if log.entries.is_empty() {
-        return "nothing was deployed yet\n".into();
+        return "no deployments yet\n".into();
     }
     let rows: Vec<_> = log
         .entries
@@ -274,7 +280,7 @@ pub fn log(log: &Log, color: bool) -> String {
 }
 
 pub fn registered(r: &Registered) -> String {
-    let what = if r.created { "is registered" } else { "was registered already" };
+    let what = if r.created { "is registered" } else { "was already registered" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
 }
@@ -294,7 +300,7 @@ pub fn restored(r: &Restored) -> String {
     let what = match r {
         Restored { unchanged: true, .. } => "was not archived",
         Restored { restored: true, .. } => "is back from the archive",
-        _ => "is not back yet: the archive does not answer, it is tried again",
+        _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
     };
     format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
@@ -355,7 +361,7 @@ pub fn activated(c: &Changed) -> String {
         return shared(c, percent);
     }
     if c.unchanged {
-        return format!("{name}: {to} is active already\n");
+        return format!("{name}: {to} is already active\n");
     }
     let before = c.from_version.as_deref().map(|from| format!(", it was {}", clean(from))).unwrap_or_default();
     format!("{name}: active is now {to}{before}\n")
@@ -365,7 +371,7 @@ pub fn rolled_back(c: &Changed) -> String {
     let (name, to) = (clean(&c.prompt), clean(&c.to_version));
     let incident = c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
     if c.unchanged {
-        return format!("{name}: {to} is active already, nothing to do\n");
+        return format!("{name}: {to} is already active, nothing to do\n");
     }
     if !c.success {
         return format!("{name}: accepted and still being confirmed{incident}; see `prompt-rollback status {name}`\n");
@@ -384,7 +390,7 @@ pub fn decided(d: &Decided) -> String {
             None => format!("{}: active is now {}\n", clean(&changed.prompt), clean(&changed.to_version)),
         },
         Decided::Answered(answered) => match answered.prompts {
-            Some(prompts) => format!("decided about {prompts} prompts: carried out now, one after the other\n"),
+            Some(prompts) => format!("decided about {prompts} prompts: now being carried out one by one\n"),
             None => format!("the incident is now: {}\n", clean(&answered.phase)),
         },
     }
@@ -394,10 +400,10 @@ pub fn paused(p: &Paused) -> String {
     let whose = p.prompt.as_deref().map_or("all prompts".into(), clean);
     match (p.paused, p.changed) {
         (true, true) => {
-            format!("automatic rollbacks are paused for {whose}; people still can roll back\n")
+            format!("automatic rollbacks are paused for {whose}; people can still roll back\n")
         }
-        (true, false) => format!("automatic rollbacks were paused already for {whose}\n"),
-        (false, true) => format!("automatic rollbacks are on again for {whose}\n"),
+        (true, false) => format!("automatic rollbacks were already paused for {whose}\n"),
+        (false, true) => format!("automatic rollbacks are resumed for {whose}\n"),
         (false, false) => format!("automatic rollbacks were not paused for {whose}\n"),
     }
 }

@@ -74,7 +74,7 @@ VERSION  STATE                                    FIRST ACTIVE          LAST ACT
 v2.0.0   quarantined                              2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
 v1.9.0   active, known-good (evidence)            2026-11-01 00:00:00Z  -                     no    -
 v1.8.0   known-good by time only                  -                     -                     no    -
-v1.7.0   no target: left with incident 01K9 open  -                     -                     no    -
+v1.7.0   not a target: its traffic was moved away while incident 01K9 was open  -                     -                     no    -
 v2.1.0   registered                               -                     -                     no    -
 
 open incidents
@@ -133,12 +133,12 @@ fn a_soak_says_until_when_and_what_it_waits_for() {
     assert_eq!(said(&format!("{{\"active\":true,{ends}}}")), "active, soaks until 2026-11-21 01:30:00Z");
     assert_eq!(
         said(&format!("{{\"active\":true,{limit},{note}}}")),
-        "active, soaked but for evidence (3 of 20 requests measured), known-good by time only from 2026-11-22 00:30:00Z"
+        "active, soak time is over, waiting for evidence (3 of 20 requests measured), known-good by time only from 2026-11-22 00:30:00Z"
     );
-    let anew = r#""soak_note":"it soaks anew: 4 of 10 requests failed""#;
+    let anew = r#""soak_note":"soak restarted: 4 of 10 requests failed""#;
     assert_eq!(
         said(&format!("{{{ends},{limit},{anew}}}")),
-        "soaks until 2026-11-21 01:30:00Z (it soaks anew: 4 of 10 requests failed)"
+        "soaks until 2026-11-21 01:30:00Z (soak restarted: 4 of 10 requests failed)"
     );
 }
 
@@ -157,7 +157,7 @@ AT                    EVENT     FROM  TO  OPERATOR  INCIDENT  REASON
 2026-11-21 00:30:00Z  external  -     v2  -         -         -
 "
     );
-    assert_eq!(log(&Log::default(), false), "nothing was deployed yet\n");
+    assert_eq!(log(&Log::default(), false), "no deployments yet\n");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn answers_to_changes() {
         ),
         (
             r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v1","unchanged":true}"#,
-            "p: v1 is active already, nothing to do\n",
+            "p: v1 is already active, nothing to do\n",
         ),
         (
             r#"{"success":false,"confirming":true,"prompt":"p","to_version":"v1","incident":"01KA"}"#,
@@ -218,23 +218,23 @@ fn answers_to_changes() {
     for (json, text) in [
         (r#"{"success":true,"prompt":"p","from_version":"v1","to_version":"v2"}"#, "p: active is now v2, it was v1\n"),
         (r#"{"success":true,"prompt":"p","from_version":null,"to_version":"v1"}"#, "p: active is now v1\n"),
-        (r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#, "p: v2 is active already\n"),
+        (r#"{"success":true,"prompt":"p","to_version":"v2","unchanged":true}"#, "p: v2 is already active\n"),
     ] {
         assert_eq!(activated(&read(json)), text);
     }
     for (json, text) in [
         (r#"{"prompt":"p","version":"v1","created":true,"known_good":true}"#, "p v1 is registered, known-good\n"),
-        (r#"{"prompt":"p","version":"v1","created":false,"known_good":false}"#, "p v1 was registered already\n"),
+        (r#"{"prompt":"p","version":"v1","created":false,"known_good":false}"#, "p v1 was already registered\n"),
     ] {
         assert_eq!(registered(&read(json)), text);
     }
     for (json, text) in [
         (
             r#"{"paused":true,"prompt":null,"changed":true}"#,
-            "automatic rollbacks are paused for all prompts; people still can roll back\n",
+            "automatic rollbacks are paused for all prompts; people can still roll back\n",
         ),
-        (r#"{"paused":true,"prompt":"p","changed":false}"#, "automatic rollbacks were paused already for p\n"),
-        (r#"{"paused":false,"prompt":"p","changed":true}"#, "automatic rollbacks are on again for p\n"),
+        (r#"{"paused":true,"prompt":"p","changed":false}"#, "automatic rollbacks were already paused for p\n"),
+        (r#"{"paused":false,"prompt":"p","changed":true}"#, "automatic rollbacks are resumed for p\n"),
         (r#"{"paused":false,"prompt":null,"changed":false}"#, "automatic rollbacks were not paused for all prompts\n"),
     ] {
         assert_eq!(paused(&read(json)), text);
@@ -277,5 +277,5 @@ fn an_incident_that_coordinates_many_prompts_lists_them() {
     let list = Incidents { incidents: vec![one], next: None };
     assert!(incidents(&list, false).contains("many prompts"), "{}", incidents(&list, false));
     let decided_all = decided(&read(r#"{"success":true,"incident":"01KA","phase":"awaiting_decision","prompts":12}"#));
-    assert_eq!(decided_all, "decided about 12 prompts: carried out now, one after the other\n");
+    assert_eq!(decided_all, "decided about 12 prompts: now being carried out one by one\n");
 }

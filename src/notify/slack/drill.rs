@@ -6,7 +6,7 @@ use super::posting::{Kept, Telling};
 use super::{Announcer, Halt};
 use crate::drills;
 use crate::slack::render;
-use crate::store::drill::{DrillId, News};
+use crate::store::drill::{DrillId, DrillProgress};
 
 /// After an outage of Slack, who cares about a drill of before?
 const OVER: Duration = Duration::from_secs(600);
@@ -31,12 +31,12 @@ impl Announcer {
             would: &decision.text,
         });
         match self.keep(telling, &Kept { what: "drill", channel }, &message).await {
-            Ok(Ok(_)) => store.note_drill(id, News::Told(channel)).await?,
-            Ok(Err(error)) => store.note_drill(id, News::NotTold(&format!("{channel}: {error}"))).await?,
+            Ok(Ok(_)) => store.note_drill(id, DrillProgress::Told(channel)).await?,
+            Ok(Err(error)) => store.note_drill(id, DrillProgress::NotTold(&format!("{channel}: {error}"))).await?,
             Err(halt @ (Halt::Untaken | Halt::Later(_))) => {
                 let waits = matches!(halt, Halt::Later(_));
-                let why = if waits { "Slack asks us to wait" } else { "Slack does not take it now" };
-                store.note_drill(id, News::NotTold(why)).await?;
+                let why = if waits { "Slack asks us to wait" } else { "Slack does not accept it now" };
+                store.note_drill(id, DrillProgress::NotTold(why)).await?;
                 return Err(halt);
             }
             Err(halt) => return Err(halt),

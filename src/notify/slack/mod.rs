@@ -8,7 +8,7 @@
 //! the root to be there and for the replies before them, the post-mortem for all replies, and nothing for an edit.
 
 mod drill;
-mod mass;
+mod outage;
 mod people;
 mod posting;
 mod thread;

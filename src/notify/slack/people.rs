@@ -58,7 +58,7 @@ impl Announcer {
             let told = self.slack.tell(&tell.channel, tell.thread.as_deref(), &tell.user, &text).await;
             let Err(error) = self.count("chat.postEphemeral", told) else { return };
             if tries == TELL_TRIES || error.is_final() {
-                return tracing::warn!(%error, "a clicker could not be told why nothing was done");
+                return tracing::warn!(%error, "could not tell a user why their click had no effect");
             }
             tokio::time::sleep(match error {
                 SlackError::RateLimited { retry_after } => retry_after,

@@ -267,7 +267,7 @@ impl Announcer {
             }
             Err(error) if error.is_final() => Ok(Err(error)),
             Err(error) => {
-                tracing::warn!(incident = %telling.claim.incident, %error, "slack does not take this now: tried again");
+                tracing::warn!(incident = %telling.claim.incident, %error, "Slack does not accept this now: trying again");
                 Err(Halt::Untaken)
             }
         }

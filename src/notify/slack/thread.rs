@@ -101,7 +101,7 @@ impl Announcer {
             match (replied, at_home) {
                 (Ok(()), _) => {}
                 (Err(error @ SlackError::Channel { .. }), Some(own)) => {
-                    self.unheard(view.incident, own, &error).await?;
+                    self.undeliverable(view.incident, own, &error).await?;
                     self.fall_back(telling).await?;
                     return Err(Halt::GiveWay); // told anew, from the beginning
                 }
@@ -151,7 +151,7 @@ impl Announcer {
     /// A commit that no replica has may be lost with its master, and what was told of it is left without an incident. So
     /// a failover is waited out; people are told all the same where it is the replica that stays away.
     async fn wait_until_kept(&self, incident: &Incident) -> Result<(), Halt> {
-        match self.engine.store.fence().await {
+        match self.engine.store.wait_for_replicas().await {
             Err(StoreError::NotReplicated { .. }) => {
                 let age = self.engine.store.now().await?.since(incident.opened_at);
                 if age < LEASE { Err(Halt::Later(IDLE)) } else { Ok(()) }
@@ -221,23 +221,23 @@ impl Announcer {
             let home = telling.get("root_channel").unwrap_or(own).to_owned();
             match self.keep(telling, &Kept { what: "root", channel: &home }, &message).await? {
                 Ok(root) => return Ok(Some(root)),
-                Err(error) => self.unheard(view.incident, own, &error).await?,
+                Err(error) => self.undeliverable(view.incident, own, &error).await?,
             }
             self.fall_back(telling).await?;
         }
         match self.keep(telling, &Kept { what: "root", channel: &self.incident_channel }, &message).await? {
             Ok(root) => Ok(Some(root)),
             Err(error) => {
-                self.unheard(view.incident, &self.incident_channel, &error).await?;
+                self.undeliverable(view.incident, &self.incident_channel, &error).await?;
                 Ok(None)
             }
         }
     }
 
     /// The people who decide can't see it where they look: they are paged, which goes through a decision as all does.
-    async fn unheard(&self, incident: &Incident, channel: &str, error: &SlackError) -> Result<(), Halt> {
-        let why = format!("Slack does not show this in {channel} ({error})");
-        let event = Event::Unheard { incident: incident.id.clone(), why };
+    async fn undeliverable(&self, incident: &Incident, channel: &str, error: &SlackError) -> Result<(), Halt> {
+        let why = format!("Slack cannot show this in {channel} ({error})");
+        let event = Event::Undeliverable { incident: incident.id.clone(), why };
         match self.engine.handle(&incident.prompt, &event).await {
             Ok(_) => Ok(()),
             Err(EngineError::Store(error)) => Err(error.into()),

@@ -92,9 +92,9 @@ fn one_of_two_pods_that_keeps_the_bad_version_is_never_taken_for_following_howev
             ];
             let traffic = traffic(&recorded(scrape, now, &all));
             let named = traffic.still.names.iter().chain(&traffic.unknown.names).any(|name| name == "b");
-            assert!(named, "{scrape} s, {now} s after the flip: {traffic:?}");
+            assert!(named, "{scrape} s, {now} s after the switch: {traffic:?}");
             if now > 45 + 3 * scrape {
-                assert_eq!(traffic.still.names, ["b"], "{scrape} s, {now} s after the flip");
+                assert_eq!(traffic.still.names, ["b"], "{scrape} s, {now} s after the switch");
                 assert_eq!((traffic.following, traffic.bad_percent), (1, 50), "{scrape} s, {now} s");
             }
         }

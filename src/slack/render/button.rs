@@ -41,13 +41,13 @@ pub mod action {
     }
 
     /// Of a button about all prompts of a coordinating incident.
-    pub const fn all(bulk: crate::decision::mass::Bulk) -> &'static str {
-        use crate::decision::mass::Bulk;
+    pub const fn all(bulk: crate::decision::outage::OutageAction) -> &'static str {
+        use crate::decision::outage::OutageAction;
         match bulk {
-            Bulk::RollBack => "all_roll_back",
-            Bulk::Undo => "all_undo",
-            Bulk::Hold => "all_hold",
-            Bulk::Release => "all_release",
+            OutageAction::RollBack => "all_roll_back",
+            OutageAction::Undo => "all_undo",
+            OutageAction::Hold => "all_hold",
+            OutageAction::Release => "all_release",
         }
     }
 }

@@ -7,7 +7,7 @@
 mod button;
 mod canary;
 mod drill;
-mod mass;
+mod outage;
 mod reply;
 mod report;
 mod root;
@@ -24,7 +24,7 @@ use slack_morphism::prelude::{
 pub use button::{Button, SteerButton, action, read_mark};
 pub use canary::canary;
 pub use drill::{Drill, drill};
-pub use mass::{MassView, mass_overview, mass_reply, mass_root};
+pub use outage::{MassView, mass_overview, mass_reply, mass_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use report::report;
 pub use root::{overview, root};

@@ -8,7 +8,7 @@ use super::{Message, View, aside, began, header, links, others, ours, ranked, st
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
-use crate::decision::{Failure, Flip, FlipMode, Incident, Operator, PhaseKind, Severity, Timestamp};
+use crate::decision::{Failure, Incident, Operator, PhaseKind, Severity, Switch, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 
 /// Alerts told in full; the thread has all of them.
@@ -169,14 +169,14 @@ fn sign(incident: &Incident) -> &'static str {
     }
 }
 
-fn what_was_done(incident: &Incident, flip: &Flip) -> String {
+fn what_was_done(incident: &Incident, flip: &Switch) -> String {
     let who = who(flip.operator.as_str(), 100);
     let mut text = match flip.mode {
-        FlipMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
-        FlipMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
-        FlipMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
-        FlipMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
-        FlipMode::Shipped => format!("{who} replaced {} with {}", flip.from, flip.to),
+        SwitchMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
+        SwitchMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
+        SwitchMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
+        SwitchMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
+        SwitchMode::Shipped => format!("{who} replaced {} with {}", flip.from, flip.to),
     };
     if let Some(began) = began(incident, flip.at) {
         text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));

@@ -16,7 +16,7 @@ pub enum Work {
     /// Paging people through Alertmanager.
     Page,
     /// Coordinating many prompts that fail together.
-    Mass,
+    Outage,
     /// Moving texts to the archive and back.
     Archive,
     /// Telling people each week what a dry run would have done.
@@ -27,11 +27,11 @@ pub enum Work {
 
 impl Work {
     /// All kinds but notifying.
-    pub const OWN: [Work; 6] = [Work::Act, Work::Page, Work::Mass, Work::Archive, Work::Report, Work::Soak];
+    pub const OWN: [Work; 6] = [Work::Act, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak];
     /// The kinds that a commit schedules besides notifying, in the order in which `commit.lua` takes their sets.
-    pub(in crate::store) const OF_COMMITS: [Work; 5] = [Work::Act, Work::Page, Work::Mass, Work::Archive, Work::Soak];
+    pub(in crate::store) const OF_COMMITS: [Work; 5] = [Work::Act, Work::Page, Work::Outage, Work::Archive, Work::Soak];
     /// The kinds that earlier receivers left in the set of [`Work::Act`].
-    pub(in crate::store) const ONCE_MIXED: [Work; 3] = [Work::Notify(Target::FIRST), Work::Mass, Work::Report];
+    pub(in crate::store) const ONCE_MIXED: [Work; 3] = [Work::Notify(Target::FIRST), Work::Outage, Work::Report];
 
     /// As metrics and keys name it.
     pub fn as_str(self) -> &'static str {
@@ -39,7 +39,7 @@ impl Work {
             Work::Act => "act",
             Work::Notify(target) => target.name(),
             Work::Page => "page",
-            Work::Mass => "mass",
+            Work::Outage => "mass",
             Work::Archive => "archive",
             Work::Report => "report",
             Work::Soak => "soak",
@@ -51,7 +51,7 @@ impl Work {
             Work::Act => "|act",
             Work::Notify(target) => target.0,
             Work::Page => "|page",
-            Work::Mass => "|mass",
+            Work::Outage => "|mass",
             Work::Archive => "|archive",
             Work::Report => "|report",
             Work::Soak => "|soak",
@@ -73,7 +73,7 @@ impl Work {
         match self {
             Work::Act => member.starts_with(PROMPT), // a stage of a canary
             Work::Archive | Work::Report => true,
-            Work::Notify(_) | Work::Page | Work::Mass | Work::Soak => false,
+            Work::Notify(_) | Work::Page | Work::Outage | Work::Soak => false,
         }
     }
 }

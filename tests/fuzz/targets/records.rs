@@ -1,6 +1,6 @@
 //! What Redis and other receivers' versions of us may have kept.
 
-use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::{IncidentId, PromptState, Timestamp};
 use prompt_rollback::postmortem::{Measured, chart};
 use prompt_rollback::store::record::{self, Unknown, Unreadable};
@@ -17,11 +17,11 @@ pub fn record(input: &[u8]) {
     if let Some(incident) = kept(text, record::read_incident, record::write_incident) {
         told::incident(&incident);
     }
-    if let Some(mass) = kept::<Mass>(text, record::read, record::write) {
+    if let Some(mass) = kept::<Outage>(text, record::read, record::write) {
         told::mass(&mass, &[]);
     }
     if let Some(member) = kept::<Member>(text, record::read, record::write) {
-        let mass = Mass::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
+        let mass = Outage::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
         told::mass(&mass, &[member]);
     }
     if let Ok(Measured::Samples(samples)) = serde_json::from_str::<Measured>(text) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::decision::alert::Alert;
 use prompt_rollback::decision::decide::Active;
-use prompt_rollback::decision::mass::{Mass, Member};
+use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
@@ -165,7 +165,7 @@ pub fn incident(incident: &Incident) {
     });
 }
 
-pub fn mass(mass: &Mass, members: &[Member]) {
+pub fn mass(mass: &Outage, members: &[Member]) {
     let view = MassView { mass, members, mention: None };
     fits(&mass_root(&view));
     fits(&mass_overview(&view, None));

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::super::alert::{Alert, AlertRecord, AlertStatus};
-use super::super::flip::{FlipMode, WouldFlip};
 use super::super::guards::{Guard, Held};
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
@@ -12,9 +11,10 @@ use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::super::severity::{Action, Severity};
-use super::super::state::Stray;
+use super::super::state::InactiveAlert;
+use super::super::switch::{DryRunRollback, SwitchMode};
 use super::super::trigger::Trigger;
-use super::{Active, AlertOutcome, Draft, Outcome, canary, confirm, ended, gradual, recheck};
+use super::{Active, AlertOutcome, Outcome, Transaction, canary, confirm, ended, gradual, recheck};
 
 /// What an alert did to the incident of its version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,35 +34,35 @@ pub(super) enum Acted {
 }
 
 /// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
-pub(super) fn alerts(draft: &mut Draft<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
+pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
-    let (trouble, moves) = (trouble(draft), draft.log.len());
+    let (trouble, moves) = (trouble(tx), tx.log.len());
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
-            *outcome = Some(ended::resolved(draft, alert));
+            *outcome = Some(ended::resolved(tx, alert));
         }
     }
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
-        if alert.status == AlertStatus::Firing && ended::is_late_copy(draft, alert) {
+        if alert.status == AlertStatus::Firing && ended::is_late_copy(tx, alert) {
             *outcome = Some(self::outcome(Outcome::Ignored, "already_resolved", None));
         }
     }
     let mut groups = by_version(alerts, &outcomes);
     // of a canary the base goes first: a rollback from it ends the canary as well, and traffic moves once
-    let base = draft.state.running_canary().map(|canary| canary.split.leaving.clone());
+    let base = tx.state.running_canary().map(|canary| canary.split.leaving.clone());
     groups.sort_by_cached_key(|(version, _)| {
-        let target = gradual::split_to(draft, version).is_some();
-        (draft.has_traffic(version), !target, base.as_ref() != Some(*version))
+        let target = gradual::split_to(tx, version).is_some();
+        (tx.has_traffic(version), !target, base.as_ref() != Some(*version))
     });
     for (version, places) in groups {
         let group: Vec<&Alert> = places.iter().map(|place| &alerts[*place]).collect();
-        for (place, outcome) in places.into_iter().zip(firing(draft, version, &group)) {
+        for (place, outcome) in places.into_iter().zip(firing(tx, version, &group)) {
             outcomes[place] = Some(outcome);
         }
     }
-    if self::trouble(draft) != trouble || draft.log.len() != moves {
-        follow_targets(draft);
+    if self::trouble(tx) != trouble || tx.log.len() != moves {
+        follow_targets(tx);
     }
     // every alert is either resolved or belongs to one of the versions
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
@@ -87,28 +87,28 @@ pub(super) fn by_version<'a>(
 }
 
 /// Which alerts fire on versions that may be rolled back to.
-fn trouble(draft: &Draft<'_>) -> Vec<(VersionName, String)> {
-    let trouble = draft.state.trouble(draft.policy, draft.now);
+fn trouble(tx: &Transaction<'_>) -> Vec<(VersionName, String)> {
+    let trouble = tx.state.trouble(tx.policy, tx.now);
     trouble.map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
 }
 
 /// An alert began or ended on a version that a rollback could go to, or one has lost its traffic: each open question names the
 /// target that it has now.
-fn follow_targets(draft: &mut Draft<'_>) {
-    let now = draft.now;
-    let undecided = draft.state.open_incidents().filter(|incident| incident.phase.is_undecided());
-    let targets = draft.targets();
+fn follow_targets(tx: &mut Transaction<'_>) {
+    let now = tx.now;
+    let undecided = tx.state.open_incidents().filter(|incident| incident.phase.is_undecided());
+    let targets = tx.targets();
     let news = undecided.map(|incident| {
         let version = &incident.version;
         (incident.id.clone(), super::choices(&targets, version, version), super::passed_over(&targets, version))
     });
     let news: Vec<_> = news.collect();
     for (id, choices, passed_over) in news {
-        let Some(incident) = draft.incident(&id) else { continue };
+        let Some(incident) = tx.incident(&id) else { continue };
         let target = choices.first().cloned();
         if incident.target != target {
             let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
-            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no version is left to go back to".to_owned()));
+            incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
             incident.target = target;
             incident.ask += 1; // an answer to the question before means another target
         }
@@ -120,22 +120,21 @@ pub(super) fn outcome(outcome: Outcome, reason: &'static str, incident: Option<I
     AlertOutcome { outcome, reason, incident }
 }
 
-fn firing(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
+fn firing(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
     // on the target of a gradual rollback, what asks for a rollback stops that; the rest is heard as everywhere
     let stops = |alert: &Alert| alert.trigger.action == Action::Rollback;
     let (urgent, rest): (Vec<&Alert>, Vec<&Alert>) = group.iter().copied().partition(|alert| stops(alert));
-    let Some(stopped) = gradual::target_fails(draft, version, &urgent) else {
-        return join_all(draft, version, group);
+    let Some(stopped) = gradual::target_fails(tx, version, &urgent) else {
+        return join_all(tx, version, group);
     };
-    let heard = join_all(draft, version, &rest);
+    let heard = join_all(tx, version, &rest);
     let (mut stopped, mut heard) = (stopped.into_iter(), heard.into_iter());
     group.iter().filter_map(|alert| if stops(alert) { stopped.next() } else { heard.next() }).collect()
 }
 
-fn join_all(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
-    take_for_served(draft, version, group);
-    let joined: Vec<Result<(IncidentId, Joined), AlertOutcome>> =
-        group.iter().map(|alert| join(draft, alert)).collect();
+fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -> Vec<AlertOutcome> {
+    take_for_served(tx, version, group);
+    let joined: Vec<Result<(IncidentId, Joined), AlertOutcome>> = group.iter().map(|alert| join(tx, alert)).collect();
     let Some(id) = joined.iter().find_map(|j| j.as_ref().ok()).map(|(id, _)| id.clone()) else {
         return joined.into_iter().filter_map(Result::err).collect();
     };
@@ -144,7 +143,7 @@ fn join_all(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> V
     let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
     });
-    let acted = if news { act(draft, &id, version, urgent) } else { act_if_unheld(draft, &id, version) };
+    let acted = if news { act(tx, &id, version, urgent) } else { act_if_unheld(tx, &id, version) };
     // an alert that only came by lets a held one act, which has no outcome of its own in this delivery
     let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
@@ -169,12 +168,12 @@ fn join_all(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) -> V
 }
 
 /// Puts a firing alert where it belongs.
-fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
-    let now = draft.now;
-    let refresh_after = draft.policy.refresh_after();
+fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined), AlertOutcome> {
+    let now = tx.now;
+    let refresh_after = tx.policy.refresh_after();
     let severity = alert.trigger.severity;
-    let forget_after = draft.policy.forget_after;
-    let silenced = draft.state.suppressed.iter_mut().find(|s| {
+    let forget_after = tx.policy.forget_after;
+    let silenced = tx.state.suppressed.iter_mut().find(|s| {
         s.fingerprint == alert.fingerprint
             && s.version == alert.version
             && severity <= s.severity
@@ -187,8 +186,8 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         }
         return Err(outcome(Outcome::Ignored, "dismissed", None));
     }
-    let served = draft.has_traffic(&alert.version);
-    if let Some(incident) = draft.state.open_incident_on(&alert.version) {
+    let served = tx.has_traffic(&alert.version);
+    if let Some(incident) = tx.state.open_incident_on(&alert.version) {
         let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
             if alert.began(now) > record.began(now) {
@@ -212,12 +211,12 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         }
     }
     if !served {
-        stray(draft, alert);
-        let known = draft.state.version(&alert.version).is_some();
+        stray(tx, alert);
+        let known = tx.state.version(&alert.version).is_some();
         return Err(outcome(Outcome::Ignored, if known { "not_active" } else { "unknown_version" }, None));
     }
-    let reopen_within = draft.policy.reopen_within;
-    let resting = draft.state.incidents.iter_mut().find(|i| {
+    let reopen_within = tx.policy.reopen_within;
+    let resting = tx.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
             && i.phase.kind() == PhaseKind::Resolved
             && i.flip.is_none() // what was rolled back there is not what fires now
@@ -228,20 +227,20 @@ fn join(draft: &mut Draft<'_>, alert: &Alert) -> Result<(IncidentId, Joined), Al
         let id = incident.id.clone();
         return Ok((id, Joined::Updated("reopened")));
     }
-    Ok((open(draft, alert), Joined::Opened))
+    Ok((open(tx, alert), Joined::Opened))
 }
 
 /// While `active` holds what is no version, an alert is the only sign of what serves: a critical one counts its version as served,
 /// unless it fired already when another version was.
-fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert]) {
-    if !matches!(draft.snapshot.active, Active::Foreign(_)) || draft.has_traffic(version) {
+fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) {
+    if !matches!(tx.snapshot.active, Active::Foreign(_)) || tx.has_traffic(version) {
         return;
     }
-    let state = &draft.state;
+    let state = &tx.state;
     // what was not heard of for long has ended
-    let lately = |at: super::Timestamp| draft.now.since(at) < draft.policy.forget_after;
+    let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.forget_after;
     let fired = |fingerprint: &str| {
-        let stray = |s: &Stray| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
+        let stray = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
         state.strays.iter().any(|s| s.version == *version && stray(s))
             || state.suppressed.iter().any(|s| s.version == *version && s.fingerprint == fingerprint && lately(s.since))
     };
@@ -249,38 +248,38 @@ fn take_for_served(draft: &mut Draft<'_>, version: &VersionName, group: &[&Alert
     if !group.iter().any(says_so) {
         return;
     }
-    let Some(lapsed) = draft.state.lapsed.as_mut().filter(|lapsed| lapsed.versions.len() < Policy::MAX_LAPSED) else {
+    let Some(lapsed) = tx.state.lapsed.as_mut().filter(|lapsed| lapsed.versions.len() < Policy::MAX_LAPSED) else {
         return;
     };
     lapsed.versions.push(version.clone());
-    draft.hear_of(version);
-    draft.state.version_entry(version, draft.now);
-    draft.limit_versions(version);
+    tx.hear_of(version);
+    tx.state.version_entry(version, tx.now);
+    tx.limit_versions(version);
 }
 
-pub(super) fn stray(draft: &mut Draft<'_>, alert: &Alert) {
-    let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
-    let known = draft.state.strays.iter().any(|s| {
+pub(super) fn stray(tx: &mut Transaction<'_>, alert: &Alert) {
+    let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
+    let known = tx.state.strays.iter().any(|s| {
         s.alert.fingerprint == alert.fingerprint
             && s.version == alert.version
             && now.since(s.alert.last_seen) < refresh_after
     });
-    let heard_of = !draft.state.versions.is_empty() || draft.served_text().is_some();
+    let heard_of = !tx.state.versions.is_empty() || tx.served_text().is_some();
     if !known && heard_of {
-        draft.remember([Stray { version: alert.version.clone(), alert: AlertRecord::new(alert, now) }]);
+        tx.remember([InactiveAlert { version: alert.version.clone(), alert: AlertRecord::new(alert, now) }]);
     }
 }
 
 /// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
-pub(super) fn hear_strays(draft: &mut Draft<'_>) {
-    draft.hears_strays = true;
-    for stray in std::mem::take(&mut draft.returning) {
-        let alert = stray.alert.to_alert(&draft.snapshot.prompt, &stray.version);
-        if draft.has_traffic(&stray.version) {
-            firing(draft, &stray.version, &[&alert]);
+pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
+    tx.hears_inactive_alerts = true;
+    for stray in std::mem::take(&mut tx.returning) {
+        let alert = stray.alert.to_alert(&tx.snapshot.prompt, &stray.version);
+        if tx.has_traffic(&stray.version) {
+            firing(tx, &stray.version, &[&alert]);
         }
     }
-    draft.hears_strays = false;
+    tx.hears_inactive_alerts = false;
 }
 
 /// Adds an alert to an open incident and says how.
@@ -329,11 +328,11 @@ fn describe(alert: &Alert) -> String {
     text
 }
 
-fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
-    let now = draft.now;
-    let id = draft.next_id();
-    let target = draft.state.target(Some(&alert.version), draft.policy, now).cloned();
-    let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
+fn open(tx: &mut Transaction<'_>, alert: &Alert) -> IncidentId {
+    let now = tx.now;
+    let id = tx.next_id();
+    let target = tx.state.target(Some(&alert.version), tx.policy, now).cloned();
+    let (prompt, decider) = (tx.snapshot.prompt.clone(), tx.policy.fallback_decider.clone());
     let mut incident = Incident {
         target,
         time_limit: alert.trigger.time_limit,
@@ -341,10 +340,10 @@ fn open(draft: &mut Draft<'_>, alert: &Alert) -> IncidentId {
         ..Incident::new(id.clone(), prompt, alert.version.clone(), decider, now)
     };
     incident.note(now, NoteKind::Opened, describe(alert));
-    if let Some(why) = draft.passed_over(&alert.version) {
+    if let Some(why) = tx.passed_over(&alert.version) {
         incident.note(now, NoteKind::Alert, why);
     }
-    draft.state.incidents.push(incident);
+    tx.state.incidents.push(incident);
     id
 }
 
@@ -360,17 +359,17 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
 }
 
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
-fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
-    let (now, policy) = (draft.now, draft.policy);
-    let choices = draft.choices(version, version);
+fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
+    let (now, policy) = (tx.now, tx.policy);
+    let choices = tx.choices(version, version);
     let target = choices.first().cloned();
-    let text_missing = target.as_ref().is_some_and(|target| draft.lacks_text(target));
-    let passed_over = draft.passed_over(version);
-    let held = draft.guard(version);
+    let text_missing = target.as_ref().is_some_and(|target| tx.lacks_text(target));
+    let passed_over = tx.passed_over(version);
+    let held = tx.guard(version);
     let rehearsed =
-        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && draft.guard_if_armed(version).is_none();
-    let heard = draft.heard_of(id);
-    let incident = draft.incident(id)?;
+        held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && tx.guard_if_armed(version).is_none();
+    let heard = tx.heard_of(id);
+    let incident = tx.incident(id)?;
     let strongest = incident.strongest()?.clone();
     let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
     let decider =
@@ -389,20 +388,20 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
     if incident.phase.kind() == PhaseKind::RollingBack {
         let waits = urgent || incident.held.is_some();
         let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
-        return gradual::react(draft, id, reason.as_deref());
+        return gradual::on_alert(tx, id, reason.as_deref());
     }
-    match canary::fails(draft, id, version, strongest.severity, &why(&strongest)) {
+    match canary::fails(tx, id, version, strongest.severity, &why(&strongest)) {
         Some(Ok(())) => return Some(Acted::Flipped),
         Some(Err(held)) => {
             let guard = held.guard;
-            let incident = draft.incident(id)?;
+            let incident = tx.incident(id)?;
             hold_by(incident, now, held, other, heard);
-            recheck::begin(draft, id, version);
+            recheck::begin(tx, id, version);
             return Some(Acted::Held(guard));
         }
         None => {}
     }
-    let incident = draft.incident(id)?;
+    let incident = tx.incident(id)?;
     match &incident.phase {
         // held back together with others: neither acted upon nor escalated
         Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
@@ -410,17 +409,17 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
         }
         // a person has it in hand
         Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
-        Phase::Confirming(confirming) if confirming.pending.by == FlipMode::Auto => return Some(Acted::Confirming),
+        Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => return Some(Acted::Confirming),
         Phase::Confirming(confirming) => {
             let pending = confirming.pending.clone();
             let sure = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
-            if !sure || draft.lacks_text(&pending.to) {
+            if !sure || tx.lacks_text(&pending.to) {
                 return Some(Acted::Asked); // the answer decides
             }
             // the alert is the answer: what the person asked for is done, with the target that they named
             let reason = format!("{} ({})", pending.reason, why(&strongest));
-            draft.flip(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
-            if let Some(incident) = draft.incident(id) {
+            tx.flip(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
+            if let Some(incident) = tx.incident(id) {
                 incident.decided_by = Some(pending.operator);
                 if let Some(flip) = &mut incident.flip {
                     flip.decided_at = Some(pending.at);
@@ -436,23 +435,23 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
                 let reason = why(&strongest);
                 if policy.requery || text_missing {
                     let (from, operator) = (version.clone(), Operator::SYSTEM);
-                    let (sure, gradual, by) = (!policy.requery, None, FlipMode::Auto);
+                    let (sure, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
                     let pending = Pending { by, from, to: target, operator, reason, gradual, sure, at: now };
-                    confirm::begin(draft, id, pending);
+                    confirm::begin(tx, id, pending);
                     return Some(Acted::Confirming);
                 }
-                draft.flip(Some(version), &target, FlipMode::Auto, &Operator::SYSTEM, &reason, Some(id));
+                tx.flip(Some(version), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
                 return Some(Acted::Flipped);
             }
             (held, target) => {
                 let held = held?; // no target is a guard of its own
                 if let Some(to) = target.filter(|_| rehearsed && incident.would.is_none()) {
                     let (from, trigger) = (version.clone(), strongest.alertname.clone());
-                    incident.would = Some(WouldFlip { at: now, from, to, trigger });
+                    incident.would = Some(DryRunRollback { at: now, from, to, trigger });
                 }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
-                recheck::begin(draft, id, version);
+                recheck::begin(tx, id, version);
                 return Some(Acted::Held(guard));
             }
         },
@@ -470,17 +469,17 @@ fn act(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, urgent: bo
 
 /// `active` holds no version any more: says so, and asks anew whoever was asked. What is past its question goes on; a failed
 /// rollback is looked at again at `rest`.
-pub(super) fn tell_of_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
-    let (now, heard) = (draft.now, draft.heard_of(id));
-    if confirm::object_to_lapse(draft, id, fault) {
+pub(super) fn tell_of_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
+    let (now, heard) = (tx.now, tx.heard_of(id));
+    if confirm::object_to_lapse(tx, id, fault) {
         return;
     }
-    let Some(version) = draft.incident(id).map(|incident| incident.version.clone()) else { return };
+    let Some(version) = tx.incident(id).map(|incident| incident.version.clone()) else { return };
     let asks = |incident: &Incident| incident.phase.kind() == PhaseKind::AwaitingDecision;
-    let asks_rollback = draft.incident(id).is_some_and(|i| asks(i) && i.action == Action::Rollback);
-    let held = if asks_rollback { draft.guard(&version) } else { None };
-    let Some(incident) = draft.incident(id) else { return };
-    let text = format!("{fault}: nothing is rolled back by itself, and prompt servers keep the version that they have");
+    let asks_rollback = tx.incident(id).is_some_and(|i| asks(i) && i.action == Action::Rollback);
+    let held = if asks_rollback { tx.guard(&version) } else { None };
+    let Some(incident) = tx.incident(id) else { return };
+    let text = format!("{fault}: automatic rollbacks are held, and prompt servers keep the version they have");
     incident.note(now, NoteKind::Held, text);
     match &mut incident.phase {
         Phase::AwaitingDecision(question) if question.hold.is_none() => {
@@ -511,29 +510,29 @@ pub(super) fn note_held(incident: &mut Incident, now: super::Timestamp, held: He
 }
 
 /// Asks a person instead of rolling back.
-pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, held: Held) {
-    let now = draft.now;
-    let heard = draft.heard_of(id);
-    if let Some(incident) = draft.incident(id) {
+pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
+    let now = tx.now;
+    let heard = tx.heard_of(id);
+    if let Some(incident) = tx.incident(id) {
         hold_by(incident, now, held, false, heard);
     }
 }
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
-pub(super) fn act_if_unheld(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
-    if gradual::held_is_over(draft, id) {
-        return act(draft, id, version, true);
+pub(super) fn act_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+    if gradual::held_is_over(tx, id) {
+        return act(tx, id, version, true);
     }
     let waits = {
-        let incident = draft.incident(id)?;
+        let incident = tx.incident(id)?;
         incident.phase.kind() == PhaseKind::AwaitingDecision
             && incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news())
             && incident.hold().is_none()
-            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(draft, version, &alert))
+            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(tx, version, &alert))
     };
-    if waits && draft.has_traffic(version) && draft.guard(version).is_none() {
-        return act(draft, id, version, true);
+    if waits && tx.has_traffic(version) && tx.guard(version).is_none() {
+        return act(tx, id, version, true);
     }
     None
 }
@@ -569,9 +568,9 @@ fn call(incident: &mut Incident, now: super::Timestamp, heard: Option<u32>) {
         return;
     }
     let text = match incident.phase.kind() {
-        PhaseKind::AwaitingDecision => "the question has changed: please look again",
-        PhaseKind::Investigating => "worse than what is under investigation: asked again",
-        _ => "no longer just observed: a person decides",
+        PhaseKind::AwaitingDecision => "the question has changed: check the message again",
+        PhaseKind::Investigating => "more severe than the alert under investigation: asking again",
+        _ => "observation ended early: a person must decide",
     };
     incident.note(now, NoteKind::Asked, text);
 }

@@ -1,10 +1,10 @@
 //! What a decision says.
 
 use super::super::encoding::words;
-use super::super::flip::FlipMode;
 use super::super::names::{IncidentId, VersionName};
 use super::super::phase::PhaseKind;
 use super::super::state::MarkKind;
+use super::super::switch::SwitchMode;
 
 /// What is said to whoever sent the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Answer {
         incident: Option<IncidentId>,
         /// The target was active already.
         unchanged: bool,
-        mode: Option<FlipMode>,
+        mode: Option<SwitchMode>,
     },
     /// Two versions share the traffic now.
     Shared {

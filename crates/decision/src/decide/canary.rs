@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::super::alert::AlertRecord;
 use super::super::analysis::{self, Obstacle};
-use super::super::event::{Activation, Promotion, Share, Steer, Steering};
-use super::super::flip::FlipMode;
+use super::super::event::{Activation, Promotion, Steer, Steering, TrafficShare};
 use super::super::gates::closed;
 use super::super::guards::Held;
 use super::super::incident::Incident;
@@ -17,48 +16,49 @@ use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
 use super::super::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
+use super::super::switch::SwitchMode;
 use super::super::verification::{Check, Finding, Verdict};
 use super::person::must_be_known;
-use super::{Answer, Draft, LogEvent, Refusal, RefusalCode, gradual, mark, measure};
+use super::{Answer, LogEvent, Refusal, RefusalCode, Transaction, gradual, mark, measure};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-fn policy<'a>(draft: &Draft<'a>) -> &'a CanaryPolicy {
-    draft.policy.canary.of(&draft.snapshot.prompt)
+fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
+    tx.policy.canary.of(&tx.snapshot.prompt)
 }
 
 /// Gives the version a share of the traffic.
-pub(super) fn start(draft: &mut Draft<'_>, request: &Activation) -> Result<Answer> {
-    let now = draft.now;
+pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> Result<Answer> {
+    let now = tx.now;
     let version = &request.version;
-    let running = draft.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
+    let running = tx.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
     let plan = match (&request.share, &running) {
-        (Share::Percent(0), Some(canary)) => return Ok(stop(draft, canary, &request.operator)),
-        (Share::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
-        (Share::Canary(plan), _) => plan.clone(),
-        (Share::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
+        (TrafficShare::Percent(0), Some(canary)) => return Ok(stop(tx, canary, &request.operator)),
+        (TrafficShare::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
+        (TrafficShare::Canary(plan), _) => plan.clone(),
+        (TrafficShare::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
     };
-    let overridden = measure::must_be_open(draft, version, false, request.force, request.reason.as_deref())?;
+    let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else waits for the end of what is under way
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
-            gradual::must_be_free(draft, None)?;
-            let Some(base) = draft.serving().cloned() else {
-                let message = format!("nothing is served yet that could share its traffic with {version}");
+            gradual::must_be_free(tx, None)?;
+            let Some(base) = tx.serving().cloned() else {
+                let message = format!("no version is active that could share its traffic with {version}");
                 return Err(Refusal::new(RefusalCode::Moved, message));
             };
             if base == *version {
-                return Err(Refusal::new(RefusalCode::Moved, format!("{version} has all traffic already")));
+                return Err(Refusal::new(RefusalCode::Moved, format!("{version} already has all traffic")));
             }
-            (draft.next_id(), base, now)
+            (tx.next_id(), base, now)
         }
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
     let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
-    close_question(draft, "someone changed the share");
-    draft.state.canary = Some(Canary::new(id, split.clone(), started, !policy(draft).analysis));
-    draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
+    close_question(tx, "someone changed the share");
+    tx.state.canary = Some(Canary::new(id, split.clone(), started, !policy(tx).analysis));
+    tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
     Ok(Answer::Shared { from: split.leaving.clone(), to: version.clone(), percent: split.percent(), incident: None })
 }
 
@@ -67,56 +67,54 @@ fn bad(message: String) -> Refusal {
 }
 
 /// A person takes the new version back; nothing is said against it.
-fn stop(draft: &mut Draft<'_>, canary: &Canary, operator: &Operator) -> Answer {
+fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
-    draft.end_canary(&to, "canary stopped", operator);
+    tx.end_canary(&to, "canary stopped", operator);
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
 /// Why the canary may not move forward by itself, whatever was measured.
-fn obstacle(draft: &Draft<'_>, canary: &Canary) -> Option<String> {
+fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     let split = &canary.split;
-    if let Some(held) = draft.switched_off(&split.arriving) {
+    if let Some(held) = tx.switched_off(&split.arriving) {
         return Some(format!("automation is off: {}", held.detail));
     }
-    if let Some(mark) = draft.state.marked_bad(&split.arriving) {
+    if let Some(mark) = tx.state.marked_bad(&split.arriving) {
         return Some(format!("{} is {mark}", split.arriving));
     }
     let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
     let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
-    let others = || draft.state.open_incidents().filter(|i| Some(&i.id) != own || !is_only_a_question(i));
+    let others = || tx.state.open_incidents().filter(|i| Some(&i.id) != own || !is_only_a_question(i));
     if let Some(incident) = others().find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
     }
-    if let Some(incident) = others().find(|_| policy(draft).analysis) {
+    if let Some(incident) = others().find(|_| policy(tx).analysis) {
         return Some(format!("incident {} on {} is open", incident.id, incident.version));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
-    let gate = || closed(draft.policy, &draft.state, &split.arriving, true, draft.now);
+    let gate = || closed(tx.policy, &tx.state, &split.arriving, true, tx.now);
     last.then(gate).flatten().map(|gate| format!("gate {}: {}", gate.name, gate.text))
 }
 
 /// The stage is over, if what was measured speaks for that.
-pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
-    let now = draft.now;
-    let by_time = !policy(draft).analysis;
-    let Some(canary) = draft.state.running_canary().cloned() else { return Answer::Noted };
+pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
+    let now = tx.now;
+    let by_time = !policy(tx).analysis;
+    let Some(canary) = tx.state.running_canary().cloned() else { return Answer::Noted };
     let split = &canary.split;
     if split.since != promotion.since || split.next.is_none_or(|next| next > now) {
         return Answer::Noted;
     }
     let judged = match &promotion.look {
         _ if by_time => Ok(None),
-        Some(look) => analysis::judge(draft.policy, split, look, now),
+        Some(look) => analysis::judge(tx.policy, split, look, now),
         None => Err(Obstacle::Unknown("nothing was measured".to_owned())),
     };
-    let obstacle = obstacle(draft, &canary);
+    let obstacle = obstacle(tx, &canary);
     let waits = match (&judged, &obstacle) {
         // people need not be asked again about an incident, or about what they have switched off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
-        (Err(Obstacle::Unknown(why)), None) => {
-            Some((why.clone(), split.plan.limit.unwrap_or(policy(draft).hold_limit)))
-        }
+        (Err(Obstacle::Unknown(why)), None) => Some((why.clone(), split.plan.limit.unwrap_or(policy(tx).hold_limit))),
         (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {
             Some((format!("{obstacle}; {why}"), Duration::MAX))
         }
@@ -129,7 +127,7 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
         Err(Obstacle::Harm(text)) => Some(Finding::new(Verdict::Unhealthy, text.clone())),
         Err(Obstacle::Unknown(text)) => Some(Finding::new(Verdict::NoData, text.clone())),
     };
-    let Some(canary) = draft.state.canary.as_mut() else { return Answer::Noted };
+    let Some(canary) = tx.state.canary.as_mut() else { return Answer::Noted };
     canary.by_time = by_time;
     canary.split.last = verdict.map(|finding| Check { at: now, finding });
     if let Some((why, patience)) = waits {
@@ -137,37 +135,37 @@ pub(super) fn due(draft: &mut Draft<'_>, promotion: &Promotion) -> Answer {
         canary.split.next = Some(now.plus(Split::CHECK_EVERY));
         let waiting = canary.waiting.get_or_insert(Waiting { since: now, asked: None });
         if waiting.asked.is_none() && now.since(waiting.since) >= patience {
-            ask(draft, &why);
+            ask(tx, &why);
         }
         return Answer::Noted;
     }
     let operator = canary.split.operator.clone();
-    go_on(draft, &operator, "canary finished");
+    go_on(tx, &operator, "canary finished");
     Answer::Noted
 }
 
 /// The next stage begins.
-fn go_on(draft: &mut Draft<'_>, operator: &Operator, last: &str) {
-    let now = draft.now;
-    close_question(draft, "the canary has gone on");
-    let Some(canary) = draft.state.canary.as_mut() else { return };
+fn go_on(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
+    let now = tx.now;
+    close_question(tx, "the canary has gone on");
+    let Some(canary) = tx.state.canary.as_mut() else { return };
     if canary.split.next_percent().is_some_and(|percent| percent < 100) {
         canary.split.enter(canary.split.stage + 1, now);
         (canary.waiting, canary.pause) = (None, None);
         let split = canary.split.clone();
-        draft.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
+        tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
         return;
     }
     let version = canary.split.arriving.clone();
-    draft.end_canary(&version, last, operator);
+    tx.end_canary(&version, last, operator);
 }
 
 /// Asks people once about a canary that does not go on by itself.
-fn ask(draft: &mut Draft<'_>, why: &str) {
-    let now = draft.now;
-    let Some(split) = draft.state.running_canary().map(|canary| canary.split.clone()) else { return };
-    let id = draft.next_id();
-    let (prompt, decider) = (draft.snapshot.prompt.clone(), draft.policy.fallback_decider.clone());
+fn ask(tx: &mut Transaction<'_>, why: &str) {
+    let now = tx.now;
+    let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
+    let id = tx.next_id();
+    let (prompt, decider) = (tx.snapshot.prompt.clone(), tx.policy.fallback_decider.clone());
     let mut incident = Incident {
         phase: Phase::AwaitingDecision(Question::until(now.plus(Policy::CANARY_QUESTION))),
         severity: Severity::Medium,
@@ -183,29 +181,29 @@ fn ask(draft: &mut Draft<'_>, why: &str) {
         split.leaving
     );
     incident.note(now, NoteKind::Opened, text);
-    draft.state.incidents.push(incident);
-    if let Some(waiting) = draft.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
+    tx.state.incidents.push(incident);
+    if let Some(waiting) = tx.state.canary.as_mut().and_then(|canary| canary.waiting.as_mut()) {
         waiting.asked = Some(id);
     }
 }
 
 /// What people were asked about the canary needs no answer any more.
-pub(super) fn close_question(draft: &mut Draft<'_>, why: &str) {
-    let now = draft.now;
-    let waiting = draft.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
+pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
+    let now = tx.now;
+    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
     let Some(id) = waiting.and_then(|waiting| waiting.asked.clone()) else { return };
-    if let Some(incident) = draft.incident(&id).filter(|incident| is_only_a_question(incident)) {
+    if let Some(incident) = tx.incident(&id).filter(|incident| is_only_a_question(incident)) {
         incident.close(Phase::Resolved, now, why);
     }
 }
 
 /// The question about the canary has gone unanswered for a day: it closes, without a page and without another question.
-pub(super) fn withdraw_question(draft: &mut Draft<'_>, id: &IncidentId) -> bool {
-    let waiting = draft.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
+pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
+    let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
     let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
-    let only = draft.incident(id).is_some_and(|incident| is_only_a_question(incident));
+    let only = tx.incident(id).is_some_and(|incident| is_only_a_question(incident));
     if own && only {
-        close_question(draft, "no answer within a day: the canary keeps waiting");
+        close_question(tx, "no answer within a day: the canary keeps waiting");
     }
     own && only
 }
@@ -217,11 +215,11 @@ fn is_only_a_question(incident: &Incident) -> bool {
 }
 
 /// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
-pub(super) fn steer(draft: &mut Draft<'_>, request: &Steering) -> Result<Answer> {
-    must_be_known(draft)?;
-    let now = draft.now;
+pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> Result<Answer> {
+    must_be_known(tx)?;
+    let now = tx.now;
     let Steering { steer, about, operator, force, reason } = request;
-    let Some(canary) = draft.state.running_canary().cloned() else {
+    let Some(canary) = tx.state.running_canary().cloned() else {
         return Err(Refusal::new(RefusalCode::Moved, "no canary is under way"));
     };
     if about.as_ref().is_some_and(|(id, stage)| *id != canary.id || *stage != canary.split.stage) {
@@ -230,8 +228,8 @@ pub(super) fn steer(draft: &mut Draft<'_>, request: &Steering) -> Result<Answer>
     let split = &canary.split;
     let (new, old) = (split.arriving.clone(), split.leaving.clone());
     if *steer == Steer::Abort {
-        mark::must_not_be_bad(draft, &old, *force)?;
-        return Ok(stop(draft, &canary, operator));
+        mark::must_not_be_bad(tx, &old, *force)?;
+        return Ok(stop(tx, &canary, operator));
     }
     let goes_on = split.next_percent().is_some();
     if !goes_on && *steer != Steer::Promote {
@@ -241,26 +239,26 @@ pub(super) fn steer(draft: &mut Draft<'_>, request: &Steering) -> Result<Answer>
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     match steer {
         Steer::Skip | Steer::Promote => {
-            mark::must_not_be_bad(draft, &new, *force)?;
+            mark::must_not_be_bad(tx, &new, *force)?;
             let all = last || *steer == Steer::Promote;
-            let overridden = measure::must_be_open(draft, &new, all, *force, reason.as_deref())?;
+            let overridden = measure::must_be_open(tx, &new, all, *force, reason.as_deref())?;
             if all {
                 let why = overridden.or_else(|| reason.clone()).unwrap_or_else(|| "canary promoted".to_owned());
                 let percent = split.percent();
-                draft.end_canary(&new, &why, operator);
+                tx.end_canary(&new, &why, operator);
                 let from = (percent < 100).then(|| old.to_string());
                 return Ok(Answer::Changed { from, to: new, incident: None, unchanged: false, mode: None });
             }
-            if let Some(canary) = draft.state.canary.as_mut() {
+            if let Some(canary) = tx.state.canary.as_mut() {
                 canary.split.operator.clone_from(operator);
             }
-            go_on(draft, operator, "canary finished");
+            go_on(tx, operator, "canary finished");
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
-                close_question(draft, "its share stays as it is");
+                close_question(tx, "its share stays as it is");
             }
-            let Some(canary) = draft.state.canary.as_mut() else { return Ok(Answer::Noted) };
+            let Some(canary) = tx.state.canary.as_mut() else { return Ok(Answer::Noted) };
             let split = &mut canary.split;
             (canary.pause, split.paused) = (None, None);
             split.next = split.hold().map(|hold| split.since.plus(hold).max(now));
@@ -280,48 +278,48 @@ pub(super) fn steer(draft: &mut Draft<'_>, request: &Steering) -> Result<Answer>
         }
         Steer::Abort => {}
     }
-    let split = draft.state.running_canary().map_or_else(|| canary.split.clone(), |canary| canary.split.clone());
+    let split = tx.state.running_canary().map_or_else(|| canary.split.clone(), |canary| canary.split.clone());
     Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
 /// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on
 /// any version that serves.
-pub(super) fn is_trial(draft: &Draft<'_>, version: &VersionName) -> bool {
-    let split = draft.state.running_canary().map(|canary| &canary.split);
-    split.is_some_and(|split| split.arriving == *version && draft.state.marked_bad(&split.leaving).is_none())
+pub(super) fn is_trial(tx: &Transaction<'_>, version: &VersionName) -> bool {
+    let split = tx.state.running_canary().map(|canary| &canary.split);
+    split.is_some_and(|split| split.arriving == *version && tx.state.marked_bad(&split.leaving).is_none())
 }
 
 /// Whether `alert` takes traffic from `version` without a person.
-pub(super) fn acts_on(draft: &Draft<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
-    alert.action == Action::Rollback || (is_trial(draft, version) && alert.severity >= Severity::High)
+pub(super) fn acts_on(tx: &Transaction<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
+    alert.action == Action::Rollback || (is_trial(tx, version) && alert.severity >= Severity::High)
 }
 
 /// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
 pub(super) fn fails(
-    draft: &mut Draft<'_>,
+    tx: &mut Transaction<'_>,
     id: &IncidentId,
     version: &VersionName,
     severity: Severity,
     reason: &str,
 ) -> Option<std::result::Result<(), Held>> {
-    let split = &draft.state.running_canary()?.split;
-    if !is_trial(draft, version) || severity < Severity::High {
+    let split = &tx.state.running_canary()?.split;
+    if !is_trial(tx, version) || severity < Severity::High {
         return None;
     }
     let base = split.leaving.clone();
-    if let Some(held) = draft.guard(version) {
+    if let Some(held) = tx.guard(version) {
         return Some(Err(held));
     }
     let percent = split.percent();
-    draft.flip(Some(version), &base, FlipMode::Auto, &Operator::SYSTEM, reason, Some(id));
-    draft.automatic = None; // a canary's end is no sign of an outage
-    if let Some(CanaryEnd { text, .. }) = draft.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
+    tx.flip(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
+    tx.automatic = None; // a canary's end is no sign of an outage
+    if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
     }
     Some(Ok(()))
 }
 
-impl Draft<'_> {
+impl Transaction<'_> {
     /// `version`, one side of the canary, gets all traffic.
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
         let from = self.state.split().map(|split| split.other(version).to_string());

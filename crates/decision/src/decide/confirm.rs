@@ -1,80 +1,83 @@
 //! A rollback that waits for Prometheus: whether the version is still bad, and whether its target would do better.
 
 use super::super::event::Confirmed;
-use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::{Objection, Pending, Phase, Question};
 use super::super::policy::Policy;
+use super::super::switch::SwitchMode;
 use super::super::verification::{Finding, Verdict};
-use super::{Answer, Draft, alerts, gradual, retention};
+use super::{Answer, Transaction, alerts, gradual, retention};
 
 /// Puts `pending` off until the answer is there, or the patience with it ends.
-pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
-    let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
+pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id) else { return };
     let text = match pending.by {
-        _ if pending.sure => format!("the text of {} is brought back from the archive before rolling back", pending.to),
-        FlipMode::Auto => format!("asking Prometheus whether {} is still bad before rolling back", pending.from),
+        _ if pending.sure => format!("restoring the content of {} from the archive before rolling back", pending.to),
+        SwitchMode::Auto => format!("asking Prometheus whether {} still fails before rolling back", pending.from),
         _ => {
-            format!("{} wants {} rolled back to {}: asking first", pending.operator, pending.from, pending.to)
+            format!(
+                "{} requested a rollback from {} to {}: asking Prometheus first",
+                pending.operator, pending.from, pending.to
+            )
         }
     };
     // an alert that repeats while people are asked is asked about again, without a word about it
-    if pending.by != FlipMode::Auto || incident.held.is_none() {
+    if pending.by != SwitchMode::Auto || incident.held.is_none() {
         incident.note(now, NoteKind::Checked, text);
     }
     incident.confirm(pending, now.plus(Policy::CONFIRM));
 }
 
 /// Prometheus did not answer in time: as good as an answer that says nothing.
-pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
-    let Some(at) = draft.incident(id).and_then(|incident| incident.pending()).map(|pending| pending.at) else {
+pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let Some(at) = tx.incident(id).and_then(|incident| incident.pending()).map(|pending| pending.at) else {
         return;
     };
     let finding = Finding::new(Verdict::Unknown, "no answer from Prometheus in time");
-    confirmed(draft, &Confirmed { incident: id.clone(), at, finding, blame: None, baseline: None });
+    confirmed(tx, &Confirmed { incident: id.clone(), at, finding, blame: None, baseline: None });
 }
 
-pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
-    let now = draft.now;
+pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer {
+    let now = tx.now;
     let id = &answer.incident;
-    let Some(pending) = draft.incident(id).and_then(|incident| incident.answered(answer.at)) else {
+    let Some(pending) = tx.incident(id).and_then(|incident| incident.answered(answer.at)) else {
         return Answer::Noted;
     };
-    if !draft.has_traffic(&pending.from) {
+    if !tx.has_traffic(&pending.from) {
         return Answer::Noted;
     }
-    if let Some(fault) = unseen_lapse(draft, &pending) {
-        object_by_lapse(draft, id, &pending, fault);
+    if let Some(fault) = unseen_lapse(tx, &pending) {
+        object_by_lapse(tx, id, &pending, fault);
         return Answer::Noted;
     }
-    if draft.lacks_text(&pending.to) {
-        retention::object(draft, id, &pending);
+    if tx.lacks_text(&pending.to) {
+        retention::object(tx, id, &pending);
         return Answer::Noted;
     }
     let Finding { verdict, text } = &answer.finding;
-    if pending.by == FlipMode::Auto {
+    if pending.by == SwitchMode::Auto {
         let held = match (&answer.blame, verdict) {
-            _ if pending.sure => draft.guard(&pending.from),
+            _ if pending.sure => tx.guard(&pending.from),
             (Some(blame), _) => Some(Held { guard: Guard::TargetUnhealthy, detail: blame.clone() }),
-            (None, Verdict::Unhealthy) => draft.guard(&pending.from),
+            (None, Verdict::Unhealthy) => tx.guard(&pending.from),
             (None, Verdict::Healthy) => unconfirmed(format!("{} looks healthy again: {text}", pending.from)),
-            (None, _) => unconfirmed(format!("can't tell whether {} is still bad: {text}", pending.from)),
+            (None, _) => unconfirmed(format!("cannot tell whether {} still fails: {text}", pending.from)),
         };
         match held {
-            Some(held) => alerts::hold(draft, id, held),
+            Some(held) => alerts::hold(tx, id, held),
             None => {
                 let reason = match pending.sure {
                     true => pending.reason.clone(),
                     false => format!("{} (asked again: {text})", pending.reason),
                 };
                 // the target may have changed since
-                let target = draft.state.target(Some(&pending.from), draft.policy, now).cloned();
-                let target = target.filter(|target| !draft.lacks_text(target)).unwrap_or(pending.to);
-                draft.flip(Some(&pending.from), &target, FlipMode::Auto, &Operator::SYSTEM, &reason, Some(id));
+                let target = tx.state.target(Some(&pending.from), tx.policy, now).cloned();
+                let target = target.filter(|target| !tx.lacks_text(target)).unwrap_or(pending.to);
+                tx.flip(Some(&pending.from), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
             }
         }
         return Answer::Noted;
@@ -96,46 +99,46 @@ pub(super) fn confirmed(draft: &mut Draft<'_>, answer: &Confirmed) -> Answer {
     };
     match objection {
         None => {
-            if let Some(incident) = draft.incident(id) {
+            if let Some(incident) = tx.incident(id) {
                 incident.decided_by = Some(pending.operator.clone());
                 let text = match pending.sure {
-                    true => format!("the text of {} is back from the archive", pending.to),
+                    true => format!("the content of {} was restored from the archive", pending.to),
                     false => format!("asked Prometheus: {text}"),
                 };
                 incident.note(now, NoteKind::Checked, text);
             }
             let decided_at = pending.at;
-            gradual::begin(draft, id, pending);
-            let flip = draft.incident(id).and_then(|incident| incident.flip.as_mut());
+            gradual::begin(tx, id, pending);
+            let flip = tx.incident(id).and_then(|incident| incident.flip.as_mut());
             if let Some(flip) = flip.filter(|flip| flip.at == now) {
                 flip.decided_at = Some(decided_at);
             }
         }
-        Some(objection) => object(draft, id, &pending, objection),
+        Some(objection) => object(tx, id, &pending, objection),
     }
     Answer::Noted
 }
 
 /// The request itself was the first to find that `active` had lost its version: whoever asked for it could not know.
-fn unseen_lapse(draft: &Draft<'_>, pending: &Pending) -> Option<String> {
-    let lapsed = draft.state.lapsed.as_ref().filter(|lapsed| lapsed.since == pending.at)?;
-    (pending.by != FlipMode::Auto).then(|| lapsed.fault())
+fn unseen_lapse(tx: &Transaction<'_>, pending: &Pending) -> Option<String> {
+    let lapsed = tx.state.lapsed.as_ref().filter(|lapsed| lapsed.since == pending.at)?;
+    (pending.by != SwitchMode::Auto).then(|| lapsed.fault())
 }
 
 /// `active` lost its version after a person had decided: they decide again, because nothing is overwritten unseen.
-pub(super) fn object_to_lapse(draft: &mut Draft<'_>, id: &IncidentId, fault: &str) -> bool {
-    let Some(incident) = draft.incident(id) else { return false };
-    let asked = incident.pending().filter(|pending| pending.by != FlipMode::Auto).map(|pending| pending.at);
+pub(super) fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str) -> bool {
+    let Some(incident) = tx.incident(id) else { return false };
+    let asked = incident.pending().filter(|pending| pending.by != SwitchMode::Auto).map(|pending| pending.at);
     let Some(pending) = asked.and_then(|at| incident.answered(at)) else { return false };
-    object_by_lapse(draft, id, &pending, fault.to_owned());
+    object_by_lapse(tx, id, &pending, fault.to_owned());
     true
 }
 
 /// Whoever was paged still is: nothing has been decided.
-fn object_by_lapse(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, fault: String) {
-    let Some(escalations) = draft.incident(id).map(|incident| incident.escalations) else { return };
-    object(draft, id, pending, Objection { baseline: false, text_missing: false, text: fault });
-    if let Some(incident) = draft.incident(id) {
+fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, fault: String) {
+    let Some(escalations) = tx.incident(id).map(|incident| incident.escalations) else { return };
+    object(tx, id, pending, Objection { baseline: false, text_missing: false, text: fault });
+    if let Some(incident) = tx.incident(id) {
         incident.escalations = escalations.min(Policy::ESCALATIONS - 1);
     }
 }
@@ -145,9 +148,9 @@ fn unconfirmed(detail: String) -> Option<Held> {
 }
 
 /// Says why not, and asks once more: a second approval goes on.
-pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
-    let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
+pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id) else { return };
     let again = if objection.text_missing { "try again" } else { "do it all the same" };
     let text =
         format!("not rolled back yet: {}. {} may approve once more to {again}", objection.text, pending.operator);

@@ -6,16 +6,16 @@ use super::super::note::NoteKind;
 use super::super::policy::Policy;
 use super::super::state::Ended;
 use super::alerts::outcome;
-use super::{AlertOutcome, Draft, Outcome};
+use super::{AlertOutcome, Outcome, Transaction};
 
 /// A `firing` that was overtaken by the `resolved` of the same outbreak: it began before that one ended. Nothing but a new
 /// outbreak fires again, so for [`Policy::LATE_COPY`] nothing follows from it. Afterwards it is believed: a Prometheus that
 /// could not reach its Alertmanager for a while comes back with the outbreak that was taken for over.
-pub(super) fn is_late_copy(draft: &Draft<'_>, alert: &Alert) -> bool {
-    let Some(began) = alert.began(draft.now) else { return false };
-    draft.state.ended.iter().any(|ended| {
+pub(super) fn is_late_copy(tx: &Transaction<'_>, alert: &Alert) -> bool {
+    let Some(began) = alert.began(tx.now) else { return false };
+    tx.state.ended.iter().any(|ended| {
         is_of(ended, alert)
-            && draft.now.since(ended.at) < Policy::LATE_COPY
+            && tx.now.since(ended.at) < Policy::LATE_COPY
             && (ended.starts_at == Some(began) || ended.ends_at.is_some_and(|at| began < at))
     })
 }
@@ -24,14 +24,14 @@ fn is_of(ended: &Ended, alert: &Alert) -> bool {
     ended.fingerprint == alert.fingerprint && ended.version == alert.version
 }
 
-fn remember(draft: &mut Draft<'_>, alert: &Alert) {
-    let now = draft.now;
+fn remember(tx: &mut Transaction<'_>, alert: &Alert) {
+    let now = tx.now;
     let (starts_at, ends_at) = (alert.began(now), alert.ended(now));
     // without a time, a late copy can't be told from a new outbreak; an unknown version has no incident
-    if (starts_at, ends_at) == (None, None) || draft.state.version(&alert.version).is_none() {
+    if (starts_at, ends_at) == (None, None) || tx.state.version(&alert.version).is_none() {
         return;
     }
-    let all = &mut draft.state.ended;
+    let all = &mut tx.state.ended;
     if all.iter().any(|ended| is_of(ended, alert) && (ended.starts_at, ended.ends_at) == (starts_at, ends_at)) {
         return;
     }
@@ -43,17 +43,17 @@ fn remember(draft: &mut Draft<'_>, alert: &Alert) {
     all.push(Ended { version: version.clone(), fingerprint: fingerprint.clone(), starts_at, ends_at, at: now });
 }
 
-pub(super) fn resolved(draft: &mut Draft<'_>, alert: &Alert) -> AlertOutcome {
-    let now = draft.now;
+pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome {
+    let now = tx.now;
     let mut known = false;
-    remember(draft, alert);
+    remember(tx, alert);
     let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
-    let before = draft.state.strays.len() + draft.state.suppressed.len();
-    draft.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
-    draft.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
-    let mut ended = before != draft.state.strays.len() + draft.state.suppressed.len();
+    let before = tx.state.strays.len() + tx.state.suppressed.len();
+    tx.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
+    tx.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
+    let mut ended = before != tx.state.strays.len() + tx.state.suppressed.len();
     let mut id = None;
-    if let Some(incident) = draft.state.open_incident_on(&alert.version)
+    if let Some(incident) = tx.state.open_incident_on(&alert.version)
         && let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint)
     {
         known = true;

@@ -1,8 +1,7 @@
-//! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target serves well.
+//! A rollback step by step. Whoever asked for it has decided: it goes on by itself as long as the target is healthy.
 
 use super::super::alert::Alert;
 use super::super::event::Stepped;
-use super::super::flip::FlipMode;
 use super::super::guards::{Guard, Held};
 use super::super::incident::Incident;
 use super::super::names::{IncidentId, VersionName};
@@ -11,26 +10,27 @@ use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase};
 use super::super::serving::ActivatedBy;
 use super::super::split::Split;
+use super::super::switch::SwitchMode;
 use super::super::time::spoken;
 use super::super::verification::{Check, Finding, Verdict};
-use super::{AlertOutcome, Answer, Draft, LogEvent, Outcome, Refusal, RefusalCode, alerts, mark};
+use super::{AlertOutcome, Answer, LogEvent, Outcome, Refusal, RefusalCode, Transaction, alerts, mark};
 
 /// Only one split at a time, nor beside one that waits for an answer to begin, but for that of incident `own`.
-pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
+pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Result<(), Refusal> {
     let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
-    if let Some(split) = draft.state.split() {
-        let what = if draft.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
+    if let Some(split) = tx.state.split() {
+        let what = if tx.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
         let Split { leaving, arriving, operator, .. } = split;
         let percent = split.percent();
         return refusal(format!(
             "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
         ));
     }
-    if let Some(lapsed) = &draft.state.lapsed {
+    if let Some(lapsed) = &tx.state.lapsed {
         let message = format!("{}: a version can get all traffic, and no share of it", lapsed.fault());
         return Err(Refusal::new(RefusalCode::Moved, message));
     }
-    let others = draft.state.open_incidents().filter(|incident| Some(&incident.id) != own);
+    let others = tx.state.open_incidents().filter(|incident| Some(&incident.id) != own);
     let mut pending = others.filter_map(|incident| incident.pending());
     match pending.find(|pending| pending.gradual.is_some()) {
         Some(Pending { from, to, operator, .. }) => {
@@ -41,31 +41,31 @@ pub(super) fn must_be_free(draft: &Draft<'_>, own: Option<&IncidentId>) -> Resul
 }
 
 /// Takes the first step of what was asked for. Nothing but this prompt's own split may be under way.
-pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, pending: Pending) {
-    let now = draft.now;
+pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending) {
+    let now = tx.now;
     let Pending { by, from, to, operator, reason, gradual, .. } = pending;
     let Some(plan) = gradual.filter(|plan| plan.stages.first() != Some(&100)) else {
-        draft.flip(Some(&from), &to, by, &operator, &reason, Some(id));
+        tx.flip(Some(&from), &to, by, &operator, &reason, Some(id));
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
     let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
     let split = Split::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
-    let Some(incident) = draft.incident(id) else { return };
+    let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::RollingBack(split.clone());
     incident.target = Some(to);
     incident.decided_by = Some(operator);
     incident.quiet_since = None;
     incident.held = None;
     incident.note(now, NoteKind::Decided, text);
-    draft.state.last_rollback = Some(now);
-    draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
+    tx.state.last_rollback = Some(now);
+    tx.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
 }
 
 /// Prometheus was asked whether it may go on.
-pub(super) fn stepped(draft: &mut Draft<'_>, step: &Stepped) -> Answer {
-    let now = draft.now;
-    let Some(split) = rolling(draft, &step.incident).filter(|split| split.since == step.since) else {
+pub(super) fn stepped(tx: &mut Transaction<'_>, step: &Stepped) -> Answer {
+    let now = tx.now;
+    let Some(split) = rolling(tx, &step.incident).filter(|split| split.since == step.since) else {
         return Answer::Noted;
     };
     if split.paused.is_some() {
@@ -75,68 +75,68 @@ pub(super) fn stepped(draft: &mut Draft<'_>, step: &Stepped) -> Answer {
     split.last = Some(Check { at: now, finding: step.finding.clone() });
     let Finding { verdict, text } = &step.finding;
     if *verdict == Verdict::Unhealthy {
-        let why = format!("{} does not serve well: {text}", split.arriving);
-        pause(draft, &step.incident, why);
+        let why = format!("{} is unhealthy: {text}", split.arriving);
+        pause(tx, &step.incident, why);
     } else if split.next.is_some_and(|next| next <= now) {
-        advance(draft, &step.incident);
+        advance(tx, &step.incident);
     }
     Answer::Noted
 }
 
 /// A stage has ended. Where there is a Prometheus, its answer decides ([`stepped`]).
-pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(split) = rolling(draft, id) else { return };
+pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let (policy, now) = (tx.policy, tx.now);
+    let Some(split) = rolling(tx, id) else { return };
     // an answer that does not come says nothing
     if policy.verify && split.next.is_none_or(|next| now.since(next) < Split::CHECK_EVERY) {
         return;
     }
     split.check = split.next; // nobody to ask
     if split.next.is_some_and(|next| next <= now) {
-        advance(draft, id);
+        advance(tx, id);
     }
 }
 
-fn rolling<'d>(draft: &'d mut Draft<'_>, id: &IncidentId) -> Option<&'d mut Split> {
-    draft.incident(id)?.gradual_mut()
+fn rolling<'d>(tx: &'d mut Transaction<'_>, id: &IncidentId) -> Option<&'d mut Split> {
+    tx.incident(id)?.gradual_mut()
 }
 
 /// One stage on.
-pub(super) fn advance(draft: &mut Draft<'_>, id: &IncidentId) {
-    let now = draft.now;
-    let Some(split) = rolling(draft, id) else { return };
+pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let now = tx.now;
+    let Some(split) = rolling(tx, id) else { return };
     if split.next_percent().is_some_and(|percent| percent < 100) {
         split.enter(split.stage + 1, now);
         let split = split.clone();
-        if let Some(incident) = draft.incident(id) {
+        if let Some(incident) = tx.incident(id) {
             incident.escalations = 0;
             incident.held = None;
             incident.updated_at = now;
         }
-        draft.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
+        tx.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
         return;
     }
     let split = split.clone();
-    finish(draft, id, &split, &split.operator, &split.reason);
+    finish(tx, id, &split, &split.operator, &split.reason);
 }
 
 /// The target gets all traffic.
-fn finish(draft: &mut Draft<'_>, id: &IncidentId, split: &Split, operator: &Operator, reason: &str) {
-    draft.flip(Some(&split.leaving), &split.arriving, FlipMode::Gradual, operator, reason, Some(id));
-    if let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.as_mut()) {
+fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &Split, operator: &Operator, reason: &str) {
+    tx.flip(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, operator, reason, Some(id));
+    if let Some(flip) = tx.incident(id).and_then(|incident| incident.flip.as_mut()) {
         flip.decided_at = Some(split.began);
     }
 }
 
 /// Stays where it is and calls people.
-pub(super) fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
-    let now = draft.now;
-    let Some(split) = rolling(draft, id).filter(|split| split.paused.is_none()) else { return };
+pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
+    let now = tx.now;
+    let Some(split) = rolling(tx, id).filter(|split| split.paused.is_none()) else { return };
     let text = format!("gradual rollback paused with {} % on {}: {why}", split.percent(), split.arriving);
     split.paused = Some(why);
     split.next = None;
     split.check = None;
-    let Some(incident) = draft.incident(id) else { return };
+    let Some(incident) = tx.incident(id) else { return };
     incident.ask += 1;
     incident.escalations = 1;
     incident.note(now, NoteKind::Escalated, text);
@@ -144,16 +144,16 @@ pub(super) fn pause(draft: &mut Draft<'_>, id: &IncidentId, why: String) {
 
 /// A person lets a paused one go on: with the next stage, at once.
 pub(super) fn go_on(
-    draft: &mut Draft<'_>,
+    tx: &mut Transaction<'_>,
     id: &IncidentId,
     operator: &Operator,
     force: bool,
 ) -> Result<Answer, Refusal> {
-    let now = draft.now;
-    if let Some(arriving) = rolling(draft, id).map(|split| split.arriving.clone()) {
-        mark::must_not_be_bad(draft, &arriving, force)?;
+    let now = tx.now;
+    if let Some(arriving) = rolling(tx, id).map(|split| split.arriving.clone()) {
+        mark::must_not_be_bad(tx, &arriving, force)?;
     }
-    let Some(split) = rolling(draft, id) else {
+    let Some(split) = rolling(tx, id) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
     };
     if split.paused.is_none() {
@@ -162,62 +162,62 @@ pub(super) fn go_on(
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
-    if let Some(incident) = draft.incident(id) {
+    if let Some(incident) = tx.incident(id) {
         incident.ask += 1;
         incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
     }
-    advance(draft, id);
+    advance(tx, id);
     let incident = Some(id.clone());
-    Ok(match rolling(draft, id) {
+    Ok(match rolling(tx, id) {
         Some(split) => Answer::Shared { from, to, percent: split.percent(), incident },
         None => {
             let from = Some(from.to_string());
-            Answer::Changed { from, to, incident, unchanged: false, mode: Some(FlipMode::Gradual) }
+            Answer::Changed { from, to, incident, unchanged: false, mode: Some(SwitchMode::Gradual) }
         }
     })
 }
 
 /// The gradual rollback to `version` that is under way.
-pub(super) fn split_to<'d>(draft: &'d Draft<'_>, version: &VersionName) -> Option<&'d Split> {
-    draft.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
+pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d Split> {
+    tx.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
 }
 
 /// Why only a person may give the target more.
-pub(super) fn doubt(draft: &Draft<'_>, split: &Split) -> Option<String> {
+pub(super) fn target_risk(tx: &Transaction<'_>, split: &Split) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
-    let marked = || draft.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
-    draft.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
+    let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
+    tx.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
 }
 
 /// A critical alert on the bad version waited for the target to serve well, which it does.
-pub(super) fn held_is_over(draft: &Draft<'_>, id: &IncidentId) -> bool {
-    let held = draft.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
+pub(super) fn held_is_over(tx: &Transaction<'_>, id: &IncidentId) -> bool {
+    let held = tx.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
     let split = held.and_then(|incident| incident.gradual());
-    split.is_some_and(|split| draft.snapshot.paused.is_none() && doubt(draft, split).is_none())
+    split.is_some_and(|split| tx.snapshot.paused.is_none() && target_risk(tx, split).is_none())
 }
 
 /// What an alert on the bad version does to a gradual rollback: a critical one ends the patience, unless the target is no
 /// better.
-pub(super) fn react(draft: &mut Draft<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
-    let split = rolling(draft, id)?.clone();
-    if draft.hears_strays {
+pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option<&str>) -> Option<alerts::Acted> {
+    let split = rolling(tx, id)?.clone();
+    if tx.hears_inactive_alerts {
         return Some(alerts::Acted::Asked); // it was heard before: the stages go on
     }
     // someone stopped automation: it goes on no faster than they were promised
-    if let Some(reason) = urgent.filter(|_| draft.snapshot.paused.is_none()) {
-        if let Some(detail) = doubt(draft, &split) {
-            pause(draft, id, detail.clone());
-            return Some(alerts::Acted::Held(hold(draft, id, detail)));
+    if let Some(reason) = urgent.filter(|_| tx.snapshot.paused.is_none()) {
+        if let Some(detail) = target_risk(tx, &split) {
+            pause(tx, id, detail.clone());
+            return Some(alerts::Acted::Held(hold(tx, id, detail)));
         }
-        finish(draft, id, &split, &Operator::SYSTEM, reason);
+        finish(tx, id, &split, &Operator::SYSTEM, reason);
         return Some(alerts::Acted::Flipped);
     }
     Some(alerts::Acted::Asked)
 }
 
-fn hold(draft: &mut Draft<'_>, id: &IncidentId, detail: String) -> Guard {
-    let (now, guard) = (draft.now, Guard::TargetUnhealthy);
-    if let Some(incident) = draft.incident(id).filter(|incident| incident.held.is_none()) {
+fn hold(tx: &mut Transaction<'_>, id: &IncidentId, detail: String) -> Guard {
+    let (now, guard) = (tx.now, Guard::TargetUnhealthy);
+    if let Some(incident) = tx.incident(id).filter(|incident| incident.held.is_none()) {
         alerts::note_held(incident, now, Held { guard, detail });
     }
     guard
@@ -226,23 +226,23 @@ fn hold(draft: &mut Draft<'_>, id: &IncidentId, detail: String) -> Guard {
 /// `group` asks for a rollback of the target of a gradual rollback: that stays where it is, and people are called. `None`: no
 /// such thing.
 pub(super) fn target_fails(
-    draft: &mut Draft<'_>,
+    tx: &mut Transaction<'_>,
     version: &VersionName,
     group: &[&Alert],
 ) -> Option<Vec<AlertOutcome>> {
     let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-    let id = draft.state.open_incidents().find(to_version)?.id.clone();
+    let id = tx.state.open_incidents().find(to_version)?.id.clone();
     let why = format!("{} fires on {version}", group.first()?.alertname);
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
-        let known = |s: &super::Stray| s.version == *version && s.alert.fingerprint == alert.fingerprint;
-        let (what, reason) = match draft.state.strays.iter().any(known) {
+        let known = |s: &super::InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
+        let (what, reason) = match tx.state.strays.iter().any(known) {
             true => (Outcome::Duplicate, "duplicate"),
             false => (Outcome::IncidentUpdated, "target_unhealthy"),
         };
-        alerts::stray(draft, alert);
+        alerts::stray(tx, alert);
         outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
     }
-    pause(draft, &id, why);
+    pause(tx, &id, why);
     Some(outcomes)
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
 use super::super::policy::Policy;
-use super::{Answer, Draft};
+use super::{Answer, Transaction};
 
 /// Ends the alerts of `id` that Alertmanager has listed before and, for [`Policy::ABSENT`], does not any more. One that was
 /// never listed came from elsewhere: its absence says nothing. A restarted Alertmanager has an empty list for a while.
-pub(super) fn compare(draft: &mut Draft<'_>, id: &IncidentId, listed: &BTreeSet<String>) -> Answer {
-    let (now, refresh_after) = (draft.now, draft.policy.refresh_after());
-    let Some(incident) = draft.incident(id).filter(|i| i.phase.is_undecided()) else { return Answer::Noted };
+pub(super) fn compare(tx: &mut Transaction<'_>, id: &IncidentId, listed: &BTreeSet<String>) -> Answer {
+    let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
+    let Some(incident) = tx.incident(id).filter(|i| i.phase.is_undecided()) else { return Answer::Noted };
     let mut ended = Vec::new();
     for alert in incident.alerts.iter_mut().filter(|a| a.firing) {
         if listed.contains(&alert.fingerprint) {
@@ -30,7 +30,7 @@ pub(super) fn compare(draft: &mut Draft<'_>, id: &IncidentId, listed: &BTreeSet<
         }
     }
     if !ended.is_empty() {
-        incident.note(now, NoteKind::Alert, format!("Alertmanager does not list it any more: {}", ended.join(", ")));
+        incident.note(now, NoteKind::Alert, format!("Alertmanager no longer lists it: {}", ended.join(", ")));
         if !incident.is_firing() {
             incident.quiet_since.get_or_insert(now);
         }

@@ -4,37 +4,37 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::event::Marking;
-use super::super::flip::FlipMode;
 use super::super::incident::{Incident, Never};
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
 use super::super::phase::{Pending, Phase, PhaseKind, Question};
 use super::super::policy::Policy;
 use super::super::state::{Mark, MarkKind, VersionRecord};
+use super::super::switch::SwitchMode;
 use super::person::{must_be_known, unknown_version};
-use super::{Answer, Draft, LogEntry, LogEvent, Marked, Refusal, RefusalCode, gradual};
+use super::{Answer, LogEntry, LogEvent, Marked, Refusal, RefusalCode, Transaction, gradual};
 
-pub(super) fn mark(draft: &mut Draft<'_>, request: &Marking) -> Result<Answer, Refusal> {
-    let now = draft.now;
+pub(super) fn mark(tx: &mut Transaction<'_>, request: &Marking) -> Result<Answer, Refusal> {
+    let now = tx.now;
     let Marking { version, kind, reason, operator, incident } = request;
-    must_be_known(draft)?;
-    let Some(record) = draft.state.version(version) else {
-        return Err(unknown_version(draft, version));
+    must_be_known(tx)?;
+    let Some(record) = tx.state.version(version) else {
+        return Err(unknown_version(tx, version));
     };
     if is_marked(record, *kind, reason) {
-        return Ok(answer(draft, request, true));
+        return Ok(answer(tx, request, true));
     }
-    let before = ways(draft);
+    let before = ways(tx);
     let mark = Mark { kind: *kind, at: now, operator: operator.clone(), reason: reason.clone() };
     let said = format!("{operator} marked {version} as {}: {reason}", kind.as_str());
-    if let Some(record) = draft.state.version_mut(version) {
+    if let Some(record) = tx.state.version_mut(version) {
         apply(record, mark);
     }
     let event = match kind {
         MarkKind::Bad => LogEvent::MarkBad,
         MarkKind::Good => LogEvent::MarkGood,
     };
-    draft.log.push(LogEntry {
+    tx.log.push(LogEntry {
         event,
         from: None,
         to: Some(version.to_string()),
@@ -43,20 +43,20 @@ pub(super) fn mark(draft: &mut Draft<'_>, request: &Marking) -> Result<Answer, R
         incident: incident.clone(),
     });
     if let Some(id) = incident {
-        note_in_closed(draft, id, &said);
+        note_in_closed(tx, id, &said);
     }
-    for ((id, before), (_, after)) in before.into_iter().zip(ways(draft)) {
-        let left = *kind == MarkKind::Bad && leave_it(draft, &id, version, after.first());
-        let named = incident.as_ref() == Some(&id) || is_about(draft, &id, version);
-        offer(draft, &id, &said, News { before, after, left, named });
+    for ((id, before), (_, after)) in before.into_iter().zip(ways(tx)) {
+        let left = *kind == MarkKind::Bad && leave_it(tx, &id, version, after.first());
+        let named = incident.as_ref() == Some(&id) || is_about(tx, &id, version);
+        offer(tx, &id, &said, MarkEffect { before, after, left, named });
     }
-    Ok(answer(draft, request, false))
+    Ok(answer(tx, request, false))
 }
 
-fn answer(draft: &Draft<'_>, request: &Marking, unchanged: bool) -> Answer {
-    let percent = draft.state.percent(&request.version);
-    let from = if percent > 0 { Some(&request.version) } else { draft.serving() };
-    let target = draft.state.target(from, draft.policy, draft.now).cloned();
+fn answer(tx: &Transaction<'_>, request: &Marking, unchanged: bool) -> Answer {
+    let percent = tx.state.percent(&request.version);
+    let from = if percent > 0 { Some(&request.version) } else { tx.serving() };
+    let target = tx.state.target(from, tx.policy, tx.now).cloned();
     Answer::Marked(Marked { kind: request.kind, unchanged, percent, target })
 }
 
@@ -85,54 +85,53 @@ fn apply(record: &mut VersionRecord, mark: Mark) {
 }
 
 /// Where each open incident may go, the first choice first.
-fn ways(draft: &Draft<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
-    let targets = draft.targets();
+fn ways(tx: &Transaction<'_>) -> Vec<(IncidentId, Vec<VersionName>)> {
+    let targets = tx.targets();
     let ways =
         |incident: &Incident| (incident.id.clone(), super::choices(&targets, incident.subject(), &incident.version));
-    draft.state.open_incidents().map(ways).collect()
+    tx.state.open_incidents().map(ways).collect()
 }
 
 /// The incident was closed before: its thread tells of the mark all the same.
-fn note_in_closed(draft: &mut Draft<'_>, id: &IncidentId, said: &str) {
-    let now = draft.now;
-    if draft.state.open_incidents().any(|incident| incident.id == *id) {
+fn note_in_closed(tx: &mut Transaction<'_>, id: &IncidentId, said: &str) {
+    let now = tx.now;
+    if tx.state.open_incidents().any(|incident| incident.id == *id) {
         return;
     }
-    let known = draft.incident(id).is_some();
-    draft.state.incidents.extend(draft.snapshot.incident.clone().filter(|closed| !known && closed.id == *id));
-    let Some(incident) = draft.incident(id).cloned() else { return };
-    let never = Bad::of(draft).never(&incident);
-    if let Some(incident) = draft.incident(id) {
+    let known = tx.incident(id).is_some();
+    tx.state.incidents.extend(tx.snapshot.incident.clone().filter(|closed| !known && closed.id == *id));
+    let Some(incident) = tx.incident(id).cloned() else { return };
+    let never = Bad::of(tx).never(&incident);
+    if let Some(incident) = tx.incident(id) {
         incident.never = never;
         incident.note(now, NoteKind::Marked, said);
     }
 }
 
-fn is_about(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) -> bool {
-    draft
-        .incident(id)
+fn is_about(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> bool {
+    tx.incident(id)
         .is_some_and(|i| i.version == *version || i.subject() == version || i.target.as_ref() == Some(version))
 }
 
 /// What is on its way to `version`, which was marked as bad, does not get there: true if something was, and people must
 /// decide anew.
-fn leave_it(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, instead: Option<&VersionName>) -> bool {
-    let now = draft.now;
-    let mark = draft.state.marked_bad(version).map(Mark::to_string).unwrap_or_default();
-    let Some(incident) = draft.incident(id) else { return false };
+fn leave_it(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, instead: Option<&VersionName>) -> bool {
+    let now = tx.now;
+    let mark = tx.state.marked_bad(version).map(Mark::to_string).unwrap_or_default();
+    let Some(incident) = tx.incident(id) else { return false };
     if incident.gradual().is_some_and(|split| split.arriving == *version) {
-        gradual::pause(draft, id, format!("{version} is {mark}"));
+        gradual::pause(tx, id, format!("{version} is {mark}"));
         return false;
     }
     let Some(pending) = incident.pending().filter(|pending| pending.to == *version).cloned() else { return false };
-    if let (FlipMode::Auto, Some(to)) = (pending.by, instead) {
+    if let (SwitchMode::Auto, Some(to)) = (pending.by, instead) {
         // the alert asks to leave one version, whatever the other
         incident.confirm(Pending { to: to.clone(), at: now, ..pending }, now.plus(Policy::CONFIRM));
         return false;
     }
     incident.answered(pending.at);
-    let held = draft.guard(&pending.from).filter(|_| pending.by == FlipMode::Auto);
-    let Some(incident) = draft.incident(id) else { return false };
+    let held = tx.guard(&pending.from).filter(|_| pending.by == SwitchMode::Auto);
+    let Some(incident) = tx.incident(id) else { return false };
     incident.held = held.or(incident.held.take());
     if incident.phase.is_undecided() {
         incident.ask(Question::until(now.plus(incident.time_limit)), now);
@@ -141,7 +140,7 @@ fn leave_it(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName, inste
 }
 
 /// What a mark means for one incident.
-struct News {
+struct MarkEffect {
     /// Where it could go, the first choice first, and where it may go now.
     before: Vec<VersionName>,
     after: Vec<VersionName>,
@@ -152,10 +151,10 @@ struct News {
 }
 
 /// Offers what may be gone back to now, and asks again where the question has changed.
-fn offer(draft: &mut Draft<'_>, id: &IncidentId, said: &str, news: News) {
-    let now = draft.now;
-    let News { before, after, left, named } = news;
-    let Some(incident) = draft.incident(id) else { return };
+fn offer(tx: &mut Transaction<'_>, id: &IncidentId, said: &str, news: MarkEffect) {
+    let now = tx.now;
+    let MarkEffect { before, after, left, named } = news;
+    let Some(incident) = tx.incident(id) else { return };
     let undecided = incident.phase.is_undecided();
     let kind = incident.phase.kind();
     let asks = matches!(kind, PhaseKind::AwaitingDecision | PhaseKind::Investigating | PhaseKind::Escalated);
@@ -165,7 +164,7 @@ fn offer(draft: &mut Draft<'_>, id: &IncidentId, said: &str, news: News) {
     if changed {
         let then = match &first {
             Some(to) => format!("a rollback would go to {to} now"),
-            None => "no known-good version is left to go back to".to_owned(),
+            None => "no known-good version is left to roll back to".to_owned(),
         };
         incident.ask += 1;
         if let Phase::AwaitingDecision(question) = &mut incident.phase {
@@ -185,15 +184,15 @@ fn offer(draft: &mut Draft<'_>, id: &IncidentId, said: &str, news: News) {
 }
 
 /// Each open incident knows which versions are not offered, and why.
-pub(super) fn follow(draft: &mut Draft<'_>) {
-    let bad = Bad::of(draft);
-    if bad.marked.is_empty() && draft.state.open_incidents().all(|incident| incident.never.is_empty()) {
+pub(super) fn follow(tx: &mut Transaction<'_>) {
+    let bad = Bad::of(tx);
+    if bad.marked.is_empty() && tx.state.open_incidents().all(|incident| incident.never.is_empty()) {
         return;
     }
-    let told: Vec<Vec<Never>> = draft.state.open_incidents().map(|incident| bad.never(incident)).collect();
+    let told: Vec<Vec<Never>> = tx.state.open_incidents().map(|incident| bad.never(incident)).collect();
     let bad: HashSet<VersionName> = bad.marked.into_iter().map(|(version, _)| version.clone()).collect();
-    let ways = ways(draft);
-    let open = draft.state.incidents.iter_mut().filter(|incident| incident.phase.is_open());
+    let ways = ways(tx);
+    let open = tx.state.incidents.iter_mut().filter(|incident| incident.phase.is_open());
     for ((incident, never), (_, ways)) in open.zip(told).zip(ways) {
         incident.never = never;
         incident.choices.retain(|choice| !bad.contains(choice));
@@ -211,9 +210,9 @@ struct Bad<'s> {
 }
 
 impl<'s> Bad<'s> {
-    fn of(draft: &'s Draft<'_>) -> Self {
+    fn of(tx: &'s Transaction<'_>) -> Self {
         let marked = |record: &'s VersionRecord| Some((&record.version, record.marked_bad()?));
-        let mut marked: Vec<_> = draft.state.versions.iter().filter_map(marked).collect();
+        let mut marked: Vec<_> = tx.state.versions.iter().filter_map(marked).collect();
         marked.sort_by_key(|(_, mark)| std::cmp::Reverse(mark.at));
         let places = marked.iter().enumerate().map(|(place, (version, _))| (*version, place)).collect();
         Self { marked, places }
@@ -234,11 +233,11 @@ impl<'s> Bad<'s> {
 }
 
 /// Only with force does a person go to a version that was marked as bad.
-pub(super) fn must_not_be_bad(draft: &Draft<'_>, version: &VersionName, force: bool) -> Result<(), Refusal> {
-    match draft.state.marked_bad(version).filter(|_| !force) {
+pub(super) fn must_not_be_bad(tx: &Transaction<'_>, version: &VersionName, force: bool) -> Result<(), Refusal> {
+    match tx.state.marked_bad(version).filter(|_| !force) {
         None => Ok(()),
         Some(mark) => {
-            let message = format!("{version} is {mark}: say force to serve it all the same");
+            let message = format!("{version} is {mark}: use force to activate it anyway");
             Err(Refusal::new(RefusalCode::NeedsForce, message))
         }
     }

@@ -5,14 +5,14 @@ use super::super::names::VersionName;
 use super::super::policy::Policy;
 use super::super::verification::Evidence;
 use super::person::{must_be_known, unknown_version};
-use super::{Answer, Draft, Refusal, RefusalCode};
+use super::{Answer, Refusal, RefusalCode, Transaction};
 
 /// Figures that are being brought already are not asked for again.
-pub(super) fn asked(draft: &mut Draft<'_>, version: &VersionName) -> Result<Answer, Refusal> {
-    must_be_known(draft)?;
-    let now = draft.now;
-    let Some(record) = draft.state.version_mut(version) else {
-        return Err(unknown_version(draft, version));
+pub(super) fn asked(tx: &mut Transaction<'_>, version: &VersionName) -> Result<Answer, Refusal> {
+    must_be_known(tx)?;
+    let now = tx.now;
+    let Some(record) = tx.state.version_mut(version) else {
+        return Err(unknown_version(tx, version));
     };
     let on_its_way = record.evidence_asked.is_some_and(|at| {
         record.evidence.as_ref().is_none_or(|evidence| evidence.at < at) && now.since(at) < Policy::CONFIRM
@@ -23,8 +23,8 @@ pub(super) fn asked(draft: &mut Draft<'_>, version: &VersionName) -> Result<Answ
     Ok(Answer::Noted)
 }
 
-pub(super) fn measured(draft: &mut Draft<'_>, version: &VersionName, evidence: &Evidence) -> Answer {
-    if let Some(record) = draft.state.version_mut(version) {
+pub(super) fn measured(tx: &mut Transaction<'_>, version: &VersionName, evidence: &Evidence) -> Answer {
+    if let Some(record) = tx.state.version_mut(version) {
         record.evidence = Some(evidence.clone());
     }
     Answer::Noted
@@ -32,13 +32,13 @@ pub(super) fn measured(draft: &mut Draft<'_>, version: &VersionName, evidence: &
 
 /// Whether the gates let `version` have a share, or `all`. A closed one opens with force and a reason: what to log of that.
 pub(super) fn must_be_open(
-    draft: &Draft<'_>,
+    tx: &Transaction<'_>,
     version: &VersionName,
     all: bool,
     force: bool,
     reason: Option<&str>,
 ) -> Result<Option<String>, Refusal> {
-    let Some(Gate { name, text, .. }) = closed(draft.policy, &draft.state, version, all, draft.now) else {
+    let Some(Gate { name, text, .. }) = closed(tx.policy, &tx.state, version, all, tx.now) else {
         return Ok(None);
     };
     let refuse = |hint: &str| {
@@ -46,7 +46,7 @@ pub(super) fn must_be_open(
     };
     match (force, reason) {
         (true, Some(reason)) => Ok(Some(format!("gate {name} overridden: {reason} ({text})"))),
-        (true, None) => refuse("Say why with reason, for the log"),
-        (false, _) => refuse("Say force and a reason to serve it all the same"),
+        (true, None) => refuse("Give a reason, for the deployment log"),
+        (false, _) => refuse("Use force with a reason to activate it anyway"),
     }
 }

@@ -11,8 +11,8 @@ mod ended;
 mod gradual;
 mod listed;
 mod mark;
-mod mass;
 mod measure;
+mod outage;
 mod person;
 mod recheck;
 pub mod retention;
@@ -20,7 +20,7 @@ mod shares;
 mod shipped;
 mod soak;
 mod timer;
-mod unheard;
+mod undeliverable;
 mod verify;
 
 #[cfg(test)]
@@ -32,7 +32,6 @@ pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, R
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::event::Event;
-use super::flip::{Flip, FlipMode};
 use super::guards::{Facts, Guard, Held};
 use super::incident::Incident;
 use super::names::{CommitId, IncidentId, PromptName, VersionName, trimmed};
@@ -41,7 +40,8 @@ use super::operator::Operator;
 use super::phase::{Phase, PhaseKind};
 use super::policy::Policy;
 use super::serving::{ActivatedBy, Lapsed};
-use super::state::{PromptState, Quarantine, Stray, VersionRecord};
+use super::state::{InactiveAlert, PromptState, Quarantine, VersionRecord};
+use super::switch::{Switch, SwitchMode};
 use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Verification;
@@ -60,7 +60,7 @@ pub struct Snapshot {
     pub recent_auto: u32,
     /// For [`Event::Decide`] and [`Event::Mark`]: the incident, which may be closed and so gone from the state.
     pub incident: Option<Incident>,
-    /// For [`Event::Register`] and some of [`Event::Kept`]: the content that this version has in Redis.
+    /// For [`Event::Register`] and some of [`Event::ArchiveReport`]: the content that this version has in Redis.
     pub content: Option<String>,
     /// What this decision's commit will be called.
     pub commit: CommitId,
@@ -108,40 +108,40 @@ pub struct Decision {
 /// Decides what to do about `event`. Pure: the same arguments always give the same decision.
 #[must_use = "nothing is done until its commit is written"]
 pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestamp) -> Decision {
-    let mut draft = Draft::new(policy, snapshot, now);
-    draft.notice_outside_change();
+    let mut tx = Transaction::new(policy, snapshot, now);
+    tx.notice_outside_change();
     let answer = match event {
-        Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut draft, alerts)),
-        Event::Rollback(request) => draft.refused_or(person::rollback, request),
-        Event::Register(request) => draft.refused_or(person::register, request),
-        Event::Activate(request) => draft.refused_or(person::activate, request),
-        Event::Mark(request) => draft.refused_or(mark::mark, request),
-        Event::AskGates { version } => draft.refused_or(measure::asked, version),
-        Event::Measured { version, evidence } => measure::measured(&mut draft, version, evidence),
-        Event::Decide(click) => draft.refused_or(person::choose, click),
-        Event::Timer { incident } => timer::due(&mut draft, incident),
-        Event::Listed { incident, fingerprints } => listed::compare(&mut draft, incident, fingerprints),
-        Event::Confirmed(confirmed) => confirm::confirmed(&mut draft, confirmed),
-        Event::Rechecked { incident, finding } => recheck::rechecked(&mut draft, incident, finding),
-        Event::Checked(check) => verify::checked(&mut draft, check),
-        Event::Stepped(step) => gradual::stepped(&mut draft, step),
-        Event::Promotion(promotion) => canary::due(&mut draft, promotion),
-        Event::Steer(steering) => draft.refused_or(canary::steer, steering),
-        Event::Unheard { incident, why } => unheard::page_instead(&mut draft, incident, why),
-        Event::Hold { incident, by } => mass::hold(&mut draft, incident, by.as_ref()),
-        Event::Resume { incident } => mass::resume(&mut draft, incident),
+        Event::Alerts(alerts) => Answer::Alerts(alerts::alerts(&mut tx, alerts)),
+        Event::Rollback(request) => tx.refused_or(person::rollback, request),
+        Event::Register(request) => tx.refused_or(person::register, request),
+        Event::Activate(request) => tx.refused_or(person::activate, request),
+        Event::Mark(request) => tx.refused_or(mark::mark, request),
+        Event::AskGates { version } => tx.refused_or(measure::asked, version),
+        Event::Measured { version, evidence } => measure::measured(&mut tx, version, evidence),
+        Event::Decide(click) => tx.refused_or(person::choose, click),
+        Event::Timer { incident } => timer::due(&mut tx, incident),
+        Event::Listed { incident, fingerprints } => listed::compare(&mut tx, incident, fingerprints),
+        Event::Confirmed(confirmed) => confirm::confirmed(&mut tx, confirmed),
+        Event::Rechecked { incident, finding } => recheck::rechecked(&mut tx, incident, finding),
+        Event::Checked(check) => verify::checked(&mut tx, check),
+        Event::Stepped(step) => gradual::stepped(&mut tx, step),
+        Event::Promotion(promotion) => canary::due(&mut tx, promotion),
+        Event::Steer(steering) => tx.refused_or(canary::steer, steering),
+        Event::Undeliverable { incident, why } => undeliverable::page_instead(&mut tx, incident, why),
+        Event::Hold { incident, by } => outage::hold(&mut tx, incident, by.as_ref()),
+        Event::Resume { incident } => outage::resume(&mut tx, incident),
         Event::Look => Answer::Noted,
-        Event::Soak(look) => soak::looked(&mut draft, look),
-        Event::Kept(kept) => retention::kept(&mut draft, kept),
-        Event::Restore { version } => draft.refused_or(retention::restore, version),
-        Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut draft, adopt)),
+        Event::Soak(look) => soak::looked(&mut tx, look),
+        Event::ArchiveReport(kept) => retention::kept(&mut tx, kept),
+        Event::Restore { version } => tx.refused_or(retention::restore, version),
+        Event::Adopt(adopt) => Answer::Adopted(adopt::adopt(&mut tx, adopt)),
     };
-    alerts::hear_strays(&mut draft);
-    draft.finish(answer)
+    alerts::hear_inactive_alerts(&mut tx);
+    tx.finish(answer)
 }
 
 /// A commit in the making.
-struct Draft<'a> {
+struct Transaction<'a> {
     policy: &'a Policy,
     snapshot: &'a Snapshot,
     now: Timestamp,
@@ -153,15 +153,15 @@ struct Draft<'a> {
     automatic: Option<Automatic>,
     content: Vec<(VersionName, Option<String>)>,
     /// What fires on a version that has just got traffic.
-    returning: Vec<Stray>,
+    returning: Vec<InactiveAlert>,
     /// Nothing is done about that in the same commit: people are asked first.
-    hears_strays: bool,
+    hears_inactive_alerts: bool,
     ids_used: usize,
     /// The place of the incident that was last asked for.
     looked_at: usize,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> Transaction<'a> {
     fn new(policy: &'a Policy, snapshot: &'a Snapshot, now: Timestamp) -> Self {
         let mut state = snapshot.state.clone();
         state
@@ -169,7 +169,7 @@ impl<'a> Draft<'a> {
             .iter_mut()
             .filter(|incident| incident.phase.is_open())
             .for_each(|incident| incident.rewind(now));
-        let mut draft = Self {
+        let mut tx = Self {
             policy,
             snapshot,
             now,
@@ -181,12 +181,12 @@ impl<'a> Draft<'a> {
             automatic: None,
             content: Vec::new(),
             returning: Vec::new(),
-            hears_strays: false,
+            hears_inactive_alerts: false,
             ids_used: 0,
             looked_at: 0,
         };
-        draft.pass_time();
-        draft
+        tx.pass_time();
+        tx
     }
 
     /// Runs a person's request; a refusal leaves nothing of it behind.
@@ -238,7 +238,7 @@ impl<'a> Draft<'a> {
             let (to, reason) = match &snapshot.active {
                 Active::Absent => (None, "active was deleted outside of prompt-rollback"),
                 Active::Version(version) => (Some(version.to_string()), "active was set outside of prompt-rollback"),
-                Active::Foreign(text) => (Some(text.clone()), "active was set to something that is no version"),
+                Active::Foreign(text) => (Some(text.clone()), "active was set to a value that is not a version"),
             };
             let from = left.as_ref().map(VersionName::to_string).or_else(|| lapsed().flatten());
             self.record(LogEvent::External, from, to.clone(), reason, &Operator::EXTERNAL, None);
@@ -253,7 +253,7 @@ impl<'a> Draft<'a> {
         if stale || (left.as_ref() != actual && !shares.is_empty() && !snapshot.routing.is_empty()) {
             self.routing = Routing::Drop;
         }
-        alerts::hear_strays(self);
+        alerts::hear_inactive_alerts(self);
     }
 
     fn serving(&self) -> Option<&VersionName> {
@@ -321,11 +321,11 @@ impl<'a> Draft<'a> {
         let now = self.now;
         let Some(incident) = self.incident(id) else { return };
         incident.close(phase, now, text);
-        let strays: Vec<Stray> = strays_of(incident).collect();
+        let strays: Vec<InactiveAlert> = inactive_alerts_of(incident).collect();
         self.remember(strays);
     }
 
-    fn remember(&mut self, new: impl IntoIterator<Item = Stray>) {
+    fn remember(&mut self, new: impl IntoIterator<Item = InactiveAlert>) {
         let mut served = self.state.served();
         served.extend(self.serving().into_iter().chain(self.state.lapsed.iter().flat_map(|l| &l.versions)).cloned());
         // what fires on the target of a gradual rollback only stops that
@@ -338,16 +338,17 @@ impl<'a> Draft<'a> {
                 returning.push(stray);
                 continue;
             }
-            let is_same = |s: &&mut Stray| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint;
+            let is_same =
+                |s: &&mut InactiveAlert| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint;
             if let Some(same) = strays.iter_mut().find(is_same) {
                 // an incident that closes brings along what it heard, which may be older
-                let latest = |stray: &Stray| (stray.alert.last_seen, stray.alert.rank());
+                let latest = |stray: &InactiveAlert| (stray.alert.last_seen, stray.alert.rank());
                 if latest(&stray) >= latest(same) {
                     *same = stray;
                 }
                 continue;
             }
-            let unknown = |s: &&Stray| !known.contains(&s.version);
+            let unknown = |s: &&InactiveAlert| !known.contains(&s.version);
             if unknown(&&stray) && strays.iter().filter(unknown).count() >= Policy::MAX_UNKNOWN_STRAYS {
                 continue;
             }
@@ -419,7 +420,7 @@ impl<'a> Draft<'a> {
     fn held(&self, from: &VersionName, asked: fn(Guard) -> bool) -> Option<Held> {
         let target = self.state.target(Some(from), self.policy, self.now);
         let trouble = |target| match gradual::split_to(self, target) {
-            Some(split) => gradual::doubt(self, split),
+            Some(split) => gradual::target_risk(self, split),
             None => self.trouble_on(target),
         };
         let serving = self.state.serving.as_ref().filter(|serving| serving.version == *from);
@@ -474,7 +475,7 @@ impl<'a> Draft<'a> {
         &mut self,
         bad: Option<&VersionName>,
         to: &VersionName,
-        mode: FlipMode,
+        mode: SwitchMode,
         operator: &Operator,
         reason: &str,
         incident: Option<&IncidentId>,
@@ -489,7 +490,7 @@ impl<'a> Draft<'a> {
             && let Some(incident) = self.incident(id)
         {
             incident.target = Some(to.clone());
-            incident.flip = Some(Flip {
+            incident.flip = Some(Switch {
                 commit,
                 at: now,
                 decided_at: None,
@@ -523,7 +524,7 @@ impl<'a> Draft<'a> {
             record.quarantine = None; // a forced rollback to it says so; any other target has none
         }
         self.state.last_rollback = Some(now);
-        if mode == FlipMode::Auto {
+        if mode == SwitchMode::Auto {
             self.automatic = Some(Automatic { max: self.policy.max_auto_rollbacks, window: self.policy.budget_window });
         }
         self.record(LogEvent::Rollback, from, Some(to.to_string()), reason, operator, incident.cloned());
@@ -540,7 +541,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self, answer: Answer) -> Decision {
-        mass::mark(&mut self);
+        outage::mark(&mut self);
         self.settle_soaks();
         mark::follow(&mut self);
         for incident in &mut self.state.incidents {
@@ -561,7 +562,7 @@ impl<'a> Draft<'a> {
             .map(|(incident, before)| IncidentWrite {
                 incident: Incident::clone(incident),
                 was: before.map(|before| before.phase.kind()),
-                coordinate: mass::tells(*before, incident),
+                coordinate: outage::tells(*before, incident),
             })
             .collect();
         let wakes: Vec<Wake> = changed
@@ -661,7 +662,7 @@ fn place_of(id: &IncidentId, incidents: &[Incident], near: usize) -> Option<usiz
 }
 
 /// What still fires on the incident's version.
-fn strays_of(incident: &Incident) -> impl Iterator<Item = Stray> {
+fn inactive_alerts_of(incident: &Incident) -> impl Iterator<Item = InactiveAlert> {
     let firing = incident.alerts.iter().filter(|alert| alert.firing);
-    firing.map(|alert| Stray { version: incident.version.clone(), alert: alert.clone() })
+    firing.map(|alert| InactiveAlert { version: incident.version.clone(), alert: alert.clone() })
 }

@@ -10,36 +10,36 @@ use super::super::phase::{Phase, Recheck};
 use super::super::policy::Policy;
 use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Finding, Verdict};
-use super::{Answer, Draft, alerts, canary};
+use super::{Answer, Transaction, alerts, canary};
 
 /// By how much everything that asks for a rollback of `version` began before its activation, while that counts.
-pub(super) fn predates(draft: &Draft<'_>, version: &VersionName) -> Option<Duration> {
-    if draft.hears_strays {
+pub(super) fn predates(tx: &Transaction<'_>, version: &VersionName) -> Option<Duration> {
+    if tx.hears_inactive_alerts {
         // it was heard before, whatever a clock that went back may say, and people are asked first
-        let about = draft.state.open_incidents().filter(|i| i.version == *version);
-        let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(draft.now)).min();
-        return Some(began.map_or(Duration::ZERO, |began| draft.now.since(began)));
+        let about = tx.state.open_incidents().filter(|i| i.version == *version);
+        let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(tx.now)).min();
+        return Some(began.map_or(Duration::ZERO, |began| tx.now.since(began)));
     }
-    let incident = draft.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
-    let record = draft.state.version(version)?;
+    let incident = tx.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
+    let record = tx.state.version(version)?;
     let since = record.traffic_since?;
-    let nobody_to_ask = !draft.policy.verify && draft.now.since(since) >= Policy::PREDATES;
+    let nobody_to_ask = !tx.policy.verify && tx.now.since(since) >= Policy::PREDATES;
     if nobody_to_ask || incident.confirmed_at.is_some_and(|at| at >= since) {
         return None;
     }
     // nothing can be wrong with a version long before anybody knows it: such a moment says nothing
     let oldest = record.known_since.minus(Policy::KNOWN_LATE);
     let before = |began: &Timestamp| (oldest..=since).contains(began);
-    let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(draft, version, alert));
+    let urgent = incident.alerts.iter().filter(|alert| alert.firing && canary::acts_on(tx, version, alert));
     // of the latest one, if all of them began before
-    urgent.map(|alert| alert.began(draft.now).filter(before).map(|began| since.since(began))).min()?
+    urgent.map(|alert| alert.began(tx.now).filter(before).map(|began| since.since(began))).min()?
 }
 
 /// Asks about the requests since `version` got its traffic, for as long as that is what holds `id`.
-pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionName) {
-    let since = draft.state.version(version).and_then(|record| record.traffic_since);
-    let next = draft.now.plus(Policy::RECHECK_EVERY);
-    let Some(incident) = draft.incident(id) else { return };
+pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) {
+    let since = tx.state.version(version).and_then(|record| record.traffic_since);
+    let next = tx.now.plus(Policy::RECHECK_EVERY);
+    let Some(incident) = tx.incident(id) else { return };
     let holds = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
     if let Phase::AwaitingDecision(question) = &mut incident.phase {
         question.recheck = match (since.filter(|_| holds), question.recheck.take()) {
@@ -50,9 +50,9 @@ pub(super) fn begin(draft: &mut Draft<'_>, id: &IncidentId, version: &VersionNam
 }
 
 /// Prometheus was asked.
-pub(super) fn rechecked(draft: &mut Draft<'_>, id: &IncidentId, finding: &Finding) -> Answer {
-    let now = draft.now;
-    let Some((version, since)) = waiting(draft, id) else { return Answer::Noted };
+pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Finding) -> Answer {
+    let now = tx.now;
+    let Some((version, since)) = waiting(tx, id) else { return Answer::Noted };
     let age = now.since(since);
     let text = match finding.verdict {
         Verdict::Unhealthy => format!("asked about the requests since {version} got traffic: {}", finding.text),
@@ -61,37 +61,37 @@ pub(super) fn rechecked(draft: &mut Draft<'_>, id: &IncidentId, finding: &Findin
             format!("it fires {age} after {version} got traffic, and Prometheus can't tell: {}", finding.text)
         }
         Verdict::Healthy | Verdict::NoData | Verdict::Unknown => {
-            later(draft, id);
+            later(tx, id);
             return Answer::Noted;
         }
     };
-    if let Some(incident) = draft.incident(id) {
+    if let Some(incident) = tx.incident(id) {
         incident.confirmed_at = Some(now);
         incident.note(now, NoteKind::Checked, text);
     }
-    alerts::act_if_unheld(draft, id, &version);
-    later(draft, id);
+    alerts::act_if_unheld(tx, id, &version);
+    later(tx, id);
     Answer::Noted
 }
 
 /// No answer has come: as good as one that says nothing.
-pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) {
-    let Some((version, _)) = waiting(draft, id) else { return };
-    if !draft.policy.verify {
-        alerts::act_if_unheld(draft, id, &version);
+pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let Some((version, _)) = waiting(tx, id) else { return };
+    if !tx.policy.verify {
+        alerts::act_if_unheld(tx, id, &version);
     }
-    later(draft, id);
+    later(tx, id);
 }
 
 /// The version of an incident that waits for this answer, and since when that has traffic.
-fn waiting(draft: &Draft<'_>, id: &IncidentId) -> Option<(VersionName, Timestamp)> {
-    let incident = draft.state.open_incidents().find(|incident| incident.id == *id)?;
+fn waiting(tx: &Transaction<'_>, id: &IncidentId) -> Option<(VersionName, Timestamp)> {
+    let incident = tx.state.open_incidents().find(|incident| incident.id == *id)?;
     Some((incident.version.clone(), incident.recheck()?.since))
 }
 
-fn later(draft: &mut Draft<'_>, id: &IncidentId) {
-    let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
+fn later(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id) else { return };
     let (confirmed_at, firing) = (incident.confirmed_at, incident.is_firing());
     let Phase::AwaitingDecision(question) = &mut incident.phase else { return };
     question.recheck = question.recheck.take().filter(|_| firing).and_then(|recheck| {

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::super::event::Kept;
-use super::super::flip::FlipMode;
+use super::super::event::ArchiveReport;
 use super::super::guards::{Guard, Held};
 use super::super::names::{IncidentId, VersionName};
 use super::super::phase::{Objection, Pending};
 use super::super::policy::Policy;
 use super::super::state::{Archived, PromptState, VersionRecord};
+use super::super::switch::SwitchMode;
 use super::super::time::Timestamp;
-use super::{Answer, Draft, Refusal, RefusalCode, alerts, confirm, person};
+use super::{Answer, Refusal, RefusalCode, Transaction, alerts, confirm, person};
 
 /// What is to be done about a prompt's texts now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,20 +91,21 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
 }
 
 /// A person wants a text back.
-pub(super) fn restore(draft: &mut Draft<'_>, version: &VersionName) -> Result<Answer, Refusal> {
-    let (now, archive) = (draft.now, draft.policy.archive);
-    person::must_be_known(draft)?;
-    if draft.state.version(version).is_none() {
-        return Err(person::unknown_version(draft, version));
+pub(super) fn restore(tx: &mut Transaction<'_>, version: &VersionName) -> Result<Answer, Refusal> {
+    let (now, archive) = (tx.now, tx.policy.archive);
+    person::must_be_known(tx)?;
+    if tx.state.version(version).is_none() {
+        return Err(person::unknown_version(tx, version));
     }
-    let record = draft.state.version_mut(version).filter(|record| record.has_content);
+    let record = tx.state.version_mut(version).filter(|record| record.has_content);
     let Some(record) = record else {
-        let message = format!("{version} has no text: it was registered without one, or its time is over");
+        let message =
+            format!("{version} has no content: it was registered without content, or its retention has expired");
         return Err(Refusal::new(RefusalCode::NoText, message));
     };
     let Some(archived) = record.archived.as_mut() else { return Ok(Answer::Restoring { ready: true }) };
     if !archive {
-        let message = format!("the text of {version} is in an archive, and retention.archive is not set");
+        let message = format!("the content of {version} is in an archive, and retention.archive is not set");
         return Err(Refusal::new(RefusalCode::Archived, message));
     }
     archived.wanted = Some(now);
@@ -114,89 +115,89 @@ pub(super) fn restore(draft: &mut Draft<'_>, version: &VersionName) -> Result<An
 }
 
 /// Something was done about a text; the world may have moved on meanwhile.
-pub(super) fn kept(draft: &mut Draft<'_>, kept: &Kept) -> Answer {
-    let now = draft.now;
-    let chores = chores(&draft.state, draft.policy, now);
-    let in_redis = draft.snapshot.content.as_ref();
+pub(super) fn kept(tx: &mut Transaction<'_>, kept: &ArchiveReport) -> Answer {
+    let now = tx.now;
+    let chores = chores(&tx.state, tx.policy, now);
+    let in_redis = tx.snapshot.content.as_ref();
     match kept {
         // what is dropped from Redis is what was archived, and nothing has come to need it
-        Kept::Archived { version, text } if chores.archive.contains(version) && in_redis == Some(text) => {
-            if let Some(record) = draft.state.version_mut(version) {
+        ArchiveReport::Archived { version, text } if chores.archive.contains(version) && in_redis == Some(text) => {
+            if let Some(record) = tx.state.version_mut(version) {
                 record.archived = Some(Archived::new(text, now));
-                draft.content.push((version.clone(), None));
+                tx.content.push((version.clone(), None));
             }
         }
-        Kept::Gone { version } if in_redis.is_none() => {
-            if let Some(record) = draft.state.version_mut(version).filter(|record| record.archived.is_none()) {
+        ArchiveReport::Gone { version } if in_redis.is_none() => {
+            if let Some(record) = tx.state.version_mut(version).filter(|record| record.archived.is_none()) {
                 record.has_content = false;
             }
         }
-        Kept::Expired { version } if chores.forget.contains(version) => {
-            if let Some(record) = draft.state.version_mut(version) {
+        ArchiveReport::Expired { version } if chores.forget.contains(version) => {
+            if let Some(record) = tx.state.version_mut(version) {
                 record.has_content = false;
                 record.archived = None;
-                draft.content.push((version.clone(), None));
+                tx.content.push((version.clone(), None));
             }
         }
-        Kept::Found { version, text } => found(draft, version, text),
-        Kept::Missing { version, why, lost } => missing(draft, version, why, *lost),
-        Kept::Archived { .. } | Kept::Gone { .. } | Kept::Expired { .. } => {}
+        ArchiveReport::Found { version, text } => found(tx, version, text),
+        ArchiveReport::Missing { version, why, lost } => missing(tx, version, why, *lost),
+        ArchiveReport::Archived { .. } | ArchiveReport::Gone { .. } | ArchiveReport::Expired { .. } => {}
     }
     Answer::Noted
 }
 
-fn found(draft: &mut Draft<'_>, version: &VersionName, text: &str) {
-    let now = draft.now;
-    let Some(record) = draft.state.version_mut(version) else { return };
+fn found(tx: &mut Transaction<'_>, version: &VersionName, text: &str) {
+    let now = tx.now;
+    let Some(record) = tx.state.version_mut(version) else { return };
     let Some(archived) = &record.archived else { return };
     if !archived.is_of(text) {
-        missing(draft, version, "its file is damaged: it is not what was archived", true);
+        missing(tx, version, "its file is damaged: the checksum does not match", true);
         return;
     }
     record.archived = None;
     record.restored_at = Some(now);
-    draft.content.push((version.clone(), Some(text.to_owned())));
+    tx.content.push((version.clone(), Some(text.to_owned())));
 }
 
-fn missing(draft: &mut Draft<'_>, version: &VersionName, why: &str, lost: bool) {
-    let Some(archived) = draft.state.version_mut(version).and_then(|record| record.archived.as_mut()) else { return };
+fn missing(tx: &mut Transaction<'_>, version: &VersionName, why: &str, lost: bool) {
+    let Some(archived) = tx.state.version_mut(version).and_then(|record| record.archived.as_mut()) else { return };
     archived.fault = Some(why.to_owned());
     archived.lost = lost;
     if lost {
         archived.wanted = None;
     }
     let waits = |pending: &&Pending| pending.to == *version;
-    let waiting: Vec<(IncidentId, Timestamp)> = draft
+    let waiting: Vec<(IncidentId, Timestamp)> = tx
         .state
         .open_incidents()
         .filter_map(|incident| Some((incident.id.clone(), incident.pending().filter(waits)?.at)))
         .collect();
     for (id, at) in waiting {
-        if let Some(pending) = draft.incident(&id).and_then(|incident| incident.answered(at)) {
-            object(draft, &id, &pending);
+        if let Some(pending) = tx.incident(&id).and_then(|incident| incident.answered(at)) {
+            object(tx, &id, &pending);
         }
     }
 }
 
 /// The rollback that waits can't be made: its target's text is not in Redis.
-pub(super) fn object(draft: &mut Draft<'_>, id: &IncidentId, pending: &Pending) {
-    let text = format!("the text of {} is in the archive: {}", pending.to, draft.fault_of(&pending.to));
+pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending) {
+    let text = format!("the content of {} is in the archive: {}", pending.to, tx.fault_of(&pending.to));
     match pending.by {
-        FlipMode::Auto => alerts::hold(draft, id, Held { guard: Guard::Unconfirmed, detail: text }),
+        SwitchMode::Auto => alerts::hold(tx, id, Held { guard: Guard::Unconfirmed, detail: text }),
         _ => {
-            confirm::object(draft, id, pending, Objection { baseline: false, text_missing: true, text });
+            confirm::object(tx, id, pending, Objection { baseline: false, text_missing: true, text });
         }
     }
 }
 
-impl Draft<'_> {
+impl Transaction<'_> {
     pub(super) fn lacks_text(&self, version: &VersionName) -> bool {
         self.state.version(version).is_some_and(|record| record.has_content && record.archived.is_some())
     }
 
     fn fault_of(&self, version: &VersionName) -> &str {
         let archived = self.state.version(version).and_then(|record| record.archived.as_ref());
-        archived.and_then(|archived| archived.fault.as_deref()).unwrap_or("it did not come back in time")
+        archived.and_then(|archived| archived.fault.as_deref()).unwrap_or("it was not restored in time")
     }
 
     /// A version without its text is served only by those who know that it can't be had.
@@ -206,10 +207,12 @@ impl Draft<'_> {
         let prompt = &self.snapshot.prompt;
         let message = match &archived.fault {
             None => format!(
-                "the text of {version} is in the archive: bring it back first, with `prompt-rollback restore {prompt} {version}`"
+                "the content of {version} is in the archive: restore it first, with `prompt-rollback restore {prompt} {version}`"
             ),
             Some(fault) => {
-                format!("the text of {version} is in the archive: {fault}; say force to serve it without its text")
+                format!(
+                    "the content of {version} is in the archive: {fault}; use force to activate the version without its content"
+                )
             }
         };
         Err(Refusal::new(RefusalCode::Archived, message))

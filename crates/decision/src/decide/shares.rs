@@ -8,11 +8,11 @@ use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed, Serving};
 use super::super::soak::Fled;
 use super::super::split::{CanaryEnd, Split};
-use super::super::state::{Return, Stray};
+use super::super::state::{InactiveAlert, Return};
 use super::super::time::Timestamp;
-use super::{Draft, LogEvent, Routing, alerts, canary, shipped, strays_of};
+use super::{LogEvent, Routing, Transaction, alerts, canary, inactive_alerts_of, shipped};
 
-impl Draft<'_> {
+impl Transaction<'_> {
     /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
@@ -49,14 +49,14 @@ impl Draft<'_> {
         let forget_after = self.policy.forget_after;
         let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);
         self.state.strays = others;
-        let mut own: Vec<Stray> = own;
+        let mut own: Vec<InactiveAlert> = own;
         // its last rollback may not be verified yet
         let earlier = self.state.open_incidents().filter(|i| i.version == *version && i.subject() != version);
-        own.extend(earlier.flat_map(strays_of));
+        own.extend(earlier.flat_map(inactive_alerts_of));
         self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < forget_after));
     }
 
-    /// The same as [`Draft::serve`], and prompt servers are told so.
+    /// The same as [`Transaction::serve`], and prompt servers are told so.
     pub(super) fn put_in_service(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
         self.serve(version, by, operator);
         self.set_active(version);
@@ -124,17 +124,17 @@ impl Draft<'_> {
         let about: Vec<usize> = about.map(|(place, _)| place).collect();
         let mut taken =
             successor.filter(|_| shipped.is_some()).map(|heir| shipped::taken(self, heir)).unwrap_or_default();
-        let mut strays: Vec<Stray> = Vec::new();
+        let mut strays: Vec<InactiveAlert> = Vec::new();
         for place in about {
             let incident = &mut self.state.incidents[place];
-            strays.extend(strays_of(incident));
+            strays.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
                 (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
                     shipped::hand_on(self, place, heir, operator, &mut taken);
                 }
                 _ => {
                     let phase = Phase::Superseded { by: successor.cloned() };
-                    incident.close(phase, now, format!("{version} is not served any more"));
+                    incident.close(phase, now, format!("{version} no longer has traffic"));
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Draft<'_> {
             let promoted = kept == Some(&canary.split.arriving);
             let text = match kept {
                 Some(kept) => format!("{kept} has all traffic"),
-                None => "active holds no version any more".to_owned(),
+                None => "active no longer holds a version".to_owned(),
             };
             canary.end = Some(CanaryEnd { at: now, promoted, text });
             canary.pause = None;

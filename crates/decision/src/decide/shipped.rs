@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use super::super::flip::{Flip, FlipMode};
 use super::super::incident::Incident;
 use super::super::names::VersionName;
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::Phase;
+use super::super::switch::{Switch, SwitchMode};
 use super::super::verification::Verification;
-use super::Draft;
+use super::Transaction;
 
 /// Whether the trouble is not over, so that `heir` must prove to be better.
 pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
@@ -19,9 +19,9 @@ pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
 }
 
 /// Where in the state the incidents are that `heir` has taken over, by the version that misbehaved.
-pub(super) fn taken(draft: &Draft<'_>, heir: &VersionName) -> HashMap<VersionName, usize> {
+pub(super) fn taken(tx: &Transaction<'_>, heir: &VersionName) -> HashMap<VersionName, usize> {
     let mut taken = HashMap::new();
-    for (place, incident) in draft.state.incidents.iter().enumerate() {
+    for (place, incident) in tx.state.incidents.iter().enumerate() {
         if incident.phase.is_open() && incident.is_shipped() && incident.subject() == heir {
             taken.entry(incident.version.clone()).or_insert(place);
         }
@@ -31,23 +31,23 @@ pub(super) fn taken(draft: &Draft<'_>, heir: &VersionName) -> HashMap<VersionNam
 
 /// `operator` has put `heir` in the place of the version that the incident at `place` is about.
 pub(super) fn hand_on(
-    draft: &mut Draft<'_>,
+    tx: &mut Transaction<'_>,
     place: usize,
     heir: &VersionName,
     operator: &Operator,
     taken: &mut HashMap<VersionName, usize>,
 ) {
-    let (policy, now, commit) = (draft.policy, draft.now, draft.snapshot.commit.clone());
-    let incidents = &mut draft.state.incidents;
+    let (policy, now, commit) = (tx.policy, tx.now, tx.snapshot.commit.clone());
+    let incidents = &mut tx.state.incidents;
     let incident = &incidents[place];
     let (from, to) = (incident.subject().clone(), heir.clone());
-    let (escalations, unheard) = (incident.escalations, incident.unheard);
+    let (escalations, undeliverable) = (incident.escalations, incident.undeliverable);
     let other = *taken.entry(incident.version.clone()).or_insert(place);
     if other != place {
         // one of them is enough, as loud as the louder one
         let other = &mut incidents[other];
         other.escalations = other.escalations.max(escalations);
-        other.unheard |= unheard;
+        other.undeliverable |= undeliverable;
         let text = format!("{operator} put {heir} in the place of {from}: see incident {}", other.id);
         incidents[place].close(Phase::Superseded { by: Some(to) }, now, text);
         return;
@@ -56,13 +56,13 @@ pub(super) fn hand_on(
     incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
     incident.target = Some(to.clone());
     incident.held = None;
-    incident.flip = Some(Flip {
+    incident.flip = Some(Switch {
         commit,
         at: now,
         decided_at: None,
         from,
         to,
-        mode: FlipMode::Shipped,
+        mode: SwitchMode::Shipped,
         operator: operator.clone(),
         verification: Some(Verification::starting(now, policy.verify_every)),
     });

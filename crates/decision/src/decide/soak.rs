@@ -7,12 +7,12 @@ use super::super::policy::Policy;
 use super::super::soak::{Earned, KnownGood, Soak, Verdict};
 use super::super::state::VersionRecord;
 use super::super::time::{Timestamp, spoken};
-use super::{Answer, Draft, LogEntry, LogEvent};
+use super::{Answer, LogEntry, LogEvent, Transaction};
 
 /// Takes in a look at a soak.
-pub(super) fn looked(draft: &mut Draft<'_>, look: &SoakLook) -> Answer {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(record) = draft.state.version_mut(&look.version) else { return Answer::Noted };
+pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
+    let (policy, now) = (tx.policy, tx.now);
+    let Some(record) = tx.state.version_mut(&look.version) else { return Answer::Noted };
     let Some(soak) = record.soak.as_mut().filter(|soak| soak.from == look.from) else { return Answer::Noted };
     let Some(watch) = soak.watch.as_ref().filter(|watch| watch.next <= now) else { return Answer::Noted };
     let before = watch.last.clone();
@@ -20,11 +20,11 @@ pub(super) fn looked(draft: &mut Draft<'_>, look: &SoakLook) -> Answer {
         Verdict::Wanting(missing) => soak.look(policy, now, missing.or(before)),
         Verdict::Anew(from, why) => {
             soak.from = from;
-            soak.look(policy, now, Some(format!("it soaks anew: {why}")));
+            soak.look(policy, now, Some(format!("soak restarted: {why}")));
         }
         Verdict::Earned(by) => {
             let (from, version) = (soak.from, look.version.clone());
-            draft.earn(&version, KnownGood { at: now, by }, &text(by, from, before, policy, now));
+            tx.earn(&version, KnownGood { at: now, by }, &text(by, from, before, policy, now));
         }
     }
     Answer::Noted
@@ -46,7 +46,7 @@ fn text(by: Earned, from: Timestamp, last: Option<String>, policy: &Policy, now:
     }
 }
 
-impl Draft<'_> {
+impl Transaction<'_> {
     /// What time did since the last commit: the clock may have gone back, and soaks that want no evidence may be over.
     pub(super) fn pass_time(&mut self) {
         let now = self.now;

@@ -5,35 +5,35 @@ use super::super::names::IncidentId;
 use super::super::note::NoteKind;
 use super::super::phase::{Phase, PhaseKind, Question};
 use super::super::policy::Policy;
-use super::{Answer, Draft, canary, confirm, gradual, recheck, verify};
+use super::{Answer, Transaction, canary, confirm, gradual, recheck, verify};
 
 /// A wake-up of `id`: does what is due, which may be nothing (the world moved on).
-pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
+pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
+    let (policy, now) = (tx.policy, tx.now);
+    let Some(incident) = tx.incident(id).filter(|i| i.phase.is_open()) else { return Answer::Noted };
     if incident.phase.is_undecided() && incident.phase.kind() != PhaseKind::Confirming {
         forget_silent_alerts(incident, policy, now);
         if incident.quiet_since.is_some_and(|since| now.since(since) >= Policy::QUIET) {
-            incident.close(Phase::Resolved, now, "all alerts ended before anyone decided");
+            incident.close(Phase::Resolved, now, "all alerts resolved before a decision was made");
             return Answer::Noted;
         }
     }
     if incident.phase.kind() == PhaseKind::RollingBack {
-        gradual::due(draft, id);
+        gradual::due(tx, id);
         return Answer::Noted;
     }
     if incident.recheck().is_some_and(|recheck| recheck.next <= now) {
-        recheck::due(draft, id);
+        recheck::due(tx, id);
     }
-    let Some(incident) = draft.incident(id) else { return Answer::Noted };
+    let Some(incident) = tx.incident(id) else { return Answer::Noted };
     if incident.deadline().is_some_and(|deadline| deadline <= now) {
         match incident.phase.kind() {
-            PhaseKind::Confirming => confirm::overdue(draft, id),
-            PhaseKind::Verifying => verify::overdue(draft, id),
-            PhaseKind::Escalated => rest(draft, id),
-            PhaseKind::AwaitingDecision if canary::withdraw_question(draft, id) => {}
+            PhaseKind::Confirming => confirm::overdue(tx, id),
+            PhaseKind::Verifying => verify::overdue(tx, id),
+            PhaseKind::Escalated => rest(tx, id),
+            PhaseKind::AwaitingDecision if canary::withdraw_question(tx, id) => {}
             _ => {
-                if let Some(incident) = draft.incident(id) {
+                if let Some(incident) = tx.incident(id) {
                     deadline_passed(incident, now);
                 }
             }
@@ -44,18 +44,18 @@ pub(super) fn due(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
 
 /// A failed rollback of a prompt whose key has held no version for long: whoever retires a prompt deletes its key. It is over
 /// when none of the versions that the incident is about has an alert any more.
-fn rest(draft: &mut Draft<'_>, id: &IncidentId) {
-    let (policy, now) = (draft.policy, draft.now);
-    let again = draft.rests_at();
-    let fault = draft.state.lapsed.as_ref().map(super::Lapsed::fault);
-    let Some(incident) = draft.incident(id) else { return };
+fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let (policy, now) = (tx.policy, tx.now);
+    let again = tx.rests_at();
+    let fault = tx.state.lapsed.as_ref().map(super::Lapsed::fault);
+    let Some(incident) = tx.incident(id) else { return };
     if let Phase::Escalated { until, .. } = &mut incident.phase {
         *until = again;
     }
     let Some(fault) = fault else { return };
     let about = [incident.version.clone(), incident.subject().clone()];
     let fires = |last_seen| now.since(last_seen) < policy.forget_after;
-    let state = &draft.state;
+    let state = &tx.state;
     let alerts = state.open_incidents().filter(|other| about.contains(&other.version)).flat_map(|other| &other.alerts);
     let alerts = alerts.filter(|alert| alert.firing).map(|alert| alert.last_seen);
     let strays = state.strays.iter().filter(|stray| about.contains(&stray.version)).map(|stray| stray.alert.last_seen);
@@ -63,7 +63,7 @@ fn rest(draft: &mut Draft<'_>, id: &IncidentId) {
         return;
     }
     let text = format!("{fault}, and no alert fires any more: the prompt seems to be retired");
-    if let Some(incident) = draft.incident(id) {
+    if let Some(incident) = tx.incident(id) {
         incident.close(Phase::Superseded { by: None }, now, text);
     }
 }
@@ -76,7 +76,11 @@ fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Ti
         forgotten.push(alert.alertname.clone());
     }
     if !forgotten.is_empty() {
-        incident.note(now, NoteKind::Alert, format!("not heard of for long, taken as ended: {}", forgotten.join(", ")));
+        incident.note(
+            now,
+            NoteKind::Alert,
+            format!("not sent by Alertmanager for a while, treated as resolved: {}", forgotten.join(", ")),
+        );
         if !incident.is_firing() {
             incident.quiet_since.get_or_insert(now);
         }
@@ -88,7 +92,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
     let limit = incident.time_limit;
     match &mut incident.phase {
         Phase::Observing { .. } if firing => {
-            incident.note(now, NoteKind::Asked, "still firing after the observation: a person decides");
+            incident.note(now, NoteKind::Asked, "still firing after the observation period: a person must decide");
             incident.ask(Question::until(now.plus(Policy::AFTER_OBSERVING)), now);
         }
         // quiet, but not for long enough: the quiet clock decides
@@ -97,8 +101,11 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.escalations += 1;
             let again = limit.max(Policy::ESCALATE_EVERY);
             question.deadline = (incident.escalations < Policy::ESCALATIONS).then(|| now.plus(again));
-            let text =
-                format!("nobody decided in time (escalation {} of {})", incident.escalations, Policy::ESCALATIONS);
+            let text = format!(
+                "no decision before the deadline (escalation {} of {})",
+                incident.escalations,
+                Policy::ESCALATIONS
+            );
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating { .. } => {

@@ -8,12 +8,12 @@ use super::super::policy::Policy;
 use super::super::severity::Severity;
 use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Check, Traffic, Verdict, Verification};
-use super::{Answer, Draft};
+use super::{Answer, Transaction};
 
 /// Takes in one look at the version rolled back to.
-pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(&check.incident).filter(|incident| incident.is_checked()) else {
+pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
+    let (policy, now) = (tx.policy, tx.now);
+    let Some(incident) = tx.incident(&check.incident).filter(|incident| incident.is_checked()) else {
         return Answer::Noted;
     };
     let Some(flip) = incident.flip.clone().filter(|flip| flip.at == check.flip) else { return Answer::Noted };
@@ -41,13 +41,13 @@ pub(super) fn checked(draft: &mut Draft<'_>, check: &Checked) -> Answer {
         flip.verification = Some(verification);
     }
     if followed && healthy {
-        recovered(draft, &check.incident);
+        recovered(tx, &check.incident);
     } else if waits_for_servers {
         if !still {
-            followed_at_last(draft, &check.incident);
+            followed_at_last(tx, &check.incident);
         }
     } else if failing || (late && still) {
-        overdue(draft, &check.incident);
+        overdue(tx, &check.incident);
     }
     Answer::Noted
 }
@@ -81,21 +81,21 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
     }
 }
 
-fn recovered(draft: &mut Draft<'_>, id: &IncidentId) {
-    let now = draft.now;
-    let Some(incident) = draft.incident(id) else { return };
+fn recovered(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id) else { return };
     let (Some(flip), Some(verification)) = (incident.flip.clone(), incident.verification()) else { return };
     let finding = verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default();
     let proof = propagation(verification.traffic.as_ref(), flip.from.as_str(), flip.at);
     let after = spoken(now.since(flip.at));
-    let text = format!("{} serves well {after} after the flip: {finding}{proof}", flip.to);
-    draft.close_without_traffic(id, Phase::Recovered, text);
+    let text = format!("{} is healthy {after} after the switch: {finding}{proof}", flip.to);
+    tx.close_without_traffic(id, Phase::Recovered, text);
 }
 
-/// The servers that kept the bad version have stopped serving it: what is left is whether the other one serves well.
-fn followed_at_last(draft: &mut Draft<'_>, id: &IncidentId) {
-    let (now, policy) = (draft.now, draft.policy);
-    let Some(incident) = draft.incident(id) else { return };
+/// The servers that kept the bad version have stopped serving it: what is left is whether the other one is healthy.
+fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let (now, policy) = (tx.now, tx.policy);
+    let Some(incident) = tx.incident(id) else { return };
     let Some(bad) = incident.flip.as_ref().map(|flip| flip.from.clone()) else { return };
     incident.note(now, NoteKind::Checked, format!("no instance serves {bad} any more"));
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
@@ -103,40 +103,39 @@ fn followed_at_last(draft: &mut Draft<'_>, id: &IncidentId) {
 
 /// No proof by the deadline: people are paged for what was measured. Where too little was, the checks go on until
 /// `verification.max`.
-pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
-    let (policy, now) = (draft.policy, draft.now);
-    let Some(incident) = draft.incident(id) else { return };
+pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
+    let (policy, now) = (tx.policy, tx.now);
+    let Some(incident) = tx.incident(id) else { return };
     let Some(flip) = incident.flip.clone() else { return };
     let Some(verification) = incident.verification().cloned() else {
         // there is no Prometheus to ask
-        unverified(draft, id, "nothing was measured");
+        unverified(tx, id, "nothing was measured");
         return;
     };
     let limit = spoken(now.since(flip.at));
     if let Some(traffic) = verification.traffic.as_ref().filter(|traffic| !traffic.still.is_empty()) {
-        let text = format!("the rollback is not followed: {}", still_serving(traffic, flip.from.as_str()));
-        escalate(draft, id, Failure::NotFollowed, text);
+        let text = format!("prompt servers do not follow the rollback: {}", still_serving(traffic, flip.from.as_str()));
+        escalate(tx, id, Failure::NotFollowed, text);
         return;
     }
     if verification.unhealthy > 0 {
         let last = verification.last.map(|check| check.finding.text).unwrap_or_default();
         let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
-        let text = format!("{} does not serve well {limit} after {change}: {last}", flip.to);
-        escalate(draft, id, Failure::NotRecovered, text);
+        let text = format!("{} is unhealthy {limit} after {change}: {last}", flip.to);
+        escalate(tx, id, Failure::NotRecovered, text);
         return;
     }
     // a person went back to the very version that the incident is about
     if incident.version == flip.to && incident.is_firing() {
-        let text =
-            format!("{} does not serve well {limit} after the rollback: {} fires on it", flip.to, incident.summary());
-        escalate(draft, id, Failure::NotRecovered, text);
+        let text = format!("{} is unhealthy {limit} after the rollback: {} fires on it", flip.to, incident.summary());
+        escalate(tx, id, Failure::NotRecovered, text);
         return;
     }
     let missing = missing(&verification);
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {
         let rest = policy.verification_max.saturating_sub(policy.verification_deadline);
-        let text = format!("not verified {limit} after the flip: {missing}. The checks go on for {}", spoken(rest));
+        let text = format!("not verified {limit} after the switch: {missing}. The checks go on for {}", spoken(rest));
         incident.note(now, NoteKind::Checked, text);
         incident.phase = Phase::Verifying { until: now.plus(rest) };
         if let Some(verification) = incident.flip.as_mut().and_then(|flip| flip.verification.as_mut()) {
@@ -144,27 +143,27 @@ pub(super) fn overdue(draft: &mut Draft<'_>, id: &IncidentId) {
         }
         return;
     }
-    unverified(draft, id, &missing);
+    unverified(tx, id, &missing);
 }
 
-fn unverified(draft: &mut Draft<'_>, id: &IncidentId, missing: &str) {
-    let Some(incident) = draft.incident(id) else { return };
-    let text = format!("could not verify the recovery of {}: {missing}. Check it by hand", incident.subject());
+fn unverified(tx: &mut Transaction<'_>, id: &IncidentId, missing: &str) {
+    let Some(incident) = tx.incident(id) else { return };
+    let text = format!("could not verify the recovery of {}: {missing}. Check it manually", incident.subject());
     if incident.pages() {
         // who was paged before another version was shipped is told when that is better, or decides
-        escalate(draft, id, Failure::NotRecovered, text);
+        escalate(tx, id, Failure::NotRecovered, text);
     } else {
-        draft.close_without_traffic(id, Phase::Unverified, text);
+        tx.close_without_traffic(id, Phase::Unverified, text);
     }
 }
 
-fn escalate(draft: &mut Draft<'_>, id: &IncidentId, reason: Failure, mut text: String) {
-    let now = draft.now;
-    let Some(flip) = draft.incident(id).and_then(|incident| incident.flip.clone()) else { return };
-    let contact = draft.state.version(&flip.from).and_then(|record| record.contact.clone());
-    let choices = draft.choices(&flip.to, &flip.from);
-    let until = draft.rests_at();
-    let Some(incident) = draft.incident(id) else { return };
+fn escalate(tx: &mut Transaction<'_>, id: &IncidentId, reason: Failure, mut text: String) {
+    let now = tx.now;
+    let Some(flip) = tx.incident(id).and_then(|incident| incident.flip.clone()) else { return };
+    let contact = tx.state.version(&flip.from).and_then(|record| record.contact.clone());
+    let choices = tx.choices(&flip.to, &flip.from);
+    let until = tx.rests_at();
+    let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::Escalated { until, reason };
     incident.severity = Severity::Critical;
     incident.ask += 1;
@@ -193,12 +192,12 @@ fn still_serving(traffic: &Traffic, bad: &str) -> String {
     )
 }
 
-/// `; 9 of 9 instances follow; v2 was last seen 4 s after the flip`, as far as that is known.
+/// `; 9 of 9 instances follow; v2 was last seen 4 s after the switch`, as far as that is known.
 fn propagation(traffic: Option<&Traffic>, bad: &str, flip: Timestamp) -> String {
     let Some(traffic) = traffic else { return String::new() };
     let seen = match traffic.bad_last_seen {
-        Some(at) => format!("{bad} was last seen {} after the flip", spoken(at.since(flip))),
-        None => format!("{bad} was not seen after the flip"),
+        Some(at) => format!("{bad} was last seen {} after the switch", spoken(at.since(flip))),
+        None => format!("{bad} was not seen after the switch"),
     };
     format!("; {}; {seen}", traffic.followers())
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Incident, Never};
 use crate::alert::AlertRecord;
 use crate::encoding::{is_default, millis};
-use crate::flip::{Flip, WouldFlip};
 use crate::guards::Held;
 use crate::names::{IncidentId, PromptName, VersionName};
 use crate::note::{Note, NoteKind};
@@ -16,6 +15,7 @@ use crate::phase::{Confirming, Failure, Objection, Pending, Phase, PhaseKind, Qu
 use crate::policy::Policy;
 use crate::severity::{Action, Severity};
 use crate::split::Split;
+use crate::switch::{DryRunRollback, Switch};
 use crate::time::Timestamp;
 use crate::verification::Verification;
 
@@ -63,9 +63,9 @@ struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    flip: Option<Flip>,
+    flip: Option<Switch>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    would: Option<WouldFlip>,
+    would: Option<DryRunRollback>,
     #[serde(getter = "successor", skip_serializing_if = "Option::is_none")]
     successor: Option<VersionName>,
     #[serde(getter = "gradual", skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ struct Record {
     #[serde(default, skip_serializing_if = "is_default")]
     paged: bool,
     #[serde(default, skip_serializing_if = "is_default")]
-    unheard: bool,
+    undeliverable: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     mass: bool,
     #[serde(getter = "recheck", skip_serializing_if = "Option::is_none")]
@@ -248,14 +248,14 @@ impl From<Record> for Incident {
             quiet_since: record.quiet_since,
             held: record.held,
             confirmed_at: record.confirmed_at,
-            flip: record.flip.map(|flip| Flip { verification, ..flip }),
+            flip: record.flip.map(|flip| Switch { verification, ..flip }),
             would: record.would,
             decided_by: record.decided_by,
             ask: record.ask,
             escalations: record.escalations,
             // the version before told by its notes
             paged: record.paged || record.notes.iter().any(|note| note.kind == NoteKind::Escalated),
-            unheard: record.unheard,
+            undeliverable: record.undeliverable,
             mass: record.mass,
             alerts: record.alerts,
             notes: record.notes,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Archived, Mark, Quarantine, Return, VersionRecord};
-use crate::alert::{AlertRecord, Shares};
+use crate::alert::{AlertRecord, GroupLabels};
 use crate::names::VersionName;
 use crate::severity::{Action, Severity};
 use crate::soak::{Fled, KnownGood, Soak, Watch};
@@ -69,7 +69,7 @@ impl From<Version> for VersionRecord {
 
 /// Beside the alert stands what the version before reads.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Stray {
+pub(super) struct InactiveAlert {
     version: VersionName,
     fingerprint: String,
     alertname: String,
@@ -78,8 +78,8 @@ pub(super) struct Stray {
     alert: Option<AlertRecord>,
 }
 
-impl From<super::Stray> for Stray {
-    fn from(super::Stray { version, alert }: super::Stray) -> Self {
+impl From<super::InactiveAlert> for InactiveAlert {
+    fn from(super::InactiveAlert { version, alert }: super::InactiveAlert) -> Self {
         let (fingerprint, alertname) = (alert.fingerprint.clone(), alert.alertname.clone());
         Self {
             version,
@@ -92,9 +92,9 @@ impl From<super::Stray> for Stray {
     }
 }
 
-impl From<Stray> for super::Stray {
-    fn from(record: Stray) -> Self {
-        let Stray { version, fingerprint, alertname, severity, last_seen, alert } = record;
+impl From<InactiveAlert> for super::InactiveAlert {
+    fn from(record: InactiveAlert) -> Self {
+        let InactiveAlert { version, fingerprint, alertname, severity, last_seen, alert } = record;
         // the version before kept no more than this: people are asked, whoever they are
         let action = Action::Page;
         let alert = alert.unwrap_or_else(|| AlertRecord {
@@ -118,7 +118,7 @@ impl From<Stray> for super::Stray {
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),
-            shares: Shares::default(),
+            shares: GroupLabels::default(),
         });
         Self { version, alert: AlertRecord { last_seen, ..alert } }
     }

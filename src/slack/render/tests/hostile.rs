@@ -69,7 +69,7 @@ prop_compose! {
         versions in prop::collection::vec(version_name(), 2..14),
         phase in prop::sample::select(&PhaseKind::ALL[..]),
         severity in prop::sample::select(&Severity::ALL[..]),
-        mode in prop::sample::select(&FlipMode::ALL[..]),
+        mode in prop::sample::select(&SwitchMode::ALL[..]),
         flips in any::<bool>(),
         (decider, detail, operator) in (text(), text(), text()),
         held in prop::option::of(prop::sample::select(&Guard::ALL[..])),
@@ -78,7 +78,7 @@ prop_compose! {
         alerts in prop::collection::vec(record(), 0..6),
         notes in prop::collection::vec((prop::sample::select(&NoteKind::ALL[..]), text()), 0..4),
     ) -> Incident {
-        let flip = Flip { at: flipped_at, ..flip(versions[0].clone(), versions[1].clone(), mode, &operator) };
+        let flip = Switch { at: flipped_at, ..flip(versions[0].clone(), versions[1].clone(), mode, &operator) };
         let mut incident = Incident {
             prompt: PromptName::parse(&prompt).unwrap(),
             version: versions[0].clone(),
@@ -180,7 +180,7 @@ fn even_100_kilobytes_of_it_fit() {
                     Never { version: to.clone(), operator: Operator::recorded(text()), reason: text() };
                     Policy::MAX_CHOICES
                 ],
-                flip: Some(flip(from.clone(), to.clone(), FlipMode::Manual, &text())),
+                flip: Some(flip(from.clone(), to.clone(), SwitchMode::Manual, &text())),
                 ..waiting()
             };
             NoteKind::ALL.into_iter().for_each(|kind| incident.note(NOW, kind, text()));

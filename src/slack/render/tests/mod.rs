@@ -1,7 +1,7 @@
 //! Every message that we can send, as a snapshot, and what holds for all of them.
 
 mod hostile;
-mod mass;
+mod outage;
 mod report;
 mod valid;
 
@@ -15,8 +15,8 @@ use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Failure, Flip, FlipMode, Guard, Held, Incident, IncidentId, MarkKind, Operator, Pause,
-    Phase, PhaseKind, Plan, Policy, PromptName, Question, Severity, Split, Timestamp, VersionName,
+    Action, Canary, CommitId, Failure, Guard, Held, Incident, IncidentId, MarkKind, Operator, Pause, Phase, PhaseKind,
+    Plan, Policy, PromptName, Question, Severity, Split, Switch, SwitchMode, Timestamp, VersionName,
 };
 use crate::deployed::{Other, Placed};
 
@@ -84,16 +84,16 @@ fn critical() -> Incident {
     Incident { severity: Severity::Critical, action: Action::Rollback, alerts: vec![alert], ..waiting() }
 }
 
-fn flipped(mode: FlipMode, operator: &str) -> Incident {
+fn flipped(mode: SwitchMode, operator: &str) -> Incident {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
-    let mut incident = if mode == FlipMode::Auto { critical() } else { waiting() };
+    let mut incident = if mode == SwitchMode::Auto { critical() } else { waiting() };
     incident.note(NOW, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
     Incident { phase: Phase::Verifying { until: after(300) }, flip: Some(flip(from, to, mode, operator)), ..incident }
 }
 
-fn flip(from: VersionName, to: VersionName, mode: FlipMode, operator: &str) -> Flip {
+fn flip(from: VersionName, to: VersionName, mode: SwitchMode, operator: &str) -> Switch {
     let (commit, operator) = (CommitId::default(), Operator::recorded(operator));
-    Flip { commit, at: NOW, decided_at: None, from, to, mode, operator, verification: None }
+    Switch { commit, at: NOW, decided_at: None, from, to, mode, operator, verification: None }
 }
 
 fn asked(deadline: Option<Timestamp>) -> Phase {
@@ -131,7 +131,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     let mut escalated = Incident {
         phase: Phase::Escalated { until: None, reason: Failure::NotRecovered },
         choices: choices.clone(),
-        ..flipped(FlipMode::Auto, "system")
+        ..flipped(SwitchMode::Auto, "system")
     };
     escalated.note(after(240), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1% after the rollback");
     let held = Held { guard: Guard::Paused, detail: "automation is paused (Maya: provider outage)".to_owned() };
@@ -141,7 +141,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     several[1].value = "11.2%".to_owned();
     let overdue = Incident { escalations: 1, phase: asked(Some(after(600))), ..waiting() };
     let superseded = in_phase(PhaseKind::Superseded);
-    let auto = || flipped(FlipMode::Auto, "system");
+    let auto = || flipped(SwitchMode::Auto, "system");
     vec![
         (
             "observing",
@@ -160,20 +160,20 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("overdue", overdue),
         ("investigating", investigating),
         ("rolling_back", rolling_back(None)),
-        ("rolling_back_paused", rolling_back(Some("v2.0.9 does not serve well: error ratio 4.00 %"))),
+        ("rolling_back_paused", rolling_back(Some("v2.0.9 is unhealthy: error ratio 4.00 %"))),
         ("verifying_auto", auto()),
-        ("verifying_approved", flipped(FlipMode::Approved, "Maya")),
-        ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(FlipMode::Manual, "deploy-bot") }),
+        ("verifying_approved", flipped(SwitchMode::Approved, "Maya")),
+        ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(SwitchMode::Manual, "deploy-bot") }),
         ("escalated", escalated),
         ("recovered", closed(auto(), Phase::Recovered, "3 checks in a row were healthy")),
         ("unverified", closed(auto(), Phase::Unverified, "no metrics said by the deadline whether it helped")),
         ("undone", closed(auto(), Phase::Dismissed, "Maya undid the rollback: v2.1.0 is served again")),
         ("dismissed", closed(waiting(), Phase::Dismissed, "Maya dismissed this")),
-        ("resolved", closed(waiting(), Phase::Resolved, "all alerts ended before anyone decided")),
+        ("resolved", closed(waiting(), Phase::Resolved, "all alerts resolved before a decision was made")),
         ("confirming", confirming()),
         ("awaiting_objected", objected()),
         ("verifying_checked", checked()),
-        ("superseded", closed(waiting(), superseded, "v2.1.0 is not served any more")),
+        ("superseded", closed(waiting(), superseded, "v2.1.0 no longer has traffic")),
     ]
 }
 
@@ -239,7 +239,7 @@ fn confirming() -> Incident {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     let pending = Pending {
         gradual: None,
-        by: FlipMode::Approved,
+        by: SwitchMode::Approved,
         from,
         to,
         operator: Operator::recorded("Maya"),
@@ -260,7 +260,7 @@ fn objected() -> Incident {
 }
 
 fn checked() -> Incident {
-    let mut incident = flipped(FlipMode::Auto, "system");
+    let mut incident = flipped(SwitchMode::Auto, "system");
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
     let traffic = Traffic {
         target: 75,
@@ -296,9 +296,9 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Flipped => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
         NoteKind::Decided => "Maya investigates",
         NoteKind::Marked => "Maya marked v2.0.8 as bad: answers without the safety fix",
-        NoteKind::Asked => "still firing after the observation: a person decides",
-        NoteKind::Checked => "Maya wants v2.1.0 rolled back to v2.0.9: asking first",
-        NoteKind::Escalated => "nobody decided in time (escalation 1 of 4)",
+        NoteKind::Asked => "still firing after the observation period: a person must decide",
+        NoteKind::Checked => "Maya requested a rollback from v2.1.0 to v2.0.9: asking Prometheus first",
+        NoteKind::Escalated => "no decision before the deadline (escalation 1 of 4)",
         NoteKind::Reopened => "fires again: the incident is open again",
         NoteKind::Closed => "Maya dismissed this",
     };
@@ -352,7 +352,7 @@ fn overviews() {
 
 #[test]
 fn replies() {
-    let incidents = [("", waiting()), ("_late", flipped(FlipMode::Approved, "Maya"))];
+    let incidents = [("", waiting()), ("_late", flipped(SwitchMode::Approved, "Maya"))];
     for (when, incident) in &incidents {
         for kind in NoteKind::ALL {
             snapshot(&format!("reply_{}{when}", kind.as_str()), &reply(&view(incident), &note(kind), &LOG));
@@ -433,7 +433,7 @@ fn what_is_marked_bad_is_not_offered_again_but_may_be_trusted() {
 #[test]
 fn no_button_leads_to_what_is_marked_bad() {
     let ids = |incident: &Incident| said(&root(&view(incident)));
-    let undo = Incident { never: vec![never("v2.1.0")], ..flipped(FlipMode::Auto, "system") };
+    let undo = Incident { never: vec![never("v2.1.0")], ..flipped(SwitchMode::Auto, "system") };
     assert!(!ids(&undo).contains("\"undo\"") && ids(&undo).contains("\"mark\""), "{}", ids(&undo));
     let onward = Incident { never: vec![never("v2.0.9")], ..rolling_back(Some("v2.0.9 is marked as bad")) };
     assert!(!ids(&onward).contains("\"approve\"") && !ids(&onward).contains("\"approve_gradual\""));

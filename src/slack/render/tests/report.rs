@@ -2,14 +2,14 @@
 
 use super::super::report as render;
 use super::*;
-use crate::decision::flip::WouldFlip;
+use crate::decision::switch::DryRunRollback;
 use crate::report::Report;
 
 fn held(trigger: &str) -> Incident {
-    let mut incident = flipped(FlipMode::Approved, "maya");
+    let mut incident = flipped(SwitchMode::Approved, "maya");
     let flip = incident.flip.clone().expect("a flip");
     let at = flip.at.minus(Duration::from_secs(725));
-    incident.would = Some(WouldFlip { at, from: flip.from, to: flip.to, trigger: trigger.to_owned() });
+    incident.would = Some(DryRunRollback { at, from: flip.from, to: flip.to, trigger: trigger.to_owned() });
     incident
 }
 

@@ -46,7 +46,7 @@ fn it_acts_by_itself_as_soon_as_the_requests_since_the_activation_are_bad_as_wel
     says(&mut world, Verdict::Unhealthy);
     world.pass(seconds(30));
     assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying), "within 90 s of the activation");
-    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Auto));
+    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Auto));
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn a_value_set_again_and_a_change_of_share_are_no_activation() {
     world.activate("v2", true);
     assert_eq!(world.state.version(&v("v2")).and_then(|record| record.traffic_since), before);
     world.register("v3");
-    world.share("v3", Share::Percent(10), false);
+    world.share("v3", TrafficShare::Percent(10), false);
     let began = world.now;
     world.pass(minutes(5));
-    world.share("v3", Share::Percent(80), false);
-    world.share("v3", Share::All, false);
+    world.share("v3", TrafficShare::Percent(80), false);
+    world.share("v3", TrafficShare::All, false);
     assert_eq!(world.state.version(&v("v3")).and_then(|record| record.traffic_since), Some(began));
 }
 
@@ -111,7 +111,7 @@ fn a_canary_is_not_ended_by_an_alert_that_began_before_it() {
     world.register("v3");
     assert!(world.alert(since(high("v3"), world.now)).starts_with("ignored"));
     world.pass(minutes(1));
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v3", canary, false), Answer::Shared { .. }));
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
     assert!(world.state.running_canary().is_some());
@@ -189,7 +189,7 @@ fn what_still_fires_in_the_incident_that_rolled_a_version_back_is_asked_about_wh
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));
     world.pass(seconds(20));
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
     assert_eq!(world.incidents.len(), 2);

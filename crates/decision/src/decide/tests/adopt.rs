@@ -75,7 +75,7 @@ fn what_can_not_be_taken_over_says_why() {
     let mut world = World::new();
     assert_eq!(why(&adopt(&mut world, None, true)), "nothing is active");
     world.active = Active::Foreign("{}".to_owned());
-    assert_eq!(why(&adopt(&mut world, Some("v1"), true)), "active holds something that is no version");
+    assert_eq!(why(&adopt(&mut world, Some("v1"), true)), "active holds a value that is not a version");
     assert_eq!(world.active, Active::Foreign("{}".to_owned()));
 
     let mut world = World::with_a_fresh_release();
@@ -86,7 +86,7 @@ fn what_can_not_be_taken_over_says_why() {
 
     let mut world = World::with_a_fresh_release();
     world.register("v3");
-    world.share("v3", Share::Percent(30), false);
+    world.share("v3", TrafficShare::Percent(30), false);
     assert!(why(&adopt(&mut world, None, true)).contains("shares its traffic"));
 
     let mut world = World::with_a_fresh_release();

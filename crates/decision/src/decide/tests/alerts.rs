@@ -30,7 +30,7 @@ fn a_flip_tells_what_it_did_to_everyone() {
     let incident = world.latest();
     assert_eq!(entry.incident.as_ref(), Some(&incident.id));
     let flip = incident.flip.as_ref().expect("a flip");
-    assert_eq!((flip.at, flip.mode, flip.from.as_str(), flip.to.as_str()), (world.now, FlipMode::Auto, "v2", "v1"));
+    assert_eq!((flip.at, flip.mode, flip.from.as_str(), flip.to.as_str()), (world.now, SwitchMode::Auto, "v2", "v1"));
     assert_eq!(incident.deadline(), Some(world.now.plus(world.policy.verification_deadline)));
     assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");

@@ -24,7 +24,7 @@ pub(super) fn begun() -> World {
     world.register("v2");
     (world.policy.canary.usual.analysis, world.policy.verify) = (true, true);
     world.looks.compared = Some(Ok(compared(1_000, true)));
-    world.share("v2", Share::Canary(Policy::default().canary.usual.plan), false);
+    world.share("v2", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
     world
 }
 

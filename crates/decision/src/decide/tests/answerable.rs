@@ -48,7 +48,7 @@ fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     let flip = world.latest().flip.clone().expect("a flip");
-    assert_eq!((world.served(), flip.to, flip.mode), ("v0", v("v0"), FlipMode::Manual));
+    assert_eq!((world.served(), flip.to, flip.mode), ("v0", v("v0"), SwitchMode::Manual));
     assert_eq!(
         (flip.operator.as_str(), world.latest().decided_by.as_ref().map(Operator::as_str)),
         ("dana", Some("dana"))
@@ -144,7 +144,7 @@ fn an_approved_target_whose_text_is_lost_leaves_an_escalated_incident_escalated(
     assert_eq!((world.phase(), world.served()), (PhaseKind::Escalated, "v1"));
     assert!(world.latest().pages());
     let notes = &world.latest().notes;
-    assert!(notes.iter().any(|note| note.text.contains("the text of v0 is in the archive")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.text.contains("the content of v0 is in the archive")), "{notes:?}");
 }
 
 #[test]

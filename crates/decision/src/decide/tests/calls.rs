@@ -6,9 +6,9 @@ fn asked(world: &World) -> usize {
     world.notes(NoteKind::Asked)
 }
 
-fn unheard(world: &mut World) -> Option<Commit> {
+fn undeliverable(world: &mut World) -> Option<Commit> {
     let incident = world.latest().id.clone();
-    world.happens(&Event::Unheard { incident, why: "#on-call takes no messages".to_owned() }).commit
+    world.happens(&Event::Undeliverable { incident, why: "#on-call takes no messages".to_owned() }).commit
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_worse_alert_calls_again() {
     world.alert(high("v2"));
     assert_eq!(asked(&world), 1);
     let last = world.latest().notes.last().expect("a note");
-    assert_eq!((last.kind, last.text.as_str()), (NoteKind::Asked, "the question has changed: please look again"));
+    assert_eq!((last.kind, last.text.as_str()), (NoteKind::Asked, "the question has changed: check the message again"));
 }
 
 #[test]
@@ -78,11 +78,11 @@ fn a_page_goes_on_when_it_gets_worse() {
 fn a_question_that_slack_does_not_take_pages_until_it_is_decided() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    let commit = unheard(&mut world).expect("a page");
+    let commit = undeliverable(&mut world).expect("a page");
     assert!(world.latest().pages());
     assert_eq!(commit.wakes.iter().map(|wake| wake.at).collect::<Vec<_>>(), [world.now], "at once");
     assert_eq!(world.notes(NoteKind::Escalated), 1);
-    assert_eq!(unheard(&mut world), None, "once");
+    assert_eq!(undeliverable(&mut world), None, "once");
     let deadline = world.latest().deadline();
     assert_eq!(deadline, Some(world.now.plus(minutes(5))), "the deadline stays");
     world.choose(Choice::Investigate);
@@ -91,14 +91,14 @@ fn a_question_that_slack_does_not_take_pages_until_it_is_decided() {
     assert!(world.latest().pages(), "asked again, and still not to be seen");
     world.choose(Choice::Approve);
     assert!(!world.latest().pages());
-    assert_eq!(unheard(&mut world), None, "there is no question any more");
+    assert_eq!(undeliverable(&mut world), None, "there is no question any more");
 }
 
 #[test]
 fn an_observation_that_slack_does_not_take_pages_once_there_is_a_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(medium("v2"));
-    unheard(&mut world).expect("a note");
+    undeliverable(&mut world).expect("a note");
     assert!(!world.latest().pages(), "nothing is to be decided");
     world.pass(hours(1));
     assert!(world.latest().pages());

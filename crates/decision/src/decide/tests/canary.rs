@@ -3,8 +3,8 @@
 use super::super::super::split::Split;
 use super::*;
 
-fn plan() -> Share {
-    Share::Canary(Policy::default().canary.usual.plan)
+fn plan() -> TrafficShare {
+    TrafficShare::Canary(Policy::default().canary.usual.plan)
 }
 
 /// v1 is known-good and serves; v2 is registered.
@@ -122,7 +122,7 @@ fn what_may_not_begin() {
     assert_eq!(refused(&world.share("v9", plan(), false)), RefusalCode::UnknownVersion);
     assert_eq!(refused(&world.share("v1", plan(), false)), RefusalCode::Moved, "all traffic already");
     for percent in [0, 101, 255] {
-        assert_eq!(refused(&world.share("v2", Share::Percent(percent), false)), RefusalCode::BadStages);
+        assert_eq!(refused(&world.share("v2", TrafficShare::Percent(percent), false)), RefusalCode::BadStages);
     }
     world.share("v2", plan(), false);
     world.register("v3");
@@ -138,12 +138,12 @@ fn what_may_not_begin() {
 #[test]
 fn people_may_end_it_either_way_or_hold_it() {
     let mut world = begun();
-    assert!(matches!(world.share("v2", Share::Percent(60), false), Answer::Shared { percent: 60, .. }));
+    assert!(matches!(world.share("v2", TrafficShare::Percent(60), false), Answer::Shared { percent: 60, .. }));
     assert_eq!(active(&world), "v2", "the larger share");
     world.pass(hours(24));
     assert_eq!(percent(&world), Some(60), "until someone changes it");
     let mut back = world.clone();
-    assert!(matches!(back.share("v2", Share::Percent(0), false), Answer::Changed { .. }));
+    assert!(matches!(back.share("v2", TrafficShare::Percent(0), false), Answer::Changed { .. }));
     assert_eq!((percent(&back), active(&back)), (None, "v1"));
     assert!(back.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
     let mut other = world.clone();

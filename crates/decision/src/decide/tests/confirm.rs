@@ -27,7 +27,7 @@ fn a_persons_rollback_is_confirmed_first() {
         assert_eq!((world.phase(), world.served()), (PhaseKind::Verifying, "v1"), "{verdict:?}");
         assert_eq!(world.latest().flip.as_ref().and_then(|flip| flip.decided_at), Some(decided));
         assert_eq!(world.latest().decided_by.as_ref().map(Operator::as_str), Some("dana"));
-        assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Approved));
+        assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Approved));
     }
 }
 
@@ -52,7 +52,7 @@ fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verifie
     let mut world = asking();
     world.mark_known_good("v0");
     world.roll_back(Rollback { force: true, ..world::rollback() });
-    world.share("v2", Share::Canary(Policy::default().canary.usual.plan), true);
+    world.share("v2", TrafficShare::Canary(Policy::default().canary.usual.plan), true);
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
     world.routing.clear(); // someone ends the canary by hand
@@ -141,7 +141,7 @@ fn requery_asks_before_an_automatic_rollback() {
     assert_eq!(world.served(), "v2");
     world.pass(seconds(0));
     assert_eq!((world.phase(), world.served()), (PhaseKind::Verifying, "v1"));
-    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(FlipMode::Auto));
+    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Auto));
 }
 
 #[test]

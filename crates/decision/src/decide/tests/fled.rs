@@ -54,12 +54,12 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
         }),
         ("a canary is given all traffic", |world| {
             world.register("v3");
-            world.share("v3", Share::Percent(10), false);
+            world.share("v3", TrafficShare::Percent(10), false);
             world.activate("v3", false);
         }),
         ("it is SET aside while a canary runs", |world| {
             world.register("v4");
-            world.share("v4", Share::Percent(10), false);
+            world.share("v4", TrafficShare::Percent(10), false);
             world.set_active("v3");
             world.look();
         }),
@@ -88,11 +88,11 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
 fn a_canary_that_is_stopped_with_an_undecided_incident_was_fled_from_and_its_base_was_not() {
     let mut world = three_good();
     world.register("v3");
-    world.share("v3", Share::Percent(60), false);
+    world.share("v3", TrafficShare::Percent(60), false);
     world.pass(hours(2));
     assert!(world.is_known_good("v3"));
     world.alert(medium("v3"));
-    world.share("v3", Share::Percent(0), false);
+    world.share("v3", TrafficShare::Percent(0), false);
     assert_eq!((fled(&world, "v3"), world.is_known_good("v3")), (true, false));
     assert_eq!((fled(&world, "v2"), world.is_known_good("v2")), (false, true));
 }

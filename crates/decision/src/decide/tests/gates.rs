@@ -26,8 +26,8 @@ fn closed(answer: Answer) -> String {
     }
 }
 
-fn canary() -> Share {
-    Share::Canary(Policy::default().canary.usual.plan)
+fn canary() -> TrafficShare {
+    TrafficShare::Canary(Policy::default().canary.usual.plan)
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_canary_waits_in_front_of_a_closed_gate_and_goes_on_by_itself() {
 fn the_first_hour_wants_traffic_without_trouble() {
     let mut world = world(Gates { first_hour: Some(hours(1)), ..Gates::default() });
     assert!(closed(world.activate("v2", false)).contains("canary"));
-    world.share("v2", Share::Percent(5), false);
+    world.share("v2", TrafficShare::Percent(5), false);
     world.pass(hours(1));
     world.alert(medium("v2"));
     assert!(closed(world.activate("v2", false)).contains("incident"));
@@ -100,7 +100,7 @@ fn force_opens_a_gate_only_with_a_reason_which_is_logged() {
     assert!(closed(world.activate("v2", true)).contains("reason"));
     let forced = Activation {
         version: v("v2"),
-        share: Share::All,
+        share: TrafficShare::All,
         operator: Operator::recorded("dana"),
         force: true,
         reason: Some("hotfix of a leak".to_owned()),

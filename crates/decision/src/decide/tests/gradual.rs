@@ -42,7 +42,7 @@ fn it_goes_on_by_itself_and_is_verified_at_the_end() {
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying));
     let incident = world.latest();
     let flip = incident.flip.as_ref().expect("a flip");
-    assert_eq!((flip.mode, flip.from.as_str(), flip.to.as_str()), (FlipMode::Gradual, "v2", "v1"));
+    assert_eq!((flip.mode, flip.from.as_str(), flip.to.as_str()), (SwitchMode::Gradual, "v2", "v1"));
     assert!(incident.gradual().is_none());
     assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_some()));
     let events: Vec<_> = world.changes().iter().map(|entry| entry.event).collect();
@@ -204,7 +204,7 @@ fn one_at_a_time() {
     let plan = Policy::default().gradual;
     refused(world.roll_back(Rollback { gradual: Some(plan), ..of_v2() }), RefusalCode::SplitUnderWay);
     world.register("v3");
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     refused(world.share("v3", canary, false), RefusalCode::SplitUnderWay);
     assert_eq!(before.split(), world.state.split());
     assert!(matches!(world.roll_back(of_v2()), Answer::Changed { .. }), "at once goes");

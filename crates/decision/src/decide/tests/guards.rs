@@ -248,7 +248,7 @@ fn guards_bind_only_the_system() {
         let id = world.latest().id.clone();
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { unchanged: false, .. }), "{guard:?}");
         assert_eq!(world.served(), "v1");
-        assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(FlipMode::Approved));
+        assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(SwitchMode::Approved));
     }
 }
 
@@ -267,9 +267,9 @@ fn a_version_that_has_served_for_long_is_not_rolled_back_by_itself() {
     let mut world = after(21, 5);
     assert_eq!(world.alert(critical("v2")), "held served_long");
     let held = world.latest().held.clone().expect("a guard");
-    assert_eq!(held.detail, "v2 has served for 21 days; nothing of the prompt changed");
+    assert_eq!(held.detail, "v2 has served for 21 days; nothing about the prompt has changed");
     let note = world.latest().notes.iter().find(|note| note.kind == NoteKind::Held).expect("the thread says so");
-    assert_eq!(note.text, "held (served_long): v2 has served for 21 days; nothing of the prompt changed");
+    assert_eq!(note.text, "held (served_long): v2 has served for 21 days; nothing about the prompt has changed");
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "a person may");
     let mut world = after(21, 5);
     world.policy.ask_when_active_for_longer_than = None;
@@ -283,7 +283,7 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
         world.policy.ask_when_active_for_longer_than = Some(hours(7 * 24));
         world.pass(hours(21 * 24));
         world.register("v3");
-        world.share("v3", Share::Percent(percent), false);
+        world.share("v3", TrafficShare::Percent(percent), false);
         world
     };
     let mut world = beside(5);
@@ -291,7 +291,7 @@ fn a_canary_does_not_make_the_version_beside_it_younger() {
     let detail = world.latest().held.clone().expect("a guard").detail;
     assert_eq!(detail, "v2 has served for 21 days; only v3 is new beside it");
     let mut world = beside(5);
-    world.share("v3", Share::Percent(0), false);
+    world.share("v3", TrafficShare::Percent(0), false);
     assert_eq!(world.alert(critical("v2")), "held served_long", "the canary was taken back");
     let mut world = beside(5);
     assert_eq!(world.alert(critical("v3")), "rolled_back alert", "the canary itself is young");

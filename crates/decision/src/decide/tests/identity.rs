@@ -25,7 +25,7 @@ fn tried_again() -> World {
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());
     world.pass(seconds(20));
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
     world
 }
@@ -50,7 +50,7 @@ fn an_approval_of_an_escalated_incident_rolls_back_only_what_it_put_there() {
     world.pass(minutes(6));
     assert_eq!(world.phase(), PhaseKind::Escalated);
     let approve = world.click(Choice::Approve);
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));
     assert_eq!(world::refusal(&world.happens(&approve).answer), RefusalCode::Moved);
     assert_eq!(world.served(), "v1");

@@ -261,7 +261,7 @@ fn what_is_marked_bad_is_left_alone(
         };
         // forced earlier, and done only now or step by step
         let asked = before.state.open_incidents().any(|incident| {
-            incident.pending().is_some_and(|pending| pending.to == *version && pending.by != FlipMode::Auto)
+            incident.pending().is_some_and(|pending| pending.to == *version && pending.by != SwitchMode::Auto)
                 || incident.gradual().is_some_and(|split| split.arriving == *version)
         });
         let set = commit.log.iter().any(|entry| entry.event == LogEvent::External);

@@ -193,7 +193,7 @@ fn base_of_a_canary(soaked: Duration) -> World {
     let mut world = released();
     world.pass(soaked);
     world.register("v2");
-    let canary = Share::Canary(Policy::default().canary.usual.plan);
+    let canary = TrafficShare::Canary(Policy::default().canary.usual.plan);
     assert!(matches!(world.share("v2", canary, false), Answer::Shared { .. }));
     world.pass(minutes(5));
     world
@@ -201,7 +201,7 @@ fn base_of_a_canary(soaked: Duration) -> World {
 
 fn each_end_of_a_canary() -> [fn(&mut World); 4] {
     [
-        |world| drop(world.share("v2", Share::Percent(0), false)),
+        |world| drop(world.share("v2", TrafficShare::Percent(0), false)),
         |world| drop(world.activate("v1", false)),
         |world| drop(world.alert(high("v2"))),
         |world| {
@@ -254,12 +254,12 @@ fn a_canary_with_the_smaller_share_does_not_soak() {
     let mut world = released();
     world.pass(hours(2));
     world.register("v2");
-    assert!(matches!(world.share("v2", Share::Percent(1), false), Answer::Shared { .. }));
+    assert!(matches!(world.share("v2", TrafficShare::Percent(1), false), Answer::Shared { .. }));
     world.alert(medium("v2"));
     world.alert(medium("v2").resolved());
     world.pass(hours(5));
     assert!(!world.is_known_good("v2"));
-    assert!(matches!(world.share("v2", Share::Percent(60), false), Answer::Shared { .. }));
+    assert!(matches!(world.share("v2", TrafficShare::Percent(60), false), Answer::Shared { .. }));
     world.pass(hours(1));
     assert!(world.is_known_good("v2"), "it serves most of the traffic now");
     assert!(world.is_known_good("v1"));

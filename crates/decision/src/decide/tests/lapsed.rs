@@ -8,7 +8,7 @@ fn faults() -> [(Active, &'static str, &'static str); 2] {
     let foreign = Active::read(Some(b"{oops}\n"));
     [
         (Active::Absent, "key_deleted", "the key active was deleted"),
-        (foreign, "foreign_value", "the key active holds \"{oops}\\n\", which is no version"),
+        (foreign, "foreign_value", "the key active holds \"{oops}\\n\", which is not a version"),
     ]
 }
 
@@ -92,7 +92,7 @@ fn a_critical_on_the_version_that_served_last_is_held_and_asked_about() {
 fn both_sides_of_a_split_are_kept_and_the_split_moves_no_further() {
     for (active, guard, _) in faults() {
         let mut world = World::with_a_fresh_release();
-        let canary = Share::Canary(world.policy.canary.usual.plan.clone());
+        let canary = TrafficShare::Canary(world.policy.canary.usual.plan.clone());
         world.pass(hours(1));
         world.release("v3");
         assert!(matches!(world.share("v2", canary, true), Answer::Shared { .. }));

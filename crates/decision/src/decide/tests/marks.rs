@@ -63,7 +63,7 @@ fn a_bad_version_is_named_only_with_force_and_the_refusal_says_who_marked_it_and
         let named: [fn(&mut World, bool) -> Answer; 4] = [
             |world, force| world.roll_back(Rollback { target: Some(v("v1")), force, ..world::rollback() }),
             |world, force| world.activate("v1", force),
-            |world, force| world.share("v1", Share::Percent(5), force),
+            |world, force| world.share("v1", TrafficShare::Percent(5), force),
             |world, force| {
                 world.alert(high("v2"));
                 let Event::Decide(click) = world.click(Choice::Approve) else { unreachable!() };
@@ -295,20 +295,27 @@ fn a_gradual_rollback_pauses_when_its_target_is_marked_bad_and_goes_on_only_with
 fn a_canary_of_a_bad_version_waits_and_one_beside_a_bad_base_does_not_fall_back_to_it() {
     let mut world = world();
     world.register("v3");
-    world.share("v3", Share::Canary(Policy::default().canary.usual.plan), false);
+    world.share("v3", TrafficShare::Canary(Policy::default().canary.usual.plan), false);
     world.mark("v3", MarkKind::Bad);
     world.pass(hours(2));
     assert_eq!(world.state.percent(&v("v3")), 1);
     let paused = world.state.running_canary().and_then(|canary| canary.split.paused.clone());
     assert!(paused.is_some_and(|why| why.contains("marked as bad")));
-    assert_eq!(refusal(&world.share("v3", Share::Percent(50), false)), RefusalCode::NeedsForce);
-    assert!(matches!(world.share("v3", Share::Percent(0), false), Answer::Changed { .. }), "less is always allowed");
+    assert_eq!(refusal(&world.share("v3", TrafficShare::Percent(50), false)), RefusalCode::NeedsForce);
+    assert!(
+        matches!(world.share("v3", TrafficShare::Percent(0), false), Answer::Changed { .. }),
+        "less is always allowed"
+    );
 
     let mut world = super::marks::world();
     world.register("v3");
-    world.share("v3", Share::Percent(50), false);
+    world.share("v3", TrafficShare::Percent(50), false);
     world.mark("v2", MarkKind::Bad);
-    assert_eq!(refusal(&world.share("v3", Share::Percent(0), false)), RefusalCode::NeedsForce, "v2 would get all");
+    assert_eq!(
+        refusal(&world.share("v3", TrafficShare::Percent(0), false)),
+        RefusalCode::NeedsForce,
+        "v2 would get all"
+    );
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
     assert_eq!((world.served(), world.state.split().is_none()), ("v1", true));
 }

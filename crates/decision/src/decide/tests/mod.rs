@@ -22,7 +22,7 @@ mod lapsed;
 mod ledger;
 mod listed;
 mod marks;
-mod mass;
+mod outage;
 mod outside;
 mod people;
 mod promises;
@@ -41,10 +41,9 @@ use std::time::Duration;
 use super::super::alert::{Alert, AlertStatus};
 use super::super::analysis::{Compared, Heartbeat, Look};
 use super::super::event::{
-    Activation, Adopt, Checked, Choice, Confirmed, Decide, Event, Kept, Marking, Promotion, Register, Rollback, Share,
-    SoakLook, Steer, Steering, Stepped,
+    Activation, Adopt, ArchiveReport, Checked, Choice, Confirmed, Decide, Event, Marking, Promotion, Register,
+    Rollback, SoakLook, Steer, Steering, Stepped, TrafficShare,
 };
-use super::super::flip::FlipMode;
 use super::super::guards::Guard;
 use super::super::incident::Incident;
 use super::super::names::{CommitId, IncidentId, PromptName, VersionName};
@@ -56,6 +55,7 @@ use super::super::serving::{ActivatedBy, Lapsed};
 use super::super::severity::{Action, Severity};
 use super::super::soak::{Earned, Measured};
 use super::super::state::{MarkKind, PromptState, Return};
+use super::super::switch::SwitchMode;
 use super::super::time::Timestamp;
 use super::super::trigger::{Trigger, TriggerLabels};
 use super::super::verification::{Finding, Instances, Traffic, Verdict, Verification};

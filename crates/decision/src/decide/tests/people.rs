@@ -7,7 +7,7 @@ use super::*;
 fn approving_rolls_back() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { mode: Some(FlipMode::Approved), .. }));
+    assert!(matches!(world.choose(Choice::Approve), Answer::Changed { mode: Some(SwitchMode::Approved), .. }));
     let incident = world.latest();
     assert_eq!(
         (incident.phase.kind(), incident.decided_by.as_ref().map(Operator::as_str)),

@@ -142,7 +142,7 @@ proptest! {
             match (shares(&before), shares(&world)) {
                 (Some((id, _, was)), Some((same, _, is))) if id == same => prop_assert!(is <= was, "{was} % → {is} %"),
                 (Some((_, arriving, _)), None) if !before.state.open_incidents().any(|i| {
-                    i.pending().is_some_and(|pending| pending.to == arriving && pending.by != FlipMode::Auto)
+                    i.pending().is_some_and(|pending| pending.to == arriving && pending.by != SwitchMode::Auto)
                 }) => prop_assert!(world.active.version() != Some(&arriving) || before.active.version() == Some(&arriving), "{arriving} was promoted"),
                 _ => {}
             }
@@ -194,7 +194,7 @@ proptest! {
             take(&mut world, step);
             if let Step::Deliver(alerts) = step {
                 for alert in alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved) {
-                    let silent = |s: &&crate::state::Suppressed| s.fingerprint == alert.fingerprint && s.version == alert.version;
+                    let silent = |s: &&crate::state::Silence| s.fingerprint == alert.fingerprint && s.version == alert.version;
                     prop_assert!(world.state.suppressed.iter().find(silent).is_none(), "{alert:?} has ended");
                 }
             }

@@ -29,7 +29,7 @@ pub(super) enum Step {
     AskWhenOld(bool),
     Activate {
         version: usize,
-        share: Share,
+        share: TrafficShare,
         force: bool,
     },
     Set(usize),
@@ -45,7 +45,7 @@ pub(super) enum Step {
         force: bool,
     },
     List(Vec<Alert>),
-    Unheard,
+    Undeliverable,
     Pause(bool),
     DryRun(bool),
     Spent(u32),
@@ -125,11 +125,11 @@ fn choice() -> impl Strategy<Value = Choice> {
     ]
 }
 
-fn share() -> impl Strategy<Value = Share> {
+fn share() -> impl Strategy<Value = TrafficShare> {
     prop_oneof![
-        3 => Just(Share::All),
-        2 => Just(Share::Canary(Policy::default().canary.usual.plan)),
-        1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(Share::Percent),
+        3 => Just(TrafficShare::All),
+        2 => Just(TrafficShare::Canary(Policy::default().canary.usual.plan)),
+        1 => prop::sample::select(vec![0, 30, 50, 80, 101]).prop_map(TrafficShare::Percent),
     ]
 }
 
@@ -170,7 +170,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
             .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
         2 => delivery().prop_map(Step::List),
-        1 => Just(Step::Unheard),
+        1 => Just(Step::Undeliverable),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => any::<bool>().prop_map(Step::DryRun),
         1 => (0..8_u32).prop_map(Step::Spent),
@@ -275,8 +275,8 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
             incident: world.incidents.keys().next_back()?.clone(),
             fingerprints: alerts.iter().map(|a| a.fingerprint.clone()).collect(),
         },
-        Step::Unheard => {
-            Event::Unheard { incident: world.incidents.keys().next_back()?.clone(), why: "archived".to_owned() }
+        Step::Undeliverable => {
+            Event::Undeliverable { incident: world.incidents.keys().next_back()?.clone(), why: "archived".to_owned() }
         }
         Step::Deliver(alerts) => Event::Alerts(at(alerts, world.now)),
         Step::Roll { target, from, gradual, force } => Event::Rollback(Rollback {
@@ -501,7 +501,7 @@ proptest! {
         let lapse_before = world.state.lapsed.clone();
         world.look();
         // who knows that the key holds no version may decide; who decided before is asked again
-        let decided = world.state.open_incidents().filter_map(|i| i.pending()).any(|pending| pending.by != FlipMode::Auto);
+        let decided = world.state.open_incidents().filter_map(|i| i.pending()).any(|pending| pending.by != SwitchMode::Auto);
         prop_assert!(only_trimmed || !decided || world.state.lapsed == lapse_before, "{:?}", world.state);
         for was in &before {
             let now = world.state.open_incidents().find(|incident| incident.id == was.id);

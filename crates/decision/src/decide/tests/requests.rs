@@ -32,7 +32,7 @@ fn a_person_rolls_back_to_the_newest_known_good_version() {
         (LogEvent::Rollback, "dana", "bad answers")
     );
     assert_eq!(entry.incident.as_ref(), Some(&world.latest().id));
-    assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(FlipMode::Manual));
+    assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(SwitchMode::Manual));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn an_unknown_prompt_is_not_found_and_not_created() {
         Event::Rollback(world::rollback()),
         Event::Activate(Activation {
             version: v("v1"),
-            share: Share::All,
+            share: TrafficShare::All,
             operator: Operator::recorded("dana"),
             force: true,
             reason: None,

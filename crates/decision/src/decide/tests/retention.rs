@@ -84,7 +84,7 @@ fn what_is_needed_stays_whatever_its_age() {
             "a canary",
             |w| {
                 w.register_text("v7");
-                w.share("v7", Share::Percent(10), false);
+                w.share("v7", TrafficShare::Percent(10), false);
             },
             "v4 v5 v6 v7",
         ),
@@ -239,7 +239,7 @@ fn no_canary_begins_while_a_gradual_rollback_waits_to() {
     let gradual = Some(world.policy.gradual.clone());
     world.roll_back(Rollback { gradual, ..to("v1", false) });
     world.register_text("v7");
-    assert_eq!(refusal(&world.share("v7", Share::Percent(5), false)), RefusalCode::SplitUnderWay);
+    assert_eq!(refusal(&world.share("v7", TrafficShare::Percent(5), false)), RefusalCode::SplitUnderWay);
     world.pass(seconds(0));
     assert_eq!(world.state.split().map(|split| split.arriving.clone()), Some(v("v1")));
 }
@@ -249,9 +249,9 @@ fn what_nothing_could_wait_for_is_refused() {
     let mut world = archived();
     assert_eq!(refusal(&world.activate("v1", false)), RefusalCode::Archived);
     assert_eq!(refusal(&world.activate("v1", true)), RefusalCode::Archived, "force says nothing about texts yet");
-    assert_eq!(refusal(&world.share("v1", Share::Percent(5), false)), RefusalCode::Archived);
+    assert_eq!(refusal(&world.share("v1", TrafficShare::Percent(5), false)), RefusalCode::Archived);
     world.register_text("v7");
-    world.share("v7", Share::Percent(5), false);
+    world.share("v7", TrafficShare::Percent(5), false);
     assert_eq!(refusal(&world.roll_back(to("v1", false))), RefusalCode::Archived);
     assert_eq!(restore(&mut world, "v1"), Answer::Restoring { ready: false });
     world.tidy();
@@ -302,7 +302,7 @@ fn an_archive_that_fails_drops_nothing_and_is_tried_again() {
 #[test]
 fn a_late_report_of_archiving_drops_nothing_that_is_needed_or_differs() {
     let text = "text of v4".to_owned();
-    let late = |text: &str| Event::Kept(Kept::Archived { version: v("v4"), text: text.to_owned() });
+    let late = |text: &str| Event::ArchiveReport(ArchiveReport::Archived { version: v("v4"), text: text.to_owned() });
     let mut world = archived();
     world.happens(&late(&text));
     assert_eq!(in_redis(&world), "v4 v5 v6", "still needed");
@@ -310,7 +310,7 @@ fn a_late_report_of_archiving_drops_nothing_that_is_needed_or_differs() {
     world.pass(hours(2));
     world.happens(&late("another text"));
     assert_eq!(in_redis(&world), "v4 v5 v6 v7", "not what is in Redis");
-    world.happens(&Event::Kept(Kept::Expired { version: v("v4") }));
+    world.happens(&Event::ArchiveReport(ArchiveReport::Expired { version: v("v4") }));
     assert_eq!(in_redis(&world), "v4 v5 v6 v7", "its time is not over");
     world.happens(&late(&text));
     assert_eq!(in_redis(&world), "v5 v6 v7");

@@ -111,7 +111,7 @@ fn too_many_failures_begin_the_soak_anew_and_never_count_by_time() {
     let mut world = released();
     world.measures = measured(10, 4); // a quiet night, where no row sees enough
     world.pass(hours(48));
-    assert_eq!((by(&world, "v2"), wants(&world).as_str()), (None, "it soaks anew: 4 of 10 requests failed"));
+    assert_eq!((by(&world, "v2"), wants(&world).as_str()), (None, "soak restarted: 4 of 10 requests failed"));
     world.measures = measured(30, 0);
     world.pass(hours(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence), "within an hour of the last failure");
@@ -125,7 +125,7 @@ fn a_threshold_that_was_exceeded_begins_the_soak_anew_from_that_moment() {
     world.pass(seconds(1));
     assert_eq!(
         (by(&world, "v2"), wants(&world).as_str()),
-        (None, "it soaks anew: an alert fired or an error threshold was exceeded 20 min ago")
+        (None, "soak restarted: an alert fired or an error threshold was exceeded 20 min ago")
     );
     world.measures = Ok(Measured { requests: 900, failed: 9, exceeded: Some(hours(1)) }); // the same moment
     world.pass(minutes(41));

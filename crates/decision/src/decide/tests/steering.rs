@@ -61,7 +61,7 @@ fn the_request_says_how_long_its_canary_waits_before_people_are_asked() {
     let mut world = begun();
     world.steer(Steer::Abort);
     let plan = Plan { limit: Some(hours(3)), ..world.policy.canary.usual.plan.clone() };
-    world.share("v2", Share::Canary(plan), false);
+    world.share("v2", TrafficShare::Canary(plan), false);
     world.looks.compared = Some(Ok(compared(3, true)));
     world.pass(minutes(180));
     assert_eq!(questions(&world), 0);

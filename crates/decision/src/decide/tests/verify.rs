@@ -29,7 +29,7 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
     assert_eq!(world.phase(), PhaseKind::Verifying, "one is not enough");
     world.pass(seconds(5));
     assert_eq!(world.phase(), PhaseKind::Recovered);
-    assert!(world.latest().notes.last().is_some_and(|note| note.text.contains("10 s after the flip: it is healthy")));
+    assert!(world.latest().notes.last().is_some_and(|note| note.text.contains("10 s after the switch: it is healthy")));
     // the alert fires on for as long as its window reaches back, and is known when it ends
     assert_eq!(world.alert(critical("v2")), "ignored not_active");
     assert_eq!(world.alert(critical("v2").resolved()), "resolved resolved");
@@ -117,7 +117,7 @@ fn where_too_little_is_measured_the_checks_go_on_for_an_hour_and_page_nobody() {
         world.pass(minutes(59));
         assert_eq!(world.phase(), PhaseKind::Verifying);
         assert!(!world.latest().paged && !world.latest().pages());
-        assert!(said(&world, "not verified 5 min after the flip: it is "), "{:?}", world.latest().notes);
+        assert!(said(&world, "not verified 5 min after the switch: it is "), "{:?}", world.latest().notes);
         world.pass(minutes(1));
         assert_eq!(world.phase(), PhaseKind::Unverified);
         assert!(world.wakes.is_empty(), "one page, and that was it");
@@ -181,7 +181,7 @@ fn recovery_waits_until_each_instance_is_known_to_follow() {
     world.pass(seconds(30));
     assert_eq!(world.phase(), PhaseKind::Recovered);
     assert!(
-        said(&world, "2 of 2 instances follow; v2 was last seen 20 s after the flip"),
+        said(&world, "2 of 2 instances follow; v2 was last seen 20 s after the switch"),
         "{:?}",
         world.latest().notes
     );

@@ -128,7 +128,7 @@ impl World {
             },
             content: match event {
                 Event::Register(request) => self.contents.get(&request.version).cloned(),
-                Event::Kept(Kept::Archived { version, .. } | Kept::Gone { version }) => {
+                Event::ArchiveReport(ArchiveReport::Archived { version, .. } | ArchiveReport::Gone { version }) => {
                     self.contents.get(version).cloned()
                 }
                 _ => None,
@@ -306,7 +306,7 @@ impl World {
             self.bring_back(&version);
         }
         for version in due.forget {
-            self.happens(&Event::Kept(Kept::Expired { version: version.clone() }));
+            self.happens(&Event::ArchiveReport(ArchiveReport::Expired { version: version.clone() }));
             let archived = self.is_archived(version.as_str());
             if let Some(files) = self.files.as_mut().filter(|_| !archived) {
                 files.remove(&version);
@@ -314,26 +314,26 @@ impl World {
         }
         for version in due.archive {
             let Some(text) = self.contents.get(&version).cloned() else {
-                self.happens(&Event::Kept(Kept::Gone { version }));
+                self.happens(&Event::ArchiveReport(ArchiveReport::Gone { version }));
                 continue;
             };
             if let Some(files) = &mut self.files {
                 files.insert(version.clone(), text.clone());
-                self.happens(&Event::Kept(Kept::Archived { version, text }));
+                self.happens(&Event::ArchiveReport(ArchiveReport::Archived { version, text }));
             }
         }
     }
 
     fn bring_back(&mut self, version: &VersionName) {
-        let missing = |why: &str, lost| Kept::Missing { version: version.clone(), why: why.to_owned(), lost };
+        let missing = |why: &str, lost| ArchiveReport::Missing { version: version.clone(), why: why.to_owned(), lost };
         let kept = match &self.files {
             None => missing("no such directory", false),
             Some(files) => match files.get(version) {
                 None => missing("its file is missing", true),
-                Some(text) => Kept::Found { version: version.clone(), text: text.clone() },
+                Some(text) => ArchiveReport::Found { version: version.clone(), text: text.clone() },
             },
         };
-        self.happens(&Event::Kept(kept));
+        self.happens(&Event::ArchiveReport(kept));
     }
 
     /// What the worker does before it runs a wake-up.
@@ -415,10 +415,10 @@ impl World {
     }
 
     pub fn activate(&mut self, version: &str, force: bool) -> Answer {
-        self.share(version, Share::All, force)
+        self.share(version, TrafficShare::All, force)
     }
 
-    pub fn share(&mut self, version: &str, share: Share, force: bool) -> Answer {
+    pub fn share(&mut self, version: &str, share: TrafficShare, force: bool) -> Answer {
         self.activation(Activation {
             version: v(version),
             share,

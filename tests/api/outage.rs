@@ -152,7 +152,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     })
     .await?;
     let (status, answer) = decide(&world, &id, "dismiss").await?;
-    assert!(status == 409 && answer["error"]["message"] == "maya (api) holds all back already", "{answer}");
+    assert!(status == 409 && answer["error"]["message"] == "maya (api) already has all prompts on hold", "{answer}");
 
     // the window passes, alerts are repeated, deadlines pass: nothing happens by itself
     world.receiver.clock.advance(20 * MINUTE);

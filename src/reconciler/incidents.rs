@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use ulid::Ulid;
 
 use super::archive::Archive;
-use super::prove::{Prover, Seen};
+use super::verifier::{Seen, Verifier};
 use super::worker::{GONE, Outcome, give_back, rest, while_leased};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
@@ -23,17 +23,17 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 
 /// What acting takes.
 #[derive(Debug)]
-pub struct Actor {
+pub struct IncidentWorker {
     pub engine: Arc<Engine>,
     pub alertmanagers: Alertmanagers,
-    pub prover: Prover,
+    pub verifier: Verifier,
     /// Where texts go that nothing needs; `None`: nowhere.
     pub archive: Option<Arc<Archive>>,
     /// Name of the label that holds the prompt.
     pub prompt_label: String,
 }
 
-impl Actor {
+impl IncidentWorker {
     /// Does what is due once; tells how long until there may be more.
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
@@ -50,14 +50,14 @@ impl Actor {
         let load = claims.iter().map(|claim| store.incident(&claim.incident));
         let incidents: Vec<_> = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect();
         let now = store.now().await?;
-        let checked = |incident: &Option<Incident>| incident.as_ref().is_some_and(|i| self.prover.checks(i, now));
+        let checked = |incident: &Option<Incident>| incident.as_ref().is_some_and(|i| self.verifier.checks(i, now));
         let (checks, others): (Vec<_>, Vec<_>) =
             claims.iter().zip(&incidents).partition(|(_, incident)| checked(incident));
         // deadlines and all else do not wait for Prometheus
         let others = join_all(others.iter().map(|(claim, _)| self.act_on(claim, None, now)));
         let checks = async {
             let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
-            let seen = self.prover.look(&due, now).await?;
+            let seen = self.verifier.look(&due, now).await?;
             Ok::<_, StoreError>(join_all(checks.iter().map(|(claim, _)| self.act_on(claim, seen.as_ref(), now))).await)
         };
         let (others, checks) = join(others, checks).await;
@@ -89,12 +89,12 @@ impl Actor {
         asked.extend(wanted.filter(|version| !asked.contains(version)));
         let mut rev = None;
         for version in asked {
-            let evidence = self.prover.measure(&prompt, state, &version, loaded.now).await;
+            let evidence = self.verifier.measure(&prompt, state, &version, loaded.now).await;
             rev = engine.handle(&prompt, &Event::Measured { version, evidence }).await?.rev;
         }
         if let Some(split) = due {
             let look = match engine.policy.canary.of(&prompt).analysis {
-                true => Some(self.prover.look_at_canary(&prompt, state, &split, loaded.now).await?),
+                true => Some(self.verifier.look_at_canary(&prompt, state, &split, loaded.now).await?),
                 false => None,
             };
             let event = Event::Promotion(Promotion { since: split.since, look });
@@ -119,11 +119,11 @@ impl Actor {
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
         self.bring_back_for(&incident, now).await?;
-        let lasts = self.prover.still_lasts(&incident, now);
+        let lasts = self.verifier.still_lasts(&incident, now);
         if let (Some(next), PhaseKind::RollingBack) = (lasts, incident.phase.kind()) {
             return Ok((Some(prompt), End::Done { rev: None, next: Some(next) }));
         }
-        self.prover.prove(&incident, seen, now).await?;
+        self.verifier.prove(&incident, seen, now).await?;
         let (moment, rev) = match lasts {
             None => {
                 let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
@@ -145,7 +145,7 @@ impl Actor {
             }
             _ => incident.next_wake(&self.engine.policy),
         };
-        let next = [own, self.next_listing(&incident, moment), self.prover.measure_later(&incident, moment).await?];
+        let next = [own, self.next_listing(&incident, moment), self.verifier.measure_later(&incident, moment).await?];
         let next = next.into_iter().flatten().min();
         Ok((Some(prompt), End::Done { rev, next }))
     }
@@ -173,7 +173,7 @@ impl Actor {
 }
 
 /// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
-pub async fn run(actors: Current<Arc<Actor>>) {
+pub async fn run(actors: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
     let _ = actors.get().engine.store.hurry().await;

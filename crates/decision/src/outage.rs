@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::alert::Shares;
+use super::alert::GroupLabels;
 use super::decide::{Refusal, RefusalCode};
 use super::encoding::words;
-use super::flip::FlipMode;
 use super::guards::Guard;
 use super::incident::Incident;
 use super::names::{IncidentId, PromptName, VersionName};
@@ -20,6 +19,7 @@ use super::note::{Note, NoteKind};
 use super::operator::Operator;
 use super::phase::PhaseKind;
 use super::policy::Policy;
+use super::switch::SwitchMode;
 use super::time::{Timestamp, spoken};
 
 /// Names told in one sentence; the rest is counted.
@@ -28,7 +28,7 @@ const NAMED: usize = 10;
 words! {
     /// What a person may decide about all prompts at once.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum Bulk {
+    pub enum OutageAction {
         /// Roll back each prompt that waits.
         RollBack = "roll_back",
         /// Undo the rollbacks made before the guard tripped.
@@ -42,8 +42,8 @@ words! {
 
 /// A bulk decision that is being carried out, prompt by prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    pub what: Bulk,
+pub struct Execution {
+    pub what: OutageAction,
     pub by: Operator,
     pub at: Timestamp,
 }
@@ -57,7 +57,7 @@ pub struct Hold {
 
 /// The coordinating incident itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mass {
+pub struct Outage {
     pub id: IncidentId,
     /// The fallback decider when it was opened.
     pub decider: String,
@@ -69,7 +69,7 @@ pub struct Mass {
     pub hold: Option<Hold>,
     /// At most one at a time.
     #[serde(deserialize_with = "Option::deserialize")]
-    pub order: Option<Order>,
+    pub order: Option<Execution>,
     /// It was said that automation goes on.
     pub resumed: bool,
     /// Counts questions, as [`Incident::ask`] does.
@@ -96,7 +96,7 @@ pub struct Member {
     pub hold: bool,
     /// What speaks against the rollback that was asked for.
     pub objection: Option<String>,
-    pub shares: Shares,
+    pub shares: GroupLabels,
     /// The order that is carried out on it, and the question that this answers: written before it is done.
     #[serde(deserialize_with = "Option::deserialize")]
     pub asked: Option<(Timestamp, u32)>,
@@ -110,7 +110,7 @@ pub struct Member {
 /// What came of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// [`Order::at`].
+    /// [`Execution::at`].
     pub order: Timestamp,
     pub failed: bool,
     pub text: String,
@@ -164,11 +164,11 @@ impl Member {
     }
 
     /// Whether `order` is still to be carried out on it. Who joined after the click was not meant.
-    pub fn is_due(&self, order: &Order) -> bool {
+    pub fn is_due(&self, order: &Execution) -> bool {
         let meant = match order.what {
-            Bulk::RollBack => self.waits(),
-            Bulk::Undo => self.can_be_undone(),
-            Bulk::Hold | Bulk::Release => false, // not an order but a state that each member follows
+            OutageAction::RollBack => self.waits(),
+            OutageAction::Undo => self.can_be_undone(),
+            OutageAction::Hold | OutageAction::Release => false, // not an order but a state that each member follows
         };
         let begun = self.asked.is_some_and(|(at, _)| at == order.at);
         let done = self.done.as_ref().is_some_and(|done| done.order == order.at);
@@ -185,11 +185,11 @@ pub fn calls_for_one(incident: &Incident) -> bool {
 /// Whether `incident` was rolled back automatically so shortly before `tripped` that it counts against the budget.
 pub fn flipped_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
     incident.flip.as_ref().is_some_and(|flip| {
-        flip.mode == FlipMode::Auto && flip.at <= tripped && tripped.since(flip.at) < policy.budget_window
+        flip.mode == SwitchMode::Auto && flip.at <= tripped && tripped.since(flip.at) < policy.budget_window
     })
 }
 
-impl Mass {
+impl Outage {
     pub fn open(id: IncidentId, policy: &Policy, now: Timestamp) -> Self {
         let mut mass = Self {
             id,
@@ -204,7 +204,7 @@ impl Mass {
             notes: Vec::new(),
         };
         let text = format!(
-            "more than {} prompts within {}: this looks like the provider, not the prompts",
+            "more than {} prompts within {}: this looks like a provider outage",
             policy.max_auto_rollbacks,
             spoken(policy.budget_window)
         );
@@ -231,18 +231,18 @@ impl Mass {
     }
 
     /// What people may decide now.
-    pub fn choices(&self, members: &[Member]) -> Vec<Bulk> {
+    pub fn choices(&self, members: &[Member]) -> Vec<OutageAction> {
         if !self.is_open() || self.order.is_some() {
             return Vec::new();
         }
         let waits = members.iter().any(Member::waits);
-        Bulk::ALL
+        OutageAction::ALL
             .into_iter()
             .filter(|bulk| match bulk {
-                Bulk::RollBack => waits,
-                Bulk::Undo => members.iter().any(Member::can_be_undone),
-                Bulk::Hold => waits && self.hold.is_none(),
-                Bulk::Release => self.hold.is_some(),
+                OutageAction::RollBack => waits,
+                OutageAction::Undo => members.iter().any(Member::can_be_undone),
+                OutageAction::Hold => waits && self.hold.is_none(),
+                OutageAction::Release => self.hold.is_some(),
             })
             .collect()
     }
@@ -251,43 +251,43 @@ impl Mass {
     pub fn decide(
         &mut self,
         members: &[Member],
-        bulk: Bulk,
+        bulk: OutageAction,
         by: &Operator,
         ask: Option<u32>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let decided = |message: String| Err(Refusal { code: RefusalCode::AlreadyDecided, message });
         if !self.is_open() {
-            return decided("this is closed already: each prompt has an incident of its own".to_owned());
+            return decided("this incident is already closed: decide about each prompt in its own incident".to_owned());
         }
-        if let Some(Order { what, by, .. }) = &self.order {
-            let what = if *what == Bulk::Undo { "undoes" } else { "rolls back" };
+        if let Some(Execution { what, by, .. }) = &self.order {
+            let what = if *what == OutageAction::Undo { "undoes" } else { "rolls back" };
             return decided(format!("{by} {what} all just now: wait until that is done"));
         }
         if ask.is_some_and(|ask| ask != self.ask) {
-            let message = "the question has changed since: look at the message again".to_owned();
+            let message = "the question has changed: check the message again".to_owned();
             return Err(Refusal { code: RefusalCode::Stale, message });
         }
         if !self.choices(members).contains(&bulk) {
             return decided(match (bulk, &self.hold) {
-                (Bulk::Hold, Some(hold)) => format!("{} holds all back already", hold.by),
-                (Bulk::Release, _) => "nobody holds them back".to_owned(),
-                (Bulk::Undo, _) => "nothing was rolled back before that could be undone".to_owned(),
-                (Bulk::RollBack | Bulk::Hold, _) => "no prompt waits for a decision any more".to_owned(),
+                (OutageAction::Hold, Some(hold)) => format!("{} already has all prompts on hold", hold.by),
+                (OutageAction::Release, _) => "the prompts are not on hold".to_owned(),
+                (OutageAction::Undo, _) => "there is no earlier rollback to undo".to_owned(),
+                (OutageAction::RollBack | OutageAction::Hold, _) => "no prompt is waiting for a decision".to_owned(),
             });
         }
         self.ask += 1;
         let by = by.clone();
         let text = match bulk {
-            Bulk::RollBack => format!("{by} rolls back all prompts that wait"),
-            Bulk::Undo => format!("{by} undoes the rollbacks made before"),
-            Bulk::Hold => format!("{by} holds all back: nothing is rolled back or escalated by itself"),
-            Bulk::Release => format!("{by} holds them back no more: automation goes on"),
+            OutageAction::RollBack => format!("{by} rolls back all prompts that wait"),
+            OutageAction::Undo => format!("{by} undoes the rollbacks made before"),
+            OutageAction::Hold => format!("{by} put all prompts on hold: no automatic rollbacks and no escalations"),
+            OutageAction::Release => format!("{by} ended the hold: automation resumes"),
         };
         match bulk {
-            Bulk::RollBack | Bulk::Undo => self.order = Some(Order { what: bulk, by, at: now }),
-            Bulk::Hold => self.hold = Some(Hold { by, at: now }),
-            Bulk::Release => self.hold = None,
+            OutageAction::RollBack | OutageAction::Undo => self.order = Some(Execution { what: bulk, by, at: now }),
+            OutageAction::Hold => self.hold = Some(Hold { by, at: now }),
+            OutageAction::Release => self.hold = None,
         }
         self.note(now, NoteKind::Decided, text);
         Ok(())
@@ -302,7 +302,7 @@ impl Mass {
             .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
             .collect();
         let well = results().count() - failed.len();
-        let what = if order.what == Bulk::Undo { "undone" } else { "rolled back, or being confirmed" };
+        let what = if order.what == OutageAction::Undo { "undone" } else { "rolled back, or being confirmed" };
         let mut text = format!("done for {}: {well} {what}", order.by);
         if !failed.is_empty() {
             text.push_str(&format!("; {} not: {}", failed.len(), named(&failed, "; ")));
@@ -317,7 +317,7 @@ impl Mass {
         if !self.resumed {
             self.resumed = true;
             let (most, within) = (policy.max_auto_rollbacks, spoken(policy.budget_window));
-            let text = format!("{within} have passed: automation goes on, at most {most} prompts in {within}");
+            let text = format!("{within} have passed: automation resumes, at most {most} prompts in {within}");
             self.note(now, NoteKind::Checked, text);
         }
         if !flipped.is_empty() {
@@ -337,7 +337,7 @@ impl Mass {
         let counts: Vec<_> = counts.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
         self.closed_at = Some(now);
         self.hold = None;
-        self.note(now, NoteKind::Closed, format!("no prompt waits any more: {}", counts.join(", ")));
+        self.note(now, NoteKind::Closed, format!("no prompt is waiting: {}", counts.join(", ")));
     }
 }
 

@@ -11,7 +11,7 @@ use super::verification::Verification;
 words! {
     /// Who started a flip.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum FlipMode {
+    pub enum SwitchMode {
         Auto = "auto",
         Approved = "approved",
         Manual = "manual",
@@ -23,7 +23,7 @@ words! {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flip {
+pub struct Switch {
     /// The commit that made it: a flip is undone only while it is the last change of traffic. Empty in older records.
     #[serde(default, skip_serializing_if = "is_default")]
     pub commit: CommitId,
@@ -33,7 +33,7 @@ pub struct Flip {
     pub decided_at: Option<Timestamp>,
     pub from: VersionName,
     pub to: VersionName,
-    pub mode: FlipMode,
+    pub mode: SwitchMode,
     pub operator: Operator,
     /// How far the check of it is; `None`: there is no Prometheus to ask.
     #[serde(skip)]
@@ -42,7 +42,7 @@ pub struct Flip {
 
 /// The rollback that only `guards.mode = "dry-run"` has kept from happening.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WouldFlip {
+pub struct DryRunRollback {
     pub at: Timestamp,
     pub from: VersionName,
     pub to: VersionName,

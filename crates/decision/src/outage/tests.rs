@@ -1,10 +1,10 @@
 use super::*;
 use crate::alert::AlertRecord;
-use crate::flip::Flip;
 use crate::guards::Held;
 use crate::names::CommitId;
 use crate::phase::{Phase, Question};
 use crate::severity::{Action, Severity};
+use crate::switch::Switch;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -33,12 +33,12 @@ fn flipped(name: &str, phase: PhaseKind) -> Member {
 }
 
 fn on(name: &str, provider: &str, model: &str) -> Member {
-    let shares = Shares { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
+    let shares = GroupLabels { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
     Member { shares, ..member(name, PhaseKind::AwaitingDecision) }
 }
 
-fn mass() -> Mass {
-    Mass::open(IncidentId("M".to_owned()), &Policy::default(), NOW)
+fn mass() -> Outage {
+    Outage::open(IncidentId("M".to_owned()), &Policy::default(), NOW)
 }
 
 #[test]
@@ -52,10 +52,10 @@ fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
 
 #[test]
 fn the_choices_are_what_can_be_done_now() {
-    use Bulk::{Hold, Release, RollBack, Undo};
+    use OutageAction::{Hold, Release, RollBack, Undo};
     let (waits, verifying) = (member("a", PhaseKind::AwaitingDecision), member("b", PhaseKind::Verifying));
     let (before, undone) = (flipped("c", PhaseKind::Recovered), flipped("d", PhaseKind::Dismissed));
-    let rows: [(&[&Member], bool, &[Bulk]); 6] = [
+    let rows: [(&[&Member], bool, &[OutageAction]); 6] = [
         (&[&waits], false, &[RollBack, Hold]),
         (&[&waits], true, &[RollBack, Release]),
         (&[&waits, &before], false, &[RollBack, Undo, Hold]),
@@ -66,19 +66,25 @@ fn the_choices_are_what_can_be_done_now() {
     for (members, held, expected) in rows {
         let members: Vec<_> = members.iter().map(|member| (*member).clone()).collect();
         let hold = held.then(|| super::Hold { by: Operator::recorded("maya"), at: NOW });
-        let mass = Mass { hold, ..mass() };
+        let mass = Outage { hold, ..mass() };
         assert_eq!(mass.choices(&members), expected, "{members:?}");
-        let busy =
-            Mass { order: Some(Order { what: RollBack, by: Operator::recorded("maya"), at: NOW }), ..mass.clone() };
+        let busy = Outage {
+            order: Some(Execution { what: RollBack, by: Operator::recorded("maya"), at: NOW }),
+            ..mass.clone()
+        };
         assert_eq!(busy.choices(&members), [], "one order at a time");
-        assert_eq!(Mass { closed_at: Some(NOW), ..mass }.choices(&members), []);
+        assert_eq!(Outage { closed_at: Some(NOW), ..mass }.choices(&members), []);
     }
 }
 
 #[test]
 fn of_two_people_one_decides_and_the_other_is_told() {
     let members = [member("a", PhaseKind::AwaitingDecision), flipped("b", PhaseKind::Verifying)];
-    for (first, second) in [(Bulk::RollBack, Bulk::Hold), (Bulk::Hold, Bulk::Hold), (Bulk::Undo, Bulk::RollBack)] {
+    for (first, second) in [
+        (OutageAction::RollBack, OutageAction::Hold),
+        (OutageAction::Hold, OutageAction::Hold),
+        (OutageAction::Undo, OutageAction::RollBack),
+    ] {
         let mut mass = mass();
         assert!(mass.decide(&members, first, &Operator::recorded("maya"), Some(0), later(1)).is_ok());
         for ask in [Some(0), None] {
@@ -94,20 +100,20 @@ fn of_two_people_one_decides_and_the_other_is_told() {
 fn each_decision_that_makes_no_sense_says_why() {
     let waits = [member("a", PhaseKind::AwaitingDecision)];
     let over = [member("a", PhaseKind::Recovered)];
-    let rows: [(&[Member], Bulk, &str); 4] = [
-        (&waits, Bulk::Release, "nobody holds them back"),
-        (&waits, Bulk::Undo, "nothing was rolled back before"),
-        (&over, Bulk::RollBack, "no prompt waits"),
-        (&over, Bulk::Hold, "no prompt waits"),
+    let rows: [(&[Member], OutageAction, &str); 4] = [
+        (&waits, OutageAction::Release, "the prompts are not on hold"),
+        (&waits, OutageAction::Undo, "nothing was rolled back before"),
+        (&over, OutageAction::RollBack, "no prompt waits"),
+        (&over, OutageAction::Hold, "no prompt waits"),
     ];
     for (members, bulk, why) in rows {
         let refusal = mass().decide(members, bulk, &Operator::recorded("maya"), None, NOW).unwrap_err();
         assert!(refusal.message.contains(why), "{bulk:?}: {refusal:?}");
     }
-    let mut closed = Mass { closed_at: Some(NOW), ..mass() };
+    let mut closed = Outage { closed_at: Some(NOW), ..mass() };
     assert!(
         closed
-            .decide(&waits, Bulk::RollBack, &Operator::recorded("maya"), None, NOW)
+            .decide(&waits, OutageAction::RollBack, &Operator::recorded("maya"), None, NOW)
             .unwrap_err()
             .message
             .contains("closed")
@@ -116,7 +122,7 @@ fn each_decision_that_makes_no_sense_says_why() {
 
 #[test]
 fn an_order_means_who_was_there_and_each_once() {
-    let order = Order { what: Bulk::RollBack, by: Operator::recorded("maya"), at: later(10) };
+    let order = Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: later(10) };
     let done = Some(Done { order: order.at, failed: false, text: String::new() });
     let rows = [
         (member("a", PhaseKind::AwaitingDecision), true, "waits"),
@@ -135,7 +141,7 @@ fn an_order_means_who_was_there_and_each_once() {
     for (member, due, why) in rows {
         assert_eq!(member.is_due(&order), due, "{why}");
     }
-    let order = Order { what: Bulk::Undo, ..order };
+    let order = Execution { what: OutageAction::Undo, ..order };
     for (member, due) in [
         (flipped("a", PhaseKind::Verifying), true),
         (flipped("a", PhaseKind::Recovered), true),
@@ -151,7 +157,7 @@ fn an_order_means_who_was_there_and_each_once() {
 fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
     let mut mass = mass();
     let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), PhaseKind::AwaitingDecision)).collect();
-    mass.decide(&members, Bulk::RollBack, &Operator::recorded("maya"), None, later(1)).expect("decided");
+    mass.decide(&members, OutageAction::RollBack, &Operator::recorded("maya"), None, later(1)).expect("decided");
     let ask = mass.ask;
     for n in 0..15 {
         mass.finish_order(&members, later(2));
@@ -176,8 +182,8 @@ fn it_closes_when_nothing_waits_or_is_being_verified() {
         let over = !phase.is_open() || phase == PhaseKind::Escalated;
         assert_eq!(mass.closed_at.is_some(), over, "{phase}");
     }
-    let order = Some(Order { what: Bulk::Undo, by: Operator::recorded("maya"), at: NOW });
-    let mut busy = Mass { order, ..mass() };
+    let order = Some(Execution { what: OutageAction::Undo, by: Operator::recorded("maya"), at: NOW });
+    let mut busy = Outage { order, ..mass() };
     busy.close_if_over(&[flipped("a", PhaseKind::Recovered)], later(9));
     assert!(busy.is_open());
 }
@@ -210,7 +216,7 @@ fn it_says_once_that_automation_goes_on_and_each_time_what_it_did() {
     let said: Vec<_> = mass.notes.iter().skip(1).map(|note| note.text.as_str()).collect();
     assert_eq!(
         said,
-        ["5 min have passed: automation goes on, at most 5 prompts in 5 min", "rolled back automatically: a, b"]
+        ["5 min have passed: automation resumes, at most 5 prompts in 5 min", "rolled back automatically: a, b"]
     );
 }
 
@@ -243,7 +249,7 @@ fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began()
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: Shares { provider: provider.to_owned(), ..Shares::default() },
+        shares: GroupLabels { provider: provider.to_owned(), ..GroupLabels::default() },
     };
     let mut incident = incident("a", asked());
     incident.alerts = vec![
@@ -263,11 +269,11 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
         let (from, to) = (version("v2"), version("v1"));
         let (at, operator) = (NOW.minus(Duration::from_secs(ago)), Operator::recorded("x"));
         let commit = CommitId::default();
-        let flip = Flip { commit, at, from, to, mode, operator, decided_at: None, verification: None };
+        let flip = Switch { commit, at, from, to, mode, operator, decided_at: None, verification: None };
         flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying { until: NOW }) }, NOW, &policy)
     };
-    assert!(at(FlipMode::Auto, 0) && at(FlipMode::Auto, 299));
-    assert!(!at(FlipMode::Auto, 300) && !at(FlipMode::Approved, 10) && !at(FlipMode::Manual, 10));
+    assert!(at(SwitchMode::Auto, 0) && at(SwitchMode::Auto, 299));
+    assert!(!at(SwitchMode::Auto, 300) && !at(SwitchMode::Approved, 10) && !at(SwitchMode::Manual, 10));
     assert!(!flipped_before(&incident("a", asked()), NOW, &policy));
 }
 

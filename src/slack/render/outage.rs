@@ -9,8 +9,8 @@ use super::button::{Button, action, plain};
 use super::reply::sign;
 use super::text::{Address, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
-use crate::decision::mass::{Bulk, Mass, Member, shared};
 use crate::decision::note::{Note, NoteKind};
+use crate::decision::outage::{Member, Outage, OutageAction, shared};
 
 /// Prompts with a row and a button of their own; a message takes 50 blocks.
 const ROWS: usize = 20;
@@ -26,7 +26,7 @@ const SHARED: usize = 5;
 /// A coordinating incident, and what the config says about who is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct MassView<'a> {
-    pub mass: &'a Mass,
+    pub mass: &'a Outage,
     pub members: &'a [Member],
     pub mention: Option<&'a str>,
 }
@@ -128,11 +128,11 @@ fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     }
     if let Some(hold) = &mass.hold {
         let by = who(hold.by.as_str(), 100);
-        blocks.extend(others(format!("{by} holds all back: nothing is rolled back or escalated by itself.")));
+        blocks.extend(others(format!("{by} put all prompts on hold: no automatic rollbacks and no escalations.")));
     }
     if let Some(order) = &mass.order {
         let left = members.iter().filter(|member| member.is_due(order)).count();
-        let what = if order.what == Bulk::Undo { "undoes the rollbacks" } else { "rolls back all" };
+        let what = if order.what == OutageAction::Undo { "undoes the rollbacks" } else { "rolls back all" };
         blocks.extend(others(format!("{} {what}: {left} to go.", who(order.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
@@ -150,15 +150,17 @@ fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
     let mass = view.mass;
     let value = Button { incident: mass.id.clone(), from: None, to: None, ask: mass.ask }.encode();
     let waits = view.waiting().count();
-    let one = |bulk: Bulk| {
+    let one = |bulk: OutageAction| {
         let (label, text) = match bulk {
-            Bulk::RollBack => ("Roll back all", format!("{waits} prompts go back to their last known-good versions.")),
-            Bulk::Undo => ("Undo all", "The versions rolled back before are served again.".to_owned()),
-            Bulk::Hold => (
+            OutageAction::RollBack => {
+                ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
+            }
+            OutageAction::Undo => ("Undo all", "The versions rolled back before are served again.".to_owned()),
+            OutageAction::Hold => (
                 "Hold all (provider outage)",
                 "No prompt is rolled back or escalated by itself while this lasts.".to_owned(),
             ),
-            Bulk::Release => ("End the hold", "Automation goes on, and missed deadlines escalate.".to_owned()),
+            OutageAction::Release => ("End the hold", "Automation goes on, and missed deadlines escalate.".to_owned()),
         };
         let confirm = SlackBlockConfirmItem::new(
             plain(&format!("{label}?")),
@@ -170,7 +172,7 @@ fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
             .with_action_id(action::all(bulk).into())
             .with_value(value.clone())
             .with_confirm(confirm);
-        if bulk == Bulk::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }.into()
+        if bulk == OutageAction::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }.into()
     };
     let elements: Vec<_> = mass.choices(view.members).into_iter().map(one).collect();
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())

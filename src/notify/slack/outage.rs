@@ -9,7 +9,7 @@ use crate::decision::{Incident, PhaseKind, PromptName};
 use crate::slack::client::Place;
 use crate::slack::render::{self, MassView, Message, Related};
 use crate::store::StoreError;
-use crate::store::mass::Speaks;
+use crate::store::outage::Speaks;
 use crate::store::sync::Sync;
 
 /// Prompts of a group that are told of.

@@ -1,20 +1,20 @@
 //! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
 
-use super::super::flip::FlipMode;
 use super::super::guards::Guard;
 use super::super::incident::Incident;
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::{Phase, Question};
-use super::{Answer, Draft, alerts};
+use super::super::switch::SwitchMode;
+use super::{Answer, Transaction, alerts};
 
 /// What the budget holds is a matter of many prompts, unless nothing is ever automatic.
-pub(super) fn mark(draft: &mut Draft<'_>) {
-    if draft.policy.max_auto_rollbacks == 0 {
+pub(super) fn mark(tx: &mut Transaction<'_>) {
+    if tx.policy.max_auto_rollbacks == 0 {
         return;
     }
-    for incident in draft.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.mass) {
+    for incident in tx.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.mass) {
         incident.mass = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     }
 }
@@ -27,14 +27,14 @@ pub(super) fn tells(before: Option<&Incident>, after: &Incident) -> bool {
 
 /// Holds `id` back, or lets it go. Only where nobody has it in hand: a question that waits, or an automatic rollback that
 /// is being confirmed.
-pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&Operator>) -> Answer {
-    let now = draft.now;
-    let Some(incident) = draft.incident(id).filter(|i| i.mass) else { return Answer::Noted };
+pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, by: Option<&Operator>) -> Answer {
+    let now = tx.now;
+    let Some(incident) = tx.incident(id).filter(|i| i.mass) else { return Answer::Noted };
     match by {
         Some(by) => {
             let waits = match &incident.phase {
                 Phase::AwaitingDecision(question) => question.hold.is_none(),
-                Phase::Confirming(confirming) => confirming.pending.by == FlipMode::Auto,
+                Phase::Confirming(confirming) => confirming.pending.by == SwitchMode::Auto,
                 _ => false,
             };
             if !waits {
@@ -43,7 +43,7 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&Operator>
             let objection = incident.objection().cloned();
             let hold = Some(by.clone());
             incident.phase = Phase::AwaitingDecision(Question { hold, objection, ..Question::default() });
-            incident.note(now, NoteKind::Decided, format!("{by} holds this back together with the other prompts"));
+            incident.note(now, NoteKind::Decided, format!("{by} put this incident on hold with the other prompts"));
         }
         None => {
             let deadline = now.plus(incident.time_limit);
@@ -51,22 +51,22 @@ pub(super) fn hold(draft: &mut Draft<'_>, id: &IncidentId, by: Option<&Operator>
             let Some(by) = question.hold.take() else { return Answer::Noted };
             question.deadline = Some(deadline);
             incident.escalations = 0;
-            incident.note(now, NoteKind::Decided, format!("no longer held back, as {by} had done"));
+            incident.note(now, NoteKind::Decided, format!("the hold by {by} has ended"));
         }
     }
     Answer::Noted
 }
 
 /// The budget may have room again: what it held acts without waiting for its alert to be repeated.
-pub(super) fn resume(draft: &mut Draft<'_>, id: &IncidentId) -> Answer {
+pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     let by_budget = |i: &&mut Incident| i.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
-    let Some(version) = draft.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };
-    let from = draft.served_text();
-    alerts::act_if_unheld(draft, id, &version);
-    match draft.active.clone() {
+    let Some(version) = tx.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };
+    let from = tx.served_text();
+    alerts::act_if_unheld(tx, id, &version);
+    match tx.active.clone() {
         Some(to) => {
             let incident = Some(id.clone());
-            Answer::Changed { from, to, incident, unchanged: false, mode: Some(FlipMode::Auto) }
+            Answer::Changed { from, to, incident, unchanged: false, mode: Some(SwitchMode::Auto) }
         }
         None => Answer::Noted,
     }

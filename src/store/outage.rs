@@ -9,7 +9,7 @@ use super::receipt::{Before, Receipt};
 use super::record::{self, SCHEMA, Unknown};
 use super::schedule::{Shows, Subscription, Work};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
-use crate::decision::mass::{Mass, Member};
+use crate::decision::outage::{Member, Outage};
 use crate::decision::{IncidentId, PromptName, Timestamp};
 
 /// Prompts of a group are forgotten when none of their alerts has named it for so long.
@@ -18,7 +18,7 @@ const RELATED_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A coordinating incident as loaded, with what a write compares against.
 #[derive(Debug)]
 pub struct Coordinated {
-    pub mass: Mass,
+    pub mass: Outage,
     /// In the order in which they joined.
     pub members: Vec<Member>,
     rev: String,
@@ -30,7 +30,7 @@ pub struct Coordinated {
 
 impl Coordinated {
     /// One that is not stored yet.
-    pub fn new(mass: Mass) -> Self {
+    pub fn new(mass: Outage) -> Self {
         Self {
             mass,
             members: Vec::new(),
@@ -122,7 +122,7 @@ impl Store {
             keys.incidents(),
             keys.open(),
             keys.closed(),
-            keys.due(Work::Mass),
+            keys.due(Work::Outage),
         ];
         let targets: Vec<Subscription> = self.subscriptions(Shows::Records).collect();
         names.extend(targets.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
@@ -139,7 +139,7 @@ impl Store {
             let unknown = found.unknown_members.get(&member.incident).unwrap_or(&nothing);
             call.cmd.arg(&member.incident.0).arg(record::write(member, unknown));
         }
-        call.cmd.arg(if open { Work::Mass.member(id) } else { String::new() });
+        call.cmd.arg(if open { Work::Outage.member(id) } else { String::new() });
         let mut wakes = Vec::new();
         for (index, to) in targets.iter().enumerate() {
             // before any single incident
@@ -164,12 +164,12 @@ impl Store {
 
     /// Whether a coordinating incident speaks for `incident`.
     pub async fn speaks_for(&self, incident: &IncidentId) -> Result<Speaks, StoreError> {
-        let wake = Work::Mass.member(incident);
+        let wake = Work::Outage.member(incident);
         let mut pipeline = Pipeline::new();
         // in the order in which a wake-up moves (once from the mixed sets of earlier receivers): what is no longer to be
         // looked at is a member already, or will be none
         let keys = &self.keys;
-        let sets = [keys.leased(Work::Act), keys.due(Work::Act), keys.due(Work::Mass), keys.leased(Work::Mass)];
+        let sets = [keys.leased(Work::Act), keys.due(Work::Act), keys.due(Work::Outage), keys.leased(Work::Outage)];
         for set in sets {
             pipeline.cmd("ZSCORE").arg(set).arg(&wake);
         }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prompt_rollback::decision::mass::{Bulk, Mass, Member};
+use prompt_rollback::decision::outage::{Member, Outage, OutageAction};
 use prompt_rollback::decision::{IncidentId, Operator, Policy};
 use prompt_rollback::store::StoreError;
-use prompt_rollback::store::mass::{Coordinated, Speaks, Written};
+use prompt_rollback::store::outage::{Coordinated, Speaks, Written};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
 
 use crate::kit::{Kit, critical, key, prompt};
@@ -31,7 +31,7 @@ async fn held() -> Result<(Kit, IncidentId)> {
 
 async fn opened(kit: &Kit, member: &IncidentId) -> Result<Coordinated> {
     let now = kit.now().await?;
-    let mut found = Coordinated::new(Mass::open(id(), &kit.policy, now));
+    let mut found = Coordinated::new(Outage::open(id(), &kit.policy, now));
     let incident = kit.store.incident(member).await?.context("the incident")?;
     found.members.push(Member::new(&incident, false, now));
     assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
@@ -59,7 +59,7 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
     let mut found = kit.store.mass(&id()).await?.context("still there")?;
     let now = kit.now().await?;
     let members_before = found.members.clone();
-    found.mass.decide(&found.members, Bulk::Hold, &Operator::recorded("maya"), None, now).expect("decided");
+    found.mass.decide(&found.members, OutageAction::Hold, &Operator::recorded("maya"), None, now).expect("decided");
     found.members[0].tried = Some(now);
     assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
     for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
@@ -78,8 +78,8 @@ async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing(
     let mut first = opened(&kit, &incident).await?;
     let mut second = kit.store.mass(&id()).await?.context("the record")?;
     let now = kit.now().await?;
-    first.mass.decide(&first.members, Bulk::RollBack, &Operator::recorded("maya"), None, now).expect("decided");
-    second.mass.decide(&second.members, Bulk::Hold, &Operator::recorded("omar"), None, now).expect("decided");
+    first.mass.decide(&first.members, OutageAction::RollBack, &Operator::recorded("maya"), None, now).expect("decided");
+    second.mass.decide(&second.members, OutageAction::Hold, &Operator::recorded("omar"), None, now).expect("decided");
     assert_eq!(kit.store.write_mass(&first, now).await?, Written::Done);
     let before = kit.dump().await?;
     assert_eq!(kit.store.write_mass(&second, now).await?, Written::Moved);
@@ -87,7 +87,7 @@ async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing(
 
     // nor is a second one opened beside it
     let other = IncidentId(ID.replace("01", "02"));
-    let new = Coordinated::new(Mass::open(other, &kit.policy, now));
+    let new = Coordinated::new(Outage::open(other, &kit.policy, now));
     assert_eq!(kit.store.write_mass(&new, now).await?, Written::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a second one");
     Ok(())
@@ -109,7 +109,7 @@ async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
 async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> Result<()> {
     let (kit, incident) = held().await?;
     assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "reported, not yet looked at");
-    let claims = kit.store.claim(Work::Mass, 10, LEASE, "me").await?.claims;
+    let claims = kit.store.claim(Work::Outage, 10, LEASE, "me").await?.claims;
     assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Soon, "being looked at");
     let mut found = opened(&kit, &incident).await?;
     for claim in &claims {

@@ -15,8 +15,8 @@ use crate::comparison::Comparison;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
-    Checked, Compared, Confirmed, Event, Evidence, FlipMode, Incident, Look, PhaseKind, PromptName, PromptState, Split,
-    Stepped, Timestamp, VersionName, soak,
+    Checked, Compared, Confirmed, Event, Evidence, Incident, Look, PhaseKind, PromptName, PromptState, Split, Stepped,
+    SwitchMode, Timestamp, VersionName, soak,
 };
 use crate::engine::{Engine, EngineError};
 use crate::postmortem::{Measured, Missing};
@@ -39,7 +39,7 @@ type Answer = Result<Vec<Series>, PrometheusError>;
 
 /// What asking takes.
 #[derive(Debug)]
-pub struct Prover {
+pub struct Verifier {
     pub engine: Arc<Engine>,
     pub prometheus: Option<Prometheus>,
     pub baseline: Option<Baseline>,
@@ -71,7 +71,7 @@ pub struct Seen {
     verified: HashMap<String, Answer>,
 }
 
-impl Prover {
+impl Verifier {
     /// Whether a check of `incident` is due, which needs what [`look`](Self::look) asks for.
     pub fn checks(&self, incident: &Incident, now: Timestamp) -> bool {
         self.prometheus.is_some() && self.is_due(incident, now)
@@ -222,7 +222,7 @@ impl Prover {
             Ok(Some(samples)) => {
                 self.engine.store.put_samples(&incident.id, &Measured::Samples(Box::new(samples))).await?;
             }
-            Ok(None) => self.keep_missing(incident, "Prometheus has no figures of it").await?,
+            Ok(None) => self.keep_missing(incident, "Prometheus has no data for it").await?,
             Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
                 // the same question would be refused again
                 self.keep_missing(incident, &format!("Prometheus refuses the query: {message}")).await?;
@@ -256,7 +256,7 @@ impl Prover {
             if now < ended.plus(sample::GIVE_UP) {
                 return Ok(Some(now.plus(sample::AGAIN)));
             }
-            self.keep_missing(incident, "Prometheus was away").await?;
+            self.keep_missing(incident, "Prometheus was unreachable").await?;
         }
         store.announce(incident).await?;
         Ok(None)
@@ -275,7 +275,7 @@ impl Prover {
                 baseline: None,
             });
         }
-        let baseline = self.baseline.as_ref().filter(|_| pending.by != FlipMode::Auto);
+        let baseline = self.baseline.as_ref().filter(|_| pending.by != SwitchMode::Auto);
         let baseline = OptionFuture::from(baseline.map(|b| b.test(&incident.prompt, &pending.to)));
         let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident, now)));
         let (baseline, asked) = join(baseline, asked).await;
@@ -292,7 +292,7 @@ impl Prover {
         now: Timestamp,
     ) -> Option<(Finding, Option<String>)> {
         let pending = incident.pending()?;
-        let automatic = pending.by == FlipMode::Auto;
+        let automatic = pending.by == SwitchMode::Auto;
         let ratios = question::ratios(&self.labels, [&incident.prompt]);
         let all_prompts = OptionFuture::from(automatic.then(|| self.all_prompts(prometheus, [&incident.prompt])));
         let (ratios, all_prompts) = join(prometheus.instant(&ratios), all_prompts).await;
@@ -373,8 +373,8 @@ impl Prover {
         in_turn: bool,
     ) -> Result<(Comparison, Answers), String> {
         let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
-        let other = state.replaced_by(version).ok_or("there is no other version to compare it with")?;
-        let first = state.version(version).and_then(|record| record.first_active).ok_or("it had no traffic yet")?;
+        let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
+        let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
         let canary = state.canary.as_ref().filter(|c| c.split.arriving == *version && c.split.leaving == *other);
         let began = canary.map_or(first, |canary| canary.started);
         let query = comparison::query(&self.labels, prompt, [version, other]);
@@ -418,7 +418,7 @@ impl Prover {
         }
         let query = recheck::question(&self.labels, &incident.prompt, &incident.version, now.since(due.since));
         let finding = match (query, recheck::threshold(incident)) {
-            (_, None) => Finding::new(Verdict::Unknown, "its threshold is not known"),
+            (_, None) => Finding::new(Verdict::Unknown, "its threshold is unknown"),
             (None, _) => Finding::new(Verdict::NoData, "too early"),
             (Some(query), Some(threshold)) => match self.in_turn(prometheus, &query).await? {
                 Some(answer) => recheck::read(&answer, threshold),
@@ -553,14 +553,14 @@ impl Prover {
 
 /// Longest wait for each turn of a comparison, which takes four at most: well within a lease together.
 const BETWEEN: Duration = Duration::from_secs(3);
-const NO_TURN: &str = "Prometheus has no turn to spare: asked again soon";
+const NO_TURN: &str = "the Prometheus query limit is reached: the receiver will try again soon";
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.
 const FIRST: Duration = Duration::from_secs(30);
 
 fn provider(version: &str, text: &str) -> String {
-    format!("{version} fails too ({text}): this looks like the provider, not the prompt")
+    format!("{version} fails too ({text}): this looks like a provider outage")
 }
 
 /// A look at it is due. Not once the deadline has passed, but for a first one: where Prometheus has no turns left, the end
@@ -579,7 +579,7 @@ fn is_new(incident: &Incident, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{CommitId, Flip, IncidentId, Operator, Phase, Policy};
+    use crate::decision::{CommitId, IncidentId, Operator, Phase, Policy, Switch};
 
     #[test]
     fn after_the_deadline_only_a_first_look_is_due() {
@@ -589,13 +589,13 @@ mod tests {
         let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
         let checked = |checks, deadline, next| Incident {
             phase: Phase::Verifying { until: Timestamp(deadline) },
-            flip: Some(Flip {
+            flip: Some(Switch {
                 commit: CommitId::default(),
                 at: now,
                 decided_at: None,
                 from: version.clone(),
                 to: version.clone(),
-                mode: FlipMode::Auto,
+                mode: SwitchMode::Auto,
                 operator: Operator::SYSTEM,
                 verification: Some(Verification {
                     checks,

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-pub struct Liar {
+pub struct LyingTarget {
     address: String,
     requests: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
-impl Liar {
+impl LyingTarget {
     /// `answer` gets the whole request, and gives status and body.
     pub fn start(answer: impl Fn(&str) -> (u16, String) + Send + Sync + 'static) -> Result<Self> {
         let answer = Arc::new(answer);

@@ -9,7 +9,7 @@ use crate::decision::{Event, PromptName};
 use crate::engine::Engine;
 use crate::live::Current;
 use crate::store::StoreError;
-use crate::store::watch::Heard;
+use crate::store::watch::WatchEvent;
 
 /// Collect changes for this long, then look at them together.
 const GATHER: Duration = Duration::from_millis(50);
@@ -25,9 +25,9 @@ const BATCH: usize = 10;
 /// Looks at `prompts` and follows those that were changed outside.
 pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreError> {
     for batch in prompts.chunks(BATCH) {
-        for prompt in engine.store.changed_outside(batch).await? {
+        for prompt in engine.store.drifted(batch).await? {
             if let Err(error) = engine.handle(&prompt, &Event::Look).await {
-                tracing::warn!(%prompt, %error, "could not follow a change made outside");
+                tracing::warn!(%prompt, %error, "could not process a change made outside of prompt-rollback");
             }
         }
     }
@@ -80,15 +80,15 @@ async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
     loop {
         let heard = tokio::select! {
             heard = store.hear(&mut watch) => heard,
-            _ = rescan.tick() => Heard::Everything,
+            _ = rescan.tick() => WatchEvent::Everything,
             _ = ask_alive.tick() => {
-                if watch.is_alive().await { continue } else { Heard::Lost }
+                if watch.is_alive().await { continue } else { WatchEvent::Lost }
             }
         };
         match heard {
-            Heard::Lost => return Ok(()),
-            Heard::Everything => scan(engines).await?,
-            Heard::Prompts(prompts) => {
+            WatchEvent::Lost => return Ok(()),
+            WatchEvent::Everything => scan(engines).await?,
+            WatchEvent::Prompts(prompts) => {
                 let mut changed: BTreeSet<PromptName> = prompts.into_iter().collect();
                 let gathered = tokio::time::sleep(GATHER);
                 tokio::pin!(gathered);
@@ -97,9 +97,9 @@ async fn follow(engines: &Current<Arc<Engine>>) -> Result<(), StoreError> {
                     tokio::select! {
                         () = &mut gathered => break,
                         heard = store.hear(&mut watch) => match heard {
-                            Heard::Prompts(prompts) => changed.extend(prompts),
-                            Heard::Everything => everything = true,
-                            Heard::Lost => return Ok(()),
+                            WatchEvent::Prompts(prompts) => changed.extend(prompts),
+                            WatchEvent::Everything => everything = true,
+                            WatchEvent::Lost => return Ok(()),
                         },
                     }
                 }

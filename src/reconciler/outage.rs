@@ -14,13 +14,13 @@ use ulid::Ulid;
 
 use super::worker::{rest, while_leased};
 use crate::coordinate::update;
-use crate::decision::mass::{Bulk, Done, Mass, Member, Order, calls_for_one, flipped_before, room_at};
+use crate::decision::outage::{Done, Execution, Member, Outage, OutageAction, calls_for_one, flipped_before, room_at};
 use crate::decision::{
-    Answer, Choice, Decide, Event, FlipMode, Incident, IncidentId, Operator, PhaseKind, RefusalCode, Timestamp,
+    Answer, Choice, Decide, Event, Incident, IncidentId, Operator, PhaseKind, RefusalCode, SwitchMode, Timestamp,
 };
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
-use crate::store::mass::{Coordinated, Written};
+use crate::store::outage::{Coordinated, Written};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
 
@@ -60,7 +60,7 @@ impl Coordinator {
     /// Does what is due once; tells how long until there may be more.
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
-        let claimed = store.claim(Work::Mass, BATCH, LEASE, token).await?;
+        let claimed = store.claim(Work::Outage, BATCH, LEASE, token).await?;
         let more = while_leased(store, &claimed.claims, self.coordinate(&claimed.claims)).await?;
         Ok(if claimed.full || more { Some(Duration::ZERO) } else { claimed.next })
     }
@@ -97,12 +97,12 @@ impl Coordinator {
             Ok(next) => End::Done { rev: None, next },
             Err(EngineError::Contended) => End::Done { rev: None, next: Some(self.engine.store.now().await?) },
             Err(EngineError::Store(error)) => {
-                tracing::warn!(incident = %claim.incident, %error, "coordinating many prompts failed");
+                tracing::warn!(incident = %claim.incident, %error, "a bulk incident failed");
                 End::after(&error)
             }
         };
         if self.engine.store.finish(claim, None, end).await? == Finished::Parked {
-            tracing::error!(incident = %claim.incident, "coordinating many prompts failed too often and is parked");
+            tracing::error!(incident = %claim.incident, "a bulk incident failed too often: moved to the dead letters");
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Coordinator {
     /// A new one, with what was rolled back before the guard tripped.
     async fn open(&self, now: Timestamp) -> Result<Coordinated, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
-        let mut found = Coordinated::new(Mass::open(IncidentId(fresh_ulid(now)), policy, now));
+        let mut found = Coordinated::new(Outage::open(IncidentId(fresh_ulid(now)), policy, now));
         for (prompt, _) in store.automatic_since(now.minus(policy.budget_window)).await? {
             let Some(loaded) = unless_broken(self.engine.load(&prompt).await)? else {
                 continue;
@@ -235,7 +235,7 @@ impl Coordinator {
         &self,
         id: &IncidentId,
         found: &Coordinated,
-        order: &Order,
+        order: &Execution,
         most: usize,
     ) -> Result<Vec<Change>, EngineError> {
         // which question is answered is written first: an answer that is repeated after a crash overrules no objection
@@ -272,15 +272,15 @@ impl Coordinator {
         Ok(changes)
     }
 
-    async fn obey_one(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Change, EngineError> {
+    async fn obey_one(&self, member: &Member, order: &Execution, ask: Option<u32>) -> Result<Change, EngineError> {
         let done = self.decide(member, order, ask).await?;
         let now = self.incident(&member.incident).await?;
         Ok(Change { done: Some(done), now, ..Change::of(member) })
     }
 
     /// Decides about one prompt as its own incident's button would.
-    async fn decide(&self, member: &Member, order: &Order, ask: Option<u32>) -> Result<Done, EngineError> {
-        let undo = order.what == Bulk::Undo;
+    async fn decide(&self, member: &Member, order: &Execution, ask: Option<u32>) -> Result<Done, EngineError> {
+        let undo = order.what == OutageAction::Undo;
         let event = Event::Decide(Decide {
             incident: member.incident.clone(),
             choice: if undo { Choice::Undo } else { Choice::Approve },
@@ -343,7 +343,7 @@ impl Coordinator {
             }
             let event = Event::Resume { incident: member.incident.clone() };
             let answer = self.tell(member, &event).await?;
-            let flipped = matches!(answer, Some(Answer::Changed { mode: Some(FlipMode::Auto), .. }));
+            let flipped = matches!(answer, Some(Answer::Changed { mode: Some(SwitchMode::Auto), .. }));
             room -= usize::from(flipped);
             let now = self.incident(&member.incident).await?;
             changes.push(Change { tried: !flipped, now, ..Change::of(member) });
@@ -383,10 +383,10 @@ fn unless_broken<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreErr
 }
 
 /// Whether `incident` was decided by `order`.
-fn did(incident: &Incident, order: &Order) -> bool {
+fn did(incident: &Incident, order: &Execution) -> bool {
     let by = |operator: &Operator| *operator == order.by;
     match order.what {
-        Bulk::Undo => {
+        OutageAction::Undo => {
             incident.decided_by.as_ref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= order.at)
         }
         _ => {

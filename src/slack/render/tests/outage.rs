@@ -3,19 +3,19 @@
 use super::super::{MassView, Message, mass_overview, mass_reply, mass_root};
 use super::valid::problems;
 use super::*;
-use crate::decision::alert::Shares;
-use crate::decision::mass::{Bulk, Done, Hold, Mass, Member, Order};
+use crate::decision::alert::GroupLabels;
+use crate::decision::outage::{Done, Execution, Hold, Member, Outage, OutageAction};
 
 const CALL: Option<&str> = Some(MENTION);
 
-fn mass() -> Mass {
-    Mass::open(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), &Policy::default(), after(0))
+fn mass() -> Outage {
+    Outage::open(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), &Policy::default(), after(0))
 }
 
 fn member(prompt: &str, phase: PhaseKind) -> Member {
     let incident =
         Incident { phase: in_phase(phase), prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
-    let shares = Shares { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
+    let shares = GroupLabels { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
     Member { shares, ..Member::new(&incident, false, after(1)) }
 }
 
@@ -24,20 +24,20 @@ fn some() -> Vec<Member> {
     vec![before("search"), member("refunds", PhaseKind::AwaitingDecision), member("returns", PhaseKind::Confirming)]
 }
 
-fn root(mass: &Mass, members: &[Member]) -> Message {
+fn root(mass: &Outage, members: &[Member]) -> Message {
     mass_root(&MassView { mass, members, mention: CALL })
 }
 
 #[test]
 fn each_state_is_shown() {
     let hold = Some(Hold { by: Operator::recorded("maya"), at: after(9) });
-    let order = Some(Order { what: Bulk::RollBack, by: Operator::recorded("maya"), at: after(9) });
+    let order = Some(Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: after(9) });
     let over: Vec<_> = some().into_iter().map(|m| Member { phase: PhaseKind::Recovered, ..m }).collect();
     for (name, mass, members) in [
         ("mass_root", mass(), some()),
-        ("mass_root_held", Mass { hold, ..mass() }, some()),
-        ("mass_root_carried_out", Mass { order, ..mass() }, some()),
-        ("mass_root_over", Mass { closed_at: Some(after(60)), ..mass() }, over),
+        ("mass_root_held", Outage { hold, ..mass() }, some()),
+        ("mass_root_carried_out", Outage { order, ..mass() }, some()),
+        ("mass_root_over", Outage { closed_at: Some(after(60)), ..mass() }, over),
     ] {
         snapshot(name, &root(&mass, &members));
     }
@@ -56,7 +56,8 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
                 let name = if long { format!("{n:04}{}", "x".repeat(124)) } else { format!("p-{n}") };
                 let phase = [PhaseKind::AwaitingDecision, PhaseKind::Recovered][n % 2];
                 let done = Done { order: after(1), failed: true, text: text.clone() };
-                let shares = Shares { model: text.clone(), provider: format!("{text}{}", n % 40), group: text.clone() };
+                let shares =
+                    GroupLabels { model: text.clone(), provider: format!("{text}{}", n % 40), group: text.clone() };
                 let mut member = Member { done: Some(done), shares, ..member(&name, phase) };
                 if long {
                     (member.version, member.target) = (version("v").expect("a version"), version("w"));
@@ -64,7 +65,7 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
                 member
             })
             .collect();
-        let mut mass = Mass { hold: Some(Hold { by: Operator::recorded(text.clone()), at: after(1) }), ..mass() };
+        let mut mass = Outage { hold: Some(Hold { by: Operator::recorded(text.clone()), at: after(1) }), ..mass() };
         mass.note(after(2), NoteKind::Asked, text.clone());
         let view = MassView { mass: &mass, members: &members, mention: CALL };
         let note = mass.notes.last().expect("a note");
@@ -78,12 +79,12 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
 
 #[test]
 fn people_are_called_only_while_something_waits_and_is_not_held() {
-    let calls = |mass: &Mass, members: &[Member]| said(&root(mass, members)).contains("subteam");
+    let calls = |mass: &Outage, members: &[Member]| said(&root(mass, members)).contains("subteam");
     let hold = Some(Hold { by: Operator::recorded("maya"), at: after(9) });
     assert!(calls(&mass(), &some()));
-    assert!(!calls(&Mass { hold, ..mass() }, &some()));
+    assert!(!calls(&Outage { hold, ..mass() }, &some()));
     assert!(!calls(&mass(), &some()[..1]));
-    assert!(!calls(&Mass { closed_at: Some(after(9)), ..mass() }, &some()));
+    assert!(!calls(&Outage { closed_at: Some(after(9)), ..mass() }, &some()));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn the_budget_has_room_again_and_what_still_fires_acts_without_a_repeat() {
     assert_eq!(resume(&mut world), Answer::Noted, "not yet");
     world.recent_auto = 4;
     let Answer::Changed { from, to, mode, .. } = resume(&mut world) else { panic!("it acts") };
-    assert_eq!((from.as_deref(), to.as_str(), mode), (Some("v2"), "v1", Some(FlipMode::Auto)));
+    assert_eq!((from.as_deref(), to.as_str(), mode), (Some("v2"), "v1", Some(SwitchMode::Auto)));
     assert_eq!(resume(&mut world), Answer::Noted, "once");
 
     for spoil in [

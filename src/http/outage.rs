@@ -7,9 +7,9 @@ use super::reply::{Failure, Reply, answer, no_incident};
 use super::views::event;
 use crate::api;
 use crate::coordinate;
-use crate::decision::mass::{Bulk, Member, shared};
+use crate::decision::outage::{Member, OutageAction, shared};
 use crate::decision::{Action, IncidentId, Operator, Severity};
-use crate::store::mass::Coordinated;
+use crate::store::outage::Coordinated;
 use crate::store::rfc3339;
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -60,12 +60,12 @@ pub fn row(found: &Coordinated) -> api::Outage {
 }
 
 /// A decision in the words of the API.
-fn word(bulk: Bulk) -> &'static str {
+fn word(bulk: OutageAction) -> &'static str {
     match bulk {
-        Bulk::RollBack => "approve",
-        Bulk::Hold => "dismiss",
-        Bulk::Undo => "undo",
-        Bulk::Release => "release",
+        OutageAction::RollBack => "approve",
+        OutageAction::Hold => "dismiss",
+        OutageAction::Undo => "undo",
+        OutageAction::Release => "release",
     }
 }
 
@@ -100,10 +100,15 @@ pub async fn incident(context: &Context, id: &IncidentId) -> Result<Reply> {
 }
 
 /// Writes the decision down; the prompts follow one after the other. `None`: a decision that is for one prompt only.
-pub async fn decide(context: &Context, id: &IncidentId, bulk: Option<Bulk>, operator: &Operator) -> Result<Reply> {
+pub async fn decide(
+    context: &Context,
+    id: &IncidentId,
+    bulk: Option<OutageAction>,
+    operator: &Operator,
+) -> Result<Reply> {
     let Some(bulk) = bulk else {
         context.engine.store.mass(id).await?.ok_or_else(|| no_incident(id))?;
-        let message = "decision: expected approve, dismiss, undo or release: this is about many prompts";
+        let message = "decision: expected approve, dismiss, undo or release: this is a bulk incident";
         return Err(Failure::bad_request(message));
     };
     let decided = coordinate::decide(&context.engine, id, bulk, operator, None, None).await?;
