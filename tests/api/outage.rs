@@ -183,7 +183,7 @@ async fn automation_goes_on_by_itself_in_order_and_within_the_budget() -> Result
     world.receiver.clock.advance(5 * MINUTE);
     serve(&world, "v1", &["c", "e"]).await?; // d does not fire any more
     let mass = coordinating(&world, |mass| mass["waiting"].as_u64() < Some(3)).await?;
-    for part in ["automation goes on, at most 2 prompts in 5 min", "rolled back automatically: c, e"] {
+    for part in ["automation resumes, at most 2 prompts in 5 min", "rolled back automatically: c, e"] {
         assert!(said(&mass).contains(part), "{part} is missing in {}", said(&mass));
     }
     assert_eq!(world.active("f").await?.as_deref(), Some("v2"), "no room for a third");

@@ -195,7 +195,7 @@ async fn status_and_a_refusal_say_why_a_version_is_no_target_that_people_left() 
     let incident = world.get("/api/incidents").await?["incidents"][0]["id"].as_str().expect("an id").to_owned();
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v3"]).await?;
     world.receiver.clock.advance(Duration::from_secs(300));
-    says(&world, "v2", &format!("not a target: its traffic was moved away while incident {incident} was open")).await?;
+    says(&world, "v2", &format!("not a target: incident {incident} was open")).await?;
     assert_eq!(world.get("/api/prompts/p").await?["rollback_target"], "v1");
     let (status, body) = world.post("/api/rollback", json!({"prompt": "p", "target_version": "v2"})).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("needs_force")));

@@ -206,7 +206,7 @@ async fn a_missing_or_damaged_file_is_an_objection() -> Result<()> {
         let (status, answer) = world.roll_back("v1", false).await?;
         assert_eq!((status, &answer["error"]["code"]), (409, &json!("archived")), "{answer}");
         let message = answer["error"]["message"].as_str().unwrap_or_default();
-        ensure!(message.contains("text of v1") && message.contains(says), "{message}");
+        ensure!(message.contains("content of v1") && message.contains(says), "{message}");
         assert_eq!(world.active("team/p").await?.as_deref(), Some("v5"), "never silently");
         let (status, answer) = world.restore("v1").await?;
         assert_eq!((status, &answer["error"]["code"]), (409, &json!("archived")));
@@ -330,7 +330,7 @@ async fn an_archive_that_hangs_does_not_hold_up_the_exit() -> Result<()> {
     let answer = receiver.http().post_json("/api/prompts/team%2Fp/versions/v1/restore", &json!({})).await?;
     ensure!(answer.status != 200, "{}", answer.text());
     eventually("the archive is asked", SOON, async || {
-        receiver.log().contains("the archive of texts fails").then_some(())
+        receiver.log().contains("the content archive fails").then_some(())
     })
     .await?;
     let status = tokio::task::spawn_blocking(move || receiver.sigterm()).await??;

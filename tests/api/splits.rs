@@ -199,7 +199,7 @@ async fn what_is_refused_says_why_and_changes_nothing() -> Result<()> {
         ((activate, json!({"version": "v2", "percent": 0})), 409, "bad_stages", "0 to 100"),
         ((activate, json!({"version": "v2", "percent": 300})), 400, "bad_request", "percent"),
         ((activate, json!({"version": "v9", "percent": 5})), 409, "unknown_version", "register it first"),
-        ((activate, json!({"version": "v1", "canary": true})), 409, "moved", "all traffic already"),
+        ((activate, json!({"version": "v1", "canary": true})), 409, "moved", "already has all traffic"),
         ((activate, json!({"version": "v2", "canary": true, "hold": "0s"})), 409, "bad_stages", "hold: expected"),
         ((activate, json!({"version": "v2", "canary": true, "hold": "31d"})), 409, "bad_stages", "30 days"),
         ((activate, json!({"version": "v2", "canary": true, "stages": [5, 1, 100]})), 409, "bad_stages", "rise"),

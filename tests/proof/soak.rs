@@ -95,7 +95,7 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
     eventually(&few, SOON, async || prometheus.query(&few).await.ok().filter(|found| !found.is_empty()).map(drop))
         .await?;
     world.receiver.clock.advance(HOUR);
-    let judged = |version: &Value| version["known_good"] == true || note(version).contains("anew");
+    let judged = |version: &Value| version["known_good"] == true || note(version).contains("restarted");
     let found = asked_until(&world, "v2", "a verdict", judged).await?;
     let restarted = note(&found).contains("soak restarted: an alert fired or an error threshold was exceeded");
     if !restarted || found["known_good"] == true || !found["soak_ends_at"].is_string() {

@@ -165,7 +165,7 @@ async fn of_two_people_at_once_one_decides_and_the_other_is_told() -> Result<()>
 async fn hold_all_stops_escalation_and_automation_until_it_ends() -> Result<()> {
     let (workspace, root) = outage().await?;
     workspace.click(MAYA, &root, "all_hold").await?;
-    let held = together(&workspace, |root| root.visible_text().contains("maya (U1) holds all back")).await?;
+    let held = together(&workspace, |root| root.visible_text().contains("maya (U1) put all prompts on hold")).await?;
     assert!(!held.visible_text().contains(MENTION), "nobody is called: {}", held.visible_text());
     assert_eq!(buttons(&held), ["all_roll_back", "all_undo", "all_release", "approve.0", "approve.1"]);
     eventually("both are held back", SOON, async || {
@@ -211,7 +211,7 @@ async fn automation_goes_on_by_itself_and_says_so() -> Result<()> {
     workspace.receiver.clock.advance(5 * MINUTE);
     serve(&workspace, "v1", &["q"]).await?;
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("automation goes on, at most 1 prompts in 5 min"), "{replies:?}");
+    assert!(replies[0].contains("automation resumes, at most 1 prompts in 5 min"), "{replies:?}");
     assert!(replies[1].contains("rolled back automatically: q"), "{replies:?}");
     assert_eq!(workspace.active("r").await?.as_deref(), Some("v2"));
     Ok(())

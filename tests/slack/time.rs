@@ -35,7 +35,7 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     let overdue = workspace.titled("Decision overdue").await?;
     assert_eq!(buttons(&overdue), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 1).await?;
-    assert!(replies[0].contains("nobody decided in time") && replies[0].contains(MENTION), "{replies:?}");
+    assert!(replies[0].contains("no decision before the deadline") && replies[0].contains(MENTION), "{replies:?}");
     workspace
         .root_in(INCIDENTS, "a call in the overview", |root: &Message| root.visible_text().contains(MENTION))
         .await?;
@@ -77,7 +77,7 @@ async fn an_incident_that_resolves_before_a_decision_closes() -> Result<()> {
     assert!(replies[0].contains("has ended") && replies[1].contains("before anyone decided"), "{replies:?}");
     workspace.click(MAYA, &root, "approve").await?;
     let told = workspace.told(MAYA).await?;
-    assert!(told.contains("closed already: resolved"), "{told}");
+    assert!(told.contains("already closed: resolved"), "{told}");
     workspace.serves("v2").await
 }
 

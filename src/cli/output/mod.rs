@@ -220,7 +220,7 @@ fn state(v: &Version) -> String {
     words.extend(
         v.left_with_incident
             .as_deref()
-            .map(|id| format!("not a target: its traffic was moved away while incident {} was open", clean(id))),
+            .map(|id| format!("not a target: incident {} was open", clean(id))),
     );
     if v.known_good {
         words.push(known_good(v.known_good_by.as_deref()));

@@ -70,12 +70,12 @@ customer-support
   rollback target  none
   automation       on
 
-VERSION  STATE                                    FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
-v2.0.0   quarantined                              2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
-v1.9.0   active, known-good (evidence)            2026-11-01 00:00:00Z  -                     no    -
-v1.8.0   known-good by time only                  -                     -                     no    -
-v1.7.0   not a target: its traffic was moved away while incident 01K9 was open  -                     -                     no    -
-v2.1.0   registered                               -                     -                     no    -
+VERSION  STATE                                 FIRST ACTIVE          LAST ACTIVE           TEXT  CONTACT
+v2.0.0   quarantined                           2026-11-21 00:30:00Z  2026-11-21 00:38:12Z  yes   mia
+v1.9.0   active, known-good (evidence)         2026-11-01 00:00:00Z  -                     no    -
+v1.8.0   known-good by time only               -                     -                     no    -
+v1.7.0   not a target: incident 01K9 was open  -                     -                     no    -
+v2.1.0   registered                            -                     -                     no    -
 
 open incidents
 INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  TARGET  SUMMARY

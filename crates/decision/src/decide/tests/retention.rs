@@ -161,7 +161,7 @@ fn an_automatic_rollback_waits_for_its_targets_text() {
         assert_eq!(world.is_archived("v3"), !files);
         if !files {
             let held = world.latest().held.clone().expect("held");
-            assert!(held.detail.contains("text of v3") && held.detail.contains("missing"), "{}", held.detail);
+            assert!(held.detail.contains("content of v3") && held.detail.contains("missing"), "{}", held.detail);
         }
     }
 }
