@@ -502,8 +502,7 @@ fn tokens_that_can_be_guessed_or_are_the_same_are_refused_off_loopback() {
     );
     assert_eq!(
         problems("twins", &of("0.0.0.0:8000", "the-same-token", "the-same-token"), &[]),
-        ["test.toml:4: server.api_token: is the same as server.webhook_token: who has one would have both; \
-          expected another token"]
+        ["test.toml:4: server.api_token: is the same as server.webhook_token: expected a different token for each"]
     );
     load("fine", &of("0.0.0.0:8000", "12345678", "12345679"), &[]).unwrap();
     // nobody else reaches these

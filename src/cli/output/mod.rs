@@ -217,11 +217,7 @@ fn state(v: &Version) -> String {
     if is_bad(v) {
         words.push("marked as bad".to_owned());
     }
-    words.extend(
-        v.left_with_incident
-            .as_deref()
-            .map(|id| format!("not a target: incident {} was open", clean(id))),
-    );
+    words.extend(v.left_with_incident.as_deref().map(|id| format!("not a target: incident {} was open", clean(id))));
     if v.known_good {
         words.push(known_good(v.known_good_by.as_deref()));
     } else {
