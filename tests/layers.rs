@@ -29,9 +29,9 @@ const LAYERS: &[&[&str]] = &[
     &["outgoing"],
     &["alertmanager", "slack"],
     &["postmortem", "report"],
-    &["comparison", "deployed", "events"],
+    &["comparison", "deployed"],
     &["config"],
-    &["api"],
+    &["api", "events"],
     &["elsewhere", "tls", "visible"],
     &["decision"],
 ];

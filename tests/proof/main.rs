@@ -196,7 +196,7 @@ async fn a_rollback_that_does_not_help_is_escalated() -> Result<()> {
     let incident = world.until("escalated").await?;
     let said = said(&incident);
     ensure!(said.contains("v1 is unhealthy") && said.contains("failures in ") && said.contains("at least "), "{said}");
-    ensure!(said.contains("@maya") && said.contains("looks like the provider"), "{said}");
+    ensure!(said.contains("@maya") && said.contains("looks like a provider outage"), "{said}");
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use super::severity::Severity;
 use super::soak::{Earned, Fled, KnownGood, Soak};
 use super::split::{Canary, Split};
 use super::switch::Switch;
-use super::targets::Targets;
 use super::time::Timestamp;
 use super::verification::Evidence;
 
@@ -334,16 +333,6 @@ impl PromptState {
             self.versions.len() - 1
         });
         &mut self.versions[index]
-    }
-
-    /// Where a rollback from `from` goes; see [`Targets::from`].
-    pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
-        self.targets(policy, now).from(from).next()
-    }
-
-    /// All versions that a rollback may go to without force.
-    pub fn targets(&self, policy: &Policy, now: Timestamp) -> Targets<'_> {
-        Targets::of(self, policy, now)
     }
 
     /// An alert that fires on `version`, which may be a rollback target.

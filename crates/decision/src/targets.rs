@@ -19,6 +19,18 @@ pub struct Targets<'s> {
     proved: Vec<(&'s VersionName, Option<&'s AlertRecord>)>,
 }
 
+impl PromptState {
+    /// Where a rollback from `from` goes; see [`Targets::from`].
+    pub fn target(&self, from: Option<&VersionName>, policy: &Policy, now: Timestamp) -> Option<&VersionName> {
+        self.targets(policy, now).from(from).next()
+    }
+
+    /// All versions that a rollback may go to without force.
+    pub fn targets(&self, policy: &Policy, now: Timestamp) -> Targets<'_> {
+        Targets::of(self, policy, now)
+    }
+}
+
 impl<'s> Targets<'s> {
     pub fn of(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Self {
         let mut trouble: HashMap<&VersionName, &AlertRecord> = HashMap::new();
