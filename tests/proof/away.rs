@@ -68,7 +68,7 @@ async fn it_is_not_asked_for_ever() -> Result<()> {
     let prometheus = prometheus(&away)?;
     let world = World::with(&[("PROMETHEUS__URL", &prometheus.url()), ("VERIFICATION__EVERY", "1s")]).await?;
     let id = recovered(&world).await?;
-    draft(&world, &id, "will be asked again").await?;
+    draft(&world, &id, "will try again").await?;
     world.receiver.clock.advance(Duration::from_secs(601));
     draft(&world, &id, "Not measured: Prometheus was unreachable.").await?;
     // nothing is due any more

@@ -12,11 +12,18 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Each use of a secret, by the line: handed to a library, or compared by `ct_eq`. A new one is to be looked at, and added.
 #[test]
 fn a_secret_is_never_compared_as_a_text_is() {
-    const USES: [(&str, &str); 11] = [
+    const USES: [(&str, &str); 16] = [
         ("config/values.rs", "a.expose_secret().as_bytes().ct_eq(b.expose_secret().as_bytes())"),
         // how long it is, and whose the app's token says it is
         ("config/validate.rs", "token.expose_secret().len() < MIN_TOKEN"),
         ("config/mod.rs", "self.app_token.as_ref()?.expose_secret().split('-').nth(2)"),
+        // whether they can be used at all
+        ("config/validate.rs", "URL => is_address(value.expose_secret())"),
+        ("config/validate.rs", "_ => is_strong(value.expose_secret())"),
+        // the address of a webhook, and the key that signs for it
+        ("notify/webhook/client.rs", "url.expose_secret().parse()"),
+        ("notify/webhook/signature.rs", "let secret = secret.expose_secret();"),
+        ("notify/webhook/signature.rs", "Hmac::<Sha256>::new_from_slice(self.0.expose_secret())"),
         // values that stay in force, to be read as others are
         ("config/reader.rs", "self.pins.get(key).map(|text| text.expose_secret().to_owned())"),
         ("config/reader.rs", "self.pins.get(key).and_then(|text| T::from_text(text.expose_secret()))"),

@@ -17,7 +17,7 @@ async fn an_alert_that_turns_an_observation_into_a_question_calls() -> Result<()
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     let replies = workspace.replies(&root, 2).await?;
     assert!(replies[0].contains("(high)") && !replies[0].contains(MENTION), "{replies:?}");
-    assert!(replies[1].contains("a person decides") && replies[1].contains(MENTION), "{replies:?}");
+    assert!(replies[1].contains("a person must decide") && replies[1].contains(MENTION), "{replies:?}");
     assert!(workspace.slack.replies(&root).iter().all(|reply| !reply.broadcast), "no escalation yet");
     Ok(())
 }

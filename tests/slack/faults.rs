@@ -124,7 +124,7 @@ async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Re
     });
     let moved = moved.await?;
     let replies = workspace.replies(&moved, 3).await?;
-    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) investigates", "does not show this in #on-call"]) {
+    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) investigates", "cannot show this in #on-call"]) {
         assert!(reply.contains(said), "who comes here knows nothing yet: {replies:#?}");
     }
     workspace.click(MAYA, &moved, "approve").await?;

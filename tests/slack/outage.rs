@@ -58,8 +58,8 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     let replies = workspace.replies(&first, 5).await?;
     for (reply, said) in replies.iter().zip([
         "(high)",
-        "a person decides",
-        "nobody decided in time",
+        "a person must decide",
+        "no decision before the deadline",
         "maya (api) investigates",
         "maya (api) rolled v2 back to v1",
     ]) {
