@@ -88,7 +88,7 @@ struct Record {
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_default")]
     paged: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(rename = "unheard", default, skip_serializing_if = "is_default")]
     undeliverable: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     mass: bool,

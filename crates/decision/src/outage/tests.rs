@@ -102,9 +102,9 @@ fn each_decision_that_makes_no_sense_says_why() {
     let over = [member("a", PhaseKind::Recovered)];
     let rows: [(&[Member], OutageAction, &str); 4] = [
         (&waits, OutageAction::Release, "the prompts are not on hold"),
-        (&waits, OutageAction::Undo, "nothing was rolled back before"),
-        (&over, OutageAction::RollBack, "no prompt waits"),
-        (&over, OutageAction::Hold, "no prompt waits"),
+        (&waits, OutageAction::Undo, "there is no earlier rollback"),
+        (&over, OutageAction::RollBack, "no prompt is waiting"),
+        (&over, OutageAction::Hold, "no prompt is waiting"),
     ];
     for (members, bulk, why) in rows {
         let refusal = mass().decide(members, bulk, &Operator::recorded("maya"), None, NOW).unwrap_err();

@@ -87,7 +87,7 @@ fn what_can_not_be_taken_over_says_why() {
     let mut world = World::with_a_fresh_release();
     world.register("v3");
     world.share("v3", TrafficShare::Percent(30), false);
-    assert!(why(&adopt(&mut world, None, true)).contains("shares its traffic"));
+    assert!(why(&adopt(&mut world, None, true)).contains("its traffic is split"));
 
     let mut world = World::with_a_fresh_release();
     world.alert(critical("v2"));

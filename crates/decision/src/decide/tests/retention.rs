@@ -189,7 +189,7 @@ fn a_text_that_can_not_be_had_is_an_objection_and_never_flips_by_itself() {
         ("its file is missing", |w| lose(w, "v1")),
         ("its file is damaged", |w| drop(w.files.as_mut().expect("files").insert(v("v1"), "other".to_owned()))),
         ("no such directory", |w| w.unplugged = w.files.take().expect("files")),
-        ("did not come back in time", |w| w.says = None), // the worker is dead
+        ("was not restored in time", |w| w.says = None), // the worker is dead
     ];
     for (why, fault) in faults {
         let mut world = archived();

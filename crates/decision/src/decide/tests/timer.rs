@@ -231,7 +231,7 @@ fn an_alert_that_is_never_heard_of_again_is_forgotten() {
     assert!(world.latest().is_firing());
     world.pass(seconds(1) + Policy::QUIET);
     assert_eq!(world.phase(), PhaseKind::Resolved);
-    assert!(world.latest().notes.iter().any(|n| n.text.contains("not heard of")));
+    assert!(world.latest().notes.iter().any(|n| n.text.contains("not sent by Alertmanager")));
 }
 
 #[test]
