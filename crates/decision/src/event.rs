@@ -181,7 +181,7 @@ pub struct Confirmed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     pub incident: IncidentId,
-    /// When the flip was that was looked at.
+    /// When the switch was made that is checked.
     pub flip: Timestamp,
     /// [`super::verification::Verification::checks`] when it was asked: each question is answered once.
     pub number: u32,

@@ -58,7 +58,7 @@ pub enum Phase {
         until: Timestamp,
     },
     RollingBack(Split),
-    /// [`Switch::verification`] says how far it is.
+    /// [`super::Switch::verification`] says how far it is.
     Verifying {
         until: Timestamp,
     },

@@ -15,7 +15,7 @@ pub struct Policy {
     pub soak_requests: u64,
     /// After so long a version counts by time alone, however few they are.
     pub soak_limit: Duration,
-    /// `guards.mode = "dry-run"`: everything but the automatic flip.
+    /// `guards.mode = "dry-run"`: everything but the automatic rollback.
     pub dry_run: bool,
     /// How many prompts may be rolled back automatically within [`Policy::budget_window`]; 0 = never automatic.
     pub max_auto_rollbacks: u32,
@@ -34,9 +34,9 @@ pub struct Policy {
     pub reopen_within: Duration,
     /// An alert that was not repeated for this long is over (an inhibited one never says so).
     pub forget_after: Duration,
-    /// How long after a flip its outcome must be known, if enough is measured.
+    /// How long after a switch its outcome must be known, if enough is measured.
     pub verification_deadline: Duration,
-    /// How long after a flip it is checked where less is measured.
+    /// How long after a switch it is checked where less is measured.
     pub verification_max: Duration,
     /// A rollback that a person asks for waits until Prometheus (or the baseline test) was asked.
     pub confirm: bool,

@@ -448,7 +448,7 @@ impl PromptState {
         self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
     }
 
-    /// Nothing has changed who gets traffic since `flip`.
+    /// No commit after `flip` has changed the traffic.
     pub fn is_last_move(&self, flip: &Switch) -> bool {
         match &self.serving {
             // records of the version before name no commit

@@ -9,7 +9,7 @@ use super::time::Timestamp;
 use super::verification::Verification;
 
 words! {
-    /// Who started a flip.
+    /// Who started a switch.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum SwitchMode {
         Auto = "auto",
@@ -24,7 +24,7 @@ words! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
-    /// The commit that made it: a flip is undone only while it is the last change of traffic. Empty in older records.
+    /// The commit that made it: a switch is undone only while it is the last change of traffic. Empty in older records.
     #[serde(default, skip_serializing_if = "is_default")]
     pub commit: CommitId,
     pub at: Timestamp,

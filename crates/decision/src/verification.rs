@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Instances {
     }
 }
 
-/// Requests since the flip, by the counters of the prompt servers.
+/// Requests since the switch, by the counters of the prompt servers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Served by the version rolled back to.

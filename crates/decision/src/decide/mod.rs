@@ -1,5 +1,5 @@
-//! The decision tree. One file per source of events; this one holds what they share: the draft of a commit and the
-//! moves that change what is served.
+//! The decision tree. One file per source of events; this one holds what they share: the transaction that becomes a commit, and
+//! the moves that change what is served.
 
 mod adopt;
 mod alerts;

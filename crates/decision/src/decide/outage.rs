@@ -1,4 +1,4 @@
-//! One prompt's part in a mass incident. What all of them do together is in [`super::super::mass`].
+//! One prompt's part in an outage. What all of its prompts do together is in [`super::super::outage`].
 
 use super::super::guards::Guard;
 use super::super::incident::Incident;

@@ -1,4 +1,4 @@
-//! One prompt's part in a mass incident.
+//! One prompt's part in an outage.
 
 use super::*;
 
