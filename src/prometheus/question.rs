@@ -272,18 +272,19 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
     // windows of a minute that overlap, of which each counts for its step
     let step = (seconds / 240).clamp(1, 15);
     let span = format!("{seconds}s:{step}s");
-    // a row may fire for a moment only
-    let closely = format!("{seconds}s:{}s", (seconds / 3_600).clamp(1, 5));
     let counted =
         |rule: &str| format!("sum(sum_over_time(prompt_version:{rule}:increase1m{{{these}}}[{span}])) * {step} / 60");
-    let rows = format!(
-        "(timestamp(ALERTS{{{these},alertstate=\"firing\"}}) or timestamp(ALERTS{{{these},alertname=~\"PromptErrorRate.+\"}}))"
-    );
-    let figures = [
-        ("requests", counted("requests")),
-        ("failed", counted("request_errors")),
-        ("exceeded", format!("time() - max(max_over_time({rows}[{closely}]))")),
+    let rows = [
+        format!("ALERTS{{{these},alertstate=\"firing\"}}"),
+        format!("ALERTS{{{these},alertname=~\"PromptErrorRate.+\"}}"),
     ];
+    let any = |of: &dyn Fn(&str) -> String| rows.each_ref().map(|row| of(row)).join(" or ");
+    // a row may fire between two steps: it is found all the same, though not when, so it counts as firing now
+    let closely = format!("{seconds}s:{}s", (seconds / 3_600).clamp(1, 5));
+    let last = any(&|row| format!("max_over_time(timestamp({row})[{closely}])"));
+    let ever = any(&|row| format!("count_over_time({row}[{seconds}s])"));
+    let exceeded = format!("time() - max({last}) or 0 * max({ever})");
+    let figures = [("requests", counted("requests")), ("failed", counted("request_errors")), ("exceeded", exceeded)];
     figures
         .map(|(figure, query)| format!("label_replace({query}, \"{FIGURE}\", \"{figure}\", \"\", \"\")"))
         .join(" or ")

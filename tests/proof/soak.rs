@@ -1,10 +1,13 @@
 //! A soak asks a real Prometheus, with the rules that ship, how the version served.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use prompt_rollback::decision::Timestamp;
+use anyhow::{Context, Result, bail, ensure};
+use prompt_rollback::config::Labels;
 use prompt_rollback::decision::soak::Measured;
+use prompt_rollback::decision::{PromptName, Timestamp, VersionName};
 use prompt_rollback::prometheus::client::{PrometheusError, Series};
 use prompt_rollback::prometheus::question;
 use prompt_rollback_testkit::{Prometheus, eventually};
@@ -12,6 +15,7 @@ use serde_json::Value;
 
 use crate::common::{SOON, World, critical};
 use crate::servers::PromptServers;
+use crate::yardstick::promtool;
 use crate::{PROMPT, measured, prometheus};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -103,6 +107,34 @@ async fn a_version_that_fails_never_soaks_although_no_alert_arrives() -> Result<
         bail!("{found:#}, although rows fired so many seconds ago: {:?}", prometheus.query(&ages).await);
     }
     Ok(())
+}
+
+/// A row that fires during a single evaluation, at each second of a step, in windows that are sampled at each distance.
+#[test]
+fn a_row_that_fires_for_a_second_is_found_in_a_window_of_any_length() -> Result<()> {
+    const END: u64 = 6 * 3_600;
+    let mut yaml = "evaluation_interval: 1s\ntests:\n  - interval: 1s\n    input_series:\n".to_owned();
+    let mut asks = String::new();
+    let names =
+        Labels { prompt: "prompt".to_owned(), version: "version".to_owned(), severity_aliases: BTreeMap::new() };
+    for moment in 0..10 {
+        for (state, name) in [("firing", "PromptLatencyP99Doubled"), ("pending", "PromptErrorRateCritical")] {
+            let labels = format!(r#"alertname="{name}",alertstate="{state}",prompt="p{moment}-{state}",version="v2""#);
+            writeln!(yaml, "      - {{series: 'ALERTS{{{labels}}}', values: '_x{} 1 stale'}}", END - 600 + moment)?;
+            let (prompt, version) = (
+                PromptName::parse(&format!("p{moment}-{state}")).ok().context("a prompt")?,
+                VersionName::parse("v2").ok().context("v2")?,
+            );
+            for hours in 1..6 {
+                let query = question::soak(&names, &prompt, &version, hours * HOUR);
+                writeln!(
+                    asks,
+                    "      - {{expr: 'count({query})', eval_time: {END}s, exp_samples: [{{labels: '{{}}', value: 1}}]}}"
+                )?;
+            }
+        }
+    }
+    promtool(&format!("{yaml}    promql_expr_test:\n{asks}"))
 }
 
 #[test]

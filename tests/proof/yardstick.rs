@@ -218,6 +218,11 @@ fn test(stories: &[Story]) -> Result<()> {
             );
         }
     }
+    promtool(&yaml)
+}
+
+/// Runs rule tests.
+pub fn promtool(yaml: &str) -> Result<()> {
     let dir = Dir::new("promtool")?;
     let path = dir.path().join("verify_test.yml");
     std::fs::write(&path, yaml)?;
