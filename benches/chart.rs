@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use prompt_rollback::decision::Timestamp;
-use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
+use prompt_rollback::postmortem::{SampleSeries, Samples, Unit, chart};
 
 const TARGET: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 50;
 /// 2026-11-21T00:38:12Z
-const FLIP: i64 = 1_795_221_492_000;
+const SWITCH: i64 = 1_795_221_492_000;
 const STEP: i64 = 2_000;
 
 /// A ratio that jumps about, as real ones do: 600 points of each version.
 fn samples() -> Samples {
-    let points = Series::MAX_POINTS as i64;
+    let points = SampleSeries::MAX_POINTS as i64;
     let noise = |i: i64| ((i * 7_919) % 101) as f64 / 101.0;
     let series = |version: &str, value: &dyn Fn(i64) -> f64| {
-        let times = (0..points).map(|i| (FLIP + (i - points / 2) * STEP, value(i)));
-        Series::new(version, times.collect::<Vec<_>>())
+        let times = (0..points).map(|i| (SWITCH + (i - points / 2) * STEP, value(i)));
+        SampleSeries::new(version, times.collect::<Vec<_>>())
     };
     let bad = |i: i64| if i < points / 3 { 0.004 + 0.003 * noise(i) } else { 0.07 + 0.03 * noise(i) };
     Samples {
@@ -47,9 +47,9 @@ fn worst<T>(draw: impl Fn() -> Result<T, chart::ChartError>) -> Result<(Duration
 }
 
 fn main() -> Result<ExitCode> {
-    let (samples, flip) = (samples(), Some(Timestamp(FLIP)));
-    let (svg_time, svg) = worst(|| chart::svg(&samples, flip))?;
-    let (png_time, png) = worst(|| chart::png(&samples, flip))?;
+    let (samples, switch) = (samples(), Some(Timestamp(SWITCH)));
+    let (svg_time, svg) = worst(|| chart::svg(&samples, switch))?;
+    let (png_time, png) = worst(|| chart::png(&samples, switch))?;
     println!("| figure | measured | target | |\n|---|---|---|---|");
     for (what, time, size) in [("SVG", svg_time, svg.len()), ("PNG", png_time, png.len())] {
         let met = if time < TARGET { "met" } else { "MISSED" };

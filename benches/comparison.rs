@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use prompt_rollback::comparison::{Claim, Counts, EProcess, FALSE_ALARM, FALSE_PASS, Slice};
+use prompt_rollback::comparison::{Counts, EProcess, FALSE_ALARM, FALSE_PASS, Hypothesis, Slice};
 use prompt_rollback::decision::Timestamp;
 use prompt_rollback::prometheus::comparison::spans;
 
@@ -80,7 +80,7 @@ impl GroupLabels {
 
 #[derive(Clone, Copy)]
 struct Case {
-    claim: Claim,
+    claim: Hypothesis,
     /// How often the version before fails, on average.
     base: f64,
     /// By how much more the new version fails.
@@ -165,10 +165,10 @@ const TARGETS: [Target; 24] = [
 
 fn case((what, rate, shares, _): Target) -> Case {
     let (claim, base, more, level) = match what {
-        HARM_1 => (Claim::Higher, BASE, 0.01, FALSE_ALARM),
-        HARM_3 => (Claim::Higher, BASE, 0.03, FALSE_ALARM),
-        BETTER => (Claim::Lower, 0.02, -0.01, FALSE_PASS),
-        _ => (Claim::NotHigherBy(MARGIN), BASE, 0.0, FALSE_PASS),
+        HARM_1 => (Hypothesis::Higher, BASE, 0.01, FALSE_ALARM),
+        HARM_3 => (Hypothesis::Higher, BASE, 0.03, FALSE_ALARM),
+        BETTER => (Hypothesis::Lower, 0.02, -0.01, FALSE_PASS),
+        _ => (Hypothesis::NotHigherBy(MARGIN), BASE, 0.0, FALSE_PASS),
     };
     Case { claim, base, more, rate, shares, level }
 }
@@ -182,9 +182,9 @@ fn main() -> ExitCode {
         println!("| {what} | {measured} | {target} | {} |", if met { "met" } else { "MISSED" });
     };
     let claims = [
-        ("equal versions pass the A/B gate", Claim::Lower, 0.0, FALSE_PASS),
-        ("equal versions are held for harm", Claim::Higher, 0.0, FALSE_ALARM),
-        ("a version worse by the margin passes as no worse", Claim::NotHigherBy(MARGIN), MARGIN, FALSE_PASS),
+        ("equal versions pass the A/B gate", Hypothesis::Lower, 0.0, FALSE_PASS),
+        ("equal versions are held for harm", Hypothesis::Higher, 0.0, FALSE_ALARM),
+        ("a version worse by the margin passes as no worse", Hypothesis::NotHigherBy(MARGIN), MARGIN, FALSE_PASS),
     ];
     for (what, claim, more, level) in claims {
         for shares in [GroupLabels::Canary, GroupLabels::Half] {

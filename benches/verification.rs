@@ -12,7 +12,7 @@ use std::time::Duration;
 use prompt_rollback::config::Labels;
 use prompt_rollback::decision::alert::{Alert, AlertStatus, GroupLabels};
 use prompt_rollback::decision::decide::{Active, Snapshot};
-use prompt_rollback::decision::phase::Failure;
+use prompt_rollback::decision::phase::RollbackFailure;
 use prompt_rollback::decision::verification::{Finding, Verdict};
 use prompt_rollback::decision::{
     Action, Checked, CommitId, Event, Incident, IncidentId, PhaseKind, Policy, PromptName, PromptState, Severity,
@@ -194,10 +194,10 @@ fn rolled_back() -> Prompt {
     let policy = Policy { verify: true, ..Policy::default() };
     let mut prompt = Prompt { policy, state: PromptState::default(), active: version("v1"), last: None, commits: 0 };
     let ago = |hours: i64| Timestamp(START - hours * 3_600_000);
-    prompt.happens(&Event::Look, ago(60));
+    prompt.happens(&Event::CheckDrift, ago(60));
     prompt.state.version_mut(&version("v1")).expect("v1").trust(ago(59));
     prompt.active = version("v2");
-    prompt.happens(&Event::Look, ago(1));
+    prompt.happens(&Event::CheckDrift, ago(1));
     let trigger = Trigger {
         severity: Severity::Critical,
         action: Action::Rollback,
@@ -240,15 +240,15 @@ fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
             phase => {
                 let said = match (phase, incident.failure()) {
                     (PhaseKind::Recovered, _) => "recovered",
-                    (PhaseKind::Escalated, Some(Failure::NotFollowed)) => "not_followed",
+                    (PhaseKind::Escalated, Some(RollbackFailure::NotFollowed)) => "not_followed",
                     (PhaseKind::Escalated, _) => "not_recovered",
                     _ => "unverified",
                 };
                 return (said, (incident.updated_at.0 - START) / 1_000);
             }
         };
-        let (flip, verification) =
-            (incident.flip.clone().expect("a flip"), incident.verification().expect("checks").clone());
+        let (switch, verification) =
+            (incident.switch.clone().expect("a flip"), incident.verification().expect("checks").clone());
         if verification.next <= now {
             fleet.pass((now.0 - START) / 1_000);
             let (traffic, finding) = if case.away {
@@ -256,13 +256,13 @@ fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
             } else {
                 let recorded = Recorded::new(&labels, fleet.series());
                 let counters = recorded.of(&labels, &name());
-                let traffic = counters.since(flip.at, &flip.from, &flip.to);
-                let finding = judge(traffic.as_ref(), counters.limit(0.01, flip.at, &flip.to), flip.at);
+                let traffic = counters.since(switch.at, &switch.from, &switch.to);
+                let finding = judge(traffic.as_ref(), counters.limit(0.01, switch.at, &switch.to), switch.at);
                 (traffic, finding)
             };
             let (incident, number) = (incident.id.clone(), verification.checks);
             prompt.happens(
-                &Event::Checked(Checked { incident, flip: flip.at, number, finding, traffic, blame: None }),
+                &Event::Checked(Checked { incident, switched_at: switch.at, number, finding, traffic, blame: None }),
                 now,
             );
         } else {

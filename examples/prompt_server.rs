@@ -46,14 +46,14 @@ struct ByOutcome {
     outcome: &'static str,
 }
 
-struct Metrics {
+struct ServerMetrics {
     registry: Registry,
     requests: Family<ByOutcome, Counter>,
     duration: Family<ByOutcome, Histogram>,
     quality: Family<ByVersion, Histogram>,
 }
 
-impl Metrics {
+impl ServerMetrics {
     fn new() -> Self {
         let seconds = || Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
         let score = || Histogram::new((1..=10).map(|tenth| f64::from(tenth) / 10.0));
@@ -99,17 +99,17 @@ impl Metrics {
 /// How a version of the fake model answers; what is left out is good.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct ModelBehaviour {
     version: String,
     #[serde(default)]
     error_ratio: f64,
-    #[serde(default = "Wish::good_delay")]
+    #[serde(default = "ModelBehaviour::good_delay")]
     delay_seconds: f64,
-    #[serde(default = "Wish::good_quality")]
+    #[serde(default = "ModelBehaviour::good_quality")]
     quality: f64,
 }
 
-impl Wish {
+impl ModelBehaviour {
     fn good_delay() -> f64 {
         0.02
     }
@@ -124,7 +124,7 @@ impl Wish {
     }
 }
 
-impl std::str::FromStr for Wish {
+impl std::str::FromStr for ModelBehaviour {
     type Err = serde_json::Error;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         serde_json::from_str(text)
@@ -134,18 +134,18 @@ impl std::str::FromStr for Wish {
 /// A fake model, whose versions can be told to fail, to be slow or to answer badly.
 #[derive(Default)]
 struct Model {
-    behaviour: Mutex<HashMap<String, Wish>>,
+    behaviour: Mutex<HashMap<String, ModelBehaviour>>,
     failures_owed: Mutex<HashMap<String, f64>>,
 }
 
 impl Model {
-    fn misbehave(&self, wish: Wish) {
-        lock(&self.behaviour).insert(wish.version.clone(), wish);
+    fn misbehave(&self, behaviour: ModelBehaviour) {
+        lock(&self.behaviour).insert(behaviour.version.clone(), behaviour);
     }
 
     /// Answers after a while: the score of the answer, or nothing when it failed.
     async fn complete(&self, version: &str) -> Option<f64> {
-        let behaviour = lock(&self.behaviour).get(version).cloned().unwrap_or_else(|| Wish::good(version));
+        let behaviour = lock(&self.behaviour).get(version).cloned().unwrap_or_else(|| ModelBehaviour::good(version));
         let failed = {
             // Failures are spread evenly instead of drawn: a demo is the same every time.
             let mut owed = lock(&self.failures_owed);
@@ -162,9 +162,9 @@ impl Model {
 
 /// Serves requests with the active version, and measures them.
 struct PromptServer {
-    args: Args,
+    args: ServerArgs,
     reader: Reader,
-    metrics: Metrics,
+    metrics: ServerMetrics,
     model: Model,
     requests: AtomicU64,
 }
@@ -178,10 +178,10 @@ struct Completion {
 }
 
 impl PromptServer {
-    async fn answer(&self, wish: Completion) -> (StatusCode, Value) {
-        let prompt = wish.prompt.unwrap_or_else(|| self.args.prompts[0].clone());
+    async fn answer(&self, behaviour: Completion) -> (StatusCode, Value) {
+        let prompt = behaviour.prompt.unwrap_or_else(|| self.args.prompts[0].clone());
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let key = wish.user.unwrap_or_else(|| format!("request-{number}"));
+        let key = behaviour.user.unwrap_or_else(|| format!("request-{number}"));
         let Some(version) = self.reader.prompt(&prompt).and_then(|prompt| prompt.active_version(&key)) else {
             let error = format!("no version of {prompt} is known");
             return (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": error }));
@@ -193,7 +193,7 @@ impl PromptServer {
             let body = json!({ "prompt": prompt, "version": *version, "error": "the model gave up" });
             return (StatusCode::INTERNAL_SERVER_ERROR, body);
         }
-        let completion = format!("{version} says: {}", wish.input.as_deref().unwrap_or("hello"));
+        let completion = format!("{version} says: {}", behaviour.input.as_deref().unwrap_or("hello"));
         (StatusCode::OK, json!({ "prompt": prompt, "version": *version, "completion": completion }))
     }
 
@@ -230,13 +230,13 @@ impl PromptServer {
                 self.answer(Completion { prompt: value("prompt="), input: value("input="), user: value("user=") }).await
             }
             (&Method::POST, "/complete") => match read(request).await {
-                Ok(wish) => self.answer(wish).await,
+                Ok(behaviour) => self.answer(behaviour).await,
                 Err(error) => bad_request(&error),
             },
-            (&Method::POST, "/misbehave") => match read::<Wish>(request).await {
-                Ok(wish) => {
-                    self.model.misbehave(wish.clone());
-                    (StatusCode::OK, serde_json::to_value(wish)?)
+            (&Method::POST, "/misbehave") => match read::<ModelBehaviour>(request).await {
+                Ok(behaviour) => {
+                    self.model.misbehave(behaviour.clone());
+                    (StatusCode::OK, serde_json::to_value(behaviour)?)
                 }
                 Err(error) => bad_request(&error),
             },
@@ -253,8 +253,8 @@ impl PromptServer {
             due.tick().await;
             for prompt in self.args.prompts.clone() {
                 let server = self.clone();
-                let wish = Completion { prompt: Some(prompt), input: Some("generated".to_owned()), user: None };
-                tokio::spawn(async move { server.answer(wish).await });
+                let behaviour = Completion { prompt: Some(prompt), input: Some("generated".to_owned()), user: None };
+                tokio::spawn(async move { server.answer(behaviour).await });
             }
         }
     }
@@ -284,7 +284,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Example prompt server: is told by Redis when the version to serve changes.
 #[derive(Parser, Clone)]
-struct Args {
+struct ServerArgs {
     /// Address and port of /, /complete and /metrics.
     #[arg(long, default_value = "127.0.0.1:9100")]
     listen: SocketAddr,
@@ -314,12 +314,12 @@ struct Args {
     rps: f64,
     /// As POST /misbehave: {"version": "v2.0.0", "error_ratio": 0.3, "delay_seconds": 2, "quality": 0.5}.
     #[arg(long)]
-    misbehave: Vec<Wish>,
+    misbehave: Vec<ModelBehaviour>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args = Args::parse();
+    let args = ServerArgs::parse();
     let settings = Settings {
         namespace: args.namespace.clone(),
         nodes: args.nodes.clone(),
@@ -333,8 +333,8 @@ async fn main() -> Result<()> {
         tokio::net::TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
     eprintln!("serving {} on http://{}", args.prompts.join(", "), args.listen);
 
-    let (metrics, model) = (Metrics::new(), Model::default());
-    args.misbehave.iter().cloned().for_each(|wish| model.misbehave(wish));
+    let (metrics, model) = (ServerMetrics::new(), Model::default());
+    args.misbehave.iter().cloned().for_each(|behaviour| model.misbehave(behaviour));
     let server = Arc::new(PromptServer { args, reader, metrics, model, requests: AtomicU64::default() });
     for prompt in server.args.prompts.clone() {
         tokio::spawn(server.clone().announce(prompt));

@@ -13,16 +13,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
-use crate::baseline::Baseline;
-use crate::clicks::{Clicks, Tell, handle_patiently};
-use crate::config::{self, Config, LogFormat, LogLevel, Settings};
+use crate::clicks::{Clicks, EphemeralReply, handle_patiently};
+use crate::config::{self, Config, LoadedConfig, LogFormat, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
-use crate::notify::slack::{self, Announcer, PACE};
+use crate::notify::slack::{self, MESSAGE_INTERVAL, SlackNotifier};
 use crate::notify::{self, Notifiers};
+use crate::precheck::Precheck;
 use crate::prometheus::client::{Prometheus, PrometheusError};
-use crate::reconciler::archive::files::Files;
+use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::reconciler::archive::{self, Archive};
 use crate::reconciler::health::Health;
 use crate::reconciler::incidents::{self, IncidentWorker};
@@ -38,13 +38,13 @@ use tasks::Tasks;
 mod reload;
 mod tasks;
 
-pub use tasks::Ended;
+pub use tasks::TaskEnded;
 
 /// Refusals that wait for Slack, and clicks that wait for Redis, at most.
-const TELLS: usize = 256;
+const EPHEMERAL_REPLIES: usize = 256;
 const CLICKS: usize = 256;
 /// Workers for what is due.
-const ACTORS: usize = 4;
+const INCIDENT_WORKERS: usize = 4;
 /// The tasks that serve HTTP.
 const SERVER: &str = "server";
 const SCRAPED: &str = "metrics";
@@ -66,23 +66,23 @@ pub enum AppError {
     #[error("{0}")]
     Notifiers(String),
     #[error("registry.baseline_url: {0}")]
-    Baseline(String),
+    Precheck(String),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
     #[error(transparent)]
-    Ended(#[from] Ended),
+    Ended(#[from] TaskEnded),
 }
 
 /// What one config makes. A reload makes it anew and replaces it as a whole.
 #[derive(Debug, Clone)]
 struct Running {
-    settings: Settings,
+    settings: LoadedConfig,
     engine: Arc<Engine>,
     slack: Option<Arc<Slack>>,
     clicks: Option<Arc<Clicks>>,
     context: Arc<http::Context>,
-    actor: Arc<IncidentWorker>,
-    announcer: Option<Arc<Announcer>>,
+    incident_worker: Arc<IncidentWorker>,
+    slack_notifier: Option<Arc<SlackNotifier>>,
     notifiers: Notifiers,
 }
 
@@ -91,11 +91,11 @@ struct Running {
 struct Shared {
     readiness: watch::Receiver<Readiness>,
     reloader: Reloader,
-    tells: mpsc::Sender<Tell>,
+    replies: mpsc::Sender<EphemeralReply>,
 }
 
 impl Running {
-    fn new(settings: Settings, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
+    fn new(settings: LoadedConfig, clock: Clock, shared: &Shared) -> Result<Self, AppError> {
         let store = Store::new(&settings.config.redis, clock)?;
         let slack = Slack::new(&settings.config.slack)?.map(Arc::new);
         let store = store.notifying(notify::subscriptions(&settings.config));
@@ -105,13 +105,13 @@ impl Running {
     }
 
     fn archive(config: &Config) -> Option<Arc<Archive>> {
-        config.retention.archive.as_deref().map(|folder| Arc::new(Archive::new(Files::new(folder))))
+        config.retention.archive.as_deref().map(|folder| Arc::new(Archive::new(ArchiveDirectory::new(folder))))
     }
 
     /// That of other settings; `touched` says whether a key that begins so is another one in them.
     fn reconfigured(
         &self,
-        settings: Settings,
+        settings: LoadedConfig,
         touched: impl Fn(&str) -> bool,
         shared: &Shared,
     ) -> Result<Self, AppError> {
@@ -130,13 +130,13 @@ impl Running {
             engine.metrics.archive_replaced();
             Self::archive(config)
         } else {
-            self.actor.archive.clone()
+            self.incident_worker.archive.clone()
         };
         Self::with(settings, engine, slack, archive, shared)
     }
 
     fn with(
-        settings: Settings,
+        settings: LoadedConfig,
         engine: Engine,
         slack: Option<Arc<Slack>>,
         archive: Option<Arc<Archive>>,
@@ -144,7 +144,7 @@ impl Running {
     ) -> Result<Self, AppError> {
         let (config, engine) = (&settings.config, Arc::new(engine));
         let clicks = slack.is_some().then(|| {
-            let clicks = Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.tells.clone());
+            let clicks = Clicks::new(Arc::clone(&engine), config.deciders.clone(), shared.replies.clone());
             Arc::new(clicks.only_from(config.slack.team_id.as_deref(), config.slack.expected_app()))
         });
         let context = http::Context::new(
@@ -155,33 +155,33 @@ impl Running {
             shared.reloader.clone(),
             clicks.clone(),
         );
-        let baseline = config.registry.baseline_url.as_deref().map(Baseline::new).transpose();
-        let actor = IncidentWorker {
+        let precheck = config.registry.baseline_url.as_deref().map(Precheck::new).transpose();
+        let worker = IncidentWorker {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
             verifier: Verifier {
                 engine: Arc::clone(&engine),
                 prometheus: config.prometheus.url.as_deref().map(Prometheus::new).transpose()?,
-                baseline: baseline.map_err(AppError::Baseline)?,
+                precheck: precheck.map_err(AppError::Precheck)?,
                 labels: config.labels.clone(),
                 abort_query: config.gradual.abort_query.clone(),
             },
             archive,
             prompt_label: config.labels.prompt.clone(),
         };
-        let announcer = slack.clone().map(|slack| {
-            Arc::new(Announcer {
+        let slack_notifier = slack.clone().map(|slack| {
+            Arc::new(SlackNotifier {
                 engine: Arc::clone(&engine),
                 slack,
                 deciders: config.deciders.clone(),
                 incident_channel: config.slack.incident_channel.clone(),
                 weekly: config.report.weekly,
-                pace: PACE,
+                message_interval: MESSAGE_INTERVAL,
             })
         });
-        let notifiers = notify::all(config, &engine, announcer.clone()).map_err(AppError::Notifiers)?;
-        let (context, actor) = (Arc::new(context), Arc::new(actor));
-        Ok(Self { context, actor, announcer, notifiers, clicks, slack, engine, settings })
+        let notifiers = notify::all(config, &engine, slack_notifier.clone()).map_err(AppError::Notifiers)?;
+        let (context, worker) = (Arc::new(context), Arc::new(worker));
+        Ok(Self { context, incident_worker: worker, slack_notifier, notifiers, clicks, slack, engine, settings })
     }
 }
 
@@ -202,13 +202,13 @@ pub struct App {
 
 impl App {
     /// Starts everything. Does not wait for Redis: `/-/ready` tells, and requests are answered 503 until it is there.
-    pub async fn start(settings: &Settings, clock: Clock) -> Result<Self, AppError> {
+    pub async fn start(settings: &LoadedConfig, clock: Clock) -> Result<Self, AppError> {
         // the default provider of TLS, once for the process; a second start finds it there
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (health, readiness) = Health::new();
         let (reloader, asked) = Reloader::new();
-        let (tells, told) = mpsc::channel(TELLS);
-        let shared = Shared { readiness, reloader: reloader.clone(), tells };
+        let (replies, queued) = mpsc::channel(EPHEMERAL_REPLIES);
+        let shared = Shared { readiness, reloader: reloader.clone(), replies };
         let running = Running::new(settings.clone(), clock, &shared)?;
         let (address, listener) = listen("server.listen", settings.config.server.listen).await?;
         let scraped = match settings.config.metrics.listen {
@@ -220,7 +220,7 @@ impl App {
         engine.metrics.config_loaded(SystemTime::now());
         let live = Live::new(running);
         let engines = live.part(|running| Arc::clone(&running.engine));
-        let actors = live.part(|running| Arc::clone(&running.actor));
+        let workers = live.part(|running| Arc::clone(&running.incident_worker));
         let contexts = live.part(|running| Arc::clone(&running.context));
         let (stop, stopped) = watch::channel(());
         let mut tasks = Tasks::default();
@@ -243,14 +243,14 @@ impl App {
         tasks.spawn("survey", archive::run(engines.clone()));
         tasks.spawn("outage", outage::run(engines));
         tasks.spawn("notify", notify::run(live.part(|running| Arc::clone(&running.notifiers))));
-        tasks.spawn("slack", slack::run(live.part(|running| running.announcer.clone()), told));
+        tasks.spawn("slack", slack::run(live.part(|running| running.slack_notifier.clone()), queued));
         tasks.spawn("socket", hear_clicks(live.part(workspace), clicks));
         tasks.spawn("clicks", handle_clicks(live.part(|running| running.clicks.clone()), clicked));
-        tasks.spawn("soak", soak::run(actors.clone()));
-        tasks.spawn("page", page::run(actors.clone()));
-        tasks.spawn("archive", archive::tend(actors.clone()));
-        for _ in 0..ACTORS {
-            tasks.spawn("incidents", incidents::run(actors.clone()));
+        tasks.spawn("soak", soak::run(workers.clone()));
+        tasks.spawn("page", page::run(workers.clone()));
+        tasks.spawn("archive", archive::run_processing(workers.clone()));
+        for _ in 0..INCIDENT_WORKERS {
+            tasks.spawn("incidents", incidents::run(workers.clone()));
         }
         let log_level = live.part(|running| running.settings.config.log.level);
         let shutdown_timeout = live.part(|running| running.settings.config.server.shutdown_timeout);
@@ -260,7 +260,7 @@ impl App {
     }
 
     /// Completes when a task of it has ended, which none does while all is well.
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> TaskEnded {
         self.tasks.ended().await
     }
 
@@ -286,7 +286,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(SocketAddr, T
 }
 
 /// What Socket Mode connects by.
-type Workspace = Option<(Arc<Slack>, config::Slack)>;
+type Workspace = Option<(Arc<Slack>, config::SlackConfig)>;
 
 fn workspace(running: &Running) -> Workspace {
     running.slack.clone().map(|slack| (slack, running.settings.config.slack.clone()))
@@ -360,7 +360,7 @@ impl Signals {
 }
 
 /// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
-pub async fn serve(settings: &Settings, mut signals: Signals) -> Result<(), AppError> {
+pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), AppError> {
     let set_log_level = init_logging(&settings.config);
     let app = App::start(settings, Clock::default()).await?;
     last_resort(app.shutdown_timeout.clone()).map_err(AppError::Signals)?;
@@ -455,14 +455,14 @@ fn init_logging(config: &Config) -> Box<dyn Fn(LogLevel)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::LoadedConfig;
 
     /// Without a Redis: it does not wait for one.
     async fn app() -> App {
         let env =
             [("PROMPT_ROLLBACK_SERVER__LISTEN", "127.0.0.1:0"), ("PROMPT_ROLLBACK_REDIS__URL", "redis://127.0.0.1:1")];
         let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let settings = Settings::load(None, env.into_iter()).expect("a config");
+        let settings = LoadedConfig::load(None, env.into_iter()).expect("a config");
         App::start(&settings, Clock::default()).await.expect("it starts")
     }
 

@@ -19,14 +19,14 @@ use crate::engine::{Engine, EngineError, Handled};
 use crate::slack::payload::Click;
 use crate::slack::render::{Button, SteerButton, action, read_mark};
 use crate::store::StoreError;
-use crate::store::receipt::{Before, Receipt};
+use crate::store::receipt::{HandledRequest, Receipt};
 use crate::visible::is_hidden;
 
 /// A click that was acknowledged and can't be committed is tried for half a minute.
 const TRIES: u32 = 15;
 const RETRY: Duration = Duration::from_secs(2);
 /// A refusal is told once to a person about a question.
-const TOLD: Duration = Duration::from_secs(24 * 3_600);
+const REFUSAL_TTL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Of an incident's summary in the reason of a mark.
 const MAX_SUMMARY: usize = 300;
@@ -36,7 +36,7 @@ const GONE: &str = "This incident is gone: it has expired.";
 
 /// What a button stands for.
 #[derive(Debug, Clone, Copy)]
-enum Wish {
+enum ButtonAction {
     One(Choice),
     /// About all prompts of a coordinating incident.
     All(OutageAction),
@@ -46,7 +46,7 @@ enum Wish {
 
 /// Something to say to the clicker alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tell {
+pub struct EphemeralReply {
     pub channel: String,
     pub thread: Option<String>,
     pub user: String,
@@ -59,15 +59,19 @@ pub struct Clicks {
     engine: Arc<Engine>,
     deciders: BTreeMap<String, Decider>,
     /// To the worker that talks to Slack. Full: the clicker sees the thread change, or nothing.
-    tells: mpsc::Sender<Tell>,
+    replies: mpsc::Sender<EphemeralReply>,
     /// The only workspace and the only app that clicks count from, if they are known.
     team: Option<String>,
     app: Option<String>,
 }
 
 impl Clicks {
-    pub fn new(engine: Arc<Engine>, deciders: BTreeMap<String, Decider>, tells: mpsc::Sender<Tell>) -> Self {
-        Self { engine, deciders, tells, team: None, app: None }
+    pub fn new(
+        engine: Arc<Engine>,
+        deciders: BTreeMap<String, Decider>,
+        replies: mpsc::Sender<EphemeralReply>,
+    ) -> Self {
+        Self { engine, deciders, replies, team: None, app: None }
     }
 
     /// Takes clicks from this workspace and this app only, where they are given.
@@ -99,15 +103,16 @@ impl Clicks {
             return self.steer(click, steer).await;
         }
         let is_mark = click.action_id == action::MARK;
-        let (wish, button) = match (is_mark, wish(&click.action_id)) {
-            (true, _) => read_mark(&click.value).map(|(kind, button)| (Wish::Mark(kind), button)).unzip(),
-            (false, Some(wish)) => (Some(wish), Button::decode(&click.value)),
+        let (pressed, button) = match (is_mark, button_action(&click.action_id)) {
+            (true, _) => read_mark(&click.value).map(|(kind, button)| (ButtonAction::Mark(kind), button)).unzip(),
+            (false, Some(pressed)) => (Some(pressed), Button::decode(&click.value)),
             (false, None) => {
                 tracing::info!(action = ?short(&click.action_id), "a click on an unknown button");
                 return Ok(());
             }
         };
-        let (Some(wish), Some(button), true) = (wish, button, is_plain(&click.user) && is_plain(&click.action_ts))
+        let (Some(pressed), Some(button), true) =
+            (pressed, button, is_plain(&click.user) && is_plain(&click.action_ts))
         else {
             tracing::warn!(action = ?short(&click.action_id), "a click on a message that is not from this app");
             return Ok(());
@@ -115,16 +120,16 @@ impl Clicks {
         let store = &self.engine.store;
         let own = format!("click:{}:{}:{}", button.incident, click.user, click.action_ts);
         let to = button.to.as_ref().map_or("", VersionName::as_str);
-        let what = match wish {
-            Wish::Mark(kind) => kind.as_str(),
-            Wish::One(_) | Wish::All(_) => &click.action_id,
+        let what = match pressed {
+            ButtonAction::Mark(kind) => kind.as_str(),
+            ButtonAction::One(_) | ButtonAction::All(_) => &click.action_id,
         };
-        let like = format!("double:{}:{}:{}:{what}:{to}", button.incident, button.ask, click.user);
+        let like = format!("double:{}:{}:{}:{what}:{to}", button.incident, button.question_number, click.user);
         let receipt = store.receipt(&own, &like);
-        let refusal = match wish {
-            Wish::One(choice) => self.decide(click, choice, &button, &receipt).await?,
-            Wish::All(bulk) => self.decide_all(click, bulk, &button, &receipt).await?,
-            Wish::Mark(kind) => self.mark(click, kind, &button, &receipt).await?,
+        let refusal = match pressed {
+            ButtonAction::One(choice) => self.decide(click, choice, &button, &receipt).await?,
+            ButtonAction::All(outage_action) => self.decide_all(click, outage_action, &button, &receipt).await?,
+            ButtonAction::Mark(kind) => self.mark(click, kind, &button, &receipt).await?,
         };
         if let Some(refusal) = refusal {
             self.refuse(click, &button, &refusal).await?;
@@ -153,7 +158,7 @@ impl Clicks {
             Some(may_not(canary, decider, click))
         };
         if let Some(refusal) = refusal {
-            let asked = Button { incident: canary.clone(), from: None, to: None, ask: *stage };
+            let asked = Button { incident: canary.clone(), from: None, to: None, question_number: *stage };
             self.refuse(click, &asked, &refusal).await?;
         }
         Ok(())
@@ -181,7 +186,7 @@ impl Clicks {
             operator: click.operator(),
             target,
             force: false,
-            ask: (choice != Choice::Undo).then_some(button.ask),
+            question_number: (choice != Choice::Undo).then_some(button.question_number),
         });
         let handled = self.engine.handle_once(&incident.prompt, &event, receipt).await?;
         let did_it = incident.decided_by.as_ref() == Some(&click.operator());
@@ -197,19 +202,21 @@ impl Clicks {
     async fn decide_all(
         &self,
         click: &Click,
-        bulk: OutageAction,
+        outage_action: OutageAction,
         button: &Button,
         receipt: &Receipt,
     ) -> Result<Option<String>, EngineError> {
-        let Some(found) = self.engine.store.mass(&button.incident).await? else {
+        let Some(found) = self.engine.store.outage(&button.incident).await? else {
             return Ok(Some(GONE.to_owned()));
         };
-        let decider = &found.mass.decider;
+        let decider = &found.outage.decider;
         if !self.may_decide(decider, &click.user).await? {
             return Ok(Some(may_not(&button.incident, decider, click)));
         }
-        let (id, ask) = (&button.incident, Some(button.ask));
-        let decided = coordinate::decide(&self.engine, id, bulk, &click.operator(), ask, Some(receipt)).await?;
+        let (id, question_number) = (&button.incident, Some(button.question_number));
+        let decided =
+            coordinate::decide(&self.engine, id, outage_action, &click.operator(), question_number, Some(receipt))
+                .await?;
         Ok(decided.and_then(Result::err).map(|refusal| refusal.message))
     }
 
@@ -266,16 +273,26 @@ impl Clicks {
         let Some(channel) = click.channel.clone() else { return };
         let text =
             "Your click had no effect: the receiver could not read or write its state. Please click again.".to_owned();
-        let _ = self.tells.try_send(Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text });
+        let _ = self.replies.try_send(EphemeralReply {
+            channel,
+            thread: click.thread.clone(),
+            user: click.user.clone(),
+            text,
+        });
     }
 
     /// Tells the clicker, once per question.
     async fn refuse(&self, click: &Click, button: &Button, text: &str) -> Result<(), StoreError> {
         let Some(channel) = click.channel.clone() else { return Ok(()) };
-        let told = format!("told:{}:{}:{}:{}", button.incident, button.ask, click.user, text.len());
-        if self.engine.store.once(&told, TOLD).await? {
-            let tell = Tell { channel, thread: click.thread.clone(), user: click.user.clone(), text: text.to_owned() };
-            if self.tells.try_send(tell).is_err() {
+        let claim = format!("told:{}:{}:{}:{}", button.incident, button.question_number, click.user, text.len());
+        if self.engine.store.claim_once(&claim, REFUSAL_TTL).await? {
+            let reply = EphemeralReply {
+                channel,
+                thread: click.thread.clone(),
+                user: click.user.clone(),
+                text: text.to_owned(),
+            };
+            if self.replies.try_send(reply).is_err() {
                 tracing::warn!(incident = %button.incident, "too many refusals at once: a user was not told of one");
             }
         }
@@ -303,7 +320,7 @@ pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &
 fn refused(handled: Handled) -> Option<String> {
     match (handled.answer, handled.before) {
         (Answer::Refused(refusal), _) => Some(refusal.message),
-        (_, Some(Before::Refused(why))) => Some(why),
+        (_, Some(HandledRequest::Refused(why))) => Some(why),
         _ => None,
     }
 }
@@ -319,15 +336,18 @@ fn may_not(incident: &IncidentId, decider: &str, click: &Click) -> String {
     format!("Only approvers of {decider} may do this. Ask one of them, or change deciders.{decider}.approvers.")
 }
 
-fn wish(action_id: &str) -> Option<Wish> {
+fn button_action(action_id: &str) -> Option<ButtonAction> {
     match action_id {
-        action::APPROVE | action::OTHER_VERSION => Some(Wish::One(Choice::Approve)),
-        action::APPROVE_GRADUAL => Some(Wish::One(Choice::ApproveGradual)),
-        action::INVESTIGATE => Some(Wish::One(Choice::Investigate)),
-        action::DISMISS => Some(Wish::One(Choice::Dismiss)),
-        action::UNDO => Some(Wish::One(Choice::Undo)),
-        id if id.starts_with("approve.") => Some(Wish::One(Choice::Approve)), // [`action::approve_one_of`]
-        _ => OutageAction::ALL.into_iter().find(|bulk| action::all(*bulk) == action_id).map(Wish::All),
+        action::APPROVE | action::OTHER_VERSION => Some(ButtonAction::One(Choice::Approve)),
+        action::APPROVE_GRADUAL => Some(ButtonAction::One(Choice::ApproveGradual)),
+        action::INVESTIGATE => Some(ButtonAction::One(Choice::Investigate)),
+        action::DISMISS => Some(ButtonAction::One(Choice::Dismiss)),
+        action::UNDO => Some(ButtonAction::One(Choice::Undo)),
+        id if id.starts_with("approve.") => Some(ButtonAction::One(Choice::Approve)), // [`action::approve_one_of`]
+        _ => OutageAction::ALL
+            .into_iter()
+            .find(|outage_action| action::all(*outage_action) == action_id)
+            .map(ButtonAction::All),
     }
 }
 

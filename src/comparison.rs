@@ -60,7 +60,7 @@ pub struct P99 {
 
 /// What was measured of two versions while both had traffic, oldest first.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Measured {
+pub struct ComparisonSamples {
     pub errors: Vec<Slice>,
     pub quality: Vec<Slice>,
     pub p99: Vec<P99>,
@@ -68,7 +68,7 @@ pub struct Measured {
 
 /// What is claimed of the new version's failure ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Claim {
+pub enum Hypothesis {
     Lower,
     Higher,
     /// Higher by less than this.
@@ -88,7 +88,7 @@ pub enum Claim {
 /// the wager then wins less than the exact one would, so the promise holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EProcess {
-    claim: Claim,
+    claim: Hypothesis,
     /// The logarithm of what each alternative's wager has become.
     wagers: Vec<f64>,
     /// The old version in the slices that are past.
@@ -106,16 +106,16 @@ impl EProcess {
     /// Where between the old version's ratio (0) and the margin (1) a version is that is not worse.
     const WITHIN: [f64; 3] = [-0.5, 0.0, 0.5];
 
-    pub fn new(claim: Claim) -> Self {
+    pub fn new(claim: Hypothesis) -> Self {
         let alternatives = match claim {
-            Claim::Lower => Self::LEFT.len(),
-            Claim::Higher => Self::HARM.len(),
-            Claim::NotHigherBy(_) => Self::WITHIN.len(),
+            Hypothesis::Lower => Self::LEFT.len(),
+            Hypothesis::Higher => Self::HARM.len(),
+            Hypothesis::NotHigherBy(_) => Self::WITHIN.len(),
         };
         Self { claim, wagers: vec![0.0; alternatives], past: Counts::default() }
     }
 
-    pub fn of(claim: Claim, slices: &[Slice]) -> Self {
+    pub fn of(claim: Hypothesis, slices: &[Slice]) -> Self {
         let mut process = Self::new(claim);
         slices.iter().for_each(|slice| process.add(slice));
         process
@@ -151,11 +151,11 @@ impl EProcess {
 }
 
 /// The new version's ratio by the alternative `index`, and the margin of the claim.
-fn alternative(claim: Claim, base: f64, index: usize) -> (f64, f64) {
+fn alternative(claim: Hypothesis, base: f64, index: usize) -> (f64, f64) {
     let (ratio, margin) = match claim {
-        Claim::Lower => (base * EProcess::LEFT[index], 0.0),
-        Claim::Higher => (base + EProcess::HARM[index], 0.0),
-        Claim::NotHigherBy(margin) => {
+        Hypothesis::Lower => (base * EProcess::LEFT[index], 0.0),
+        Hypothesis::Higher => (base + EProcess::HARM[index], 0.0),
+        Hypothesis::NotHigherBy(margin) => {
             let within = EProcess::WITHIN[index];
             (if within < 0.0 { base * (1.0 + within) } else { base + margin * within }, margin)
         }
@@ -207,7 +207,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// `margin`: of the failure ratio.
-    pub fn of(measured: &Measured, margin: f64) -> Self {
+    pub fn of(measured: &ComparisonSamples, margin: f64) -> Self {
         let shared = |slice: &&Slice| slice.new.usable() && slice.old.usable();
         let errors: Vec<Slice> = measured.errors.iter().filter(shared).copied().collect();
         let quality: Vec<Slice> = measured.quality.iter().filter(shared).copied().collect();
@@ -217,10 +217,10 @@ impl Comparison {
             new,
             old,
             difference: difference(&errors),
-            better: e(Claim::Lower, &errors),
+            better: e(Hypothesis::Lower, &errors),
             // two wagers: half of the stake on each
-            harmful: f64::midpoint(e(Claim::Higher, &errors), e(Claim::Higher, &quality)),
-            no_worse: e(Claim::NotHigherBy(margin), &errors),
+            harmful: f64::midpoint(e(Hypothesis::Higher, &errors), e(Hypothesis::Higher, &quality)),
+            no_worse: e(Hypothesis::NotHigherBy(margin), &errors),
             margin,
             problems: Vec::new(),
             figures: String::new(),
@@ -240,7 +240,7 @@ impl Comparison {
         }
         self.figures.push_str(&format!("; quality {:.3} for {:.3}", 1.0 - new.ratio(), 1.0 - old.ratio()));
         let lost = difference(shared).unwrap_or(0.0);
-        if EProcess::of(Claim::NotHigherBy(QUALITY_MARGIN), shared).p() > FALSE_PASS {
+        if EProcess::of(Hypothesis::NotHigherBy(QUALITY_MARGIN), shared).p() > FALSE_PASS {
             let problem = if lost > QUALITY_MARGIN { "its quality is worse" } else { "its quality may be worse" };
             self.problems.push(problem.to_owned());
         }
@@ -359,11 +359,11 @@ mod tests {
         Slice { new: counts(new.0, new.1), old: counts(old.0, old.1) }
     }
 
-    fn same(slice: Slice, times: usize) -> Measured {
-        Measured { errors: vec![slice; times], ..Measured::default() }
+    fn same(slice: Slice, times: usize) -> ComparisonSamples {
+        ComparisonSamples { errors: vec![slice; times], ..ComparisonSamples::default() }
     }
 
-    fn compared(measured: &Measured) -> Comparison {
+    fn compared(measured: &ComparisonSamples) -> Comparison {
         Comparison::of(measured, MARGIN)
     }
 
@@ -382,7 +382,7 @@ mod tests {
     }
 
     /// What a wager of 1 becomes in one slice, on average over all that can happen.
-    fn expected(claim: Claim, (new, new_ratio): (u32, f64), (old, old_ratio): (u32, f64)) -> f64 {
+    fn expected(claim: Hypothesis, (new, new_ratio): (u32, f64), (old, old_ratio): (u32, f64)) -> f64 {
         let mut before = EProcess::new(claim);
         before.past = counts(200.0, 4.0);
         let (new_chances, old_chances) = (binomial(new, new_ratio), binomial(old, old_ratio));
@@ -402,10 +402,10 @@ mod tests {
         for (new, old) in [(1, 30), (20, 20), (40, 7)] {
             for ratio in [0.0, 0.001, 0.02, 0.3, 0.9, 1.0] {
                 for (claim, false_new) in [
-                    (Claim::Lower, vec![ratio, ratio + 0.01, ratio * 3.0]),
-                    (Claim::Higher, vec![ratio, ratio - 0.01, ratio / 3.0]),
-                    (Claim::NotHigherBy(MARGIN), vec![ratio + MARGIN, ratio + 0.05]),
-                    (Claim::NotHigherBy(0.3), vec![ratio + 0.3, ratio + 0.5]),
+                    (Hypothesis::Lower, vec![ratio, ratio + 0.01, ratio * 3.0]),
+                    (Hypothesis::Higher, vec![ratio, ratio - 0.01, ratio / 3.0]),
+                    (Hypothesis::NotHigherBy(MARGIN), vec![ratio + MARGIN, ratio + 0.05]),
+                    (Hypothesis::NotHigherBy(0.3), vec![ratio + 0.3, ratio + 0.5]),
                 ] {
                     for new_ratio in false_new.into_iter().filter(|ratio| (0.0..=1.0).contains(ratio)) {
                         let mean = expected(claim, (new, new_ratio), (old, ratio));
@@ -418,9 +418,9 @@ mod tests {
 
     #[test]
     fn a_wager_on_what_is_true_wins() {
-        assert!(expected(Claim::Lower, (40, 0.0), (40, 0.2)) > 1.0);
-        assert!(expected(Claim::Higher, (40, 0.2), (40, 0.02)) > 2.0);
-        assert!(expected(Claim::NotHigherBy(MARGIN), (40, 0.0), (40, 0.0)) > 1.0);
+        assert!(expected(Hypothesis::Lower, (40, 0.0), (40, 0.2)) > 1.0);
+        assert!(expected(Hypothesis::Higher, (40, 0.2), (40, 0.02)) > 2.0);
+        assert!(expected(Hypothesis::NotHigherBy(MARGIN), (40, 0.0), (40, 0.0)) > 1.0);
     }
 
     #[test]
@@ -494,7 +494,7 @@ mod tests {
         let errors = vec![slice((100.0, 1.0), (100.0, 3.0)); 100];
         let scored = |new: f64, old: f64| vec![slice((20.0, 20.0 * (1.0 - new)), (20.0, 20.0 * (1.0 - old))); 100];
         let p99 = |new: f64, old: f64| vec![P99 { new, old, observations: 20.0 }; 100];
-        let verdict = |quality, p99| compared(&Measured { errors: errors.clone(), quality, p99 }).is_better();
+        let verdict = |quality, p99| compared(&ComparisonSamples { errors: errors.clone(), quality, p99 }).is_better();
         assert!(verdict(scored(0.90, 0.91), p99(1.0, 1.0)).0);
         for (quality, p99, problem) in [
             (scored(0.80, 0.91), p99(1.0, 1.0), "its quality is worse"),

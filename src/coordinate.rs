@@ -4,8 +4,8 @@
 use crate::decision::outage::OutageAction;
 use crate::decision::{IncidentId, Operator, Refusal, RefusalCode, Timestamp};
 use crate::engine::{Engine, EngineError};
-use crate::store::outage::{Coordinated, Written};
-use crate::store::receipt::{Before, Receipt};
+use crate::store::outage::{Coordinated, WriteOutcome};
+use crate::store::receipt::{HandledRequest, Receipt};
 
 /// Rounds of load and write before giving way.
 const ROUNDS: u32 = 12;
@@ -18,14 +18,14 @@ pub async fn update<T, E>(
     mut change: impl FnMut(&mut Coordinated, Timestamp) -> Result<T, E>,
 ) -> Result<Option<(Coordinated, Result<T, E>)>, EngineError> {
     for _ in 0..ROUNDS {
-        let Some(mut found) = engine.store.mass(id).await? else { return Ok(None) };
+        let Some(mut found) = engine.store.outage(id).await? else { return Ok(None) };
         let now = engine.store.now().await?;
-        let before = found.mass.clone();
+        let before = found.outage.clone();
         let result = change(&mut found, now);
-        let unchanged = result.is_err() || (found.mass == before && !found.members_changed());
-        if unchanged || engine.store.write_mass(&found, now).await? == Written::Done {
+        let unchanged = result.is_err() || (found.outage == before && !found.members_changed());
+        if unchanged || engine.store.write_outage(&found, now).await? == WriteOutcome::Done {
             if !unchanged {
-                engine.announced.send_replace(());
+                engine.notifications_due.send_replace(());
             }
             return Ok(Some((found, result)));
         }
@@ -37,34 +37,36 @@ pub async fn update<T, E>(
 pub async fn decide(
     engine: &Engine,
     id: &IncidentId,
-    bulk: OutageAction,
+    action: OutageAction,
     by: &Operator,
-    ask: Option<u32>,
+    question_number: Option<u32>,
     receipt: Option<&Receipt>,
 ) -> Result<Option<Result<Coordinated, Refusal>>, EngineError> {
     let store = &engine.store;
     for _ in 0..ROUNDS {
-        let Some(mut found) = store.mass(id).await? else { return Ok(None) };
+        let Some(mut found) = store.outage(id).await? else { return Ok(None) };
         let now = store.now().await?;
         if let Some(receipt) = receipt
             && let Some(before) = store.handled_before(receipt, now).await?
         {
             return Ok(Some(match before {
-                Before::Done => Ok(found),
-                Before::Refused(message) => Err(Refusal { code: RefusalCode::AlreadyDecided, message }),
+                HandledRequest::Done => Ok(found),
+                HandledRequest::Refused(message) => Err(Refusal { code: RefusalCode::AlreadyDecided, message }),
             }));
         }
-        if let Err(refusal) = found.mass.decide(&found.members, bulk, by, ask, now) {
+        if let Err(refusal) = found.outage.decide(&found.members, action, by, question_number, now) {
             if let Some(receipt) = receipt {
                 // if not, it is decided again
                 let _ = store.remember_refused(receipt, now, &refusal.message).await;
             }
             return Ok(Some(Err(refusal)));
         }
-        if store.write_mass_once(&found, now, receipt.map(|receipt| (receipt, &Before::Done))).await? == Written::Done {
-            engine.announced.send_replace(());
+        if store.write_outage_once(&found, now, receipt.map(|receipt| (receipt, &HandledRequest::Done))).await?
+            == WriteOutcome::Done
+        {
+            engine.notifications_due.send_replace(());
             let prompts = found.members.len();
-            tracing::info!(incident = %id, decision = bulk.as_str(), %by, prompts, "decided about all");
+            tracing::info!(incident = %id, decision = action.as_str(), %by, prompts, "decided about all");
             return Ok(Some(Ok(found)));
         }
     }

@@ -14,7 +14,7 @@ pub const NAMED: usize = 3;
 
 /// An entry of a deployment log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct DeploymentEntry {
     pub at: Timestamp,
     /// As [`LogEvent::as_str`] has it.
     pub event: String,
@@ -26,7 +26,7 @@ pub struct Entry {
     pub incident: String,
 }
 
-impl Entry {
+impl DeploymentEntry {
     /// `None` for one without a time, which can't be put in order.
     pub fn read(fields: &[(String, String)]) -> Option<Self> {
         let field = |name: &str| {
@@ -65,7 +65,7 @@ pub fn is_change(event: &str) -> bool {
 #[serde(default)]
 pub struct Deployed {
     /// Each version with traffic.
-    pub in_service: Vec<Placed>,
+    pub in_service: Vec<Deployment>,
     /// Other prompts that changed within the hour: those of the same group first, then the latest. At most [`NAMED`].
     pub others: Vec<Other>,
     /// How many more there are, or at least are.
@@ -76,7 +76,7 @@ pub struct Deployed {
 /// How a version came to serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Placed {
+pub struct Deployment {
     pub version: String,
     /// When it last gained traffic, having had none. `None`: longer ago than was read.
     pub since: Option<i64>,
@@ -98,31 +98,31 @@ pub struct Other {
     pub same_group: bool,
 }
 
-impl Placed {
+impl Deployment {
     pub fn since(&self) -> Option<Timestamp> {
         self.since.map(Timestamp)
     }
 }
 
 impl Other {
-    pub fn new(prompt: String, entry: Entry, same_group: bool) -> Self {
-        let Entry { at, event, from, to, operator, .. } = entry;
+    pub fn new(prompt: String, entry: DeploymentEntry, same_group: bool) -> Self {
+        let DeploymentEntry { at, event, from, to, operator, .. } = entry;
         Self { prompt, at: at.0, event, from, to, operator, same_group }
     }
 }
 
 /// What had traffic after the last of these entries, which come with the oldest first.
-pub fn in_service<'a>(log: impl Iterator<Item = &'a Entry>) -> Vec<Placed> {
-    let mut serving: Vec<Placed> = Vec::new();
+pub fn in_service<'a>(log: impl Iterator<Item = &'a DeploymentEntry>) -> Vec<Deployment> {
+    let mut serving: Vec<Deployment> = Vec::new();
     for entry in log.filter(|entry| entry.is_change()) {
         let served = |version: &str| serving.iter().find(|placed| placed.version == version).cloned();
-        let gains = || Placed {
+        let gains = || Deployment {
             version: entry.to.clone(),
             since: Some(entry.at.0),
             event: entry.event.clone(),
             operator: entry.operator.clone(),
         };
-        let unknown = || Placed { version: entry.from.clone(), ..Placed::default() };
+        let unknown = || Deployment { version: entry.from.clone(), ..Deployment::default() };
         serving = match (entry.to.is_empty(), entry.shares()) {
             (true, _) => Vec::new(),
             (false, true) => vec![served(&entry.from).unwrap_or_else(unknown), served(&entry.to).unwrap_or_else(gains)],
@@ -136,13 +136,13 @@ pub fn in_service<'a>(log: impl Iterator<Item = &'a Entry>) -> Vec<Placed> {
 mod tests {
     use super::*;
 
-    fn entry(at: i64, event: &str, from: &str, to: &str, operator: &str) -> Entry {
+    fn entry(at: i64, event: &str, from: &str, to: &str, operator: &str) -> DeploymentEntry {
         let [event, from, to, operator] = [event, from, to, operator].map(str::to_owned);
-        Entry { at: Timestamp(at), event, from, to, operator, ..Entry::default() }
+        DeploymentEntry { at: Timestamp(at), event, from, to, operator, ..DeploymentEntry::default() }
     }
 
-    fn told(log: &[Entry]) -> Vec<String> {
-        let one = |placed: &Placed| {
+    fn told(log: &[DeploymentEntry]) -> Vec<String> {
+        let one = |placed: &Deployment| {
             let since = placed.since.map_or("?".to_owned(), |since| since.to_string());
             format!("{} {since} {}", placed.version, placed.operator)
         };

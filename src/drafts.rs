@@ -1,9 +1,9 @@
 //! The draft of a post-mortem, from what is kept of an incident.
 
 use crate::decision::{Incident, PhaseKind, PromptName, VersionName};
-use crate::deployed::Entry;
+use crate::deployed::DeploymentEntry;
 use crate::engine::Engine;
-use crate::postmortem::{Facts, Measured, Verified, draft};
+use crate::postmortem::{IncidentMetric, PostmortemFacts, Verified, draft};
 use crate::store::StoreError;
 
 /// Entries of the deployment log that are looked through, from the end of the incident backwards.
@@ -14,24 +14,24 @@ const LATER: std::time::Duration = std::time::Duration::from_secs(60);
 /// Markdown. Drawing and comparing take milliseconds of a thread of their own.
 pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, StoreError> {
     let store = &engine.store;
-    let good = incident.flip.as_ref().map(|flip| &flip.to).or(incident.target.as_ref());
+    let good = incident.switch.as_ref().map(|switch| &switch.to).or(incident.target.as_ref());
     let versions: Vec<_> = std::iter::once(&incident.version).chain(good).collect();
     let mut contents = store.contents(&incident.prompt, &versions).await?.into_iter();
     let (bad, good) = (contents.next().flatten(), contents.next().flatten());
     let end = incident.closed_at.unwrap_or(incident.updated_at).plus(LATER);
     let log = store.log(&incident.prompt, Some(&end.0.to_string()), MAX_LOG).await?;
-    let log: Vec<_> = log.items.iter().filter_map(|change| Entry::read(&change.fields)).collect();
-    let flip = incident.flip.as_ref().map(|flip| flip.at);
-    let measured = store.samples(&incident.id).await?.filter(|measured| flip.is_some_and(|at| measured.is_of(at)));
+    let log: Vec<_> = log.items.iter().filter_map(|change| DeploymentEntry::read(&change.fields)).collect();
+    let switch = incident.switch.as_ref().map(|switch| switch.at);
+    let measured = store.samples(&incident.id).await?.filter(|measured| switch.is_some_and(|at| measured.is_of(at)));
     let contact = contact(engine, &incident.prompt, &incident.version).await?;
     let verification_deadline = engine.policy.verification_deadline;
     let drafted = tokio::task::spawn_blocking(move || {
         let (samples, unmeasured) = match &measured {
-            Some(Measured::Samples(samples)) => (Some(&**samples), None),
-            Some(Measured::Missing(missing)) => (None, Some(missing.missing.as_str())),
+            Some(IncidentMetric::Samples(samples)) => (Some(&**samples), None),
+            Some(IncidentMetric::Missing(missing)) => (None, Some(missing.missing.as_str())),
             None => (None, is_awaited(&incident).then_some("Prometheus is unreachable: the receiver will try again")),
         };
-        draft(&Facts {
+        draft(&PostmortemFacts {
             incident: &incident,
             log: &log,
             samples,

@@ -2,7 +2,7 @@
 //!
 //! A drill counts only if it was started here: its id is a record in Redis, which says what its alert must name.
 
-use crate::api::Rehearsed;
+use crate::api::RehearsalView;
 use crate::decision::{Alert, Operator, PromptName, Refusal, RefusalCode};
 use crate::engine::{Engine, EngineError};
 use crate::store::drill::{Drill, DrillId, DrillProgress};
@@ -41,13 +41,13 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
     store.note_drill(&id, DrillProgress::Received).await?;
     if drill.decided.is_none() {
         let rehearsed = engine.rehearse(alert).await?;
-        let decision = Rehearsed {
+        let decision = RehearsalView {
             outcome: rehearsed.outcome.to_string(),
             reason: rehearsed.reason.to_owned(),
             text: rehearsed.text,
         };
         store.note_drill(&id, DrillProgress::Decided(&serde_json::to_string(&decision).unwrap_or_default())).await?;
-        engine.announced.send_replace(());
+        engine.notifications_due.send_replace(());
     }
     store.wait_for_replicas().await?;
     store.note_drill(&id, DrillProgress::Committed).await?;
@@ -55,6 +55,6 @@ pub async fn receive(engine: &Engine, id: &str, alert: &Alert) -> Result<bool, E
 }
 
 /// What is kept of the decision, for people.
-pub fn decision(drill: &Drill) -> Option<Rehearsed> {
+pub fn decision(drill: &Drill) -> Option<RehearsalView> {
     serde_json::from_str(&drill.decided.as_ref()?.text).ok()
 }

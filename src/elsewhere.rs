@@ -11,10 +11,10 @@ pub const LARGE: usize = 64 << 10;
 
 /// Runs `work` on another thread. If the caller is gone, a piece that has begun runs to its end, and no other begins.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let turn = PIECES.acquire().await;
+    let permit = PIECES.acquire().await;
     let piece = tokio::task::spawn_blocking(move || {
         let done = work();
-        drop(turn);
+        drop(permit);
         done
     });
     match piece.await.map_err(tokio::task::JoinError::try_into_panic) {

@@ -12,9 +12,9 @@ use crate::decision::{
 use crate::elsewhere;
 use crate::events::{self, Happened};
 use crate::metrics::Metrics;
-use crate::store::receipt::{Before, Receipt};
+use crate::store::receipt::{HandledRequest, Receipt};
 use crate::store::schedule::IDLE;
-use crate::store::{Committed, Loaded, Store, StoreError, Wanted, fresh_ulid};
+use crate::store::{Committed, LoadOptions, Loaded, Store, StoreError, fresh_ulid};
 
 /// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
 const ROUNDS: u32 = 12;
@@ -44,7 +44,7 @@ pub struct Handled {
     /// The prompt's revision, if this wrote anything.
     pub rev: Option<i64>,
     /// This very request was handled before: nothing was done now, and this came of it then.
-    pub before: Option<Before>,
+    pub before: Option<HandledRequest>,
 }
 
 /// An event, by how long a decision about it takes.
@@ -73,13 +73,13 @@ pub struct Engine {
     /// Told after each commit that changes who is paged.
     pub paging: Arc<Notify>,
     /// Told after each commit that woke who shows what happens.
-    pub announced: Arc<watch::Sender<()>>,
+    pub notifications_due: Arc<watch::Sender<()>>,
 }
 
 impl Engine {
     pub fn new(store: Store, policy: Policy) -> Self {
         let [scheduled, paging] = std::array::from_fn(|_| Arc::default());
-        Self { store, policy, metrics: Arc::default(), scheduled, paging, announced: Arc::default() }
+        Self { store, policy, metrics: Arc::default(), scheduled, paging, notifications_due: Arc::default() }
     }
 
     /// The engine of other settings.
@@ -89,7 +89,7 @@ impl Engine {
 
     /// The prompt as it is now.
     pub async fn load(&self, prompt: &PromptName) -> Result<Loaded, StoreError> {
-        self.store.load(prompt, self.policy.budget_window, Wanted::default()).await
+        self.store.load(prompt, self.policy.budget_window, LoadOptions::default()).await
     }
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
@@ -143,7 +143,7 @@ impl Engine {
         receipt: Option<&Receipt>,
     ) -> Result<Handled, EngineError> {
         let event = given.event();
-        let wanted = Wanted {
+        let wanted = LoadOptions {
             incident: match event {
                 Event::Decide(click) => Some(&click.incident),
                 Event::Mark(marking) => marking.incident.as_ref(),
@@ -170,13 +170,13 @@ impl Engine {
             }
             let (loaded, decision) = self.decide(loaded, &given).await;
             let outcome = match &decision.answer {
-                Answer::Refused(refusal) => Before::Refused(refusal.message.clone()),
-                _ => Before::Done,
+                Answer::Refused(refusal) => HandledRequest::Refused(refusal.message.clone()),
+                _ => HandledRequest::Done,
             };
             let Some(commit) = decision.commit else {
                 if !matches!(
                     event,
-                    Event::Look
+                    Event::CheckDrift
                         | Event::Timer { .. }
                         | Event::Listed { .. }
                         | Event::Undeliverable { .. }
@@ -185,17 +185,17 @@ impl Engine {
                 ) {
                     self.store.wait_for_replicas().await?;
                 }
-                if let (Some(receipt), Before::Refused(why)) = (receipt, &outcome) {
+                if let (Some(receipt), HandledRequest::Refused(why)) = (receipt, &outcome) {
                     // if not, it is decided again
                     let _ = self.store.remember_refused(receipt, loaded.now, why).await;
                 }
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, before: None });
             };
-            let flip = finished(&commit, loaded.now).or_else(|| flip_mode(&decision.answer));
+            let switch = finished(&commit, loaded.now).or_else(|| switch_mode(&decision.answer));
             let written = self.events(&given, &loaded, &decision.answer, &commit);
             match self.commit(&loaded, &commit, receipt.map(|receipt| (receipt, &outcome)), &written).await {
                 Ok(Committed::Done { rev }) => {
-                    // the worker looks by itself before any later one: a flip does not cost a claim as well
+                    // the worker looks by itself before any later one: a switch does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
                     if commit.wakes.iter().any(|wake| soon(wake.at)) || commit.canary.wake.is_some_and(soon) {
                         self.scheduled.notify_one();
@@ -204,7 +204,7 @@ impl Engine {
                         self.paging.notify_one();
                     }
                     if !commit.incidents.is_empty() || commit.canary.changed || !written.is_empty() {
-                        self.announced.send_replace(());
+                        self.notifications_due.send_replace(());
                     }
                     for entry in commit.log.iter().filter(|entry| !entry.event.is_change()) {
                         let (version, operator) = (entry.to.as_deref().unwrap_or_default(), &entry.operator);
@@ -233,12 +233,12 @@ impl Engine {
                         let before = loaded.snapshot.state.incidents.iter().find(|before| before.id == *id);
                         self.metrics.time_limit(before, &write.incident);
                     }
-                    self.account(event, &decision.answer, flip, loaded.now);
+                    self.account(event, &decision.answer, switch, loaded.now);
                     return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev), before: None });
                 }
                 Ok(Committed::Moved | Committed::BudgetSpent) => {}
                 Err(error) => {
-                    if let Some(mode) = flip {
+                    if let Some(mode) = switch {
                         self.metrics.rollback(mode, false);
                     }
                     return Err(error.into());
@@ -291,7 +291,7 @@ impl Engine {
         &self,
         loaded: &Loaded,
         commit: &Commit,
-        receipt: Option<(&Receipt, &Before)>,
+        receipt: Option<(&Receipt, &HandledRequest)>,
         events: &[String],
     ) -> Result<Committed, StoreError> {
         let id = &loaded.snapshot.commit.0;
@@ -307,14 +307,14 @@ impl Engine {
         }
     }
 
-    fn account(&self, event: &Event, answer: &Answer, flip: Option<SwitchMode>, now: Timestamp) {
-        if let Some(mode) = flip {
+    fn account(&self, event: &Event, answer: &Answer, switch: Option<SwitchMode>, now: Timestamp) {
+        if let Some(mode) = switch {
             self.metrics.rollback(mode, true);
         }
         if let (Event::Alerts(alerts), Answer::Alerts(outcomes)) = (event, answer) {
             let rolled_back = |outcome: &AlertOutcome| outcome.outcome == Outcome::RolledBack;
             let pairs = alerts.iter().zip(outcomes).filter(|(_, outcome)| rolled_back(outcome));
-            // several alerts may ask for one flip: the first of them detected it
+            // several alerts may ask for one switch: the first of them detected it
             if let Some(started) = pairs.filter_map(|(alert, _)| alert.began(now)).min() {
                 self.metrics.detection(now.since(started));
             }
@@ -322,7 +322,7 @@ impl Engine {
     }
 }
 
-fn flip_mode(answer: &Answer) -> Option<SwitchMode> {
+fn switch_mode(answer: &Answer) -> Option<SwitchMode> {
     match answer {
         Answer::Changed { mode, .. } => *mode,
         Answer::Alerts(outcomes) if outcomes.iter().any(|o| o.outcome == Outcome::RolledBack) => Some(SwitchMode::Auto),
@@ -332,8 +332,8 @@ fn flip_mode(answer: &Answer) -> Option<SwitchMode> {
 
 /// How the rollback was decided that this commit makes.
 fn finished(commit: &Commit, now: Timestamp) -> Option<SwitchMode> {
-    let flips = commit.incidents.iter().filter_map(|write| write.incident.flip.as_ref());
-    flips.filter(|flip| flip.at == now && flip.mode != SwitchMode::Shipped).map(|flip| flip.mode).next()
+    let switches = commit.incidents.iter().filter_map(|write| write.incident.switch.as_ref());
+    switches.filter(|switch| switch.at == now && switch.mode != SwitchMode::Shipped).map(|switch| switch.mode).next()
 }
 
 /// How many incidents `event` opens at most. Two versions may get traffic on top, one from outside, on which alerts fire.

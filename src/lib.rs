@@ -17,7 +17,7 @@
 //! | [`engine`], [`clicks`], [`coordinate`], [`drafts`], [`drills`], [`reports`] | load → decide → commit; who may click |
 //! | [`live`] | what is in force, and its replacement |
 //! | [`store`], [`metrics`] | Redis; our own figures |
-//! | [`alertmanager`], [`prometheus`], [`baseline`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
+//! | [`alertmanager`], [`prometheus`], [`precheck`], [`slack`], [`postmortem`], [`mod@report`], [`deployed`], [`comparison`], [`config`], [`outgoing`] | bytes ↔ types, pure; HTTP that we send |
 //! | [`api`] | the JSON that the API is asked and answers |
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
@@ -31,7 +31,6 @@
 pub mod alertmanager;
 pub mod api;
 pub mod app;
-pub mod baseline;
 pub mod cli;
 pub mod clicks;
 pub mod comparison;
@@ -49,6 +48,7 @@ pub mod metrics;
 pub mod notify;
 pub mod outgoing;
 pub mod postmortem;
+pub mod precheck;
 pub mod prometheus;
 pub mod reconciler;
 pub mod report;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::config::Change;
+use crate::config::ConfigChange;
 
 /// Longest wait for a look at the files: whoever waits has a request to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -73,9 +73,9 @@ impl<T> Current<T> {
 /// What a reload did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
-    pub changed: Vec<Change>,
+    pub changed: Vec<ConfigChange>,
     /// Written, and not in force before a restart.
-    pub needs_restart: Vec<Change>,
+    pub needs_restart: Vec<ConfigChange>,
 }
 
 /// What was wrong with the config, one line for each problem; nothing has changed then.
@@ -83,15 +83,15 @@ pub type ReloadResult = Result<Reloaded, String>;
 
 /// Who asks for a reload, and where the answer goes.
 #[derive(Debug)]
-pub struct Ask {
+pub struct ReloadRequest {
     pub by: &'static str,
     pub answer: Option<oneshot::Sender<ReloadResult>>,
 }
 
 /// What is asked of whoever reloads.
 #[derive(Debug)]
-pub struct Asked {
-    pub reloads: mpsc::Receiver<Ask>,
+pub struct ReloadRequests {
+    pub reloads: mpsc::Receiver<ReloadRequest>,
     /// Look whether a file that the config names was replaced.
     pub looks: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -99,28 +99,28 @@ pub struct Asked {
 /// Asks whoever reloads.
 #[derive(Debug, Clone)]
 pub struct Reloader {
-    reloads: mpsc::Sender<Ask>,
+    reloads: mpsc::Sender<ReloadRequest>,
     looks: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Reloader {
-    pub fn new() -> (Self, Asked) {
+    pub fn new() -> (Self, ReloadRequests) {
         const MOST: usize = 16;
         let ((reloads, asked), (looks, looked)) = (mpsc::channel(MOST), mpsc::channel(MOST));
-        (Self { reloads, looks }, Asked { reloads: asked, looks: looked })
+        (Self { reloads, looks }, ReloadRequests { reloads: asked, looks: looked })
     }
 
     /// Reloads; `None` if the process is ending.
     pub async fn reload(&self, by: &'static str) -> Option<ReloadResult> {
         let (answer, answered) = oneshot::channel();
-        self.reloads.send(Ask { by, answer: Some(answer) }).await.ok()?;
+        self.reloads.send(ReloadRequest { by, answer: Some(answer) }).await.ok()?;
         answered.await.ok()
     }
 
     /// Reloads without waiting for it.
     pub fn reload_soon(&self, by: &'static str) {
         // full: one of those that wait reads what is there now
-        let _ = self.reloads.try_send(Ask { by, answer: None });
+        let _ = self.reloads.try_send(ReloadRequest { by, answer: None });
     }
 
     /// Returns once the files that the config names have been looked at, and those replaced before are in force; or after

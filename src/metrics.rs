@@ -13,9 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::decision::{AlertOutcome, Failure, Incident, PhaseKind, Severity, Switch, SwitchMode, Timestamp};
+use crate::decision::{AlertOutcome, Incident, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
 use crate::store::schedule::Target;
-use crate::store::{Series, StoreError};
+use crate::store::{StoreError, VersionSeries};
 
 const PREFIX: &str = "prompt_rollback";
 
@@ -117,12 +117,12 @@ pub struct Metrics {
 
 /// What is read from Redis at each scrape.
 #[derive(Debug, Default)]
-pub struct Stored {
-    pub series: Vec<Series>,
+pub struct ScrapeData {
+    pub series: Vec<VersionSeries>,
     /// Prompts beyond `metrics.max_prompts`.
     pub dropped: usize,
     pub phases: Vec<(String, i64)>,
-    pub parked: u64,
+    pub dead_letters: u64,
     pub paused: bool,
     /// By target: age of the oldest of what it does not show yet.
     pub notification_lag: Vec<(&'static str, Duration)>,
@@ -325,19 +325,19 @@ impl Metrics {
     pub fn time_limit(&self, before: Option<&Incident>, after: &Incident) {
         let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
         let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
-        let in_time = |flip: &Switch| {
-            flip.mode != SwitchMode::Auto
+        let in_time = |switch: &Switch| {
+            switch.mode != SwitchMode::Auto
                 || after
                     .alerts
                     .iter()
-                    .filter_map(|alert| alert.began(flip.at))
+                    .filter_map(|alert| alert.began(switch.at))
                     .min()
-                    .is_none_or(|began| flip.at.since(began) <= after.time_limit)
+                    .is_none_or(|began| switch.at.since(began) <= after.time_limit)
         };
-        let result = match (&after.flip, after.phase.kind()) {
+        let result = match (&after.switch, after.phase.kind()) {
             _ if !undecided => return,
-            (Some(flip), PhaseKind::Verifying) => {
-                if in_time(flip) {
+            (Some(switch), PhaseKind::Verifying) => {
+                if in_time(switch) {
                     "met"
                 } else {
                     "missed"
@@ -353,14 +353,14 @@ impl Metrics {
     /// What came of checking a rollback.
     pub fn verified(&self, before: &Incident, after: &Incident) {
         let stale = |incident: &Incident| incident.verification().is_some_and(|v| v.stale);
-        let (Some(flip), Some(verification)) = (&after.flip, after.verification()) else { return };
+        let (Some(switch), Some(verification)) = (&after.switch, after.verification()) else { return };
         if stale(after) && !stale(before) {
             let still = verification.traffic.as_ref().map_or(0, |traffic| traffic.still.count);
             self.stale_servers.inc_by(still as u64);
         }
         let result = match (before.phase.kind(), after.phase.kind()) {
             (PhaseKind::Verifying | PhaseKind::Escalated, PhaseKind::Recovered) => "recovered",
-            (PhaseKind::Verifying, PhaseKind::Escalated) if after.failure() == Some(Failure::NotFollowed) => {
+            (PhaseKind::Verifying, PhaseKind::Escalated) if after.failure() == Some(RollbackFailure::NotFollowed) => {
                 "not_followed"
             }
             (PhaseKind::Verifying, PhaseKind::Escalated) => "escalated",
@@ -369,7 +369,7 @@ impl Metrics {
         };
         self.verifications.get_or_create(&ResultLabel { result }).inc();
         if let (PhaseKind::Recovered, Some(traffic)) = (after.phase.kind(), &verification.traffic) {
-            let took = traffic.bad_last_seen.map_or(0.0, |at| at.since(flip.at).as_secs_f64());
+            let took = traffic.bad_last_seen.map_or(0.0, |at| at.since(switch.at).as_secs_f64());
             self.propagation_seconds.observe(took);
         }
     }
@@ -425,7 +425,7 @@ impl Default for Metrics {
     }
 }
 
-impl Stored {
+impl ScrapeData {
     /// As OpenMetrics text without its last line.
     pub fn encode(self, out: &mut impl fmt::Write) -> fmt::Result {
         text::encode_registry(out, &from_stored(self))
@@ -434,20 +434,20 @@ impl Stored {
 
 /// The series of each version with traffic. They are written as they are: a family would copy and hash each of them.
 #[derive(Debug)]
-struct Versions(Vec<Series>);
+struct Versions(Vec<VersionSeries>);
 
 impl Collector for Versions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "1 for each version with traffic and its rollback target";
         let mut info = encoder.encode_descriptor("active_version_info", help, None, MetricType::Gauge)?;
-        for Series { prompt, version, previous, .. } in &self.0 {
+        for VersionSeries { prompt, version, previous, .. } in &self.0 {
             let labels = [("prompt", prompt.as_str()), ("version", version), ("previous", previous)];
             info.encode_family(&labels)?.encode_gauge(&1_i64)?;
         }
         let (name, help) =
             ("active_version_activated_timestamp_seconds", "First activation of each version with traffic");
         let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for Series { prompt, version, activated: at, .. } in &self.0 {
+        for VersionSeries { prompt, version, activated: at, .. } in &self.0 {
             let labels = [("prompt", prompt.as_str()), ("version", version)];
             activated.encode_family(&labels)?.encode_gauge(&seconds(*at))?;
         }
@@ -455,7 +455,7 @@ impl Collector for Versions {
     }
 }
 
-fn from_stored(stored: Stored) -> Registry {
+fn from_stored(stored: ScrapeData) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     let gauge = |value: i64| {
         let gauge: Gauge = Gauge::default();
@@ -477,7 +477,7 @@ fn from_stored(stored: Stored) -> Registry {
     registry.register(
         "parked",
         "Wake-ups given up after repeated failure",
-        gauge(i64::try_from(stored.parked).unwrap_or(i64::MAX)),
+        gauge(i64::try_from(stored.dead_letters).unwrap_or(i64::MAX)),
     );
     let slack_lag = Gauge::<f64, AtomicU64>::default();
     let first = Target::FIRST.name();
@@ -530,7 +530,7 @@ mod tests {
     fn names_are_those_of_the_contract() {
         let metrics = Metrics::new();
         metrics.rollback(SwitchMode::Auto, true);
-        let series = Series {
+        let series = VersionSeries {
             prompt: "p".to_owned(),
             version: "v2".to_owned(),
             previous: "v1".to_owned(),
@@ -538,7 +538,7 @@ mod tests {
         };
         let mut text = String::new();
         metrics.encode(&mut text).unwrap();
-        Stored { series: vec![series], dropped: 3, ..Stored::default() }.encode(&mut text).unwrap();
+        ScrapeData { series: vec![series], dropped: 3, ..ScrapeData::default() }.encode(&mut text).unwrap();
         text.push_str(Metrics::END);
         for line in [
             r#"prompt_rollback_rollbacks_total{mode="auto",result="ok"} 1"#,

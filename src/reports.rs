@@ -2,7 +2,7 @@
 
 use crate::decision::Timestamp;
 use crate::engine::Engine;
-use crate::report::Report;
+use crate::report::DryRunReport;
 use crate::store::StoreError;
 
 /// Incidents in memory at once.
@@ -11,8 +11,8 @@ const PAGE: usize = 100;
 const MAX: usize = 10_000;
 
 /// What a dry run would have done since then: of the incidents opened since, and of those that are still open.
-pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Result<Report, StoreError> {
-    let mut report = Report::new(since, until);
+pub async fn report(engine: &Engine, since: Timestamp, until: Timestamp) -> Result<DryRunReport, StoreError> {
+    let mut report = DryRunReport::new(since, until);
     for open_only in [false, true] {
         let (mut cursor, mut seen) = (None, 0);
         loop {

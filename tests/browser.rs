@@ -9,7 +9,7 @@ mod kit;
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Browser;
 
-use crate::common::{alert, assert_flipped_once};
+use crate::common::{alert, assert_rolled_back_once};
 use crate::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace};
 
 /// The text of an element, as the page shows it.
@@ -58,7 +58,7 @@ async fn an_approval_in_the_browser_rolls_back() -> Result<()> {
         browser.until(part, SLACK_SOON, &format!("{thread}.includes('{part}')")).await?;
     }
     assert_eq!(browser.eval(BUTTONS).await?, "undo,mark");
-    assert_flipped_once(&workspace.redis, "p").await
+    assert_rolled_back_once(&workspace.redis, "p").await
 }
 
 #[tokio::test]

@@ -829,19 +829,19 @@ fn the_weekly_report_has_a_day_and_a_time_or_is_off() {
 
 mod reread {
     use super::*;
-    use prompt_rollback::config::{Change, Reread, Settings};
+    use prompt_rollback::config::{ConfigChange, LoadedConfig, Reread};
 
     /// A config file that is edited while its settings are in force.
     struct Edited {
         dir: Dir,
-        settings: Settings,
+        settings: LoadedConfig,
     }
 
     impl Edited {
         fn new(test: &str, toml: &str) -> Self {
             let dir = Dir::new(test);
             let path = dir.write("test.toml", toml);
-            let settings = Settings::load(Some(&path), owned(&[])).unwrap();
+            let settings = LoadedConfig::load(Some(&path), owned(&[])).unwrap();
             Self { dir, settings }
         }
 
@@ -869,8 +869,8 @@ mod reread {
         }
     }
 
-    fn lines(changes: &[Change]) -> Vec<String> {
-        changes.iter().map(Change::to_string).collect()
+    fn lines(changes: &[ConfigChange]) -> Vec<String> {
+        changes.iter().map(ConfigChange::to_string).collect()
     }
 
     #[test]
@@ -956,7 +956,7 @@ mod reread {
             let edited = Edited::new("any-key", "");
             let (section, name) = key.rsplit_once('.').unwrap();
             let reread = edited.try_edit(&format!("[{section}]\n{name} = {}\n", other(&key))).expect(&key);
-            let of_key = |changes: &[Change]| changes.iter().any(|change| change.key == key);
+            let of_key = |changes: &[ConfigChange]| changes.iter().any(|change| change.key == key);
             let needs_restart = Config::keys_that_need_a_restart().contains(&key);
             assert_eq!(of_key(&reread.changed), !needs_restart, "{key}: {reread:?}");
             assert_eq!(of_key(&reread.needs_restart), needs_restart, "{key}: {reread:?}");
@@ -987,7 +987,7 @@ mod reread {
         dir.write("old", "old-pass");
         let own = "[redis]\nurl = \"redis://old\"\npassword_file = \"old\"\n[server]\napi_token = \"a\"\n";
         let path = dir.write("test.toml", own);
-        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         let written = "[redis]\nurl = \"redis://new\"\npassword_file = \"new\"\nmin_replicas_acked = 1\n[server]\napi_token = \"b\"\n";
         assert!(edited.try_edit(written).is_err(), "no file holds the new password yet");
         edited.dir.write("new", "new-pass");
@@ -1012,7 +1012,7 @@ mod reread {
         let dir = Dir::new("login");
         dir.write("url", "redis://u:one@host:6379\n");
         let path = dir.write("test.toml", "[redis]\nurl_file = \"url\"\n");
-        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         edited.dir.write("url", "redis://u:two@host:6379\n");
         assert_eq!(edited.follow().unwrap(), ["redis.url: changed"]);
         assert_eq!(edited.settings.config.redis.url.expose(), "redis://u:two@host:6379");
@@ -1063,7 +1063,7 @@ mod reread {
         let dir = Dir::new("followed");
         dir.write("token", "one\n");
         let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
-        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         assert_eq!(edited.follow().unwrap(), [""; 0]);
         edited.dir.write("test.toml", "[server]\napi_token_file = \"token\"\n[guards]\nmode = \"dry-run\"\n");
         edited.dir.write("token", "two\n");
@@ -1097,7 +1097,7 @@ mod reread {
         let path = dir.write("test.toml", "[server]\napi_token_file = \"token\"\n");
         symlink("v2", at("..data_tmp")).unwrap();
         let (data, tmp) = (at("..data"), at("..data_tmp"));
-        let mut edited = Edited { settings: Settings::load(Some(&path), owned(&[])).unwrap(), dir };
+        let mut edited = Edited { settings: LoadedConfig::load(Some(&path), owned(&[])).unwrap(), dir };
         assert_eq!(edited.api_token(), "one");
         std::fs::rename(tmp, data).unwrap();
         assert_eq!(edited.follow().unwrap(), ["server.api_token: changed"]);
@@ -1136,7 +1136,7 @@ mod reread {
             std::thread::spawn(move || std::fs::write(path, text).unwrap())
         };
         let writers = [writer("test.toml", "[server]\napi_token_file = \"token\"\n"), writer("token", "one")];
-        let settings = Settings::load(Some(&dir.0.join("test.toml")), owned(&[])).unwrap();
+        let settings = LoadedConfig::load(Some(&dir.0.join("test.toml")), owned(&[])).unwrap();
         for writer in writers {
             writer.join().unwrap();
         }

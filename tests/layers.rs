@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &[
         "alertmanager::client",
-        "baseline",
+        "precheck",
         "notify::webhook::client",
         "notify::webhook::signature",
         "prometheus",
@@ -38,7 +38,7 @@ const LAYERS: &[&[&str]] = &[
 /// What speaks to other services, and who may let it: a request touches Redis only.
 const CLIENTS: &[&str] = &[
     "alertmanager::client",
-    "baseline",
+    "precheck",
     "notify::webhook::client",
     "outgoing",
     "prometheus",

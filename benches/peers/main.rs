@@ -31,7 +31,7 @@ use world::{Model, connect, cpu_seconds, flood, name, outcomes, receiver_of, set
 
 const CLIENTS: usize = 32;
 const STORM: u64 = 3_000;
-const FLIP: &str = include_str!("flip.lua");
+const SWITCH: &str = include_str!("flip.lua");
 
 /// What was found of one of those compared, round by round.
 #[derive(Default)]
@@ -39,9 +39,9 @@ struct Found {
     /// One request at a time, in seconds.
     p50: Vec<f64>,
     p99: Vec<f64>,
-    /// Flips a second over many connections.
+    /// Switches a second over many connections.
     rate: Vec<f64>,
-    /// CPU seconds of a flip, of the program and of its Redis.
+    /// CPU seconds of a switch, of the program and of its Redis.
     cpu: Vec<[f64; 2]>,
     /// A delivery with [`STORM`] alerts, in seconds.
     storm: Vec<f64>,
@@ -153,13 +153,13 @@ struct Script {
 impl Script {
     fn start() -> Result<Self> {
         let redis = Redis::start()?;
-        let hash = redis::cmd("SCRIPT").arg("LOAD").arg(FLIP).query(&mut connect(&redis)?)?;
+        let hash = redis::cmd("SCRIPT").arg("LOAD").arg(SWITCH).query(&mut connect(&redis)?)?;
         Ok(Self { redis, hash, found: Found::default() })
     }
 
     /// Rate, p50 and p99 in seconds.
     fn run(&self, clients: usize, count: u64) -> Result<[f64; 3]> {
-        const RANDOM: &str = "__rand_int__"; // filled in anew each time: each flip is another prompt's
+        const RANDOM: &str = "__rand_int__"; // filled in anew each time: each switch is another prompt's
         let mut connection = connect(&self.redis)?;
         redis::cmd("FLUSHALL").exec(&mut connection)?;
         let keys = ["active", "state", "log"].map(|kind| format!("{{prompts}}:{kind}:bench-{RANDOM}"));
@@ -176,8 +176,8 @@ impl Script {
             .args(["{prompts}:changes", &message])
             .output()
             .context("redis-benchmark (Debian: redis-tools)")?;
-        let flipped: u64 = redis::cmd("ZCARD").arg("{prompts}:flips").query(&mut connection)?;
-        ensure!(flipped * 1_000 > count * 999, "only {flipped} of {count} flips");
+        let switched: u64 = redis::cmd("ZCARD").arg("{prompts}:flips").query(&mut connection)?;
+        ensure!(switched * 1_000 > count * 999, "only {switched} of {count} flips");
         // "test","rps","avg","min","p50","p95","p99","max"
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().context("redis-benchmark said nothing")?;

@@ -143,7 +143,7 @@ async fn run(fails: bool) -> Result<Vec<Figure>> {
         let text = post(&http, "/webhooks/alertmanager", &body).await?.to_string();
         ensure!(text.matches("rolled_back").count() == numbers.len(), "{text}");
     }
-    let flipped = start.elapsed();
+    let switched = start.elapsed();
     let end = if fails { "escalated" } else { "recovered" };
     let done = loop {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -185,7 +185,7 @@ async fn run(fails: bool) -> Result<Vec<Figure>> {
     println!(
         "{} queries; flips took {}; longest between two checks of one rollback {}",
         asked.len(),
-        seconds(flipped),
+        seconds(switched),
         seconds(gap)
     );
     let outcome = format!("{ended} of {MANY} {end} in {}", seconds(done));

@@ -53,7 +53,7 @@ impl Bench {
         Ok(numbers)
     }
 
-    /// Flips at 32 connections against the bare script at 32 clients.
+    /// Switches at 32 connections against the bare script at 32 clients.
     fn share_of_the_floor(&mut self) -> Result<()> {
         let (rounds, each) = if self.quick { (3, 20_000) } else { (5, 60_000) };
         let mut shares = Vec::new();
@@ -62,20 +62,20 @@ impl Bench {
             let numbers = self.prompts(each)?;
             let requests: Vec<_> = numbers.map(|number| webhook(number..number + 1)).collect();
             let (took, cpu) = self.with_cpu(|| flood(&self.receiver.addr(), &requests, CLIENTS))?;
-            let flips = each as f64 / took;
+            let switches = each as f64 / took;
             let [ours, redis] = cpu.map(|seconds| seconds / each as f64 * 1e6);
             eprintln!("  CPU per flip: receiver {ours:.0} us, Redis {redis:.0} us");
             let replayed = self.replayed_per_second(each)?;
             eprintln!(
-                "  {flips:.0} flips/s, floor {floor:.0}/s (replayed {replayed:.0}/s), share {:.2}",
-                flips / floor
+                "  {switches:.0} flips/s, floor {floor:.0}/s (replayed {replayed:.0}/s), share {:.2}",
+                switches / floor
             );
-            shares.push((flips / floor, flips, floor));
+            shares.push((switches / floor, switches, floor));
         }
         shares.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (share, flips, floor) = shares[shares.len() / 2];
+        let (share, switches, floor) = shares[shares.len() / 2];
         let found = format!(
-            "{share:.2} ({flips:.0} of {floor:.0} per second; {:.2} to {:.2})",
+            "{share:.2} ({switches:.0} of {floor:.0} per second; {:.2} to {:.2})",
             shares[0].0,
             shares[shares.len() - 1].0
         );
@@ -117,7 +117,7 @@ impl Bench {
         Ok(commits as f64 / flood_commits(&self.floor, &requests, CLIENTS)?)
     }
 
-    /// One request at a time: flips, the same again, and the bare script, by turns.
+    /// One request at a time: switches, the same again, and the bare script, by turns.
     fn one_at_a_time(&mut self) -> Result<()> {
         let (turns, each) = if self.quick { (6, 250) } else { (20, 500) };
         let numbers = self.prompts(turns * each)?;
@@ -126,11 +126,11 @@ impl Bench {
         self.model.seed(&self.floor, numbers.clone())?;
         let mut http = Wire::connect(&self.receiver.addr())?;
         let mut redis = Wire::to_redis(&self.floor)?;
-        let (mut flips, mut duplicates, mut scripts) = (Times::default(), Times::default(), Times::default());
+        let (mut switches, mut duplicates, mut scripts) = (Times::default(), Times::default(), Times::default());
         for turn in 0..turns {
             let numbers = numbers.start + turn * each..numbers.start + (turn + 1) * each;
             let requests: Vec<_> = numbers.clone().map(|number| webhook(number..number + 1)).collect();
-            for (times, outcome) in [(&mut flips, "rolled_back"), (&mut duplicates, "duplicate")] {
+            for (times, outcome) in [(&mut switches, "rolled_back"), (&mut duplicates, "duplicate")] {
                 for request in &requests {
                     let answer = times.time(|| http.ask(request, http_length))?;
                     ensure!(outcomes(answer, outcome) == 1, "{}", String::from_utf8_lossy(answer));
@@ -142,9 +142,9 @@ impl Bench {
                 ensure!(answer.starts_with(COMMITTED), "{}", String::from_utf8_lossy(answer));
             }
         }
-        // a flip is at least a duplicate's way, which loads, and a bare commit
+        // a switch is at least a duplicate's way, which loads, and a bare commit
         let mut parts = Times(duplicates.0.iter().zip(&scripts.0).map(|(load, commit)| load + commit).collect());
-        let (p50, p99, script) = (flips.quantile(0.5), flips.quantile(0.99), scripts.quantile(0.5));
+        let (p50, p99, script) = (switches.quantile(0.5), switches.quantile(0.99), scripts.quantile(0.5));
         let ratio = p50 / script;
         let found = format!("{ratio:.2} ({} of {})", ms(p50), ms(script));
         self.report("one webhook at a time, p50 / the script's p50", found, "<= 5", ratio <= 5.0);

@@ -108,9 +108,9 @@ impl Model {
         let serving_bad = read(&mut connection)?;
         let log: Vec<(String, Vec<(String, String)>)> =
             redis::cmd("XRANGE").arg(log).arg("-").arg("+").query(&mut connection)?;
-        let mut flip = Wire::connect(&receiver.addr())?;
+        let mut switch = Wire::connect(&receiver.addr())?;
         let seen = monitored(redis, || {
-            let answer = flip.ask(&webhook(MODEL..MODEL + 1), http_length)?;
+            let answer = switch.ask(&webhook(MODEL..MODEL + 1), http_length)?;
             ensure!(outcomes(answer, "rolled_back") == 1, "{}", String::from_utf8_lossy(answer));
             Ok(())
         })?;

@@ -103,7 +103,8 @@ fn open(http: &mut Wire, prompts: &[String]) -> Result<Vec<String>> {
 /// Someone approves, as Slack sends it.
 fn click(slack: &Slack, incident: &str, number: usize) -> Result<Vec<u8>> {
     let [from, to] = ["v2", "v1"].map(VersionName::parse);
-    let button = Button { incident: IncidentId(incident.to_owned()), from: Some(from?), to: Some(to?), ask: 1 };
+    let button =
+        Button { incident: IncidentId(incident.to_owned()), from: Some(from?), to: Some(to?), question_number: 1 };
     let payload = json!({
         "type": "block_actions",
         "user": {"id": APPROVER, "username": "maya", "team_id": "T1"},
@@ -180,7 +181,7 @@ fn clicks(quick: bool) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Flips, one at a time, by turns: on a receiver without Slack, and on one that has a thousand incidents to tell.
+/// Switches, one at a time, by turns: on a receiver without Slack, and on one that has a thousand incidents to tell.
 fn backlog(quick: bool) -> Result<Figure> {
     let (turns, each) = if quick { (6, 50) } else { (20, 50) };
     let slack = workspace()?;

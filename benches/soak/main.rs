@@ -39,7 +39,7 @@ const PROMPTS: usize = OPEN + UNSTEADY + SHIPPED;
 const ALERTS_A_SECOND: u32 = 500;
 const CLIENTS: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
-const BETWEEN_FLIPS: Duration = Duration::from_secs(5);
+const BETWEEN_SWITCHES: Duration = Duration::from_secs(5);
 /// Not measured: until the first deadlines and verifications of five minutes are over, so that all kinds of work were done once.
 const WARM_UP: Duration = Duration::from_secs(6 * 60);
 const BETWEEN_SAMPLES: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ const BETWEEN_SAMPLES: Duration = Duration::from_secs(5);
 struct Shared {
     stop: AtomicBool,
     alerts: AtomicU64,
-    flips: AtomicU64,
+    switches: AtomicU64,
     /// Deliveries that were answered 503, and sent again.
     refused: AtomicU64,
     /// Of the deliveries since they were last taken.
@@ -112,12 +112,12 @@ fn repeat(shared: &Shared, address: &str, client: usize) -> Result<()> {
 }
 
 /// Ships a bad version to one prompt after the other, has it rolled back, and ends the alert of the one before.
-fn ship_and_flip(shared: &Shared, address: &str) -> Result<()> {
+fn ship_and_roll_back(shared: &Shared, address: &str) -> Result<()> {
     let mut http = Wire::connect(address)?;
     let mut before: Option<(usize, String)> = None;
     let mut next = Instant::now();
     for (number, prompt) in (OPEN + UNSTEADY..PROMPTS).cycle().enumerate() {
-        next += BETWEEN_FLIPS;
+        next += BETWEEN_SWITCHES;
         while shared.goes_on() && Instant::now() < next {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -130,7 +130,7 @@ fn ship_and_flip(shared: &Shared, address: &str) -> Result<()> {
         let critical = alert(prompt, &version, "critical", "firing");
         let outcomes = shared.send(&mut http, std::slice::from_ref(&critical))?;
         ensure!(outcomes == ["rolled_back"], "{outcomes:?}");
-        shared.flips.fetch_add(1, Ordering::Relaxed);
+        shared.switches.fetch_add(1, Ordering::Relaxed);
         shared.send(&mut http, &[critical])?;
         if let Some((prompt, version)) = before.replace((prompt, version)) {
             shared.send(&mut http, &[alert(prompt, &version, "critical", "resolved")])?;
@@ -198,7 +198,7 @@ fn soak(minutes: u32) -> Result<Vec<Figure>> {
     }
     {
         let (shared, address) = (shared.clone(), address.clone());
-        clients.push(std::thread::spawn(move || shared.ends_with(ship_and_flip(&shared, &address))));
+        clients.push(std::thread::spawn(move || shared.ends_with(ship_and_roll_back(&shared, &address))));
     }
     let began = Instant::now();
     let watched = watch(&shared, &receiver, &redis, minutes);
@@ -208,7 +208,7 @@ fn soak(minutes: u32) -> Result<Vec<Figure>> {
     }
     let (samples, mut times) = watched.with_context(|| receiver.log())?;
     let rate = shared.alerts.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
-    let [flips, refused] = [&shared.flips, &shared.refused].map(|count| count.load(Ordering::Relaxed));
+    let [switches, refused] = [&shared.switches, &shared.refused].map(|count| count.load(Ordering::Relaxed));
 
     let third = samples.len() / 3;
     let (first, last) = (&samples[..third], &samples[samples.len() - third..]);
@@ -222,9 +222,9 @@ fn soak(minutes: u32) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure {
             what: "alerts a second, all answered",
-            found: format!("{rate:.0} ({flips} rolled back, {told} threads told, {refused} deliveries sent again)"),
+            found: format!("{rate:.0} ({switches} rolled back, {told} threads told, {refused} deliveries sent again)"),
             target: ">= 495",
-            met: rate >= f64::from(ALERTS_A_SECOND) * 0.99 && flips > 0 && told > 0,
+            met: rate >= f64::from(ALERTS_A_SECOND) * 0.99 && switches > 0 && told > 0,
         },
         Figure { what: "open incidents, least", found: open.to_string(), target: ">= 200", met: open >= OPEN },
         Figure {

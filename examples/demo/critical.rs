@@ -3,7 +3,7 @@
 use crate::people::ON_CALL;
 use crate::report::Row;
 use crate::scene::{BUSY, Scene};
-use crate::stack::Part;
+use crate::stack::LoggedProcess;
 use crate::versions::{BAD, GOOD};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -53,13 +53,13 @@ pub async fn ship(scene: &Scene<'_>) -> Result<Hops> {
     report.step(&format!("{} is shipped; {:.0} % of its requests fail", BAD.name, args.error_ratio * 100.0));
 
     let failed = async || traffic.of(BAD.name).iter().filter_map(|(_, served)| served.first_failed).min();
-    let first_bad = scene.wait("a bad response", BUSY, &[Part::Servers], failed).await?;
+    let first_bad = scene.wait("a bad response", BUSY, &[LoggedProcess::Servers], failed).await?;
     report.event(first_bad, first_bad, "first bad response");
 
     let rule_fired = scene.fires(RULE, &BAD).await?;
     report.event(first_bad, rule_fired, &format!("rule fired: {RULE}"));
 
-    let logs = [Part::Alertmanager, Part::Receiver];
+    let logs = [LoggedProcess::Alertmanager, LoggedProcess::Receiver];
     let committed = scene.wait("the rollback", BUSY, &logs, async || scene.committed_at(&BAD).await).await?;
     // The incident was opened with the time that Redis gave to the first read.
     let incident = scene.incident(&BAD).await?;

@@ -19,7 +19,7 @@ mod versions;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum, builder::FalseyValueParser};
-use report::Report;
+use report::DemoOutput;
 use scene::Scene;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use versions::{BAD, DULL};
 
 /// Ships bad versions of a prompt: one is rolled back by itself, one by you, on a page that simulates Slack.
 #[derive(Parser)]
-struct Args {
+struct DemoArgs {
     /// How often Prometheus scrapes and evaluates: every 5 s, as shipped, or every second.
     #[arg(long, env = "PROFILE", default_value = "shipped")]
     profile: Profile,
@@ -80,7 +80,7 @@ impl Profile {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = DemoArgs::parse();
     // Whichever way it ends, the stack is dropped before the process exits, and with it all that was started.
     let result = tokio::select! {
         // In this order: a demo that was to stay until Ctrl-C has succeeded when it comes.
@@ -100,8 +100,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(args: &Args) -> Result<()> {
-    let report = &Report::new();
+async fn demo(args: &DemoArgs) -> Result<()> {
+    let report = &DemoOutput::new();
     if let Some(runs) = args.runs {
         return measure(args, runs, report).await;
     }
@@ -143,7 +143,7 @@ async fn tell(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The automatic rollback alone, `runs` times.
-async fn measure(args: &Args, runs: u32, report: &Report) -> Result<()> {
+async fn measure(args: &DemoArgs, runs: u32, report: &DemoOutput) -> Result<()> {
     let mut all = Vec::new();
     for run in 1..=runs {
         report.heading(&format!("run {run} of {runs}"));

@@ -1,6 +1,6 @@
 //! The Slack workspace: who is in it, who may decide, and whether anybody sits in front of it.
 
-use crate::Args;
+use crate::DemoArgs;
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Slack;
 use std::io::IsTerminal;
@@ -25,7 +25,7 @@ pub fn workspace() -> Result<Slack> {
         .channel("C0INCIDENTS", "incidents")
         .channel("C0ONCALL", ON_CALL)
         .channel("C0PRODUCT", PRODUCT)
-        .paced(true)
+        .rate_limited(true)
         .start()
 }
 
@@ -45,7 +45,7 @@ pub fn config(slack: &Slack) -> Vec<(&'static str, String)> {
 }
 
 /// Whether somebody is there to click.
-pub fn somebody(args: &Args) -> bool {
+pub fn somebody(args: &DemoArgs) -> bool {
     let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
     !args.yes && !in_ci && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }

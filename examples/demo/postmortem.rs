@@ -1,7 +1,7 @@
 //! The draft of a post-mortem, which the receiver has written meanwhile.
 
 use crate::scene::Scene;
-use crate::versions::Version;
+use crate::versions::DemoVersion;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Message, Slack};
 
@@ -10,7 +10,7 @@ const LINES: usize = 40;
 const WIDTH: usize = 112;
 
 /// Prints how it begins, and says where the rest and the picture are: in this thread.
-pub async fn show(scene: &Scene<'_>, version: &Version, thread: &Message) -> Result<()> {
+pub async fn show(scene: &Scene<'_>, version: &DemoVersion, thread: &Message) -> Result<()> {
     let shared = |slack: &Slack| slack.replies(thread).into_iter().find(|reply| !reply.files.is_empty());
     let shared = scene.wait_in_slack("the draft in the thread", shared).await?;
 

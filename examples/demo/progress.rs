@@ -21,7 +21,7 @@ pub struct Screen {
 }
 
 /// Shows what is being waited for until it is dropped.
-pub struct Waiting(Arc<Mutex<State>>);
+pub struct WaitMessage(Arc<Mutex<State>>);
 
 struct State {
     terminal: bool,
@@ -69,14 +69,14 @@ impl Screen {
     }
 
     /// Shows "waiting for `what`" once that has taken a second.
-    pub fn waiting(&self, what: &str) -> Waiting {
+    pub fn waiting(&self, what: &str) -> WaitMessage {
         let text = format!("waiting for {what}");
         lock(&self.state).wait = Some(Wait { text, since: Instant::now(), said: 0 });
-        Waiting(self.state.clone())
+        WaitMessage(self.state.clone())
     }
 }
 
-impl Waiting {
+impl WaitMessage {
     /// How far it is, for a terminal.
     pub fn say(&self, text: String) {
         if let Some(wait) = &mut lock(&self.0).wait {
@@ -85,7 +85,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitMessage {
     fn drop(&mut self) {
         let mut state = lock(&self.0);
         state.wait = None;

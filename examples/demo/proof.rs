@@ -1,8 +1,8 @@
 //! A rollback is done when it is proved that it helped: what the receiver found, in figures.
 
 use crate::scene::{BUSY, Scene};
-use crate::stack::{PROMPT, Part};
-use crate::versions::{GOOD, Version};
+use crate::stack::{LoggedProcess, PROMPT};
+use crate::versions::{DemoVersion, GOOD};
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Waits until the receiver has proved that the rollback from `version` helped, and shows how. `more` comes last.
-pub async fn show(scene: &Scene<'_>, version: &Version, more: &[(String, String)]) -> Result<()> {
+pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, String)]) -> Result<()> {
     let incident = recovered(scene, version).await?;
     let verification = &incident["verification"];
     let at = |value: &Value| -> Result<Timestamp> { Ok(value.as_str().context("a time")?.parse()?) };
@@ -29,9 +29,9 @@ pub async fn show(scene: &Scene<'_>, version: &Version, more: &[(String, String)
     Ok(())
 }
 
-async fn recovered(scene: &Scene<'_>, version: &Version) -> Result<Value> {
+async fn recovered(scene: &Scene<'_>, version: &DemoVersion) -> Result<Value> {
     let waiting = scene.report.screen.waiting("the receiver to prove with Prometheus that it helped");
-    let logs = [Part::Prometheus, Part::Receiver];
+    let logs = [LoggedProcess::Prometheus, LoggedProcess::Receiver];
     let started = Instant::now();
     loop {
         let incident = scene.incident(version).await?;
@@ -59,13 +59,13 @@ fn found(verification: &Value) -> &str {
 }
 
 /// How many servers answered last by the good version.
-fn following(scene: &Scene<'_>, version: &Version) -> usize {
-    let last = |version: &Version| scene.traffic.of(version.name).into_iter().map(|(_, served)| served.last);
+fn following(scene: &Scene<'_>, version: &DemoVersion) -> usize {
+    let last = |version: &DemoVersion| scene.traffic.of(version.name).into_iter().map(|(_, served)| served.last);
     last(&GOOD).zip(last(version)).filter(|(good, bad)| good > bad).count()
 }
 
 /// The mean score of answers by both versions, for the table.
-pub async fn scores(scene: &Scene<'_>, version: &Version) -> Result<Vec<(String, String)>> {
+pub async fn scores(scene: &Scene<'_>, version: &DemoVersion) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::new();
     for one in [version, &GOOD] {
         let of =

@@ -3,7 +3,7 @@
 use crate::people::{self, MAYA, PRODUCT};
 use crate::report::Row;
 use crate::scene::{BUSY, Scene};
-use crate::stack::Part;
+use crate::stack::LoggedProcess;
 use crate::versions::{DULL, GOOD};
 use anyhow::{Result, bail};
 use jiff::Timestamp;
@@ -23,13 +23,13 @@ const DECISIVE: [&str; 2] = [APPROVE, "other_version"];
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// When each hop happened.
-pub struct Decision {
+pub struct DecisionTimes {
     clicked: Timestamp,
     pub committed: Timestamp,
     servers: Vec<(&'static str, Timestamp)>,
 }
 
-impl Decision {
+impl DecisionTimes {
     /// For the table.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = vec![Row::first("clicked", self.clicked), Row::new("committed", self.committed, self.clicked)];
@@ -39,19 +39,19 @@ impl Decision {
 }
 
 /// Ships the dull version and follows what a person makes of it; nothing if they let it serve.
-pub async fn ask(scene: &Scene<'_>) -> Result<Option<Decision>> {
+pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     let Scene { report, stack, traffic, .. } = scene;
     DULL.ship(stack, json!({ "quality": QUALITY })).await?;
     report.step(&format!("{} is shipped; no request fails, but its answers score {QUALITY} instead of 0.9", DULL.name));
     let first = async || traffic.of(DULL.name).iter().filter_map(|(_, served)| served.first).min();
-    let first = scene.wait("a response by it", BUSY, &[Part::Servers], first).await?;
+    let first = scene.wait("a response by it", BUSY, &[LoggedProcess::Servers], first).await?;
     report.event(first, first, &format!("first response by {}", DULL.name));
 
     // Prometheus' own account of when is that of the first sign; it fires once that has lasted.
     scene.fires(RULE, &DULL).await?;
     report.event(first, Timestamp::now(), &format!("rule fired: {RULE}"));
 
-    let logs = [Part::Alertmanager, Part::Receiver];
+    let logs = [LoggedProcess::Alertmanager, LoggedProcess::Receiver];
     let question = scene.wait("a question in Slack", BUSY, &logs, async || question(&stack.slack)).await?;
     let asked = Timestamp::try_from(question.posted_at())?;
     report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} goes on serving meanwhile", DULL.name));
@@ -71,7 +71,7 @@ pub async fn ask(scene: &Scene<'_>) -> Result<Option<Decision>> {
     };
     scene.wait_in_slack("the thread to tell of the rollback", told).await?;
     report.step("the thread says who decided, and its buttons are gone");
-    Ok(Some(Decision { clicked, committed, servers }))
+    Ok(Some(DecisionTimes { clicked, committed, servers }))
 }
 
 /// The thread that asks about the dull version.
@@ -119,7 +119,7 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
             next_click = Instant::now() + pause;
         }
         if asked.elapsed() > left + BUSY {
-            bail!("\"Approve rollback\" was clicked, but nothing came of it{}", stack.logs(&[Part::Receiver]));
+            bail!("\"Approve rollback\" was clicked, but nothing came of it{}", stack.logs(&[LoggedProcess::Receiver]));
         }
         sleep(Duration::from_millis(20)).await;
     }

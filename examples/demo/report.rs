@@ -29,12 +29,12 @@ impl Row {
 }
 
 /// Prints to standard output, in colour on a terminal.
-pub struct Report {
+pub struct DemoOutput {
     pub screen: Screen,
     colours: bool,
 }
 
-impl Report {
+impl DemoOutput {
     pub fn new() -> Self {
         let screen = Screen::new();
         let colours = screen.is_terminal() && std::env::var_os("NO_COLOR").is_none();

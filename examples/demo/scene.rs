@@ -1,10 +1,10 @@
 //! What each scene of the demo plays with, and how it waits.
 
-use crate::Args;
-use crate::report::Report;
-use crate::stack::{PROMPT, Part, Stack};
-use crate::traffic::Traffic;
-use crate::versions::{GOOD, Version};
+use crate::DemoArgs;
+use crate::report::DemoOutput;
+use crate::stack::{LoggedProcess, PROMPT, Stack};
+use crate::traffic::LoadGenerator;
+use crate::versions::{DemoVersion, GOOD};
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use jiff::Timestamp;
 use prompt_rollback_testkit::slack::{Message, Slack};
@@ -17,21 +17,21 @@ pub const BUSY: Duration = Duration::from_secs(120);
 
 /// Everything that runs, and where it is told.
 pub struct Scene<'a> {
-    pub args: &'a Args,
-    pub report: &'a Report,
+    pub args: &'a DemoArgs,
+    pub report: &'a DemoOutput,
     pub stack: Stack,
-    pub traffic: Traffic,
+    pub traffic: LoadGenerator,
 }
 
 impl<'a> Scene<'a> {
     /// Starts everything around this workspace and lets the good version serve for a while.
-    pub async fn set(args: &'a Args, slack: Slack, report: &'a Report) -> Result<Self> {
+    pub async fn set(args: &'a DemoArgs, slack: Slack, report: &'a DemoOutput) -> Result<Self> {
         report.step("starting Redis, the receiver, two prompt servers, Alertmanager and Prometheus");
         let stack = {
             let _waiting = report.screen.waiting("all parts to start");
             Stack::start(args, slack).await?
         };
-        let traffic = Traffic::start(&stack.servers, args.rps);
+        let traffic = LoadGenerator::start(&stack.servers, args.rps);
         let scene = Self { args, report, stack, traffic };
         scene.warm_up().await.map_err(|error| scene.blame(error))?;
         Ok(scene)
@@ -45,11 +45,13 @@ impl<'a> Scene<'a> {
         ));
         report.step("baselines are recorded (5 min), and how long a drop in quality has to last (30 s)");
         // Prometheus takes up to 5 s to look at its targets at all.
-        self.wait("Prometheus to scrape all parts", BUSY, &[Part::Prometheus], async || self.stack.is_scraped().await)
-            .await?;
+        self.wait("Prometheus to scrape all parts", BUSY, &[LoggedProcess::Prometheus], async || {
+            self.stack.is_scraped().await
+        })
+        .await?;
         GOOD.register(&self.stack, true).await?;
         GOOD.activate(&self.stack).await?;
-        self.wait("both servers to serve the good version", BUSY, &[Part::Servers], async || {
+        self.wait("both servers to serve the good version", BUSY, &[LoggedProcess::Servers], async || {
             self.traffic.of(GOOD.name).iter().all(|(_, served)| served.answers > 0).then_some(())
         })
         .await?;
@@ -71,7 +73,7 @@ impl<'a> Scene<'a> {
         &self,
         what: &str,
         within: Duration,
-        logs: &[Part],
+        logs: &[LoggedProcess],
         mut probe: impl AsyncFnMut() -> Option<T>,
     ) -> Result<T> {
         let _waiting = self.report.screen.waiting(what);
@@ -92,7 +94,7 @@ impl<'a> Scene<'a> {
 
     /// The same in Slack, where only the receiver can be at fault.
     pub async fn wait_in_slack<T>(&self, what: &str, probe: impl Fn(&Slack) -> Option<T>) -> Result<T> {
-        self.wait(what, BUSY, &[Part::Receiver], async || probe(&self.stack.slack)).await
+        self.wait(what, BUSY, &[LoggedProcess::Receiver], async || probe(&self.stack.slack)).await
     }
 
     /// The error, or the part that has ended: that comes first.
@@ -104,14 +106,14 @@ impl<'a> Scene<'a> {
     }
 
     /// Waits until no server serves `version` any more, and gives each one's last response by it.
-    pub async fn no_longer_served(&self, version: &Version) -> Result<Vec<(&'static str, Timestamp)>> {
+    pub async fn no_longer_served(&self, version: &DemoVersion) -> Result<Vec<(&'static str, Timestamp)>> {
         let quiet = Duration::from_millis(1500);
         let last_served = || -> Vec<(&'static str, Timestamp)> {
             let all = self.traffic.of(version.name).into_iter();
             all.filter_map(|(name, served)| Some((name, served.last?))).collect()
         };
         let what = format!("every server to be back on {}", GOOD.name);
-        self.wait(&what, BUSY, &[Part::Servers, Part::Receiver], async || {
+        self.wait(&what, BUSY, &[LoggedProcess::Servers, LoggedProcess::Receiver], async || {
             let good = self.traffic.of(GOOD.name);
             let latest = good.into_iter().map(|(_, served)| served.last).min().flatten()?;
             let servers = last_served();
@@ -122,9 +124,9 @@ impl<'a> Scene<'a> {
     }
 
     /// Waits until a rule fires for `version`: when it began to, by Prometheus' own account.
-    pub async fn fires(&self, rule: &str, version: &Version) -> Result<Timestamp> {
+    pub async fn fires(&self, rule: &str, version: &DemoVersion) -> Result<Timestamp> {
         let within = self.args.profile.interval() * 8 + BUSY;
-        self.wait(&format!("{rule} to fire"), within, &[Part::Prometheus], async || {
+        self.wait(&format!("{rule} to fire"), within, &[LoggedProcess::Prometheus], async || {
             let alerts = self.stack.prometheus.alerts().await.ok()?;
             let ours = alerts.iter().find(|alert| {
                 let labels = &alert["labels"];
@@ -136,7 +138,7 @@ impl<'a> Scene<'a> {
     }
 
     /// When the rollback from `version` was committed: the log entry's id is the time at which Redis ran the script.
-    pub async fn committed_at(&self, version: &Version) -> Option<Timestamp> {
+    pub async fn committed_at(&self, version: &DemoVersion) -> Option<Timestamp> {
         let key = format!("{{prompts}}:log:{PROMPT}");
         let entries: Vec<(String, Vec<String>)> =
             self.stack.redis.cmd(&["XREVRANGE", &key, "+", "-", "COUNT", "1"]).await.ok()?;
@@ -149,7 +151,7 @@ impl<'a> Scene<'a> {
     }
 
     /// The incident about `version`, as the API shows it.
-    pub async fn incident(&self, version: &Version) -> Result<Value> {
+    pub async fn incident(&self, version: &DemoVersion) -> Result<Value> {
         let incidents = self.stack.api("/api/incidents", None).await?.json()?;
         let mut incidents = incidents["incidents"].as_array().into_iter().flatten();
         let ours = incidents.find(|one| one["version"] == version.name);

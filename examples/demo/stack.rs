@@ -1,7 +1,7 @@
 //! Everything the demo runs, with the files that ship.
 
 use crate::scene::BUSY;
-use crate::{Args, people};
+use crate::{DemoArgs, people};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::{Answer, Http};
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
@@ -26,18 +26,18 @@ const WEBHOOK_TOKEN: &str = "demo-webhook-token";
 pub struct Stack {
     pub prometheus: Prometheus,
     pub alertmanager: Alertmanager,
-    pub servers: Vec<PromptServer>,
+    pub servers: Vec<ServerProcess>,
     pub receiver: Receiver,
     pub redis: Redis,
     pub slack: Slack,
     /// The receiver's, which is the command line, too.
     pub program: PathBuf,
-    pids: Vec<(Part, u32)>,
+    pids: Vec<(LoggedProcess, u32)>,
 }
 
 /// What has a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum LoggedProcess {
     Redis,
     Receiver,
     Alertmanager,
@@ -45,7 +45,7 @@ pub enum Part {
     Servers,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for LoggedProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Redis => "Redis",
@@ -58,14 +58,14 @@ impl fmt::Display for Part {
 }
 
 /// A prompt server and what it is called in the report.
-pub struct PromptServer {
+pub struct ServerProcess {
     pub name: &'static str,
     port: Port,
     process: Process,
     _dir: Dir,
 }
 
-impl PromptServer {
+impl ServerProcess {
     pub fn addr(&self) -> String {
         self.port.addr()
     }
@@ -77,7 +77,7 @@ impl PromptServer {
 
 impl Stack {
     /// Starts all parts around this workspace.
-    pub async fn start(args: &Args, slack: Slack) -> Result<Self> {
+    pub async fn start(args: &DemoArgs, slack: Slack) -> Result<Self> {
         let redis = shipped::redis(RECEIVER_PASSWORD, SERVER_PASSWORD)?.start()?;
         let url = |user: &str, password: &str| format!("redis://{user}:{password}@{}", redis.addr());
         let servers = start_servers(&url("prompt-server", SERVER_PASSWORD)).await?;
@@ -88,7 +88,7 @@ impl Stack {
         let targets = Targets {
             receivers: vec![port.addr()],
             alertmanagers: vec![alertmanager.addr()],
-            prompt_servers: servers.iter().map(PromptServer::addr).collect(),
+            prompt_servers: servers.iter().map(ServerProcess::addr).collect(),
             prompts: Vec::new(),
         };
         let prometheus = start_prometheus(&targets, args.profile.interval())?;
@@ -107,12 +107,12 @@ impl Stack {
         slack.set_request_url(format!("{}/slack/interactions", receiver.url()));
         let mut stack = Self { prometheus, alertmanager, servers, receiver, redis, slack, program, pids: Vec::new() };
         stack.pids = vec![
-            (Part::Redis, stack.redis.process().pid()),
-            (Part::Receiver, stack.receiver.pid()),
-            (Part::Alertmanager, stack.alertmanager.process().pid()),
-            (Part::Prometheus, stack.prometheus.process().pid()),
+            (LoggedProcess::Redis, stack.redis.process().pid()),
+            (LoggedProcess::Receiver, stack.receiver.pid()),
+            (LoggedProcess::Alertmanager, stack.alertmanager.process().pid()),
+            (LoggedProcess::Prometheus, stack.prometheus.process().pid()),
         ];
-        stack.pids.extend(stack.servers.iter().map(|server| (Part::Servers, server.process.pid())));
+        stack.pids.extend(stack.servers.iter().map(|server| (LoggedProcess::Servers, server.process.pid())));
         Ok(stack)
     }
 
@@ -140,7 +140,7 @@ impl Stack {
     }
 
     /// A part that has ended although nobody asked it to: until somebody asks for its status it is a zombie.
-    pub fn ended(&self) -> Option<Part> {
+    pub fn ended(&self) -> Option<LoggedProcess> {
         let is_zombie = |pid: u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
@@ -149,13 +149,13 @@ impl Stack {
     }
 
     /// The last lines of these logs.
-    pub fn logs(&self, parts: &[Part]) -> String {
-        let of = |part: Part| match part {
-            Part::Redis => vec![("Redis", self.redis.log())],
-            Part::Receiver => vec![("The receiver", self.receiver.log())],
-            Part::Alertmanager => vec![("Alertmanager", self.alertmanager.log())],
-            Part::Prometheus => vec![("Prometheus", self.prometheus.log())],
-            Part::Servers => self.servers.iter().map(|server| (server.name, server.process.log())).collect(),
+    pub fn logs(&self, parts: &[LoggedProcess]) -> String {
+        let of = |part: LoggedProcess| match part {
+            LoggedProcess::Redis => vec![("Redis", self.redis.log())],
+            LoggedProcess::Receiver => vec![("The receiver", self.receiver.log())],
+            LoggedProcess::Alertmanager => vec![("Alertmanager", self.alertmanager.log())],
+            LoggedProcess::Prometheus => vec![("Prometheus", self.prometheus.log())],
+            LoggedProcess::Servers => self.servers.iter().map(|server| (server.name, server.process.log())).collect(),
         };
         let logs = parts.iter().flat_map(|part| of(*part));
         logs.map(|(name, log)| format!("\n\n{name} logged last:\n{}", tail(&log))).collect()
@@ -167,7 +167,7 @@ fn tail(log: &str) -> String {
     if lines.is_empty() { "    (nothing)".to_owned() } else { lines[lines.len().saturating_sub(10)..].join("\n") }
 }
 
-async fn start_servers(redis_url: &str) -> Result<Vec<PromptServer>> {
+async fn start_servers(redis_url: &str) -> Result<Vec<ServerProcess>> {
     let rust = |dir: &Dir| Ok(ProcessBuilder::new(binary("examples/prompt_server")?, dir.path()));
     let python = |dir: &Dir| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/prompt_server.py");
@@ -183,7 +183,7 @@ async fn start_server(
     name: &'static str,
     redis: &str,
     program: impl FnOnce(&Dir) -> Result<ProcessBuilder>,
-) -> Result<PromptServer> {
+) -> Result<ServerProcess> {
     let (dir, port) = (Dir::new("prompt-server")?, Port::claim());
     let command = program(&dir)?.env("REDIS_URL", redis).args(["--prompt", PROMPT, "--listen"]).arg(port.addr());
     let mut process = command.spawn()?;
@@ -191,7 +191,7 @@ async fn start_server(
     let healthy = eventually("it is healthy", BUSY, async || http.get("/-/healthy").await.ok()).await;
     healthy.with_context(|| format!("{name}:\n{}", tail(&process.log())))?;
     ensure!(process.exited()?.is_none(), "{name} has ended:\n{}", tail(&process.log()));
-    Ok(PromptServer { name, port, process, _dir: dir })
+    Ok(ServerProcess { name, port, process, _dir: dir })
 }
 
 /// With the shipped rules, but for two durations that a demo can't wait for, as `Scene::set` says: what quality is compared

@@ -1,6 +1,6 @@
 //! Users: a steady stream of requests to each prompt server, and what came back.
 
-use crate::stack::{PROMPT, PromptServer};
+use crate::stack::{PROMPT, ServerProcess};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// What users of one server got from one version.
 #[derive(Clone, Debug, Default)]
-pub struct Served {
+pub struct VersionCounts {
     pub answers: u64,
     pub failed: u64,
     pub first: Option<Timestamp>,
@@ -20,18 +20,18 @@ pub struct Served {
 
 #[derive(Default)]
 struct Watched {
-    versions: Mutex<BTreeMap<String, Served>>,
+    versions: Mutex<BTreeMap<String, VersionCounts>>,
 }
 
 /// Requests to all servers; they end when it is dropped.
-pub struct Traffic {
+pub struct LoadGenerator {
     servers: Vec<(&'static str, Arc<Watched>)>,
     _tasks: JoinSet<()>,
 }
 
-impl Traffic {
+impl LoadGenerator {
     /// Sends `rps` requests a second to each server.
-    pub fn start(servers: &[PromptServer], rps: u32) -> Self {
+    pub fn start(servers: &[ServerProcess], rps: u32) -> Self {
         let mut tasks = JoinSet::new();
         let mut watched = Vec::new();
         for server in servers {
@@ -43,14 +43,14 @@ impl Traffic {
     }
 
     /// What each server's users got from `version` so far.
-    pub fn of(&self, version: &str) -> Vec<(&'static str, Served)> {
+    pub fn of(&self, version: &str) -> Vec<(&'static str, VersionCounts)> {
         let served = |seen: &Watched| seen.lock().get(version).cloned().unwrap_or_default();
         self.servers.iter().map(|(name, seen)| (*name, served(seen))).collect()
     }
 }
 
 impl Watched {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Served>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VersionCounts>> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,21 +5,21 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 /// A version, with the text that the post-mortem compares.
-pub struct Version {
+pub struct DemoVersion {
     pub name: &'static str,
     text: &'static str,
     contact: &'static str,
 }
 
 /// Serves well, and is known-good.
-pub const GOOD: Version = Version {
+pub const GOOD: DemoVersion = DemoVersion {
     name: "v1.9.0",
     text: "You answer customers of a web shop.\nBe brief and friendly.\nLook an order up before you say where it is.\n",
     contact: "Maya Lind",
 };
 
 /// Fails a share of its requests.
-pub const BAD: Version = Version {
+pub const BAD: DemoVersion = DemoVersion {
     name: "v2.0.0",
     text: "You answer customers of a web shop.\nAnswer with JSON that fits the schema.\n\
            Look an order up before you say where it is.\n",
@@ -27,13 +27,13 @@ pub const BAD: Version = Version {
 };
 
 /// Answers each request, but badly.
-pub const DULL: Version = Version {
+pub const DULL: DemoVersion = DemoVersion {
     name: "v2.1.0",
     text: "You answer customers of a web shop.\nBe brief and friendly.\n",
     contact: "Petra Novak",
 };
 
-impl Version {
+impl DemoVersion {
     /// Registers it, as trusted or as one that has yet to prove itself.
     pub async fn register(&self, stack: &Stack, known_good: bool) -> Result<()> {
         let Self { name, text, contact } = self;

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::Alertmanager;
+use crate::config::AlertmanagerConfig;
 use crate::elsewhere;
 use crate::outgoing::{BaseUrl, Outgoing, OutgoingError, encode};
 
@@ -51,7 +51,7 @@ pub struct Alertmanagers {
 }
 
 /// How we log in, where that is configured.
-pub fn authorization(config: &Alertmanager) -> Option<HeaderValue> {
+pub fn authorization(config: &AlertmanagerConfig) -> Option<HeaderValue> {
     let (name, password) = (config.username.as_ref()?, config.password.as_ref()?);
     let login = BASE64_STANDARD.encode(format!("{name}:{}", password.expose_secret()));
     let mut value = HeaderValue::try_from(format!("Basic {login}")).ok()?;
@@ -60,7 +60,7 @@ pub fn authorization(config: &Alertmanager) -> Option<HeaderValue> {
 }
 
 impl Alertmanagers {
-    pub fn new(config: &Alertmanager) -> Result<Self, AlertmanagerError> {
+    pub fn new(config: &AlertmanagerConfig) -> Result<Self, AlertmanagerError> {
         let outgoing = |url: &String| {
             let base: BaseUrl = url.parse().map_err(AlertmanagerError::Config)?;
             Ok(Outgoing::new(base, TIMEOUT)?)
@@ -138,10 +138,10 @@ impl Alertmanagers {
 /// Fingerprints of the alerts that an Alertmanager lists. Pure.
 pub fn read_list(body: &[u8]) -> Option<Vec<String>> {
     #[derive(Deserialize)]
-    struct Listed {
+    struct ListedAlert {
         fingerprint: String,
     }
-    let listed: Vec<Listed> = serde_json::from_slice(body).ok()?;
+    let listed: Vec<ListedAlert> = serde_json::from_slice(body).ok()?;
     Some(listed.into_iter().map(|alert| alert.fingerprint).collect())
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn of(flood: &Flood) -> Alertmanagers {
-        Alertmanagers::new(&Alertmanager { urls: vec![flood.url()], username: None, password: None }).unwrap()
+        Alertmanagers::new(&AlertmanagerConfig { urls: vec![flood.url()], username: None, password: None }).unwrap()
     }
 
     const ONE: &str = r#"[{"fingerprint":"0123456789abcdef"}]"#;

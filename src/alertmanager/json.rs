@@ -36,8 +36,8 @@ impl<'a> Object<'a> {
 
 impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
             type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 Ok(Object(fields))
             }
         }
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
@@ -66,8 +66,8 @@ pub struct Sections<'a> {
 
 impl<'de> Deserialize<'de> for Sections<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
+        struct SectionsVisitor;
+        impl<'de> Visitor<'de> for SectionsVisitor {
             type Value = Sections<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for Sections<'de> {
                 Ok(sections)
             }
         }
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(SectionsVisitor)
     }
 }
 
@@ -107,8 +107,8 @@ pub fn in_one_pass<'a, T>(
     most: usize,
     make: &mut Make<'_, 'a, T>,
 ) -> Option<(Vec<T>, Object<'a>)> {
-    struct Whole<'r, 'm, 'a, T>(&'r str, Items<'r, 'm, 'a, T>);
-    struct Items<'r, 'm, 'a, T>(usize, &'r mut Make<'m, 'a, T>);
+    struct Whole<'r, 'm, 'a, T>(&'r str, ItemsSeed<'r, 'm, 'a, T>);
+    struct ItemsSeed<'r, 'm, 'a, T>(usize, &'r mut Make<'m, 'a, T>);
 
     impl<'a, T> Visitor<'a> for Whole<'_, '_, 'a, T> {
         type Value = (Vec<T>, Object<'a>);
@@ -131,7 +131,7 @@ pub fn in_one_pass<'a, T>(
         }
     }
 
-    impl<'a, T> DeserializeSeed<'a> for Items<'_, '_, 'a, T> {
+    impl<'a, T> DeserializeSeed<'a> for ItemsSeed<'_, '_, 'a, T> {
         type Value = Vec<T>;
 
         fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -139,7 +139,7 @@ pub fn in_one_pass<'a, T>(
         }
     }
 
-    impl<'a, T> Visitor<'a> for Items<'_, '_, 'a, T> {
+    impl<'a, T> Visitor<'a> for ItemsSeed<'_, '_, 'a, T> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,7 +147,7 @@ pub fn in_one_pass<'a, T>(
         }
 
         fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let Items(most, make) = self;
+            let ItemsSeed(most, make) = self;
             let mut items = Vec::new();
             while let Some(item) = seq.next_element()? {
                 let made = if items.len() < most { make(item) } else { None };
@@ -158,15 +158,15 @@ pub fn in_one_pass<'a, T>(
     }
 
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let read = deserializer.deserialize_map(Whole(list, Items(most, make))).ok()?;
+    let read = deserializer.deserialize_map(Whole(list, ItemsSeed(most, make))).ok()?;
     deserializer.end().ok()?;
     Some(read)
 }
 
 /// The items of a JSON list, not parsed yet; `None` if `value` is no list, or has more than `most`.
 pub fn list(value: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
-    struct Items(usize);
-    impl<'de> Visitor<'de> for Items {
+    struct ListVisitor(usize);
+    impl<'de> Visitor<'de> for ListVisitor {
         type Value = Vec<&'de RawValue>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,7 +183,7 @@ pub fn list(value: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
             Ok(items) // what is left over is an error
         }
     }
-    serde_json::Deserializer::from_str(value.get()).deserialize_seq(Items(most)).ok()
+    serde_json::Deserializer::from_str(value.get()).deserialize_seq(ListVisitor(most)).ok()
 }
 
 /// What a JSON string says; `None` for another value. Half of a surrogate pair becomes U+FFFD, as in most languages.

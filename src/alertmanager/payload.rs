@@ -128,7 +128,7 @@ type Contents<'a> = (Vec<Delivered>, Object<'a>);
 /// Reads in one pass what is built as a delivery should be, although its values may be anything.
 fn quick<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Option<Contents<'a>> {
     in_one_pass(body, "alerts", MAX_ALERTS, &mut |Sections { own, labels, annotations }| {
-        let mut so_far = Read::default();
+        let mut so_far = PartialAlert::default();
         let parts = Parts::new(own, labels.unwrap_or_default(), annotations.unwrap_or_default());
         match understand(&parts, &mut so_far, names, policy) {
             Ok(delivered) => Some(delivered),
@@ -152,7 +152,7 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
         Err(Repeated) => return Err(expected("the field twice")),
     };
     let read = |raw: &'a RawValue| {
-        let mut so_far = Read::default();
+        let mut so_far = PartialAlert::default();
         let understood = Parts::of(raw).and_then(|parts| understand(&parts, &mut so_far, names, policy));
         understood.unwrap_or_else(|why| so_far.ignored(|| format!("alert-{:016x}", fnv1a(raw.get().bytes())), why))
     };
@@ -160,20 +160,20 @@ fn thorough<'a>(body: &'a str, names: &Labels, policy: &Policy) -> Result<Conten
 }
 
 /// What an alert says of itself, as far as it could be read.
-struct Read<'a> {
+struct PartialAlert<'a> {
     fingerprint: Option<Cow<'a, str>>,
     prompt: Option<Cow<'a, str>>,
     version: Option<Cow<'a, str>>,
     severity: Severity,
 }
 
-impl Default for Read<'_> {
+impl Default for PartialAlert<'_> {
     fn default() -> Self {
         Self { fingerprint: None, prompt: None, version: None, severity: Severity::High }
     }
 }
 
-impl Read<'_> {
+impl PartialAlert<'_> {
     /// `called`: what it is called by if it has no fingerprint.
     fn ignored(self, called: impl FnOnce() -> String, why: Why) -> Delivered {
         let short = |text: Option<Cow<'_, str>>, most| text.map(|text| shorten(&text, most));
@@ -190,7 +190,7 @@ impl Read<'_> {
 /// The alert to act upon, or why it is ignored.
 fn understand<'a>(
     Parts { alert, labels, annotations }: &Parts<'a>,
-    so_far: &mut Read<'a>,
+    so_far: &mut PartialAlert<'a>,
     names: &Labels,
     policy: &Policy,
 ) -> Result<Delivered, Why> {
@@ -280,12 +280,12 @@ fn understand<'a>(
     })
 }
 
-fn is_firing(alert: &Part<'_>) -> Result<bool, Why> {
+fn is_firing(alert: &AlertSection<'_>) -> Result<bool, Why> {
     Ok(alert.get("status")?.and_then(text).is_some_and(|text| text.eq_ignore_ascii_case("firing")))
 }
 
 /// When the rules were evaluated that a heartbeat tells of.
-fn moment_of(annotations: &Part<'_>) -> Result<Timestamp, Why> {
+fn moment_of(annotations: &AlertSection<'_>) -> Result<Timestamp, Why> {
     let value = annotations.get(EVALUATED_AT)?;
     let seconds =
         value.and_then(text).and_then(|text| text.parse::<f64>().ok()).filter(|at| at.is_finite() && *at > 0.0);
@@ -296,23 +296,23 @@ fn moment_of(annotations: &Part<'_>) -> Result<Timestamp, Why> {
 
 /// An alert, in parts.
 struct Parts<'a> {
-    alert: Part<'a>,
-    labels: Part<'a>,
-    annotations: Part<'a>,
+    alert: AlertSection<'a>,
+    labels: AlertSection<'a>,
+    annotations: AlertSection<'a>,
 }
 
 impl<'a> Parts<'a> {
     fn new(alert: Object<'a>, labels: Object<'a>, annotations: Object<'a>) -> Self {
         Self {
-            alert: Part { path: "", fields: alert },
-            labels: Part { path: "labels.", fields: labels },
-            annotations: Part { path: "annotations.", fields: annotations },
+            alert: AlertSection { path: "", fields: alert },
+            labels: AlertSection { path: "labels.", fields: labels },
+            annotations: AlertSection { path: "annotations.", fields: annotations },
         }
     }
 
     fn of(raw: &'a RawValue) -> Result<Self, Why> {
         let object = |name, value| Object::new(value).ok_or_else(|| misread("", name, "an object", Some(value)));
-        let alert = Part { path: "", fields: object("alert", raw)? };
+        let alert = AlertSection { path: "", fields: object("alert", raw)? };
         let labels = alert.get("labels")?.map(|labels| object("labels", labels)).transpose()?;
         let annotations = alert.get("annotations")?.and_then(Object::new);
         Ok(Self::new(alert.fields, labels.unwrap_or_default(), annotations.unwrap_or_default()))
@@ -320,12 +320,12 @@ impl<'a> Parts<'a> {
 }
 
 /// An alert, or its labels or annotations.
-struct Part<'a> {
+struct AlertSection<'a> {
     path: &'static str,
     fields: Object<'a>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> AlertSection<'a> {
     fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Why> {
         let twice = |Repeated| Why::malformed(format!("{}{name}: expected one value, found two", self.path));
         self.fields.get(name).map_err(twice)
@@ -353,7 +353,7 @@ fn misread(path: &str, name: &str, expected: &str, found: Option<&RawValue>) -> 
 /// Grafana fires alerts with the rule's own labels when its data source fails or has no data: nothing was measured then. It
 /// gives them a name of its own or, where the rule is set to fire all the same or to keep its state, says so in an
 /// annotation, as in `NoData, KeepLast`. `values` says nothing: it is null for alerts that were measured, too.
-fn was_measured(annotations: &Part<'_>, alertname: &str) -> Result<bool, Why> {
+fn was_measured(annotations: &AlertSection<'_>, alertname: &str) -> Result<bool, Why> {
     let reason = annotations.written("grafana_state_reason")?.unwrap_or_default();
     let mut reasons = reason.split(|c: char| !c.is_ascii_alphanumeric());
     Ok(!matches!(alertname, "DatasourceError" | "DatasourceNoData")

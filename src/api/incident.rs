@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::prompt::Split;
+use super::prompt::SplitView;
 
 answers! {
-    pub struct Incidents {
+    pub struct IncidentList {
         pub incidents: Vec<AnyIncident>,
         pub next: Option<String>,
     }
@@ -17,12 +17,12 @@ answers! {
 #[serde(untagged)]
 pub enum AnyIncident {
     /// Told from the other by its `kind`.
-    Outage(Box<Outage>),
-    OfPrompt(Box<Incident>),
+    Outage(Box<OutageView>),
+    OfPrompt(Box<IncidentView>),
 }
 
 answers! {
-    pub struct Incident {
+    pub struct IncidentView {
         pub id: String,
         pub prompt: String,
         /// The version that misbehaves.
@@ -43,20 +43,21 @@ answers! {
         pub objection: Option<String>,
         /// What is wrong with the rollback, once it is escalated.
         pub reason: Option<String>,
-        pub verification: Option<Verification>,
+        pub verification: Option<VerificationView>,
         /// What held the automatic rollback.
-        pub guard: Option<Guard>,
+        pub guard: Option<GuardView>,
         /// How far a gradual rollback is.
-        pub gradual: Option<Split>,
+        pub gradual: Option<SplitView>,
         pub summary: String,
         pub decided_by: Option<String>,
-        pub flip: Option<Switch>,
+        #[serde(rename = "flip")]
+        pub switch: Option<SwitchView>,
         /// Absent in a list.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub events: Option<Vec<IncidentEvent>>,
         /// Absent in a list.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub alerts: Option<Vec<Alert>>,
+        pub alerts: Option<Vec<AlertView>>,
     }
 
     pub struct MarkedBad {
@@ -65,22 +66,22 @@ answers! {
         pub reason: String,
     }
 
-    pub struct Verification {
+    pub struct VerificationView {
         /// Checks made.
         pub checks: u32,
-        pub last: Option<Check>,
-        pub traffic: Option<Traffic>,
+        pub last: Option<CheckView>,
+        pub traffic: Option<TrafficView>,
     }
 
     /// One look at a rollback or a canary.
-    pub struct Check {
+    pub struct CheckView {
         pub at: String,
         pub verdict: String,
         pub text: String,
     }
 
-    /// Requests since the flip.
-    pub struct Traffic {
+    /// Requests since the switch.
+    pub struct TrafficView {
         pub target_requests: u64,
         pub target_failures: u64,
         pub bad_requests: u64,
@@ -92,12 +93,12 @@ answers! {
         pub unknown: Vec<String>,
     }
 
-    pub struct Guard {
+    pub struct GuardView {
         pub reason: String,
         pub detail: String,
     }
 
-    pub struct Switch {
+    pub struct SwitchView {
         pub at: String,
         pub from: String,
         pub to: String,
@@ -111,7 +112,7 @@ answers! {
         pub text: String,
     }
 
-    pub struct Alert {
+    pub struct AlertView {
         pub fingerprint: String,
         pub alertname: String,
         pub severity: String,
@@ -134,9 +135,9 @@ answers! {
 
 /// Many prompts that fail together. The fields of [`Incident`] that make no sense of many are null.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Outage {
+pub struct OutageView {
     pub id: String,
-    /// `mass`.
+    /// `outage`.
     pub kind: String,
     pub prompt: (),
     pub version: (),
@@ -150,14 +151,15 @@ pub struct Outage {
     pub closed_at: Option<String>,
     pub deadline: (),
     pub guard: (),
-    pub flip: (),
+    #[serde(rename = "flip")]
+    pub switch: (),
     pub summary: String,
     /// How many there are, and how many of them wait for a decision.
     pub prompts: usize,
     pub waiting: usize,
     pub shared: Vec<SharedLabel>,
     pub hold: Option<HeldBack>,
-    pub carrying_out: Option<OutageOrder>,
+    pub carrying_out: Option<OutageExecution>,
     /// What may be decided now.
     pub choices: Vec<String>,
     /// Absent in a list, as all that follows.
@@ -168,7 +170,7 @@ pub struct Outage {
     pub members: Option<Vec<OutageMember>>,
     /// Empty: each member has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub alerts: Option<Vec<Alert>>,
+    pub alerts: Option<Vec<AlertView>>,
 }
 
 answers! {
@@ -185,7 +187,7 @@ answers! {
     }
 
     /// A decision that is carried out prompt by prompt.
-    pub struct OutageOrder {
+    pub struct OutageExecution {
         pub decision: String,
         pub by: String,
         pub at: String,
@@ -199,7 +201,8 @@ answers! {
         pub phase: String,
         pub began: String,
         /// Rolled back automatically before there was an outage.
-        pub flipped_before: bool,
+        #[serde(rename = "flipped_before")]
+        pub rolled_back_before: bool,
         pub held_back: bool,
         pub labels: BTreeMap<String, String>,
         /// Why it was not rolled back.

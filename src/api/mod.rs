@@ -19,15 +19,16 @@ mod prompt;
 mod request;
 
 pub use incident::{
-    Alert, AnyIncident, Check, Guard, HeldBack, Incident, IncidentEvent, Incidents, MarkedBad, Outage, OutageMember,
-    OutageOrder, SharedLabel, Switch, Traffic, Verification,
+    AlertView, AnyIncident, CheckView, GuardView, HeldBack, IncidentEvent, IncidentList, IncidentView, MarkedBad,
+    OutageExecution, OutageMember, OutageView, SharedLabel, SwitchView, TrafficView, VerificationView,
 };
 pub use prompt::{
-    AlsoChanged, AnyPrompt, Canary, CanaryEnd, Log, LogEntry, Mark, OtherChange, Placed, Prompt, PromptRow, Prompts,
-    Split, Version,
+    AlsoChanged, AnyPrompt, CanaryEndView, CanaryView, DeploymentLog, DeploymentView, LogEntryView, MarkView,
+    OtherChange, PromptList, PromptSummary, PromptView, SplitView, VersionView,
 };
 pub use request::{
-    Activate, Decide, Decision, Hold, Import, MarkVersion, Pause, Register, Rollback, StartDrill, Steer, Strategy,
+    ActivateRequest, DecideRequest, DecisionKind, DrillRequest, HoldDurations, ImportRequest, MarkRequest,
+    PauseRequest, RegisterRequest, RollbackRequest, SteerRequest, Strategy,
 };
 
 use serde::{Deserialize, Serialize};
@@ -50,14 +51,14 @@ pub struct Reason {
 }
 
 answers! {
-    pub struct Registered {
+    pub struct RegisterResponse {
         pub prompt: String,
         pub version: String,
         pub created: bool,
         pub known_good: bool,
     }
 
-    pub struct Marked {
+    pub struct MarkResponse {
         pub success: bool,
         pub prompt: String,
         pub version: String,
@@ -73,7 +74,7 @@ answers! {
         pub message: Option<String>,
     }
 
-    pub struct Restored {
+    pub struct RestoreResponse {
         pub prompt: String,
         pub version: String,
         pub restored: bool,
@@ -82,15 +83,15 @@ answers! {
     }
 
     /// What a version has to show before it gets all traffic.
-    pub struct Gates {
+    pub struct GatesResponse {
         pub prompt: String,
         pub version: String,
         pub replaces: Option<String>,
         pub may_have_all_traffic: bool,
-        pub gates: Vec<Gate>,
+        pub gates: Vec<GateView>,
     }
 
-    pub struct Gate {
+    pub struct GateView {
         pub gate: String,
         pub on: bool,
         pub passed: bool,
@@ -100,7 +101,7 @@ answers! {
 
 /// The answer to what changes the version that is served.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Changed {
+pub struct ChangeResponse {
     #[serde(default)]
     pub success: bool,
     /// The rollback waits until Prometheus has been asked.
@@ -123,9 +124,9 @@ pub struct Changed {
 /// The answer to a decision.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Decided {
+pub enum DecideResponse {
     /// Another version is served by now, or will be.
-    Changed(Changed),
+    Changed(ChangeResponse),
     Answered(Answered),
 }
 
@@ -143,14 +144,14 @@ answers! {
         pub timestamp: String,
     }
 
-    pub struct Paused {
+    pub struct PauseResponse {
         pub paused: bool,
         /// Null: all prompts.
         pub prompt: Option<String>,
         pub changed: bool,
     }
 
-    pub struct Reloaded {
+    pub struct ReloadResponse {
         pub success: bool,
         pub changed: Vec<KeyChange>,
         pub needs_restart: Vec<KeyChange>,
@@ -164,7 +165,7 @@ answers! {
     }
 
     /// Some of the keys that hold a version already; `next` says where to go on.
-    pub struct Imported {
+    pub struct ImportResponse {
         pub dry_run: bool,
         pub adopted: Vec<Adopted>,
         pub known: u64,
@@ -184,7 +185,7 @@ answers! {
     }
 
     /// A drill, with its hops in the order of the way.
-    pub struct Drill {
+    pub struct DrillView {
         pub id: String,
         pub prompt: String,
         pub version: String,
@@ -193,10 +194,10 @@ answers! {
         /// Slack is a part of the way.
         pub slack: bool,
         pub done: bool,
-        pub hops: Vec<DrillStep>,
+        pub hops: Vec<DrillStepView>,
     }
 
-    pub struct DrillStep {
+    pub struct DrillStepView {
         pub hop: String,
         /// Null: it has not come yet.
         pub at: Option<String>,
@@ -207,47 +208,47 @@ answers! {
         pub url: Option<Option<String>>,
         /// Of the hop `decided`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub decision: Option<Option<Rehearsed>>,
+        pub decision: Option<Option<RehearsalView>>,
         /// Of the hop `slack`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub channel: Option<Option<String>>,
     }
 
     /// What would have been done about the drill's alert.
-    pub struct Rehearsed {
+    pub struct RehearsalView {
         pub outcome: String,
         pub reason: String,
         pub text: String,
     }
 
     /// What a dry run would have done.
-    pub struct Report {
+    pub struct DryRunReportView {
         pub since: String,
         pub until: String,
         pub dry_run: bool,
-        pub total: Tally,
-        pub triggers: Vec<Trigger>,
-        pub cases: Vec<Case>,
+        pub total: TallyView,
+        pub triggers: Vec<TriggerTally>,
+        pub cases: Vec<CaseView>,
         /// Counted, but not among `cases`.
         pub left_out: usize,
         /// There were more incidents than were looked at.
         pub partial: bool,
     }
 
-    pub struct Trigger {
+    pub struct TriggerTally {
         pub trigger: String,
         #[serde(flatten)]
-        pub tally: Tally,
+        pub tally: TallyView,
     }
 
-    pub struct Tally {
+    pub struct TallyView {
         pub right: u32,
         pub wrong: u32,
         pub unclear: u32,
         pub minutes_saved: u64,
     }
 
-    pub struct Case {
+    pub struct CaseView {
         pub incident: String,
         pub prompt: String,
         pub from: String,

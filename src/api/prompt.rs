@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Check;
-use super::incident::Incident;
+use super::CheckView;
+use super::incident::IncidentView;
 
 /// In a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,17 +16,17 @@ pub enum AnyPrompt {
         prompt: String,
         error: String,
     },
-    Row(Box<PromptRow>),
+    Row(Box<PromptSummary>),
 }
 
 answers! {
-    pub struct Prompts {
+    pub struct PromptList {
         pub prompts: Vec<AnyPrompt>,
         pub next: Option<String>,
     }
 
     /// A prompt in a list.
-    pub struct PromptRow {
+    pub struct PromptSummary {
         pub prompt: String,
         pub active: Option<String>,
         /// Why nothing is active although something was.
@@ -43,11 +43,11 @@ answers! {
         pub soak_limit_at: Option<String>,
         pub paused: bool,
         /// The one that is under way.
-        pub canary: Option<Canary>,
+        pub canary: Option<CanaryView>,
         pub open_incidents: Vec<String>,
     }
 
-    pub struct Prompt {
+    pub struct PromptView {
         pub prompt: String,
         pub active: Option<String>,
         /// Why nothing is active although something was.
@@ -55,19 +55,19 @@ answers! {
         /// Version to percent, while traffic is split. Null: somebody wrote what is no percent.
         pub routing: Option<BTreeMap<String, Option<u8>>>,
         /// Each version with traffic.
-        pub in_service: Vec<Placed>,
+        pub in_service: Vec<DeploymentView>,
         pub also_changed: AlsoChanged,
         pub rollback_target: Option<String>,
         pub paused: bool,
         /// The last one; over if it has an end.
-        pub canary: Option<Canary>,
-        pub versions: Vec<Version>,
+        pub canary: Option<CanaryView>,
+        pub versions: Vec<VersionView>,
         /// Those that are open.
-        pub incidents: Vec<Incident>,
+        pub incidents: Vec<IncidentView>,
     }
 
     /// How a version came to serve.
-    pub struct Placed {
+    pub struct DeploymentView {
         pub version: String,
         pub percent: u8,
         pub since: Option<String>,
@@ -94,7 +94,7 @@ answers! {
         pub same_group: bool,
     }
 
-    pub struct Version {
+    pub struct VersionView {
         pub version: String,
         pub registered_at: Option<String>,
         pub first_activated_at: Option<String>,
@@ -111,7 +111,7 @@ answers! {
         pub left_at: Option<String>,
         pub left_with_incident: Option<String>,
         pub quarantined_at: Option<String>,
-        pub mark: Option<Mark>,
+        pub mark: Option<MarkView>,
         pub contact: Option<String>,
         pub staged_at: Option<String>,
         pub has_content: bool,
@@ -122,7 +122,7 @@ answers! {
     }
 
     /// A person's word on a version.
-    pub struct Mark {
+    pub struct MarkView {
         /// `bad` or `good`.
         pub kind: String,
         pub at: String,
@@ -131,7 +131,7 @@ answers! {
     }
 
     /// Traffic that two versions share, step by step.
-    pub struct Split {
+    pub struct SplitView {
         pub from: String,
         pub to: String,
         /// On `to`, as all percents here.
@@ -143,13 +143,13 @@ answers! {
         pub next_stage_at: Option<String>,
         /// Why it does not go on.
         pub waits: Option<String>,
-        pub last_check: Option<Check>,
+        pub last_check: Option<CheckView>,
         pub operator: String,
     }
 
-    pub struct Canary {
+    pub struct CanaryView {
         #[serde(flatten)]
-        pub split: Split,
+        pub split: SplitView,
         pub started_at: String,
         pub hold_limit_seconds: Option<u64>,
         /// `off` where its steps end by time alone.
@@ -158,22 +158,22 @@ answers! {
         /// The incident that asks about it.
         pub question: Option<String>,
         /// Null while it is under way.
-        pub end: Option<CanaryEnd>,
+        pub end: Option<CanaryEndView>,
     }
 
-    pub struct CanaryEnd {
+    pub struct CanaryEndView {
         pub at: String,
         /// The new version has all traffic.
         pub promoted: bool,
         pub text: String,
     }
 
-    pub struct Log {
-        pub entries: Vec<LogEntry>,
+    pub struct DeploymentLog {
+        pub entries: Vec<LogEntryView>,
         pub next: Option<String>,
     }
 
-    pub struct LogEntry {
+    pub struct LogEntryView {
         pub id: String,
         pub event: Option<String>,
         pub from: Option<String>,

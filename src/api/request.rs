@@ -6,7 +6,7 @@ use crate::decision::{self, MarkKind};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Register {
+pub struct RegisterRequest {
     pub version: String,
     pub content: Option<String>,
     pub contact: Option<String>,
@@ -17,13 +17,13 @@ pub struct Register {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Activate {
+pub struct ActivateRequest {
     pub version: String,
     pub percent: Option<u8>,
     #[serde(default)]
     pub canary: bool,
     pub stages: Option<Vec<u8>>,
-    pub hold: Option<Hold>,
+    pub hold: Option<HoldDurations>,
     /// How long a stage waits for figures before people are asked.
     pub hold_limit: Option<String>,
     pub operator: Option<String>,
@@ -34,7 +34,7 @@ pub struct Activate {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rollback {
+pub struct RollbackRequest {
     pub prompt: String,
     pub target_version: Option<String>,
     pub from_version: Option<String>,
@@ -42,7 +42,7 @@ pub struct Rollback {
     pub operator: Option<String>,
     pub strategy: Option<Strategy>,
     pub stages: Option<Vec<u8>>,
-    pub hold: Option<Hold>,
+    pub hold: Option<HoldDurations>,
     #[serde(default)]
     pub force: bool,
 }
@@ -57,14 +57,14 @@ pub enum Strategy {
 /// One duration for all stages, or one for each; the last one holds for the others.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Hold {
+pub enum HoldDurations {
     All(String),
     Each(Vec<String>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Steer {
+pub struct SteerRequest {
     pub action: decision::Steer,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -74,7 +74,7 @@ pub struct Steer {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MarkVersion {
+pub struct MarkRequest {
     pub mark: MarkKind,
     pub reason: Option<String>,
     pub operator: Option<String>,
@@ -82,8 +82,8 @@ pub struct MarkVersion {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Decide {
-    pub decision: Decision,
+pub struct DecideRequest {
+    pub decision: DecisionKind,
     pub operator: String,
     pub target_version: Option<String>,
     #[serde(default)]
@@ -92,7 +92,7 @@ pub struct Decide {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Decision {
+pub enum DecisionKind {
     Approve,
     ApproveGradual,
     Investigate,
@@ -105,7 +105,7 @@ pub enum Decision {
 /// For pause and resume. Without a prompt: all of them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pause {
+pub struct PauseRequest {
     pub prompt: Option<String>,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -113,7 +113,7 @@ pub struct Pause {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Import {
+pub struct ImportRequest {
     pub pattern: Option<String>,
     #[serde(default)]
     pub known_good: bool,
@@ -126,7 +126,7 @@ pub struct Import {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StartDrill {
+pub struct DrillRequest {
     pub prompt: String,
     pub operator: Option<String>,
 }

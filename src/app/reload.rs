@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::sleep;
 
 use super::{Running, Shared};
-use crate::config::{Found, Reread};
-use crate::live::{Ask, Asked, Live, ReloadResult, Reloaded};
+use crate::config::{ConfigSources, Reread};
+use crate::live::{Live, ReloadRequest, ReloadRequests, ReloadResult, Reloaded};
 
 /// How soon a file that was replaced is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,18 +27,18 @@ struct Reloading {
     live: Live<Running>,
     shared: Shared,
     /// The config file as it is in force, and its files as they were last looked at, also if they could not be used.
-    seen: Found,
+    seen: ConfigSources,
     faults: Faults,
 }
 
 /// Runs for as long as the process does. One thing at a time: the settings that are in force are those of the last reload.
-pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: Asked) {
+pub(super) async fn run(live: Live<Running>, shared: Shared, mut asked: ReloadRequests) {
     let seen = live.get().settings.source();
     let mut reloading = Reloading { live, shared, seen, faults: Faults::default() };
     loop {
         let follows = reloading.seen.has_files();
         tokio::select! {
-            Some(Ask { by, answer }) = asked.reloads.recv() => {
+            Some(ReloadRequest { by, answer }) = asked.reloads.recv() => {
                 let result = reloading.reload(by).await;
                 if let Some(answer) = answer {
                     let _ = answer.send(result); // whoever asked may be gone
@@ -118,7 +118,7 @@ impl Reloading {
     }
 
     /// Makes all that other settings need, and then replaces everything in one step.
-    async fn take(&mut self, found: Found) -> ReloadResult {
+    async fn take(&mut self, found: ConfigSources) -> ReloadResult {
         let (running, shared) = (self.live.get(), self.shared.clone());
         let made = tokio::task::spawn_blocking(move || {
             let Reread { settings, changed, needs_restart } =
@@ -144,13 +144,13 @@ impl Reloading {
     }
 
     /// All that is on the disk.
-    async fn found(&self) -> Found {
+    async fn found(&self) -> ConfigSources {
         let running = self.live.get();
         tokio::task::spawn_blocking(move || running.settings.look()).await.unwrap_or_else(|_| self.seen.clone())
     }
 
     /// The same, but for the config file: that waits until it is asked for.
-    async fn files(&self) -> Found {
+    async fn files(&self) -> ConfigSources {
         let seen = self.seen.clone();
         tokio::task::spawn_blocking(move || seen.look_at_files()).await.unwrap_or_else(|_| self.seen.clone())
     }

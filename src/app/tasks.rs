@@ -7,7 +7,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 /// A task that ended although the receiver goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
+pub enum TaskEnded {
     #[error("the task {0} has panicked: {1} (a bug, please report it)")]
     Panicked(&'static str, String),
     #[error("the task {0} has ended (a bug, please report it)")]
@@ -27,12 +27,12 @@ impl Tasks {
     }
 
     /// Completes when one has ended. Losing it half-way loses nothing.
-    pub async fn ended(&mut self) -> Ended {
+    pub async fn ended(&mut self) -> TaskEnded {
         let name = |names: &HashMap<Id, &'static str>, id| names.get(&id).copied().unwrap_or("unknown");
         match self.set.join_next_with_id().await {
-            Some(Ok((id, ()))) => Ended::Returned(name(&self.names, id)),
-            Some(Err(error)) => Ended::Panicked(name(&self.names, error.id()), message(error)),
-            None => Ended::Returned("main"), // there is none: nothing works
+            Some(Ok((id, ()))) => TaskEnded::Returned(name(&self.names, id)),
+            Some(Err(error)) => TaskEnded::Panicked(name(&self.names, error.id()), message(error)),
+            None => TaskEnded::Returned("main"), // there is none: nothing works
         }
     }
 
@@ -74,7 +74,7 @@ mod tests {
     async fn a_task_that_ends_or_panics_is_named() {
         let mut ending = tasks();
         ending.spawn("page", async {});
-        assert_eq!(ending.ended().await, Ended::Returned("page"));
+        assert_eq!(ending.ended().await, TaskEnded::Returned("page"));
         for (task, said) in [("a text", "at 7 of 3"), ("formatted", "at 7 of 3")] {
             let mut panicking = tasks();
             panicking.spawn("act", async move {
@@ -83,7 +83,7 @@ mod tests {
                     _ => panic!("at {} of 3", 7),
                 }
             });
-            assert_eq!(panicking.ended().await, Ended::Panicked("act", said.to_owned()), "{task}");
+            assert_eq!(panicking.ended().await, TaskEnded::Panicked("act", said.to_owned()), "{task}");
         }
     }
 

@@ -95,7 +95,7 @@ Registering a version again changes nothing. Different content for a registered 
         #[arg(long)]
         first: bool,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -122,7 +122,7 @@ changes nothing.")]
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -167,7 +167,7 @@ A version that was rolled back is quarantined and needs --force.")]
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -195,7 +195,7 @@ Examples:
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -252,7 +252,7 @@ With --from, a script cannot roll back twice if someone else has just rolled bac
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -282,7 +282,7 @@ A mark changes no traffic.")]
         #[arg(long)]
         reason: String,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -401,7 +401,7 @@ dismiss holds them all, release ends the hold, undo reverts the automatic rollba
         /// The incident's id, from `prompt-rollback incidents --open`.
         incident: String,
         #[arg(value_enum)]
-        decision: Decision,
+        decision: DecisionArg,
         /// With approve: roll back to this version instead of the last known-good one.
         #[arg(long = "to", value_name = "VERSION")]
         target: Option<String>,
@@ -409,7 +409,7 @@ dismiss holds them all, release ends the hold, undo reverts the automatic rollba
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -428,7 +428,7 @@ As soon as this command succeeds, no automatic rollback happens until `resume`."
         #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -444,7 +444,7 @@ Examples:
         /// Resume only this prompt [default: the pause of all prompts].
         prompt: Option<String>,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -476,7 +476,7 @@ like a real alert and reports what it would do, but rolls nothing back. Exit 1: 
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
         wait: u64,
         #[command(flatten)]
-        operator: Operator,
+        operator: OperatorArg,
         #[command(flatten)]
         receiver: Receiver,
     },
@@ -500,7 +500,7 @@ pub struct ConfigFile {
 }
 
 #[derive(Debug, Args)]
-pub struct Operator {
+pub struct OperatorArg {
     /// Your name, for the deployment log.
     #[arg(long, value_name = "NAME", env = "USER", hide_env = true)]
     pub operator: Option<String>,
@@ -533,7 +533,7 @@ pub struct Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Decision {
+pub enum DecisionArg {
     /// Roll back now; finishes a gradual rollback at once.
     Approve,
     /// Roll back step by step; resumes a paused gradual rollback.

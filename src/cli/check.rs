@@ -3,11 +3,11 @@
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use super::client::{BaseUrl, Client};
+use super::client::{ApiClient, BaseUrl};
 use super::output;
 use super::table::{Cell, table};
 use crate::alertmanager::client::authorization;
-use crate::api::PromptRow;
+use crate::api::PromptSummary;
 use crate::config::Config;
 use crate::store::Level;
 
@@ -38,7 +38,7 @@ impl Probe {
 pub struct StoreReport {
     pub probes: Vec<Probe>,
     /// Prompts that have no rollback target yet.
-    pub without_target: Vec<PromptRow>,
+    pub without_target: Vec<PromptSummary>,
 }
 
 /// Asks Prometheus and each Alertmanager whether they are ready.
@@ -59,7 +59,7 @@ pub async fn probe_http(config: &Config) -> Vec<Probe> {
 async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &str, version: &[&str]) -> Probe {
     let tried = async {
         let base: BaseUrl = url.parse()?;
-        let client = Client::new(base, login, None).map_err(|error| error.to_string())?;
+        let client = ApiClient::new(base, login, None).map_err(|error| error.to_string())?;
         client.text("/-/ready").await.map_err(|error| error.to_string())?;
         // Something may answer 200 to everything; what is meant here knows its own version.
         let about = client.get(info).await.map_err(|error| error.to_string())?;
@@ -75,7 +75,7 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
 }
 
 /// One line for each probe; then the prompts that could not be rolled back.
-pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptRow], color: bool) -> String {
+pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary], color: bool) -> String {
     let rows: Vec<_> = probes
         .iter()
         .map(|probe| {
@@ -103,7 +103,7 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptRow], col
     out
 }
 
-pub fn json(probes: &[Probe], without_target: &[PromptRow]) -> Value {
+pub fn json(probes: &[Probe], without_target: &[PromptSummary]) -> Value {
     let probes: Vec<Value> = probes
         .iter()
         .map(|probe| {

@@ -90,12 +90,12 @@ pub enum ClientError {
     Unexpected { url: String, status: StatusCode, text: String },
 }
 
-pub struct Client {
+pub struct ApiClient {
     http: Outgoing,
     token: Option<HeaderValue>,
 }
 
-impl Client {
+impl ApiClient {
     /// With `roots`, these authorities alone are trusted.
     pub fn new(base: BaseUrl, token: Option<HeaderValue>, roots: Option<RootCertStore>) -> Result<Self, ClientError> {
         Ok(Self { http: Outgoing::trusting(base, roots, TIMEOUT)?, token })

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use super::args::{Output, Receiver};
 use super::client::encode;
-use super::{Failure, body, connect, print, print_json};
-use crate::api::{self, Drill, DrillStep};
+use super::{CommandError, body, connect, print, print_json};
+use crate::api::{self, DrillStepView, DrillView};
 use crate::cli::table::clean;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What has happened, without control characters: some of it comes from others.
-fn said_of(hop: &DrillStep) -> String {
+fn said_of(hop: &DrillStepView) -> String {
     let or = |text: Option<Option<String>>| clean(text.flatten().as_deref().unwrap_or("?"));
     match hop.hop.as_str() {
         "alertmanager" => format!("posted to Alertmanager {}", or(hop.url.clone())),
@@ -32,7 +32,7 @@ fn said_of(hop: &DrillStep) -> String {
 }
 
 /// Why it has not come, and what to look at.
-fn missing(hop: &DrillStep) -> String {
+fn missing(hop: &DrillStepView) -> String {
     let why = hop.error.as_deref().map(|error| format!(": {}", clean(error))).unwrap_or_default();
     let url = hop.url.clone().flatten().map(|url| format!(" {}", clean(&url))).unwrap_or_default();
     let (what, look) = match hop.hop.as_str() {
@@ -73,10 +73,10 @@ fn since(started: &str, at: &str) -> f64 {
     moment(at).duration_since(moment(started)).as_secs_f64()
 }
 
-pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &Receiver) -> Result<(), Failure> {
+pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &Receiver) -> Result<(), CommandError> {
     let client = connect(receiver)?;
     let patience = Instant::now() + Duration::from_secs(wait);
-    let request = body(&api::StartDrill { prompt: prompt.to_owned(), operator });
+    let request = body(&api::DrillRequest { prompt: prompt.to_owned(), operator });
     let mut answer = client.post("/api/drill", &request).await?;
     let text = receiver.format.output == Output::Text;
     let drill = read(receiver, &answer)?;
@@ -86,7 +86,7 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     let mut said: Vec<String> = Vec::new();
     loop {
         let drill = read(receiver, &answer)?;
-        let mut come: Vec<(&DrillStep, &str)> =
+        let mut come: Vec<(&DrillStepView, &str)> =
             drill.hops.iter().filter_map(|hop| Some((hop, hop.at.as_deref()?))).collect();
         come.sort_by_key(|(_, at)| *at);
         for (hop, at) in come {
@@ -114,14 +114,14 @@ pub async fn run(prompt: &str, wait: u64, operator: Option<String>, receiver: &R
     }
 }
 
-fn read(receiver: &Receiver, answer: &Value) -> Result<Drill, Failure> {
-    Drill::deserialize(answer)
-        .map_err(|error| Failure::Failed(format!("cannot understand the answer of {}: {error}", receiver.url)))
+fn read(receiver: &Receiver, answer: &Value) -> Result<DrillView, CommandError> {
+    DrillView::deserialize(answer)
+        .map_err(|error| CommandError::Failed(format!("cannot understand the answer of {}: {error}", receiver.url)))
 }
 
-fn end(drill: &Drill, text: bool, wait: u64) -> Result<(), Failure> {
+fn end(drill: &DrillView, text: bool, wait: u64) -> Result<(), CommandError> {
     if let Some(hop) = drill.hops.iter().find(|hop| hop.at.is_none()) {
-        return Err(Failure::Failed(format!("stopped after {wait} s: {}", missing(hop))));
+        return Err(CommandError::Failed(format!("stopped after {wait} s: {}", missing(hop))));
     }
     if text {
         let slack = if drill.slack { "" } else { "; Slack is not configured" };

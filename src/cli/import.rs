@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, ClientError};
+use super::client::{ApiClient, ClientError};
 use super::table::{Cell, clean, table};
-use crate::api::Imported;
+use crate::api::ImportResponse;
 
 /// The answers of all pages as one. A scan may show a key twice: the first answer about it counts.
-pub async fn import(client: &Client, mut body: Value) -> Result<Value, ClientError> {
+pub async fn import(client: &ApiClient, mut body: Value) -> Result<Value, ClientError> {
     let (mut adopted, mut skipped) = (BTreeMap::new(), BTreeMap::new());
     let (mut known, mut dry_run) = (0, false);
     loop {
@@ -36,7 +36,7 @@ pub async fn import(client: &Client, mut body: Value) -> Result<Value, ClientErr
     }
 }
 
-pub fn text(imported: &Imported, color: bool) -> String {
+pub fn text(imported: &ImportResponse, color: bool) -> String {
     let mut out = String::new();
     if !imported.adopted.is_empty() {
         let rows: Vec<_> = imported

@@ -23,25 +23,25 @@ pub use args::Cli;
 
 use crate::api;
 use crate::app::{self, AppError, Signals};
-use crate::config::{self, Config, Settings, bare, decode};
+use crate::config::{self, Config, LoadedConfig, bare, decode};
 use crate::decision::MarkKind;
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
 use crate::tls;
 use crate::visible::escape_hidden;
-use args::{Command, ConfigFile, Decision, Output, Receiver};
+use args::{Command, ConfigFile, DecisionArg, Output, Receiver};
 use check::StoreReport;
-use client::{Client, ClientError, Token, encode};
+use client::{ApiClient, ClientError, Token, encode};
 
 /// Why a command did not do what it was asked.
-enum Failure {
+enum CommandError {
     /// Tried, and refused or failed: exit code 1.
     Failed(String),
     /// Never tried, because the command line or the config is wrong: exit code 2.
     Misused(String),
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
             ClientError::NoAnswer(OutgoingError::Unreachable { reason, .. }) if reason.contains("UnknownIssuer") => {
@@ -88,8 +88,8 @@ async fn run(cli: Cli) -> ExitCode {
     };
     let (code, message) = match result {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Failed(message)) => (1, message),
-        Err(Failure::Misused(message)) => (2, message),
+        Err(CommandError::Failed(message)) => (1, message),
+        Err(CommandError::Misused(message)) => (2, message),
     };
     // Answers hold what others wrote; line breaks are ours.
     for (at, line) in message.lines().enumerate() {
@@ -99,29 +99,29 @@ async fn run(cli: Cli) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn load(file: &ConfigFile) -> Result<Config, Failure> {
+fn load(file: &ConfigFile) -> Result<Config, CommandError> {
     let config = Config::load(file.config.as_deref(), config::environment());
-    config.map_err(|error| Failure::Misused(error.to_string()))
+    config.map_err(|error| CommandError::Misused(error.to_string()))
 }
 
-async fn serve(file: &ConfigFile) -> Result<(), Failure> {
+async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
     let failure = |error| match error {
-        AppError::Store(StoreError::Config(_)) => Failure::Misused(error.to_string()),
-        error => Failure::Failed(error.to_string()),
+        AppError::Store(StoreError::Config(_)) => CommandError::Misused(error.to_string()),
+        error => CommandError::Failed(error.to_string()),
     };
     // before all else: a SIGHUP must not end it
     let mut signals = Signals::listen().map_err(failure)?;
     let path = file.config.clone();
-    let load = tokio::task::spawn_blocking(move || Settings::load(path.as_deref(), config::environment()));
+    let load = tokio::task::spawn_blocking(move || LoadedConfig::load(path.as_deref(), config::environment()));
     let settings = tokio::select! {
-        settings = load => settings.map_err(|error| Failure::Failed(error.to_string()))?,
+        settings = load => settings.map_err(|error| CommandError::Failed(error.to_string()))?,
         () = signals.ended() => return Ok(()), // the disk hangs
     };
-    let settings = settings.map_err(|error| Failure::Misused(error.to_string()))?;
+    let settings = settings.map_err(|error| CommandError::Misused(error.to_string()))?;
     app::serve(&settings, signals).await.map_err(failure)
 }
 
-async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), Failure> {
+async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), CommandError> {
     let config = load(file)?;
     let StoreReport { mut probes, without_target } =
         if connect { probe::probe(&config).await } else { StoreReport::default() };
@@ -142,12 +142,12 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), F
     }
     match probes.iter().filter(|probe| probe.failed()).count() {
         0 => Ok(()),
-        failed => Err(Failure::Failed(format!("{failed} of {} checks failed", probes.len()))),
+        failed => Err(CommandError::Failed(format!("{failed} of {} checks failed", probes.len()))),
     }
 }
 
 /// The commands that talk to a receiver.
-async fn ask(command: Command) -> Result<(), Failure> {
+async fn ask(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(_) | Command::Check { .. } => unreachable!("handled without a receiver"),
         Command::Register {
@@ -163,7 +163,8 @@ async fn ask(command: Command) -> Result<(), Failure> {
         } => {
             let content = content_file.as_deref().map(read_content).transpose()?;
             let staged_at = staged_at.map(|at| at.to_string());
-            let body = body(&api::Register { version: version.clone(), content, contact, staged_at, known_good });
+            let body =
+                body(&api::RegisterRequest { version: version.clone(), content, contact, staged_at, known_good });
             let (client, path) = (connect(&receiver)?, format!("/api/prompts/{}", encode(&prompt)));
             if !first {
                 let answer = client.post(&format!("{path}/versions"), &body).await?;
@@ -172,17 +173,18 @@ async fn ask(command: Command) -> Result<(), Failure> {
             let active = active(&client, &path).await?;
             if !active.is_null() {
                 let answer = json!({ "prompt": prompt, "to_version": active, "unchanged": true });
-                return show(&receiver, answer, |flipped| output::activated(&flipped));
+                return show(&receiver, answer, |switched| output::activated(&switched));
             }
             client.post(&format!("{path}/versions"), &body).await?;
             let operator = operator.operator;
-            let body = self::body(&api::Activate { version, operator, ..api::Activate::default() });
+            let body = self::body(&api::ActivateRequest { version, operator, ..api::ActivateRequest::default() });
             let answer = client.post(&format!("{path}/activate"), &body).await?;
-            show(&receiver, answer, |flipped| output::activated(&flipped))
+            show(&receiver, answer, |switched| output::activated(&switched))
         }
         Command::Import { pattern, known_good, dry_run, operator, receiver } => {
             let operator = operator.operator;
-            let body = body(&api::Import { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
+            let body =
+                body(&api::ImportRequest { pattern: Some(pattern), known_good, dry_run, operator, cursor: None });
             let answer = import::import(&connect(&receiver)?, body).await?;
             show(&receiver, answer, |imported| import::text(&imported, color()))
         }
@@ -199,28 +201,37 @@ async fn ask(command: Command) -> Result<(), Failure> {
             operator,
             receiver,
         } => {
-            let (hold, operator) = (hold.map(api::Hold::Each), operator.operator);
-            let body =
-                body(&api::Activate { version, percent, canary, stages, hold, hold_limit, operator, reason, force });
+            let (hold, operator) = (hold.map(api::HoldDurations::Each), operator.operator);
+            let body = body(&api::ActivateRequest {
+                version,
+                percent,
+                canary,
+                stages,
+                hold,
+                hold_limit,
+                operator,
+                reason,
+                force,
+            });
             let path = format!("/api/prompts/{}/activate", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |flipped| output::activated(&flipped))
+            show(&receiver, answer, |switched| output::activated(&switched))
         }
         Command::Canary { prompt, action, force, reason, operator, receiver } => {
-            let body = body(&api::Steer { action, operator: operator.operator, reason, force });
+            let body = body(&api::SteerRequest { action, operator: operator.operator, reason, force });
             let path = format!("/api/prompts/{}/canary", encode(&prompt));
             let answer = connect(&receiver)?.post(&path, &body).await?;
-            show(&receiver, answer, |flipped| output::activated(&flipped))
+            show(&receiver, answer, |switched| output::activated(&switched))
         }
         Command::Gates { prompt, version, receiver } => {
             let path = format!("/api/prompts/{}/gates?version={}", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.get(&path).await?;
             let open = answer["may_have_all_traffic"] == true;
             show(&receiver, answer, |gates| output::gates(&gates, color()))?;
-            if open { Ok(()) } else { Err(Failure::Failed("an enabled gate is closed".to_owned())) }
+            if open { Ok(()) } else { Err(CommandError::Failed("an enabled gate is closed".to_owned())) }
         }
         Command::Rollback { prompt, to, from, reason, gradual, stages, hold, force, operator, receiver } => {
-            let body = body(&api::Rollback {
+            let body = body(&api::RollbackRequest {
                 prompt,
                 target_version: to,
                 from_version: from,
@@ -228,15 +239,15 @@ async fn ask(command: Command) -> Result<(), Failure> {
                 operator: operator.operator,
                 strategy: gradual.then_some(api::Strategy::Gradual),
                 stages,
-                hold: hold.map(api::Hold::Each),
+                hold: hold.map(api::HoldDurations::Each),
                 force,
             });
             let answer = connect(&receiver)?.post("/api/rollback", &body).await?;
-            show(&receiver, answer, |flipped| output::rolled_back(&flipped))
+            show(&receiver, answer, |switched| output::rolled_back(&switched))
         }
         Command::Mark { prompt, version, bad, good: _, reason, operator, receiver } => {
             let mark = if bad { MarkKind::Bad } else { MarkKind::Good };
-            let body = body(&api::MarkVersion { mark, reason: Some(reason), operator: operator.operator });
+            let body = body(&api::MarkRequest { mark, reason: Some(reason), operator: operator.operator });
             let path = format!("/api/prompts/{}/versions/{}/mark", encode(&prompt), encode(&version));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |marked| output::marked(&marked))
@@ -282,15 +293,15 @@ async fn ask(command: Command) -> Result<(), Failure> {
         }
         Command::Decide { incident, decision, target, force, operator, receiver } => {
             let decision = match decision {
-                Decision::Approve => api::Decision::Approve,
-                Decision::ApproveGradual => api::Decision::ApproveGradual,
-                Decision::Investigate => api::Decision::Investigate,
-                Decision::Dismiss => api::Decision::Dismiss,
-                Decision::Undo => api::Decision::Undo,
-                Decision::Release => api::Decision::Release,
+                DecisionArg::Approve => api::DecisionKind::Approve,
+                DecisionArg::ApproveGradual => api::DecisionKind::ApproveGradual,
+                DecisionArg::Investigate => api::DecisionKind::Investigate,
+                DecisionArg::Dismiss => api::DecisionKind::Dismiss,
+                DecisionArg::Undo => api::DecisionKind::Undo,
+                DecisionArg::Release => api::DecisionKind::Release,
             };
             let operator = operator.operator.unwrap_or_else(|| "cli".to_owned());
-            let body = body(&api::Decide { decision, operator, target_version: target, force });
+            let body = body(&api::DecideRequest { decision, operator, target_version: target, force });
             let path = format!("/api/incidents/{}/decide", encode(&incident));
             let answer = connect(&receiver)?.post(&path, &body).await?;
             show(&receiver, answer, |decided| output::decided(&decided))
@@ -299,12 +310,12 @@ async fn ask(command: Command) -> Result<(), Failure> {
             drill::run(&prompt, wait, operator.operator, &receiver).await
         }
         Command::Pause { prompt, reason, operator, receiver } => {
-            let body = body(&api::Pause { prompt, operator: operator.operator, reason });
+            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason });
             let answer = connect(&receiver)?.post("/api/pause", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
         Command::Resume { prompt, operator, receiver } => {
-            let body = body(&api::Pause { prompt, operator: operator.operator, reason: None });
+            let body = body(&api::PauseRequest { prompt, operator: operator.operator, reason: None });
             let answer = connect(&receiver)?.post("/api/resume", &body).await?;
             show(&receiver, answer, |paused| output::paused(&paused))
         }
@@ -323,7 +334,7 @@ async fn ask(command: Command) -> Result<(), Failure> {
 }
 
 /// The active version of the prompt at this path; null where there is none, or no such prompt.
-async fn active(client: &Client, path: &str) -> Result<Value, ClientError> {
+async fn active(client: &ApiClient, path: &str) -> Result<Value, ClientError> {
     match client.get(path).await {
         Ok(mut prompt) => Ok(prompt.get_mut("active").map(Value::take).unwrap_or_default()),
         Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(Value::Null),
@@ -339,9 +350,9 @@ fn clean_line(line: &str) -> String {
 /// Names the file with the token, for a shell that is used often.
 const TOKEN_FILE: &str = "PROMPT_ROLLBACK_TOKEN_FILE";
 
-fn connect(receiver: &Receiver) -> Result<Client, Failure> {
+fn connect(receiver: &Receiver) -> Result<ApiClient, CommandError> {
     let roots = receiver.ca_file.as_deref().map(tls::trusted).transpose();
-    let roots = roots.map_err(|error| Failure::Misused(format!("--ca-file: {error}")))?;
+    let roots = roots.map_err(|error| CommandError::Misused(format!("--ca-file: {error}")))?;
     let named = receiver.token_file.clone().map(|path| (path, "--token-file"));
     // what is given here and now beats a variable that, in our image, is always set
     let variable = || Some((std::env::var_os(TOKEN_FILE).filter(|path| !path.is_empty())?.into(), TOKEN_FILE));
@@ -353,15 +364,15 @@ fn connect(receiver: &Receiver) -> Result<Client, Failure> {
             let from = format!("{named}: {}", path.display());
             let text = std::fs::read(&path).map_err(|error| error.to_string());
             let text = text.and_then(|bytes| Ok(decode(&bytes)?.to_owned()));
-            let text = text.map_err(|why| Failure::Misused(format!("{from}: {why}")))?;
+            let text = text.map_err(|why| CommandError::Misused(format!("{from}: {why}")))?;
             if bare(&text).is_empty() {
-                return Err(Failure::Misused(format!("{from}: expected a token, but the file is empty")));
+                return Err(CommandError::Misused(format!("{from}: expected a token, but the file is empty")));
             }
             (Token::new(&text), from)
         }
     };
-    let token = token.header().map_err(|why| Failure::Misused(format!("{from}: {why}")))?;
-    Ok(Client::new(receiver.url.clone(), token, roots)?)
+    let token = token.header().map_err(|why| CommandError::Misused(format!("{from}: {why}")))?;
+    Ok(ApiClient::new(receiver.url.clone(), token, roots)?)
 }
 
 /// A JSON object of what was given; what was not is left to the receiver.
@@ -373,14 +384,14 @@ fn body<T: Serialize>(request: &T) -> Value {
     body
 }
 
-fn read_content(path: &Path) -> Result<String, Failure> {
+fn read_content(path: &Path) -> Result<String, CommandError> {
     let text = if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
     } else {
         std::fs::read_to_string(path)
     };
-    text.map_err(|error| Failure::Misused(format!("cannot read {}: {error}", path.display())))
+    text.map_err(|error| CommandError::Misused(format!("cannot read {}: {error}", path.display())))
 }
 
 /// Scripts get all that was answered, people what they can read.
@@ -388,30 +399,30 @@ fn show<T: DeserializeOwned>(
     receiver: &Receiver,
     answer: Value,
     text: impl FnOnce(T) -> String,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     match receiver.format.output {
         Output::Json => print_json(&answer),
         Output::Text => {
             let view = serde_json::from_value(answer).map_err(|error| {
-                Failure::Failed(format!("cannot understand the answer of {}: {error}", receiver.url))
+                CommandError::Failed(format!("cannot understand the answer of {}: {error}", receiver.url))
             })?;
             print(&text(view))
         }
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+fn print_json(value: &Value) -> Result<(), CommandError> {
     print(&format!("{value:#}\n"))
 }
 
 /// Answers hold what others wrote, in JSON as well.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), CommandError> {
     let text = escape_hidden(text);
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `status | head` has seen enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("cannot write: {error}")))
+            Err(CommandError::Failed(format!("cannot write: {error}")))
         }
         _ => Ok(()),
     }

@@ -3,14 +3,14 @@
 use futures_util::future::join_all;
 
 use super::check::{Probe, StoreReport};
-use crate::api::PromptRow;
+use crate::api::PromptSummary;
 use crate::config::{self, Config};
 use crate::decision::{Policy, Timestamp};
 use crate::events;
-use crate::notify::webhook::client::{Client, Untaken};
-use crate::reconciler::archive::files::Files;
+use crate::notify::webhook::client::{Untaken, WebhookClient};
+use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
-use crate::store::{Clock, Finding, Store, StoreError, Wanted, fresh_ulid, rfc3339};
+use crate::store::{Clock, LoadOptions, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
 
 /// Looks at Slack, where it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
@@ -29,10 +29,10 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
 pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (now, source) = (jiff::Timestamp::now(), events::source(&config.redis.namespace));
-    let probe = async |(name, webhook): (&String, &config::Webhook)| {
+    let probe = async |(name, webhook): (&String, &config::WebhookConfig)| {
         let id = fresh_ulid(Timestamp(now.as_millisecond()));
         let body = events::ping(&source, &id, Timestamp(now.as_millisecond()));
-        let tried = match Client::new(webhook) {
+        let tried = match WebhookClient::new(webhook) {
             Ok(client) => match client.send(&id, &body, now.as_second()).await {
                 Ok(()) => Ok(format!("{} takes signed events", client.shown())),
                 // it names the address itself
@@ -49,7 +49,7 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
 /// Looks whether texts can be archived, where that is configured.
 pub fn probe_archive(config: &Config) -> Option<Probe> {
     let root = config.retention.archive.as_deref()?;
-    let probed = Files::new(root).probe();
+    let probed = ArchiveDirectory::new(root).probe();
     let ok = probed.is_ok();
     let detail = match probed {
         Ok(()) => format!("{} can be written to", root.display()),
@@ -86,7 +86,7 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
         }
     }
     let findings = store.selftest().await?.findings.into_iter();
-    report.probes.extend(findings.map(|Finding { name, level, detail }| {
+    report.probes.extend(findings.map(|SelfTestResult { name, level, detail }| {
         let name = format!("redis {name}");
         Probe { name, level, detail }
     }));
@@ -95,14 +95,14 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
 }
 
 /// The first hundred that were found, by name.
-async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptRow>, StoreError> {
+async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
     const MOST: usize = 100;
     let mut found = Vec::new();
     let mut behind = None;
     loop {
         let page = store.known(behind.as_deref()).await?;
         for prompt in page.items {
-            let Ok(loaded) = store.load(&prompt, policy.budget_window, Wanted::default()).await else { continue };
+            let Ok(loaded) = store.load(&prompt, policy.budget_window, LoadOptions::default()).await else { continue };
             let active = loaded.snapshot.active.version();
             let state = &loaded.snapshot.state;
             if state.target(active, policy, loaded.now).is_some() {
@@ -110,12 +110,12 @@ async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptRow>
             }
             let record = active.and_then(|version| state.version(version));
             let soak = record.and_then(|record| record.soak.as_ref());
-            found.push(PromptRow {
+            found.push(PromptSummary {
                 prompt: prompt.to_string(),
                 active: active.map(ToString::to_string),
                 known_good: record.is_some_and(|r| r.known_good(policy, loaded.now).is_some()),
                 soak_ends_at: soak.map(|soak| rfc3339(soak.ends(policy, loaded.now))),
-                ..PromptRow::default()
+                ..PromptSummary::default()
             });
         }
         if page.next.is_none() || found.len() >= MOST {

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 /// The contents of files by path, or why one could not be read.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Files(BTreeMap<PathBuf, Result<Vec<u8>, (ErrorKind, String)>>);
+pub(super) struct FileContents(BTreeMap<PathBuf, Result<Vec<u8>, (ErrorKind, String)>>);
 
 /// Without the contents.
-impl fmt::Debug for Files {
+impl fmt::Debug for FileContents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.keys()).finish()
     }
 }
 
-impl Files {
+impl FileContents {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -21,17 +21,17 @@ mod value;
 mod values;
 
 pub use duration::{DurationError, parse_prometheus_duration};
-pub use error::{ConfigError, Origin, Problem};
+pub use error::{ConfigError, ConfigProblem, Origin};
 pub(crate) use secret::{bare, decode, unfit};
-pub use settings::{Found, Reread, Settings};
+pub use settings::{ConfigSources, LoadedConfig, Reread};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
-pub use values::Change;
+pub use values::ConfigChange;
 
 use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
 use crate::events::Kind;
 use crate::tls::{ServerFiles, ServerTls};
-use files::Files;
-use reader::{ENV_PREFIX, Reader, unquote};
+use files::FileContents;
+use reader::{ConfigReader, ENV_PREFIX, unquote};
 use validate::LONGER_THAN_0;
 use value::{Analysis, Setting};
 use values::Values;
@@ -46,7 +46,7 @@ macro_rules! section {
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
 
         impl $name {
-            fn read(r: &mut Reader<'_>, section: &str) -> Self {
+            fn read(r: &mut ConfigReader<'_>, section: &str) -> Self {
                 Self { $($field: r.$how(&format!("{section}.{}", stringify!($field)) $(, $default)?),)* }
             }
         }
@@ -56,34 +56,34 @@ macro_rules! section {
 /// All settings of the receiver.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub server: Server,
+    pub server: ServerConfig,
     /// Who else may send alerts, by name.
-    pub sources: BTreeMap<String, Source>,
-    pub redis: Redis,
-    pub prometheus: Prometheus,
-    pub alertmanager: Alertmanager,
+    pub sources: BTreeMap<String, SourceConfig>,
+    pub redis: RedisConfig,
+    pub prometheus: PrometheusConfig,
+    pub alertmanager: AlertmanagerConfig,
     pub labels: Labels,
-    pub slack: Slack,
+    pub slack: SlackConfig,
     /// Who else is told what happens, by name.
-    pub webhooks: BTreeMap<String, Webhook>,
+    pub webhooks: BTreeMap<String, WebhookConfig>,
     /// Who may decide, by the value of the alert's `decider` label; `on-call` and `product-pm` always exist.
     pub deciders: BTreeMap<String, Decider>,
-    pub registry: Registry,
-    pub guards: Guards,
-    pub incidents: Incidents,
-    pub verification: Verification,
-    pub gradual: Gradual,
+    pub registry: RegistryConfig,
+    pub guards: GuardsConfig,
+    pub incidents: IncidentsConfig,
+    pub verification: VerificationConfig,
+    pub gradual: GradualConfig,
     pub canary: CanaryPolicies,
-    pub gates: Gates,
-    pub retention: Retention,
-    pub report: Report,
-    pub metrics: Metrics,
-    pub log: Log,
+    pub gates: GatesConfig,
+    pub retention: RetentionConfig,
+    pub report: ReportConfig,
+    pub metrics: MetricsConfig,
+    pub log: LogConfig,
 }
 
 section! {
     /// The HTTP server.
-    pub struct Server {
+    pub struct ServerConfig {
         pub listen: SocketAddr = get_fixed("127.0.0.1:8000"),
         /// Bearer token of the Alertmanager webhook; `None` only on a loopback address.
         pub webhook_token: Option<SecretString> = token(),
@@ -109,7 +109,7 @@ section! {
     }
 }
 
-impl Server {
+impl ServerConfig {
     fn tls_files(&self) -> Option<ServerFiles> {
         let (cert, key) = self.tls_cert_file.clone().zip(self.tls_key_file.clone())?;
         Some(ServerFiles { cert, key, client_ca: self.tls_client_ca_file.clone() })
@@ -118,7 +118,7 @@ impl Server {
 
 section! {
     /// Somebody who may send alerts about some prompts.
-    pub struct Source {
+    pub struct SourceConfig {
         /// `None` is a fault of the config.
         pub token: Option<SecretString> = token(),
         /// Names of prompts, in which `*` stands for any characters.
@@ -126,7 +126,7 @@ section! {
     }
 }
 
-impl Source {
+impl SourceConfig {
     pub fn allows(&self, prompt: &PromptName) -> bool {
         self.allowed_prompts.iter().any(|pattern| glob(pattern, prompt.as_str()))
     }
@@ -153,7 +153,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 section! {
     /// Where the state is kept.
-    pub struct Redis {
+    pub struct RedisConfig {
         pub url: RedisUrl = get_fixed_hidden("redis://127.0.0.1:6379"),
         /// ACL user; `None` is the default user or the one of the URL.
         pub username: Option<String> = get(""),
@@ -182,14 +182,14 @@ section! {
 }
 
 section! {
-    pub struct Prometheus {
+    pub struct PrometheusConfig {
         /// Base URL without a trailing slash; `None` when there is none to ask.
         pub url: Option<String> = maybe_url(""),
     }
 }
 
 section! {
-    pub struct Alertmanager {
+    pub struct AlertmanagerConfig {
         /// Base URLs without a trailing slash; each gets our own alerts.
         pub urls: Vec<String> = base_urls(""),
         /// Who logs in where Alertmanager has a `--web.config.file`.
@@ -211,7 +211,7 @@ section! {
 }
 
 section! {
-    pub struct Slack {
+    pub struct SlackConfig {
         pub bot_token: Option<SecretString> = token(),
         pub signing_secret: Option<SecretString> = token(),
         /// App-level token for Socket Mode.
@@ -226,7 +226,7 @@ section! {
     }
 }
 
-impl Slack {
+impl SlackConfig {
     /// The app whose clicks count, as far as it is known: an app-level token says whose it is (`xapp-1-A012AB3CD-…`).
     pub fn expected_app(&self) -> Option<&str> {
         let of_token = || self.app_token.as_ref()?.expose_secret().split('-').nth(2).filter(|id| id.starts_with('A'));
@@ -236,7 +236,7 @@ impl Slack {
 
 section! {
     /// A program that is told what happens.
-    pub struct Webhook {
+    pub struct WebhookConfig {
         /// May hold a secret, as those of chat and workflow services do. `None` is a fault of the config, here and below.
         pub url: Option<SecretString> = token(),
         /// Signs each event.
@@ -246,7 +246,7 @@ section! {
     }
 }
 
-impl Webhook {
+impl WebhookConfig {
     pub fn wants(&self, kind: Kind) -> bool {
         self.events.is_empty() || self.events.contains(&kind)
     }
@@ -271,7 +271,7 @@ impl Decider {
 }
 
 section! {
-    pub struct Registry {
+    pub struct RegistryConfig {
         /// How long a version must serve, with nothing against it, to be known-good.
         pub soak: Duration = get("1h"),
         /// Where there is a Prometheus: so many requests must be measured meanwhile.
@@ -285,7 +285,7 @@ section! {
 
 section! {
     /// What may hold an automatic rollback.
-    pub struct Guards {
+    pub struct GuardsConfig {
         pub mode: GuardMode = get("armed"),
         pub confirm: Confirm = get("alert"),
         /// Decides when an alert names nobody who can.
@@ -301,7 +301,7 @@ section! {
 }
 
 section! {
-    pub struct Incidents {
+    pub struct IncidentsConfig {
         /// How long a resolved incident reopens instead of a new one being opened; 0: never.
         pub reopen_within: Duration = get("1h"),
         /// After how long an alert that was never heard of again counts as over.
@@ -311,7 +311,7 @@ section! {
 
 section! {
     /// How a rollback is checked afterwards.
-    pub struct Verification {
+    pub struct VerificationConfig {
         pub every: Duration = get("5s"),
         pub checks: u32 = get("12"),
         pub healthy_in_a_row: u32 = get("2"),
@@ -324,7 +324,7 @@ section! {
 
 section! {
     /// A gradual rollback.
-    pub struct Gradual {
+    pub struct GradualConfig {
         /// Percent left on the bad version after each step; falls to 0.
         pub stages: Vec<u8> = get("75,50,25,0"),
         /// How long each stage is held.
@@ -336,7 +336,7 @@ section! {
 
 section! {
     /// What a new version must show before it gets traffic.
-    pub struct Gates {
+    pub struct GatesConfig {
         pub staging: bool = get("false"),
         /// So long in staging.
         pub staged_for: Duration = get("24h"),
@@ -347,7 +347,7 @@ section! {
 }
 
 section! {
-    pub struct Retention {
+    pub struct RetentionConfig {
         /// Versions of a prompt whose text stays in Redis.
         pub hot_versions: u32 = get("3"),
         /// The directory that older texts go to; `None`: they stay in Redis.
@@ -359,14 +359,14 @@ section! {
 
 section! {
     /// What a dry run tells.
-    pub struct Report {
+    pub struct ReportConfig {
         /// When `slack.incident_channel` gets it; `None`: never.
         pub weekly: Option<Weekly> = get("mon 09:00"),
     }
 }
 
 section! {
-    pub struct Metrics {
+    pub struct MetricsConfig {
         /// Where `/metrics` is served instead of at `server.listen`; `None`: there.
         pub listen: Option<SocketAddr> = get_fixed(""),
         /// Prompts that get version series of their own, latest activity first.
@@ -375,7 +375,7 @@ section! {
 }
 
 section! {
-    pub struct Log {
+    pub struct LogConfig {
         pub format: LogFormat = get_fixed("text"),
         pub level: LogLevel = get("info"),
     }
@@ -394,7 +394,7 @@ impl Config {
     /// All that is wrong is reported together: unknown keys, wrong types, values that make no sense,
     /// secret files that cannot be read.
     pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        Ok(Settings::load(path, env)?.config)
+        Ok(LoadedConfig::load(path, env)?.config)
     }
 
     /// The same of a text, which is said to be the file at `path`.
@@ -403,10 +403,10 @@ impl Config {
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        Ok(Self::read_from(Reader::new(path, text, env))?.0)
+        Ok(Self::read_from(ConfigReader::new(path, text, env))?.0)
     }
 
-    fn read_from(mut reader: Reader<'_>) -> Result<(Self, Values, Files), ConfigError> {
+    fn read_from(mut reader: ConfigReader<'_>) -> Result<(Self, Values, FileContents), ConfigError> {
         if !reader.is_readable() {
             reader.finish()?;
             unreachable!("an unreadable file is a problem");
@@ -432,21 +432,21 @@ impl Config {
             deciders: self.deciders.keys().cloned().collect(),
             severity_aliases: self.labels.severity_aliases.clone(),
             reopen_within: self.incidents.reopen_within,
-            forget_after: self.incidents.forget_after,
+            alert_resolve_timeout: self.incidents.forget_after,
             verification_deadline: self.verification.deadline,
             verification_max: self.verification.max,
             confirm: self.prometheus.url.is_some() || self.registry.baseline_url.is_some(),
             requery: self.guards.confirm == Confirm::Requery,
             verify: self.prometheus.url.is_some(),
             verify_every: self.verification.every,
-            verify_checks: self.verification.checks,
+            verify_fast_checks: self.verification.checks,
             verify_healthy: self.verification.healthy_in_a_row,
             gradual: Plan {
                 stages: self.gradual.stages.iter().map(|left| 100u8.saturating_sub(*left)).collect(),
                 holds: vec![self.gradual.stage_hold],
                 limit: None,
             },
-            gates: crate::decision::Gates {
+            gates: crate::decision::GatePolicy {
                 staging: self.gates.staging.then_some(self.gates.staged_for),
                 ab_test: self.gates.ab_test,
                 first_hour: self.gates.first_hour.then_some(Policy::FIRST_HOUR),
@@ -460,19 +460,19 @@ impl Config {
 
     /// Every dotted key there is.
     pub fn keys() -> Vec<String> {
-        let mut reader = Reader::new(None, "", std::iter::empty());
+        let mut reader = ConfigReader::new(None, "", std::iter::empty());
         Self::read(&mut reader);
         reader.known_keys().map(str::to_owned).collect()
     }
 
     /// The keys that a running receiver can't change.
     pub fn keys_that_need_a_restart() -> Vec<String> {
-        let mut reader = Reader::new(None, "", std::iter::empty());
+        let mut reader = ConfigReader::new(None, "", std::iter::empty());
         Self::read(&mut reader);
         reader.values.fixed_keys().map(str::to_owned).collect()
     }
 
-    fn read(r: &mut Reader<'_>) -> Self {
+    fn read(r: &mut ConfigReader<'_>) -> Self {
         let deciders = r.names("deciders", &["on-call", "product-pm"]);
         r.values.set("deciders", &deciders);
         let sources = r.names("sources", &[]);
@@ -480,41 +480,41 @@ impl Config {
         let webhooks = r.names("webhooks", &[]);
         r.values.set("webhooks", &webhooks);
         Self {
-            server: Server::read(r, "server"),
+            server: ServerConfig::read(r, "server"),
             sources: sources
                 .into_iter()
-                .map(|name| (name.clone(), Source::read(r, &format!("sources.{name}"))))
+                .map(|name| (name.clone(), SourceConfig::read(r, &format!("sources.{name}"))))
                 .collect(),
-            redis: Redis::read(r, "redis"),
-            prometheus: Prometheus::read(r, "prometheus"),
-            alertmanager: Alertmanager::read(r, "alertmanager"),
+            redis: RedisConfig::read(r, "redis"),
+            prometheus: PrometheusConfig::read(r, "prometheus"),
+            alertmanager: AlertmanagerConfig::read(r, "alertmanager"),
             labels: Labels::read(r, "labels"),
-            slack: Slack::read(r, "slack"),
+            slack: SlackConfig::read(r, "slack"),
             webhooks: webhooks
                 .into_iter()
-                .map(|name| (name.clone(), Webhook::read(r, &format!("webhooks.{name}"))))
+                .map(|name| (name.clone(), WebhookConfig::read(r, &format!("webhooks.{name}"))))
                 .collect(),
             deciders: deciders
                 .into_iter()
                 .map(|name| (name.clone(), Decider::read(r, &format!("deciders.{name}"))))
                 .collect(),
-            registry: Registry::read(r, "registry"),
-            guards: Guards::read(r, "guards"),
-            incidents: Incidents::read(r, "incidents"),
-            verification: Verification::read(r, "verification"),
-            gradual: Gradual::read(r, "gradual"),
+            registry: RegistryConfig::read(r, "registry"),
+            guards: GuardsConfig::read(r, "guards"),
+            incidents: IncidentsConfig::read(r, "incidents"),
+            verification: VerificationConfig::read(r, "verification"),
+            gradual: GradualConfig::read(r, "gradual"),
             canary: read_canary(r),
-            gates: Gates::read(r, "gates"),
-            retention: Retention::read(r, "retention"),
-            report: Report::read(r, "report"),
-            metrics: Metrics::read(r, "metrics"),
-            log: Log::read(r, "log"),
+            gates: GatesConfig::read(r, "gates"),
+            retention: RetentionConfig::read(r, "retention"),
+            report: ReportConfig::read(r, "report"),
+            metrics: MetricsConfig::read(r, "metrics"),
+            log: LogConfig::read(r, "log"),
         }
     }
 }
 
 /// `[canary]`, and `[canary.prompts.NAME]`, where what is not set is as in `[canary]`.
-fn read_canary(r: &mut Reader<'_>) -> CanaryPolicies {
+fn read_canary(r: &mut ConfigReader<'_>) -> CanaryPolicies {
     let names = r.names("canary.prompts", &[]);
     r.values.set("canary.prompts", &names);
     let usual = read_canary_policy(r, "canary", &CanaryPolicy::default());
@@ -530,7 +530,7 @@ fn read_canary(r: &mut Reader<'_>) -> CanaryPolicies {
     CanaryPolicies { usual, prompts }
 }
 
-fn read_canary_policy(r: &mut Reader<'_>, section: &str, usual: &CanaryPolicy) -> CanaryPolicy {
+fn read_canary_policy(r: &mut ConfigReader<'_>, section: &str, usual: &CanaryPolicy) -> CanaryPolicy {
     let key = |key: &str| format!("{section}.{key}");
     let stages: Vec<u8> = r.get(&key("stages"), &usual.plan.stages.to_text());
     let hold = r.get(&key("hold"), &usual.plan.holds[0].to_text());

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Origin, Problem};
-use super::files::Files;
+use super::error::{ConfigError, ConfigProblem, Origin};
+use super::files::FileContents;
 use super::secret::{bare, decode, unfit};
 use super::value::Setting;
 use super::values::Values;
@@ -23,7 +23,7 @@ struct Leaf<'a> {
     line: usize,
 }
 
-pub(super) struct Reader<'a> {
+pub(super) struct ConfigReader<'a> {
     path: Option<&'a Path>,
     /// What nobody has asked for yet, by dotted key.
     file: BTreeMap<String, Leaf<'a>>,
@@ -34,14 +34,14 @@ pub(super) struct Reader<'a> {
     /// Values that count more than what is written.
     pins: BTreeMap<String, SecretString>,
     /// Contents of files that are known already.
-    found: Files,
+    found: FileContents,
     /// What was read.
     pub values: Values,
-    pub files: Files,
-    problems: Vec<Problem>,
+    pub files: FileContents,
+    problems: Vec<ConfigProblem>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     pub fn new(path: Option<&'a Path>, text: &'a str, env: impl Iterator<Item = (String, String)>) -> Self {
         // Kubernetes sets PROMPT_ROLLBACK_PORT and the like for a service of that name, and the
         // command line has variables of its own: only names with a section are ours.
@@ -52,9 +52,9 @@ impl<'a> Reader<'a> {
             env: env.collect(),
             known: BTreeMap::new(),
             pins: BTreeMap::new(),
-            found: Files::default(),
+            found: FileContents::default(),
             values: Values::default(),
-            files: Files::default(),
+            files: FileContents::default(),
             problems: Vec::new(),
         };
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let origin = reader.in_file(error.span().map(|span| line_of(span.start)));
-            reader.problems.push(Problem { origin, key: String::new(), message: error.message().to_owned() });
+            reader.problems.push(ConfigProblem { origin, key: String::new(), message: error.message().to_owned() });
         }
         if errors.is_empty() {
             flatten(table.into_inner(), "", &line_of, &mut reader.file);
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
 
     /// Takes these values whatever is written, and these contents of files instead of looking.
     #[must_use]
-    pub fn with(self, pins: BTreeMap<String, SecretString>, found: Files) -> Self {
+    pub fn with(self, pins: BTreeMap<String, SecretString>, found: FileContents) -> Self {
         Self { pins, found, ..self }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
                 None => {
                     let message = format!("found {}, expected {}", show(&leaf.value), T::expected());
                     let origin = self.in_file(Some(leaf.line));
-                    self.problems.push(Problem { origin, key: format!("{prefix}{name}"), message });
+                    self.problems.push(ConfigProblem { origin, key: format!("{prefix}{name}"), message });
                 }
             }
         }
@@ -294,7 +294,7 @@ impl<'a> Reader<'a> {
 
     pub fn problem(&mut self, key: &str, message: String) {
         let origin = self.origin(key);
-        self.problems.push(Problem { origin, key: key.to_owned(), message });
+        self.problems.push(ConfigProblem { origin, key: key.to_owned(), message });
     }
 
     /// Where a key was set or, of a table, the first of its keys that was.
@@ -342,7 +342,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What nobody asked for is unknown to us.
-    pub fn finish(mut self) -> Result<(Values, Files), ConfigError> {
+    pub fn finish(mut self) -> Result<(Values, FileContents), ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
@@ -351,7 +351,7 @@ impl<'a> Reader<'a> {
                 (_, false) => self.siblings(&key),
             };
             let origin = self.in_file(Some(leaf.line));
-            self.problems.push(Problem { origin, key, message });
+            self.problems.push(ConfigProblem { origin, key, message });
         }
         if self.known.is_empty() {
             self.env.clear(); // the file could not be parsed, so no key was asked for
@@ -359,7 +359,7 @@ impl<'a> Reader<'a> {
         for name in std::mem::take(&mut self.env).into_keys() {
             let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
             let message = self.siblings(&key);
-            self.problems.push(Problem { origin: Origin::Env(name), key, message });
+            self.problems.push(ConfigProblem { origin: Origin::Env(name), key, message });
         }
         if self.problems.is_empty() {
             return Ok((self.values, self.files));
@@ -367,7 +367,7 @@ impl<'a> Reader<'a> {
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);
             let message = format!("{stays}, which the rest of the config does not fit: restart to change both");
-            self.problems.push(Problem { origin: Origin::InForce, key, message });
+            self.problems.push(ConfigProblem { origin: Origin::InForce, key, message });
         }
         Err(ConfigError { problems: self.problems })
     }

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Config;
-use super::error::{ConfigError, Origin, Problem};
-use super::files::{Files, is_stream};
-use super::reader::Reader;
-use super::values::{Change, Values};
+use super::error::{ConfigError, ConfigProblem, Origin};
+use super::files::{FileContents, is_stream};
+use super::reader::ConfigReader;
+use super::values::{ConfigChange, Values};
 
 /// A config, and where it comes from.
 #[derive(Clone)]
-pub struct Settings {
+pub struct LoadedConfig {
     pub config: Config,
     values: Values,
-    files: Files,
+    files: FileContents,
     path: Option<PathBuf>,
     env: Vec<(String, String)>,
     /// Of the config file.
@@ -23,7 +23,7 @@ pub struct Settings {
 }
 
 /// Without the text, which may hold secrets.
-impl fmt::Debug for Settings {
+impl fmt::Debug for LoadedConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.config.fmt(f)
     }
@@ -31,12 +31,12 @@ impl fmt::Debug for Settings {
 
 /// What a config file holds, and the files that it names.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ConfigSources {
     text: Result<String, ConfigError>,
-    files: Files,
+    files: FileContents,
 }
 
-impl Found {
+impl ConfigSources {
     /// The same with the files that the config names as they are now.
     #[must_use]
     pub fn look_at_files(&self) -> Self {
@@ -50,7 +50,7 @@ impl Found {
 }
 
 /// Without what they hold.
-impl fmt::Debug for Found {
+impl fmt::Debug for ConfigSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Found").field("files", &self.files).finish_non_exhaustive()
     }
@@ -60,34 +60,34 @@ impl fmt::Debug for Found {
 #[derive(Debug, Clone)]
 pub struct Reread {
     /// What is to be in force: with the old values of what needs a restart.
-    pub settings: Settings,
-    pub changed: Vec<Change>,
+    pub settings: LoadedConfig,
+    pub changed: Vec<ConfigChange>,
     /// What is written and is not in force before a restart.
-    pub needs_restart: Vec<Change>,
+    pub needs_restart: Vec<ConfigChange>,
 }
 
-impl Settings {
+impl LoadedConfig {
     pub fn load(path: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let path = path.map(Path::to_owned);
         let (text, env) = (read(path.as_deref())?, env.collect::<Vec<_>>());
-        let reader = Reader::new(path.as_deref(), &text, env.iter().cloned());
+        let reader = ConfigReader::new(path.as_deref(), &text, env.iter().cloned());
         let (config, values, files) = Config::read_from(reader)?;
         Ok(Self { config, values, files, path, env, text })
     }
 
     /// What these settings were read from.
-    pub fn source(&self) -> Found {
-        Found { text: Ok(self.text.clone()), files: self.files.clone() }
+    pub fn source(&self) -> ConfigSources {
+        ConfigSources { text: Ok(self.text.clone()), files: self.files.clone() }
     }
 
     /// All that is on the disk now.
-    pub fn look(&self) -> Found {
+    pub fn look(&self) -> ConfigSources {
         let text = match self.path.as_deref() {
             // which would be a valid config
             Some(path) if is_stream(path) => Err(unreadable(path, "it is a pipe, which can be read only once")),
             path => read(path),
         };
-        Found { text, files: self.files.look() }
+        ConfigSources { text, files: self.files.look() }
     }
 
     /// Whether a file on the disk was written so short a time ago: it may be half of what it is to be.
@@ -100,10 +100,10 @@ impl Settings {
     }
 
     /// Makes settings of what was found. What is wrong is all reported, as by [`Config::load`].
-    pub fn reread(&self, found: Found) -> Result<Reread, ConfigError> {
-        let Found { text, files: found } = found;
+    pub fn reread(&self, found: ConfigSources) -> Result<Reread, ConfigError> {
+        let ConfigSources { text, files: found } = found;
         let text = text?;
-        let reader = || Reader::new(self.path.as_deref(), &text, self.env.iter().cloned());
+        let reader = || ConfigReader::new(self.path.as_deref(), &text, self.env.iter().cloned());
         let all = reader().with(Default::default(), found.clone());
         let (mut config, mut values, mut files) = Config::read_from(all)?;
         let pins = self.values.pins(&values);
@@ -130,5 +130,5 @@ fn read(path: Option<&Path>) -> Result<String, ConfigError> {
 fn unreadable(path: &Path, why: &str) -> ConfigError {
     let origin = Origin::File { path: path.to_owned(), line: None };
     let message = format!("cannot read the config file: {why}");
-    ConfigError { problems: vec![Problem { origin, key: String::new(), message }] }
+    ConfigError { problems: vec![ConfigProblem { origin, key: String::new(), message }] }
 }

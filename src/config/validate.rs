@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::values::same;
 use super::{Config, Confirm, Decider, RedisMode};
 use crate::tls::File;
@@ -18,7 +18,7 @@ const MIN_KEY: usize = 16;
 
 impl Config {
     /// Also reads the certificates.
-    pub(super) fn validate(&mut self, r: &mut Reader<'_>) {
+    pub(super) fn validate(&mut self, r: &mut ConfigReader<'_>) {
         self.validate_server(r);
         self.validate_tls(r);
         self.validate_redis(r);
@@ -29,7 +29,7 @@ impl Config {
         self.validate_steps(r);
     }
 
-    fn validate_server(&self, r: &mut Reader<'_>) {
+    fn validate_server(&self, r: &mut ConfigReader<'_>) {
         let server = &self.server;
         let reachable = !server.listen.ip().is_loopback();
         let because = format!("because server.listen {} is not a loopback address", server.listen);
@@ -65,7 +65,7 @@ impl Config {
     }
 
     /// `reachable`: by others than programs of this machine, `because` of this.
-    fn validate_tokens(&self, r: &mut Reader<'_>, reachable: bool, because: &str) {
+    fn validate_tokens(&self, r: &mut ConfigReader<'_>, reachable: bool, because: &str) {
         let of_server = [("webhook_token", &self.server.webhook_token), ("api_token", &self.server.api_token)];
         let of_server = of_server.into_iter().map(|(key, token)| (format!("server.{key}"), token));
         let of_sources = self.sources.iter().map(|(name, source)| (format!("sources.{name}.token"), &source.token));
@@ -84,7 +84,7 @@ impl Config {
         }
     }
 
-    fn validate_tls(&mut self, r: &mut Reader<'_>) {
+    fn validate_tls(&mut self, r: &mut ConfigReader<'_>) {
         let server = &mut self.server;
         let both = server.tls_cert_file.is_some() == server.tls_key_file.is_some();
         r.check(
@@ -106,7 +106,7 @@ impl Config {
         }
     }
 
-    fn validate_redis(&mut self, r: &mut Reader<'_>) {
+    fn validate_redis(&mut self, r: &mut ConfigReader<'_>) {
         let redis = &mut self.redis;
         let one_password = redis.password.is_none() || !redis.url.has_password();
         r.check("redis.url", one_password, "a URL without a password, because redis.password is set as well");
@@ -140,7 +140,7 @@ impl Config {
         r.check("redis.wait_timeout", fits, "more than 0 and less than server.request_timeout");
     }
 
-    fn validate_urls(&self, r: &mut Reader<'_>) {
+    fn validate_urls(&self, r: &mut ConfigReader<'_>) {
         const EXPECTED: &str = "http://host:port or https://…, without credentials and query";
         r.check("prometheus.url", self.prometheus.url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("alertmanager.urls", self.alertmanager.urls.iter().all(|url| is_base_url(url)), EXPECTED);
@@ -157,7 +157,7 @@ impl Config {
         r.check("guards.confirm", can_ask, "\"alert\", or prometheus.url to be set for \"requery\"");
     }
 
-    fn validate_webhooks(&self, r: &mut Reader<'_>) {
+    fn validate_webhooks(&self, r: &mut ConfigReader<'_>) {
         const URL: &str = "http://host:port/… or https://…, without credentials";
         const SECRET: &str = "at least 16 characters, or whsec_ and at least 16 bytes in base64";
         for (name, webhook) in &self.webhooks {
@@ -178,7 +178,7 @@ impl Config {
         }
     }
 
-    fn validate_names(&self, r: &mut Reader<'_>) {
+    fn validate_names(&self, r: &mut ConfigReader<'_>) {
         let labels = &self.labels;
         for (key, name) in [("labels.prompt", &labels.prompt), ("labels.version", &labels.version)] {
             r.check(key, is_label_name(name), "a label name: letters, digits and _, not beginning with a digit");
@@ -210,7 +210,7 @@ impl Config {
         r.check("guards.fallback_decider", known, &format!("one of {}", names.join(", ")));
     }
 
-    fn validate_times(&self, r: &mut Reader<'_>) {
+    fn validate_times(&self, r: &mut ConfigReader<'_>) {
         for (key, value) in [
             ("registry.soak", self.registry.soak),
             ("guards.max_auto_rollbacks_within", self.guards.max_auto_rollbacks_within),
@@ -235,7 +235,7 @@ impl Config {
         r.check("verification.healthy_in_a_row", possible, "from 1 to verification.checks");
     }
 
-    fn validate_steps(&self, r: &mut Reader<'_>) {
+    fn validate_steps(&self, r: &mut ConfigReader<'_>) {
         let falling = self.gradual.stages.is_sorted_by(|a, b| a > b);
         let ends = self.gradual.stages.last() == Some(&0) && self.gradual.stages[0] < 100;
         r.check("gradual.stages", falling && ends, "falling percentages below 100 that end with 0");

@@ -13,25 +13,25 @@ const LONGEST: usize = 200;
 
 /// A key that another reading of the config gives another value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ConfigChange {
     pub key: String,
     /// Before and after, as a variable of the environment would give them; `None` for a secret, and where a file has new
     /// contents.
     pub values: Option<(String, String)>,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ConfigChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.values {
-            Some((from, to)) => write!(f, "{}: {} → {}", self.key, Shown(from), Shown(to)),
+            Some((from, to)) => write!(f, "{}: {} → {}", self.key, QuotedValue(from), QuotedValue(to)),
             None => write!(f, "{}: changed", self.key),
         }
     }
 }
 
-struct Shown<'a>(&'a str);
+struct QuotedValue<'a>(&'a str);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for QuotedValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("nothing");
@@ -104,14 +104,14 @@ impl Values {
     }
 
     /// What `next` changes, by key.
-    pub fn changes(&self, next: &Self) -> Vec<Change> {
+    pub fn changes(&self, next: &Self) -> Vec<ConfigChange> {
         let absent = Value { shown: Some(String::new()), ..Value::default() };
         let keys: BTreeSet<&String> = self.0.keys().chain(next.0.keys()).collect();
         keys.into_iter()
             .filter_map(|key| {
                 let [from, to] = [self, next].map(|values| values.0.get(key).unwrap_or(&absent));
                 let values = from.shown.clone().zip(to.shown.clone()).filter(|(from, to)| from != to);
-                (!from.is(to)).then(|| Change { key: key.clone(), values })
+                (!from.is(to)).then(|| ConfigChange { key: key.clone(), values })
             })
             .collect()
     }

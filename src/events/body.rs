@@ -30,7 +30,7 @@ impl Heading {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a, D> {
+struct CloudEvent<'a, D> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -43,7 +43,7 @@ struct Envelope<'a, D> {
     data: D,
 }
 
-impl<'a, D: Serialize> Envelope<'a, D> {
+impl<'a, D: Serialize> CloudEvent<'a, D> {
     fn new(source: &'a str, id: &'a str, kind: &str, time: &'a str, subject: Option<&'a str>, data: D) -> Self {
         let kind = format!("{}{kind}", Kind::PREFIX);
         Self { specversion: "1.0", id, source, kind, subject, time, datacontenttype: "application/json", data }
@@ -58,12 +58,12 @@ impl<'a, D: Serialize> Envelope<'a, D> {
 /// An event that says nothing, to try whether a target takes one. No commit makes it.
 pub fn ping(source: &str, id: &str, now: Timestamp) -> String {
     let data = serde_json::json!({ "text": "prompt-rollback check --connect asks whether events are taken" });
-    Envelope::new(source, id, "ping", &rfc3339(now), None, data).to_json()
+    CloudEvent::new(source, id, "ping", &rfc3339(now), None, data).to_json()
 }
 
 /// What there is to say of one event, besides what is the same for all of a commit.
 #[derive(Default)]
-pub(super) struct Data<'a> {
+pub(super) struct EventDetails<'a> {
     pub text: String,
     pub incident: Option<&'a Incident>,
     pub entry: Option<&'a LogEntry>,
@@ -73,7 +73,7 @@ pub(super) struct Data<'a> {
     pub guard: Option<&'static str>,
 }
 
-impl<'a> Data<'a> {
+impl<'a> EventDetails<'a> {
     pub fn about(incident: &'a Incident, text: &str) -> Self {
         Self { text: text.to_owned(), incident: Some(incident), ..Self::default() }
     }
@@ -90,15 +90,15 @@ impl<'a> Making<'a> {
         Self { happened, made: Vec::new() }
     }
 
-    pub fn make(&mut self, kind: Kind, data: Data<'_>) {
+    pub fn make(&mut self, kind: Kind, data: EventDetails<'_>) {
         let Happened { source, before, now, .. } = *self.happened;
         let id = format!("{}-{}", before.commit.0, self.made.len() + 1);
         let written = self.written(data);
         let subject = Some(before.prompt.as_str());
-        self.made.push(Envelope::new(source, &id, kind.as_str(), &rfc3339(now), subject, written).to_json());
+        self.made.push(CloudEvent::new(source, &id, kind.as_str(), &rfc3339(now), subject, written).to_json());
     }
 
-    fn written<'d>(&'d self, data: Data<'d>) -> Written<'d> {
+    fn written<'d>(&'d self, data: EventDetails<'d>) -> EventData<'d> {
         let Happened { policy, before, commit, .. } = *self.happened;
         let routing = match &commit.routing {
             Routing::Set(shares) => {
@@ -106,7 +106,7 @@ impl<'a> Making<'a> {
             }
             Routing::Keep | Routing::Drop => None,
         };
-        Written {
+        EventData {
             prompt: before.prompt.as_str(),
             text: short(&data.text),
             active: commit.state.serving.as_ref().map(|serving| serving.version.as_str()),
@@ -128,7 +128,7 @@ impl<'a> Making<'a> {
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct EventData<'a> {
     prompt: &'a str,
     /// One line for people.
     text: String,

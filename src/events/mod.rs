@@ -15,7 +15,7 @@ use crate::decision::{
 pub use body::{Heading, ping, rfc3339};
 pub use kind::Kind;
 
-use body::{Data, Making};
+use body::{EventDetails, Making};
 
 /// One commit, and what it came from.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub fn of(happened: &Happened<'_>) -> Vec<String> {
         logged(&mut making, happened, entry);
     }
     for write in &happened.commit.incidents {
-        goes_on(&mut making, happened, write);
+        progressed(&mut making, happened, write);
     }
     making.made
 }
@@ -60,13 +60,13 @@ fn begins(making: &mut Making<'_>, happened: &Happened<'_>, write: &IncidentWrit
             NoteKind::Reopened => Kind::IncidentReopened,
             _ => continue,
         };
-        making.make(kind, Data::about(incident, &note.text));
+        making.make(kind, EventDetails::about(incident, &note.text));
     }
     let Some((decision, operator)) = decided(happened, incident) else { return };
     let said = news(happened, incident).find(|note| !matches!(note.kind, NoteKind::Opened | NoteKind::Reopened));
     let text = said.map_or_else(|| format!("{operator} decided: {decision}"), |note| note.text.clone());
     let (operator, decision) = (Some(operator), Some(decision));
-    making.make(Kind::DecisionMade, Data { operator, decision, ..Data::about(incident, &text) });
+    making.make(Kind::DecisionMade, EventDetails { operator, decision, ..EventDetails::about(incident, &text) });
 }
 
 /// What a person decided about this incident, and who did.
@@ -88,8 +88,8 @@ fn decided<'a>(happened: &Happened<'a>, incident: &Incident) -> Option<(&'static
         // asked for without a question
         Event::Rollback(request) => {
             let asked = incident.pending().is_some() || incident.gradual().is_some();
-            let flipped = incident.flip.as_ref().is_some_and(|flip| flip.at == happened.now);
-            (asked || flipped).then_some(("rollback", &request.operator))
+            let switched = incident.switch.as_ref().is_some_and(|switch| switch.at == happened.now);
+            (asked || switched).then_some(("rollback", &request.operator))
         }
         Event::Hold { incident: held, by: Some(by) } if *held == incident.id => Some(("hold", by)),
         _ => None,
@@ -112,41 +112,41 @@ fn logged(making: &mut Making<'_>, happened: &Happened<'_>, entry: &LogEntry) {
         LogEvent::MarkBad | LogEvent::MarkGood => Kind::VersionMarked,
         LogEvent::Soaked => Kind::VersionKnownGood,
     };
-    let mode = incident.filter(|_| kind == Kind::RollbackDone).and_then(|incident| incident.flip.as_ref());
+    let mode = incident.filter(|_| kind == Kind::RollbackDone).and_then(|incident| incident.switch.as_ref());
     making.make(
         kind,
-        Data {
+        EventDetails {
             incident,
             text: entry.reason.clone(),
             entry: Some(entry),
             operator: Some(&entry.operator),
-            mode: mode.map(|flip| flip.mode.as_str()),
-            ..Data::default()
+            mode: mode.map(|switch| switch.mode.as_str()),
+            ..EventDetails::default()
         },
     );
 }
 
-fn goes_on(making: &mut Making<'_>, happened: &Happened<'_>, write: &IncidentWrite) {
+fn progressed(making: &mut Making<'_>, happened: &Happened<'_>, write: &IncidentWrite) {
     let incident = &write.incident;
     let guard = incident.held.as_ref().map(|held| held.guard.as_str());
     for note in news(happened, incident).filter(|note| note.kind == NoteKind::Held) {
-        making.make(Kind::RollbackHeld, Data { guard, ..Data::about(incident, &note.text) });
+        making.make(Kind::RollbackHeld, EventDetails { guard, ..EventDetails::about(incident, &note.text) });
     }
-    let asked = before(happened, &incident.id.0).map_or(0, |before| before.ask);
-    if incident.ask > asked && incident.question().is_some_and(|question| question.hold.is_none()) {
+    let asked = before(happened, &incident.id.0).map_or(0, |before| before.question_number);
+    if incident.question_number > asked && incident.question().is_some_and(|question| question.hold.is_none()) {
         let said = |kind: NoteKind| news(happened, incident).filter(|note| note.kind == kind).last();
         let text = said(NoteKind::Asked).or_else(|| said(NoteKind::Held)).map(|note| note.text.as_str());
-        let data = Data { guard, ..Data::about(incident, text.unwrap_or_else(|| incident.summary())) };
+        let data = EventDetails { guard, ..EventDetails::about(incident, text.unwrap_or_else(|| incident.summary())) };
         making.make(Kind::DecisionRequested, data);
     }
     for note in news(happened, incident) {
         match note.kind {
-            NoteKind::Escalated => making.make(Kind::IncidentEscalated, Data::about(incident, &note.text)),
+            NoteKind::Escalated => making.make(Kind::IncidentEscalated, EventDetails::about(incident, &note.text)),
             NoteKind::Closed => {
                 if incident.phase.kind() == PhaseKind::Recovered {
-                    making.make(Kind::RecoveryVerified, Data::about(incident, &note.text));
+                    making.make(Kind::RecoveryVerified, EventDetails::about(incident, &note.text));
                 }
-                making.make(Kind::IncidentClosed, Data::about(incident, &note.text));
+                making.make(Kind::IncidentClosed, EventDetails::about(incident, &note.text));
             }
             _ => {}
         }

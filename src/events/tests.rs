@@ -153,12 +153,19 @@ impl World {
             return Vec::new();
         };
         let operator = Operator::recorded("omar");
-        self.happens(&Event::Decide(Decide { incident, choice, operator, target: None, force: true, ask: None }))
+        self.happens(&Event::Decide(Decide {
+            incident,
+            choice,
+            operator,
+            target: None,
+            force: true,
+            question_number: None,
+        }))
     }
 
     fn outside(&mut self, active: Active) -> Vec<String> {
         self.snapshot.active = active;
-        self.happens(&Event::Look)
+        self.happens(&Event::CheckDrift)
     }
 
     fn waits(&mut self, time: Duration) -> Vec<String> {
@@ -257,7 +264,7 @@ fn a_recovery_is_told_before_the_end_and_no_other_end_is_one() {
         let commit = Commit { incidents: vec![write], state, ..empty(&world) };
         let mut after = World { snapshot: world.snapshot.clone(), all: Vec::new(), last: Vec::new(), ..World::new() };
         after.snapshot.commit = CommitId("C".to_owned());
-        assert_eq!(after.commits_as(&Event::Look, &Answer::Noted, commit), expected);
+        assert_eq!(after.commits_as(&Event::CheckDrift, &Answer::Noted, commit), expected);
         assert_eq!(after.data("incident.closed")["incident"]["phase"], phase.as_str());
     }
 }

@@ -3,24 +3,24 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::input::{self, Query, Result, body, incident_id, is_incident_id, line, prompt_name, time, version};
-use super::reply::{Failure, Reply, answer, unexpected};
+use super::input::{self, ApiResult, Query, body, incident_id, is_incident_id, line, prompt_name, time, version};
+use super::reply::{ApiError, Reply, answer, unexpected};
 use super::{Context, outage, views};
 use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
-use crate::store::{Listed, PromptRow};
+use crate::store::{ListedIncident, ListedPrompt};
 
 /// Rows of a list that are made before others get a turn: each takes tens of microseconds.
 const ROWS: usize = 50;
 /// Longest content of a prompt version, in bytes.
 const MAX_CONTENT: usize = 4 << 20;
 
-pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Register = body(bytes).await?;
+    let request: api::RegisterRequest = body(bytes).await?;
     let version = version("version", &request.version)?;
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
-        return Err(Failure::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
+        return Err(ApiError::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
     }
     let contact = request.contact.map(|contact| line("contact", Some(contact), "")).transpose()?;
     let event = Event::Register(Register {
@@ -34,28 +34,28 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
         Answer::Registered { created, known_good } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             let (prompt, version) = (prompt.to_string(), version.to_string());
-            Ok(answer(status, &api::Registered { prompt, version, created, known_good }))
+            Ok(answer(status, &api::RegisterResponse { prompt, version, created, known_good }))
         }
         Answer::Refused(refusal) => Err(refusal.into()),
         _ => Err(unexpected()),
     }
 }
 
-pub async fn incidents(context: &Context, query: &Query) -> Result<Reply> {
+pub async fn incidents(context: &Context, query: &Query) -> ApiResult<Reply> {
     let page = context.engine.store.listed(query.cursor(is_incident_id)?, query.limit()?, query.flag("open")?).await?;
-    let row = |listed: &Listed| match listed {
-        Listed::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
-        Listed::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
+    let row = |listed: &ListedIncident| match listed {
+        ListedIncident::One(incident) => api::AnyIncident::OfPrompt(Box::new(views::incident_row(incident))),
+        ListedIncident::Outage(found) => api::AnyIncident::Outage(Box::new(outage::row(found))),
     };
     let mut incidents = Vec::with_capacity(page.items.len());
     for some in page.items.chunks(ROWS) {
         incidents.extend(some.iter().map(row));
         tokio::task::yield_now().await;
     }
-    Ok(answer(StatusCode::OK, &api::Incidents { incidents, next: page.next }))
+    Ok(answer(StatusCode::OK, &api::IncidentList { incidents, next: page.next }))
 }
 
-pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
+pub async fn incident(context: &Context, id: &str) -> ApiResult<Reply> {
     let id = incident_id(id)?;
     match context.engine.store.incident(&id).await? {
         Some(incident) => Ok(answer(StatusCode::OK, &views::incident(&incident))),
@@ -63,12 +63,12 @@ pub async fn incident(context: &Context, id: &str) -> Result<Reply> {
     }
 }
 
-pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {
+pub async fn prompts(context: &Context, query: &Query) -> ApiResult<Reply> {
     let engine = &context.engine;
     let without_target = query.flag("without_target")?;
     let cursor = query.cursor(|text| PromptName::parse(text).is_ok())?;
     let page = engine.store.prompts(cursor, query.limit()?, engine.policy.budget_window).await?;
-    let row = |row: &PromptRow| match &row.loaded {
+    let row = |row: &ListedPrompt| match &row.loaded {
         Ok(loaded) => {
             let row = views::prompt_row(&loaded.snapshot, &engine.policy, loaded.now);
             (!without_target || row.rollback_target.is_none()).then(|| api::AnyPrompt::Row(Box::new(row)))
@@ -80,23 +80,23 @@ pub async fn prompts(context: &Context, query: &Query) -> Result<Reply> {
         prompts.extend(some.iter().filter_map(row));
         tokio::task::yield_now().await;
     }
-    Ok(answer(StatusCode::OK, &api::Prompts { prompts, next: page.next }))
+    Ok(answer(StatusCode::OK, &api::PromptList { prompts, next: page.next }))
 }
 
 /// The prompt's snapshot, or 404.
-async fn known(context: &Context, prompt: &PromptName) -> Result<(Snapshot, Timestamp)> {
+async fn known(context: &Context, prompt: &PromptName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
     // whoever asks sees what someone has just SET, noticed and logged
-    engine.handle(prompt, &Event::Look).await?;
+    engine.handle(prompt, &Event::CheckDrift).await?;
     let loaded = engine.load(prompt).await?;
     if loaded.snapshot.state.versions.is_empty() {
         let message = format!("no prompt {prompt} is registered or active");
-        return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_prompt", message));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "unknown_prompt", message));
     }
     Ok((loaded.snapshot, loaded.now))
 }
 
-pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
+pub async fn prompt(context: &Context, prompt: &str) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
     // which group it belongs to is known from the alerts of its incidents only
@@ -105,19 +105,19 @@ pub async fn prompt(context: &Context, prompt: &str) -> Result<Reply> {
     Ok(answer(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
 }
 
-pub async fn log(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
+pub async fn log(context: &Context, prompt: &str, query: &Query) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
     let cursor = query.cursor(|text| text.split_once('-').is_some_and(|(at, seq)| number(at) && number(seq)))?;
     known(context, &prompt).await?;
     let page = context.engine.store.log(&prompt, cursor, query.limit()?).await?;
     let entries = page.items.iter().map(views::log_entry).collect();
-    Ok(answer(StatusCode::OK, &api::Log { entries, next: page.next }))
+    Ok(answer(StatusCode::OK, &api::DeploymentLog { entries, next: page.next }))
 }
 
-pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Reply> {
+pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> ApiResult<Reply> {
     // an empty body means: all prompts
-    let request: api::Pause = if bytes.is_empty() { api::Pause::default() } else { body(bytes).await? };
+    let request: api::PauseRequest = if bytes.is_empty() { api::PauseRequest::default() } else { body(bytes).await? };
     let prompt = request.prompt.as_deref().map(prompt_name).transpose()?;
     let operator = input::operator(request.operator)?;
     let reason = match request.reason {
@@ -133,5 +133,5 @@ pub async fn pause(context: &Context, bytes: &Bytes, pause: bool) -> Result<Repl
     let scope = prompt.as_ref().map_or("all prompts", PromptName::as_str);
     tracing::info!(paused = pause, scope, %operator, reason, "automation switched");
     let prompt = prompt.as_ref().map(ToString::to_string);
-    Ok(answer(StatusCode::OK, &api::Paused { paused: pause, prompt, changed }))
+    Ok(answer(StatusCode::OK, &api::PauseResponse { paused: pause, prompt, changed }))
 }

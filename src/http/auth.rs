@@ -12,17 +12,17 @@ use hyper::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::reply::Failure;
-use crate::config::Source;
+use super::reply::ApiError;
+use crate::config::SourceConfig;
 
 /// Lets the request pass if it carries `token`, the value of the config key `key`. Without a token the receiver listens on a
 /// loopback address: programs of this machine pass, foreign web pages in a browser on it do not.
-pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<(), Failure> {
+pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<(), ApiError> {
     match token {
         Some(token) => bearer(&head.headers, token),
         None => local(head).map_err(|found| {
             let message = format!("{key} is not set, so only requests from this machine are accepted: {found}");
-            Failure::new(StatusCode::FORBIDDEN, "not_local", message).refused("not_local")
+            ApiError::new(StatusCode::FORBIDDEN, "not_local", message).refused("not_local")
         }),
     }
 }
@@ -32,15 +32,15 @@ pub fn check(head: &Parts, token: Option<&SecretString>, key: &str) -> Result<()
 pub fn sender<'a>(
     head: &Parts,
     token: Option<&SecretString>,
-    sources: &'a BTreeMap<String, Source>,
-) -> Result<Option<(&'a str, &'a Source)>, Failure> {
+    sources: &'a BTreeMap<String, SourceConfig>,
+) -> Result<Option<(&'a str, &'a SourceConfig)>, ApiError> {
     if sources.is_empty() {
         return check(head, token, "server.webhook_token").map(|()| None);
     }
     let given = given(&head.headers)?;
     let whole = token.is_some_and(|token| is_same(given, token));
     // each is compared: how long it takes says nothing of where it fits
-    let of = |found: Option<_>, (name, source): (&'a String, &'a Source)| {
+    let of = |found: Option<_>, (name, source): (&'a String, &'a SourceConfig)| {
         let fits = source.token.as_ref().is_some_and(|token| is_same(given, token));
         if fits { Some((name.as_str(), source)) } else { found }
     };
@@ -51,12 +51,12 @@ pub fn sender<'a>(
     }
 }
 
-fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), Failure> {
+fn bearer(headers: &HeaderMap, token: &SecretString) -> Result<(), ApiError> {
     if is_same(given(headers)?, token) { Ok(()) } else { Err(wrong()) }
 }
 
 /// The token that a request carries.
-fn given(headers: &HeaderMap) -> Result<&[u8], Failure> {
+fn given(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let given = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     let given = given.and_then(|value| match value.split_at_checked(7) {
         Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(given),
@@ -69,12 +69,12 @@ fn is_same(given: &[u8], token: &SecretString) -> bool {
     given.ct_eq(token.expose_secret().as_bytes()).into()
 }
 
-fn wrong() -> Failure {
+fn wrong() -> ApiError {
     unauthorized("wrong bearer token").refused("wrong_token")
 }
 
-fn unauthorized(message: &str) -> Failure {
-    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+fn unauthorized(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
 }
 
 /// Tells of refused requests, at most once in a while for each reason: whoever tries tokens must not fill the log.
@@ -85,17 +85,17 @@ impl Refusals {
     const EVERY: Duration = Duration::from_secs(10);
 
     /// Whether this one is to be told of, and how many were not since the last.
-    pub fn tell(&self, reason: &'static str, now: Instant) -> Option<u64> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.get_mut(reason) {
-            Some((last, untold)) if now.duration_since(*last) < Self::EVERY => {
-                *untold += 1;
+    pub fn should_log(&self, reason: &'static str, now: Instant) -> Option<u64> {
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match logged.get_mut(reason) {
+            Some((last, not_logged)) if now.duration_since(*last) < Self::EVERY => {
+                *not_logged += 1;
                 None
             }
             other => {
-                let untold = other.map_or(0, |(_, untold)| *untold);
-                told.insert(reason, (now, 0));
-                Some(untold)
+                let not_logged = other.map_or(0, |(_, not_logged)| *not_logged);
+                logged.insert(reason, (now, 0));
+                Some(not_logged)
             }
         }
     }
@@ -147,10 +147,10 @@ fn shown(value: &[u8]) -> String {
 }
 
 /// Lets the request of Alertmanager pass where its client certificate was verified, or none is asked for.
-pub fn check_certificate(fits: bool) -> Result<(), Failure> {
+pub fn check_certificate(fits: bool) -> Result<(), ApiError> {
     let message =
         "expected a client certificate signed by server.tls_client_ca_file (Alertmanager: http_config.tls_config)";
-    let failure = || Failure::new(StatusCode::FORBIDDEN, "client_certificate_required", message);
+    let failure = || ApiError::new(StatusCode::FORBIDDEN, "client_certificate_required", message);
     if fits { Ok(()) } else { Err(failure().refused("no_certificate")) }
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_token_is_known_for_what_it_may_speak_of() {
-        let source = |token: &str, allowed: &str| Source {
+        let source = |token: &str, allowed: &str| SourceConfig {
             token: Some(SecretString::from(token)),
             allowed_prompts: allowed.split(',').map(str::to_owned).collect(),
         };
@@ -219,12 +219,12 @@ mod tests {
     fn refusals_are_told_once_in_a_while_with_how_many_there_were() {
         let refusals = Refusals::default();
         let now = Instant::now();
-        assert_eq!(refusals.tell("wrong_token", now), Some(0));
+        assert_eq!(refusals.should_log("wrong_token", now), Some(0));
         for seconds in 0..9 {
-            assert_eq!(refusals.tell("wrong_token", now + Duration::from_secs(seconds)), None);
+            assert_eq!(refusals.should_log("wrong_token", now + Duration::from_secs(seconds)), None);
         }
-        assert_eq!(refusals.tell("no_token", now), Some(0), "another reason");
-        assert_eq!(refusals.tell("wrong_token", now + Refusals::EVERY), Some(9));
+        assert_eq!(refusals.should_log("no_token", now), Some(0), "another reason");
+        assert_eq!(refusals.should_log("wrong_token", now + Refusals::EVERY), Some(9));
     }
 
     fn passes(method: &str, target: &str, headers: &[(&str, &str)]) -> bool {

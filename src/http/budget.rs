@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::reply::Failure;
+use super::reply::ApiError;
 
 /// What each request has for itself: a critical alert always fits, whatever others do.
 pub const OWN: usize = 8 << 10;
@@ -15,9 +15,9 @@ pub struct Budget(Arc<Semaphore>);
 
 /// A part of the budget, until it is dropped.
 #[derive(Debug, Default)]
-pub struct Held(Option<OwnedSemaphorePermit>);
+pub struct ReservedBytes(Option<OwnedSemaphorePermit>);
 
-impl Held {
+impl ReservedBytes {
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
@@ -29,7 +29,7 @@ impl Budget {
     }
 
     /// Makes `held` stand for `bytes` in memory.
-    pub fn hold(&self, held: &mut Held, bytes: usize) -> Result<(), Failure> {
+    pub fn hold(&self, held: &mut ReservedBytes, bytes: usize) -> Result<(), ApiError> {
         let wanted = bytes.saturating_sub(OWN);
         let more = wanted.saturating_sub(held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
         if more == 0 {
@@ -38,7 +38,7 @@ impl Budget {
         let permit = u32::try_from(more).ok().and_then(|more| Arc::clone(&self.0).try_acquire_many_owned(more).ok());
         let Some(permit) = permit else {
             let message = "too many large requests and answers at once (server.max_buffered_bytes): try again";
-            return Err(Failure::unavailable("overloaded", message));
+            return Err(ApiError::unavailable("overloaded", message));
         };
         match &mut held.0 {
             Some(held) => held.merge(permit),
@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn what_is_small_is_free_and_what_is_large_shares() {
         let budget = Budget::new(100_000);
-        let (mut one, mut other, mut small) = (Held::default(), Held::default(), Held::default());
+        let (mut one, mut other, mut small) =
+            (ReservedBytes::default(), ReservedBytes::default(), ReservedBytes::default());
         assert!(budget.hold(&mut one, OWN + 60_000).is_ok());
         assert!(budget.hold(&mut one, OWN + 90_000).is_ok(), "it grows by the difference");
         let refused = budget.hold(&mut other, OWN + 20_000).unwrap_err();

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 
 use super::Context;
-use super::input::{self, Result, body, line, prompt_name};
+use super::input::{self, ApiResult, body, line, prompt_name};
 use super::reply::Reply;
 use super::serving::changed;
 use crate::api;
 use crate::decision::{Event, Steering};
 
-pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+pub async fn steer(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Steer = body(bytes).await?;
+    let request: api::SteerRequest = body(bytes).await?;
     let event = Event::Steer(Steering {
         steer: request.action,
         about: None,

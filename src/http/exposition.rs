@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Context;
-use super::reply::{Answer, Failure, Reply, reply, reply_with};
+use super::reply::{ApiError, Reply, ResponseBody, reply, reply_with};
 use crate::elsewhere;
 use crate::engine::Engine;
-use crate::metrics::{Metrics, Stored};
+use crate::metrics::{Metrics, ScrapeData};
 use crate::store::StoreError;
 use crate::store::schedule::Work;
 
@@ -43,20 +43,20 @@ pub struct Exposition {
 #[derive(Debug, Default)]
 struct Snapshots {
     /// The oldest first. Who reads one has no more than a weak reference and a chunk.
-    all: VecDeque<Arc<Snapshot>>,
+    all: VecDeque<Arc<RenderedMetrics>>,
     /// When Redis was last asked, whatever came of it.
     asked: Option<Instant>,
 }
 
 /// The series of one moment, as text.
 #[derive(Debug)]
-struct Snapshot {
+struct RenderedMetrics {
     at: Instant,
     chunks: Vec<Bytes>,
 }
 
 /// HEAD is answered without reading or writing anything.
-pub async fn metrics(context: &Context, head: bool) -> Result<Reply, Failure> {
+pub async fn metrics(context: &Context, head: bool) -> Result<Reply, ApiError> {
     if head {
         return Ok(reply(StatusCode::OK, CONTENT_TYPE, ""));
     }
@@ -67,32 +67,32 @@ pub async fn metrics(context: &Context, head: bool) -> Result<Reply, Failure> {
         let read = async || stored(&engine, max_prompts).await;
         exposition.latest(&engine.metrics, read).await
     });
-    let latest = latest.await.map_err(|_| Failure::unavailable("metrics", "can't be read"))?;
+    let latest = latest.await.map_err(|_| ApiError::unavailable("metrics", "can't be read"))?;
     let mut own = String::new();
     let written = context.engine.metrics.encode(&mut own);
-    written.map_err(|_| Failure::unavailable("metrics", "can't be written"))?;
+    written.map_err(|_| ApiError::unavailable("metrics", "can't be written"))?;
     let answer = match latest {
-        Some(snapshot) => Answer::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
+        Some(snapshot) => ResponseBody::Exposition(Reading::new(context.exposition.shared(own), &snapshot)),
         // our own counters say why: they must be seen just then
         None => {
             own.push_str(Metrics::END);
-            Answer::whole(own)
+            ResponseBody::whole(own)
         }
     };
     Ok(reply_with(StatusCode::OK, CONTENT_TYPE, answer))
 }
 
-async fn stored(engine: &Engine, max_prompts: usize) -> Result<Stored, StoreError> {
+async fn stored(engine: &Engine, max_prompts: usize) -> Result<ScrapeData, StoreError> {
     let store = &engine.store;
     let (series, dropped) = store.series(max_prompts).await?;
     let (phases, parked) = store.counts().await?;
     let paused = store.paused_for_all().await?.is_some();
     let lags = store.notification_lags().await?;
     let notification_lag = lags.into_iter().map(|(target, lag)| (target.name(), lag)).collect();
-    let works = [Work::Act, Work::Page, Work::Outage, Work::Archive];
+    let works = [Work::Incident, Work::Page, Work::Outage, Work::Archive];
     let work_lag = works.map(Work::as_str).into_iter().zip(store.work_lag(&works).await?).collect();
     let heartbeat = store.heartbeat().await?.map(|last| last.heard_at);
-    Ok(Stored { series, dropped, phases, parked, paused, notification_lag, work_lag, heartbeat })
+    Ok(ScrapeData { series, dropped, phases, dead_letters: parked, paused, notification_lag, work_lag, heartbeat })
 }
 
 impl Exposition {
@@ -109,8 +109,8 @@ impl Exposition {
     async fn latest(
         &self,
         metrics: &Metrics,
-        read: impl AsyncFnOnce() -> Result<Stored, StoreError>,
-    ) -> Option<Arc<Snapshot>> {
+        read: impl AsyncFnOnce() -> Result<ScrapeData, StoreError>,
+    ) -> Option<Arc<RenderedMetrics>> {
         let mut snapshots = self.snapshots.lock().await;
         // also for those who waited for it
         if snapshots.asked.is_none_or(|asked| asked.elapsed() >= FRESH) && snapshots.make_room() {
@@ -118,7 +118,7 @@ impl Exposition {
             match read().await {
                 Ok(stored) => {
                     let chunks = elsewhere::run(move || Chunks::of(stored)).await;
-                    snapshots.all.extend(chunks.ok().map(|chunks| Arc::new(Snapshot { at, chunks })));
+                    snapshots.all.extend(chunks.ok().map(|chunks| Arc::new(RenderedMetrics { at, chunks })));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "metrics without what is kept in redis");
@@ -135,7 +135,7 @@ impl Snapshots {
     /// Whether one more may be made now. The latest stays: it may be needed while Redis is away.
     fn make_room(&mut self) -> bool {
         let latest = self.all.back().cloned();
-        let is_latest = |one: &Arc<Snapshot>| latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, one));
+        let is_latest = |one: &Arc<RenderedMetrics>| latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, one));
         self.all.retain(|one| Arc::weak_count(one) > 0 || is_latest(one));
         if self.all.len() < SNAPSHOTS {
             return true;
@@ -156,7 +156,7 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn of(stored: Stored) -> Result<Vec<Bytes>, fmt::Error> {
+    fn of(stored: ScrapeData) -> Result<Vec<Bytes>, fmt::Error> {
         let mut chunks = Self::default();
         stored.encode(&mut chunks)?;
         chunks.write_str(Metrics::END)?;
@@ -180,7 +180,7 @@ impl Write for Chunks {
 #[derive(Debug)]
 pub struct Reading {
     own: Option<Bytes>,
-    snapshot: Weak<Snapshot>,
+    snapshot: Weak<RenderedMetrics>,
     next: usize,
     left: u64,
 }
@@ -191,7 +191,7 @@ pub struct Reading {
 pub struct CutOff;
 
 impl Reading {
-    fn new(own: Bytes, snapshot: &Arc<Snapshot>) -> Self {
+    fn new(own: Bytes, snapshot: &Arc<RenderedMetrics>) -> Self {
         let length: usize = snapshot.chunks.iter().map(Bytes::len).sum();
         let left = (own.len() + length) as u64;
         Self { own: Some(own), snapshot: Arc::downgrade(snapshot), next: 0, left }
@@ -234,16 +234,16 @@ mod tests {
 
     use super::*;
     use crate::decision::Timestamp;
-    use crate::store::Series;
+    use crate::store::VersionSeries;
 
-    fn stored(prompts: usize) -> Stored {
-        let series = (0..prompts).map(|n| Series {
+    fn stored(prompts: usize) -> ScrapeData {
+        let series = (0..prompts).map(|n| VersionSeries {
             prompt: format!("team/prompt-{n:05}"),
             version: format!("2026-11-28.{n}"),
             previous: "2026-11-27.1".to_owned(),
             activated: Timestamp(1_500),
         });
-        Stored { series: series.collect(), ..Stored::default() }
+        ScrapeData { series: series.collect(), ..ScrapeData::default() }
     }
 
     async fn text(reading: Reading) -> Result<String, CutOff> {

@@ -7,12 +7,12 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::Context;
-use super::input::{self, Result, body};
-use super::reply::{Failure, Reply, answer};
+use super::input::{self, ApiResult, body};
+use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;
-use crate::store::{Layout, Read, StoreError};
+use crate::store::{ImportedValue, Layout, StoreError};
 
 /// After this long a request leaves the rest to the next one.
 const WORK: Duration = Duration::from_secs(1);
@@ -20,14 +20,14 @@ const WORK: Duration = Duration::from_secs(1);
 const SHOWN: usize = 200;
 
 /// Bounded: the answer's `next` says where to go on; null at the end.
-pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Import = body(bytes).await?;
+pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
+    let request: api::ImportRequest = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
-    let layout = Layout::parse(&pattern).map_err(|why| Failure::bad_request(format!("pattern: {why}")))?;
+    let layout = Layout::parse(&pattern).map_err(|why| ApiError::bad_request(format!("pattern: {why}")))?;
     let operator = input::operator(request.operator.or_else(|| Some("import".to_owned())))?;
     let cursor = request.cursor.as_deref().unwrap_or("0");
     let mut cursor: u64 =
-        cursor.parse().map_err(|_| Failure::bad_request("cursor: expected the value of next in an answer"))?;
+        cursor.parse().map_err(|_| ApiError::bad_request("cursor: expected the value of next in an answer"))?;
     let adopt = |version| Event::Adopt(Adopt { version, known_good: request.known_good, operator: operator.clone() });
     if matches!(layout, Layout::Foreign { .. }) && context.engine.store.reads_everything().await? {
         return Err(not_permitted(
@@ -38,7 +38,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
         ));
     }
     let until = Instant::now() + WORK;
-    let mut imported = api::Imported { dry_run: request.dry_run, ..api::Imported::default() };
+    let mut imported = api::ImportResponse { dry_run: request.dry_run, ..api::ImportResponse::default() };
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
             return Err(not_permitted(
@@ -56,8 +56,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
             let version = match &layout {
                 Layout::Own(_) => None,
                 Layout::Foreign { .. } => match read(context, &found.key, &key).await? {
-                    Read::Version(version) => Some(version),
-                    Read::Unusable(why) => {
+                    ImportedValue::Version(version) => Some(version),
+                    ImportedValue::Unusable(why) => {
                         skip(&mut imported, &key, why);
                         continue;
                     }
@@ -80,7 +80,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> Result<Reply> {
     Ok(answer(StatusCode::OK, &imported))
 }
 
-async fn read(context: &Context, key: &[u8], shown: &str) -> Result<Read> {
+async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
         StoreError::Unavailable { kind: "noperm", .. } => not_permitted(format!(
             "the receiver's Redis user may not read {shown}: let it, with a key pattern such as %R~myapp:* in its ACL (config/users.acl)"
@@ -89,16 +89,16 @@ async fn read(context: &Context, key: &[u8], shown: &str) -> Result<Read> {
     })
 }
 
-fn not_permitted(message: String) -> Failure {
-    Failure::new(StatusCode::CONFLICT, "not_permitted", message)
+fn not_permitted(message: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "not_permitted", message)
 }
 
-fn skip(imported: &mut api::Imported, key: &str, why: impl Into<String>) {
+fn skip(imported: &mut api::ImportResponse, key: &str, why: impl Into<String>) {
     imported.skipped.push(api::Skipped { key: key.to_owned(), reason: why.into() });
 }
 
 fn add(
-    imported: &mut api::Imported,
+    imported: &mut api::ImportResponse,
     key: &str,
     prompt: &PromptName,
     answer: std::result::Result<Answer, EngineError>,

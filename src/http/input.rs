@@ -7,12 +7,12 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use serde::de::DeserializeOwned;
 
-use super::reply::Failure;
+use super::reply::ApiError;
 use crate::decision::{IncidentId, Operator, PromptName, Timestamp, VersionName};
 use crate::elsewhere;
 use crate::visible::is_hidden;
 
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type ApiResult<T> = std::result::Result<T, ApiError>;
 
 /// Entries of a list where the request names no limit, and the most that one page may hold.
 const PAGE: usize = 100;
@@ -21,7 +21,7 @@ const MAX_PAGE: usize = 1_000;
 const MAX_TEXT: usize = 500;
 
 /// Refuses a body that is said to be compressed.
-pub fn uncompressed(headers: &HeaderMap) -> Result<()> {
+pub fn uncompressed(headers: &HeaderMap) -> ApiResult<()> {
     for value in headers.get_all(CONTENT_ENCODING) {
         let value = String::from_utf8_lossy(value.as_bytes());
         if let Some(encoding) =
@@ -29,14 +29,14 @@ pub fn uncompressed(headers: &HeaderMap) -> Result<()> {
         {
             let encoding: String = encoding.chars().take(40).flat_map(char::escape_debug).collect();
             let message = format!("Content-Encoding: {encoding} is not supported, send the body uncompressed");
-            return Err(Failure::bad_request(message));
+            return Err(ApiError::bad_request(message));
         }
     }
     Ok(())
 }
 
 /// The body without a byte order mark. One that cannot be UTF-8 text of ours, by how it begins, is named for what it is.
-pub fn utf8(bytes: Bytes) -> Result<Bytes> {
+pub fn utf8(bytes: Bytes) -> ApiResult<Bytes> {
     let found = match bytes[..] {
         [0xef, 0xbb, 0xbf, ..] => return Ok(bytes.slice(3..)),
         [0x1f, 0x8b, ..] => "gzip",
@@ -45,40 +45,40 @@ pub fn utf8(bytes: Bytes) -> Result<Bytes> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => "UTF-16 or UTF-32",
         _ => return Ok(bytes),
     };
-    Err(Failure::bad_request(format!("body: expected uncompressed UTF-8 text, found {found}")))
+    Err(ApiError::bad_request(format!("body: expected uncompressed UTF-8 text, found {found}")))
 }
 
 /// Reads a JSON body; the error names the field. A large one is read on another thread.
-pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> Result<T> {
+pub async fn body<T: DeserializeOwned + Send + 'static>(bytes: &Bytes) -> ApiResult<T> {
     let bytes = bytes.clone();
     elsewhere::run_if(bytes.len() > elsewhere::LARGE, move || read(&bytes)).await
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let message: String = error.inner().to_string().chars().take(MAX_TEXT).collect();
-        Failure::bad_request(if path == "." { format!("body: {message}") } else { format!("{path}: {message}") })
+        ApiError::bad_request(if path == "." { format!("body: {message}") } else { format!("{path}: {message}") })
     })?;
-    deserializer.end().map_err(|error| Failure::bad_request(format!("body: {error}")))?;
+    deserializer.end().map_err(|error| ApiError::bad_request(format!("body: {error}")))?;
     Ok(value)
 }
 
-pub fn prompt_name(text: &str) -> Result<PromptName> {
-    PromptName::parse(text).map_err(|error| Failure::bad_request(format!("prompt: {error}")))
+pub fn prompt_name(text: &str) -> ApiResult<PromptName> {
+    PromptName::parse(text).map_err(|error| ApiError::bad_request(format!("prompt: {error}")))
 }
 
-pub fn version(field: &str, text: &str) -> Result<VersionName> {
-    VersionName::parse(text).map_err(|error| Failure::bad_request(format!("{field}: {error}")))
+pub fn version(field: &str, text: &str) -> ApiResult<VersionName> {
+    VersionName::parse(text).map_err(|error| ApiError::bad_request(format!("{field}: {error}")))
 }
 
-pub fn optional_version(field: &str, text: Option<&String>) -> Result<Option<VersionName>> {
+pub fn optional_version(field: &str, text: Option<&String>) -> ApiResult<Option<VersionName>> {
     text.map(|text| version(field, text)).transpose()
 }
 
 /// A text for people: of bounded length, on one line.
-pub fn line(field: &str, text: Option<String>, default: &str) -> Result<String> {
+pub fn line(field: &str, text: Option<String>, default: &str) -> ApiResult<String> {
     let mut text = text.unwrap_or_default();
     // what nobody sees says nothing: pasted with the rest, or meant to turn the line around
     text.retain(|c| c.is_control() || !is_hidden(c));
@@ -86,22 +86,22 @@ pub fn line(field: &str, text: Option<String>, default: &str) -> Result<String> 
         text = default.to_owned();
     }
     if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
-        return Err(Failure::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
+        return Err(ApiError::bad_request(format!("{field}: expected one line of at most {MAX_TEXT} characters")));
     }
     Ok(text)
 }
 
 /// Who asks. Proved is which token they have; the name is what they say.
-pub fn operator(name: Option<String>) -> Result<Operator> {
+pub fn operator(name: Option<String>) -> ApiResult<Operator> {
     let name = line("operator", name, "")?;
-    Operator::api(Operator::API, Some(&name)).map_err(|error| Failure::bad_request(format!("operator: {error}")))
+    Operator::api(Operator::API, Some(&name)).map_err(|error| ApiError::bad_request(format!("operator: {error}")))
 }
 
-pub fn time(field: &str, text: Option<&String>) -> Result<Option<Timestamp>> {
+pub fn time(field: &str, text: Option<&String>) -> ApiResult<Option<Timestamp>> {
     text.map(|text| {
         let at: jiff::Timestamp = text
             .parse()
-            .map_err(|_| Failure::bad_request(format!("{field}: expected a time as 2026-11-21T00:38:12Z")))?;
+            .map_err(|_| ApiError::bad_request(format!("{field}: expected a time as 2026-11-21T00:38:12Z")))?;
         Ok(Timestamp(at.as_millisecond()))
     })
     .transpose()
@@ -124,26 +124,26 @@ impl Query {
         self.0.get(name).map(String::as_str)
     }
 
-    pub fn limit(&self) -> Result<usize> {
+    pub fn limit(&self) -> ApiResult<usize> {
         let Some(text) = self.0.get("limit") else { return Ok(PAGE) };
-        let wrong = || Failure::bad_request(format!("limit: expected a number from 1 to {MAX_PAGE}"));
+        let wrong = || ApiError::bad_request(format!("limit: expected a number from 1 to {MAX_PAGE}"));
         text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(wrong)
     }
 
-    pub fn flag(&self, name: &str) -> Result<bool> {
+    pub fn flag(&self, name: &str) -> ApiResult<bool> {
         match self.0.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
             Some("true" | "") => Ok(true),
-            Some(_) => Err(Failure::bad_request(format!("{name}: expected true or false"))),
+            Some(_) => Err(ApiError::bad_request(format!("{name}: expected true or false"))),
         }
     }
 
     /// Where to go on, if `is_ours` says that an answer of ours may have said so: Redis refuses anything else.
-    pub fn cursor(&self, is_ours: impl Fn(&str) -> bool) -> Result<Option<&str>> {
+    pub fn cursor(&self, is_ours: impl Fn(&str) -> bool) -> ApiResult<Option<&str>> {
         let cursor = self.0.get("cursor").map(String::as_str).filter(|c| !c.is_empty());
         match cursor {
             Some(text) if !is_ours(text) => {
-                Err(Failure::bad_request("cursor: expected the value of next in an answer"))
+                Err(ApiError::bad_request("cursor: expected the value of next in an answer"))
             }
             cursor => Ok(cursor),
         }
@@ -155,11 +155,11 @@ pub fn is_incident_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-pub fn incident_id(text: &str) -> Result<IncidentId> {
+pub fn incident_id(text: &str) -> ApiResult<IncidentId> {
     if is_incident_id(text) {
         Ok(IncidentId(text.to_ascii_uppercase()))
     } else {
-        Err(Failure::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))
+        Err(ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", "no such incident"))
     }
 }
 

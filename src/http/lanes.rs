@@ -20,7 +20,7 @@ impl Lanes {
     }
 
     /// Waits for a turn, which lasts until it is dropped.
-    pub async fn turn(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
+    pub async fn acquire(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
         let lane = if urgent { &self.urgent } else { &self.other };
         lane.acquire().await.ok() // fails only once closed, which it never is
     }

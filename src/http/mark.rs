@@ -4,19 +4,19 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{self, Result, body, line, prompt_name, version};
-use super::reply::{Failure, Reply, answer, unexpected};
+use super::input::{self, ApiResult, body, line, prompt_name, version};
+use super::reply::{ApiError, Reply, answer, unexpected};
 use crate::api;
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
 use crate::store::rfc3339;
 
-pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> Result<Reply> {
+pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
-    let request: api::MarkVersion = body(bytes).await?;
+    let request: api::MarkRequest = body(bytes).await?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {
-        return Err(Failure::bad_request("reason: expected a reason for the mark"));
+        return Err(ApiError::bad_request("reason: expected a reason for the mark"));
     }
     let marking = Marking {
         version: version.clone(),
@@ -31,7 +31,7 @@ pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) ->
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
     };
-    let view = api::Marked {
+    let view = api::MarkResponse {
         success: true,
         prompt: prompt.to_string(),
         version: version.to_string(),

@@ -45,7 +45,7 @@ use tokio::time::Instant;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::clicks::Clicks;
-use crate::config::{Config, Labels, Source};
+use crate::config::{Config, Labels, SourceConfig};
 use crate::engine::{Engine, Readiness};
 use crate::live::{Current, Reloader};
 use crate::tls::ServerTls;
@@ -78,7 +78,7 @@ pub struct Context {
     max_connections: usize,
     labels: Arc<Labels>,
     webhook_token: Option<SecretString>,
-    sources: BTreeMap<String, Source>,
+    sources: BTreeMap<String, SourceConfig>,
     refusals: auth::Refusals,
     /// Besides its token: where clients' certificates can be verified.
     webhook_certificate: bool,
@@ -209,7 +209,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let server = Arc::new(Server::new(context));
+    let server = Arc::new(HttpServer::new(context));
     // gone when no more requests are taken: what has not even shaken hands is not waited for
     let (open, closed) = watch::channel(());
     tokio::pin!(shutdown);
@@ -273,13 +273,13 @@ pub async fn serve(
 }
 
 /// What all connections share.
-struct Server {
+struct HttpServer {
     context: Current<Arc<Context>>,
     connections: Connections,
     http: http1::Builder,
 }
 
-impl Server {
+impl HttpServer {
     fn new(context: Current<Arc<Context>>) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD);

@@ -3,7 +3,8 @@
 use hyper::StatusCode;
 
 use super::Context;
-use super::reply::{Failure, Reply, answer, no_incident};
+use super::input::ApiResult;
+use super::reply::{ApiError, Reply, answer, no_incident};
 use super::views::event;
 use crate::api;
 use crate::coordinate;
@@ -12,47 +13,45 @@ use crate::decision::{Action, IncidentId, Operator, Severity};
 use crate::store::outage::Coordinated;
 use crate::store::rfc3339;
 
-type Result<T> = std::result::Result<T, Failure>;
-
 /// Members shown at most; all are kept.
 const MEMBERS: usize = 1_000;
 
 /// In a list.
-pub fn row(found: &Coordinated) -> api::Outage {
-    let (mass, members) = (&found.mass, &found.members);
+pub fn row(found: &Coordinated) -> api::OutageView {
+    let (outage, members) = (&found.outage, &found.members);
     let waiting = members.iter().filter(|member| member.waits()).count();
     let shared = shared(members).into_iter().map(|(label, value, prompts)| api::SharedLabel {
         label: label.to_owned(),
         value: value.to_owned(),
         prompts,
     });
-    api::Outage {
-        id: mass.id.to_string(),
+    api::OutageView {
+        id: outage.id.to_string(),
         kind: "mass".to_owned(),
         prompt: (),
         version: (),
         target: (),
-        phase: mass.phase(members).to_string(),
+        phase: outage.phase(members).to_string(),
         severity: Severity::Critical.to_string(),
         action: Action::Rollback.to_string(),
-        decider: mass.decider.clone(),
-        opened_at: rfc3339(mass.opened_at),
-        updated_at: rfc3339(mass.updated_at),
-        closed_at: mass.closed_at.map(rfc3339),
+        decider: outage.decider.clone(),
+        opened_at: rfc3339(outage.opened_at),
+        updated_at: rfc3339(outage.updated_at),
+        closed_at: outage.closed_at.map(rfc3339),
         deadline: (),
         guard: (),
-        flip: (),
+        switch: (),
         summary: format!("{} prompts fail together, {waiting} wait for a decision", members.len()),
         prompts: members.len(),
         waiting,
         shared: shared.collect(),
-        hold: mass.hold.as_ref().map(|hold| api::HeldBack { by: hold.by.to_string(), at: rfc3339(hold.at) }),
-        carrying_out: mass.order.as_ref().map(|order| api::OutageOrder {
-            decision: order.what.to_string(),
-            by: order.by.to_string(),
-            at: rfc3339(order.at),
+        hold: outage.hold.as_ref().map(|hold| api::HeldBack { by: hold.by.to_string(), at: rfc3339(hold.at) }),
+        carrying_out: outage.execution.as_ref().map(|execution| api::OutageExecution {
+            decision: execution.what.to_string(),
+            by: execution.by.to_string(),
+            at: rfc3339(execution.at),
         }),
-        choices: mass.choices(members).into_iter().map(|bulk| word(bulk).to_owned()).collect(),
+        choices: outage.choices(members).into_iter().map(|action| word(action).to_owned()).collect(),
         events: None,
         members: None,
         alerts: None,
@@ -60,8 +59,8 @@ pub fn row(found: &Coordinated) -> api::Outage {
 }
 
 /// A decision in the words of the API.
-fn word(bulk: OutageAction) -> &'static str {
-    match bulk {
+fn word(action: OutageAction) -> &'static str {
+    match action {
         OutageAction::RollBack => "approve",
         OutageAction::Hold => "dismiss",
         OutageAction::Undo => "undo",
@@ -78,20 +77,20 @@ fn member(member: &Member) -> api::OutageMember {
         target: member.target.as_ref().map(ToString::to_string),
         phase: member.phase.to_string(),
         began: rfc3339(member.began),
-        flipped_before: member.before,
+        rolled_back_before: member.before,
         held_back: member.hold,
         labels: member.shares.pairs().map(|(label, value)| (label.to_owned(), value.to_owned())).collect(),
         failed: member.objection.as_ref().or(failed).cloned(),
     }
 }
 
-pub async fn incident(context: &Context, id: &IncidentId) -> Result<Reply> {
-    let found = context.engine.store.mass(id).await?.ok_or_else(|| no_incident(id))?;
+pub async fn incident(context: &Context, id: &IncidentId) -> ApiResult<Reply> {
+    let found = context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
     // who waits comes first, where not all fit
     let mut members: Vec<&Member> = found.members.iter().collect();
     members.sort_by_key(|member| !member.waits());
-    let outage = api::Outage {
-        events: Some(found.mass.notes.iter().map(event).collect()),
+    let outage = api::OutageView {
+        events: Some(found.outage.notes.iter().map(event).collect()),
         members: Some(members.into_iter().take(MEMBERS).map(member).collect()),
         alerts: Some(Vec::new()),
         ..row(&found)
@@ -103,27 +102,27 @@ pub async fn incident(context: &Context, id: &IncidentId) -> Result<Reply> {
 pub async fn decide(
     context: &Context,
     id: &IncidentId,
-    bulk: Option<OutageAction>,
+    action: Option<OutageAction>,
     operator: &Operator,
-) -> Result<Reply> {
-    let Some(bulk) = bulk else {
-        context.engine.store.mass(id).await?.ok_or_else(|| no_incident(id))?;
+) -> ApiResult<Reply> {
+    let Some(action) = action else {
+        context.engine.store.outage(id).await?.ok_or_else(|| no_incident(id))?;
         let message = "decision: expected approve, dismiss, undo or release: this is a bulk incident";
-        return Err(Failure::bad_request(message));
+        return Err(ApiError::bad_request(message));
     };
-    let decided = coordinate::decide(&context.engine, id, bulk, operator, None, None).await?;
+    let decided = coordinate::decide(&context.engine, id, action, operator, None, None).await?;
     let found = decided.ok_or_else(|| no_incident(id))??;
-    let meant = |member: &&Member| match &found.mass.order {
-        Some(order) => member.is_due(order),
+    let meant = |member: &&Member| match &found.outage.execution {
+        Some(execution) => member.is_due(execution),
         None => member.waits(),
     };
     let answered = api::Answered {
         success: true,
         incident: id.to_string(),
-        decision: Some(word(bulk).to_owned()),
-        phase: found.mass.phase(&found.members).to_string(),
+        decision: Some(word(action).to_owned()),
+        phase: found.outage.phase(&found.members).to_string(),
         prompts: Some(found.members.iter().filter(meant).count()),
-        timestamp: rfc3339(found.mass.updated_at),
+        timestamp: rfc3339(found.outage.updated_at),
     };
     Ok(answer(StatusCode::OK, &answered))
 }

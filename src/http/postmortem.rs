@@ -4,10 +4,10 @@ use hyper::StatusCode;
 
 use super::Context;
 use super::input::incident_id;
-use super::reply::{Failure, Reply, no_incident, reply};
+use super::reply::{ApiError, Reply, no_incident, reply};
 use crate::drafts;
 
-pub async fn postmortem(context: &Context, id: &str) -> Result<Reply, Failure> {
+pub async fn postmortem(context: &Context, id: &str) -> Result<Reply, ApiError> {
     let id = incident_id(id)?;
     let incident = context.engine.store.incident(&id).await?.ok_or_else(|| no_incident(&id))?;
     let text = drafts::postmortem(&context.engine, incident).await?;

@@ -3,21 +3,21 @@
 use hyper::StatusCode;
 
 use super::Context;
-use super::reply::{Failure, Reply, answer};
+use super::reply::{ApiError, Reply, answer};
 use crate::api;
-use crate::config::Change;
+use crate::config::ConfigChange;
 
-pub async fn reload(context: &Context) -> Result<Reply, Failure> {
+pub async fn reload(context: &Context) -> Result<Reply, ApiError> {
     let result = context.reloader.reload("POST /-/reload").await;
-    let result = result.ok_or_else(|| Failure::unavailable("shutting_down", "the receiver is shutting down"))?;
-    let done = result.map_err(|problems| Failure::new(StatusCode::BAD_REQUEST, "bad_config", problems))?;
-    let view = |changes: &[Change]| changes.iter().map(change).collect();
+    let result = result.ok_or_else(|| ApiError::unavailable("shutting_down", "the receiver is shutting down"))?;
+    let done = result.map_err(|problems| ApiError::new(StatusCode::BAD_REQUEST, "bad_config", problems))?;
+    let view = |changes: &[ConfigChange]| changes.iter().map(change).collect();
     let reloaded =
-        api::Reloaded { success: true, changed: view(&done.changed), needs_restart: view(&done.needs_restart) };
+        api::ReloadResponse { success: true, changed: view(&done.changed), needs_restart: view(&done.needs_restart) };
     Ok(answer(StatusCode::OK, &reloaded))
 }
 
-fn change(change: &Change) -> api::KeyChange {
+fn change(change: &ConfigChange) -> api::KeyChange {
     let (from, to) = change.values.clone().unzip();
     api::KeyChange { key: change.key.clone(), from, to }
 }

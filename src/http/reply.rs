@@ -9,57 +9,57 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::budget::{Budget, Held};
+use super::budget::{Budget, ReservedBytes};
 use super::exposition::{CutOff, Reading};
 use crate::api;
 use crate::decision::{IncidentId, Refusal};
 use crate::engine::EngineError;
 use crate::store::StoreError;
 
-pub type Reply = Response<Answer>;
+pub type Reply = Response<ResponseBody>;
 
 /// The body of an answer.
 #[derive(Debug)]
-pub enum Answer {
+pub enum ResponseBody {
     Whole(Option<Bytes>),
     Exposition(Reading),
 }
 
-impl Answer {
+impl ResponseBody {
     pub fn whole(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         Self::Whole((!body.is_empty()).then_some(body))
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = CutOff;
 
     fn poll_frame(self: Pin<&mut Self>, polling: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         match self.get_mut() {
-            Answer::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Answer::Exposition(body) => Pin::new(body).poll_frame(polling),
+            ResponseBody::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            ResponseBody::Exposition(body) => Pin::new(body).poll_frame(polling),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Answer::Whole(body) => body.is_none(),
-            Answer::Exposition(body) => body.is_end_stream(),
+            ResponseBody::Whole(body) => body.is_none(),
+            ResponseBody::Exposition(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Answer::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Answer::Exposition(body) => body.size_hint(),
+            ResponseBody::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            ResponseBody::Exposition(body) => body.size_hint(),
         }
     }
 }
 
 /// Bytes and their part of the budget: both are given back once the bytes are written.
-struct Paid(Bytes, #[allow(dead_code, reason = "dropped with the bytes")] Held);
+struct Paid(Bytes, #[allow(dead_code, reason = "dropped with the bytes")] ReservedBytes);
 
 impl AsRef<[u8]> for Paid {
     fn as_ref(&self) -> &[u8] {
@@ -68,9 +68,9 @@ impl AsRef<[u8]> for Paid {
 }
 
 /// `reply`, if there is memory for it until it is written.
-pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, Failure> {
-    if let Answer::Whole(Some(body)) = reply.body_mut() {
-        let mut held = Held::default();
+pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, ApiError> {
+    if let ResponseBody::Whole(Some(body)) = reply.body_mut() {
+        let mut held = ReservedBytes::default();
         budget.hold(&mut held, body.len())?;
         if !held.is_none() {
             *body = Bytes::from_owner(Paid(std::mem::take(body), held));
@@ -81,7 +81,7 @@ pub fn within(budget: &Budget, mut reply: Reply) -> Result<Reply, Failure> {
 
 /// `{"error":{"code","message"}}`. Alertmanager retries 5xx and drops 4xx, so the status says which is of use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct ApiError {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
@@ -89,7 +89,7 @@ pub struct Failure {
     pub refused: Option<&'static str>,
 }
 
-impl Failure {
+impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), refused: None }
     }
@@ -118,14 +118,14 @@ impl Failure {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = if refusal.code.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
         Self::new(status, refusal.code.as_str(), refusal.message)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::Unavailable { .. } => "redis_unavailable",
@@ -140,7 +140,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<EngineError> for Failure {
+impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => error.into(),
@@ -149,12 +149,12 @@ impl From<EngineError> for Failure {
     }
 }
 
-pub fn no_incident(id: &IncidentId) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
+pub fn no_incident(id: &IncidentId) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_incident", format!("no incident {id}: it may have expired"))
 }
 
-pub fn unexpected() -> Failure {
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
+pub fn unexpected() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected answer of the decision core")
 }
 
 /// An answer of the API, whose fields always come in the order of their names.
@@ -174,10 +174,10 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 }
 
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    reply_with(status, content_type, Answer::whole(body))
+    reply_with(status, content_type, ResponseBody::whole(body))
 }
 
-pub fn reply_with(status: StatusCode, content_type: &'static str, body: Answer) -> Reply {
+pub fn reply_with(status: StatusCode, content_type: &'static str, body: ResponseBody) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

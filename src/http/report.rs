@@ -4,20 +4,20 @@ use hyper::StatusCode;
 
 use super::Context;
 use super::input::Query;
-use super::reply::{Failure, Reply, answer};
+use super::reply::{ApiError, Reply, answer};
 use crate::api;
 use crate::config::parse_prometheus_duration;
 use crate::decision::Timestamp;
-use crate::report::{Case, Report, Tally};
+use crate::report::{Case, DryRunReport, Tally};
 use crate::reports;
 use crate::store::rfc3339;
 
 const DEFAULT: &str = "7d";
 
-pub async fn report(context: &Context, query: &Query) -> Result<Reply, Failure> {
+pub async fn report(context: &Context, query: &Query) -> Result<Reply, ApiError> {
     let now = context.engine.store.now().await?;
     let since = since(query.text("since").unwrap_or(DEFAULT), now).ok_or_else(|| {
-        Failure::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")
+        ApiError::bad_request("since: expected a duration such as 7d, or a time as 2026-11-21T00:38:12Z, in the past")
     })?;
     let report = reports::report(&context.engine, since, now).await?;
     Ok(answer(StatusCode::OK, &view(&report, context.engine.policy.dry_run)))
@@ -32,15 +32,15 @@ fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
     (at < now).then_some(at)
 }
 
-fn view(report: &Report, dry_run: bool) -> api::Report {
+fn view(report: &DryRunReport, dry_run: bool) -> api::DryRunReportView {
     let triggers = report.triggers.iter();
-    api::Report {
+    api::DryRunReportView {
         since: rfc3339(report.since),
         until: rfc3339(report.until),
         dry_run,
         total: tally(&report.total()),
         triggers: triggers
-            .map(|(name, counted)| api::Trigger { trigger: name.clone(), tally: tally(counted) })
+            .map(|(name, counted)| api::TriggerTally { trigger: name.clone(), tally: tally(counted) })
             .collect(),
         cases: report.cases.iter().map(case).collect(),
         left_out: report.left_out,
@@ -48,19 +48,19 @@ fn view(report: &Report, dry_run: bool) -> api::Report {
     }
 }
 
-fn tally(tally: &Tally) -> api::Tally {
+fn tally(tally: &Tally) -> api::TallyView {
     let Tally { right, wrong, unclear, .. } = *tally;
-    api::Tally { right, wrong, unclear, minutes_saved: tally.minutes_saved() }
+    api::TallyView { right, wrong, unclear, minutes_saved: tally.minutes_saved() }
 }
 
-fn case(case: &Case) -> api::Case {
-    api::Case {
+fn case(case: &Case) -> api::CaseView {
+    api::CaseView {
         incident: case.incident.to_string(),
         prompt: case.prompt.to_string(),
-        from: case.would.from.to_string(),
-        to: case.would.to.to_string(),
-        at: rfc3339(case.would.at),
-        trigger: case.would.trigger.clone(),
+        from: case.dry_run.from.to_string(),
+        to: case.dry_run.to.to_string(),
+        at: rfc3339(case.dry_run.at),
+        trigger: case.dry_run.trigger.clone(),
         verdict: case.verdict().as_str().to_owned(),
         instead: case.instead.as_str().to_owned(),
         text: case.instead.words().to_owned(),

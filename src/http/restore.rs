@@ -3,19 +3,19 @@
 use hyper::StatusCode;
 
 use super::Context;
-use super::input::{Result, prompt_name, version};
-use super::reply::{Failure, Reply, answer, unexpected};
+use super::input::{ApiResult, prompt_name, version};
+use super::reply::{ApiError, Reply, answer, unexpected};
 use super::wait::Patience;
 use crate::api;
 use crate::decision::{Answer, Event};
 
 /// The reconciler reads the file; this waits for a while until it has.
-pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Reply> {
+pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     let engine = &context.engine;
     let answer = |status, restored, unchanged| {
         let (prompt, version) = (prompt.to_string(), version.to_string());
-        Ok(answer(status, &api::Restored { prompt, version, restored, unchanged }))
+        Ok(answer(status, &api::RestoreResponse { prompt, version, restored, unchanged }))
     };
     match engine.handle(&prompt, &Event::Restore { version: version.clone() }).await?.answer {
         Answer::Restoring { ready: true } => return answer(StatusCode::OK, true, true),
@@ -32,7 +32,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str) -> Result<Repl
             Some(archived) if archived.lost => {
                 let fault = archived.fault.as_deref().unwrap_or("it is gone");
                 let message = format!("the text of {version} can't be brought back: {fault}");
-                return Err(Failure::new(StatusCode::CONFLICT, "archived", message));
+                return Err(ApiError::new(StatusCode::CONFLICT, "archived", message));
             }
             Some(_) if last => return answer(StatusCode::ACCEPTED, false, false),
             Some(_) => {}

@@ -14,9 +14,9 @@ use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
 
-use super::budget::{Budget, Held, OWN};
+use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
-use super::reply::{Failure, Reply, text, within};
+use super::reply::{ApiError, Reply, text, within};
 use super::{
     Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, postmortem, reload, report, restore,
     serving, slack, webhook,
@@ -129,7 +129,7 @@ pub async fn answer(
     let budget = context.budget.clone();
     let answer = dispatch(context, contexts, request, peer, whole);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
-        Err(Failure::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
+        Err(ApiError::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
     });
     let answer = answer.and_then(|answer| within(&budget, answer));
     let mut answer = answer.unwrap_or_else(|failure| {
@@ -151,7 +151,7 @@ pub async fn answer(
 /// Leaves a trace of a request that was not let in, without what it sent.
 fn refused(context: &Context, reason: &'static str, peer: Peer) {
     context.engine.metrics.refused(reason);
-    if let Some(untold) = context.refusals.tell(reason, Instant::now().into_std()) {
+    if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
         let from = peer.address;
         tracing::warn!(reason, %from, not_told = untold, "a request was refused");
     }
@@ -163,14 +163,14 @@ async fn dispatch(
     request: Request<Incoming>,
     peer: Peer,
     whole: impl FnOnce(),
-) -> Result<Reply, Failure> {
+) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
     let (head, incoming) = request.into_parts();
     let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     if !context.serves(peer.site, route) {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "not at this address: see metrics.listen"));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "not at this address: see metrics.listen"));
     }
     let expected = match route {
         Route::Webhook
@@ -193,7 +193,7 @@ async fn dispatch(
     let right = head.method == expected || (expected == Method::GET && head.method == Method::HEAD);
     if !right {
         let message = format!("expected {expected}");
-        return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
     }
     if let Err(refused) = admit(&context, route, &head, peer) {
         // its file may have been replaced since we looked: a new token is never refused
@@ -238,7 +238,7 @@ async fn post(
     head: &Parts,
     bytes: &Bytes,
     arrived: Instant,
-) -> Result<Reply, Failure> {
+) -> Result<Reply, ApiError> {
     match route {
         Route::Webhook => {
             let start = Instant::now();
@@ -264,13 +264,13 @@ async fn post(
 }
 
 /// Lets the request pass if whoever sends it may.
-fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), Failure> {
+fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), ApiError> {
     match route {
         Route::Webhook => {
             auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
                 // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
-                return Err(Failure::unavailable("reconnect", "client certificates are wanted by now: connect again"));
+                return Err(ApiError::unavailable("reconnect", "client certificates are wanted by now: connect again"));
             }
             auth::check_certificate(peer.certified || !context.webhook_certificate)
         }
@@ -282,7 +282,7 @@ fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<()
     }
 }
 
-async fn get(context: &Context, route: Route, parameter: &str, query: &Query, head: bool) -> Result<Reply, Failure> {
+async fn get(context: &Context, route: Route, parameter: &str, query: &Query, head: bool) -> Result<Reply, ApiError> {
     match route {
         Route::Prompts => api::prompts(context, query).await,
         Route::Prompt => api::prompt(context, parameter).await,
@@ -320,20 +320,20 @@ async fn read(
     declared: Option<u64>,
     max: usize,
     budget: &Budget,
-) -> Result<(Vec<u8>, Held), Failure> {
+) -> Result<(Vec<u8>, ReservedBytes), ApiError> {
     let too_large = || {
         let message = format!("the body is larger than {max} bytes");
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     };
     // said to be too large: not worth reading
     if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
     let declared = declared.and_then(|length| usize::try_from(length).ok());
-    let mut held = Held::default();
+    let mut held = ReservedBytes::default();
     let mut body = Vec::with_capacity(declared.unwrap_or_default().min(OWN));
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|_| Failure::bad_request("the body did not arrive whole"))?;
+        let frame = frame.map_err(|_| ApiError::bad_request("the body did not arrive whole"))?;
         let Some(data) = frame.data_ref() else { continue };
         let length = body.len() + data.len();
         if length > max {
@@ -354,7 +354,7 @@ async fn read(
 pub async fn caught(answer: impl Future<Output = Result<Reply, Infallible>>) -> Result<Reply, Infallible> {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request panicked");
-        Ok(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug: please report it").into_reply())
+        Ok(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug: please report it").into_reply())
     })
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 
-use super::input::{self, Query, Result, body, incident_id, line, optional_version, prompt_name, version};
-use super::reply::{Failure, Reply, answer, no_incident, unexpected};
+use super::input::{self, ApiResult, Query, body, incident_id, line, optional_version, prompt_name, version};
+use super::reply::{ApiError, Reply, answer, no_incident, unexpected};
 use super::wait::Patience;
 use super::{Context, outage};
-use crate::api::{self, Decision, Hold, Strategy};
+use crate::api::{self, DecisionKind, HoldDurations, Strategy};
 use crate::config::parse_prometheus_duration;
 use crate::decision::outage::OutageAction;
 use crate::decision::phase::Objection;
@@ -20,15 +20,15 @@ use crate::decision::{
 use crate::engine::Handled;
 use crate::store::rfc3339;
 
-pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Rollback = body(bytes).await?;
+pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
+    let request: api::RollbackRequest = body(bytes).await?;
     let prompt = prompt_name(&request.prompt)?;
     let gradual = match request.strategy {
         Some(Strategy::Gradual) => {
             Some(plan(request.stages, request.hold, &context.engine.policy.gradual, Plan::gradual)?)
         }
         Some(Strategy::Instant) | None if request.stages.is_some() || request.hold.is_some() => {
-            return Err(Failure::bad_request("stages, hold: only with strategy \"gradual\""));
+            return Err(ApiError::bad_request("stages, hold: only with strategy \"gradual\""));
         }
         Some(Strategy::Instant) | None => None,
     };
@@ -47,29 +47,34 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> Result<Reply> {
 type FromStages = fn(&[u8], Vec<Duration>) -> std::result::Result<Plan, String>;
 
 /// The plan of a request; what it leaves out is as in the config.
-fn plan(stages: Option<Vec<u8>>, hold: Option<Hold>, default: &Plan, from_stages: FromStages) -> Result<Plan> {
+fn plan(
+    stages: Option<Vec<u8>>,
+    hold: Option<HoldDurations>,
+    default: &Plan,
+    from_stages: FromStages,
+) -> ApiResult<Plan> {
     let holds = match hold {
         None => default.holds.clone(),
         Some(hold) => {
             let texts = match hold {
-                Hold::All(text) => vec![text],
-                Hold::Each(texts) => texts,
+                HoldDurations::All(text) => vec![text],
+                HoldDurations::Each(texts) => texts,
             };
             let read = |text: String| {
                 parse_prometheus_duration(&text)
-                    .map_err(|_| Failure::bad_request("hold: expected durations such as \"10m\" or \"1h30m\""))
+                    .map_err(|_| ApiError::bad_request("hold: expected durations such as \"10m\" or \"1h30m\""))
             };
-            texts.into_iter().map(read).collect::<Result<_>>()?
+            texts.into_iter().map(read).collect::<ApiResult<_>>()?
         }
     };
     let plan = match stages {
         Some(stages) => from_stages(&stages, holds),
         None => Plan { stages: default.stages.clone(), holds, limit: None }.checked(),
     };
-    plan.map_err(|message| Failure::new(StatusCode::CONFLICT, "bad_stages", message))
+    plan.map_err(|message| ApiError::new(StatusCode::CONFLICT, "bad_stages", message))
 }
 
-async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> Result<Reply> {
+async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {
     let Answer::Confirming { incident: id, to } = &handled.answer else { return changed(prompt, handled) };
     let patience = Patience::begin();
     loop {
@@ -80,30 +85,33 @@ async fn changed_or_confirming(context: &Context, prompt: &PromptName, handled: 
         }
         if last {
             let from = incident.pending().map(|pending| pending.from.to_string());
-            let changed = flipped(prompt, from, to, handled.now, Some(id));
-            return Ok(answer(StatusCode::ACCEPTED, &api::Changed { success: false, confirming: true, ..changed }));
+            let changed = switched(prompt, from, to, handled.now, Some(id));
+            return Ok(answer(
+                StatusCode::ACCEPTED,
+                &api::ChangeResponse { success: false, confirming: true, ..changed },
+            ));
         }
     }
 }
 
 /// What became of a rollback that waited since `asked`.
-fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Result<Reply> {
-    if let Some(flip) = incident.flip.as_ref().filter(|flip| flip.at >= asked) {
-        let changed = flipped(prompt, Some(flip.from.to_string()), &flip.to, flip.at, Some(&incident.id));
+fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiResult<Reply> {
+    if let Some(switch) = incident.switch.as_ref().filter(|switch| switch.at >= asked) {
+        let changed = switched(prompt, Some(switch.from.to_string()), &switch.to, switch.at, Some(&incident.id));
         return Ok(answer(StatusCode::OK, &changed));
     }
     if let Some(split) = incident.gradual() {
-        let changed = flipped(prompt, Some(split.leaving.to_string()), &split.arriving, asked, Some(&incident.id));
-        return Ok(answer(StatusCode::OK, &api::Changed { percent: Some(split.percent()), ..changed }));
+        let changed = switched(prompt, Some(split.leaving.to_string()), &split.arriving, asked, Some(&incident.id));
+        return Ok(answer(StatusCode::OK, &api::ChangeResponse { percent: Some(split.percent()), ..changed }));
     }
-    let conflict = |code: &'static str, message: String| Err(Failure::new(StatusCode::CONFLICT, code, message));
+    let conflict = |code: &'static str, message: String| Err(ApiError::new(StatusCode::CONFLICT, code, message));
     match incident.objection() {
         Some(objection) => {
             let (code, then) = match objection {
-                Objection { text_missing: true, .. } => {
+                Objection { content_missing: true, .. } => {
                     ("archived", "repeat the request to try again, or use force to roll back without its content")
                 }
-                Objection { baseline: true, .. } => {
+                Objection { precheck: true, .. } => {
                     ("baseline_failed", "repeat the request, or use force, to roll back anyway")
                 }
                 _ => ("healthy", "repeat the request, or use force, to roll back anyway"),
@@ -114,14 +122,14 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> Resu
     }
 }
 
-pub(super) fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
+pub(super) fn changed(prompt: &PromptName, handled: Handled) -> ApiResult<Reply> {
     let changed = match handled.answer {
         Answer::Changed { from, to, incident, unchanged, .. } => {
-            api::Changed { unchanged, ..flipped(prompt, from, &to, handled.now, incident.as_ref()) }
+            api::ChangeResponse { unchanged, ..switched(prompt, from, &to, handled.now, incident.as_ref()) }
         }
         Answer::Shared { from, to, percent, incident } => {
-            let changed = flipped(prompt, Some(from.to_string()), &to, handled.now, incident.as_ref());
-            api::Changed { percent: Some(percent), ..changed }
+            let changed = switched(prompt, Some(from.to_string()), &to, handled.now, incident.as_ref());
+            api::ChangeResponse { percent: Some(percent), ..changed }
         }
         Answer::Refused(refusal) => return Err(refusal.into()),
         _ => return Err(unexpected()),
@@ -129,26 +137,26 @@ pub(super) fn changed(prompt: &PromptName, handled: Handled) -> Result<Reply> {
     Ok(answer(StatusCode::OK, &changed))
 }
 
-fn flipped(
+fn switched(
     prompt: &PromptName,
     from: Option<String>,
     to: &VersionName,
     at: Timestamp,
     incident: Option<&IncidentId>,
-) -> api::Changed {
-    api::Changed {
+) -> api::ChangeResponse {
+    api::ChangeResponse {
         success: true,
         prompt: prompt.to_string(),
         from_version: from,
         to_version: to.to_string(),
         timestamp: Some(rfc3339(at)),
         incident: incident.map(ToString::to_string),
-        ..api::Changed::default()
+        ..api::ChangeResponse::default()
     }
 }
 
 /// Waits until the worker has asked Prometheus about this version; what it found is in the prompt's record then.
-async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> Result<(Snapshot, Timestamp)> {
+async fn measured(context: &Context, prompt: &PromptName, version: &VersionName) -> ApiResult<(Snapshot, Timestamp)> {
     let engine = &context.engine;
     let asked = engine.handle(prompt, &Event::AskGates { version: version.clone() }).await?;
     if let Answer::Refused(refusal) = asked.answer {
@@ -166,7 +174,7 @@ async fn measured(context: &Context, prompt: &PromptName, version: &VersionName)
 }
 
 /// Each promotion gate of one version, with its figures.
-pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Reply> {
+pub async fn gates(context: &Context, prompt: &str, query: &Query) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let version = version("version", query.text("version").unwrap_or_default())?;
     let (snapshot, now) = measured(context, &prompt, &version).await?;
@@ -174,8 +182,8 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Rep
     let all = decision::gates::gates(policy, &snapshot.state, &version, now);
     let closed = decision::gates::closed(policy, &snapshot.state, &version, true, now);
     let gate =
-        |gate: Gate| api::Gate { gate: gate.name.to_owned(), on: gate.on, passed: gate.passed, figures: gate.text };
-    let gates = api::Gates {
+        |gate: Gate| api::GateView { gate: gate.name.to_owned(), on: gate.on, passed: gate.passed, figures: gate.text };
+    let gates = api::GatesResponse {
         prompt: prompt.to_string(),
         version: version.to_string(),
         replaces: snapshot.state.replaced_by(&version).map(ToString::to_string),
@@ -185,22 +193,22 @@ pub async fn gates(context: &Context, prompt: &str, query: &Query) -> Result<Rep
     Ok(answer(StatusCode::OK, &gates))
 }
 
-pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<Reply> {
+pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
-    let request: api::Activate = body(bytes).await?;
+    let request: api::ActivateRequest = body(bytes).await?;
     let share = match request.percent {
-        Some(_) if request.canary => return Err(Failure::bad_request("percent: not together with canary")),
+        Some(_) if request.canary => return Err(ApiError::bad_request("percent: not together with canary")),
         _ if !request.canary
             && (request.stages.is_some() || request.hold.is_some() || request.hold_limit.is_some()) =>
         {
-            return Err(Failure::bad_request("stages, hold, hold_limit: only with \"canary\": true"));
+            return Err(ApiError::bad_request("stages, hold, hold_limit: only with \"canary\": true"));
         }
         None if request.canary => {
             let plan =
                 plan(request.stages, request.hold, &context.engine.policy.canary.of(&prompt).plan, Plan::canary)?;
             let limit = request.hold_limit.map(|text| {
                 let limit = parse_prometheus_duration(&text).ok().filter(|limit| !limit.is_zero());
-                limit.ok_or_else(|| Failure::bad_request("hold_limit: expected a duration such as \"2h\""))
+                limit.ok_or_else(|| ApiError::bad_request("hold_limit: expected a duration such as \"2h\""))
             });
             TrafficShare::Canary(Plan { limit: limit.transpose()?, ..plan })
         }
@@ -225,32 +233,32 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> Result<
     changed(&prompt, handled)
 }
 
-pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> Result<Reply> {
-    let request: api::Decide = body(bytes).await?;
+pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> ApiResult<Reply> {
+    let request: api::DecideRequest = body(bytes).await?;
     let id = incident_id(id)?;
     let choice = match request.decision {
-        Decision::Approve => Some((Choice::Approve, Some(OutageAction::RollBack))),
-        Decision::Investigate => Some((Choice::Investigate, None)),
-        Decision::Dismiss => Some((Choice::Dismiss, Some(OutageAction::Hold))),
-        Decision::Undo => Some((Choice::Undo, Some(OutageAction::Undo))),
-        Decision::Release => None,
-        Decision::ApproveGradual => Some((Choice::ApproveGradual, None)),
+        DecisionKind::Approve => Some((Choice::Approve, Some(OutageAction::RollBack))),
+        DecisionKind::Investigate => Some((Choice::Investigate, None)),
+        DecisionKind::Dismiss => Some((Choice::Dismiss, Some(OutageAction::Hold))),
+        DecisionKind::Undo => Some((Choice::Undo, Some(OutageAction::Undo))),
+        DecisionKind::Release => None,
+        DecisionKind::ApproveGradual => Some((Choice::ApproveGradual, None)),
     };
     if request.operator.trim().is_empty() {
-        return Err(Failure::bad_request("operator: expected the name of the person who decides"));
+        return Err(ApiError::bad_request("operator: expected the name of the person who decides"));
     }
     let operator = input::operator(Some(request.operator))?;
     let target = optional_version("target_version", request.target_version.as_ref())?;
     let Some(incident) = context.engine.store.incident(&id).await? else {
-        let bulk = choice.map_or(Some(OutageAction::Release), |(_, bulk)| bulk);
-        return outage::decide(context, &id, bulk, &operator).await;
+        let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
+        return outage::decide(context, &id, outage_action, &operator).await;
     };
     let Some((choice, _)) = choice else {
-        return Err(Failure::bad_request(
+        return Err(ApiError::bad_request(
             "decision: release applies to bulk incidents only, and this incident is about one prompt",
         ));
     };
-    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, ask: None };
+    let click = Decide { incident: id.clone(), choice, operator, target, force: request.force, question_number: None };
     let event = Event::Decide(click);
     let handled = context.engine.handle(&incident.prompt, &event).await?;
     match &handled.answer {

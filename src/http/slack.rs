@@ -9,7 +9,7 @@ use hyper::header::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use super::Context;
-use super::reply::{Failure, Reply, text};
+use super::reply::{ApiError, Reply, text};
 use crate::clicks::handle_patiently;
 use crate::elsewhere;
 use crate::slack::payload::{self, Interaction};
@@ -21,9 +21,9 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// Refuses what can't be a click, before any of its body is read: Slack is not configured, or the headers are none of Slack's
 /// within the last five minutes.
-pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), Failure> {
+pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), ApiError> {
     if context.slack.is_none() {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match payload::may_be_signed(header("x-slack-signature"), header("x-slack-request-timestamp")) {
@@ -32,9 +32,9 @@ pub fn admit(context: &Context, headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
-fn unsigned() -> Failure {
+fn unsigned() -> ApiError {
     let message = "not signed by Slack with slack.signing_secret within the last five minutes";
-    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).refused("wrong_signature")
 }
 
 /// `arrived`: when the head of the request did.
@@ -43,9 +43,9 @@ pub async fn interactions(
     headers: &HeaderMap,
     body: &Bytes,
     arrived: Instant,
-) -> Result<Reply, Failure> {
+) -> Result<Reply, ApiError> {
     let Some(slack) = &context.slack else {
-        return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "slack.signing_secret is not configured"));
     };
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (signature, at) = (header("x-slack-signature"), header("x-slack-request-timestamp"));
@@ -55,7 +55,7 @@ pub async fn interactions(
         signed.then(|| payload::parse_form(&body))
     };
     let read = elsewhere::run_if(large, read).await.ok_or_else(unsigned)?;
-    let clicked = match read.map_err(|error| Failure::bad_request(error.to_string()))? {
+    let clicked = match read.map_err(|error| ApiError::bad_request(error.to_string()))? {
         Interaction::Clicks(clicked) => clicked,
         Interaction::Other(kind) => {
             tracing::debug!(kind, "an interaction without an action");

@@ -7,18 +7,18 @@ use super::*;
 use crate::live::Live;
 use crate::store::{Clock, Store};
 
-fn server() -> Server {
+fn server() -> HttpServer {
     let redis = ("PROMPT_ROLLBACK_REDIS__URL".to_owned(), "redis://127.0.0.1:1".to_owned());
     let config = Config::load(None, [redis].into_iter()).expect("a config");
     let store = Store::new(&config.redis, Clock::default()).expect("a store");
     let engine = Arc::new(Engine::new(store, config.policy()));
     let (_, readiness) = watch::channel(Ok(()));
     let context = Context::new(&config, 16, engine, readiness, Reloader::new().0, None);
-    Server::new(Live::new(Arc::new(context)).part(Arc::clone))
+    HttpServer::new(Live::new(Arc::new(context)).part(Arc::clone))
 }
 
 /// A client with room for little of an answer, and how long its connection lasts.
-async fn connect(server: &Server) -> (DuplexStream, impl Future<Output = Duration>) {
+async fn connect(server: &HttpServer) -> (DuplexStream, impl Future<Output = Duration>) {
     let (client, stream) = tokio::io::duplex(64);
     let slot = server.connections.enter(1, 16).await;
     let address = IpAddr::from([127, 0, 0, 1]);

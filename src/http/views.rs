@@ -6,7 +6,7 @@ use crate::decision::incident::Incident;
 use crate::decision::note::Note;
 use crate::decision::serving::Lapsed;
 use crate::decision::verification::Check;
-use crate::decision::{Canary, Policy, PromptState, Snapshot, Split, Timestamp, VersionName, VersionRecord};
+use crate::decision::{Canary, Policy, PromptState, Snapshot, Timestamp, TrafficSplit, VersionName, VersionRecord};
 use crate::deployed::{Deployed, Other, WITHIN};
 use crate::store::{LoggedChange, rfc3339};
 
@@ -34,12 +34,12 @@ fn fault(snapshot: &Snapshot) -> Option<String> {
 }
 
 /// A prompt in a list.
-pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> api::PromptRow {
+pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> api::PromptSummary {
     let state = &snapshot.state;
     let active = snapshot.active.version();
     let record = active.and_then(|v| state.version(v));
     let good = record.and_then(|record| record.known_good(policy, now));
-    api::PromptRow {
+    api::PromptSummary {
         prompt: snapshot.prompt.to_string(),
         active: text(active),
         active_fault: fault(snapshot),
@@ -55,11 +55,11 @@ pub fn prompt_row(snapshot: &Snapshot, policy: &Policy, now: Timestamp) -> api::
     }
 }
 
-pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Timestamp) -> api::Prompt {
+pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Timestamp) -> api::PromptView {
     let state = &snapshot.state;
     let active = snapshot.active.version();
     let routing = snapshot.routing.iter().map(|(version, percent)| (version.clone(), percent.parse().ok()));
-    api::Prompt {
+    api::PromptView {
         prompt: snapshot.prompt.to_string(),
         active: text(active),
         active_fault: fault(snapshot),
@@ -79,10 +79,10 @@ pub fn prompt(snapshot: &Snapshot, policy: &Policy, deployed: &Deployed, now: Ti
     }
 }
 
-fn version(record: &VersionRecord, active: Option<&VersionName>, policy: &Policy, now: Timestamp) -> api::Version {
+fn version(record: &VersionRecord, active: Option<&VersionName>, policy: &Policy, now: Timestamp) -> api::VersionView {
     let good = record.known_good(policy, now);
     let quarantine = record.quarantine.as_ref().filter(|_| record.soaked(policy, now).is_none());
-    api::Version {
+    api::VersionView {
         version: record.version.to_string(),
         registered_at: Some(rfc3339(record.known_since)),
         first_activated_at: time(record.first_active),
@@ -97,7 +97,7 @@ fn version(record: &VersionRecord, active: Option<&VersionName>, policy: &Policy
         left_at: time(record.fled.as_ref().map(|fled| fled.at)),
         left_with_incident: text(record.fled.as_ref().map(|fled| &fled.incident)),
         quarantined_at: time(quarantine.map(|quarantine| quarantine.at)),
-        mark: record.mark.as_ref().map(|mark| api::Mark {
+        mark: record.mark.as_ref().map(|mark| api::MarkView {
             kind: mark.kind.to_string(),
             at: rfc3339(mark.at),
             operator: mark.operator.to_string(),
@@ -113,12 +113,12 @@ fn version(record: &VersionRecord, active: Option<&VersionName>, policy: &Policy
 
 /// Since when each version with traffic serves, and who put it there. The log may not reach back so far; then the state
 /// knows since when it serves most of the traffic.
-fn in_service(state: &PromptState, deployed: &Deployed) -> Vec<api::Placed> {
+fn in_service(state: &PromptState, deployed: &Deployed) -> Vec<api::DeploymentView> {
     let row = |version: &VersionName| {
         let placed = deployed.in_service.iter().find(|placed| placed.version == version.as_str());
         let placed = placed.filter(|placed| placed.since.is_some());
         let serving = state.serving.as_ref().filter(|serving| serving.version == *version);
-        api::Placed {
+        api::DeploymentView {
             version: version.to_string(),
             percent: state.percent(version),
             since: time(placed.and_then(|placed| placed.since()).or(serving.map(|serving| serving.since))),
@@ -142,8 +142,8 @@ fn other_change(other: &Other) -> api::OtherChange {
     }
 }
 
-fn split(split: &Split) -> api::Split {
-    api::Split {
+fn split(split: &TrafficSplit) -> api::SplitView {
+    api::SplitView {
         from: split.leaving.to_string(),
         to: split.arriving.to_string(),
         percent: split.percent(),
@@ -158,15 +158,15 @@ fn split(split: &Split) -> api::Split {
     }
 }
 
-fn canary(canary: &Canary) -> api::Canary {
-    api::Canary {
+fn canary(canary: &Canary) -> api::CanaryView {
+    api::CanaryView {
         split: split(&canary.split),
         started_at: rfc3339(canary.started),
         hold_limit_seconds: canary.split.plan.limit.map(|limit| limit.as_secs()),
         analysis: Some(if canary.by_time { "off" } else { "on" }.to_owned()),
         paused_by: text(canary.pause.as_ref().map(|pause| &pause.operator)),
         question: text(canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref())),
-        end: canary.end.as_ref().map(|end| api::CanaryEnd {
+        end: canary.end.as_ref().map(|end| api::CanaryEndView {
             at: rfc3339(end.at),
             promoted: end.promoted,
             text: end.text.clone(),
@@ -174,17 +174,17 @@ fn canary(canary: &Canary) -> api::Canary {
     }
 }
 
-fn check(check: &Check) -> api::Check {
+fn check(check: &Check) -> api::CheckView {
     let finding = &check.finding;
-    api::Check { at: rfc3339(check.at), verdict: finding.verdict.to_string(), text: finding.text.clone() }
+    api::CheckView { at: rfc3339(check.at), verdict: finding.verdict.to_string(), text: finding.text.clone() }
 }
 
-pub fn log_entry(entry: &LoggedChange) -> api::LogEntry {
+pub fn log_entry(entry: &LoggedChange) -> api::LogEntryView {
     let field = |name: &str| {
         let text = entry.fields.iter().find(|(field, _)| field == name).map(|(_, text)| text);
         text.filter(|text| !text.is_empty()).cloned()
     };
-    api::LogEntry {
+    api::LogEntryView {
         id: entry.id.clone(),
         event: field("event"),
         from: field("from"),
@@ -197,13 +197,13 @@ pub fn log_entry(entry: &LoggedChange) -> api::LogEntry {
 }
 
 /// An incident in a list.
-pub fn incident_row(incident: &Incident) -> api::Incident {
+pub fn incident_row(incident: &Incident) -> api::IncidentView {
     let marked_bad = incident.never.iter().map(|never| api::MarkedBad {
         version: never.version.to_string(),
         operator: never.operator.to_string(),
         reason: never.reason.clone(),
     });
-    api::Incident {
+    api::IncidentView {
         id: incident.id.to_string(),
         prompt: incident.prompt.to_string(),
         version: incident.version.to_string(),
@@ -219,10 +219,10 @@ pub fn incident_row(incident: &Incident) -> api::Incident {
         deadline: time(incident.deadline()),
         objection: incident.objection().map(|objection| objection.text.clone()),
         reason: text(incident.failure().as_ref()),
-        verification: incident.verification().map(|verification| api::Verification {
+        verification: incident.verification().map(|verification| api::VerificationView {
             checks: verification.checks,
             last: verification.last.as_ref().map(check),
-            traffic: verification.traffic.as_ref().map(|traffic| api::Traffic {
+            traffic: verification.traffic.as_ref().map(|traffic| api::TrafficView {
                 target_requests: traffic.target,
                 target_failures: traffic.failures,
                 bad_requests: traffic.bad,
@@ -236,16 +236,16 @@ pub fn incident_row(incident: &Incident) -> api::Incident {
         guard: incident
             .held
             .as_ref()
-            .map(|held| api::Guard { reason: held.guard.to_string(), detail: held.detail.clone() }),
+            .map(|held| api::GuardView { reason: held.guard.to_string(), detail: held.detail.clone() }),
         gradual: incident.gradual().map(split),
         summary: incident.summary().to_owned(),
         decided_by: text(incident.decided_by.as_ref()),
-        flip: incident.flip.as_ref().map(|flip| api::Switch {
-            at: rfc3339(flip.at),
-            from: flip.from.to_string(),
-            to: flip.to.to_string(),
-            mode: flip.mode.to_string(),
-            operator: flip.operator.to_string(),
+        switch: incident.switch.as_ref().map(|switch| api::SwitchView {
+            at: rfc3339(switch.at),
+            from: switch.from.to_string(),
+            to: switch.to.to_string(),
+            mode: switch.mode.to_string(),
+            operator: switch.operator.to_string(),
         }),
         events: None,
         alerts: None,
@@ -253,8 +253,8 @@ pub fn incident_row(incident: &Incident) -> api::Incident {
 }
 
 /// An incident with all that happened to it.
-pub fn incident(incident: &Incident) -> api::Incident {
-    api::Incident {
+pub fn incident(incident: &Incident) -> api::IncidentView {
+    api::IncidentView {
         events: Some(incident.notes.iter().map(event).collect()),
         alerts: Some(incident.alerts.iter().map(alert).collect()),
         ..incident_row(incident)
@@ -265,8 +265,8 @@ pub(super) fn event(note: &Note) -> api::IncidentEvent {
     api::IncidentEvent { at: rfc3339(note.at), kind: note.kind.to_string(), text: note.text.clone() }
 }
 
-fn alert(alert: &AlertRecord) -> api::Alert {
-    api::Alert {
+fn alert(alert: &AlertRecord) -> api::AlertView {
+    api::AlertView {
         fingerprint: alert.fingerprint.clone(),
         alertname: alert.alertname.clone(),
         severity: alert.severity.to_string(),
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::decision::decide::Active;
     use crate::decision::{CommitId, PromptName};
-    use crate::deployed::Placed;
+    use crate::deployed::Deployment;
     use crate::store::record::read;
 
     /// Records, and what the version before answered about some of them: the number of the line and the answers.
@@ -305,7 +305,7 @@ mod tests {
 
     fn snapshot(state: PromptState) -> Snapshot {
         let active = state.serving.as_ref().map_or(Active::Absent, |serving| Active::Version(serving.version.clone()));
-        let routing = state.split().map(Split::routing).unwrap_or_default();
+        let routing = state.split().map(TrafficSplit::routing).unwrap_or_default();
         Snapshot {
             prompt: PromptName::parse("team/search").unwrap(),
             active,
@@ -322,7 +322,7 @@ mod tests {
 
     /// Each version is in service since a moment that the log knows, and another prompt changed shortly before.
     fn deployed(state: &PromptState) -> Deployed {
-        let placed = |version: &VersionName| Placed {
+        let placed = |version: &VersionName| Deployment {
             version: version.to_string(),
             since: Some(7),
             event: "activate".to_owned(),

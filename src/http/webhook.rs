@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::Context;
 use super::lanes::{Lanes, URGENT};
-use super::reply::{Failure, Reply, json};
+use super::reply::{ApiError, Reply, json};
 use crate::alertmanager::payload::{self, Delivered, Delivery, Ignored, Why};
-use crate::config::{Labels, Source};
+use crate::config::{Labels, SourceConfig};
 use crate::decision::{Action, Alert, AlertOutcome, AlertStatus, Answer, Event, Outcome, PromptName, Severity};
 use crate::drills;
 use crate::elsewhere::{self, Large};
@@ -73,7 +73,7 @@ struct Received {
 }
 
 /// `source`: who sends this, if not everything may be said by them.
-pub async fn handle(context: &Context, source: Option<(&str, &Source)>, body: &Bytes) -> Result<Reply, Failure> {
+pub async fn handle(context: &Context, source: Option<(&str, &SourceConfig)>, body: &Bytes) -> Result<Reply, ApiError> {
     let engine = &context.engine;
     let large = body.len() > elsewhere::LARGE;
     let _one_of_few = if body.len() > HUGE { context.huge.acquire().await.ok() } else { None };
@@ -99,7 +99,7 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
     // criticals first: a rollback does not wait for a thousand observations
     let (urgent, other): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| group.urgent);
     for groups in [urgent, other] {
-        let mut handled = in_turn(engine, &context.lanes, groups);
+        let mut handled = handle_groups(engine, &context.lanes, groups);
         while let Some((places, result)) = handled.next().await {
             match result {
                 Ok(handled) => {
@@ -158,19 +158,19 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
 }
 
 /// Handles `groups`, all urgent or none, as it is their turn.
-fn in_turn<'a>(
+fn handle_groups<'a>(
     engine: &'a Engine,
     lanes: &'a Lanes,
     groups: Vec<Group>,
 ) -> BoxStream<'a, (Vec<usize>, Result<Handled, EngineError>)> {
     futures_util::stream::iter(groups)
         // one after the other: what waits for its turn is the delivery
-        .then(move |group| async move { (lanes.turn(group.urgent).await, group) })
+        .then(move |group| async move { (lanes.acquire(group.urgent).await, group) })
         // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
-        .map(move |(turn, group)| {
+        .map(move |(permit, group)| {
             Box::pin(async move {
                 let handled = engine.handle_owned(&group.prompt, Event::Alerts(group.alerts)).await;
-                drop(turn);
+                drop(permit);
                 (group.places, handled)
             })
         })
@@ -182,12 +182,12 @@ impl Received {
     fn read(
         body: &[u8],
         labels: &Labels,
-        source: Option<&(String, Source)>,
+        source: Option<&(String, SourceConfig)>,
         engine: &Engine,
-    ) -> Result<(Self, Vec<Group>), Failure> {
+    ) -> Result<(Self, Vec<Group>), ApiError> {
         let parsed = payload::parse(body, labels, &engine.policy);
         let Delivery { alerts: mut delivered, truncated } =
-            parsed.map_err(|error| Failure::bad_request(error.to_string()))?;
+            parsed.map_err(|error| ApiError::bad_request(error.to_string()))?;
         if let Some((name, source)) = source {
             delivered.iter_mut().for_each(|delivered| bind(delivered, name, source));
         }
@@ -200,7 +200,7 @@ impl Received {
     }
 
     /// Counts what became of the alerts, and says it.
-    fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, Failure> {
+    fn answer(self, engine: &Engine, failed: Option<EngineError>) -> Result<Reply, ApiError> {
         let Self { delivered, outcomes, truncated } = self;
         let mut log = Lines::default();
         for (delivered, outcome) in delivered.iter().zip(&outcomes) {
@@ -248,7 +248,7 @@ impl Lines {
 
 /// What `source` may not say is ignored: that an alert of another team's prompt fires, and that it has ended. A heartbeat
 /// speaks for the alerts of all prompts.
-fn bind(delivered: &mut Delivered, name: &str, source: &Source) {
+fn bind(delivered: &mut Delivered, name: &str, source: &SourceConfig) {
     let (alert, may) = match &*delivered {
         Delivered::Alert(alert) | Delivered::Drill { alert, .. } => (Some(alert), source.allows(&alert.prompt)),
         Delivered::Heartbeat { .. } => (None, source.allows_all()),

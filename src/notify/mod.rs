@@ -38,7 +38,11 @@ pub fn subscriptions(config: &Config) -> Vec<Subscription> {
 
 /// What shows things to each of these targets; an error names the key of the config. `slack` is there already: clicks need it,
 /// too.
-pub fn all(config: &Config, engine: &Arc<Engine>, slack: Option<Arc<slack::Announcer>>) -> Result<Notifiers, String> {
+pub fn all(
+    config: &Config,
+    engine: &Arc<Engine>,
+    slack: Option<Arc<slack::SlackNotifier>>,
+) -> Result<Notifiers, String> {
     let slack = slack.map(|slack| slack as Arc<dyn Notifier>);
     let webhooks = webhook::all(config, engine)?.into_iter().map(|webhook| Arc::new(webhook) as Arc<dyn Notifier>);
     Ok(slack.into_iter().chain(webhooks).collect())
@@ -56,7 +60,7 @@ pub trait Notifier: fmt::Debug + Send + Sync {
     fn batch(&self) -> usize;
 
     /// What these claims, which were claimed at `now`, call for: one task for each, in the order in which they are to begin.
-    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<Task<'a>>>;
+    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<NotifyTask<'a>>>;
 
     /// Whether the target can be reached. Asked after it took nothing at all, until it can.
     fn reachable(&self) -> BoxFuture<'_, Reachable> {
@@ -65,17 +69,17 @@ pub trait Notifier: fmt::Debug + Send + Sync {
 }
 
 /// Showing what one claim is about.
-pub struct Task<'a> {
+pub struct NotifyTask<'a> {
     pub claim: &'a Claim,
-    pub told: BoxFuture<'a, Told>,
+    pub notified: BoxFuture<'a, Notified>,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Told {
+pub struct Notified {
     /// How far it came. An error is one of Redis, or of what it holds; what the target does is none.
     pub shown: Result<Shown, StoreError>,
-    pub answer: Answer,
+    pub acceptance: Acceptance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ pub enum Shown {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum Acceptance {
     /// The target took something, or refused it: it is there.
     Taken,
     /// It took nothing, which may pass. The claim has this place in the queue.

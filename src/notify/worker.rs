@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use ulid::Ulid;
 
-use super::{Answer, Notifier, Notifiers, Reachable, Shown, Task, backoff};
+use super::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
 use crate::decision::{IncidentId, Timestamp};
 use crate::live::Current;
 use crate::reconciler::worker::while_leased;
@@ -50,7 +50,7 @@ async fn serve(target: Target, mut notifiers: Current<Notifiers>) -> Target {
         all.iter().find(|notifier| notifier.target() == target).map(Arc::clone)
     };
     let token = Ulid::generate().to_string();
-    let Some(mut news) = configured(&notifiers).map(|notifier| notifier.engine().announced.subscribe()) else {
+    let Some(mut news) = configured(&notifiers).map(|notifier| notifier.engine().notifications_due.subscribe()) else {
         return target;
     };
     let mut in_vain = 0;
@@ -87,9 +87,9 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
     let (mut taken, mut untaken) = (false, Vec::new());
     for outcome in while_leased(store, &claimed.claims, join_all(done)).await {
         match outcome? {
-            (_, Answer::Taken) => taken = true,
-            (_, Answer::NotAsked) => {}
-            (id, Answer::Untaken { place }) => untaken.push((id.clone(), place)),
+            (_, Acceptance::Taken) => taken = true,
+            (_, Acceptance::NotAsked) => {}
+            (id, Acceptance::Untaken { place }) => untaken.push((id.clone(), place)),
         }
     }
     if taken {
@@ -102,25 +102,25 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
 /// Shows what one claim is about and gives the claim back.
 async fn carry_out<'a>(
     notifier: &dyn Notifier,
-    Task { claim, told }: Task<'a>,
+    NotifyTask { claim, notified }: NotifyTask<'a>,
     claimed: Timestamp,
-) -> Result<(&'a IncidentId, Answer), StoreError> {
+) -> Result<(&'a IncidentId, Acceptance), StoreError> {
     let (store, target) = (&notifier.engine().store, notifier.target().name());
-    let told = told.await;
-    let end = match told.shown {
+    let notified = notified.await;
+    let end = match notified.shown {
         Ok(Shown::All) => End::Sent(claimed),
         Ok(Shown::Part { next, since }) => End::Unsent { next, since },
-        Ok(Shown::Lost) => return Ok((&claim.incident, Answer::NotAsked)),
+        Ok(Shown::Lost) => return Ok((&claim.incident, Acceptance::NotAsked)),
         Err(error @ StoreError::Unavailable { .. }) => return Err(error),
         Err(error) => {
             tracing::error!(notifier = target, incident = %claim.incident, %error, "a notification can't be made");
             End::after(&error)
         }
     };
-    if store.finish(claim, None, end).await? == Finished::Parked {
+    if store.finish(claim, None, end).await? == Finished::DeadLettered {
         tracing::error!(notifier = target, incident = %claim.incident, "a notification failed too often and is parked");
     }
-    Ok((&claim.incident, told.answer))
+    Ok((&claim.incident, notified.acceptance))
 }
 
 /// The target took nothing: if that is so for everything, the rest is not tried until it can be reached again. What was

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::lettering::Lettered;
-use super::samples::{Samples, Series, Unit};
+use super::samples::{SampleSeries, Samples, Unit};
 use crate::decision::Timestamp;
 
 /// In the SVG's pixels.
@@ -41,22 +41,22 @@ impl ChartError {
 }
 
 /// The picture as SVG text, the same for the same samples to the byte.
-pub fn svg(samples: &Samples, flip: Option<Timestamp>) -> Result<String, ChartError> {
+pub fn svg(samples: &Samples, switch: Option<Timestamp>) -> Result<String, ChartError> {
     let mut text = String::new();
     let backend = Lettered::measured(SVGBackend::with_string(&mut text, SIZE)).ok_or_else(no_font)?;
     let area = backend.into_drawing_area();
-    draw(&area, 1, samples, flip)?;
+    draw(&area, 1, samples, switch)?;
     drop(area);
     Ok(text)
 }
 
 /// The picture as a PNG of 1200 × 600 pixels.
-pub fn png(samples: &Samples, flip: Option<Timestamp>) -> Result<Vec<u8>, ChartError> {
+pub fn png(samples: &Samples, switch: Option<Timestamp>) -> Result<Vec<u8>, ChartError> {
     let (width, height) = (SIZE.0 * DRAWN, SIZE.1 * DRAWN);
     let mut pixels = vec![0; width as usize * height as usize * 3];
     let backend = Lettered::drawn(BitMapBackend::with_buffer(&mut pixels, (width, height))).ok_or_else(no_font)?;
     let area = backend.into_drawing_area();
-    draw(&area, DRAWN, samples, flip)?;
+    draw(&area, DRAWN, samples, switch)?;
     drop(area);
     let pixels = shrink(&pixels, width as usize);
     let mut bytes = Vec::new();
@@ -97,7 +97,7 @@ struct Line<'a> {
 }
 
 /// A line of the legend.
-struct Entry {
+struct LegendEntry {
     text: String,
     color: RGBColor,
     dashed: bool,
@@ -107,7 +107,7 @@ fn draw<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     scale: u32,
     samples: &Samples,
-    flip: Option<Timestamp>,
+    switch: Option<Timestamp>,
 ) -> Result<(), ChartError> {
     area.fill(&WHITE).map_err(ChartError::because)?;
     let px = |size: u32| size * scale;
@@ -122,17 +122,17 @@ fn draw<B: DrawingBackend>(
         .map(|((color, role), series)| Line { version: &series.version, role, color, pieces: pieces(series) })
         .collect();
     let points = || lines.iter().flat_map(|line| &line.pieces).flatten().copied();
-    let flip = flip.map(|flip| flip.0).filter(|at| is_drawable(*at));
-    let times = Times::of(points().map(|point| point.0), flip);
+    let switch = switch.map(|switch| switch.0).filter(|at| is_drawable(*at));
+    let times = Times::of(points().map(|point| point.0), switch);
     let (low, high) = value_range(points().map(|point| point.1).chain(threshold), samples.unit);
 
     let entry = |line: &Line<'_>| {
         let note = if line.pieces.is_empty() { ", no data" } else { "" };
         let text = format!("{} ({}{note})", shortened(line.version), line.role);
-        Entry { text, color: line.color, dashed: false }
+        LegendEntry { text, color: line.color, dashed: false }
     };
-    let mut entries: Vec<Entry> = lines.iter().map(entry).collect();
-    entries.extend(threshold.map(|value| Entry {
+    let mut entries: Vec<LegendEntry> = lines.iter().map(entry).collect();
+    entries.extend(threshold.map(|value| LegendEntry {
         text: format!("threshold {}", samples.unit.format(value)),
         color: LINES,
         dashed: true,
@@ -179,13 +179,13 @@ fn draw<B: DrawingBackend>(
             .map_err(ChartError::because)?;
         }
     }
-    if let Some(flip) = flip.map(|at| at as f64) {
-        chart.draw_series(dashed((flip, low), (flip, high), BLACK)).map_err(ChartError::because)?;
-        let right = flip > times.low + (times.high - times.low) * 0.7;
+    if let Some(switch) = switch.map(|at| at as f64) {
+        chart.draw_series(dashed((switch, low), (switch, high), BLACK)).map_err(ChartError::because)?;
+        let right = switch > times.low + (times.high - times.low) * 0.7;
         let (side, gap) = if right { (HPos::Right, -at(6)) } else { (HPos::Left, at(6)) };
         let style = text.pos(Pos::new(side, VPos::Top));
-        let words = format!("rollback {}", clock(flip as i64, "%H:%M:%S"));
-        let mark = EmptyElement::at((flip, high)) + Text::new(words, (gap, at(2)), style);
+        let words = format!("rollback {}", clock(switch as i64, "%H:%M:%S"));
+        let mark = EmptyElement::at((switch, high)) + Text::new(words, (gap, at(2)), style);
         chart.draw_series([mark]).map_err(ChartError::because)?;
     }
     if points().next().is_none() {
@@ -200,7 +200,7 @@ fn draw<B: DrawingBackend>(
 fn legend<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     scale: u32,
-    entries: &[Entry],
+    entries: &[LegendEntry],
     style: &TextStyle<'_>,
 ) -> Result<u32, ChartError> {
     let px = |size: i32| size * scale as i32;
@@ -225,7 +225,7 @@ fn legend<B: DrawingBackend>(
     Ok((y + row).unsigned_abs())
 }
 
-fn pieces(series: &Series) -> Vec<Vec<(f64, f64)>> {
+fn pieces(series: &SampleSeries) -> Vec<Vec<(f64, f64)>> {
     let points = series.points().split(|(at, value)| value.is_none() || !is_drawable(*at));
     let piece = |points: &[(i64, Option<f64>)]| -> Vec<(f64, f64)> {
         let known = points.iter().filter_map(|(at, value)| Some((*at as f64, (*value)?)));
@@ -259,8 +259,8 @@ struct Times {
 
 impl Times {
     /// Holds all points.
-    fn of(points: impl Iterator<Item = f64>, flip: Option<i64>) -> Self {
-        let all = points.chain(flip.map(|at| at as f64));
+    fn of(points: impl Iterator<Item = f64>, switch: Option<i64>) -> Self {
+        let all = points.chain(switch.map(|at| at as f64));
         let range = all.fold(None, |range: Option<(f64, f64)>, at| {
             Some(range.map_or((at, at), |(low, high)| (low.min(at), high.max(at))))
         });

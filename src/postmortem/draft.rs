@@ -3,14 +3,14 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::diff::diff;
-use super::samples::{Samples, Series};
+use super::samples::{SampleSeries, Samples};
 use super::text::{code, count, escaped, link, moment, took};
 use super::timeline::{deployment, timeline};
-use super::{Facts, chart, steps};
+use super::{PostmortemFacts, chart, steps};
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::switch::Switch;
-use crate::decision::{Failure, Guard, Incident, PhaseKind, SwitchMode};
+use crate::decision::{Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 
 const MAX_ALERTS: usize = 10;
 /// What would end an address in Markdown before its end, or be read as a part of it.
@@ -18,13 +18,13 @@ const IN_DATA: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#').add(b'%').add(b'&').add(b'(').add(b')').add(b'\'');
 
 /// Deterministic: the same facts make the same text.
-pub fn draft(facts: &Facts<'_>) -> String {
+pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut text =
         format!("# Post-mortem: {} {}\n\n", escaped(incident.prompt.as_str()), escaped(incident.version.as_str()));
     text.push_str(&format!("Draft for incident `{}`, severity {}. ", incident.id, incident.severity));
     text.push_str("Measured facts are filled in; the questions at the end are for people.\n");
-    let picture = facts.samples.and_then(|samples| chart::svg(samples, incident.flip.as_ref().map(|f| f.at)).ok());
+    let picture = facts.samples.and_then(|samples| chart::svg(samples, incident.switch.as_ref().map(|f| f.at)).ok());
     let mut section = |title: &str, body: String| text.push_str(&format!("\n## {title}\n\n{body}"));
     section("Summary", summary(facts));
     section("Impact", impact(facts, picture.is_some()));
@@ -43,10 +43,10 @@ pub fn draft(facts: &Facts<'_>) -> String {
     text
 }
 
-fn summary(facts: &Facts<'_>) -> String {
+fn summary(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
-    let mut text = match &incident.flip {
-        Some(flip) => rolled_back(incident, flip),
+    let mut text = match &incident.switch {
+        Some(switch) => rolled_back(incident, switch),
         None => format!("`{}` of `{}` was not rolled back.", incident.version, incident.prompt),
     };
     text.push_str(&format!(" {}\n", outcome(facts)));
@@ -57,8 +57,8 @@ fn summary(facts: &Facts<'_>) -> String {
     text
 }
 
-fn rolled_back(incident: &Incident, flip: &Switch) -> String {
-    let Switch { at, from, to, mode, operator, .. } = flip;
+fn rolled_back(incident: &Incident, switch: &Switch) -> String {
+    let Switch { at, from, to, mode, operator, .. } = switch;
     if *mode == SwitchMode::Shipped {
         let (prompt, operator) = (&incident.prompt, escaped(operator.as_str()));
         return format!("`{prompt}` was not rolled back: {operator} replaced `{from}` with `{to}` at {}.", moment(*at));
@@ -72,14 +72,14 @@ fn rolled_back(incident: &Incident, flip: &Switch) -> String {
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
 }
 
-fn outcome(facts: &Facts<'_>) -> String {
+fn outcome(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let by = incident.decided_by.as_ref().map_or("someone".to_owned(), |by| escaped(by.as_str()));
     match (incident.phase.kind(), facts.recovered_at()) {
         (PhaseKind::Recovered, Some(at)) => format!("It recovered at {}.", moment(at)),
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
         (PhaseKind::Unverified, _) => "Whether that helped could not be measured.".to_owned(),
-        (PhaseKind::Escalated, _) if incident.failure() == Some(Failure::NotFollowed) => {
+        (PhaseKind::Escalated, _) if incident.failure() == Some(RollbackFailure::NotFollowed) => {
             "Some prompt servers have not followed: the incident is open until they do.".to_owned()
         }
         (PhaseKind::Escalated, _) => "That did not help: the incident is open and waits for a person.".to_owned(),
@@ -90,7 +90,7 @@ fn outcome(facts: &Facts<'_>) -> String {
     }
 }
 
-fn impact(facts: &Facts<'_>, has_picture: bool) -> String {
+fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
     let incident = facts.incident;
     let Some(samples) = facts.samples else {
         let why = facts.unmeasured.map_or("no samples of this incident were kept".to_owned(), escaped);
@@ -111,15 +111,15 @@ fn impact(facts: &Facts<'_>, has_picture: bool) -> String {
 }
 
 /// How long the version was in service.
-fn exposure(facts: &Facts<'_>) -> String {
+fn exposure(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
-    let (Some(entry), Some(flip)) = (deployment(facts), &incident.flip) else { return String::new() };
-    format!("- `{}` was in service for {} before the rollback.\n", incident.version, took(flip.at.since(entry.at)))
+    let (Some(entry), Some(switch)) = (deployment(facts), &incident.switch) else { return String::new() };
+    format!("- `{}` was in service for {} before the rollback.\n", incident.version, took(switch.at.since(entry.at)))
 }
 
 fn extremes(samples: &Samples) -> String {
     let Samples { label, unit, threshold, .. } = samples;
-    let range = |series: &Series| {
+    let range = |series: &SampleSeries| {
         let values = series.points().iter().filter_map(|(_, value)| *value);
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         match low <= high {
@@ -136,16 +136,18 @@ fn extremes(samples: &Samples) -> String {
 }
 
 fn decision(incident: &Incident) -> String {
-    let text = match (&incident.flip, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
-        (Some(flip), _) if flip.mode == SwitchMode::Auto => "The system decided, as the alert asked for.".to_owned(),
-        (Some(flip), _) if flip.mode == SwitchMode::Manual => {
-            format!("{} started the rollback by hand.", escaped(flip.operator.as_str()))
+    let text = match (&incident.switch, incident.decided_by.as_ref().map(|by| escaped(by.as_str()))) {
+        (Some(switch), _) if switch.mode == SwitchMode::Auto => {
+            "The system decided, as the alert asked for.".to_owned()
         }
-        (Some(flip), _) if flip.mode == SwitchMode::Shipped => {
-            format!("{} replaced the version instead of rolling it back.", escaped(flip.operator.as_str()))
+        (Some(switch), _) if switch.mode == SwitchMode::Manual => {
+            format!("{} started the rollback by hand.", escaped(switch.operator.as_str()))
         }
-        (Some(flip), _) => {
-            format!("{} approved; asked was `{}`.", escaped(flip.operator.as_str()), escaped(&incident.decider))
+        (Some(switch), _) if switch.mode == SwitchMode::Shipped => {
+            format!("{} replaced the version instead of rolling it back.", escaped(switch.operator.as_str()))
+        }
+        (Some(switch), _) => {
+            format!("{} approved; asked was `{}`.", escaped(switch.operator.as_str()), escaped(&incident.decider))
         }
         (None, Some(by)) => format!("{by} decided; asked was `{}`.", escaped(&incident.decider)),
         (None, None) if incident.phase.is_open() => {
@@ -167,11 +169,11 @@ fn guards(incident: &Incident) -> String {
     if let (true, Some(now)) = (held.is_empty(), &incident.held) {
         held.push(format!("- held ({}): {}\n", now.guard.as_str(), escaped(&now.detail)));
     }
-    let automatic = incident.flip.as_ref().is_some_and(|flip| flip.mode == SwitchMode::Auto);
+    let automatic = incident.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Auto);
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
         (true, true) => {
-            // whether Prometheus was asked again is told with the flip
+            // whether Prometheus was asked again is told with the switch
             let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);
             let all: Vec<_> = all.map(|guard| format!("`{}`", guard.as_str())).collect();
             format!("All guards let it pass: {}.\n", all.join(", "))
@@ -180,8 +182,8 @@ fn guards(incident: &Incident) -> String {
     }
 }
 
-fn after(facts: &Facts<'_>) -> String {
-    if facts.incident.flip.is_none() {
+fn after(facts: &PostmortemFacts<'_>) -> String {
+    if facts.incident.switch.is_none() {
         return "Nothing was rolled back.\n".to_owned();
     }
     let Some(verified) = &facts.verification else {
@@ -232,11 +234,11 @@ fn describe(alert: &AlertRecord) -> String {
     text
 }
 
-fn changes(facts: &Facts<'_>) -> String {
+fn changes(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let bad = incident.version.as_str();
-    let flip = incident.flip.as_ref();
-    let Some(good) = flip.map(|flip| &flip.to).or(incident.target.as_ref()) else {
+    let switch = incident.switch.as_ref();
+    let Some(good) = switch.map(|switch| &switch.to).or(incident.target.as_ref()) else {
         return format!("No version to compare `{bad}` with is known.\n");
     };
     match (facts.good_content, facts.bad_content) {
@@ -252,7 +254,7 @@ fn changes(facts: &Facts<'_>) -> String {
     }
 }
 
-fn questions(facts: &Facts<'_>) -> String {
+fn questions(facts: &PostmortemFacts<'_>) -> String {
     let version = &facts.incident.version;
     let ask = match facts.contact.map(escaped).filter(|contact| !contact.is_empty()) {
         Some(contact) => format!("Whom to ask about `{version}`: {contact}\n\n"),

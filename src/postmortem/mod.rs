@@ -17,24 +17,24 @@ mod timeline;
 use std::time::Duration;
 
 pub use draft::draft;
-pub use samples::{Measured, Missing, Samples, Series, Unit};
+pub use samples::{IncidentMetric, Missing, SampleSeries, Samples, Unit};
 
 use crate::decision::incident::Incident;
 use crate::decision::{PhaseKind, Timestamp};
-use crate::deployed::Entry;
+use crate::deployed::DeploymentEntry;
 
 /// All that a draft is made of.
 #[derive(Debug, Clone)]
-pub struct Facts<'a> {
+pub struct PostmortemFacts<'a> {
     pub incident: &'a Incident,
     /// The prompt's deployment log around the incident, in any order.
-    pub log: &'a [Entry],
+    pub log: &'a [DeploymentEntry],
     /// What Prometheus said, if it was asked.
     pub samples: Option<&'a Samples>,
     /// Why there is nothing of it, if that is known.
     pub unmeasured: Option<&'a str>,
     pub verification: Option<Verified>,
-    /// How long after a flip its outcome must be known.
+    /// How long after a switch its outcome must be known.
     pub verification_deadline: Duration,
     /// Whom the version in trouble was registered with.
     pub contact: Option<&'a str>,
@@ -58,7 +58,7 @@ pub struct Verified {
     pub recovered_at: Option<Timestamp>,
 }
 
-impl Facts<'_> {
+impl PostmortemFacts<'_> {
     fn recovered_at(&self) -> Option<Timestamp> {
         let closed_at = self.incident.closed_at.filter(|_| self.incident.phase.kind() == PhaseKind::Recovered)?;
         let measured = self.verification.as_ref().and_then(|verified| verified.recovered_at);

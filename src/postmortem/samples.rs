@@ -7,7 +7,7 @@ use crate::decision::Timestamp;
 /// What there is of an incident's metric once the checks of a rollback have ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Measured {
+pub enum IncidentMetric {
     Missing(Missing),
     Samples(Box<Samples>),
 }
@@ -16,19 +16,19 @@ pub enum Measured {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     pub missing: String,
-    /// As in [`Samples::flip_at`].
-    #[serde(default)]
-    pub flip_at: i64,
+    /// As in [`Samples::switched_at`].
+    #[serde(rename = "flip_at", default)]
+    pub switched_at: i64,
 }
 
-impl Measured {
-    /// It belongs to the rollback at `flip`, not to an earlier one of the same incident.
-    pub fn is_of(&self, flip: Timestamp) -> bool {
+impl IncidentMetric {
+    /// It belongs to the rollback at `switch`, not to an earlier one of the same incident.
+    pub fn is_of(&self, switch: Timestamp) -> bool {
         let about = match self {
-            Self::Missing(missing) => missing.flip_at,
-            Self::Samples(samples) => samples.flip_at,
+            Self::Missing(missing) => missing.switched_at,
+            Self::Samples(samples) => samples.switched_at,
         };
-        about == flip.0 || about == 0 // earlier receivers did not write it
+        about == switch.0 || about == 0 // earlier receivers did not write it
     }
 }
 
@@ -45,10 +45,10 @@ pub struct Samples {
     pub threshold: Option<f64>,
     pub step_ms: i64,
     /// The version that was rolled back.
-    pub bad: Series,
+    pub bad: SampleSeries,
     /// The version that was rolled back to.
     #[serde(default)]
-    pub good: Option<Series>,
+    pub good: Option<SampleSeries>,
     /// The first sample beyond the threshold, in milliseconds since the Unix epoch by Prometheus' clock.
     #[serde(default)]
     pub first_bad_at: Option<i64>,
@@ -56,8 +56,8 @@ pub struct Samples {
     #[serde(default, with = "number")]
     pub bad_responses: Option<f64>,
     /// The rollback that this is about, in milliseconds since the Unix epoch.
-    #[serde(default)]
-    pub flip_at: i64,
+    #[serde(rename = "flip_at", default)]
+    pub switched_at: i64,
 }
 
 /// What a value counts, so that it is written as people say it.
@@ -74,13 +74,13 @@ pub enum Unit {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub struct SampleSeries {
     pub version: String,
     #[serde(deserialize_with = "read_points")]
     points: Vec<(i64, Option<f64>)>,
 }
 
-impl Series {
+impl SampleSeries {
     /// As many as a picture has room for.
     pub const MAX_POINTS: usize = 600;
 
@@ -98,7 +98,7 @@ impl Series {
 }
 
 impl Samples {
-    pub fn series(&self) -> impl Iterator<Item = &Series> {
+    pub fn series(&self) -> impl Iterator<Item = &SampleSeries> {
         std::iter::once(&self.bad).chain(&self.good)
     }
 
@@ -138,7 +138,7 @@ fn short(value: f64) -> String {
 
 fn bounded(mut points: Vec<(i64, Option<f64>)>) -> Vec<(i64, Option<f64>)> {
     points.sort_by_key(|(at, _)| *at);
-    let every = points.len().div_ceil(Series::MAX_POINTS).max(1);
+    let every = points.len().div_ceil(SampleSeries::MAX_POINTS).max(1);
     if every > 1 { points.into_iter().step_by(every).collect() } else { points }
 }
 
@@ -165,13 +165,13 @@ mod tests {
 
     #[test]
     fn samples_survive_json_and_what_is_no_number_is_a_gap() {
-        let bad = Series::new("v2", [(3_000, 0.07), (1_000, f64::NAN), (2_000, f64::INFINITY)]);
+        let bad = SampleSeries::new("v2", [(3_000, 0.07), (1_000, f64::NAN), (2_000, f64::INFINITY)]);
         assert_eq!(bad.points(), [(1_000, None), (2_000, None), (3_000, Some(0.07))]);
         let samples = Samples {
             expression: "errors / all".to_owned(),
             unit: Unit::Ratio,
             bad,
-            good: Some(Series::new("v1", [(1_000, 0.0)])),
+            good: Some(SampleSeries::new("v1", [(1_000, 0.0)])),
             threshold: Some(f64::NAN),
             bad_responses: Some(41.5),
             first_bad_at: Some(3_000),
@@ -181,22 +181,23 @@ mod tests {
         let read: Samples = serde_json::from_str(&json).unwrap();
         let expected = Samples { threshold: None, ..samples };
         assert_eq!(read, expected);
-        let measured: Measured = serde_json::from_str(&json).unwrap();
-        assert_eq!(measured, Measured::Samples(Box::new(expected)));
-        let missing = Measured::Missing(Missing { missing: "Prometheus was unreachable".to_owned(), flip_at: 3 });
+        let measured: IncidentMetric = serde_json::from_str(&json).unwrap();
+        assert_eq!(measured, IncidentMetric::Samples(Box::new(expected)));
+        let missing =
+            IncidentMetric::Missing(Missing { missing: "Prometheus was unreachable".to_owned(), switched_at: 3 });
         let json = serde_json::to_string(&missing).unwrap();
-        assert_eq!(serde_json::from_str::<Measured>(&json).unwrap(), missing);
+        assert_eq!(serde_json::from_str::<IncidentMetric>(&json).unwrap(), missing);
         assert!(missing.is_of(Timestamp(3)) && !missing.is_of(Timestamp(4)));
     }
 
     #[test]
     fn a_series_is_bounded_however_it_comes() {
         let many: Vec<(i64, f64)> = (0..6_001).map(|i| (i, 1.0)).collect();
-        assert_eq!(Series::new("v2", many.clone()).points().len(), 546, "every eleventh");
+        assert_eq!(SampleSeries::new("v2", many.clone()).points().len(), 546, "every eleventh");
         let json = format!(r#"{{"version":"v2","points":{}}}"#, serde_json::to_string(&many).unwrap());
-        assert_eq!(serde_json::from_str::<Series>(&json).unwrap().points().len(), 546);
-        let full = Series::new("v2", many.into_iter().take(Series::MAX_POINTS));
-        assert_eq!(full.points().len(), Series::MAX_POINTS, "what fits is kept whole");
+        assert_eq!(serde_json::from_str::<SampleSeries>(&json).unwrap().points().len(), 546);
+        let full = SampleSeries::new("v2", many.into_iter().take(SampleSeries::MAX_POINTS));
+        assert_eq!(full.points().len(), SampleSeries::MAX_POINTS, "what fits is kept whole");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Facts;
+use super::PostmortemFacts;
 use super::text::{moment, took};
 use crate::decision::note::NoteKind;
 use crate::decision::{Action, PhaseKind, Policy, Timestamp};
@@ -17,18 +17,18 @@ struct Limit {
     otherwise: &'static str,
 }
 
-struct Step {
+struct TimelineStep {
     name: &'static str,
     at: Option<Timestamp>,
     limit: Option<Limit>,
 }
 
 /// A table of the steps. Only our own words and figures are in it.
-pub fn table(facts: &Facts<'_>) -> String {
+pub fn table(facts: &PostmortemFacts<'_>) -> String {
     let steps = steps(facts);
     let mut table = String::from("| step | at | after the step before | limit |\n|---|---|---|---|\n");
     let mut before: Option<Timestamp> = None;
-    for Step { name, at, limit } in &steps {
+    for TimelineStep { name, at, limit } in &steps {
         let gap = match (*at, before) {
             (Some(at), Some(before)) if at < before => format!("{} before it", took(before.since(at))),
             (Some(at), Some(before)) => took(at.since(before)),
@@ -62,13 +62,13 @@ impl Limit {
     }
 }
 
-fn steps(facts: &Facts<'_>) -> Vec<Step> {
+fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     let incident = facts.incident;
-    let step = |name, at| Step { name, at, limit: None };
+    let step = |name, at| TimelineStep { name, at, limit: None };
     let decided = decided_at(facts);
     let in_hand = facts.incident.notes.iter().find(|note| note.kind == NoteKind::Decided).map(|note| note.at);
     let in_hand = in_hand.filter(|at| decided.is_none_or(|decided| *at < decided));
-    let flipped = incident.flip.as_ref().map(|flip| flip.at);
+    let switched = incident.switch.as_ref().map(|switch| switch.at);
 
     let mut steps = vec![step("first bad sample", facts.samples.and_then(|samples| samples.first_bad()))];
     if !incident.alerts.is_empty() {
@@ -79,13 +79,13 @@ fn steps(facts: &Facts<'_>) -> Vec<Step> {
         steps.push(step("taken in hand", in_hand));
     }
     let answered = in_hand.or(decided);
-    steps.push(Step { name: "decided", at: decided, limit: decision_limit(facts, answered) });
-    steps.push(step("flipped", flipped));
+    steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });
+    steps.push(step("flipped", switched));
     let recovered = facts.recovered_at();
-    let limit = flipped.map(|flipped| Limit {
+    let limit = switched.map(|switched| Limit {
         within: facts.verification_deadline,
         since: "the flip",
-        taken: recovered.map(|at| at.since(flipped)),
+        taken: recovered.map(|at| at.since(switched)),
         otherwise: match incident.phase.kind() {
             PhaseKind::Escalated => "missed",
             PhaseKind::Unverified => "missed, nothing could be measured",
@@ -93,14 +93,14 @@ fn steps(facts: &Facts<'_>) -> Vec<Step> {
             _ => "ended by people",
         },
     });
-    steps.push(Step { name: "recovered", at: recovered, limit });
+    steps.push(TimelineStep { name: "recovered", at: recovered, limit });
     steps
 }
 
 /// When someone or something ended the question.
-pub fn decided_at(facts: &Facts<'_>) -> Option<Timestamp> {
+pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
-    match (&incident.flip, incident.phase.kind()) {
+    match (&incident.switch, incident.phase.kind()) {
         (Some(_), _) => incident.rollback_decided_at(),
         (None, PhaseKind::Dismissed) => incident.closed_at,
         (None, _) => None,
@@ -108,7 +108,7 @@ pub fn decided_at(facts: &Facts<'_>) -> Option<Timestamp> {
 }
 
 /// The time limit of the alert that asked the most. `answered`: decided, or taken in hand, which stops the clock.
-fn decision_limit(facts: &Facts<'_>, answered: Option<Timestamp>) -> Option<Limit> {
+fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> Option<Limit> {
     let incident = facts.incident;
     if incident.alerts.is_empty() {
         return None; // nobody asked for a decision: a person made one

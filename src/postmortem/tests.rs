@@ -8,8 +8,8 @@ use super::*;
 use crate::decision::alert::AlertRecord;
 use crate::decision::note::NoteKind;
 use crate::decision::{
-    Action, CommitId, Failure, Guard, Held, IncidentId, Operator, Phase, PromptName, Question, Severity, Switch,
-    SwitchMode, VersionName,
+    Action, CommitId, Guard, Held, IncidentId, Operator, Phase, PromptName, Question, RollbackFailure, Severity,
+    Switch, SwitchMode, VersionName,
 };
 
 /// 2026-11-21T00:38:12.689Z
@@ -64,7 +64,7 @@ fn opened(alert: AlertRecord) -> Incident {
         severity: alert.severity,
         action: alert.action,
         time_limit: alert.time_limit,
-        ask: 1,
+        question_number: 1,
         alerts: vec![alert],
         ..Incident::new(IncidentId(ID.to_owned()), prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
     };
@@ -73,10 +73,10 @@ fn opened(alert: AlertRecord) -> Incident {
     incident
 }
 
-fn flip(incident: &mut Incident, at: Timestamp, mode: SwitchMode, operator: &str) {
+fn switch(incident: &mut Incident, at: Timestamp, mode: SwitchMode, operator: &str) {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
-    incident.note(at, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    incident.flip = Some(Switch {
+    incident.note(at, NoteKind::Switched, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
+    incident.switch = Some(Switch {
         commit: CommitId::default(),
         at,
         decided_at: None,
@@ -91,13 +91,13 @@ fn flip(incident: &mut Incident, at: Timestamp, mode: SwitchMode, operator: &str
 
 fn recovered() -> Incident {
     let mut incident = opened(alert("PromptErrorRateCritical", Severity::Critical, Action::Rollback));
-    flip(&mut incident, NOW, SwitchMode::Auto, "system");
+    switch(&mut incident, NOW, SwitchMode::Auto, "system");
     incident.close(Phase::Recovered, after(40), "v2.0.9 is healthy");
     incident
 }
 
-fn log() -> Vec<Entry> {
-    let entry = |at, event: &str, from: &str, to: &str, operator: &str, reason: &str| Entry {
+fn log() -> Vec<DeploymentEntry> {
+    let entry = |at, event: &str, from: &str, to: &str, operator: &str, reason: &str| DeploymentEntry {
         at,
         event: event.to_owned(),
         from: from.to_owned(),
@@ -107,7 +107,10 @@ fn log() -> Vec<Entry> {
         incident: String::new(),
     };
     vec![
-        Entry { incident: ID.to_owned(), ..entry(NOW, "rollback", "v2.1.0", "v2.0.9", "system", "PromptErrorRate") },
+        DeploymentEntry {
+            incident: ID.to_owned(),
+            ..entry(NOW, "rollback", "v2.1.0", "v2.0.9", "system", "PromptErrorRate")
+        },
         entry(before(1_800), "activate", "v2.0.9", "v2.1.0", "maya", "new refund policy"),
         entry(before(86_400), "activate", "v2.0.8", "v2.0.9", "maya", ""),
     ]
@@ -117,13 +120,13 @@ fn log() -> Vec<Entry> {
 fn that_a_version_has_soaked_is_not_how_it_came_into_service() {
     let incident = recovered();
     let mut with = log();
-    with.push(Entry {
+    with.push(DeploymentEntry {
         at: before(600),
         event: "soaked".to_owned(),
         to: "v2.1.0".to_owned(),
         operator: "system".to_owned(),
         reason: "known-good by time only: served for 20 min".to_owned(),
-        ..Entry::default()
+        ..DeploymentEntry::default()
     });
     assert_eq!(draft(&facts(&incident, &with)), draft(&facts(&incident, &log())));
 }
@@ -136,16 +139,16 @@ fn samples() -> Samples {
         unit: Unit::Ratio,
         threshold: Some(0.05),
         step_ms: 5_000,
-        bad: Series::new("v2.1.0", (0..13).map(|i| (at(i), if i < 10 { 0.003 } else { 0.0731 }))),
-        good: Some(Series::new("v2.0.9", (13..24).map(|i| (at(i), 0.002)))),
+        bad: SampleSeries::new("v2.1.0", (0..13).map(|i| (at(i), if i < 10 { 0.003 } else { 0.0731 }))),
+        good: Some(SampleSeries::new("v2.0.9", (13..24).map(|i| (at(i), 0.002)))),
         first_bad_at: Some(NOW.0 - 9_500),
         bad_responses: Some(1_234.0),
-        flip_at: NOW.0,
+        switched_at: NOW.0,
     }
 }
 
-fn facts<'a>(incident: &'a Incident, log: &'a [Entry]) -> Facts<'a> {
-    Facts {
+fn facts<'a>(incident: &'a Incident, log: &'a [DeploymentEntry]) -> PostmortemFacts<'a> {
+    PostmortemFacts {
         incident,
         log,
         samples: None,
@@ -159,7 +162,7 @@ fn facts<'a>(incident: &'a Incident, log: &'a [Entry]) -> Facts<'a> {
 }
 
 /// The draft with the beginning of its picture only.
-fn drafted(facts: &Facts<'_>) -> String {
+fn drafted(facts: &PostmortemFacts<'_>) -> String {
     let text = draft(facts);
     assert_eq!(text, draft(facts), "the same facts make the same text");
     match text.split_once("\n[picture]: ") {
@@ -175,7 +178,7 @@ fn drafted(facts: &Facts<'_>) -> String {
 #[test]
 fn an_automatic_rollback_that_helped() {
     let (incident, log, samples) = (recovered(), log(), samples());
-    let facts = Facts {
+    let facts = PostmortemFacts {
         samples: Some(&samples),
         verification: Some(Verified {
             checks: 4,
@@ -196,11 +199,11 @@ fn a_person_who_approved_late() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     incident.note(after(300), NoteKind::Escalated, "nobody decided within 5 min");
     incident.escalations = 1;
-    flip(&mut incident, after(422), SwitchMode::Approved, "Maya");
+    switch(&mut incident, after(422), SwitchMode::Approved, "Maya");
     incident.decided_by = Some(Operator::recorded("Maya"));
     incident.close(Phase::Unverified, after(722), "no traffic on v2.0.9");
     let log = log();
-    let facts = Facts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
+    let facts = PostmortemFacts { bad_content: Some("Be brief.\n"), ..facts(&incident, &log[1..]) };
     insta::assert_snapshot!(drafted(&facts));
 }
 
@@ -211,14 +214,22 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     incident.note(NOW, NoteKind::Held, format!("held (paused): {}", held.detail));
     incident.held = Some(held);
     incident.note(after(30), NoteKind::Decided, "Maya investigates");
-    flip(&mut incident, after(90), SwitchMode::Approved, "Maya");
-    incident.phase = Phase::Escalated { until: None, reason: Failure::NotRecovered };
+    switch(&mut incident, after(90), SwitchMode::Approved, "Maya");
+    incident.phase = Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered };
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
     incident.escalations = 1;
     let mut log = log();
-    log.insert(0, Entry { at: after(200), event: "external".to_owned(), to: "v2.0.9".to_owned(), ..Entry::default() });
+    log.insert(
+        0,
+        DeploymentEntry {
+            at: after(200),
+            event: "external".to_owned(),
+            to: "v2.0.9".to_owned(),
+            ..DeploymentEntry::default()
+        },
+    );
     let samples = samples();
-    insta::assert_snapshot!(drafted(&Facts { samples: Some(&samples), ..facts(&incident, &log[..1]) }));
+    insta::assert_snapshot!(drafted(&PostmortemFacts { samples: Some(&samples), ..facts(&incident, &log[..1]) }));
 }
 
 #[test]
@@ -226,7 +237,7 @@ fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
     incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
     incident.closed_at = None;
-    flip(&mut incident, NOW, SwitchMode::Manual, "bo");
+    switch(&mut incident, NOW, SwitchMode::Manual, "bo");
     incident.decided_by = Some(Operator::recorded("bo"));
     insta::assert_snapshot!(drafted(&facts(&incident, &[])));
 }
@@ -250,12 +261,12 @@ fn texts_from_elsewhere_stay_texts() {
     for text in [&mut alert.alertname, &mut alert.summary, &mut alert.runbook_url] {
         *text = HOSTILE.to_owned();
     }
-    if let Some(flip) = &mut incident.flip {
-        flip.operator = Operator::recorded(HOSTILE);
-        flip.mode = SwitchMode::Manual;
+    if let Some(switch) = &mut incident.switch {
+        switch.operator = Operator::recorded(HOSTILE);
+        switch.mode = SwitchMode::Manual;
     }
     incident.note(after(50), NoteKind::Held, HOSTILE);
-    let log = [Entry {
+    let log = [DeploymentEntry {
         at: after(1),
         event: HOSTILE.to_owned(),
         from: HOSTILE.to_owned(),
@@ -267,10 +278,10 @@ fn texts_from_elsewhere_stay_texts() {
     let samples = Samples {
         expression: HOSTILE.to_owned(),
         label: HOSTILE.to_owned(),
-        bad: Series::new(HOSTILE, [(NOW.0, f64::NAN)]),
+        bad: SampleSeries::new(HOSTILE, [(NOW.0, f64::NAN)]),
         ..samples()
     };
-    let facts = Facts {
+    let facts = PostmortemFacts {
         samples: Some(&samples),
         verification: Some(Verified {
             finding: HOSTILE.to_owned(),
@@ -316,17 +327,17 @@ fn however_much_there_is_the_draft_is_bounded() {
     for second in 0..200 {
         incident.note(after(second), NoteKind::Alert, long.clone());
     }
-    let entry = Entry {
+    let entry = DeploymentEntry {
         at: after(10),
         event: long.clone(),
         from: long.clone(),
         to: long.clone(),
         operator: long.clone(),
         reason: long.clone(),
-        ..Entry::default()
+        ..DeploymentEntry::default()
     };
     let log = vec![entry; 1_000];
-    let text = draft(&Facts { bad_content: Some(&long), good_content: Some("x"), ..facts(&incident, &log) });
+    let text = draft(&PostmortemFacts { bad_content: Some(&long), good_content: Some("x"), ..facts(&incident, &log) });
     assert!(text.len() < 600_000, "{} bytes", text.len());
 }
 
@@ -344,8 +355,8 @@ fn moments_out_of_order_make_no_nonsense() {
 #[test]
 fn the_time_that_prometheus_took_is_not_the_persons() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
-    flip(&mut incident, after(302), SwitchMode::Approved, "Maya");
-    incident.flip.as_mut().expect("a flip").decided_at = Some(after(299));
+    switch(&mut incident, after(302), SwitchMode::Approved, "Maya");
+    incident.switch.as_mut().expect("a flip").decided_at = Some(after(299));
     let table = steps::table(&facts(&incident, &[]));
     assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
     assert!(table.contains("| flipped | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
@@ -354,7 +365,7 @@ fn the_time_that_prometheus_took_is_not_the_persons() {
 #[test]
 fn it_says_whom_to_ask_and_why_nothing_was_measured() {
     let (incident, log) = (recovered(), log());
-    let known = Facts {
+    let known = PostmortemFacts {
         contact: Some("#prompts <@maya>"),
         unmeasured: Some("Prometheus was unreachable"),
         ..facts(&incident, &log)
@@ -370,14 +381,18 @@ fn users_are_served_well_before_the_incident_is_closed_and_never_after() {
     let incident = recovered();
     let recovered = |at| {
         let verification = Some(Verified { recovered_at: Some(at), ..Verified::default() });
-        Facts { verification, ..facts(&incident, &[]) }.recovered_at()
+        PostmortemFacts { verification, ..facts(&incident, &[]) }.recovered_at()
     };
     assert_eq!(recovered(after(30)), Some(after(30)));
     assert_eq!(recovered(after(41)), Some(after(40)), "a clock that is ahead");
-    let mut open = recovered_then(Phase::Escalated { until: None, reason: Failure::NotRecovered });
+    let mut open = recovered_then(Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered });
     open.closed_at = None;
     let verification = Some(Verified { recovered_at: Some(after(30)), ..Verified::default() });
-    assert_eq!(Facts { verification, ..facts(&open, &[]) }.recovered_at(), None, "healthy once is no recovery");
+    assert_eq!(
+        PostmortemFacts { verification, ..facts(&open, &[]) }.recovered_at(),
+        None,
+        "healthy once is no recovery"
+    );
 }
 
 fn recovered_then(phase: Phase) -> Incident {
@@ -387,9 +402,9 @@ fn recovered_then(phase: Phase) -> Incident {
 #[test]
 fn a_limit_is_met_to_the_millisecond() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
-    flip(&mut incident, after(300), SwitchMode::Approved, "Maya");
+    switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: met |"));
-    flip(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
+    switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
     // whoever takes it in hand has answered
     incident.note(after(20), NoteKind::Decided, "Maya investigates");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::text::{escaped, moment};
-use super::{Entry, Facts};
+use super::{DeploymentEntry, PostmortemFacts};
 use crate::decision::Timestamp;
 use crate::decision::note::NoteKind;
 
@@ -13,24 +13,25 @@ const MAX_ENTRIES: usize = 100;
 const SAME: Duration = Duration::from_secs(1);
 
 /// One line for each thing that happened.
-pub fn timeline(facts: &Facts<'_>) -> String {
+pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut lines: Vec<(Timestamp, String)> = Vec::new();
-    lines.extend(deployment(facts).map(|entry| (entry.at, told(entry))));
+    lines.extend(deployment(facts).map(|entry| (entry.at, sentence(entry))));
     lines.extend(facts.samples.and_then(|s| s.first_bad()).map(|at| (at, "first bad sample".to_owned())));
     let began = facts.alert_began();
     lines.extend(began.map(|at| (at, "the alert began, as Prometheus evaluated it".to_owned())));
     lines.extend(
         incident.notes.iter().map(|note| (note.at, format!("{}: {}", note.kind.as_str(), escaped(&note.text)))),
     );
-    if let Some(flip) = &incident.flip
+    if let Some(switch) = &incident.switch
         && !incident.is_shipped()
-        && !incident.notes.iter().any(|note| note.kind == NoteKind::Flipped && note.at == flip.at)
+        && !incident.notes.iter().any(|note| note.kind == NoteKind::Switched && note.at == switch.at)
     {
-        let text = format!("flipped: {} rolled `{}` back to `{}`", escaped(flip.operator.as_str()), flip.from, flip.to);
-        lines.push((flip.at, text));
+        let text =
+            format!("flipped: {} rolled `{}` back to `{}`", escaped(switch.operator.as_str()), switch.from, switch.to);
+        lines.push((switch.at, text));
     }
-    lines.extend(meanwhile(facts).map(|entry| (entry.at, told(entry))));
+    lines.extend(meanwhile(facts).map(|entry| (entry.at, sentence(entry))));
     let recovered = facts.recovered_at().filter(|at| incident.closed_at != Some(*at));
     lines.extend(recovered.map(|at| (at, "recovered: measured healthy".to_owned())));
     lines.sort_by_key(|(at, _)| *at);
@@ -38,28 +39,29 @@ pub fn timeline(facts: &Facts<'_>) -> String {
 }
 
 /// How the version in trouble came into service.
-pub fn deployment<'a>(facts: &'a Facts<'_>) -> Option<&'a Entry> {
+pub fn deployment<'a>(facts: &'a PostmortemFacts<'_>) -> Option<&'a DeploymentEntry> {
     let incident = facts.incident;
-    let into_service =
-        |entry: &&Entry| entry.is_change() && entry.to == incident.version.as_str() && entry.at <= incident.opened_at;
+    let into_service = |entry: &&DeploymentEntry| {
+        entry.is_change() && entry.to == incident.version.as_str() && entry.at <= incident.opened_at
+    };
     facts.log.iter().filter(into_service).max_by_key(|entry| entry.at)
 }
 
 /// What else was deployed during the incident, and is not told by a note of it.
-fn meanwhile<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = &'a Entry> {
+fn meanwhile<'a>(facts: &'a PostmortemFacts<'_>) -> impl Iterator<Item = &'a DeploymentEntry> {
     let incident = facts.incident;
     let end = incident.closed_at.unwrap_or(incident.updated_at);
     let near = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a)) < SAME;
-    let noted = move |entry: &Entry| {
+    let noted = move |entry: &DeploymentEntry| {
         entry.incident == incident.id.0 && incident.notes.iter().any(|note| near(note.at, entry.at))
     };
     let during = facts.log.iter().filter(move |entry| entry.at > incident.opened_at && entry.at <= end);
     during.filter(move |entry| !noted(entry)).take(MAX_ENTRIES)
 }
 
-fn told(entry: &Entry) -> String {
+fn sentence(entry: &DeploymentEntry) -> String {
     let name = |text: &str| if text.is_empty() { "nothing".to_owned() } else { escaped(text) };
-    let Entry { event, from, to, operator, reason, .. } = entry;
+    let DeploymentEntry { event, from, to, operator, reason, .. } = entry;
     let mut line = match entry.is_change() {
         true => format!("deployment log: {} {} → {}", escaped(event), name(from), name(to)),
         false => format!("deployment log: {} {}", escaped(event), name(to)),

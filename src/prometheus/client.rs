@@ -70,12 +70,12 @@ impl Series {
 #[derive(Debug, Clone)]
 pub struct Prometheus {
     http: Outgoing,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
-struct Reply {
-    data: Option<Data>,
+struct QueryResponse {
+    data: Option<QueryData>,
     #[serde(default)]
     error: String,
     #[serde(default)]
@@ -85,7 +85,7 @@ struct Reply {
     partial: bool,
 }
 
-impl Reply {
+impl QueryResponse {
     /// What keeps the answer from being whole. Prometheus' remarks on the expression do not.
     fn missing(&self) -> Option<&str> {
         let remark = |warning: &&String| warning.starts_with("PromQL info:") || warning.starts_with("PromQL warning:");
@@ -96,7 +96,7 @@ impl Reply {
 
 #[derive(Deserialize)]
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
+enum QueryData {
     Scalar((f64, String)),
     Vector(Vec<VectorItem>),
     Matrix(Vec<MatrixItem>),
@@ -118,7 +118,7 @@ struct MatrixItem {
 impl Prometheus {
     pub fn new(url: &str) -> Result<Self, PrometheusError> {
         let base: BaseUrl = url.parse().map_err(PrometheusError::Config)?;
-        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { http: Outgoing::new(base, TIMEOUT)?, permits: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Evaluates `query` now, by the clock of Prometheus. A scalar is one series without labels.
@@ -146,8 +146,8 @@ impl Prometheus {
     }
 
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
-        let turn = timeout(TIMEOUT, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are under way")))?;
+        let permit = timeout(TIMEOUT, self.permits.acquire()).await;
+        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are under way")))?;
         // nobody reads a later answer: it need not be computed
         let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
         // POST: a query about many prompts is longer than an address may be
@@ -164,27 +164,27 @@ impl Prometheus {
 
 /// Reads what Prometheus answered to a query. Pure.
 pub fn read_answer(status: StatusCode, body: &[u8]) -> Result<Vec<Series>, PrometheusError> {
-    let reply: Result<Reply, _> = serde_json::from_slice(body);
+    let reply: Result<QueryResponse, _> = serde_json::from_slice(body);
     if !status.is_success() {
         let message = shortened(&reply.map_or_else(|_| String::new(), |reply| reply.error));
         return Err(PrometheusError::Refused { status, message });
     }
-    if let Some(missing) = reply.as_ref().ok().and_then(Reply::missing) {
+    if let Some(missing) = reply.as_ref().ok().and_then(QueryResponse::missing) {
         return Err(PrometheusError::Partial(shortened(missing)));
     }
     match reply.ok().and_then(|reply| reply.data) {
-        Some(Data::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
-        Some(Data::Vector(items)) => {
+        Some(QueryData::Scalar(point)) => Ok(vec![Series { labels: BTreeMap::new(), points: vec![read(&point)?] }]),
+        Some(QueryData::Vector(items)) => {
             items.into_iter().map(|item| Ok(Series { labels: item.metric, points: vec![read(&item.value)?] })).collect()
         }
-        Some(Data::Matrix(items)) => items
+        Some(QueryData::Matrix(items)) => items
             .into_iter()
             .map(|item| {
                 let points = item.values.iter().map(read).collect::<Result<_, _>>()?;
                 Ok(Series { labels: item.metric, points })
             })
             .collect(),
-        Some(Data::String(_)) | None => Err(PrometheusError::Unreadable),
+        Some(QueryData::String(_)) | None => Err(PrometheusError::Unreadable),
     }
 }
 
@@ -214,17 +214,17 @@ mod tests {
 
     /// What a Prometheus was asked, and how many queries were under way at most.
     #[derive(Default)]
-    struct Asked {
+    struct RecordedQueries {
         forms: Vec<String>,
         under_way: usize,
         most: usize,
     }
 
     /// Answers each query with as many bytes as it says, after a moment.
-    async fn play() -> (Prometheus, Arc<Mutex<Asked>>) {
+    async fn play() -> (Prometheus, Arc<Mutex<RecordedQueries>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let prometheus = Prometheus::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let asked = Arc::new(Mutex::new(Asked::default()));
+        let asked = Arc::new(Mutex::new(RecordedQueries::default()));
         let theirs = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::client::Series;
 use super::exposure::{FAILURES, REQUESTS, grown};
-use crate::comparison::{Counts, Measured, P99, Slice};
+use crate::comparison::{ComparisonSamples, Counts, P99, Slice};
 use crate::config::Labels;
 use crate::decision::{PromptName, Timestamp, VersionName};
 
@@ -62,8 +62,13 @@ pub fn query(labels: &Labels, prompt: &PromptName, versions: [&VersionName; 2]) 
 }
 
 /// The answers to [`query`] for these spans, about the new version and the old one.
-pub fn read(labels: &Labels, spans: &[Span], answers: &[Vec<Series>], versions: [&VersionName; 2]) -> Measured {
-    let mut measured = Measured::default();
+pub fn read(
+    labels: &Labels,
+    spans: &[Span],
+    answers: &[Vec<Series>],
+    versions: [&VersionName; 2],
+) -> ComparisonSamples {
+    let mut measured = ComparisonSamples::default();
     for (span, series) in spans.iter().zip(answers) {
         read_span(labels, span.step, series, versions, &mut measured);
     }
@@ -110,7 +115,13 @@ pub fn read_own(series: &[Series]) -> Result<(), String> {
 /// By how much something grew in the slices that end at these moments.
 type Growth = BTreeMap<Timestamp, f64>;
 
-fn read_span(labels: &Labels, step: Duration, series: &[Series], versions: [&VersionName; 2], into: &mut Measured) {
+fn read_span(
+    labels: &Labels,
+    step: Duration,
+    series: &[Series],
+    versions: [&VersionName; 2],
+    into: &mut ComparisonSamples,
+) {
     let [new, old] = versions.map(|version| {
         let of =
             |name: &str| -> Vec<&Series> { series.iter().filter(|one| is_of(labels, one, name, version)).collect() };
@@ -200,7 +211,7 @@ mod tests {
         }
     }
 
-    fn read_first(series: Vec<Series>) -> Measured {
+    fn read_first(series: Vec<Series>) -> ComparisonSamples {
         let spans = [Span { from: BEGAN, to: after(60), step: STEP }];
         let [new, old] = ["v2", "v1"].map(version);
         read(&labels(), &spans, &[series], [&new, &old])

@@ -1,4 +1,4 @@
-//! Who has served what since a moment (a flip, a stage), by the counters of each instance. Pure.
+//! Who has served what since a moment (a switch, a stage), by the counters of each instance. Pure.
 //!
 //! What counts is what was scraped: Prometheus records a counter again at each evaluation, also where nothing new was
 //! scraped. An interval counts only if both its scrapes are later than the moment.

@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use super::client::{PrometheusError, Series};
 use super::exposure;
 use crate::config::Labels;
-use crate::decision::soak::Measured;
+use crate::decision::soak::SoakMeasurement;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, Timestamp, VersionName};
 use crate::postmortem::Unit;
@@ -19,7 +19,7 @@ use crate::postmortem::Unit;
 const HEALTHY_BELOW: f64 = 0.01;
 /// A prompt that fails more than this fails.
 const FAILS_ABOVE: f64 = 0.05;
-/// Requests since the flip without which the default expression proves nothing: its window may be older than the flip.
+/// Requests since the switch without which the default expression proves nothing: its window may be older than the switch.
 pub const EVIDENCE: u32 = 20;
 /// `$since` for a version that no rollback has put there: whether it is still bad is asked over this long.
 const BEFORE_A_ROLLBACK: Duration = Duration::from_secs(300);
@@ -33,8 +33,8 @@ pub struct Verify {
 impl Verify {
     /// Each expression of the incident's alerts, for `version`.
     pub fn of(incident: &Incident, version: &VersionName, now: Timestamp) -> Vec<Self> {
-        let rolled_back = incident.flip.as_ref().filter(|flip| flip.to == *version);
-        let since = rolled_back.map_or(BEFORE_A_ROLLBACK, |flip| now.since(flip.at));
+        let rolled_back = incident.switch.as_ref().filter(|switch| switch.to == *version);
+        let since = rolled_back.map_or(BEFORE_A_ROLLBACK, |switch| now.since(switch.at));
         let mut all: Vec<Self> = Vec::new();
         for alert in incident.alerts.iter().filter(|alert| !alert.verify.trim().is_empty()) {
             let expression = about(&alert.verify, &incident.prompt, version, since);
@@ -236,7 +236,7 @@ impl Metric {
         let these = any_of(labels, [prompt]);
         match self.rule {
             Some(rule) => format!("{rule}{{{these}}}"),
-            // the shortest window there is: a flip shows at once
+            // the shortest window there is: a switch shows at once
             None => format!(
                 "prompt_version:request_errors:increase1m{{{these}}} / (prompt_version:requests:increase1m{{{these}}} > 0)"
             ),
@@ -291,7 +291,7 @@ pub fn soak(labels: &Labels, prompt: &PromptName, version: &VersionName, since: 
 }
 
 /// The answer to [`soak`]. What nobody measures is 0.
-pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<Measured, String> {
+pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<SoakMeasurement, String> {
     let series = answer.as_ref().map_err(ToString::to_string)?;
     let figure = |name: &str| {
         let found = series.iter().find(|one| one.label(FIGURE) == name).map(Series::value);
@@ -300,7 +300,7 @@ pub fn read_soak(answer: &Result<Vec<Series>, PrometheusError>) -> Result<Measur
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; never negative")]
     let count = |name: &str| figure(name).unwrap_or(0.0).round() as u64;
     let exceeded = figure("exceeded").and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Ok(Measured { requests: count("requests"), failed: count("failed"), exceeded })
+    Ok(SoakMeasurement { requests: count("requests"), failed: count("failed"), exceeded })
 }
 
 /// Failed requests of one version in the last minute.

@@ -48,9 +48,9 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
     if requests < f64::from(EVIDENCE) {
         return Finding::new(Verdict::NoData, format!("no data yet: {requests:.0} requests"));
     }
-    let sure = threshold * requests + 3.0 * (threshold * (1.0 - threshold) * requests).sqrt();
+    let certain = threshold * requests + 3.0 * (threshold * (1.0 - threshold) * requests).sqrt();
     let short = series.iter().any(|one| one.label("__name__").ends_with("1m"));
-    let bad = failures > threshold * requests && failures >= FAILURES && (!short || failures > sure);
+    let bad = failures > threshold * requests && failures >= FAILURES && (!short || failures > certain);
     let verdict = if bad { Verdict::Unhealthy } else { Verdict::Healthy };
     Finding::new(verdict, format!("error ratio {:.2} % of {requests:.0} requests", 100.0 * failures / requests))
 }

@@ -13,14 +13,14 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::incidents::IncidentWorker;
-use super::worker::{GONE, Outcome, carry_out, rest};
+use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::decision::event::ArchiveReport;
 use crate::decision::{Event, Incident, PhaseKind, PromptName, PromptState, Timestamp, VersionName, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, End, LEASE, Work};
-use files::Files;
+use files::ArchiveDirectory;
 
 /// Prompts looked after side by side.
 const BATCH: usize = 8;
@@ -42,7 +42,7 @@ const BREATH: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub struct Archive {
-    files: Arc<Files>,
+    files: Arc<ArchiveDirectory>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -54,13 +54,13 @@ struct Trouble {
 }
 
 impl Archive {
-    pub fn new(files: Files) -> Self {
+    pub fn new(files: ArchiveDirectory) -> Self {
         Self { files: Arc::new(files), trouble: Mutex::new(None) }
     }
 
     async fn io<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Files) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&ArchiveDirectory) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let files = Arc::clone(&self.files);
         match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(move || work(&files))).await {
@@ -103,7 +103,7 @@ impl Archive {
 
 /// What was done, and when to come back.
 #[derive(Debug, Default)]
-struct Tidied {
+struct Processed {
     rev: Option<i64>,
     next: Option<Timestamp>,
 }
@@ -117,7 +117,12 @@ enum Chore {
 
 impl IncidentWorker {
     /// Does what is due for the texts of a prompt, some at a time.
-    async fn tidy(&self, prompt: &PromptName, state: &PromptState, now: Timestamp) -> Result<Tidied, EngineError> {
+    async fn process(
+        &self,
+        prompt: &PromptName,
+        state: &PromptState,
+        now: Timestamp,
+    ) -> Result<Processed, EngineError> {
         let engine = &self.engine;
         let chores = retention::chores(state, &engine.policy, now);
         let list = |chore, versions: Vec<VersionName>| versions.into_iter().map(move |version| (chore, version));
@@ -154,7 +159,7 @@ impl IncidentWorker {
             _ if stuck => now.plus(AGAIN),
             _ => loaded.now,
         };
-        Ok(Tidied { rev, next: next.map(|next| next.max(earliest)) })
+        Ok(Processed { rev, next: next.map(|next| next.max(earliest)) })
     }
 
     /// From Redis to the archive.
@@ -278,25 +283,25 @@ pub async fn survey(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Does what is due for texts, for as long as the process runs.
-pub async fn tend(actors: Current<Arc<IncidentWorker>>) {
+pub async fn run_processing(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let actor = actors.get();
-        tokio::time::sleep(rest(tick(&actor, &token).await)).await;
+        let worker = workers.get();
+        tokio::time::sleep(rest(tick(&worker, &token).await)).await;
     }
 }
 
 /// Does what is due once; tells how long until there may be more.
-async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
-    let store = &actor.engine.store;
+async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &worker.engine.store;
     let claimed = store.claim(Work::Archive, BATCH, LEASE, token).await?;
-    carry_out(store, &claimed, claimed.claims.iter().map(|claim| tend_one(actor, claim))).await
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| process_claim(worker, claim))).await
 }
 
-async fn tend_one(actor: &IncidentWorker, claim: &Claim) -> Outcome {
+async fn process_claim(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     let Some(prompt) = claim.prompt() else { return Ok(GONE) };
-    let loaded = actor.engine.load(&prompt).await?;
-    let Tidied { rev, next } = actor.tidy(&prompt, &loaded.snapshot.state, loaded.now).await?;
+    let loaded = worker.engine.load(&prompt).await?;
+    let Processed { rev, next } = worker.process(&prompt, &loaded.snapshot.state, loaded.now).await?;
     Ok((Some(prompt), End::Done { rev, next }))
 }
 
@@ -326,7 +331,7 @@ mod tests {
     #[test]
     fn it_rests_for_its_back_off_at_most_whatever_the_clock_does() {
         let folder = std::env::temp_dir();
-        let archive = Archive::new(Files::new(&folder));
+        let archive = Archive::new(ArchiveDirectory::new(&folder));
         let (now, backoff) = (Timestamp(7_200_000), Duration::from_secs(10));
         *archive.trouble() = Some(Trouble { backoff, until: now.plus(backoff) });
         assert_eq!(archive.rests_until(now), Some(now.plus(backoff)));

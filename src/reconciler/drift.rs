@@ -26,7 +26,7 @@ const BATCH: usize = 10;
 pub async fn look(engine: &Engine, prompts: &[PromptName]) -> Result<(), StoreError> {
     for batch in prompts.chunks(BATCH) {
         for prompt in engine.store.drifted(batch).await? {
-            if let Err(error) = engine.handle(&prompt, &Event::Look).await {
+            if let Err(error) = engine.handle(&prompt, &Event::CheckDrift).await {
                 tracing::warn!(%prompt, %error, "could not process a change made outside of prompt-rollback");
             }
         }

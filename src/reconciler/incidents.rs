@@ -7,8 +7,8 @@ use futures_util::future::{join, join_all};
 use ulid::Ulid;
 
 use super::archive::Archive;
-use super::verifier::{Seen, Verifier};
-use super::worker::{GONE, Outcome, give_back, rest, while_leased};
+use super::verifier::{Measurements, Verifier};
+use super::worker::{GONE, WorkResult, give_back, rest, while_leased};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
@@ -37,15 +37,15 @@ impl IncidentWorker {
     /// Does what is due once; tells how long until there may be more.
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
-        let claimed = store.claim(Work::Act, BATCH, LEASE, token).await?;
+        let claimed = store.claim(Work::Incident, BATCH, LEASE, token).await?;
         if claimed.claims.is_empty() {
             return Ok(claimed.next);
         }
-        while_leased(store, &claimed.claims, self.act_on_all(&claimed.claims)).await?;
+        while_leased(store, &claimed.claims, self.process_all(&claimed.claims)).await?;
         Ok(if claimed.full { Some(Duration::ZERO) } else { claimed.next })
     }
 
-    async fn act_on_all(&self, claims: &[Claim]) -> Result<(), StoreError> {
+    async fn process_all(&self, claims: &[Claim]) -> Result<(), StoreError> {
         let store = &self.engine.store;
         let load = claims.iter().map(|claim| store.incident(&claim.incident));
         let incidents: Vec<_> = join_all(load).await.into_iter().map(|incident| incident.ok().flatten()).collect();
@@ -54,26 +54,33 @@ impl IncidentWorker {
         let (checks, others): (Vec<_>, Vec<_>) =
             claims.iter().zip(&incidents).partition(|(_, incident)| checked(incident));
         // deadlines and all else do not wait for Prometheus
-        let others = join_all(others.iter().map(|(claim, _)| self.act_on(claim, None, now)));
+        let others = join_all(others.iter().map(|(claim, _)| self.process_claim(claim, None, now)));
         let checks = async {
             let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
             let seen = self.verifier.look(&due, now).await?;
-            Ok::<_, StoreError>(join_all(checks.iter().map(|(claim, _)| self.act_on(claim, seen.as_ref(), now))).await)
+            Ok::<_, StoreError>(
+                join_all(checks.iter().map(|(claim, _)| self.process_claim(claim, seen.as_ref(), now))).await,
+            )
         };
         let (others, checks) = join(others, checks).await;
         others.into_iter().chain(checks?).collect()
     }
 
-    async fn act_on(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Result<(), StoreError> {
+    async fn process_claim(
+        &self,
+        claim: &Claim,
+        seen: Option<&Measurements>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let acted = match claim.prompt() {
-            Some(prompt) => self.act_on_prompt(prompt).await,
-            None => self.act(claim, seen, now).await,
+            Some(prompt) => self.process_prompt(prompt).await,
+            None => self.process_incident(claim, seen, now).await,
         };
         give_back(&self.engine.store, claim, acted).await
     }
 
     /// What is due for a prompt itself: the next stage of its canary.
-    async fn act_on_prompt(&self, prompt: PromptName) -> Outcome {
+    async fn process_prompt(&self, prompt: PromptName) -> WorkResult {
         let engine = &self.engine;
         let load = || engine.load(&prompt);
         let loaded = load().await?;
@@ -109,7 +116,7 @@ impl IncidentWorker {
         Ok((Some(prompt), End::Done { rev, next: lasts.or_else(|| state.next_wake()) }))
     }
 
-    async fn act(&self, claim: &Claim, seen: Option<&Seen>, now: Timestamp) -> Outcome {
+    async fn process_incident(&self, claim: &Claim, seen: Option<&Measurements>, now: Timestamp) -> WorkResult {
         let id = &claim.incident;
         let store = &self.engine.store;
         if claim.drill().is_some() {
@@ -123,7 +130,7 @@ impl IncidentWorker {
         if let (Some(next), PhaseKind::RollingBack) = (lasts, incident.phase.kind()) {
             return Ok((Some(prompt), End::Done { rev: None, next: Some(next) }));
         }
-        self.verifier.prove(&incident, seen, now).await?;
+        self.verifier.verify(&incident, seen, now).await?;
         let (moment, rev) = match lasts {
             None => {
                 let handled = self.engine.handle(&prompt, &Event::Timer { incident: id.clone() }).await?;
@@ -173,16 +180,16 @@ impl IncidentWorker {
 }
 
 /// Runs for as long as the process does. Several may: one that waits for Prometheus holds up no other.
-pub async fn run(actors: Current<Arc<IncidentWorker>>) {
+pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     // nobody may have watched Redis' clock while no receiver ran; without Redis nothing is due either
-    let _ = actors.get().engine.store.hurry().await;
+    let _ = workers.get().engine.store.hurry().await;
     loop {
-        let actor = actors.get();
-        let wait = rest(actor.tick(&token).await);
+        let worker = workers.get();
+        let wait = rest(worker.tick(&token).await);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = actor.engine.scheduled.notified() => {}
+            () = worker.engine.scheduled.notified() => {}
         }
     }
 }

@@ -14,20 +14,22 @@ use ulid::Ulid;
 
 use super::worker::{rest, while_leased};
 use crate::coordinate::update;
-use crate::decision::outage::{Done, Execution, Member, Outage, OutageAction, calls_for_one, flipped_before, room_at};
+use crate::decision::outage::{
+    Done, Execution, Member, Outage, OutageAction, needs_outage, rolled_back_before, room_at,
+};
 use crate::decision::{
     Answer, Choice, Decide, Event, Incident, IncidentId, Operator, PhaseKind, RefusalCode, SwitchMode, Timestamp,
 };
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
-use crate::store::outage::{Coordinated, Written};
+use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
 
 /// Reports taken in at once.
 const BATCH: usize = 200;
 /// Prompts acted upon at once, well within a lease.
-const ACTS: usize = 100;
+const EXECUTED_AT_ONCE: usize = 100;
 const AT_ONCE: usize = 16;
 /// The same where Prometheus is asked about each, per [`ASKING`].
 const ASKS: usize = 10;
@@ -37,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(15);
 const ROUNDS: u32 = 12;
 
 /// What happened to one member.
-struct Change {
+struct MemberUpdate {
     incident: IncidentId,
     done: Option<Done>,
     tried: bool,
@@ -45,7 +47,7 @@ struct Change {
     now: Option<Incident>,
 }
 
-impl Change {
+impl MemberUpdate {
     fn of(member: &Member) -> Self {
         Self { incident: member.incident.clone(), done: None, tried: false, now: None }
     }
@@ -101,7 +103,7 @@ impl Coordinator {
                 End::after(&error)
             }
         };
-        if self.engine.store.finish(claim, None, end).await? == Finished::Parked {
+        if self.engine.store.finish(claim, None, end).await? == Finished::DeadLettered {
             tracing::error!(incident = %claim.incident, "a bulk incident failed too often: moved to the dead letters");
         }
         Ok(())
@@ -112,9 +114,9 @@ impl Coordinator {
         let store = &self.engine.store;
         for _ in 0..ROUNDS {
             let now = store.now().await?;
-            let open = match store.open_mass().await? {
-                Some(id) => store.mass(&id).await?,
-                None if incidents.iter().any(|incident| calls_for_one(incident)) => Some(self.open(now).await?),
+            let open = match store.open_outage().await? {
+                Some(id) => store.outage(&id).await?,
+                None if incidents.iter().any(|incident| needs_outage(incident)) => Some(self.open(now).await?),
                 None => None,
             };
             let Some(mut found) = open else { return Ok(()) }; // each has its own thread
@@ -123,12 +125,12 @@ impl Coordinator {
             for incident in incidents {
                 match places.get(&incident.id) {
                     Some(at) => found.members[*at].follow(incident),
-                    None if calls_for_one(incident) => found.members.push(Member::new(incident, false, now)),
+                    None if needs_outage(incident) => found.members.push(Member::new(incident, false, now)),
                     None => {}
                 }
             }
-            if !found.members_changed() || store.write_mass(&found, now).await? == Written::Done {
-                self.engine.announced.send_replace(());
+            if !found.members_changed() || store.write_outage(&found, now).await? == WriteOutcome::Done {
+                self.engine.notifications_due.send_replace(());
                 return Ok(());
             }
         }
@@ -149,7 +151,7 @@ impl Coordinator {
             let latest = quarantined.max_by_key(|quarantine| quarantine.at);
             let Some(id) = latest.and_then(|quarantine| quarantine.incident.clone()) else { continue };
             let Some(incident) = self.incident(&id).await? else { continue };
-            if flipped_before(&incident, now, policy) {
+            if rolled_back_before(&incident, now, policy) {
                 found.members.push(Member::new(&incident, true, now));
             }
         }
@@ -159,8 +161,8 @@ impl Coordinator {
     /// All that is to be done about one that is open; tells when to look again.
     async fn carry_on(&self, id: &IncidentId) -> Result<Option<Timestamp>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
-        let Some(found) = store.mass(id).await? else { return Ok(None) };
-        if !found.mass.is_open() {
+        let Some(found) = store.outage(id).await? else { return Ok(None) };
+        if !found.outage.is_open() {
             return Ok(None);
         }
         let now = store.now().await?;
@@ -169,28 +171,31 @@ impl Coordinator {
         let before = found.members.iter().filter(|member| member.before && member.phase.is_open());
         let mut changes = Vec::new();
         for member in before {
-            changes.push(Change { now: self.incident(&member.incident).await?, ..Change::of(member) });
+            changes.push(MemberUpdate { now: self.incident(&member.incident).await?, ..MemberUpdate::of(member) });
         }
         changes.extend(self.hold(&found).await?);
-        if let Some(order) = &found.mass.order {
-            let turn = if policy.confirm { store.pace("mass", ASKING).await? } else { None };
-            match turn {
+        if let Some(execution) = &found.outage.execution {
+            let wait = if policy.confirm { store.acquire("mass", ASKING).await? } else { None };
+            match wait {
                 Some(wait) => next = now.plus(wait),
                 None => {
-                    changes.extend(self.obey(id, &found, order, if policy.confirm { ASKS } else { ACTS }).await?);
+                    changes.extend(
+                        self.execute(id, &found, execution, if policy.confirm { ASKS } else { EXECUTED_AT_ONCE })
+                            .await?,
+                    );
                     next = now;
                 }
             }
         }
-        let (resumed, flipped) = match self.resume(&found, now, &mut next).await? {
+        let (resumed, switched) = match self.resume(&found, now, &mut next).await? {
             None => (false, Vec::new()),
             Some(more) => {
-                let flips = |change: &&Change| !change.tried;
-                let flipped =
-                    more.iter().filter(flips).filter_map(|change| Some(change.now.as_ref()?.prompt.to_string()));
-                let flipped: Vec<String> = flipped.collect();
+                let switches = |change: &&MemberUpdate| !change.tried;
+                let switched =
+                    more.iter().filter(switches).filter_map(|change| Some(change.now.as_ref()?.prompt.to_string()));
+                let switched: Vec<String> = switched.collect();
                 changes.extend(more);
-                (true, flipped)
+                (true, switched)
             }
         };
         let written = update(&self.engine, id, |found, now| {
@@ -203,56 +208,56 @@ impl Coordinator {
                 member.tried = if change.tried { Some(now) } else { member.tried };
             }
             if resumed {
-                found.mass.resume(&flipped, policy, now);
+                found.outage.resume(&switched, policy, now);
             }
-            found.mass.finish_order(&found.members, now);
-            found.mass.close_if_over(&found.members, now);
+            found.outage.finish_execution(&found.members, now);
+            found.outage.close_if_over(&found.members, now);
             Ok::<_, Infallible>(())
         });
-        let open = written.await?.is_some_and(|(found, _)| found.mass.is_open());
+        let open = written.await?.is_some_and(|(found, _)| found.outage.is_open());
         Ok(open.then_some(next))
     }
 
     /// Makes each member that waits follow the hold, also who joined later.
-    async fn hold(&self, found: &Coordinated) -> Result<Vec<Change>, EngineError> {
-        let by = found.mass.hold.as_ref().map(|hold| hold.by.clone());
+    async fn hold(&self, found: &Coordinated) -> Result<Vec<MemberUpdate>, EngineError> {
+        let by = found.outage.hold.as_ref().map(|hold| hold.by.clone());
         let follows = |m: &&Member| {
             let may = matches!(m.phase, PhaseKind::AwaitingDecision | PhaseKind::Confirming) || by.is_none();
             may && m.waits() && m.hold != by.is_some()
         };
         let mut changes = Vec::new();
-        for member in found.members.iter().filter(follows).take(ACTS) {
+        for member in found.members.iter().filter(follows).take(EXECUTED_AT_ONCE) {
             let event = Event::Hold { incident: member.incident.clone(), by: by.clone() };
-            self.tell(member, &event).await?;
+            self.send(member, &event).await?;
             let now = self.incident(&member.incident).await?;
-            changes.push(Change { now, ..Change::of(member) });
+            changes.push(MemberUpdate { now, ..MemberUpdate::of(member) });
         }
         Ok(changes)
     }
 
-    /// Carries out `order` on the next members.
-    async fn obey(
+    /// Carries out `execution` on the next members.
+    async fn execute(
         &self,
         id: &IncidentId,
         found: &Coordinated,
-        order: &Execution,
+        execution: &Execution,
         most: usize,
-    ) -> Result<Vec<Change>, EngineError> {
+    ) -> Result<Vec<MemberUpdate>, EngineError> {
         // which question is answered is written first: an answer that is repeated after a crash overrules no objection
-        let due: Vec<_> = found.members.iter().filter(|m| m.is_due(order)).take(most).collect();
+        let due: Vec<_> = found.members.iter().filter(|m| m.is_due(execution)).take(most).collect();
         let mut asked = HashMap::new();
         let incidents = join_all(due.iter().map(|member| self.incident(&member.incident))).await;
         for (member, incident) in due.iter().zip(incidents) {
-            let ask = match member.asked {
-                Some((at, ask)) if at == order.at => ask,
-                _ => incident?.map_or(member.ask, |incident| incident.ask),
+            let question_number = match member.asked {
+                Some((at, question_number)) if at == execution.at => question_number,
+                _ => incident?.map_or(member.question_number, |incident| incident.question_number),
             };
-            asked.insert(member.incident.clone(), ask);
+            asked.insert(member.incident.clone(), question_number);
         }
         let write = update(&self.engine, id, |found, _| {
             for member in &mut found.members {
-                if let Some(ask) = asked.get(&member.incident) {
-                    member.asked = Some((order.at, *ask));
+                if let Some(question_number) = asked.get(&member.incident) {
+                    member.asked = Some((execution.at, *question_number));
                 }
             }
             Ok::<_, Infallible>(())
@@ -260,7 +265,8 @@ impl Coordinator {
         write.await?;
         let mut changes = Vec::new();
         for some in due.chunks(AT_ONCE) {
-            let acts = some.iter().map(|member| self.obey_one(member, order, asked.get(&member.incident).copied()));
+            let acts =
+                some.iter().map(|member| self.execute_one(member, execution, asked.get(&member.incident).copied()));
             for result in join_all(acts).await {
                 match result {
                     Ok(change) => changes.push(change),
@@ -272,24 +278,34 @@ impl Coordinator {
         Ok(changes)
     }
 
-    async fn obey_one(&self, member: &Member, order: &Execution, ask: Option<u32>) -> Result<Change, EngineError> {
-        let done = self.decide(member, order, ask).await?;
+    async fn execute_one(
+        &self,
+        member: &Member,
+        execution: &Execution,
+        question_number: Option<u32>,
+    ) -> Result<MemberUpdate, EngineError> {
+        let done = self.decide(member, execution, question_number).await?;
         let now = self.incident(&member.incident).await?;
-        Ok(Change { done: Some(done), now, ..Change::of(member) })
+        Ok(MemberUpdate { done: Some(done), now, ..MemberUpdate::of(member) })
     }
 
     /// Decides about one prompt as its own incident's button would.
-    async fn decide(&self, member: &Member, order: &Execution, ask: Option<u32>) -> Result<Done, EngineError> {
-        let undo = order.what == OutageAction::Undo;
+    async fn decide(
+        &self,
+        member: &Member,
+        execution: &Execution,
+        question_number: Option<u32>,
+    ) -> Result<Done, EngineError> {
+        let undo = execution.what == OutageAction::Undo;
         let event = Event::Decide(Decide {
             incident: member.incident.clone(),
             choice: if undo { Choice::Undo } else { Choice::Approve },
-            operator: order.by.clone(),
+            operator: execution.by.clone(),
             target: None,
             force: false,
-            ask: ask.filter(|_| !undo),
+            question_number: question_number.filter(|_| !undo),
         });
-        let done = |failed, text: String| Ok(Done { order: order.at, failed, text });
+        let done = |failed, text: String| Ok(Done { execution: execution.at, failed, text });
         let answer = match self.engine.handle(&member.prompt, &event).await {
             Ok(handled) => handled.answer,
             Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
@@ -303,7 +319,7 @@ impl Coordinator {
             Answer::Refused(refusal) => {
                 let now = self.incident(&member.incident).await?;
                 // done already, before a crash
-                let ours = refusal.code == RefusalCode::AlreadyDecided && now.is_some_and(|now| did(&now, order));
+                let ours = refusal.code == RefusalCode::AlreadyDecided && now.is_some_and(|now| did(&now, execution));
                 done(!ours, if ours { "done".to_owned() } else { refusal.message })
             }
             _ => done(false, "done".to_owned()),
@@ -316,11 +332,11 @@ impl Coordinator {
         found: &Coordinated,
         now: Timestamp,
         next: &mut Timestamp,
-    ) -> Result<Option<Vec<Change>>, EngineError> {
+    ) -> Result<Option<Vec<MemberUpdate>>, EngineError> {
         let Engine { store, policy, .. } = &*self.engine;
         let rested = |m: &&Member| m.has_rested(LOOK, now);
         let waiting = || found.members.iter().filter(|m| m.phase == PhaseKind::AwaitingDecision && !m.hold);
-        if found.mass.hold.is_some() || found.mass.order.is_some() || waiting().next().is_none() {
+        if found.outage.hold.is_some() || found.outage.execution.is_some() || waiting().next().is_none() {
             return Ok(None);
         }
         if store.paused_for_all().await?.is_some() {
@@ -337,22 +353,22 @@ impl Coordinator {
         let mut candidates: Vec<_> = waiting().filter(rested).collect();
         candidates.sort_by_key(|member| (member.tried, member.joined));
         let mut changes = Vec::new();
-        for member in candidates.into_iter().take(ACTS) {
+        for member in candidates.into_iter().take(EXECUTED_AT_ONCE) {
             if room == 0 {
                 break;
             }
             let event = Event::Resume { incident: member.incident.clone() };
-            let answer = self.tell(member, &event).await?;
-            let flipped = matches!(answer, Some(Answer::Changed { mode: Some(SwitchMode::Auto), .. }));
-            room -= usize::from(flipped);
+            let answer = self.send(member, &event).await?;
+            let switched = matches!(answer, Some(Answer::Changed { mode: Some(SwitchMode::Auto), .. }));
+            room -= usize::from(switched);
             let now = self.incident(&member.incident).await?;
-            changes.push(Change { tried: !flipped, now, ..Change::of(member) });
+            changes.push(MemberUpdate { tried: !switched, now, ..MemberUpdate::of(member) });
         }
         Ok(Some(changes))
     }
 
     /// Has the engine handle `event`. What stays broken until someone repairs it must not hold up the others.
-    async fn tell(&self, member: &Member, event: &Event) -> Result<Option<Answer>, EngineError> {
+    async fn send(&self, member: &Member, event: &Event) -> Result<Option<Answer>, EngineError> {
         match self.engine.handle(&member.prompt, event).await {
             Ok(handled) => Ok(Some(handled.answer)),
             Err(EngineError::Store(error)) => Ok(unless_broken(Err(error))?),
@@ -382,16 +398,16 @@ fn unless_broken<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreErr
     }
 }
 
-/// Whether `incident` was decided by `order`.
-fn did(incident: &Incident, order: &Execution) -> bool {
-    let by = |operator: &Operator| *operator == order.by;
-    match order.what {
+/// Whether `incident` was decided by `execution`.
+fn did(incident: &Incident, execution: &Execution) -> bool {
+    let by = |operator: &Operator| *operator == execution.by;
+    match execution.what {
         OutageAction::Undo => {
-            incident.decided_by.as_ref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= order.at)
+            incident.decided_by.as_ref().is_some_and(by) && incident.closed_at.is_some_and(|at| at >= execution.at)
         }
         _ => {
-            incident.flip.as_ref().is_some_and(|flip| by(&flip.operator) && flip.at >= order.at)
-                || incident.pending().is_some_and(|pending| by(&pending.operator) && pending.at >= order.at)
+            incident.switch.as_ref().is_some_and(|switch| by(&switch.operator) && switch.at >= execution.at)
+                || incident.pending().is_some_and(|pending| by(&pending.operator) && pending.at >= execution.at)
         }
     }
 }

@@ -10,9 +10,9 @@ use ulid::Ulid;
 
 use super::drill;
 use super::incidents::IncidentWorker;
-use super::worker::{GONE, Outcome, carry_out, rest};
+use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::alertmanager::client::{Alertmanagers, OwnAlert};
-use crate::decision::{Failure, Incident, PhaseKind, Timestamp};
+use crate::decision::{Incident, PhaseKind, RollbackFailure, Timestamp};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, LEASE, Work};
 use crate::store::{Store, StoreError, rfc3339};
@@ -35,72 +35,72 @@ const TRIES: &str = "page_tries";
 
 /// What Alertmanager is to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum WantedPage {
     Firing,
     /// One page, which ends by itself: nobody is expected to decide anything.
     Once,
     Ended,
 }
 
-impl Wanted {
+impl WantedPage {
     fn of(incident: &Incident) -> Self {
         match incident.pages() {
-            true => Wanted::Firing,
-            false if incident.phase.kind() == PhaseKind::Unverified => Wanted::Once,
-            false => Wanted::Ended,
+            true => WantedPage::Firing,
+            false if incident.phase.kind() == PhaseKind::Unverified => WantedPage::Once,
+            false => WantedPage::Ended,
         }
     }
 
     /// The value of [`PAGE`] once it has been taken.
     fn as_str(self) -> &'static str {
         match self {
-            Wanted::Firing => "firing",
-            Wanted::Once => "once",
-            Wanted::Ended => "ended",
+            WantedPage::Firing => "firing",
+            WantedPage::Once => "once",
+            WantedPage::Ended => "ended",
         }
     }
 
     /// Whether it still has to be posted.
     fn is_owed(self, taken: Option<&str>, incident: &Incident) -> bool {
         match (self, taken) {
-            (Wanted::Firing, _) => true, // again and again
-            (Wanted::Once, taken) => taken != Some(Wanted::Once.as_str()),
-            (Wanted::Ended, Some(taken)) => taken == Wanted::Firing.as_str(),
+            (WantedPage::Firing, _) => true, // again and again
+            (WantedPage::Once, taken) => taken != Some(WantedPage::Once.as_str()),
+            (WantedPage::Ended, Some(taken)) => taken == WantedPage::Firing.as_str(),
             // by a receiver that noted nothing
-            (Wanted::Ended, None) => incident.paged,
+            (WantedPage::Ended, None) => incident.paged,
         }
     }
 
     fn wait_after(self, failures: u32) -> Duration {
-        let longest = if self == Wanted::Ended { LASTS } else { AGAIN };
+        let longest = if self == WantedPage::Ended { LASTS } else { AGAIN };
         (RETRY * 2_u32.saturating_pow(failures.min(10).saturating_sub(1))).min(longest)
     }
 }
 
 /// Runs for as long as the process does.
-pub async fn run(actors: Current<Arc<IncidentWorker>>) {
+pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let actor = actors.get();
-        let wait = rest(tick(&actor, &token).await);
+        let worker = workers.get();
+        let wait = rest(tick(&worker, &token).await);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = actor.engine.paging.notified() => {}
+            () = worker.engine.paging.notified() => {}
         }
     }
 }
 
 /// Posts what is due once; tells how long until there may be more.
-async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
-    let store = &actor.engine.store;
+async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &worker.engine.store;
     let claimed = store.claim(Work::Page, BATCH, LEASE, token).await?;
-    carry_out(store, &claimed, claimed.claims.iter().map(|claim| post(actor, claim, claimed.now))).await
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| post(worker, claim, claimed.now))).await
 }
 
-async fn post(actor: &IncidentWorker, claim: &Claim, now: Timestamp) -> Outcome {
-    let IncidentWorker { engine, alertmanagers, .. } = actor;
+async fn post(worker: &IncidentWorker, claim: &Claim, now: Timestamp) -> WorkResult {
+    let IncidentWorker { engine, alertmanagers, .. } = worker;
     let next = match claim.drill() {
-        Some(id) => drill::post(engine, alertmanagers, &actor.verifier.labels, &id, now).await?,
+        Some(id) => drill::post(engine, alertmanagers, &worker.verifier.labels, &id, now).await?,
         None => {
             let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok(GONE) };
             let here = Timestamp(jiff::Timestamp::now().as_millisecond());
@@ -126,28 +126,28 @@ async fn keep(
     if alertmanagers.is_empty() {
         return Ok(None);
     }
-    let wanted = Wanted::of(incident);
+    let wanted = WantedPage::of(incident);
     let before = store.sync(&incident.id).await?;
     if !wanted.is_owed(before.get(PAGE), incident) {
         return Ok(None);
     }
     // before it is posted: an answer may get lost, and then there is something to end
-    let firing = wanted == Wanted::Firing && before.get(PAGE) != Some(wanted.as_str());
+    let firing = wanted == WantedPage::Firing && before.get(PAGE) != Some(wanted.as_str());
     if firing && !store.note(claim, &[(PAGE, wanted.as_str())]).await? {
         return Ok(None); // another worker goes on
     }
-    let ends_at = if wanted == Wanted::Ended { here } else { here.plus(LASTS) };
+    let ends_at = if wanted == WantedPage::Ended { here } else { here.plus(LASTS) };
     let answers = alertmanagers.post_each(&alert(incident, incident.opened_at.min(here), ends_at)).await;
     let any = answers.iter().any(|(_, answer)| answer.is_ok());
     let all = answers.iter().all(|(_, answer)| answer.is_ok());
     let failures = before.get(TRIES).and_then(|tries| tries.parse().ok()).unwrap_or(0_u32);
     // one of a cluster is enough to page, but each that shows a page must be told of its end
-    let taken = all || any && (wanted != Wanted::Ended || failures >= OUTLASTED);
+    let taken = all || any && (wanted != WantedPage::Ended || failures >= OUTLASTED);
     if taken {
         if failures > 0 || before.get(PAGE) != Some(wanted.as_str()) {
             store.note(claim, &[(PAGE, wanted.as_str()), (TRIES, "")]).await?;
         }
-        return Ok((wanted == Wanted::Firing).then(|| now.plus(AGAIN)));
+        return Ok((wanted == WantedPage::Firing).then(|| now.plus(AGAIN)));
     }
     let failures = failures.saturating_add(1);
     store.note(claim, &[(TRIES, &failures.to_string())]).await?;
@@ -158,7 +158,7 @@ async fn keep(
 fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAlert {
     let Incident { prompt, version, decider, .. } = incident;
     let summary = match incident.phase.kind() {
-        PhaseKind::Escalated if incident.failure() == Some(Failure::NotFollowed) => {
+        PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
         }
         PhaseKind::Escalated if incident.is_shipped() => {
@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn failures_are_tried_again_ever_more_rarely_and_a_page_at_least_each_minute() {
-        let waits = |wanted: Wanted| [1, 2, 3, 4, 6, 500].map(|failures| wanted.wait_after(failures).as_secs());
-        assert_eq!(waits(Wanted::Firing), [15, 30, 60, 60, 60, 60]);
-        assert_eq!(waits(Wanted::Once), [15, 30, 60, 60, 60, 60]);
-        assert_eq!(waits(Wanted::Ended), [15, 30, 60, 120, 300, 300]);
-        let outlasted: Duration = (1..=OUTLASTED).map(|failures| Wanted::Ended.wait_after(failures)).sum();
+        let waits = |wanted: WantedPage| [1, 2, 3, 4, 6, 500].map(|failures| wanted.wait_after(failures).as_secs());
+        assert_eq!(waits(WantedPage::Firing), [15, 30, 60, 60, 60, 60]);
+        assert_eq!(waits(WantedPage::Once), [15, 30, 60, 60, 60, 60]);
+        assert_eq!(waits(WantedPage::Ended), [15, 30, 60, 120, 300, 300]);
+        let outlasted: Duration = (1..=OUTLASTED).map(|failures| WantedPage::Ended.wait_after(failures)).sum();
         assert!(outlasted >= LASTS);
     }
 }

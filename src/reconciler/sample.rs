@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Labels;
 use crate::decision::{Incident, PhaseKind, Timestamp, VersionName};
-use crate::postmortem::{Samples, Series};
+use crate::postmortem::{SampleSeries, Samples};
 use crate::prometheus::client::{self, Prometheus, PrometheusError};
 use crate::prometheus::question;
 
@@ -19,15 +19,15 @@ pub const GIVE_UP: Duration = Duration::from_secs(600);
 /// Points of one line at most.
 const POINTS: u64 = 300;
 
-/// `turn` is waited for before the second question.
+/// `acquire` is waited for before the second question.
 pub async fn samples(
     prometheus: &Prometheus,
     labels: &Labels,
     incident: &Incident,
     until: Timestamp,
-    turn: impl AsyncFnOnce() -> bool,
+    acquire: impl AsyncFnOnce() -> bool,
 ) -> Result<Option<Samples>, PrometheusError> {
-    let Some(flip) = &incident.flip else { return Ok(None) };
+    let Some(switch) = &incident.switch else { return Ok(None) };
     let metric = question::metric(incident);
     let began =
         incident.alerts.iter().filter_map(|alert| alert.began(alert.first_seen)).min().unwrap_or(incident.opened_at);
@@ -39,11 +39,11 @@ pub async fn samples(
         answer.iter().find(|one| one.label(&labels.version) == version.as_str())
     };
     let line = |version: &VersionName| series(version).map(|one| drawn(version, one));
-    let Some(bad) = line(&flip.from) else { return Ok(None) };
+    let Some(bad) = line(&switch.from) else { return Ok(None) };
     let beyond = |(_, value): &&(Timestamp, f64)| metric.threshold.is_some_and(|threshold| *value > threshold);
-    let first_bad = series(&flip.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
+    let first_bad = series(&switch.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
     let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
-        Some(_) if !turn().await => {
+        Some(_) if !acquire().await => {
             return Err(PrometheusError::NoAnswer("it has other questions to answer".to_owned()));
         }
         Some(first) => errors(prometheus, labels, incident, first, until).await?,
@@ -56,23 +56,23 @@ pub async fn samples(
         threshold: metric.threshold,
         step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
         bad,
-        good: line(&flip.to),
+        good: line(&switch.to),
         first_bad_at: first_bad.map(|at| at.0),
         bad_responses,
-        flip_at: flip.at.0,
+        switched_at: switch.at.0,
     }))
 }
 
-fn drawn(version: &VersionName, series: &client::Series) -> Series {
-    Series::new(version.as_str(), series.points.iter().map(|(at, value)| (at.0, *value)))
+fn drawn(version: &VersionName, series: &client::Series) -> SampleSeries {
+    SampleSeries::new(version.as_str(), series.points.iter().map(|(at, value)| (at.0, *value)))
 }
 
 /// When the checks of this rollback ended, if they have.
 pub fn ended(incident: &Incident, deadline: Duration) -> Option<Timestamp> {
-    let flip = incident.flip.as_ref().filter(|_| incident.verification().is_some())?;
+    let switch = incident.switch.as_ref().filter(|_| incident.verification().is_some())?;
     match incident.phase.kind() {
         PhaseKind::Recovered | PhaseKind::Unverified => incident.closed_at,
-        PhaseKind::Escalated => Some(flip.at.plus(deadline)),
+        PhaseKind::Escalated => Some(switch.at.plus(deadline)),
         _ => None,
     }
 }
@@ -86,8 +86,8 @@ async fn errors(
     now: Timestamp,
 ) -> Result<Option<f64>, PrometheusError> {
     const MINUTE: Duration = Duration::from_secs(60);
-    let Some(flip) = &incident.flip else { return Ok(None) };
-    let query = question::errors_per_minute(labels, &incident.prompt, &flip.from);
+    let Some(switch) = &incident.switch else { return Ok(None) };
+    let query = question::errors_per_minute(labels, &incident.prompt, &switch.from);
     // the first minute holds what came before the first bad sample, and the last one ends now
     let minutes = now.since(first).as_secs().div_ceil(60).clamp(1, 60);
     let from = now.minus(MINUTE * u32::try_from(minutes).unwrap_or(1));

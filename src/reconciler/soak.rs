@@ -7,7 +7,7 @@ use std::time::Duration;
 use ulid::Ulid;
 
 use super::incidents::IncidentWorker;
-use super::worker::{GONE, Outcome, carry_out, rest};
+use super::worker::{GONE, WorkResult, carry_out, rest};
 use crate::decision::{Event, SoakLook};
 use crate::live::Current;
 use crate::store::StoreError;
@@ -19,15 +19,15 @@ const BATCH: usize = 8;
 const NO_TURN: Duration = Duration::from_secs(5);
 
 /// Does what is due once; tells how long until there may be more.
-async fn tick(actor: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
-    let store = &actor.engine.store;
+async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
+    let store = &worker.engine.store;
     let claimed = store.claim(Work::Soak, BATCH, LEASE, token).await?;
-    carry_out(store, &claimed, claimed.claims.iter().map(|claim| look(actor, claim))).await
+    carry_out(store, &claimed, claimed.claims.iter().map(|claim| look(worker, claim))).await
 }
 
-async fn look(actor: &IncidentWorker, claim: &Claim) -> Outcome {
+async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
     let Some(prompt) = claim.prompt() else { return Ok(GONE) };
-    let (engine, policy) = (&actor.engine, &actor.engine.policy);
+    let (engine, policy) = (&worker.engine, &worker.engine.policy);
     let loaded = engine.load(&prompt).await?;
     let soaks = loaded.snapshot.state.versions.iter().filter_map(|record| record.soak.as_ref());
     let lasts = soaks.filter_map(|soak| engine.store.still_lasts(soak.from, soak.from.plus(policy.soak), loaded.now));
@@ -35,7 +35,7 @@ async fn look(actor: &IncidentWorker, claim: &Claim) -> Outcome {
         return Ok((Some(prompt), End::Done { rev: None, next: Some(over) }));
     }
     // what time did, and others: a clock that went back, an alert that is forgotten, another version in the key
-    let mut rev = engine.handle(&prompt, &Event::Look).await?.rev;
+    let mut rev = engine.handle(&prompt, &Event::CheckDrift).await?.rev;
     let loaded = engine.load(&prompt).await?;
     let now = loaded.now;
     for record in &loaded.snapshot.state.versions {
@@ -45,7 +45,7 @@ async fn look(actor: &IncidentWorker, claim: &Claim) -> Outcome {
         };
         let version = record.version.clone();
         let measured = if policy.verify && soak.is_over(policy, now) {
-            match actor.verifier.soaked(&prompt, &version, now.since(soak.from)).await? {
+            match worker.verifier.soaked(&prompt, &version, now.since(soak.from)).await? {
                 None => return Ok((Some(prompt), End::Done { rev, next: Some(now.plus(NO_TURN)) })),
                 measured => measured,
             }
@@ -59,10 +59,10 @@ async fn look(actor: &IncidentWorker, claim: &Claim) -> Outcome {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(actors: Current<Arc<IncidentWorker>>) {
+pub async fn run(workers: Current<Arc<IncidentWorker>>) {
     let token = Ulid::generate().to_string();
     loop {
-        let actor = actors.get();
-        tokio::time::sleep(rest(tick(&actor, &token).await)).await;
+        let worker = workers.get();
+        tokio::time::sleep(rest(tick(&worker, &token).await)).await;
     }
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 use futures_util::future::{OptionFuture, join, join_all, join3};
 
 use super::sample;
-use crate::baseline::Baseline;
 use crate::comparison::Comparison;
 use crate::config::Labels;
 use crate::decision::verification::{Finding, Traffic, Verdict, Verification};
 use crate::decision::{
-    Checked, Compared, Confirmed, Event, Evidence, Incident, Look, PhaseKind, PromptName, PromptState, Split, Stepped,
-    SwitchMode, Timestamp, VersionName, soak,
+    Checked, Compared, Confirmed, Event, Evidence, Incident, Look, PhaseKind, PromptName, PromptState, Stepped,
+    SwitchMode, Timestamp, TrafficSplit, VersionName, soak,
 };
 use crate::engine::{Engine, EngineError};
-use crate::postmortem::{Measured, Missing};
+use crate::postmortem::{IncidentMetric, Missing};
+use crate::precheck::Precheck;
 use crate::prometheus::client::{Prometheus, PrometheusError, Series};
 use crate::prometheus::comparison;
 use crate::prometheus::exposure::{self, Recorded};
@@ -28,21 +28,21 @@ use crate::prometheus::recheck;
 use crate::store::StoreError;
 
 /// Between two queries: fourteen a second, so that some which are held up do not make twenty of the next second's.
-const PACE: Duration = Duration::from_millis(70);
+const QUERY_INTERVAL: Duration = Duration::from_millis(70);
 /// Longest wait for a turn, well below a lease; then the check is made a little later.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Expressions of one rule that are asked in one query.
 const TOGETHER: usize = 32;
 
-type Answer = Result<Vec<Series>, PrometheusError>;
+type QueryResult = Result<Vec<Series>, PrometheusError>;
 
 /// What asking takes.
 #[derive(Debug)]
 pub struct Verifier {
     pub engine: Arc<Engine>,
     pub prometheus: Option<Prometheus>,
-    pub baseline: Option<Baseline>,
+    pub precheck: Option<Precheck>,
     pub labels: Labels,
     /// `gradual.abort_query`.
     pub abort_query: Option<String>,
@@ -50,12 +50,12 @@ pub struct Verifier {
 
 /// What Prometheus answered about two versions.
 #[derive(Debug)]
-struct Answers {
+struct ComparisonData {
     spans: Vec<comparison::Span>,
     answers: Vec<Vec<Series>>,
 }
 
-impl Answers {
+impl ComparisonData {
     fn requests_since(&self, labels: &Labels, version: &VersionName, since: Timestamp) -> f64 {
         comparison::requests_since(labels, &self.spans, &self.answers, version, since)
     }
@@ -63,12 +63,12 @@ impl Answers {
 
 /// What Prometheus says about all incidents that are checked together.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Measurements {
     counters: Result<Recorded, PrometheusError>,
-    /// Asked only soon after a flip.
+    /// Asked only soon after a switch.
     all_prompts: Option<[Vec<Series>; 3]>,
     /// What the `verify` expressions give. One that is not among them had no turn.
-    verified: HashMap<String, Answer>,
+    verified: HashMap<String, QueryResult>,
 }
 
 impl Verifier {
@@ -89,25 +89,27 @@ impl Verifier {
     pub fn still_lasts(&self, incident: &Incident, now: Timestamp) -> Option<Timestamp> {
         let (since, due) = match incident.gradual() {
             Some(split) => (split.since, split.wake()?),
-            None if incident.phase.kind() == PhaseKind::Verifying => (incident.flip.as_ref()?.at, incident.deadline()?),
+            None if incident.phase.kind() == PhaseKind::Verifying => {
+                (incident.switch.as_ref()?.at, incident.deadline()?)
+            }
             None => return None,
         };
         self.engine.store.still_lasts(since, due, now)
     }
 
     /// Asks what the checks of all `due` need.
-    pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Seen>, StoreError> {
-        let oldest = due.iter().filter_map(|incident| incident.flip.as_ref()).map(|flip| flip.at).min();
+    pub async fn look(&self, due: &[&Incident], now: Timestamp) -> Result<Option<Measurements>, StoreError> {
+        let oldest = due.iter().filter_map(|incident| incident.switch.as_ref()).map(|switch| switch.at).min();
         let (Some(prometheus), Some(oldest)) = (&self.prometheus, oldest) else { return Ok(None) };
         let prompts = || due.iter().map(|incident| &incident.prompt);
         let counters = question::counters(&self.labels, prompts(), oldest, now);
-        let Some(counters) = self.in_turn(prometheus, &counters).await? else { return Ok(None) };
+        let Some(counters) = self.query_rate_limited(prometheus, &counters).await? else { return Ok(None) };
         let blames = async {
             if !due.iter().any(|incident| is_new(incident, now)) {
                 return Ok(None);
             }
             let [all, failing, own] = question::all_prompts(&self.labels, prompts());
-            let ask = |query| self.in_turn(prometheus, query);
+            let ask = |query| self.query_rate_limited(prometheus, query);
             let (all, failing, own) = join3(ask(&all), ask(&failing), ask(&own)).await;
             Ok::<_, StoreError>(match (all?, failing?, own?) {
                 (Some(Ok(all)), Some(Ok(failing)), Some(Ok(own))) => Some([all, failing, own]),
@@ -116,7 +118,7 @@ impl Verifier {
         };
         let (all_prompts, verified) = join(blames, self.verify_all(prometheus, due, &counters, now)).await;
         let counters = counters.map(|series| Recorded::new(&self.labels, series));
-        Ok(Some(Seen { counters, all_prompts: all_prompts?, verified: verified? }))
+        Ok(Some(Measurements { counters, all_prompts: all_prompts?, verified: verified? }))
     }
 
     /// Asks the `verify` expressions of all `due`, those of one rule together.
@@ -124,13 +126,13 @@ impl Verifier {
         &self,
         prometheus: &Prometheus,
         due: &[&Incident],
-        counters: &Answer,
+        counters: &QueryResult,
         now: Timestamp,
-    ) -> Result<HashMap<String, Answer>, StoreError> {
+    ) -> Result<HashMap<String, QueryResult>, StoreError> {
         let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for incident in due {
-            let Some(flip) = &incident.flip else { continue };
-            for Verify { alertname, expression } in Verify::of(incident, &flip.to, now) {
+            let Some(switch) = &incident.switch else { continue };
+            for Verify { alertname, expression } in Verify::of(incident, &switch.to, now) {
                 rules.entry(alertname).or_default().push(expression);
             }
         }
@@ -153,10 +155,10 @@ impl Verifier {
         &self,
         prometheus: &Prometheus,
         expressions: &[String],
-    ) -> Result<Vec<(String, Answer)>, StoreError> {
+    ) -> Result<Vec<(String, QueryResult)>, StoreError> {
         if expressions.len() > 1 {
             let all: Vec<&str> = expressions.iter().map(String::as_str).collect();
-            match self.verify_in_turn(prometheus, &question::together(&all)).await? {
+            match self.verify_rate_limited(prometheus, &question::together(&all)).await? {
                 None => return Ok(Vec::new()),
                 Some(Ok(series)) => {
                     let each = question::apart(series, expressions.len());
@@ -165,7 +167,8 @@ impl Verifier {
                 Some(Err(_)) => {}
             }
         }
-        let asked = join_all(expressions.iter().map(|expression| self.verify_in_turn(prometheus, expression))).await;
+        let asked =
+            join_all(expressions.iter().map(|expression| self.verify_rate_limited(prometheus, expression))).await;
         let mut answers = Vec::new();
         for (expression, answer) in expressions.iter().zip(asked) {
             answers.extend(answer?.map(|answer| (expression.clone(), answer)));
@@ -174,10 +177,15 @@ impl Verifier {
     }
 
     /// Does for `incident` what only an answer from outside can.
-    pub async fn prove(&self, incident: &Incident, seen: Option<&Seen>, now: Timestamp) -> Result<(), EngineError> {
+    pub async fn verify(
+        &self,
+        incident: &Incident,
+        seen: Option<&Measurements>,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
         let event = match incident.phase.kind() {
             PhaseKind::Confirming => self.confirm(incident, now).await.map(Event::Confirmed),
-            PhaseKind::RollingBack => self.may_go_on(incident, now).await?.map(Event::Stepped),
+            PhaseKind::RollingBack => self.may_resume(incident, now).await?.map(Event::Stepped),
             PhaseKind::AwaitingDecision => self.recheck(incident, now).await?,
             _ if self.is_due(incident, now) => match seen {
                 Some(seen) => self.check(incident, seen, now).map(Event::Checked),
@@ -200,12 +208,12 @@ impl Verifier {
         else {
             return false;
         };
-        let proves = |check: &Checked| {
+        let settles = |check: &Checked| {
             check.finding.verdict == Verdict::Healthy && check.traffic.as_ref().is_some_and(Traffic::all_follow)
         };
-        let proved = matches!(event, Some(Event::Checked(check)) if proves(check))
+        let settled = matches!(event, Some(Event::Checked(check)) if settles(check))
             && verification.healthy + 1 >= self.engine.policy.verify_healthy;
-        proved || self.is_late(incident, now)
+        settled || self.is_late(incident, now)
     }
 
     /// Before the commit that ends the checks: whoever tells of the end finds them. False: Prometheus can't be asked now.
@@ -214,13 +222,13 @@ impl Verifier {
             return self.keep_missing(incident, "prometheus.url is not set").await.map(|()| true);
         };
         // two queries, which must not keep checks from their turns
-        if !self.turn_within(SPARE).await? {
+        if !self.acquire_within(SPARE).await? {
             return Ok(false);
         }
-        let turn = async || self.turn().await.unwrap_or(false);
-        match sample::samples(prometheus, &self.labels, incident, until, turn).await {
+        let acquire = async || self.acquire().await.unwrap_or(false);
+        match sample::samples(prometheus, &self.labels, incident, until, acquire).await {
             Ok(Some(samples)) => {
-                self.engine.store.put_samples(&incident.id, &Measured::Samples(Box::new(samples))).await?;
+                self.engine.store.put_samples(&incident.id, &IncidentMetric::Samples(Box::new(samples))).await?;
             }
             Ok(None) => self.keep_missing(incident, "Prometheus has no data for it").await?,
             Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
@@ -236,17 +244,17 @@ impl Verifier {
     }
 
     async fn keep_missing(&self, incident: &Incident, why: &str) -> Result<(), StoreError> {
-        let Some(flip) = &incident.flip else { return Ok(()) };
-        let missing = Measured::Missing(Missing { missing: why.to_owned(), flip_at: flip.at.0 });
+        let Some(switch) = &incident.switch else { return Ok(()) };
+        let missing = IncidentMetric::Missing(Missing { missing: why.to_owned(), switched_at: switch.at.0 });
         self.engine.store.put_samples(&incident.id, &missing).await
     }
 
     /// Asks for what could not be asked when the checks ended. Tells when to do so again.
     pub async fn measure_later(&self, incident: &Incident, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let ended = sample::ended(incident, self.engine.policy.verification_deadline);
-        let (Some(ended), Some(flip)) = (ended, &incident.flip) else { return Ok(None) };
+        let (Some(ended), Some(switch)) = (ended, &incident.switch) else { return Ok(None) };
         let store = &self.engine.store;
-        if store.samples(&incident.id).await?.is_some_and(|measured| measured.is_of(flip.at)) {
+        if store.samples(&incident.id).await?.is_some_and(|measured| measured.is_of(switch.at)) {
             return Ok(None);
         }
         if now < ended.plus(sample::AGAIN) {
@@ -258,31 +266,31 @@ impl Verifier {
             }
             self.keep_missing(incident, "Prometheus was unreachable").await?;
         }
-        store.announce(incident).await?;
+        store.notify_again(incident).await?;
         Ok(None)
     }
 
     /// Is the version still bad, and would its target do better? People wait: it takes no turn, and asks all at once.
     async fn confirm(&self, incident: &Incident, now: Timestamp) -> Option<Confirmed> {
         let pending = incident.pending()?;
-        if pending.sure {
+        if pending.skip_confirmation {
             let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
             return Some(Confirmed {
                 incident: incident.id.clone(),
                 at: pending.at,
                 finding,
                 blame: None,
-                baseline: None,
+                precheck: None,
             });
         }
-        let baseline = self.baseline.as_ref().filter(|_| pending.by != SwitchMode::Auto);
-        let baseline = OptionFuture::from(baseline.map(|b| b.test(&incident.prompt, &pending.to)));
+        let precheck = self.precheck.as_ref().filter(|_| pending.by != SwitchMode::Auto);
+        let precheck = OptionFuture::from(precheck.map(|b| b.test(&incident.prompt, &pending.to)));
         let asked = OptionFuture::from(self.prometheus.as_ref().map(|p| self.confirm_with(p, incident, now)));
-        let (baseline, asked) = join(baseline, asked).await;
+        let (precheck, asked) = join(precheck, asked).await;
         let (finding, blame) =
             asked.flatten().unwrap_or_else(|| (Finding::new(Verdict::NoData, "prometheus.url is not set"), None));
-        let baseline = baseline.and_then(Result::err);
-        Some(Confirmed { incident: incident.id.clone(), at: pending.at, finding, blame, baseline })
+        let precheck = precheck.and_then(Result::err);
+        Some(Confirmed { incident: incident.id.clone(), at: pending.at, finding, blame, precheck })
     }
 
     async fn confirm_with(
@@ -328,7 +336,7 @@ impl Verifier {
         &self,
         prompt: &PromptName,
         state: &PromptState,
-        split: &Split,
+        split: &TrafficSplit,
         now: Timestamp,
     ) -> Result<Look, StoreError> {
         let heartbeat = self.engine.store.heartbeat().await?;
@@ -341,7 +349,7 @@ impl Verifier {
         prometheus: &Prometheus,
         prompt: &PromptName,
         state: &PromptState,
-        split: &Split,
+        split: &TrafficSplit,
         now: Timestamp,
     ) -> Result<Compared, String> {
         let (comparison, seen) = self.compare(prompt, state, &split.arriving, now, true).await?;
@@ -351,9 +359,9 @@ impl Verifier {
         if let Some(query) = self.engine.policy.canary.of(prompt).query.as_ref().filter(|_| no_worse) {
             let since = now.since(split.since);
             let query = comparison::own_query(query, prompt, [&split.arriving, &split.leaving], since);
-            let answer = match self.in_turn(prometheus, &query).await.map_err(|error| error.to_string())? {
+            let answer = match self.query_rate_limited(prometheus, &query).await.map_err(|error| error.to_string())? {
                 Some(answer) => answer.map_err(|error| error.to_string())?,
-                None => return Err(NO_TURN.to_owned()),
+                None => return Err(RATE_LIMITED.to_owned()),
             };
             if let Err(why) = comparison::read_own(&answer) {
                 (no_worse, text) = (false, format!("{why}: {text}"));
@@ -363,15 +371,15 @@ impl Verifier {
         Ok(Compared { requests: requests as u64, harm, no_worse, text })
     }
 
-    /// `in_turn`: nobody waits for it, so that it waits for turns.
+    /// `rate_limited`: nobody waits for it, so that it waits for turns.
     async fn compare(
         &self,
         prompt: &PromptName,
         state: &PromptState,
         version: &VersionName,
         now: Timestamp,
-        in_turn: bool,
-    ) -> Result<(Comparison, Answers), String> {
+        rate_limited: bool,
+    ) -> Result<(Comparison, ComparisonData), String> {
         let prometheus = self.prometheus.as_ref().ok_or("prometheus.url is not set")?;
         let other = state.replaced_by(version).ok_or("there is no other version for comparison")?;
         let first = state.version(version).and_then(|record| record.first_active).ok_or("it has had no traffic yet")?;
@@ -379,9 +387,9 @@ impl Verifier {
         let began = canary.map_or(first, |canary| canary.started);
         let query = comparison::query(&self.labels, prompt, [version, other]);
         let spans = comparison::spans(began, now);
-        for _ in spans.iter().filter(|_| in_turn) {
-            if !self.turn_within(BETWEEN).await.map_err(|error| error.to_string())? {
-                return Err(NO_TURN.to_owned());
+        for _ in spans.iter().filter(|_| rate_limited) {
+            if !self.acquire_within(BETWEEN).await.map_err(|error| error.to_string())? {
+                return Err(RATE_LIMITED.to_owned());
             }
         }
         let ask = |span: &comparison::Span| prometheus.range(&query, span.from, span.to, span.step);
@@ -390,7 +398,7 @@ impl Verifier {
         let measured = comparison::read(&self.labels, &spans, &answers, [version, other]);
         Ok((
             Comparison::of(&measured, f64::from(self.engine.policy.canary.of(prompt).margin) / 100.0),
-            Answers { spans, answers },
+            ComparisonData { spans, answers },
         ))
     }
 
@@ -400,9 +408,9 @@ impl Verifier {
         prompt: &PromptName,
         version: &VersionName,
         since: Duration,
-    ) -> Result<Option<Result<soak::Measured, String>>, StoreError> {
+    ) -> Result<Option<Result<soak::SoakMeasurement, String>>, StoreError> {
         let Some(prometheus) = &self.prometheus else { return Ok(Some(Err("prometheus.url is not set".to_owned()))) };
-        if !self.turn_within(SPARE).await? {
+        if !self.acquire_within(SPARE).await? {
             return Ok(None);
         }
         let answer = prometheus.instant(&question::soak(&self.labels, prompt, version, since)).await;
@@ -420,7 +428,7 @@ impl Verifier {
         let finding = match (query, recheck::threshold(incident)) {
             (_, None) => Finding::new(Verdict::Unknown, "its threshold is unknown"),
             (None, _) => Finding::new(Verdict::NoData, "too early"),
-            (Some(query), Some(threshold)) => match self.in_turn(prometheus, &query).await? {
+            (Some(query), Some(threshold)) => match self.query_rate_limited(prometheus, &query).await? {
                 Some(answer) => recheck::read(&answer, threshold),
                 None => return Ok(None),
             },
@@ -429,9 +437,9 @@ impl Verifier {
     }
 
     /// Whether a gradual rollback may go on. `None`: nobody asks now, or Prometheus had no turn for it.
-    async fn may_go_on(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
+    async fn may_resume(&self, incident: &Incident, now: Timestamp) -> Result<Option<Stepped>, StoreError> {
         let (Some(prometheus), Some(split)) = (&self.prometheus, incident.gradual()) else { return Ok(None) };
-        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.turn().await? {
+        if split.paused.is_some() || split.wake().is_none_or(|at| at > now) || !self.acquire().await? {
             return Ok(None);
         }
         let finding = match &self.abort_query {
@@ -455,33 +463,33 @@ impl Verifier {
     }
 
     /// One look at a rollback. `None`: Prometheus had no turn for it.
-    fn check(&self, incident: &Incident, seen: &Seen, now: Timestamp) -> Option<Checked> {
-        let (flip, verification) = (incident.flip.as_ref()?, incident.verification()?);
+    fn check(&self, incident: &Incident, seen: &Measurements, now: Timestamp) -> Option<Checked> {
+        let (switch, verification) = (incident.switch.as_ref()?, incident.verification()?);
         let (traffic, errors) = match &seen.counters {
             Ok(recorded) => {
                 let counters = recorded.of(&self.labels, &incident.prompt);
-                let traffic = counters.since(flip.at, &flip.from, &flip.to);
+                let traffic = counters.since(switch.at, &switch.from, &switch.to);
                 let errors = exposure::judge(
                     traffic.as_ref(),
-                    counters.limit(question::healthy_below(incident), flip.at, &flip.to),
-                    flip.at,
+                    counters.limit(question::healthy_below(incident), switch.at, &switch.to),
+                    switch.at,
                 );
                 (traffic, errors)
             }
             Err(error) => (None, Finding::new(Verdict::Unknown, error.to_string())),
         };
         let mut findings = vec![errors];
-        for verify in Verify::of(incident, &flip.to, now) {
+        for verify in Verify::of(incident, &switch.to, now) {
             findings.push(question::read_verify(&verify.alertname, seen.verified.get(&verify.expression)?));
         }
         let finding = Finding::all(findings);
         let blame = match finding.verdict {
             _ if !is_new(incident, now) => None,
-            Verdict::Unhealthy => Some(provider(&flip.to.to_string(), &finding.text)),
+            Verdict::Unhealthy => Some(provider(&switch.to.to_string(), &finding.text)),
             _ => self.others(incident, seen.all_prompts.as_ref()),
         };
         let (incident, number) = (incident.id.clone(), verification.checks);
-        Some(Checked { incident, flip: flip.at, number, finding, traffic, blame })
+        Some(Checked { incident, switched_at: switch.at, number, finding, traffic, blame })
     }
 
     /// What the alerts' own expressions say of `version`, or its error ratio where they have none. Takes no turn.
@@ -490,7 +498,7 @@ impl Verifier {
         prometheus: &Prometheus,
         incident: &Incident,
         version: &VersionName,
-        ratios: &Answer,
+        ratios: &QueryResult,
         now: Timestamp,
     ) -> Finding {
         let ratio = |series: &Vec<Series>| question::ratio_of(&self.labels, series, &incident.prompt, version);
@@ -501,7 +509,7 @@ impl Verifier {
             return errors;
         }
         let answers = join_all(verifies.iter().map(|verify| prometheus.verify(&verify.expression))).await;
-        let read = |(verify, answer): (&Verify, &Answer)| question::read_verify(&verify.alertname, answer);
+        let read = |(verify, answer): (&Verify, &QueryResult)| question::read_verify(&verify.alertname, answer);
         let mut finding = Finding::all(verifies.iter().zip(&answers).map(read).collect());
         if ratios.as_ref().is_ok_and(|series| ratio(series).is_some()) {
             finding.text = format!("{} ({})", finding.text, errors.text);
@@ -526,22 +534,30 @@ impl Verifier {
     }
 
     /// Asks as soon as there is a turn, not several at once that saved theirs up. `None`: there was none in time.
-    async fn in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
-        Ok(if self.turn().await? { Some(prometheus.instant(query).await) } else { None })
+    async fn query_rate_limited(
+        &self,
+        prometheus: &Prometheus,
+        query: &str,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        Ok(if self.acquire().await? { Some(prometheus.instant(query).await) } else { None })
     }
 
-    async fn verify_in_turn(&self, prometheus: &Prometheus, query: &str) -> Result<Option<Answer>, StoreError> {
-        Ok(if self.turn().await? { Some(prometheus.verify(query).await) } else { None })
+    async fn verify_rate_limited(
+        &self,
+        prometheus: &Prometheus,
+        query: &str,
+    ) -> Result<Option<QueryResult>, StoreError> {
+        Ok(if self.acquire().await? { Some(prometheus.verify(query).await) } else { None })
     }
 
     /// Waits for the next turn that all replicas share; false if it takes too long.
-    async fn turn(&self) -> Result<bool, StoreError> {
-        self.turn_within(PATIENCE).await
+    async fn acquire(&self) -> Result<bool, StoreError> {
+        self.acquire_within(PATIENCE).await
     }
 
-    async fn turn_within(&self, patience: Duration) -> Result<bool, StoreError> {
+    async fn acquire_within(&self, patience: Duration) -> Result<bool, StoreError> {
         let patience = tokio::time::Instant::now() + patience;
-        while let Some(wait) = self.engine.store.pace("prometheus", PACE).await? {
+        while let Some(wait) = self.engine.store.acquire("prometheus", QUERY_INTERVAL).await? {
             if tokio::time::Instant::now() + wait > patience {
                 return Ok(false);
             }
@@ -553,7 +569,7 @@ impl Verifier {
 
 /// Longest wait for each turn of a comparison, which takes four at most: well within a lease together.
 const BETWEEN: Duration = Duration::from_secs(3);
-const NO_TURN: &str = "the Prometheus query limit is reached: the receiver will try again soon";
+const RATE_LIMITED: &str = "the Prometheus query limit is reached: the receiver will try again soon";
 /// Longest wait of what is nice to have.
 const SPARE: Duration = Duration::from_millis(500);
 /// Later, more may have happened than the rollback.
@@ -570,9 +586,9 @@ fn is_due(incident: &Incident, late: bool, now: Timestamp) -> bool {
     incident.is_checked() && incident.verification().is_some_and(wanted)
 }
 
-/// So soon after a flip, and before a check has measured anything, it may show that the prompt was not to blame.
+/// So soon after a switch, and before a check has measured anything, it may show that the prompt was not to blame.
 fn is_new(incident: &Incident, now: Timestamp) -> bool {
-    let young = incident.flip.as_ref().is_some_and(|flip| now.since(flip.at) <= FIRST);
+    let young = incident.switch.as_ref().is_some_and(|switch| now.since(switch.at) <= FIRST);
     young && incident.verification().is_some_and(|v| !v.blamed && v.healthy + v.unhealthy == 0)
 }
 
@@ -589,7 +605,7 @@ mod tests {
         let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
         let checked = |checks, deadline, next| Incident {
             phase: Phase::Verifying { until: Timestamp(deadline) },
-            flip: Some(Switch {
+            switch: Some(Switch {
                 commit: CommitId::default(),
                 at: now,
                 decided_at: None,

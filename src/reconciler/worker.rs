@@ -15,7 +15,7 @@ const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// What came of a claim: the prompt whose record was looked at, and how to give the claim back.
-pub(super) type Outcome = Result<(Option<PromptName>, End), EngineError>;
+pub(super) type WorkResult = Result<(Option<PromptName>, End), EngineError>;
 
 /// Nothing is to be done about it any more.
 pub(super) const GONE: (Option<PromptName>, End) = (None, End::Done { rev: None, next: None });
@@ -26,7 +26,7 @@ pub(super) fn rest(ticked: Result<Option<Duration>, StoreError>) -> Duration {
 }
 
 /// Carries out what was claimed, side by side, one of `works` for each claim; tells how long until there may be more.
-pub(super) async fn carry_out<F: Future<Output = Outcome>>(
+pub(super) async fn carry_out<F: Future<Output = WorkResult>>(
     store: &Store,
     claimed: &Claimed,
     works: impl Iterator<Item = F>,
@@ -42,7 +42,7 @@ pub(super) async fn carry_out<F: Future<Output = Outcome>>(
 }
 
 /// Ends a claim: done, or to be tried again.
-pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: Outcome) -> Result<(), StoreError> {
+pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: WorkResult) -> Result<(), StoreError> {
     let work = claim.work.as_str();
     let (prompt, end) = outcome.unwrap_or_else(|error| {
         tracing::warn!(incident = %claim.incident, work, %error, "a task failed");
@@ -52,7 +52,7 @@ pub(super) async fn give_back(store: &Store, claim: &Claim, outcome: Outcome) ->
         };
         (None, end)
     });
-    if store.finish(claim, prompt.as_ref(), end).await? == Finished::Parked {
+    if store.finish(claim, prompt.as_ref(), end).await? == Finished::DeadLettered {
         tracing::error!(incident = %claim.incident, work, "a task failed too often: moved to the dead letters");
     }
     Ok(())

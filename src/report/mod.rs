@@ -11,7 +11,7 @@ use crate::decision::{Incident, IncidentId, Phase, PhaseKind, PromptName, Switch
 
 /// Would the rollback have been right?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
+pub enum DryRunVerdict {
     /// A person did the same later.
     Right,
     /// It went away by itself, a person said no, or it did not help.
@@ -20,12 +20,12 @@ pub enum Verdict {
     Unclear,
 }
 
-impl Verdict {
+impl DryRunVerdict {
     pub fn as_str(self) -> &'static str {
         match self {
-            Verdict::Right => "right",
-            Verdict::Wrong => "wrong",
-            Verdict::Unclear => "unclear",
+            DryRunVerdict::Right => "right",
+            DryRunVerdict::Wrong => "wrong",
+            DryRunVerdict::Unclear => "unclear",
         }
     }
 }
@@ -77,14 +77,16 @@ impl Instead {
         }
     }
 
-    pub fn verdict(self) -> Verdict {
+    pub fn verdict(self) -> DryRunVerdict {
         match self {
-            Instead::RolledBackByPerson | Instead::PutBackByHand => Verdict::Right,
-            Instead::ResolvedByItself | Instead::Dismissed | Instead::Undone | Instead::DidNotHelp => Verdict::Wrong,
+            Instead::RolledBackByPerson | Instead::PutBackByHand => DryRunVerdict::Right,
+            Instead::ResolvedByItself | Instead::Dismissed | Instead::Undone | Instead::DidNotHelp => {
+                DryRunVerdict::Wrong
+            }
             Instead::RolledBackElsewhere
             | Instead::RolledBackAutomatically
             | Instead::OtherVersion
-            | Instead::Undecided => Verdict::Unclear,
+            | Instead::Undecided => DryRunVerdict::Unclear,
         }
     }
 }
@@ -94,7 +96,7 @@ impl Instead {
 pub struct Case {
     pub incident: IncidentId,
     pub prompt: PromptName,
-    pub would: DryRunRollback,
+    pub dry_run: DryRunRollback,
     pub instead: Instead,
     /// How much later that was.
     pub after: Option<Duration>,
@@ -103,34 +105,34 @@ pub struct Case {
 impl Case {
     /// `None`: nothing would have been done.
     pub fn of(incident: &Incident) -> Option<Self> {
-        let would = incident.would.clone()?;
-        let (instead, at) = instead(incident, &would.to);
+        let dry_run = incident.dry_run.clone()?;
+        let (instead, at) = instead(incident, &dry_run.to);
         Some(Self {
             incident: incident.id.clone(),
             prompt: incident.prompt.clone(),
-            after: at.map(|at| at.since(would.at)),
-            would,
+            after: at.map(|at| at.since(dry_run.at)),
+            dry_run,
             instead,
         })
     }
 
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> DryRunVerdict {
         self.instead.verdict()
     }
 
     /// How much sooner the rollback would have been done.
     pub fn saved(&self) -> Duration {
-        self.after.filter(|_| self.verdict() == Verdict::Right).unwrap_or_default()
+        self.after.filter(|_| self.verdict() == DryRunVerdict::Right).unwrap_or_default()
     }
 }
 
 fn instead(incident: &Incident, target: &VersionName) -> (Instead, Option<Timestamp>) {
-    if let Some(flip) = &incident.flip {
-        let what = match (flip.mode, incident.phase.kind()) {
-            (SwitchMode::Shipped, _) if flip.to == *target => Instead::PutBackByHand,
+    if let Some(switch) = &incident.switch {
+        let what = match (switch.mode, incident.phase.kind()) {
+            (SwitchMode::Shipped, _) if switch.to == *target => Instead::PutBackByHand,
             (SwitchMode::Shipped, _) => Instead::OtherVersion,
             (SwitchMode::Auto, _) => Instead::RolledBackAutomatically,
-            _ if flip.from != incident.version || flip.to != *target => Instead::RolledBackElsewhere,
+            _ if switch.from != incident.version || switch.to != *target => Instead::RolledBackElsewhere,
             (_, PhaseKind::Escalated) => Instead::DidNotHelp,
             // an escalated one that a person closes has not helped either
             (_, PhaseKind::Dismissed) if incident.escalations > 0 && incident.paged && failed(incident) => {
@@ -170,9 +172,9 @@ pub struct Tally {
 impl Tally {
     fn count(&mut self, case: &Case) {
         match case.verdict() {
-            Verdict::Right => self.right += 1,
-            Verdict::Wrong => self.wrong += 1,
-            Verdict::Unclear => self.unclear += 1,
+            DryRunVerdict::Right => self.right += 1,
+            DryRunVerdict::Wrong => self.wrong += 1,
+            DryRunVerdict::Unclear => self.unclear += 1,
         }
         self.saved += case.saved();
     }
@@ -184,7 +186,7 @@ impl Tally {
 
 /// All that would have been done in a span of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct DryRunReport {
     pub since: Timestamp,
     pub until: Timestamp,
     /// By alertname.
@@ -197,7 +199,7 @@ pub struct Report {
     pub partial: bool,
 }
 
-impl Report {
+impl DryRunReport {
     pub const MAX_CASES: usize = 500;
     /// Alerts told apart; what comes beyond is counted as [`Report::OTHERS`].
     pub const MAX_TRIGGERS: usize = 100;
@@ -211,11 +213,11 @@ impl Report {
     /// Takes in one incident, if something would have been done about it in this time.
     pub fn add(&mut self, incident: &Incident) {
         let Some(case) = Case::of(incident) else { return };
-        if case.would.at < self.since || case.would.at > self.until {
+        if case.dry_run.at < self.since || case.dry_run.at > self.until {
             return;
         }
-        let known = self.triggers.len() < Self::MAX_TRIGGERS || self.triggers.contains_key(&case.would.trigger);
-        let trigger = if known { case.would.trigger.as_str() } else { Self::OTHERS };
+        let known = self.triggers.len() < Self::MAX_TRIGGERS || self.triggers.contains_key(&case.dry_run.trigger);
+        let trigger = if known { case.dry_run.trigger.as_str() } else { Self::OTHERS };
         self.triggers.entry(trigger.to_owned()).or_default().count(&case);
         if self.cases.len() < Self::MAX_CASES {
             self.cases.push(case);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decision::verification::Verification;
-use crate::decision::{CommitId, Failure, Operator, Policy, Question, Switch};
+use crate::decision::{CommitId, Operator, Policy, Question, RollbackFailure, Switch};
 
 const NOW: Timestamp = Timestamp(1_795_221_492_689);
 
@@ -21,13 +21,13 @@ fn held(trigger: &str) -> Incident {
     let (from, to, trigger) = (version("v2"), version("v1"), trigger.to_owned());
     Incident {
         phase: Phase::AwaitingDecision(Question::default()),
-        would: Some(DryRunRollback { at: NOW, from, to, trigger }),
+        dry_run: Some(DryRunRollback { at: NOW, from, to, trigger }),
         ..Incident::new(id, prompt, version("v2"), "on-call".to_owned(), NOW)
     }
 }
 
-fn flipped(mode: SwitchMode, to: &str, phase: Phase) -> Incident {
-    let flip = Switch {
+fn switched(mode: SwitchMode, to: &str, phase: Phase) -> Incident {
+    let switch = Switch {
         commit: CommitId::default(),
         verification: None,
         at: after(12),
@@ -37,7 +37,7 @@ fn flipped(mode: SwitchMode, to: &str, phase: Phase) -> Incident {
         mode,
         operator: Operator::recorded("maya"),
     };
-    Incident { flip: Some(flip), phase, closed_at: Some(after(15)), ..held("A") }
+    Incident { switch: Some(switch), phase, closed_at: Some(after(15)), ..held("A") }
 }
 
 fn closed(phase: Phase) -> Incident {
@@ -49,31 +49,35 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
     let ended = Incident { quiet_since: Some(after(8)), ..closed(Phase::Resolved) };
     let back = closed(Phase::Superseded { by: Some(version("v1")) });
     let forward = closed(Phase::Superseded { by: Some(version("v3")) });
-    let mut given_up = flipped(SwitchMode::Approved, "v1", Phase::Dismissed);
+    let mut given_up = switched(SwitchMode::Approved, "v1", Phase::Dismissed);
     (given_up.escalations, given_up.paged) = (1, true);
     given_up.note(after(14), crate::decision::note::NoteKind::Escalated, "v1 is unhealthy");
-    if let Some(flip) = &mut given_up.flip {
+    if let Some(switch) = &mut given_up.switch {
         let starting = Verification::starting(after(12), Policy::default().verify_every);
-        flip.verification = Some(Verification { unhealthy: 1, ..starting });
+        switch.verification = Some(Verification { unhealthy: 1, ..starting });
     }
     let table = [
-        (flipped(SwitchMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
-        (flipped(SwitchMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
-        (flipped(SwitchMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
+        (switched(SwitchMode::Approved, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (switched(SwitchMode::Gradual, "v1", Phase::Recovered), Instead::RolledBackByPerson, Some(12)),
+        (switched(SwitchMode::Manual, "v1", Phase::Unverified), Instead::RolledBackByPerson, Some(12)),
         (
-            flipped(SwitchMode::Approved, "v1", Phase::Verifying { until: after(15) }),
+            switched(SwitchMode::Approved, "v1", Phase::Verifying { until: after(15) }),
             Instead::RolledBackByPerson,
             Some(12),
         ),
         (
-            flipped(SwitchMode::Approved, "v1", Phase::Escalated { until: None, reason: Failure::NotRecovered }),
+            switched(
+                SwitchMode::Approved,
+                "v1",
+                Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered },
+            ),
             Instead::DidNotHelp,
             Some(12),
         ),
         (given_up, Instead::DidNotHelp, Some(12)),
-        (flipped(SwitchMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
-        (flipped(SwitchMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),
-        (flipped(SwitchMode::Auto, "v1", Phase::Recovered), Instead::RolledBackAutomatically, Some(12)),
+        (switched(SwitchMode::Approved, "v1", Phase::Dismissed), Instead::Undone, Some(12)),
+        (switched(SwitchMode::Approved, "v0", Phase::Recovered), Instead::RolledBackElsewhere, Some(12)),
+        (switched(SwitchMode::Auto, "v1", Phase::Recovered), Instead::RolledBackAutomatically, Some(12)),
         (ended, Instead::ResolvedByItself, Some(8)),
         (closed(Phase::Resolved), Instead::ResolvedByItself, Some(9)),
         (closed(Phase::Dismissed), Instead::Dismissed, Some(9)),
@@ -88,20 +92,20 @@ fn what_happened_instead_says_whether_it_would_have_been_right() {
         let expected = (instead, minutes.map(|minutes| Duration::from_secs(60 * minutes)));
         assert_eq!((case.instead, case.after), expected, "{incident:?}");
     }
-    assert_eq!(Case::of(&Incident { would: None, ..held("A") }), None, "nothing would have been done");
+    assert_eq!(Case::of(&Incident { dry_run: None, ..held("A") }), None, "nothing would have been done");
 }
 
 #[test]
 fn each_trigger_has_its_own_count_and_only_what_was_right_saves_time() {
-    let mut report = Report::new(NOW, after(60));
+    let mut report = DryRunReport::new(NOW, after(60));
     let of = |trigger: &str, mut incident: Incident| {
-        if let Some(would) = &mut incident.would {
-            would.trigger = trigger.to_owned();
+        if let Some(dry_run) = &mut incident.dry_run {
+            dry_run.trigger = trigger.to_owned();
         }
         incident
     };
-    report.add(&of("A", flipped(SwitchMode::Approved, "v1", Phase::Recovered)));
-    report.add(&of("A", flipped(SwitchMode::Manual, "v1", Phase::Recovered)));
+    report.add(&of("A", switched(SwitchMode::Approved, "v1", Phase::Recovered)));
+    report.add(&of("A", switched(SwitchMode::Manual, "v1", Phase::Recovered)));
     report.add(&of("A", closed(Phase::Resolved)));
     report.add(&of("B", held("B")));
     let count =
@@ -115,7 +119,7 @@ fn each_trigger_has_its_own_count_and_only_what_was_right_saves_time() {
 #[test]
 fn only_what_would_have_been_done_in_the_time_counts() {
     for (since, until, cases) in [(NOW, NOW, 1), (after(1), after(2), 0), (NOW.minus(Duration::from_secs(9)), NOW, 1)] {
-        let mut report = Report::new(since, until);
+        let mut report = DryRunReport::new(since, until);
         report.add(&held("A"));
         assert_eq!(report.cases.len(), cases, "{since:?} to {until:?}");
     }
@@ -123,13 +127,13 @@ fn only_what_would_have_been_done_in_the_time_counts() {
 
 #[test]
 fn a_report_is_bounded_and_counts_what_it_leaves_out() {
-    let mut report = Report::new(NOW, NOW);
-    for number in 0..Report::MAX_CASES + 10 {
+    let mut report = DryRunReport::new(NOW, NOW);
+    for number in 0..DryRunReport::MAX_CASES + 10 {
         report.add(&held(&format!("A{number}")));
     }
-    assert_eq!((report.cases.len(), report.left_out), (Report::MAX_CASES, 10));
-    assert_eq!(report.triggers.len(), Report::MAX_TRIGGERS + 1);
-    let others = u32::try_from(Report::MAX_CASES + 10 - Report::MAX_TRIGGERS).expect("small");
-    assert_eq!(report.triggers[Report::OTHERS].unclear, others);
+    assert_eq!((report.cases.len(), report.left_out), (DryRunReport::MAX_CASES, 10));
+    assert_eq!(report.triggers.len(), DryRunReport::MAX_TRIGGERS + 1);
+    let others = u32::try_from(DryRunReport::MAX_CASES + 10 - DryRunReport::MAX_TRIGGERS).expect("small");
+    assert_eq!(report.triggers[DryRunReport::OTHERS].unclear, others);
     assert_eq!(report.total().unclear, others + 100);
 }

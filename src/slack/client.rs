@@ -123,20 +123,20 @@ impl UploadPlace {
 
 /// Metadata by which a message of ours is found again. People do not see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct MessageTag {
     pub incident: String,
     /// `root`, `overview`, `reply-3`.
     pub what: String,
 }
 
-impl Mark {
+impl MessageTag {
     fn metadata(&self) -> SlackMessageMetadata {
         let payload = [("incident", &self.incident), ("what", &self.what)];
         let payload = payload.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         SlackMessageMetadata::new(EVENT_TYPE.to_owned()).with_event_payload(payload)
     }
 
-    fn is_on(&self, message: &Listed) -> bool {
+    fn is_on(&self, message: &ListedMessage) -> bool {
         let Some(metadata) = &message.metadata else { return false };
         let payload = &metadata["event_payload"];
         metadata["event_type"] == EVENT_TYPE && payload["incident"] == *self.incident && payload["what"] == *self.what
@@ -145,20 +145,20 @@ impl Mark {
 
 impl Slack {
     /// `None` without `slack.bot_token`.
-    pub fn new(config: &config::Slack) -> Result<Option<Self>, SlackError> {
+    pub fn new(config: &config::SlackConfig) -> Result<Option<Self>, SlackError> {
         let Some(token) = &config.bot_token else { return Ok(None) };
         let bot = Api::new(&config.api_url, token)?;
         Ok(Some(Self { bot, app: Api::of_app(config)?, ids: Mutex::default() }))
     }
 
     /// After [`SlackError::Retry`] the message may have arrived all the same: [`find`](Self::find) tells.
-    pub async fn post(&self, place: Place<'_>, message: &Message, mark: &Mark) -> Result<Posted, SlackError> {
+    pub async fn post(&self, place: Place<'_>, message: &Message, mark: &MessageTag) -> Result<Posted, SlackError> {
         let blocks = (!message.blocks.is_empty()).then(|| message.blocks.clone());
         self.post_content(place, content(&message.text, blocks), mark).await
     }
 
     /// As [`post`](Self::post), but without blocks. The text is mrkdwn: what comes from outside must be escaped.
-    pub async fn post_plain(&self, place: Place<'_>, text: &str, mark: &Mark) -> Result<Posted, SlackError> {
+    pub async fn post_plain(&self, place: Place<'_>, text: &str, mark: &MessageTag) -> Result<Posted, SlackError> {
         self.post_content(place, content(text, None), mark).await
     }
 
@@ -166,7 +166,7 @@ impl Slack {
         &self,
         place: Place<'_>,
         content: SlackMessageContent,
-        mark: &Mark,
+        mark: &MessageTag,
     ) -> Result<Posted, SlackError> {
         let Place { channel, thread, broadcast } = place;
         let request = SlackApiChatPostMessageRequest::new(channel.into(), content.with_metadata(mark.metadata()))
@@ -174,7 +174,7 @@ impl Slack {
             .opt_reply_broadcast(broadcast.then_some(true))
             .with_unfurl_links(false)
             .with_unfurl_media(false);
-        let posted: Address = self.bot.post("chat.postMessage", &request).await?;
+        let posted: MessageAddress = self.bot.post("chat.postMessage", &request).await?;
         self.ids().insert(name_of(channel).to_owned(), posted.channel.clone());
         Ok(Posted { channel: posted.channel, ts: posted.ts })
     }
@@ -221,7 +221,13 @@ impl Slack {
     }
 
     /// Says something to one person, who sees it if they are in the channel just now. The text is mrkdwn.
-    pub async fn tell(&self, channel_id: &str, thread: Option<&str>, user: &str, text: &str) -> Result<(), SlackError> {
+    pub async fn post_ephemeral(
+        &self,
+        channel_id: &str,
+        thread: Option<&str>,
+        user: &str,
+        text: &str,
+    ) -> Result<(), SlackError> {
         let request = SlackApiChatPostEphemeralRequest::new(channel_id.into(), user.into(), content(text, None))
             .opt_thread_ts(thread.map(Into::into));
         self.bot.post("chat.postEphemeral", &request).await.map(|Nothing {}| ())
@@ -239,7 +245,7 @@ impl Slack {
         &self,
         channel: &str,
         thread: Option<&str>,
-        mark: &Mark,
+        mark: &MessageTag,
         oldest_ms: i64,
     ) -> Result<Option<Posted>, SlackError> {
         self.search(channel, thread, oldest_ms, |message| mark.is_on(message)).await
@@ -247,7 +253,8 @@ impl Slack {
 
     /// Looks for a message that shares a file of this name: such a message carries no mark.
     pub async fn find_file(&self, root: &Posted, name: &str, oldest_ms: i64) -> Result<Option<Posted>, SlackError> {
-        let shares = |message: &Listed| message.files.iter().flatten().any(|file| file.name.as_deref() == Some(name));
+        let shares =
+            |message: &ListedMessage| message.files.iter().flatten().any(|file| file.name.as_deref() == Some(name));
         self.search(&root.channel, Some(&root.ts), oldest_ms, shares).await
     }
 
@@ -256,7 +263,7 @@ impl Slack {
         channel: &str,
         thread: Option<&str>,
         oldest_ms: i64,
-        is_it: impl Fn(&Listed) -> bool + Send,
+        is_it: impl Fn(&ListedMessage) -> bool + Send,
     ) -> Result<Option<Posted>, SlackError> {
         let method = search_method(thread);
         within(method, async {
@@ -350,7 +357,7 @@ impl Slack {
 
 /// Calls with one token.
 pub(super) struct Api {
-    client: SlackClient<SlackClientHyperConnector<Connector>>,
+    client: SlackClient<SlackClientHyperConnector<CappedConnector>>,
     token: SlackApiToken,
     url: String,
     pub(super) tls: Arc<rustls::ClientConfig>,
@@ -365,7 +372,7 @@ impl Api {
     }
 
     /// With the token for Socket Mode; `None` without one.
-    pub(super) fn of_app(config: &config::Slack) -> Result<Option<Self>, SlackError> {
+    pub(super) fn of_app(config: &config::SlackConfig) -> Result<Option<Self>, SlackError> {
         config.app_token.as_ref().map(|token| Self::new(&config.api_url, token)).transpose()
     }
 
@@ -391,10 +398,10 @@ impl Api {
     async fn checked<A>(
         &self,
         method: &'static str,
-        call: impl Future<Output = Result<Checked<A>, SlackClientError>>,
+        call: impl Future<Output = Result<OkResponse<A>, SlackClientError>>,
     ) -> Result<A, SlackError> {
         let call = async { call.await.map_err(|error| SlackError::from_library(method, error)) };
-        let Checked { ok, answer } = within(method, call).await?;
+        let OkResponse { ok, answer } = within(method, call).await?;
         // the library goes by `error` alone, and reads a web page as {}
         if ok { Ok(answer) } else { Err(SlackError::retry(method, "neither ok nor an error")) }
     }
@@ -425,9 +432,9 @@ fn tls(url: &str) -> Result<rustls::ClientConfig, SlackError> {
     Ok(tls.with_no_client_auth())
 }
 
-type Connector = Capped<SlackHyperHttpsConnector>;
+type CappedConnector = Capped<SlackHyperHttpsConnector>;
 
-fn https(tls: &Arc<rustls::ClientConfig>) -> Connector {
+fn https(tls: &Arc<rustls::ClientConfig>) -> CappedConnector {
     let https = HttpsConnectorBuilder::new().with_tls_config(tls.as_ref().clone()).https_or_http().enable_http1();
     Capped::new(https.build(), MAX_ANSWER)
 }
@@ -457,7 +464,7 @@ fn slack_time(ms: i64) -> String {
 }
 
 #[derive(Deserialize)]
-struct Checked<A> {
+struct OkResponse<A> {
     ok: bool,
     #[serde(flatten)]
     answer: A,
@@ -467,7 +474,7 @@ struct Checked<A> {
 struct Nothing {}
 
 #[derive(Deserialize)]
-struct Address {
+struct MessageAddress {
     channel: String,
     ts: String,
 }
@@ -484,13 +491,13 @@ struct Members {
 
 #[derive(Deserialize)]
 struct Messages {
-    messages: Vec<Listed>,
+    messages: Vec<ListedMessage>,
     #[serde(default, rename = "response_metadata")]
     more: More,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ListedMessage {
     ts: String,
     metadata: Option<Value>,
     files: Option<Vec<ListedFile>>,

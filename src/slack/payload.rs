@@ -65,7 +65,7 @@ pub enum BadInteraction {
 
 /// A message of Socket Mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Envelope {
+pub enum SocketMessage {
     /// Slack is about to end the connection, for good if Socket Mode is `disabled` for the app.
     Goodbye { disabled: bool },
     /// To be acknowledged with `id`, whatever it brings.
@@ -75,14 +75,14 @@ pub enum Envelope {
 }
 
 /// Reads a message of Socket Mode.
-pub fn parse_envelope(text: &str) -> Result<Envelope, BadInteraction> {
+pub fn parse_envelope(text: &str) -> Result<SocketMessage, BadInteraction> {
     let message: Value = serde_json::from_str(text).map_err(|_| BadInteraction::NotJson)?;
     if message["type"] == "disconnect" {
-        return Ok(Envelope::Goodbye { disabled: message["reason"] == "link_disabled" });
+        return Ok(SocketMessage::Goodbye { disabled: message["reason"] == "link_disabled" });
     }
-    let Some(id) = message["envelope_id"].as_str() else { return Ok(Envelope::Other) };
+    let Some(id) = message["envelope_id"].as_str() else { return Ok(SocketMessage::Other) };
     let interaction = (message["type"] == "interactive").then(|| read(&message["payload"]));
-    Ok(Envelope::Delivery { id: id.to_owned(), interaction })
+    Ok(SocketMessage::Delivery { id: id.to_owned(), interaction })
 }
 
 /// Reads the form that Slack posts.

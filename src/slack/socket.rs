@@ -19,7 +19,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use ulid::Ulid;
 
 use super::client::{Api, SlackError, within};
-use super::payload::{self, BadInteraction, Envelope, Interaction};
+use super::payload::{self, BadInteraction, Interaction, SocketMessage};
 use crate::config;
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ enum Ending {
 ///
 /// Each envelope is acknowledged at once, whatever it holds, but for clicks that the queue has no room for: Slack
 /// delivers those again. A click may come twice.
-pub async fn run(config: config::Slack, clicks: mpsc::Sender<Interaction>) {
+pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>) {
     let app = match Api::of_app(&config) {
         Ok(Some(app)) => app,
         Ok(None) => return,
@@ -215,10 +215,10 @@ impl Connection {
     /// `Some`: Slack says that the connection is about to end.
     async fn handle(&mut self, text: &str) -> Result<Option<Ending>, Ending> {
         let (id, interaction) = match payload::parse_envelope(text) {
-            Ok(Envelope::Goodbye { disabled: true }) => return Ok(Some(Ending::Disabled)),
-            Ok(Envelope::Goodbye { disabled: false }) => return Ok(Some(Ending::Replace)),
-            Ok(Envelope::Delivery { id, interaction }) => (id, interaction),
-            Ok(Envelope::Other) => return Ok(None),
+            Ok(SocketMessage::Goodbye { disabled: true }) => return Ok(Some(Ending::Disabled)),
+            Ok(SocketMessage::Goodbye { disabled: false }) => return Ok(Some(Ending::Replace)),
+            Ok(SocketMessage::Delivery { id, interaction }) => (id, interaction),
+            Ok(SocketMessage::Other) => return Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "socket mode: a message that can't be read");
                 return Ok(None);

@@ -9,7 +9,7 @@ use redis::{ConnectionAddr, ConnectionInfo};
 use tokio::time::timeout;
 
 use super::StoreError;
-use super::connect::{ASK_TIMEOUT, Address, MasterVote, ask_at, at, by_epoch};
+use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch};
 use crate::config;
 
 const SLOTS: u16 = 16_384;
@@ -19,7 +19,7 @@ pub struct Cluster {
     slot: u16,
     nodes: Vec<ConnectionInfo>,
     /// Where the last answer MOVED pointed to: that node knows before the others have heard.
-    moved: Mutex<Option<Address>>,
+    moved: Mutex<Option<HostPort>>,
 }
 
 impl std::fmt::Display for Cluster {
@@ -29,8 +29,8 @@ impl std::fmt::Display for Cluster {
 }
 
 impl Cluster {
-    pub fn new(config: &config::Redis, redis: &ConnectionInfo) -> Self {
-        let addresses = config.nodes.iter().filter_map(|node| Address::parse(node));
+    pub fn new(config: &config::RedisConfig, redis: &ConnectionInfo) -> Self {
+        let addresses = config.nodes.iter().filter_map(|node| HostPort::parse(node));
         Self {
             slot: slot(&config.namespace),
             nodes: addresses.map(|address| at(redis, &address)).collect(),
@@ -38,12 +38,12 @@ impl Cluster {
         }
     }
 
-    pub fn moved(&self, to: Option<Address>) {
+    pub fn moved(&self, to: Option<HostPort>) {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 
     /// Who has our slot, most likely first.
-    pub async fn ask(&self) -> Result<Vec<Address>, StoreError> {
+    pub async fn ask(&self) -> Result<Vec<HostPort>, StoreError> {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut asked: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask_one(node)).collect();
         let majority = self.nodes.len() / 2 + 1;
@@ -101,7 +101,7 @@ fn owner(nodes: &str, slot: u16, asked: &ConnectionAddr) -> Option<MasterVote> {
             ConnectionAddr::TcpTls { .. } => names.split(',').nth(1).filter(|name| is_host(name)).unwrap_or(host),
             _ => host,
         };
-        let master = Address(host.to_owned(), port.parse().ok()?);
+        let master = HostPort(host.to_owned(), port.parse().ok()?);
         Some(MasterVote { master, epoch: words.get(6)?.parse().ok()? })
     })
 }

@@ -6,14 +6,14 @@ use redis::Cmd;
 use serde::Serialize;
 
 use super::events::EVENTS_KEPT;
-use super::receipt::{Before, Receipt};
+use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA};
 use super::reply::read_code;
-use super::schedule::{Shows, Work, notify_turn};
+use super::schedule::{Shows, Work, notify_priority};
 use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
-use crate::decision::{Change, Commit, PhaseKind, Routing, Timestamp, VersionName};
+use crate::decision::{ChangeMessage, Commit, PhaseKind, Routing, Timestamp, VersionName};
 
 /// Ends a list of arguments.
 const END: &str = "";
@@ -23,7 +23,7 @@ const BYTES: usize = 3 << 10;
 
 /// What is published of a change.
 #[derive(Serialize)]
-struct Message<'a> {
+struct PublishedChange<'a> {
     prompt: &'a str,
     from: Option<&'a str>,
     to: Option<&'a str>,
@@ -32,7 +32,7 @@ struct Message<'a> {
     reason: &'a str,
 }
 
-impl Message<'_> {
+impl PublishedChange<'_> {
     #[allow(clippy::expect_used, reason = "texts and numbers always serialize")]
     fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a message serializes")
@@ -62,7 +62,7 @@ impl Store {
         id: &str,
         loaded: &Loaded,
         commit: &Commit,
-        receipt: Option<(&Receipt, &Before)>,
+        receipt: Option<(&Receipt, &HandledRequest)>,
         events: &[String],
     ) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit, receipt, events);
@@ -105,7 +105,7 @@ impl Store {
         id: &str,
         loaded: &Loaded,
         commit: &Commit,
-        receipt: Option<(&Receipt, &Before)>,
+        receipt: Option<(&Receipt, &HandledRequest)>,
         events: &[String],
     ) -> Call<'_> {
         let keys = &self.keys;
@@ -185,8 +185,8 @@ impl Store {
         };
         let split = matches!(commit.routing, Routing::Set(_))
             .then(|| routing.iter().map(|(version, percent)| (version.as_str(), *percent)).collect());
-        for Change { from, to, reason } in &commit.changes {
-            let message = Message {
+        for ChangeMessage { from, to, reason } in &commit.changes {
+            let message = PublishedChange {
                 prompt: prompt.as_str(),
                 from: from.as_deref(),
                 to: to.as_deref(),
@@ -232,8 +232,8 @@ impl Store {
         let own = |work: Work, at: Option<Timestamp>| at.map(|at| (work, work.member_of(prompt), at));
         let writes = &commit.incidents;
         let mut wakes: Vec<(Work, String, Timestamp)> =
-            commit.wakes.iter().map(|wake| (Work::Act, Work::Act.member(&wake.incident), wake.at)).collect();
-        wakes.extend(own(Work::Act, commit.canary.wake));
+            commit.wakes.iter().map(|wake| (Work::Incident, Work::Incident.member(&wake.incident), wake.at)).collect();
+        wakes.extend(own(Work::Incident, commit.canary.wake));
         wakes.extend(own(Work::Archive, commit.chores));
         wakes.extend(own(Work::Soak, commit.soak));
         wakes.extend(writes.iter().filter(|write| write.coordinate).map(|write| incident(Work::Outage, write, now)));
@@ -249,7 +249,7 @@ impl Store {
     /// What targets are to show, the most urgent first.
     fn add_notifications(&self, cmd: &mut Cmd, loaded: &Loaded, commit: &Commit, has_events: bool) {
         let (prompt, now) = (&loaded.snapshot.prompt, loaded.now);
-        let turns = || commit.incidents.iter().map(|write| notify_turn(&write.incident));
+        let priorities = || commit.incidents.iter().map(|write| notify_priority(&write.incident));
         for (index, subscription) in self.targets.iter().enumerate() {
             let work = subscription.work();
             let mut wake = |member: String, at: Timestamp| {
@@ -260,11 +260,11 @@ impl Store {
                     if commit.canary.changed {
                         wake(work.member_of(prompt), now);
                     }
-                    for (write, at) in commit.incidents.iter().zip(turns()) {
+                    for (write, at) in commit.incidents.iter().zip(priorities()) {
                         wake(work.member(&write.incident.id), at);
                     }
                 }
-                Shows::Events if has_events => wake(work.member_of(prompt), turns().min().unwrap_or(now)),
+                Shows::Events if has_events => wake(work.member_of(prompt), priorities().min().unwrap_or(now)),
                 Shows::Events => {}
             }
         }

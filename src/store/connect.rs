@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::StoreError;
 use super::cluster::Cluster;
-use super::sentinel::Sentinels;
+use super::sentinel::SentinelGroup;
 use crate::config::{self, RedisMode};
 
 /// Longest wait for a connection and for its handshake, each.
@@ -34,9 +34,9 @@ pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Host and port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(pub String, pub u16);
+pub struct HostPort(pub String, pub u16);
 
-impl Address {
+impl HostPort {
     /// From `host:port`, as the config has checked it; an IPv6 address stands in brackets.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
@@ -45,7 +45,7 @@ impl Address {
     }
 }
 
-impl std::fmt::Display for Address {
+impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.0.contains(':') { write!(f, "[{}]:{}", self.0, self.1) } else { write!(f, "{}:{}", self.0, self.1) }
     }
@@ -54,12 +54,12 @@ impl std::fmt::Display for Address {
 /// What somebody says of where the master is. Who is behind the times names a lower epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterVote {
-    pub master: Address,
+    pub master: HostPort,
     pub epoch: u64,
 }
 
 /// Those named, the latest epoch first, then by how many name it.
-pub fn by_epoch(all: Vec<MasterVote>) -> Vec<Address> {
+pub fn by_epoch(all: Vec<MasterVote>) -> Vec<HostPort> {
     let mut by_epoch: Vec<(MasterVote, usize)> = Vec::new();
     for said in all {
         match by_epoch.iter_mut().find(|(known, _)| known.master == said.master) {
@@ -78,7 +78,7 @@ pub fn by_epoch(all: Vec<MasterVote>) -> Vec<Address> {
 enum Topology {
     /// Where `redis.url` says.
     Fixed,
-    Sentinel(Sentinels),
+    Sentinel(SentinelGroup),
     Cluster(Cluster),
 }
 
@@ -99,16 +99,16 @@ pub struct Connector {
 }
 
 impl Connector {
-    pub fn new(config: &config::Redis) -> Result<Self, StoreError> {
+    pub fn new(config: &config::RedisConfig) -> Result<Self, StoreError> {
         Self::with(config, Arc::new(watch::Sender::new(Arc::from(""))))
     }
 
     /// The way to the same Redis by other settings.
-    pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
+    pub fn reconfigured(&self, config: &config::RedisConfig) -> Result<Self, StoreError> {
         Self::with(config, Arc::clone(&self.master))
     }
 
-    fn with(config: &config::Redis, master: Arc<watch::Sender<Arc<str>>>) -> Result<Self, StoreError> {
+    fn with(config: &config::RedisConfig, master: Arc<watch::Sender<Arc<str>>>) -> Result<Self, StoreError> {
         let wrong = |error: RedisError| StoreError::Config(format!("redis.url: {}", error.category()));
         let info = config.url.expose().into_connection_info().map_err(wrong)?;
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -129,7 +129,7 @@ impl Connector {
         };
         let topology = match config.mode {
             RedisMode::Standalone => Topology::Fixed,
-            RedisMode::Sentinel => Topology::Sentinel(Sentinels::new(config, client.get_connection_info())),
+            RedisMode::Sentinel => Topology::Sentinel(SentinelGroup::new(config, client.get_connection_info())),
             RedisMode::Cluster => Topology::Cluster(Cluster::new(config, client.get_connection_info())),
         };
         Ok(Self { client, topology, master })
@@ -152,7 +152,7 @@ impl Connector {
     /// A connection of somebody without a user or password.
     pub async fn connect_without_login(&self) -> Result<MultiplexedConnection, StoreError> {
         let info = self.client.get_connection_info();
-        let info = match Address::parse(&self.master.borrow()) {
+        let info = match HostPort::parse(&self.master.borrow()) {
             Some(master) => at(info, &master),
             None => info.clone(),
         };
@@ -237,7 +237,7 @@ impl Connector {
     pub fn ends(&self, error: &RedisError) -> bool {
         if let (Topology::Cluster(cluster), ErrorKind::Server(ServerErrorKind::Moved)) = (&self.topology, error.kind())
         {
-            cluster.moved(error.redirect_node().and_then(|(address, _)| Address::parse(address)));
+            cluster.moved(error.redirect_node().and_then(|(address, _)| HostPort::parse(address)));
             return true;
         }
         error.is_timeout()
@@ -290,7 +290,7 @@ async fn open_master(
 }
 
 /// The same way in, elsewhere.
-pub fn at(info: &ConnectionInfo, Address(host, port): &Address) -> ConnectionInfo {
+pub fn at(info: &ConnectionInfo, HostPort(host, port): &HostPort) -> ConnectionInfo {
     let addr = match info.addr().clone() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
             ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure, tls_params }
@@ -321,27 +321,27 @@ pub async fn ask_at(info: &ConnectionInfo) -> RedisResult<MultiplexedConnection>
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, MasterVote, by_epoch};
+    use super::{HostPort, MasterVote, by_epoch};
 
     fn said(port: u16, epoch: u64) -> MasterVote {
-        MasterVote { master: Address("h".to_owned(), port), epoch }
+        MasterVote { master: HostPort("h".to_owned(), port), epoch }
     }
 
     #[test]
     fn the_latest_epoch_counts_more_than_votes() {
         let all = vec![said(1, 3), said(1, 3), said(2, 4), said(3, 3)];
-        assert_eq!(by_epoch(all), [Address("h".into(), 2), Address("h".into(), 1), Address("h".into(), 3)]);
+        assert_eq!(by_epoch(all), [HostPort("h".into(), 2), HostPort("h".into(), 1), HostPort("h".into(), 3)]);
         assert_eq!(by_epoch(Vec::new()), []);
     }
 
     #[test]
     fn addresses_are_read_as_they_are_written() {
         for (text, host) in [("redis-1:26379", "redis-1"), ("10.0.0.1:26379", "10.0.0.1"), ("[::1]:26379", "::1")] {
-            let address = Address::parse(text).expect(text);
-            assert_eq!(address, Address(host.to_owned(), 26_379));
+            let address = HostPort::parse(text).expect(text);
+            assert_eq!(address, HostPort(host.to_owned(), 26_379));
             assert_eq!(address.to_string(), text);
         }
-        assert_eq!(Address::parse("redis-1"), None);
-        assert_eq!(Address::parse("redis-1:x"), None);
+        assert_eq!(HostPort::parse("redis-1"), None);
+        assert_eq!(HostPort::parse("redis-1:x"), None);
     }
 }

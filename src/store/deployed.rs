@@ -5,7 +5,7 @@ use redis::Pipeline;
 use super::query::if_permitted;
 use super::{Store, StoreError};
 use crate::decision::{IncidentId, PromptName, Timestamp};
-use crate::deployed::{Deployed, Entry, NAMED, Other, WITHIN, in_service};
+use crate::deployed::{Deployed, DeploymentEntry, NAMED, Other, WITHIN, in_service};
 
 /// Entries of the prompt's own log, from the end.
 const OWN: usize = 100;
@@ -46,8 +46,9 @@ impl Store {
         pipeline.cmd("ZRANGE").arg(keys.activity()).arg("+inf").arg(format!("({}", since.0));
         pipeline.arg("BYSCORE").arg("REV").arg("LIMIT").arg(0).arg(LOOKED_INTO + 1);
         let (own, active): (Raw, Vec<String>) = self.link.read(&pipeline).await?;
-        let own: Vec<Entry> = own.iter().filter_map(|(_, fields)| Entry::read(fields)).collect();
-        let before = |entry: &&Entry| entry.at <= at && incident.is_none_or(|incident| entry.incident != incident.0);
+        let own: Vec<DeploymentEntry> = own.iter().filter_map(|(_, fields)| DeploymentEntry::read(fields)).collect();
+        let before =
+            |entry: &&DeploymentEntry| entry.at <= at && incident.is_none_or(|incident| entry.incident != incident.0);
         let in_service = in_service(own.iter().rev().filter(before));
 
         let mut related = match group {
@@ -100,7 +101,7 @@ impl Store {
         prompts: &[PromptName],
         since: Timestamp,
         at: Timestamp,
-    ) -> Result<Vec<Option<Entry>>, StoreError> {
+    ) -> Result<Vec<Option<DeploymentEntry>>, StoreError> {
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
@@ -114,8 +115,8 @@ impl Store {
             read => read?.unwrap_or_default(),
         };
         let last = |log: Raw| {
-            let entries = log.iter().filter_map(|(_, fields)| Entry::read(fields));
-            entries.filter(Entry::is_change).find(|entry| since < entry.at && entry.at <= at)
+            let entries = log.iter().filter_map(|(_, fields)| DeploymentEntry::read(fields));
+            entries.filter(DeploymentEntry::is_change).find(|entry| since < entry.at && entry.at <= at)
         };
         Ok(logs.into_iter().map(last).collect())
     }

@@ -54,7 +54,7 @@ pub struct Drill {
     pub started: Timestamp,
     pub operator: String,
     /// A target is to show it.
-    pub tells: bool,
+    pub notifies: bool,
     /// Address of each Alertmanager → that it took the alert.
     pub posted: BTreeMap<String, DrillStep>,
     /// Address of each Alertmanager → why it last did not.
@@ -65,9 +65,9 @@ pub struct Drill {
     /// The decision is in Redis, and on its replicas where `min_replicas_acked` asks for them.
     pub committed: Option<DrillStep>,
     /// The text is where: a channel of Slack.
-    pub told: Option<DrillStep>,
+    pub notified: Option<DrillStep>,
     /// Why it was last not shown.
-    pub untold: Option<DrillStep>,
+    pub not_notified: Option<DrillStep>,
 }
 
 /// What came to be known of a drill.
@@ -78,8 +78,8 @@ pub enum DrillProgress<'a> {
     Received,
     Decided(&'a str),
     Committed,
-    Told(&'a str),
-    NotTold(&'a str),
+    Notified(&'a str),
+    NotNotified(&'a str),
 }
 
 const POSTED: &str = "posted ";
@@ -94,8 +94,8 @@ impl DrillProgress<'_> {
             DrillProgress::Received => ("received".to_owned(), "", false),
             DrillProgress::Decided(what) => ("decided".to_owned(), what, false),
             DrillProgress::Committed => ("committed".to_owned(), "", false),
-            DrillProgress::Told(channel) => ("told".to_owned(), channel, false),
-            DrillProgress::NotTold(why) => ("untold".to_owned(), why, true),
+            DrillProgress::Notified(channel) => ("told".to_owned(), channel, false),
+            DrillProgress::NotNotified(why) => ("untold".to_owned(), why, true),
         }
     }
 }
@@ -177,14 +177,14 @@ fn read(id: &DrillId, fields: &HashMap<String, String>) -> Option<Drill> {
         version: VersionName::parse(&field("version")?.text).ok()?,
         started: started.at,
         operator: started.text,
-        tells: field("tells").is_some_and(|tells| tells.text == "yes"),
+        notifies: field("tells").is_some_and(|tells| tells.text == "yes"),
         posted: each(POSTED),
         failed: each(FAILED),
         received: field("received"),
         decided: field("decided"),
         committed: field("committed"),
-        told: field("told"),
-        untold: field("untold"),
+        notified: field("told"),
+        not_notified: field("untold"),
     })
 }
 

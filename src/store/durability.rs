@@ -3,7 +3,7 @@
 use redis::Pipeline;
 
 use super::query::{if_permitted, info_field};
-use super::selftest::Finding;
+use super::selftest::SelfTestResult;
 use super::{Store, StoreError};
 
 const PERSISTENCE: &str = "persistence";
@@ -29,7 +29,7 @@ const REPLAYED: [(&str, &[&str]); 12] = [
 
 /// What Redis says about itself in INFO.
 #[derive(Debug)]
-struct Server {
+struct ServerInfo {
     /// Such as `Redis 7.0.15`.
     name: String,
     /// Replays what scripts wrote whatever the user `default` may do: redis issue 14541 is fixed there. The two versions
@@ -38,7 +38,7 @@ struct Server {
     append_only: bool,
 }
 
-impl Server {
+impl ServerInfo {
     fn read(info: &str) -> Option<Self> {
         let field = |name: &str| info_field(info, name);
         // Valkey gives the version of Redis that it is compatible with as redis_version
@@ -57,9 +57,9 @@ impl Server {
 
 impl Store {
     /// Nothing here keeps the receiver from working, so at worst it is a warning.
-    pub(super) async fn durability(&self) -> Result<Vec<Finding>, StoreError> {
+    pub(super) async fn durability(&self) -> Result<Vec<SelfTestResult>, StoreError> {
         let info = self.info(&["server", "persistence"]).await?;
-        let server = info.as_deref().and_then(Server::read);
+        let server = info.as_deref().and_then(ServerInfo::read);
         let mut findings = vec![self.default_user().await, Self::persistence(server.as_ref())];
         if server.as_ref().is_none_or(|server| server.append_only) {
             findings.push(self.replay(server.as_ref()).await?);
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Tries to write without a login: whether that is refused tells what the user `default` may do, without ACL commands.
-    async fn default_user(&self) -> Finding {
+    async fn default_user(&self) -> SelfTestResult {
         let mut write = redis::cmd("SET");
         write.arg(self.keys.selftest("open")).arg("1").arg("PX").arg("1");
         let tried = match self.link.connector().connect_without_login().await {
@@ -76,7 +76,7 @@ impl Store {
             Err(error) => Err(error),
         };
         match tried {
-            Ok(()) => Finding::warning(
+            Ok(()) => SelfTestResult::warning(
                 LOGIN,
                 format!(
                     "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn it \
@@ -85,18 +85,20 @@ impl Store {
                 ),
             ),
             Err(StoreError::Unavailable { kind: "auth" | "noperm", .. }) => {
-                Finding::ok(LOGIN, "a client that does not log in can write nothing")
+                SelfTestResult::ok(LOGIN, "a client that does not log in can write nothing")
             }
-            Err(error) => Finding::ok(LOGIN, format!("unknown: {error}")),
+            Err(error) => SelfTestResult::ok(LOGIN, format!("unknown: {error}")),
         }
     }
 
-    fn persistence(server: Option<&Server>) -> Finding {
+    fn persistence(server: Option<&ServerInfo>) -> SelfTestResult {
         match server.map(|server| server.append_only) {
-            None => Finding::ok(PERSISTENCE, "unknown (INFO is not permitted): make sure that appendonly is yes"),
-            Some(true) => Finding::ok(PERSISTENCE, "append-only file"),
+            None => {
+                SelfTestResult::ok(PERSISTENCE, "unknown (INFO is not permitted): make sure that appendonly is yes")
+            }
+            Some(true) => SelfTestResult::ok(PERSISTENCE, "append-only file"),
             // whether there are snapshots at all, only CONFIG GET tells
-            Some(false) => Finding::warning(
+            Some(false) => SelfTestResult::warning(
                 PERSISTENCE,
                 "the append-only file is off: a crash of Redis loses what came after the last snapshot, and every prompt's \
                  version and incidents if there is none; set appendonly to yes (see config/redis.conf)",
@@ -106,14 +108,16 @@ impl Store {
 
     /// Whether the append-only file is read whole. Where EXEC checks permissions during the replay, it checks those of
     /// the user `default`, and drops what that one lacks.
-    async fn replay(&self, server: Option<&Server>) -> Result<Finding, StoreError> {
+    async fn replay(&self, server: Option<&ServerInfo>) -> Result<SelfTestResult, StoreError> {
         if server.is_some_and(|server| server.replays_all) {
-            return Ok(Finding::ok(REPLAY, "a restart reads the append-only file whole"));
+            return Ok(SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole"));
         }
         let name = server.map_or("this Redis", |server| &server.name);
         Ok(match self.default_user_lacks().await? {
-            Some(lacking) if lacking.is_empty() => Finding::ok(REPLAY, "a restart reads the append-only file whole"),
-            Some(lacking) => Finding::warning(
+            Some(lacking) if lacking.is_empty() => {
+                SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole")
+            }
+            Some(lacking) => SelfTestResult::warning(
                 REPLAY,
                 format!(
                     "{name} would lose at its next restart what was committed since the last rewrite of the append-only \
@@ -122,7 +126,7 @@ impl Store {
                     lacking.join(", ")
                 ),
             ),
-            None => Finding::warning(
+            None => SelfTestResult::warning(
                 REPLAY,
                 format!(
                     "unknown: {name} may lose at its next restart what was committed since the last rewrite of the \
@@ -152,11 +156,11 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::{REPLAYED, Server};
+    use super::{REPLAYED, ServerInfo};
 
-    fn server(version: &str) -> Server {
+    fn server(version: &str) -> ServerInfo {
         let info = format!("# Server\r\n{version}\r\n# Persistence\r\naof_enabled:1\r\n");
-        Server::read(&info).unwrap_or_else(|| panic!("{version}"))
+        ServerInfo::read(&info).unwrap_or_else(|| panic!("{version}"))
     }
 
     #[test]
@@ -173,8 +177,8 @@ mod tests {
             let server = server(version);
             assert_eq!((server.name.as_str(), server.replays_all), (name, replays_all));
         }
-        assert!(Server::read("").is_none());
-        assert!(Server::read("redis_version:7.0.15\r\n").is_none(), "whether there is a file is not said");
+        assert!(ServerInfo::read("").is_none());
+        assert!(ServerInfo::read("redis_version:7.0.15\r\n").is_none(), "whether there is a file is not said");
     }
 
     /// The granted commands are those that are looked for; `tests/store/replay.rs` shows that they are what is replayed.

@@ -48,7 +48,7 @@ impl Layout {
 
 /// What a key of another layout holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
+pub enum ImportedValue {
     Version(VersionName),
     /// Of no use, and why.
     Unusable(&'static str),
@@ -56,7 +56,7 @@ pub enum Read {
 
 /// A key that was found, and the prompt that it is about, if its name is a valid one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundKey {
     pub key: Vec<u8>,
     pub prompt: Option<PromptName>,
 }
@@ -64,20 +64,20 @@ pub struct Found {
 impl Store {
     /// Some of the keys of `layout`, from `cursor` on; a cursor of 0 ends the scan. A key may come twice. `None`: this user may
     /// not list keys.
-    pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<Found>)>, StoreError> {
+    pub async fn scan(&self, layout: &Layout, cursor: u64) -> Result<Option<(u64, Vec<FoundKey>)>, StoreError> {
         if let Layout::Own(name) = layout
             && let Ok(prompt) = PromptName::parse(name)
         {
             // no glob: there is nothing to look for
             let key = self.keys.active(&prompt).into_bytes();
-            return Ok(Some((0, vec![Found { key, prompt: Some(prompt) }])));
+            return Ok(Some((0, vec![FoundKey { key, prompt: Some(prompt) }])));
         }
         let pattern = match layout {
             Layout::Own(glob) => format!("{}{glob}", literal(&self.keys.active_prefix())),
             Layout::Foreign { before, after } => format!("{}*{}", literal(before), literal(after)),
         };
         let Some((next, keys)) = self.scan_keys(cursor, &pattern, PAGE).await? else { return Ok(None) };
-        let found = keys.into_iter().map(|key| Found { prompt: layout.prompt(self, &key), key });
+        let found = keys.into_iter().map(|key| FoundKey { prompt: layout.prompt(self, &key), key });
         Ok(Some((next, found.collect())))
     }
 
@@ -93,17 +93,22 @@ impl Store {
     }
 
     /// What a key of another layout says.
-    pub async fn read_foreign(&self, key: &[u8]) -> Result<Read, StoreError> {
+    pub async fn read_foreign(&self, key: &[u8]) -> Result<ImportedValue, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(key);
         let value: Option<Vec<u8>> = match self.link.read(&command).await {
             Ok(value) => value,
-            Err(StoreError::Broken { .. }) => return Ok(Read::Unusable("holds the wrong type: expected a string")),
+            Err(StoreError::Broken { .. }) => {
+                return Ok(ImportedValue::Unusable("holds the wrong type: expected a string"));
+            }
             Err(error) => return Err(error),
         };
-        let Some(value) = value else { return Ok(Read::Unusable("is gone")) };
+        let Some(value) = value else { return Ok(ImportedValue::Unusable("is gone")) };
         let version = std::str::from_utf8(trimmed(&value)).ok().and_then(|text| VersionName::parse(text).ok());
-        Ok(version.map_or(Read::Unusable("holds no version: expected a name such as v1.9.0"), Read::Version))
+        Ok(version.map_or(
+            ImportedValue::Unusable("holds no version: expected a name such as v1.9.0"),
+            ImportedValue::Version,
+        ))
     }
 }
 

@@ -132,7 +132,7 @@ impl Keys {
     /// Sorted set: wake-ups of this kind, score = when.
     pub fn due(&self, work: Work) -> String {
         match work {
-            Work::Act => self.key("due", ""), // once of all kinds
+            Work::Incident => self.key("due", ""), // once of all kinds
             Work::Soak => self.key("soaks", ""),
             other => self.key("due", other.as_str()),
         }
@@ -141,7 +141,7 @@ impl Keys {
     /// Sorted set: claimed wake-ups of this kind, score = when the lease expires.
     pub fn leased(&self, work: Work) -> String {
         match work {
-            Work::Act => self.key("leased", ""),
+            Work::Incident => self.key("leased", ""),
             Work::Soak => self.key("soaks", "leased"),
             other => self.key("leased", other.as_str()),
         }
@@ -157,8 +157,8 @@ impl Keys {
         self.key("attempts", "")
     }
 
-    /// Sorted set: wake-ups that failed too often, score = when they were parked.
-    pub fn parked(&self) -> String {
+    /// Sorted set: wake-ups that failed too often, score = when they became dead letters.
+    pub fn dead_letters(&self) -> String {
         self.key("parked", "")
     }
 
@@ -190,17 +190,17 @@ impl Keys {
     }
 
     /// Id of the open incident that coordinates many prompts.
-    pub fn mass(&self) -> String {
+    pub fn outage(&self) -> String {
         self.key("mass", "")
     }
 
     /// Hash: `rev`, `schema`, `json` (the record) of such an incident, open or closed.
-    pub fn mass_record(&self, id: &IncidentId) -> String {
+    pub fn outage_record(&self, id: &IncidentId) -> String {
         self.key("mass", &id.0)
     }
 
     /// Hash: a member's incident → what the coordinating incident knows of it, as JSON.
-    pub fn mass_members(&self, id: &IncidentId) -> String {
+    pub fn outage_members(&self, id: &IncidentId) -> String {
         self.key("mass:members", &id.0)
     }
 
@@ -220,12 +220,12 @@ impl Keys {
     }
 
     /// Exists while a turn is taken or something is on hold; its value is how long, in ms.
-    pub fn pace(&self, channel: &str) -> String {
+    pub fn rate_limit(&self, channel: &str) -> String {
         self.key("pace", channel)
     }
 
     /// Exists while something must not be done again.
-    pub fn once(&self, what: &str) -> String {
+    pub fn claimed_once(&self, what: &str) -> String {
         self.key("once", what)
     }
 

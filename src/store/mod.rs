@@ -39,8 +39,8 @@ use crate::decision::{CommitId, IncidentId, PromptName, PromptState, Snapshot, T
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
-use record::{SCHEMA, Stored, Unknown, Unreadable};
-use reply::{Fields, pairs};
+use record::{SCHEMA, StoredIncident, Unknown, Unreadable};
+use reply::{ReplyItems, pairs};
 use schedule::{Shows, Subscription};
 use script::{Call, Scripts};
 
@@ -48,9 +48,9 @@ pub use crate::events::rfc3339;
 pub use commit::Committed;
 pub use events::Events;
 pub use ids::fresh_ulid;
-pub use import::{Layout, Read};
-pub use query::{Listed, LoggedChange, Page, PromptRow, Series};
-pub use selftest::{Finding, Level, SelfTest};
+pub use import::{ImportedValue, Layout};
+pub use query::{ListedIncident, ListedPrompt, LoggedChange, Page, VersionSeries};
+pub use selftest::{Level, SelfTest, SelfTestResult};
 
 /// How long a closed incident is kept.
 pub const INCIDENT_RETENTION: Duration = Duration::from_secs(180 * 24 * 3_600);
@@ -174,7 +174,7 @@ impl Loaded {
 
 /// What else to load besides the prompt.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'a> {
+pub struct LoadOptions<'a> {
     pub incident: Option<&'a IncidentId>,
     pub content: Option<&'a VersionName>,
 }
@@ -193,7 +193,7 @@ pub struct Store {
     targets: Arc<[Subscription]>,
     /// Open incidents are written at their own keys as well, where receivers of the release before look for them.
     readable_by_previous: bool,
-    written: Arc<watch::Written>,
+    written: Arc<watch::OwnWrites>,
     pulse: Arc<schedule::Pulse>,
 }
 
@@ -243,7 +243,7 @@ struct ReplicaWaits {
 }
 
 impl ReplicaWaits {
-    fn new(config: &config::Redis) -> Option<Arc<Self>> {
+    fn new(config: &config::RedisConfig) -> Option<Arc<Self>> {
         (config.min_replicas_acked > 0).then(|| {
             Arc::new(Self {
                 replicas: config.min_replicas_acked,
@@ -256,7 +256,7 @@ impl ReplicaWaits {
 }
 
 impl Store {
-    pub fn new(config: &config::Redis, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(config: &config::RedisConfig, clock: Clock) -> Result<Self, StoreError> {
         let connector = Arc::new(Connector::new(config)?);
         Ok(Self {
             link: Arc::new(Link::new(Arc::clone(&connector))),
@@ -273,7 +273,7 @@ impl Store {
     }
 
     /// The same namespace of the same Redis by other settings.
-    pub fn reconfigured(&self, config: &config::Redis) -> Result<Self, StoreError> {
+    pub fn reconfigured(&self, config: &config::RedisConfig) -> Result<Self, StoreError> {
         let connector = Arc::new(self.connector.reconfigured(config)?);
         let readable_by_previous = config.readable_by_previous;
         Ok(Self { connector, replica_waits: ReplicaWaits::new(config), readable_by_previous, ..self.clone() })
@@ -330,7 +330,12 @@ impl Store {
     }
 
     /// Reads all of one prompt in one round trip. `window` is that of the budget.
-    pub async fn load(&self, prompt: &PromptName, window: Duration, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
+    pub async fn load(
+        &self,
+        prompt: &PromptName,
+        window: Duration,
+        wanted: LoadOptions<'_>,
+    ) -> Result<Loaded, StoreError> {
         let keys = &self.keys;
         let mut names =
             vec![keys.active(prompt), keys.routing(prompt), keys.state(prompt), keys.paused(), keys.automatic()];
@@ -342,9 +347,9 @@ impl Store {
         self.read_loaded(prompt, reply, wanted)
     }
 
-    fn read_loaded(&self, prompt: &PromptName, reply: Value, wanted: Wanted<'_>) -> Result<Loaded, StoreError> {
+    fn read_loaded(&self, prompt: &PromptName, reply: Value, wanted: LoadOptions<'_>) -> Result<Loaded, StoreError> {
         let unexpected = || StoreError::unexpected("load");
-        let mut fields = Fields::of(reply).ok_or_else(unexpected)?;
+        let mut fields = ReplyItems::of(reply).ok_or_else(unexpected)?;
         match fields.text().ok_or_else(unexpected)?.as_str() {
             "ok" => {}
             "wrong_type" => {
@@ -366,11 +371,11 @@ impl Store {
         let (state, mut unknown) = self.read_state(&self.keys.state(prompt), (schema, json))?;
         let incident = match (incident, wanted.incident) {
             (Some(json), Some(id)) => match self.read_stored(id, &json)? {
-                Stored::Here(incident, of_incident) => {
+                StoredIncident::Here(incident, of_incident) => {
                     unknown.adopt(id, of_incident);
                     Some(*incident)
                 }
-                Stored::Elsewhere(_) => state.incidents.iter().find(|incident| incident.id == *id).cloned(),
+                StoredIncident::Elsewhere(_) => state.incidents.iter().find(|incident| incident.id == *id).cloned(),
             },
             _ => None,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline, Value};
 
-use super::receipt::{Before, Receipt};
+use super::receipt::{HandledRequest, Receipt};
 use super::record::{self, SCHEMA, Unknown};
 use super::schedule::{Shows, Subscription, Work};
 use super::{INCIDENT_RETENTION, Store, StoreError, ids, millis};
@@ -18,7 +18,7 @@ const RELATED_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A coordinating incident as loaded, with what a write compares against.
 #[derive(Debug)]
 pub struct Coordinated {
-    pub mass: Outage,
+    pub outage: Outage,
     /// In the order in which they joined.
     pub members: Vec<Member>,
     rev: String,
@@ -30,9 +30,9 @@ pub struct Coordinated {
 
 impl Coordinated {
     /// One that is not stored yet.
-    pub fn new(mass: Outage) -> Self {
+    pub fn new(outage: Outage) -> Self {
         Self {
-            mass,
+            outage,
             members: Vec::new(),
             rev: "0".to_owned(),
             unknown: Unknown::default(),
@@ -52,7 +52,7 @@ impl Coordinated {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteOutcome {
     Done,
     /// Someone else wrote first: load again.
     Moved,
@@ -69,15 +69,15 @@ pub enum Speaks {
 
 impl Store {
     /// The coordinating incident that is open now.
-    pub async fn open_mass(&self) -> Result<Option<IncidentId>, StoreError> {
+    pub async fn open_outage(&self) -> Result<Option<IncidentId>, StoreError> {
         let mut command = redis::cmd("GET");
-        command.arg(self.keys.mass());
+        command.arg(self.keys.outage());
         Ok(self.link.read::<Option<String>>(&command).await?.map(IncidentId))
     }
 
-    pub async fn mass(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {
-        let key = self.keys.mass_record(id);
-        let names = [key.clone(), self.keys.mass_members(id)];
+    pub async fn outage(&self, id: &IncidentId) -> Result<Option<Coordinated>, StoreError> {
+        let key = self.keys.outage_record(id);
+        let names = [key.clone(), self.keys.outage_members(id)];
         let call = self.scripts.members.call(&names);
         type Record = (Option<String>, Option<u32>, Option<String>);
         let ((rev, schema, json), fields): (Record, HashMap<String, String>) = self.link.read(&call).await?;
@@ -86,8 +86,8 @@ impl Store {
             return Err(StoreError::NewerRecord { found: found.to_string() });
         }
         let broken = |error| StoreError::unreadable(&key, error);
-        let (mass, unknown) = record::read(&json).map_err(broken)?;
-        let mut found = Coordinated { rev, unknown, ..Coordinated::new(mass) };
+        let (outage, unknown) = record::read(&json).map_err(broken)?;
+        let mut found = Coordinated { rev, unknown, ..Coordinated::new(outage) };
         for json in fields.values() {
             let (member, unknown) = record::read::<Member>(json).map_err(broken)?;
             found.unknown_members.insert(member.incident.clone(), unknown);
@@ -100,25 +100,25 @@ impl Store {
 
     /// Writes what changed, unless someone wrote since, and wakes who carries it out and who tells it. Members that are
     /// still open when it closes speak for themselves from then on.
-    pub async fn write_mass(&self, found: &Coordinated, now: Timestamp) -> Result<Written, StoreError> {
-        self.write_mass_once(found, now, None).await
+    pub async fn write_outage(&self, found: &Coordinated, now: Timestamp) -> Result<WriteOutcome, StoreError> {
+        self.write_outage_once(found, now, None).await
     }
 
     /// The same for a request that must be handled once: with what came of it.
-    pub async fn write_mass_once(
+    pub async fn write_outage_once(
         &self,
         found: &Coordinated,
         now: Timestamp,
-        receipt: Option<(&Receipt, &Before)>,
-    ) -> Result<Written, StoreError> {
+        receipt: Option<(&Receipt, &HandledRequest)>,
+    ) -> Result<WriteOutcome, StoreError> {
         let keys = &self.keys;
-        let id = &found.mass.id;
+        let id = &found.outage.id;
         let receipts = receipt.map(|(receipt, before)| receipt.written(before, now));
         let receipts = receipts.iter().flatten();
         let mut names = vec![
-            keys.mass_record(id),
-            keys.mass_members(id),
-            keys.mass(),
+            keys.outage_record(id),
+            keys.outage_members(id),
+            keys.outage(),
             keys.incidents(),
             keys.open(),
             keys.closed(),
@@ -127,10 +127,10 @@ impl Store {
         let targets: Vec<Subscription> = self.subscriptions(Shows::Records).collect();
         names.extend(targets.iter().flat_map(|to| [keys.due(to.work()), keys.unsent(to.target)]));
         names.extend(receipts.clone().map(|(key, ..)| (*key).to_owned()));
-        let mut call = self.scripts.mass.call(&names);
-        let open = found.mass.is_open();
+        let mut call = self.scripts.outage.call(&names);
+        let open = found.outage.is_open();
         let state = if open { "open" } else { "closed" };
-        call.cmd.arg(&found.rev).arg(record::write(&found.mass, &found.unknown)).arg(SCHEMA).arg(&id.0);
+        call.cmd.arg(&found.rev).arg(record::write(&found.outage, &found.unknown)).arg(SCHEMA).arg(&id.0);
         call.cmd.arg(state).arg(now.0).arg(millis(INCIDENT_RETENTION)).arg(ids::fresh_ulid(now));
         let changed: Vec<&Member> = found.members.iter().filter(|m| found.before.get(&m.incident) != Some(m)).collect();
         call.cmd.arg(changed.len());
@@ -156,8 +156,8 @@ impl Store {
             call.cmd.arg(value).arg(*ttl);
         }
         match i64::from_redis_value(self.link.run(&call).await?) {
-            Ok(1) => Ok(Written::Done),
-            Ok(-1 | -2) => Ok(Written::Moved),
+            Ok(1) => Ok(WriteOutcome::Done),
+            Ok(-1 | -2) => Ok(WriteOutcome::Moved),
             _ => Err(StoreError::unexpected("mass")),
         }
     }
@@ -169,11 +169,12 @@ impl Store {
         // in the order in which a wake-up moves (once from the mixed sets of earlier receivers): what is no longer to be
         // looked at is a member already, or will be none
         let keys = &self.keys;
-        let sets = [keys.leased(Work::Act), keys.due(Work::Act), keys.due(Work::Outage), keys.leased(Work::Outage)];
+        let sets =
+            [keys.leased(Work::Incident), keys.due(Work::Incident), keys.due(Work::Outage), keys.leased(Work::Outage)];
         for set in sets {
             pipeline.cmd("ZSCORE").arg(set).arg(&wake);
         }
-        pipeline.cmd("GET").arg(keys.mass());
+        pipeline.cmd("GET").arg(keys.outage());
         let (waits, open): ([Option<f64>; 4], Option<String>) = {
             let (a, b, c, d, open) = self.link.read(&pipeline).await?;
             ([a, b, c, d], open)
@@ -183,7 +184,7 @@ impl Store {
         }
         let Some(open) = open else { return Ok(Speaks::No) };
         let mut command = redis::cmd("HGET");
-        command.arg(self.keys.mass_members(&IncidentId(open))).arg(&incident.0);
+        command.arg(self.keys.outage_members(&IncidentId(open))).arg(&incident.0);
         let member: Option<String> = self.link.read(&command).await?;
         Ok(if member.is_some() { Speaks::Yes } else { Speaks::No })
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use super::outage::Coordinated;
-use super::record::{self, Stored};
-use super::{Loaded, Store, StoreError, Wanted};
+use super::record::{self, StoredIncident};
+use super::{LoadOptions, Loaded, Store, StoreError};
 use crate::decision::{Commit, Incident, IncidentId, Operator, PromptName, Served, Timestamp, VersionName};
 
 /// Records of a list that are read at once: no alert waits behind a whole page, in Redis or here.
@@ -24,7 +24,7 @@ pub struct Page<T> {
 
 /// A prompt in the list; `loaded` says why if it can't be read.
 #[derive(Debug)]
-pub struct PromptRow {
+pub struct ListedPrompt {
     pub prompt: PromptName,
     pub loaded: Result<Loaded, StoreError>,
 }
@@ -39,7 +39,7 @@ pub struct LoggedChange {
 
 /// An incident in the list.
 #[derive(Debug)]
-pub enum Listed {
+pub enum ListedIncident {
     /// Of one prompt.
     One(Box<Incident>),
     /// One that coordinates many.
@@ -48,7 +48,7 @@ pub enum Listed {
 
 /// The metric labels of one version with traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Series {
+pub struct VersionSeries {
     pub prompt: String,
     pub version: String,
     pub previous: String,
@@ -57,7 +57,7 @@ pub struct Series {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Pause {
+struct StoredPause {
     #[serde(default)]
     operator: String,
     #[serde(default)]
@@ -66,7 +66,8 @@ struct Pause {
 
 /// What the `paused` hash says, for people.
 pub fn describe_pause(json: &str) -> String {
-    let pause: Pause = serde_json::from_str(json).unwrap_or(Pause { operator: String::new(), reason: String::new() });
+    let pause: StoredPause =
+        serde_json::from_str(json).unwrap_or(StoredPause { operator: String::new(), reason: String::new() });
     let who = if pause.operator.is_empty() { "someone".to_owned() } else { pause.operator };
     if pause.reason.is_empty() { format!("by {who}") } else { format!("by {who}: {}", pause.reason) }
 }
@@ -80,10 +81,10 @@ pub(super) fn info_line(commit: &Commit) -> String {
     commit.served.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn read_info(prompt: &str, info: &str) -> Vec<Series> {
+fn read_info(prompt: &str, info: &str) -> Vec<VersionSeries> {
     let line = |line: &str| {
         let mut words = line.split(' ');
-        Some(Series {
+        Some(VersionSeries {
             prompt: prompt.to_owned(),
             version: words.next().filter(|v| !v.is_empty())?.to_owned(),
             activated: Timestamp(words.next()?.parse().ok()?),
@@ -94,7 +95,7 @@ fn read_info(prompt: &str, info: &str) -> Vec<Series> {
 }
 
 impl Store {
-    /// Pauses automation for `prompt`, or for all. Once this has answered, no automatic flip commits.
+    /// Pauses automation for `prompt`, or for all. Once this has answered, no automatic switch commits.
     /// True if it was not paused before.
     pub async fn pause(
         &self,
@@ -102,7 +103,7 @@ impl Store {
         operator: &Operator,
         reason: &str,
     ) -> Result<bool, StoreError> {
-        let pause = Pause { operator: operator.to_string(), reason: reason.to_owned() };
+        let pause = StoredPause { operator: operator.to_string(), reason: reason.to_owned() };
         let json = serde_json::to_string(&pause).map_err(|_| StoreError::unexpected("pause"))?;
         let (key, field) = (self.keys.paused(), prompt.map_or(Keys::ALL, PromptName::as_str));
         let mut command = redis::cmd("HSET");
@@ -164,11 +165,11 @@ impl Store {
         cursor: Option<&str>,
         limit: usize,
         window: Duration,
-    ) -> Result<Page<PromptRow>, StoreError> {
+    ) -> Result<Page<ListedPrompt>, StoreError> {
         let page = self.names(self.keys.prompts(), cursor, limit, false).await?;
         let prompts = page.items.iter().filter_map(|name| PromptName::parse(name).ok());
         let rows: Vec<_> = prompts.map(|prompt| self.row(prompt, window)).collect();
-        let items: Vec<PromptRow> = futures_util::stream::iter(rows).buffered(AT_ONCE).collect().await;
+        let items: Vec<ListedPrompt> = futures_util::stream::iter(rows).buffered(AT_ONCE).collect().await;
         for row in &items {
             if let Err(error @ StoreError::Unavailable { .. }) = &row.loaded {
                 return Err(error.clone());
@@ -177,9 +178,9 @@ impl Store {
         Ok(Page { items, next: page.next })
     }
 
-    async fn row(&self, prompt: PromptName, window: Duration) -> PromptRow {
-        let loaded = self.load(&prompt, window, Wanted::default()).await;
-        PromptRow { prompt, loaded }
+    async fn row(&self, prompt: PromptName, window: Duration) -> ListedPrompt {
+        let loaded = self.load(&prompt, window, LoadOptions::default()).await;
+        ListedPrompt { prompt, loaded }
     }
 
     /// Incidents of prompts, the latest first.
@@ -191,8 +192,8 @@ impl Store {
     ) -> Result<Page<Incident>, StoreError> {
         let page = self.listed(cursor, limit, open_only).await?;
         let of_prompt = |listed| match listed {
-            Listed::One(incident) => Some(*incident),
-            Listed::Outage(_) => None,
+            ListedIncident::One(incident) => Some(*incident),
+            ListedIncident::Outage(_) => None,
         };
         Ok(Page { items: page.items.into_iter().filter_map(of_prompt).collect(), next: page.next })
     }
@@ -204,16 +205,16 @@ impl Store {
         cursor: Option<&str>,
         limit: usize,
         open_only: bool,
-    ) -> Result<Page<Listed>, StoreError> {
+    ) -> Result<Page<ListedIncident>, StoreError> {
         let key = if open_only { self.keys.open() } else { self.keys.incidents() };
-        let now = self.open_mass().await?;
+        let now = self.open_outage().await?;
         let first = now.as_ref().filter(|_| cursor.is_none());
         let room = if first.is_some() { limit.saturating_sub(1).max(1) } else { limit };
         let mut page = self.names(key, cursor, room, true).await?;
         page.items.retain(|id| now.as_ref().is_none_or(|now| now.0 != *id));
         let mut items = Vec::with_capacity(page.items.len() + 1);
         if let Some(id) = first {
-            items.extend(self.mass(id).await?.map(|found| Listed::Outage(Box::new(found))));
+            items.extend(self.outage(id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
         }
         for ids in page.items.chunks(AT_ONCE) {
             let mut pipeline = Pipeline::new();
@@ -234,16 +235,18 @@ impl Store {
     }
 
     /// The incident at whose key this was found.
-    async fn listed_as(&self, id: IncidentId, json: Option<String>) -> Result<Option<Listed>, StoreError> {
-        let Some(json) = json else { return Ok(self.mass(&id).await?.map(|found| Listed::Outage(Box::new(found)))) };
+    async fn listed_as(&self, id: IncidentId, json: Option<String>) -> Result<Option<ListedIncident>, StoreError> {
+        let Some(json) = json else {
+            return Ok(self.outage(&id).await?.map(|found| ListedIncident::Outage(Box::new(found))));
+        };
         let incident = match self.read_stored(&id, &json)? {
-            Stored::Here(incident, _) => Some(incident),
-            Stored::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
+            StoredIncident::Here(incident, _) => Some(incident),
+            StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, &id).await? {
                 None => self.incident(&id).await?.map(Box::new), // closed meanwhile
                 Some(incident) => Some(Box::new(incident)),
             },
         };
-        Ok(incident.map(Listed::One))
+        Ok(incident.map(ListedIncident::One))
     }
 
     pub async fn incident(&self, id: &IncidentId) -> Result<Option<Incident>, StoreError> {
@@ -253,8 +256,8 @@ impl Store {
             let json: Option<String> = self.link.read(&*redis::cmd("GET").arg(&key)).await?;
             let Some(json) = json else { return Ok(None) };
             match self.read_stored(id, &json)? {
-                Stored::Here(incident, _) => return Ok(Some(*incident)),
-                Stored::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
+                StoredIncident::Here(incident, _) => return Ok(Some(*incident)),
+                StoredIncident::Elsewhere(prompt) => match self.incident_of(&prompt, id).await? {
                     None => {} // it was closed in between, and its key says more now
                     found => return Ok(found),
                 },
@@ -263,7 +266,7 @@ impl Store {
         Err(StoreError::Broken { key, detail: "its prompt's state does not have it".to_owned() })
     }
 
-    pub(super) fn read_stored(&self, id: &IncidentId, json: &str) -> Result<Stored, StoreError> {
+    pub(super) fn read_stored(&self, id: &IncidentId, json: &str) -> Result<StoredIncident, StoreError> {
         record::read_stored(json).map_err(|error| StoreError::unreadable(&self.keys.incident(id), error))
     }
 
@@ -298,7 +301,7 @@ impl Store {
     }
 
     /// The versions with traffic of the `most` prompts with the latest activity, and how many prompts were left out.
-    pub async fn series(&self, most: usize) -> Result<(Vec<Series>, usize), StoreError> {
+    pub async fn series(&self, most: usize) -> Result<(Vec<VersionSeries>, usize), StoreError> {
         const CHUNK: usize = 500;
         let key = self.keys.activity();
         let mut pipeline = Pipeline::new();
@@ -323,7 +326,7 @@ impl Store {
     /// Open incidents by phase, and wake-ups that were given up.
     pub async fn counts(&self) -> Result<(Vec<(String, i64)>, u64), StoreError> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("HGETALL").arg(self.keys.phases()).cmd("ZCARD").arg(self.keys.parked());
+        pipeline.cmd("HGETALL").arg(self.keys.phases()).cmd("ZCARD").arg(self.keys.dead_letters());
         self.link.read(&pipeline).await
     }
 

@@ -21,7 +21,7 @@ pub struct Receipt {
 
 /// What came of a request that was handled before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Before {
+pub enum HandledRequest {
     Done,
     Refused(String),
 }
@@ -34,7 +34,11 @@ impl Store {
 
     /// What came of this request, if it was handled before. To be asked after what it decides about was loaded: then a
     /// commit that comes in between is noticed either here or by the revision.
-    pub async fn handled_before(&self, receipt: &Receipt, now: Timestamp) -> Result<Option<Before>, StoreError> {
+    pub async fn handled_before(
+        &self,
+        receipt: &Receipt,
+        now: Timestamp,
+    ) -> Result<Option<HandledRequest>, StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg(&receipt.own).cmd("GET").arg(&receipt.like);
         let (own, like): (Option<String>, Option<String>) = self.link.read(&pipeline).await?;
@@ -42,14 +46,14 @@ impl Store {
             return Ok(Some(before));
         }
         // its expiry is not trusted: a new master's clock may be behind
-        let soon = |(at, _): &(Timestamp, Before)| (*at..=at.plus(REPEATED)).contains(&now);
+        let soon = |(at, _): &(Timestamp, HandledRequest)| (*at..=at.plus(REPEATED)).contains(&now);
         Ok(like.as_deref().and_then(read).filter(soon).map(|(_, before)| before))
     }
 
     /// Remembers a refusal, which has no commit.
     pub async fn remember_refused(&self, receipt: &Receipt, now: Timestamp, why: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("SET");
-        let refused = Before::Refused(why.to_owned());
+        let refused = HandledRequest::Refused(why.to_owned());
         command.arg(&receipt.own).arg(refused.written(now)).arg("PX").arg(millis(KEPT)).arg("NX");
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
@@ -57,23 +61,24 @@ impl Store {
 
 impl Receipt {
     /// What a commit writes: key, value and time to live in ms.
-    pub(super) fn written(&self, before: &Before, now: Timestamp) -> [(&str, String, u64); 2] {
+    pub(super) fn written(&self, before: &HandledRequest, now: Timestamp) -> [(&str, String, u64); 2] {
         [(&self.own, KEPT), (&self.like, REPEATED)].map(|(key, kept)| (key.as_str(), before.written(now), millis(kept)))
     }
 }
 
-impl Before {
+impl HandledRequest {
     fn written(&self, now: Timestamp) -> String {
         match self {
-            Before::Done => format!("{} done", now.0),
-            Before::Refused(why) => format!("{} refused {why}", now.0),
+            HandledRequest::Done => format!("{} done", now.0),
+            HandledRequest::Refused(why) => format!("{} refused {why}", now.0),
         }
     }
 }
 
-fn read(text: &str) -> Option<(Timestamp, Before)> {
+fn read(text: &str) -> Option<(Timestamp, HandledRequest)> {
     let (at, what) = text.split_once(' ')?;
-    let before = what.strip_prefix("refused ").map_or(Before::Done, |why| Before::Refused(why.to_owned()));
+    let before =
+        what.strip_prefix("refused ").map_or(HandledRequest::Done, |why| HandledRequest::Refused(why.to_owned()));
     Some((Timestamp(at.parse().ok()?), before))
 }
 
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for before in [Before::Done, Before::Refused("v2 is no longer active".to_owned())] {
+        for before in [HandledRequest::Done, HandledRequest::Refused("v2 is no longer active".to_owned())] {
             assert_eq!(read(&before.written(Timestamp(7))), Some((Timestamp(7), before)));
         }
         assert_eq!(read("scribble"), None);

@@ -31,7 +31,7 @@ const ELSEWHERE: u32 = 2;
 
 /// An incident's schema stands in its record; that of others beside theirs.
 #[derive(Deserialize)]
-struct Marked {
+struct SchemaField {
     schema: Option<u32>,
 }
 
@@ -44,28 +44,28 @@ struct Elsewhere {
 
 /// What an incident's own key holds.
 #[derive(Debug)]
-pub enum Stored {
+pub enum StoredIncident {
     /// Its record: it is closed, or was written last by a receiver that keeps open ones here as well.
     Here(Box<Incident>, Unknown),
     /// It is open, and kept in the state of this prompt.
     Elsewhere(PromptName),
 }
 
-pub fn read_stored(json: &str) -> Result<Stored, Unreadable> {
-    match serde_json::from_str(json).map_err(|error| damaged::<Marked>(json, &error))? {
-        Marked { schema: Some(ELSEWHERE) } => {
+pub fn read_stored(json: &str) -> Result<StoredIncident, Unreadable> {
+    match serde_json::from_str(json).map_err(|error| damaged::<SchemaField>(json, &error))? {
+        SchemaField { schema: Some(ELSEWHERE) } => {
             let record: Elsewhere = serde_json::from_str(json).map_err(|_| Unreadable::Newer(ELSEWHERE))?;
-            Ok(Stored::Elsewhere(record.kept_by))
+            Ok(StoredIncident::Elsewhere(record.kept_by))
         }
-        Marked { schema: Some(newer) } if newer > SCHEMA => Err(Unreadable::Newer(newer)),
-        Marked { .. } => read(json).map(|(incident, unknown)| Stored::Here(Box::new(incident), unknown)),
+        SchemaField { schema: Some(newer) } if newer > SCHEMA => Err(Unreadable::Newer(newer)),
+        SchemaField { .. } => read(json).map(|(incident, unknown)| StoredIncident::Here(Box::new(incident), unknown)),
     }
 }
 
 pub fn read_incident(json: &str) -> Result<(Incident, Unknown), Unreadable> {
     match read_stored(json)? {
-        Stored::Here(incident, unknown) => Ok((*incident, unknown)),
-        Stored::Elsewhere(_) => Err(Unreadable::Newer(ELSEWHERE)),
+        StoredIncident::Here(incident, unknown) => Ok((*incident, unknown)),
+        StoredIncident::Elsewhere(_) => Err(Unreadable::Newer(ELSEWHERE)),
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         let (versions, kept) = read_state(named).unwrap();
         let named_again: Value = serde_json::from_str(&write(&versions, &kept)).unwrap();
         assert_eq!(named_again, serde_json::from_str::<Value>(named).unwrap());
-        state.strays.remove(0);
+        state.inactive_alerts.remove(0);
         expected["strays"].as_array_mut().unwrap().remove(0);
         assert_eq!(written(&state), expected);
     }
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(rolling.gradual().map(|split| (split.percent(), split.began)), Some((25, Timestamp(7))));
         let held = read("awaiting_decision", r#""hold":"maya","objection":{"baseline":true,"text":"it fails"}"#);
         assert_eq!(
-            (held.hold().map(Operator::as_str), held.objection().map(|o| o.baseline)),
+            (held.hold().map(Operator::as_str), held.objection().map(|o| o.precheck)),
             (Some("maya"), Some(true))
         );
         // what is missing makes it a question to people, which can be answered
@@ -290,12 +290,13 @@ mod tests {
         let (mut state, unknown) = read_state(STATE).unwrap();
         let (from, to) = (VersionName::parse("v2").unwrap(), VersionName::parse("v1").unwrap());
         let (operator, reason, by) = (Operator::recorded("maya"), "A".to_owned(), SwitchMode::Approved);
-        let pending = Pending { by, from, to, operator, reason, gradual: None, sure: false, at: Timestamp(7) };
+        let pending =
+            Pending { by, from, to, operator, reason, gradual: None, skip_confirmation: false, at: Timestamp(7) };
         let question = crate::decision::Question {
             deadline: Some(Timestamp(9)),
             recheck: Some(Recheck { since: Timestamp(3), next: Timestamp(4) }),
             hold: Some(Operator::recorded("bo")),
-            objection: Some(Objection { baseline: false, text_missing: false, text: "why".to_owned() }),
+            objection: Some(Objection { precheck: false, content_missing: false, text: "why".to_owned() }),
         };
         let incident = &mut state.incidents[0];
         incident.phase = crate::decision::Phase::AwaitingDecision(question);

@@ -5,9 +5,9 @@ use redis::Value;
 use super::StoreError;
 
 /// The number that it begins with, and the rest.
-pub(super) fn read_code(reply: Value) -> Result<(i64, Fields), StoreError> {
+pub(super) fn read_code(reply: Value) -> Result<(i64, ReplyItems), StoreError> {
     let unexpected = || StoreError::unexpected("a script");
-    let mut fields = Fields::of(reply).ok_or_else(unexpected)?;
+    let mut fields = ReplyItems::of(reply).ok_or_else(unexpected)?;
     Ok((fields.number().ok_or_else(unexpected)?, fields))
 }
 
@@ -20,7 +20,7 @@ pub(super) fn array(value: Value) -> Option<Vec<Value>> {
 
 /// The fields of a hash, sorted.
 pub(super) fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut fields = Fields(value.and_then(array).unwrap_or_default().into_iter());
+    let mut fields = ReplyItems(value.and_then(array).unwrap_or_default().into_iter());
     let mut pairs = Vec::new();
     while let (Some(field), Some(value)) = (fields.bytes(), fields.bytes()) {
         pairs.push((field, value));
@@ -30,9 +30,9 @@ pub(super) fn pairs(value: Option<Value>) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The items of a reply, one after the other. Text that is no UTF-8 was not written by us.
-pub(super) struct Fields(std::vec::IntoIter<Value>);
+pub(super) struct ReplyItems(std::vec::IntoIter<Value>);
 
-impl Fields {
+impl ReplyItems {
     pub fn of(reply: Value) -> Option<Self> {
         array(reply).map(|items| Self(items.into_iter()))
     }

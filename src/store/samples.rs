@@ -4,11 +4,11 @@ use redis::Pipeline;
 
 use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{IncidentId, PromptName, VersionName};
-use crate::postmortem::Measured;
+use crate::postmortem::IncidentMetric;
 
 impl Store {
     /// Keeps what Prometheus said about an incident, or why it did not, for as long as a closed incident is kept.
-    pub async fn put_samples(&self, incident: &IncidentId, samples: &Measured) -> Result<(), StoreError> {
+    pub async fn put_samples(&self, incident: &IncidentId, samples: &IncidentMetric) -> Result<(), StoreError> {
         let json = serde_json::to_string(samples).map_err(|_| StoreError::unexpected("samples"))?;
         let mut command = redis::cmd("SET");
         command.arg(self.keys.samples(incident)).arg(json).arg("PX").arg(millis(INCIDENT_RETENTION));
@@ -16,7 +16,7 @@ impl Store {
     }
 
     /// The samples, if there are any that can be read: without them a post-mortem is still worth having.
-    pub async fn samples(&self, incident: &IncidentId) -> Result<Option<Measured>, StoreError> {
+    pub async fn samples(&self, incident: &IncidentId) -> Result<Option<IncidentMetric>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.samples(incident));
         let json: Option<Vec<u8>> = self.link.read(&command).await?;
@@ -45,7 +45,7 @@ impl Store {
         for version in versions {
             pipeline.cmd("GET").arg(self.keys.content(prompt, version));
         }
-        let texts: Vec<Option<Vec<u8>>> = self.link.read(&pipeline).await?;
-        Ok(texts.into_iter().map(|text| text.map(|text| String::from_utf8_lossy(&text).into_owned())).collect())
+        let contents: Vec<Option<Vec<u8>>> = self.link.read(&pipeline).await?;
+        Ok(contents.into_iter().map(|text| text.map(|text| String::from_utf8_lossy(&text).into_owned())).collect())
     }
 }

@@ -11,15 +11,15 @@ use super::{INCIDENT_RETENTION, Store, StoreError, millis};
 use crate::decision::{Incident, IncidentId, PromptName, Severity, Timestamp};
 use redis::FromRedisValue;
 
+use pulse::ClockStep;
 pub(super) use pulse::Pulse;
-use pulse::Step;
 pub use work::{Claim, Shows, Subscription, Target, Work};
 
 /// Longest wait that a target may ask for. Half a minute is usual; who asks too early is told so again.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 /// When a target is to show an incident: at once, but the backlog of an outage goes by severity, then by time.
-pub fn notify_turn(incident: &Incident) -> Timestamp {
+pub fn notify_priority(incident: &Incident) -> Timestamp {
     const RANK: Duration = Duration::from_secs(365 * 24 * 3_600);
     let ranks = match incident.severity {
         Severity::Critical => 2,
@@ -49,7 +49,7 @@ pub enum Finished {
     /// It failed and will be tried again.
     Retried,
     /// It failed too often and is set aside.
-    Parked,
+    DeadLettered,
     /// The lease was lost; another worker has it.
     Lost,
 }
@@ -87,7 +87,7 @@ impl End {
 pub const LEASE: Duration = Duration::from_secs(30);
 /// Workers look again at least this often: another replica may have scheduled something earlier.
 pub const IDLE: Duration = Duration::from_secs(1);
-/// Tries before a wake-up is parked.
+/// Tries before a wake-up becomes a dead letter.
 const TRIES: u32 = 10;
 /// The first back-off; each doubles, so ten tries take about eight minutes.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -100,10 +100,10 @@ impl Store {
     /// Claims up to `most` due wake-ups of this kind. `token` names the claimer.
     pub async fn claim(&self, work: Work, most: usize, lease: Duration, token: &str) -> Result<Claimed, StoreError> {
         let keys = &self.keys;
-        let mixed = [keys.due(Work::Act), keys.leased(Work::Act)];
+        let mixed = [keys.due(Work::Incident), keys.leased(Work::Incident)];
         let mut names = vec![keys.due(work), keys.leased(work), keys.tokens(), self.unsent_of(work)];
         names.extend(mixed);
-        let sorts = if work == Work::Act { Work::ONCE_MIXED.as_slice() } else { &[] };
+        let sorts = if work == Work::Incident { Work::ONCE_MIXED.as_slice() } else { &[] };
         names.extend(sorts.iter().map(|other| keys.due(*other)));
         let mut call = self.scripts.claim.call(&names);
         let passed = self.clock.passed();
@@ -131,11 +131,11 @@ impl Store {
         let clock = Timestamp(now.0 - passed);
         match self.pulse.step(clock) {
             None => self.pulse.beat(clock),
-            Some(Step::Back(by)) => {
+            Some(ClockStep::Back(by)) => {
                 let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
                 tracing::warn!(?by, ?hurried, "redis' clock went back: what waits by it is looked at now");
             }
-            Some(Step::Ahead(by)) => {
+            Some(ClockStep::Ahead(by)) => {
                 self.pulse.jumped(clock, now, by);
                 tracing::warn!(
                     ?by,
@@ -177,13 +177,13 @@ impl Store {
     }
 
     /// Has people told of what came to be known of an incident besides its record.
-    pub async fn announce(&self, incident: &Incident) -> Result<(), StoreError> {
+    pub async fn notify_again(&self, incident: &Incident) -> Result<(), StoreError> {
         for subscription in self.subscriptions(Shows::Records) {
             let (target, work) = (subscription.target, subscription.work());
             let mut command = redis::cmd("ZADD");
             command.arg(self.keys.unsent(target)).arg("NX").arg(self.now().await?.0).arg(work.member(&incident.id));
             self.link.run::<redis::Value>(&command).await?;
-            self.wake_by(work, &incident.id, notify_turn(incident)).await?;
+            self.wake_by(work, &incident.id, notify_priority(incident)).await?;
         }
         Ok(())
     }
@@ -287,7 +287,8 @@ impl Store {
         let keys = &self.keys;
         let state = prompt.map_or_else(|| keys.wait_for_replicas(), |prompt| keys.state(prompt));
         let [due, leased] = [keys.due(claim.work), keys.leased(claim.work)];
-        let names = [due, leased, keys.tokens(), keys.attempts(), keys.parked(), state, self.unsent_of(claim.work)];
+        let names =
+            [due, leased, keys.tokens(), keys.attempts(), keys.dead_letters(), state, self.unsent_of(claim.work)];
         let mut call = self.scripts.finish.call(&names);
         let text = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
         call.cmd.arg(claim.member()).arg(&claim.token);
@@ -305,7 +306,7 @@ impl Store {
             Ok(1) => Ok(Finished::Done),
             Ok(2) => Ok(Finished::Again),
             Ok(3) => Ok(Finished::Retried),
-            Ok(4) => Ok(Finished::Parked),
+            Ok(4) => Ok(Finished::DeadLettered),
             Ok(0) => Ok(Finished::Lost),
             _ => Err(StoreError::unexpected("finish")),
         }

@@ -6,26 +6,26 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErr
 /// The scripts, hashed once.
 #[derive(Debug)]
 pub struct Scripts {
-    pub load: Source,
-    pub commit: Source,
-    pub outside: Source,
-    pub claim: Source,
-    pub finish: Source,
-    pub selftest: Source,
-    pub sync: Source,
-    pub drill: Source,
-    pub mass: Source,
-    pub members: Source,
-    pub pace: Source,
+    pub load: LuaScript,
+    pub commit: LuaScript,
+    pub outside: LuaScript,
+    pub claim: LuaScript,
+    pub finish: LuaScript,
+    pub selftest: LuaScript,
+    pub sync: LuaScript,
+    pub drill: LuaScript,
+    pub outage: LuaScript,
+    pub members: LuaScript,
+    pub rate_limit: LuaScript,
 }
 
 #[derive(Debug)]
-pub struct Source {
+pub struct LuaScript {
     code: &'static str,
     hash: String,
 }
 
-impl Source {
+impl LuaScript {
     fn new(code: &'static str) -> Self {
         Self { code, hash: Script::new(code).get_hash().to_owned() }
     }
@@ -56,17 +56,17 @@ impl Source {
 impl Scripts {
     pub fn new() -> Self {
         Self {
-            load: Source::new(include_str!("load.lua")),
-            commit: Source::new(include_str!("commit.lua")),
-            outside: Source::new(include_str!("outside.lua")),
-            claim: Source::new(include_str!("claim.lua")),
-            finish: Source::new(include_str!("finish.lua")),
-            selftest: Source::new(include_str!("selftest.lua")),
-            sync: Source::new(include_str!("sync.lua")),
-            drill: Source::new(include_str!("drill.lua")),
-            mass: Source::new(include_str!("mass.lua")),
-            members: Source::new(include_str!("members.lua")),
-            pace: Source::new(include_str!("pace.lua")),
+            load: LuaScript::new(include_str!("load.lua")),
+            commit: LuaScript::new(include_str!("commit.lua")),
+            outside: LuaScript::new(include_str!("outside.lua")),
+            claim: LuaScript::new(include_str!("claim.lua")),
+            finish: LuaScript::new(include_str!("finish.lua")),
+            selftest: LuaScript::new(include_str!("selftest.lua")),
+            sync: LuaScript::new(include_str!("sync.lua")),
+            drill: LuaScript::new(include_str!("drill.lua")),
+            outage: LuaScript::new(include_str!("outage.lua")),
+            members: LuaScript::new(include_str!("members.lua")),
+            rate_limit: LuaScript::new(include_str!("rate_limit.lua")),
         }
     }
 }
@@ -80,7 +80,7 @@ impl Default for Scripts {
 /// One call of a script.
 #[derive(Debug)]
 pub struct Call<'a> {
-    source: &'a Source,
+    source: &'a LuaScript,
     pub cmd: Cmd,
 }
 

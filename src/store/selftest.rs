@@ -27,14 +27,14 @@ impl Level {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct SelfTestResult {
     pub name: &'static str,
     pub level: Level,
     /// What was found, or what to do about it.
     pub detail: String,
 }
 
-impl Finding {
+impl SelfTestResult {
     pub(super) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, level: Level::Ok, detail: detail.into() }
     }
@@ -50,7 +50,7 @@ impl Finding {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfTest {
-    pub findings: Vec<Finding>,
+    pub findings: Vec<SelfTestResult>,
 }
 
 impl SelfTest {
@@ -80,19 +80,20 @@ impl Store {
     pub async fn selftest(&self) -> Result<SelfTest, StoreError> {
         let denied = self.denied().await?;
         let permissions = if denied.is_empty() {
-            Finding::ok(PERMISSIONS, "all that is needed is permitted")
+            SelfTestResult::ok(PERMISSIONS, "all that is needed is permitted")
         } else {
             let detail = format!("not permitted to this user (see config/users.acl): {}", denied.join(", "));
-            Finding::problem(PERMISSIONS, detail)
+            SelfTestResult::problem(PERMISSIONS, detail)
         };
         let memory = self.info(&["memory"]).await?;
         // in INFO, because whoever may CONFIG GET may read passwords
         let eviction = match memory.as_deref().and_then(|info| info_field(info, "maxmemory_policy:")) {
-            Some("noeviction") => Finding::ok(EVICTION, "noeviction"),
-            Some(policy) => {
-                Finding::problem(EVICTION, format!("is {policy}, which may evict the active key: set it to noeviction"))
-            }
-            None => Finding::ok(EVICTION, "unknown (INFO is not permitted): make sure that it is noeviction"),
+            Some("noeviction") => SelfTestResult::ok(EVICTION, "noeviction"),
+            Some(policy) => SelfTestResult::problem(
+                EVICTION,
+                format!("is {policy}, which may evict the active key: set it to noeviction"),
+            ),
+            None => SelfTestResult::ok(EVICTION, "unknown (INFO is not permitted): make sure that it is noeviction"),
         };
         let discovery = match self.scan_active(0).await? {
             Some(_) => "SCAN is permitted: prompts that were never registered are found by their keys",
@@ -101,7 +102,7 @@ impl Store {
                  is noticed at its next change or alert"
             }
         };
-        let mut findings = vec![permissions, eviction, Finding::ok(DISCOVERY, discovery)];
+        let mut findings = vec![permissions, eviction, SelfTestResult::ok(DISCOVERY, discovery)];
         findings.extend(self.durability().await?);
         Ok(SelfTest { findings })
     }

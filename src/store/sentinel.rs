@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::StoreError;
-use super::connect::{ASK_TIMEOUT, Address, MasterVote, ask_at, at, by_epoch, pushed, resp3};
+use super::connect::{ASK_TIMEOUT, HostPort, MasterVote, ask_at, at, by_epoch, pushed, resp3};
 use crate::config;
 
 const SWITCHED: &str = "+switch-master";
@@ -28,23 +28,23 @@ const SWITCHED: &str = "+switch-master";
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const RECONNECT: Duration = Duration::from_secs(1);
 
-type Known = watch::Receiver<Arc<str>>;
+type KnownMaster = watch::Receiver<Arc<str>>;
 
 #[derive(Debug)]
-pub struct Sentinels {
+pub struct SentinelGroup {
     name: String,
     sentinels: Vec<ConnectionInfo>,
 }
 
-impl std::fmt::Display for Sentinels {
+impl std::fmt::Display for SentinelGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "is {:?}, by Sentinel", self.name)
     }
 }
 
-impl Sentinels {
+impl SentinelGroup {
     /// `redis` says whether and how TLS is spoken; the users of sentinels are their own.
-    pub fn new(config: &config::Redis, redis: &ConnectionInfo) -> Self {
+    pub fn new(config: &config::RedisConfig, redis: &ConnectionInfo) -> Self {
         let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(username) = &config.sentinel_username {
             settings = settings.set_username(username);
@@ -53,7 +53,7 @@ impl Sentinels {
             settings = settings.set_password(password.expose_secret());
         }
         let redis = redis.clone().set_redis_settings(settings);
-        let addresses = config.nodes.iter().filter_map(|node| Address::parse(node));
+        let addresses = config.nodes.iter().filter_map(|node| HostPort::parse(node));
         Self {
             name: config.sentinel_master.clone(),
             sentinels: addresses.map(|address| at(&redis, &address)).collect(),
@@ -61,7 +61,7 @@ impl Sentinels {
     }
 
     /// Who the master is, most likely first.
-    pub async fn ask(&self) -> Result<Vec<Address>, StoreError> {
+    pub async fn ask(&self) -> Result<Vec<HostPort>, StoreError> {
         let mut asked: FuturesUnordered<_> = self.sentinels.iter().map(|sentinel| self.ask_one(sentinel)).collect();
         let majority = self.sentinels.len() / 2 + 1;
         let (mut all, mut strangers, mut fault) = (Vec::new(), 0, None);
@@ -103,11 +103,11 @@ impl Sentinels {
         }
     }
 
-    async fn master(&self, connection: &mut MultiplexedConnection) -> RedisResult<Option<Address>> {
+    async fn master(&self, connection: &mut MultiplexedConnection) -> RedisResult<Option<HostPort>> {
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.name);
         let address: Option<(String, u16)> = command.query_async(connection).await?;
-        Ok(address.map(|(host, port)| Address(host, port)))
+        Ok(address.map(|(host, port)| HostPort(host, port)))
     }
 
     /// What the sentinels in reach do not permit to our user there.
@@ -144,12 +144,12 @@ impl Sentinels {
 
     /// Tells `doubted` each time that a sentinel names another master than is `known`. Each sentinel is heard: one of
     /// them learns of a failover first.
-    pub async fn follow(&self, known: Known, doubted: &Notify) {
+    pub async fn follow(&self, known: KnownMaster, doubted: &Notify) {
         let followed = self.sentinels.iter().map(|sentinel| self.follow_one(sentinel, known.clone(), doubted));
         futures_util::future::join_all(followed).await;
     }
 
-    async fn follow_one(&self, sentinel: &ConnectionInfo, known: Known, doubted: &Notify) {
+    async fn follow_one(&self, sentinel: &ConnectionInfo, known: KnownMaster, doubted: &Notify) {
         loop {
             if let Err(error) = self.listen(sentinel, &known, doubted).await {
                 tracing::debug!(sentinel = %sentinel.addr(), error = %StoreError::from(error), "a sentinel is away");
@@ -158,7 +158,7 @@ impl Sentinels {
         }
     }
 
-    async fn listen(&self, sentinel: &ConnectionInfo, known: &Known, doubted: &Notify) -> RedisResult<()> {
+    async fn listen(&self, sentinel: &ConnectionInfo, known: &KnownMaster, doubted: &Notify) -> RedisResult<()> {
         let (sender, mut pushes) = unbounded_channel();
         let client = Client::open(resp3(sentinel))?;
         let mut connection = client.get_multiplexed_async_connection_with_config(&pushed(sender)).await?;
@@ -181,7 +181,7 @@ impl Sentinels {
     }
 
     /// The new master, if a message says that ours was replaced: `name old-ip old-port new-ip new-port`.
-    fn switched(&self, push: PushInfo) -> Option<Address> {
+    fn switched(&self, push: PushInfo) -> Option<HostPort> {
         let payload = match (push.kind, push.data.into_iter().nth(1)) {
             (PushKind::Message, Some(payload @ (Value::BulkString(_) | Value::SimpleString(_)))) => payload,
             _ => return None,
@@ -189,7 +189,7 @@ impl Sentinels {
         let payload = String::from_redis_value(payload).ok()?;
         let mut words = payload.split(' ');
         (words.next()? == self.name).then_some(())?;
-        Some(Address(words.nth(2)?.to_owned(), words.next()?.parse().ok()?))
+        Some(HostPort(words.nth(2)?.to_owned(), words.next()?.parse().ok()?))
     }
 }
 
@@ -199,13 +199,13 @@ mod tests {
 
     #[test]
     fn only_a_switch_of_our_master_is_one() {
-        let sentinels = Sentinels { name: "main".to_owned(), sentinels: Vec::new() };
+        let sentinels = SentinelGroup { name: "main".to_owned(), sentinels: Vec::new() };
         let push = |kind, payload: &str| PushInfo {
             kind,
             data: vec![Value::BulkString(SWITCHED.into()), Value::BulkString(payload.into())],
         };
         let switched = sentinels.switched(push(PushKind::Message, "main 10.0.0.1 6379 10.0.0.2 6380"));
-        assert_eq!(switched, Some(Address("10.0.0.2".to_owned(), 6380)));
+        assert_eq!(switched, Some(HostPort("10.0.0.2".to_owned(), 6380)));
         assert_eq!(sentinels.switched(push(PushKind::Message, "other 10.0.0.1 6379 10.0.0.2 6380")), None);
         assert_eq!(sentinels.switched(push(PushKind::Message, "main 10.0.0.1 6379")), None);
         assert_eq!(sentinels.switched(push(PushKind::Subscribe, "main 10.0.0.1 6379 10.0.0.2 6380")), None);

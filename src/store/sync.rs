@@ -52,30 +52,35 @@ impl Store {
     }
 
     /// Takes the next turn, unless `what` is on hold; otherwise tells how long until there is one. Shared by all replicas.
-    pub async fn pace(&self, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
-        self.turn(&[self.keys.pace(what)], every).await
+    pub async fn acquire(&self, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
+        self.rate_limit(&[self.keys.rate_limit(what)], every).await
     }
 
     /// The same where `held`, too, must not be on hold.
-    pub async fn pace_unless(&self, held: &str, what: &str, every: Duration) -> Result<Option<Duration>, StoreError> {
-        self.turn(&[self.keys.pace(what), self.keys.pace(held)], every).await
+    pub async fn acquire_unless_held(
+        &self,
+        held: &str,
+        what: &str,
+        every: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.rate_limit(&[self.keys.rate_limit(what), self.keys.rate_limit(held)], every).await
     }
 
     /// For how long `what` is on hold. Takes no turn.
     pub async fn held(&self, what: &str) -> Result<Option<Duration>, StoreError> {
-        self.turn(&[self.keys.pace(what)], Duration::ZERO).await
+        self.rate_limit(&[self.keys.rate_limit(what)], Duration::ZERO).await
     }
 
     /// `what` has no turn for this long: the other side said so.
     pub async fn hold(&self, what: &str, wait: Duration) -> Result<(), StoreError> {
         let wait = millis(wait.min(LONGEST_HOLD)).max(1);
         let mut command = redis::cmd("SET");
-        command.arg(self.keys.pace(what)).arg(wait).arg("PX").arg(wait);
+        command.arg(self.keys.rate_limit(what)).arg(wait).arg("PX").arg(wait);
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 
-    async fn turn(&self, names: &[String], every: Duration) -> Result<Option<Duration>, StoreError> {
-        let mut call = self.scripts.pace.call(names);
+    async fn rate_limit(&self, names: &[String], every: Duration) -> Result<Option<Duration>, StoreError> {
+        let mut call = self.scripts.rate_limit.call(names);
         call.cmd.arg(millis(every)).arg(millis(LONGEST_HOLD));
         let (wait, shortened): (u64, u32) = self.link.run(&call).await?;
         if shortened > 0 {
@@ -86,15 +91,15 @@ impl Store {
     }
 
     /// True for the first caller within `ttl`.
-    pub async fn once(&self, what: &str, ttl: Duration) -> Result<bool, StoreError> {
+    pub async fn claim_once(&self, what: &str, ttl: Duration) -> Result<bool, StoreError> {
         let ttl = ttl.max(Duration::from_millis(1));
-        Ok(self.turn(&[self.keys.once(what)], ttl).await?.is_none())
+        Ok(self.rate_limit(&[self.keys.claimed_once(what)], ttl).await?.is_none())
     }
 
     /// Lets it be done again.
-    pub async fn forget_once(&self, what: &str) -> Result<(), StoreError> {
+    pub async fn release_once(&self, what: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("DEL");
-        command.arg(self.keys.once(what));
+        command.arg(self.keys.claimed_once(what));
         self.link.run::<redis::Value>(&command).await.map(drop)
     }
 

@@ -13,7 +13,7 @@ use crate::decision::{PromptName, VersionName};
 
 /// A tracking connection. What happened while there was none is for a scan to find.
 #[derive(Debug)]
-pub struct Watch {
+pub struct KeyWatch {
     connected: Connected,
     /// Where the master is: one that was replaced may stay silent without closing.
     master: tokio::sync::watch::Receiver<Arc<str>>,
@@ -33,9 +33,9 @@ pub enum WatchEvent {
 /// What this process committed to `active` keys and has not heard of since. That it did is no news: a `GET` in place of
 /// a script's look, so that a burst of rollbacks is not slowed down by looking at each again.
 #[derive(Debug, Default)]
-pub(super) struct Written(Mutex<HashMap<PromptName, VersionName>>);
+pub(super) struct OwnWrites(Mutex<HashMap<PromptName, VersionName>>);
 
-impl Written {
+impl OwnWrites {
     /// Where nobody listens it must not grow; what is forgotten is looked at.
     const MOST: usize = 10_000;
 
@@ -52,7 +52,7 @@ impl Written {
     }
 }
 
-impl Watch {
+impl KeyWatch {
     /// A half-open connection is silent for ever; asking finds out.
     pub async fn is_alive(&mut self) -> bool {
         redis::cmd("PING").exec_async(&mut self.connected.connection).await.is_ok()
@@ -60,14 +60,14 @@ impl Watch {
 }
 
 impl Store {
-    pub async fn watch(&self) -> Result<Watch, StoreError> {
+    pub async fn watch(&self) -> Result<KeyWatch, StoreError> {
         let (sender, pushes) = unbounded_channel();
         let mut connected = self.link.connector().connect_pushed(sender).await?;
         let mut command = redis::cmd("CLIENT");
         // BCAST: hears of every key with the prefix, without Redis keeping a table of what was read
         command.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(self.keys.active_prefix());
         command.exec_async(&mut connected.connection).await?;
-        Ok(Watch { connected, master: self.link.connector().subscribe(), pushes })
+        Ok(KeyWatch { connected, master: self.link.connector().subscribe(), pushes })
     }
 
     /// Of `prompts`, heard to have changed, those whose `active` is not what this process itself just wrote.
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// What the next push says.
-    pub async fn hear(&self, watch: &mut Watch) -> WatchEvent {
+    pub async fn hear(&self, watch: &mut KeyWatch) -> WatchEvent {
         loop {
             let push = tokio::select! {
                 push = watch.pushes.recv() => push,

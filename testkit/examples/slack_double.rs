@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         .channel("C0INCIDENTS", "incidents")
         .channel("C0ONCALL", "on-call")
         .channel("C0PRODUCT", "product")
-        .paced(true);
+        .rate_limited(true);
     if let Some(port) = args.next() {
         slack = slack.port(port.parse().with_context(|| format!("{port}: not a port"))?);
     }

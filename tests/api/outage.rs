@@ -29,8 +29,8 @@ async fn outage(world: &World) -> Result<String> {
         world.ship(prompt).await?;
         assert_eq!(world.receiver.outcomes(&[of(prompt, "acme")]).await?, [outcome], "{prompt}");
     }
-    let mass = coordinating(world, |mass| mass["prompts"] == 4).await?;
-    Ok(mass["id"].as_str().context("an id")?.to_owned())
+    let outage = coordinating(world, |outage| outage["prompts"] == 4).await?;
+    Ok(outage["id"].as_str().context("an id")?.to_owned())
 }
 
 /// Waits until the newest coordinating incident `is` so.
@@ -61,8 +61,8 @@ async fn serve(world: &World, version: &str, prompts: &[&str]) -> Result<()> {
     .await
 }
 
-fn said(mass: &Value) -> String {
-    mass["events"]
+fn said(outage: &Value) -> String {
+    outage["events"]
         .as_array()
         .into_iter()
         .flatten()
@@ -75,11 +75,11 @@ fn said(mass: &Value) -> String {
 async fn one_incident_names_the_prompts_what_they_share_and_when_each_began() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;
-    let mass = world.get(&format!("/api/incidents/{id}")).await?;
-    assert_eq!((&mass["phase"], &mass["waiting"]), (&json!("awaiting_decision"), &json!(2)), "{mass:#}");
-    assert_eq!(mass["shared"][0]["prompts"], 4);
-    assert_eq!(mass["choices"], json!(["approve", "undo", "dismiss"]));
-    let mut members: Vec<_> = mass["members"]
+    let outage = world.get(&format!("/api/incidents/{id}")).await?;
+    assert_eq!((&outage["phase"], &outage["waiting"]), (&json!("awaiting_decision"), &json!(2)), "{outage:#}");
+    assert_eq!(outage["shared"][0]["prompts"], 4);
+    assert_eq!(outage["choices"], json!(["approve", "undo", "dismiss"]));
+    let mut members: Vec<_> = outage["members"]
         .as_array()
         .context("members")?
         .iter()
@@ -98,7 +98,7 @@ async fn one_incident_names_the_prompts_what_they_share_and_when_each_began() ->
             ("d", "awaiting_decision", &no)
         ]
     );
-    assert!(mass["members"].as_array().context("members")?.iter().all(|m| m["began"] == "2026-11-21T00:38:16.689Z"));
+    assert!(outage["members"].as_array().context("members")?.iter().all(|m| m["began"] == "2026-11-21T00:38:16.689Z"));
     let open = world.get("/api/incidents?open=true").await?;
     assert_eq!(open["incidents"].as_array().map(Vec::len), Some(5), "each prompt has its own besides: {open:#}");
     Ok(())
@@ -111,16 +111,16 @@ async fn roll_back_all_approves_each_that_waits_once_and_it_closes_when_all_are_
     let (status, answer) = decide(&world, &id, "approve").await?;
     assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
     serve(&world, "v1", &["a", "b", "c", "d"]).await?;
-    let mass = coordinating(&world, |mass| mass["waiting"] == 0 && mass["carrying_out"].is_null()).await?;
-    assert_eq!(mass["phase"], "verifying");
-    assert!(said(&mass).contains("done for maya (api): 2 rolled back"), "{}", said(&mass));
+    let outage = coordinating(&world, |outage| outage["waiting"] == 0 && outage["carrying_out"].is_null()).await?;
+    assert_eq!(outage["phase"], "verifying");
+    assert!(said(&outage).contains("done for maya (api): 2 rolled back"), "{}", said(&outage));
     for prompt in ["a", "b", "c", "d"] {
         assert_eq!(rollbacks(&world.redis, prompt).await?, 1, "{prompt}");
     }
     let log = world.log("c").await?;
     assert_eq!(log.last().context("an entry")?["operator"], "maya (api)");
     world.receiver.clock.advance(6 * MINUTE);
-    let over = coordinating(&world, |mass| !mass["closed_at"].is_null()).await?;
+    let over = coordinating(&world, |outage| !outage["closed_at"].is_null()).await?;
     assert_eq!((&over["phase"], &over["choices"]), (&json!("resolved"), &json!([])), "{over:#}");
     let open = world.get("/api/incidents?open=true").await?;
     assert_eq!(open["incidents"], json!([]));
@@ -136,19 +136,19 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     assert_eq!(decide(&world, &id, "release").await?.0, 409, "nobody holds them");
     assert_eq!(decide(&world, &id, "dismiss").await?.0, 200);
     let held =
-        |mass: &Value| mass["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
-    coordinating(&world, |mass| mass["hold"]["by"] == "maya (api)").await?;
+        |outage: &Value| outage["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
+    coordinating(&world, |outage| outage["hold"]["by"] == "maya (api)").await?;
     eventually("each is held back", SOON, async || {
-        let mass = world.get(&format!("/api/incidents/{id}")).await.ok()?;
-        (held(&mass) == 2).then_some(())
+        let outage = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        (held(&outage) == 2).then_some(())
     })
     .await?;
     // who joins later is held as well
     world.ship("e").await?;
     assert_eq!(world.receiver.outcomes(&[of("e", "acme")]).await?, [HELD]);
     eventually("the newcomer too", SOON, async || {
-        let mass = world.get(&format!("/api/incidents/{id}")).await.ok()?;
-        (held(&mass) == 3).then_some(())
+        let outage = world.get(&format!("/api/incidents/{id}")).await.ok()?;
+        (held(&outage) == 3).then_some(())
     })
     .await?;
     let (status, answer) = decide(&world, &id, "dismiss").await?;
@@ -178,20 +178,20 @@ async fn automation_goes_on_by_itself_in_order_and_within_the_budget() -> Result
         world.ship(prompt).await?;
         assert_eq!(world.receiver.outcomes(&[of(prompt, "acme")]).await?, [HELD]);
     }
-    coordinating(&world, |mass| mass["waiting"] == 4).await?;
+    coordinating(&world, |outage| outage["waiting"] == 4).await?;
     world.receiver.outcomes(&[resolved(of("d", "acme"))]).await?;
     world.receiver.clock.advance(5 * MINUTE);
     serve(&world, "v1", &["c", "e"]).await?; // d does not fire any more
-    let mass = coordinating(&world, |mass| mass["waiting"].as_u64() < Some(3)).await?;
+    let outage = coordinating(&world, |outage| outage["waiting"].as_u64() < Some(3)).await?;
     for part in ["automation resumes, at most 2 prompts in 5 min", "rolled back automatically: c, e"] {
-        assert!(said(&mass).contains(part), "{part} is missing in {}", said(&mass));
+        assert!(said(&outage).contains(part), "{part} is missing in {}", said(&outage));
     }
     assert_eq!(world.active("f").await?.as_deref(), Some("v2"), "no room for a third");
     world.receiver.clock.advance(5 * MINUTE);
     serve(&world, "v1", &["f"]).await?;
     assert_eq!(world.active("d").await?.as_deref(), Some("v2"));
     world.receiver.clock.advance(6 * MINUTE);
-    let over = coordinating(&world, |mass| !mass["closed_at"].is_null()).await?;
+    let over = coordinating(&world, |outage| !outage["closed_at"].is_null()).await?;
     assert_eq!(over["id"], json!(id), "the same one from beginning to end");
     Ok(())
 }
@@ -202,12 +202,12 @@ async fn undo_all_serves_again_what_was_rolled_back_before_and_nothing_else() ->
     let id = outage(&world).await?;
     assert_eq!(decide(&world, &id, "approve").await?.0, 200);
     serve(&world, "v1", &["c", "d"]).await?;
-    coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
+    coordinating(&world, |outage| outage["carrying_out"].is_null()).await?;
     let (status, answer) = decide(&world, &id, "undo").await?;
     assert_eq!((status, &answer["prompts"]), (200, &json!(2)), "{answer}");
     serve(&world, "v2", &["a", "b"]).await?;
-    let mass = coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
-    assert!(said(&mass).contains("done for maya (api): 2 undone"), "{}", said(&mass));
+    let outage = coordinating(&world, |outage| outage["carrying_out"].is_null()).await?;
+    assert!(said(&outage).contains("done for maya (api): 2 undone"), "{}", said(&outage));
     for prompt in ["c", "d"] {
         assert_eq!(world.active(prompt).await?.as_deref(), Some("v1"), "{prompt} was decided by a person");
     }
@@ -224,10 +224,10 @@ async fn what_fails_is_named_and_the_others_go_on() -> Result<()> {
     world.redis.cmd::<()>(&["SET", "{prompts}:state:c", "no hash"]).await?;
     assert_eq!(decide(&world, &id, "approve").await?.0, 200);
     serve(&world, "v1", &["d"]).await?;
-    let mass = coordinating(&world, |mass| mass["carrying_out"].is_null()).await?;
-    let text = said(&mass);
+    let outage = coordinating(&world, |outage| outage["carrying_out"].is_null()).await?;
+    let text = said(&outage);
     assert!(text.contains("1 rolled back") && text.contains("1 not: c ("), "{text}");
-    let failed = mass["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
+    let failed = outage["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
     assert!(failed["failed"].as_str().is_some_and(|why| why.contains("wrong type")), "{failed}");
     Ok(())
 }
@@ -236,11 +236,11 @@ async fn what_fails_is_named_and_the_others_go_on() -> Result<()> {
 async fn one_prompt_can_be_decided_by_its_own_incident() -> Result<()> {
     let world = world().await?;
     let id = outage(&world).await?;
-    let mass = world.get(&format!("/api/incidents/{id}")).await?;
-    let c = mass["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
+    let outage = world.get(&format!("/api/incidents/{id}")).await?;
+    let c = outage["members"].as_array().into_iter().flatten().find(|m| m["prompt"] == "c").context("c")?;
     let (status, answer) = decide(&world, c["incident"].as_str().context("an id")?, "approve").await?;
     assert_eq!(status, 200, "{answer}");
-    coordinating(&world, |mass| mass["waiting"] == 1).await?;
+    coordinating(&world, |outage| outage["waiting"] == 1).await?;
     assert_eq!(world.active("d").await?.as_deref(), Some("v2"));
     for (decision, status) in [("investigate", 400), ("approve_gradual", 400), ("approve", 200)] {
         assert_eq!(decide(&world, &id, decision).await?.0, status, "{decision}");
@@ -260,11 +260,11 @@ async fn a_thousand_prompts_at_once_are_coordinated_and_rolled_back_once_each() 
     for some in prompts.chunks(100) {
         world.receiver.outcomes(&some.iter().map(|prompt| of(prompt, "acme")).collect::<Vec<_>>()).await?;
     }
-    let mass = coordinating(&world, |mass| mass["prompts"] == MANY).await?;
-    assert_eq!((&mass["waiting"], mass["shared"][0]["prompts"].as_u64()), (&json!(MANY - 5), Some(MANY as u64)));
+    let outage = coordinating(&world, |outage| outage["prompts"] == MANY).await?;
+    assert_eq!((&outage["waiting"], outage["shared"][0]["prompts"].as_u64()), (&json!(MANY - 5), Some(MANY as u64)));
     let list = world.get("/api/incidents?limit=1000").await?;
     ensure!(list["incidents"].as_array().into_iter().flatten().filter(|row| row["kind"] == "mass").count() <= 1);
-    let id = mass["id"].as_str().context("an id")?;
+    let id = outage["id"].as_str().context("an id")?;
     assert_eq!(decide(&world, id, "approve").await?.0, 200);
     let took = std::time::Instant::now();
     let last = &prompts[MANY - 1];
@@ -273,7 +273,7 @@ async fn a_thousand_prompts_at_once_are_coordinated_and_rolled_back_once_each() 
     })
     .await?;
     eprintln!("{MANY} prompts were rolled back in {:.1} s", took.elapsed().as_secs_f64());
-    coordinating(&world, |mass| mass["waiting"] == 0 && mass["carrying_out"].is_null()).await?;
+    coordinating(&world, |outage| outage["waiting"] == 0 && outage["carrying_out"].is_null()).await?;
     for prompt in &prompts {
         assert_eq!(rollbacks(&world.redis, prompt).await?, 1, "{prompt}");
     }

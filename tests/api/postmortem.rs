@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use prompt_rollback::decision::IncidentId;
-use prompt_rollback::postmortem::{Measured, Samples, Series, Unit};
+use prompt_rollback::postmortem::{IncidentMetric, SampleSeries, Samples, Unit};
 use prompt_rollback::store::{Clock, Store};
 use serde_json::json;
 
@@ -56,11 +56,11 @@ async fn samples_are_kept_as_long_as_the_incident_and_drawn() -> Result<()> {
     let samples = Samples {
         label: "error ratio".to_owned(),
         unit: Unit::Ratio,
-        bad: Series::new("v2", [(1_795_221_492_000, 0.07), (1_795_221_497_000, f64::NAN)]),
+        bad: SampleSeries::new("v2", [(1_795_221_492_000, 0.07), (1_795_221_497_000, f64::NAN)]),
         bad_responses: Some(1_234.0),
         ..Samples::default()
     };
-    let measured = Measured::Samples(Box::new(samples));
+    let measured = IncidentMetric::Samples(Box::new(samples));
     store.put_samples(&IncidentId(id.clone()), &measured).await?;
     assert_eq!(store.samples(&IncidentId(id.clone())).await?, Some(measured));
     let key = format!("{{prompts}}:samples:{id}");

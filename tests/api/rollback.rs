@@ -4,7 +4,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 
-use crate::common::{ROLLED_BACK, World, assert_flipped_once, critical, exchange};
+use crate::common::{ROLLED_BACK, World, assert_rolled_back_once, critical, exchange};
 
 #[tokio::test]
 async fn the_curl_of_the_runbook_works_verbatim_against_the_default_config() -> Result<()> {
@@ -52,11 +52,11 @@ async fn a_rollback_that_names_no_version_goes_to_the_newest_known_good_one() ->
     let entry = world.log("p").await?.pop().expect("an entry");
     assert_eq!((entry["operator"].as_str(), entry["reason"].as_str()), ("mia (api)", "tone"));
     assert_eq!(Some(entry["incident"].as_str()), body["incident"].as_str());
-    assert_flipped_once(&world.redis, "p").await?;
+    assert_rolled_back_once(&world.redis, "p").await?;
     // a double click
     let (status, body) = world.post("/api/rollback", request).await?;
     assert_eq!((status, &body["error"]["code"]), (409, &json!("recently_rolled_back")));
-    assert_flipped_once(&world.redis, "p").await
+    assert_rolled_back_once(&world.redis, "p").await
 }
 
 #[tokio::test]

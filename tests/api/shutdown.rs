@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::common::{ROLLED_BACK, SOON, assert_flipped_once, critical, deliver, outcomes, ship};
+use crate::common::{ROLLED_BACK, SOON, assert_rolled_back_once, critical, deliver, outcomes, ship};
 
 fn start(redis: &Redis) -> Result<Receiver> {
     Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
@@ -46,7 +46,7 @@ async fn a_request_under_way_is_answered_before_the_exit() -> Result<()> {
     assert_eq!(outcomes(&delivery.await??)?, [ROLLED_BACK]);
     let (status, receiver) = exit.await??;
     assert_eq!(status.code(), Some(0), "{}", receiver.log());
-    assert_flipped_once(&redis, "p").await
+    assert_rolled_back_once(&redis, "p").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,7 +59,7 @@ async fn a_missed_deadline_escalates_and_stops_after_four_times() -> Result<()> 
     for _ in 0..5 {
         world.receiver.clock.advance(5 * MINUTE);
         let claimed =
-            world.receiver.app.engine.store.claim(prompt_rollback::store::schedule::Work::Act, 10, MINUTE, "test");
+            world.receiver.app.engine.store.claim(prompt_rollback::store::schedule::Work::Incident, 10, MINUTE, "test");
         assert!(claimed.await?.claims.is_empty(), "nothing is due");
     }
     assert_eq!(

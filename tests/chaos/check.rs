@@ -4,7 +4,7 @@
 //! The search is that of Wing and Gong, with the memory of Lowe. The model's state is little more than a place in the
 //! deployment log: a change of what is served is explained only by the log's next entry, all entries must be explained,
 //! and a request without a known outcome may explain one at any time after it began. So this shows, too, that log
-//! entries are flips, and flips are log entries.
+//! entries are switches, and switches are log entries.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -166,7 +166,7 @@ impl Search<'_> {
     }
 
     /// Without a Prometheus, an alert that was heard before its version was activated rolls it back once it has fired for
-    /// long enough: nobody asks for that flip when it happens.
+    /// long enough: nobody asks for that switch when it happens.
     fn by_itself(&self, state: &State) -> Option<State> {
         let entry = self.log.get(state.log)?;
         let activated = self.log[..state.log].last().filter(|before| before.event == "activate")?;
@@ -238,7 +238,7 @@ impl Search<'_> {
                 let serves = *version == after.active;
                 let clean = after.targets().any(|target| !self.was_alerted(target, op));
                 let predates = serves && self.predates(version, op, state);
-                let must_flip = serves && !state.paused && !state.by_rollback && clean && !predates;
+                let must_roll_back = serves && !state.paused && !state.by_rollback && clean && !predates;
                 let ill = !clean && after.targets().next().is_some();
                 same(match (outcome.as_str(), reason.as_str()) {
                     ("held", "paused") => serves && state.paused,
@@ -248,7 +248,7 @@ impl Search<'_> {
                     ("held", "predates_activation") => predates && !state.paused,
                     ("ignored", "not_active") => !serves,
                     ("ignored", "dismissed") => self.was_silenced(op),
-                    ("duplicate" | "incident_updated", _) => !must_flip,
+                    ("duplicate" | "incident_updated", _) => !must_roll_back,
                     _ => false,
                 })
             }
@@ -370,7 +370,7 @@ mod tests {
         Entry { event, from, to, operator, incident, reason: String::new(), at: String::new() }
     }
 
-    fn flip() -> Entry {
+    fn switch() -> Entry {
         entry("rollback", "v3", "v2", "system", "I1")
     }
 
@@ -391,32 +391,32 @@ mod tests {
             op(1, 9, critical(), changed("v3", "v2", "I1")),
             op(2, 8, Call::Look, seen("v3", &[], false)),
         ];
-        accepts(&ops, &[flip()]);
+        accepts(&ops, &[switch()]);
     }
 
     #[test]
     fn a_reader_that_sees_the_past_is_not() {
         let ops = [op(0, 1, critical(), changed("v3", "v2", "I1")), op(2, 3, Call::Look, seen("v3", &[], false))];
-        rejects(&ops, &[flip()]);
-        accepts(&[ops[0].clone(), op(0, 3, Call::Look, seen("v3", &[], false))], &[flip()]);
-        rejects(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &[], false))], &[flip()]);
-        accepts(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &["v3"], false))], &[flip()]);
+        rejects(&ops, &[switch()]);
+        accepts(&[ops[0].clone(), op(0, 3, Call::Look, seen("v3", &[], false))], &[switch()]);
+        rejects(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &[], false))], &[switch()]);
+        accepts(&[ops[0].clone(), op(2, 3, Call::Look, seen("v2", &["v3"], false))], &[switch()]);
     }
 
     #[test]
-    fn a_flip_that_nobody_asked_for_or_that_is_not_in_the_log_is_not() {
-        rejects(&[], &[flip()]);
+    fn a_switch_that_nobody_asked_for_or_that_is_not_in_the_log_is_not() {
+        rejects(&[], &[switch()]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[]);
         rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[entry("rollback", "v3", "v2", "system", "I2")]);
         // to where no rollback goes by itself
         rejects(&[op(0, 1, critical(), changed("v3", "v1", "I1"))], &[entry("rollback", "v3", "v1", "system", "I1")]);
         // the second one leaves what no longer has traffic
-        rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[flip(), flip()]);
+        rejects(&[op(0, 1, critical(), changed("v3", "v2", "I1"))], &[switch(), switch()]);
     }
 
     #[test]
-    fn one_request_explains_one_flip() {
-        let log = [flip(), entry("activate", "v2", "v3", "mia", ""), flip()];
+    fn one_request_explains_one_switch() {
+        let log = [switch(), entry("activate", "v2", "v3", "mia", ""), switch()];
         let again = op(2, 3, activate("v3", "mia", true), changed("v2", "v3", ""));
         let first = op(0, 1, critical(), changed("v3", "v2", "I1"));
         rejects(&[first.clone(), again.clone()], &log);
@@ -425,13 +425,13 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_heard_before_the_activation_may_wait_for_people_and_flips_by_itself_after_five_minutes() {
+    fn an_alert_heard_before_the_activation_may_wait_for_people_and_rolls_back_by_itself_after_five_minutes() {
         let at = |entry: Entry, at: &str| Entry { at: format!("2026-11-28T13:{at}Z"), ..entry };
         let heard = op(0, 1, critical(), changed("v3", "v2", "I1"));
         let again = op(2, 3, activate("v3", "mia", true), changed("v2", "v3", ""));
         let waits = op(4, 5, critical(), noted("duplicate", "duplicate"));
-        let log = |flipped: &str| {
-            [at(flip(), "00:00"), at(entry("activate", "v2", "v3", "mia", ""), "00:10"), at(flip(), flipped)]
+        let log = |switched: &str| {
+            [at(switch(), "00:00"), at(entry("activate", "v2", "v3", "mia", ""), "00:10"), at(switch(), switched)]
         };
         let ops = [heard.clone(), again.clone(), waits];
         accepts(&ops, &log("05:10"));
@@ -455,38 +455,38 @@ mod tests {
     fn what_has_no_answer_may_have_happened_or_not_but_not_before_it_was_asked() {
         let lost = op(5, u64::MAX, critical(), Got::Unknown);
         accepts(std::slice::from_ref(&lost), &[]);
-        accepts(std::slice::from_ref(&lost), &[flip()]);
+        accepts(std::slice::from_ref(&lost), &[switch()]);
         let after = |start| op(start, start + 1, Call::Look, seen("v2", &["v3"], false));
-        accepts(&[lost.clone(), after(9)], &[flip()]);
-        rejects(&[lost, after(1)], &[flip()]);
+        accepts(&[lost.clone(), after(9)], &[switch()]);
+        rejects(&[lost, after(1)], &[switch()]);
     }
 
     #[test]
-    fn an_alert_that_was_taken_and_did_not_flip_though_it_had_to_is_not() {
+    fn an_alert_that_was_taken_and_did_not_roll_back_though_it_had_to_is_not() {
         rejects(&[op(0, 1, critical(), noted("duplicate", "duplicate"))], &[]);
         rejects(&[op(0, 1, critical(), noted("ignored", "not_active"))], &[]);
         rejects(&[op(0, 1, critical(), noted("held", "paused"))], &[]);
         let pause = op(0, 1, Call::Pause, Got::Switched { changed: true });
         accepts(&[pause.clone(), op(2, 3, critical(), noted("held", "paused"))], &[]);
-        // once pause has answered, nothing flips by itself
-        rejects(&[pause.clone(), op(2, 3, critical(), changed("v3", "v2", "I1"))], &[flip()]);
+        // once pause has answered, nothing switches by itself
+        rejects(&[pause.clone(), op(2, 3, critical(), changed("v3", "v2", "I1"))], &[switch()]);
         let resume = op(4, 5, Call::Resume, Got::Switched { changed: true });
         let late = op(6, 7, critical(), changed("v3", "v2", "I1"));
-        accepts(&[pause.clone(), resume, late], &[flip()]);
+        accepts(&[pause.clone(), resume, late], &[switch()]);
         rejects(&[pause, op(2, 3, Call::Pause, Got::Switched { changed: true })], &[]);
     }
 
     #[test]
     fn quarantine_is_lifted_by_force_only() {
-        let flipped = op(0, 1, critical(), changed("v3", "v2", "I1"));
+        let switched = op(0, 1, critical(), changed("v3", "v2", "I1"));
         let back = |force| op(2, 3, activate("v3", "mia", force), changed("v2", "v3", ""));
-        let log = [flip(), entry("activate", "v2", "v3", "mia", "")];
-        accepts(&[flipped.clone(), back(true)], &log);
-        rejects(&[flipped.clone(), back(false)], &log);
+        let log = [switch(), entry("activate", "v2", "v3", "mia", "")];
+        accepts(&[switched.clone(), back(true)], &log);
+        rejects(&[switched.clone(), back(false)], &log);
         let refused = op(2, 3, activate("v3", "mia", false), Got::Refused("needs_force".to_owned()));
-        accepts(&[flipped.clone(), refused.clone()], &[flip()]);
+        accepts(&[switched.clone(), refused.clone()], &[switch()]);
         rejects(&[refused], &[]);
         let moved = Call::Rollback { from: Some("v2".to_owned()), target: None, operator: "al".to_owned() };
-        rejects(&[flipped, op(2, 3, moved, Got::Refused("moved".to_owned()))], &[flip()]);
+        rejects(&[switched, op(2, 3, moved, Got::Refused("moved".to_owned()))], &[switch()]);
     }
 }

@@ -15,9 +15,9 @@ use crate::common::{alert, deliver};
 use crate::history::{Call, Got, Recorder, change, seen, text, understood};
 use crate::servers::PATIENCE;
 
-/// Prompts by what happens to them. `flip-*`: everything at once, with a checked history. `once-*`: one critical alert,
+/// Prompts by what happens to them. `switch-*`: everything at once, with a checked history. `once-*`: one critical alert,
 /// from both Alertmanagers. `ask-*`: questions with deadlines. `step-*`: a gradual rollback, and a canary.
-pub const FLIPS: [&str; 2] = ["flip-0", "flip-1"];
+pub const SWITCHES: [&str; 2] = ["flip-0", "flip-1"];
 pub const ONCE: [&str; 3] = ["once-0", "once-1", "once-2"];
 pub const ASKS: [&str; 3] = ["ask-0", "ask-1", "ask-2"];
 pub const GRADUAL: &str = "step-0";
@@ -62,7 +62,7 @@ impl Clients {
             asked["labels"]["time_limit"] = json!(limit);
             queue.push((prompt, asked));
         }
-        for prompt in FLIPS {
+        for prompt in SWITCHES {
             queue
                 .extend((0..5).map(|_| (prompt, alert(prompt, ["v1", "v2", "v3"][rng.below(3) as usize], "critical"))));
         }
@@ -125,7 +125,7 @@ impl Clients {
             if !self.goes_on() {
                 return;
             }
-            let prompt = *rng.pick(&FLIPS);
+            let prompt = *rng.pick(&SWITCHES);
             self.act(&mut rng, name, prompt, format!("{name}/{n}")).await;
             tokio::time::sleep(Duration::from_millis(rng.below(350))).await;
         }
@@ -191,7 +191,7 @@ impl Clients {
     pub async fn reader(self: Arc<Self>) {
         let mut rng = self.rng.fork("reader");
         while self.goes_on() {
-            let prompt = *rng.pick(&FLIPS);
+            let prompt = *rng.pick(&SWITCHES);
             let http = self.any(&mut rng).clone();
             let request = async { understood(http.get(&format!("/api/prompts/{prompt}")).await, seen) };
             self.recorder.record("reader", prompt, Call::Look, request).await;

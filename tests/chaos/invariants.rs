@@ -41,7 +41,7 @@ pub struct Facts {
     /// Wake-ups and when they are due.
     pub due: Vec<(String, i64)>,
     pub leased: Vec<String>,
-    pub parked: Vec<String>,
+    pub dead_letters: Vec<String>,
     /// What Slack has not been told.
     pub unsent: Vec<String>,
     /// What the counters say of open incidents, by phase.
@@ -69,7 +69,7 @@ pub fn broken(facts: &Facts, lost: &mut Vec<String>) -> Vec<String> {
         served_as_logged(prompt, found, &mut broken);
         steps_taken_once(prompt, found, &mut broken);
     }
-    flips_are_entries(facts, &mut broken);
+    switches_are_entries(facts, &mut broken);
     accepted_is_done(facts, lost, &mut broken);
     nothing_is_left(facts, &mut broken);
     told_once_and_in_order(facts, lost, &mut broken);
@@ -132,8 +132,8 @@ fn steps_taken_once(prompt: &str, found: &PromptFacts, broken: &mut Vec<String>)
     }
 }
 
-/// Each rollback in the log is the flip of its incident, and the other way round.
-fn flips_are_entries(facts: &Facts, broken: &mut Vec<String>) {
+/// Each rollback in the log is the switch of its incident, and the other way round.
+fn switches_are_entries(facts: &Facts, broken: &mut Vec<String>) {
     let mut entries: BTreeMap<(String, String), Vec<&Entry>> = BTreeMap::new();
     for (prompt, found) in &facts.prompts {
         for entry in found.log.iter().filter(|entry| entry.event == "rollback" && !entry.incident.is_empty()) {
@@ -143,17 +143,17 @@ fn flips_are_entries(facts: &Facts, broken: &mut Vec<String>) {
     for incident in &facts.incidents {
         let (id, prompt) = (text(&incident["id"]), text(&incident["prompt"]));
         let logged = entries.remove(&(prompt.clone(), id.clone())).unwrap_or_default();
-        let flip = &incident["flip"];
-        match (flip.is_null(), logged.as_slice()) {
+        let switch = &incident["flip"];
+        match (switch.is_null(), logged.as_slice()) {
             (true, []) => {}
             (false, [entry]) => {
-                let same = entry.from == text(&flip["from"]) && entry.to == text(&flip["to"]);
-                if !same || entry.operator != text(&flip["operator"]) {
-                    broken.push(format!("{prompt}: the flip of {id} is not the one in the log: {flip} {entry:?}"));
+                let same = entry.from == text(&switch["from"]) && entry.to == text(&switch["to"]);
+                if !same || entry.operator != text(&switch["operator"]) {
+                    broken.push(format!("{prompt}: the flip of {id} is not the one in the log: {switch} {entry:?}"));
                 }
             }
             (_, logged) => {
-                broken.push(format!("{prompt}: {} entries for the flip of {id}: {flip} {logged:?}", logged.len()))
+                broken.push(format!("{prompt}: {} entries for the flip of {id}: {switch} {logged:?}", logged.len()))
             }
         }
     }
@@ -175,9 +175,9 @@ fn accepted_is_done(facts: &Facts, lost: &mut Vec<String>, broken: &mut Vec<Stri
     }
     for prompt in &facts.once {
         let found = facts.prompts.get(prompt).cloned().unwrap_or_default();
-        let flips = found.log.iter().filter(|entry| entry.event == "rollback").count();
-        if flips != 1 || found.active.as_deref() != Some("v1") {
-            broken.push(format!("{prompt}: {flips} rollbacks, {:?} is active: {:?}", found.active, found.log));
+        let switches = found.log.iter().filter(|entry| entry.event == "rollback").count();
+        if switches != 1 || found.active.as_deref() != Some("v1") {
+            broken.push(format!("{prompt}: {switches} rollbacks, {:?} is active: {:?}", found.active, found.log));
         }
         let accepted = facts.accepted.iter().filter(|accepted| accepted.prompt == *prompt);
         let did = accepted.filter(|accepted| accepted.outcome == "rolled_back").count();
@@ -192,8 +192,8 @@ fn nothing_is_left(facts: &Facts, broken: &mut Vec<String>) {
     if !facts.leased.is_empty() {
         broken.push(format!("left in leased: {:?}", facts.leased));
     }
-    if !facts.parked.is_empty() {
-        broken.push(format!("left in parked: {:?}", facts.parked));
+    if !facts.dead_letters.is_empty() {
+        broken.push(format!("left in parked: {:?}", facts.dead_letters));
     }
     if !facts.unsent.is_empty() {
         broken.push(format!("left in unsent: {:?}", facts.unsent));
@@ -289,7 +289,7 @@ mod tests {
 
     /// A world in order: one prompt that was rolled back and verifies, one in the middle of a gradual rollback.
     fn good() -> Facts {
-        let flipped = PromptFacts {
+        let switched = PromptFacts {
             active: Some("v1".to_owned()),
             routing: BTreeMap::new(),
             log: vec![
@@ -308,7 +308,7 @@ mod tests {
             ],
         };
         Facts {
-            prompts: BTreeMap::from([("once".to_owned(), flipped), ("step".to_owned(), stepping)]),
+            prompts: BTreeMap::from([("once".to_owned(), switched), ("step".to_owned(), stepping)]),
             incidents: vec![json!({
                 "id": "I1", "prompt": "once", "phase": "verifying", "closed_at": null,
                 "deadline": "1970-01-01T00:02:00Z", "flip": {"from": "v2", "to": "v1", "operator": "system"},
@@ -375,7 +375,7 @@ mod tests {
             facts.accepted.push(again);
         });
         breaks("left in leased", |facts| facts.leased.push("I1|slack".to_owned()));
-        breaks("left in parked", |facts| facts.parked.push("I1|act".to_owned()));
+        breaks("left in parked", |facts| facts.dead_letters.push("I1|act".to_owned()));
         breaks("left in unsent", |facts| facts.unsent.push("I1|slack".to_owned()));
         breaks("left in due", |facts| facts.due.push(("I9|slack".to_owned(), 0)));
         breaks("nobody wakes for I1|act", |facts| facts.due.clear());

@@ -47,7 +47,7 @@ struct Totals {
     faults: BTreeMap<&'static str, u64>,
     requests: usize,
     unanswered: usize,
-    flips: usize,
+    switches: usize,
     told: usize,
     doubled: usize,
     failed: Vec<u64>,
@@ -67,7 +67,7 @@ impl Totals {
         }
         self.requests += report.requests;
         self.unanswered += report.unanswered;
-        self.flips += report.flips;
+        self.switches += report.switches;
         self.told += report.told;
         self.doubled += report.doubled;
         if report.broken.is_empty() {
@@ -92,7 +92,7 @@ impl Totals {
         }
         println!(
             "{} requests in checked histories, {} of them without a known outcome; {} rollbacks",
-            self.requests, self.unanswered, self.flips
+            self.requests, self.unanswered, self.switches
         );
         println!("{} messages in Slack, {} of them told before (leases lost, failovers)", self.told, self.doubled);
         for (kind, (runs, lost)) in &self.lossy {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prompt_rollback::app::App;
-use prompt_rollback::config::Settings;
+use prompt_rollback::config::LoadedConfig;
 use prompt_rollback::store::Clock;
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Dir, Port, Process, ProcessBuilder};
@@ -167,7 +167,7 @@ fn receiver_process() -> Result<()> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let env = std::env::vars().filter(|(key, _)| key.starts_with("PROMPT_ROLLBACK_"));
-    let settings = Settings::load(None, env).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let settings = LoadedConfig::load(None, env).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut world = TcpStream::connect(address).await.context("the world")?;
@@ -183,7 +183,7 @@ fn receiver_process() -> Result<()> {
             app.engine.scheduled.notify_one();
             app.engine.scheduled.notify_waiters();
             app.engine.paging.notify_one();
-            app.engine.announced.send_replace(());
+            app.engine.notifications_due.send_replace(());
             world.write_u8(1).await?;
         }
     })

@@ -82,7 +82,7 @@ impl Drop for Servers {
 
 impl Servers {
     pub async fn start(kind: Kind) -> Result<Self> {
-        // see `no_pace`
+        // see `no_rate_limit`
         let build = || Redis::builder().receiver_may("+role").conf("notify-keyspace-events K$");
         let mut servers = Self { redis: Vec::new(), sentinels: Vec::new(), tasks: Vec::new(), written: Arc::default() };
         match kind {
@@ -104,7 +104,7 @@ impl Servers {
             }
         }
         for redis in &servers.redis {
-            servers.tasks.push(tokio::spawn(no_pace(redis.admin_url())));
+            servers.tasks.push(tokio::spawn(no_rate_limit(redis.admin_url())));
         }
         Ok(servers)
     }
@@ -260,7 +260,7 @@ async fn follow_size(file: PathBuf, written: Arc<Mutex<Vec<(Instant, u64)>>>) {
 
 /// A channel takes a message a second, by the clock of Redis, which can't be moved. So the second ends at once; a wait
 /// that Slack asked for does not.
-async fn no_pace(url: String) {
+async fn no_rate_limit(url: String) {
     const END: &str = "if redis.call('PTTL', KEYS[1]) <= 1000 then return redis.call('DEL', KEYS[1]) end return 0";
     let follow = async || -> Result<()> {
         let client = redis::Client::open(url.as_str())?;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::check::{Start, linearizable};
-use crate::clients::{ASKS, CANARY, Clients, FLIPS, GRADUAL, ONCE};
+use crate::clients::{ASKS, CANARY, Clients, GRADUAL, ONCE, SWITCHES};
 use crate::common::ship;
 use crate::history::{Call, Entry, Recorder, text};
 use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, doubled, millis};
@@ -50,7 +50,7 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     pub requests: usize,
     pub unanswered: usize,
-    pub flips: usize,
+    pub switches: usize,
     /// Messages in Slack, and those of them that had been posted before.
     pub told: usize,
     pub doubled: usize,
@@ -157,7 +157,7 @@ impl World {
         let activate = async |prompt: &str, version: &str| {
             post(format!("/api/prompts/{prompt}/activate"), json!({"version": version})).await
         };
-        for prompt in FLIPS {
+        for prompt in SWITCHES {
             for (version, good) in [("v1", true), ("v2", true), ("v3", false)] {
                 register(prompt, version, good).await?;
                 activate(prompt, version).await?;
@@ -168,7 +168,7 @@ impl World {
         register(CANARY, "v2", false).await
     }
 
-    fn start_of_flips() -> Start {
+    fn start_of_switches() -> Start {
         let names = ["v1", "v2", "v3"].map(str::to_owned);
         Start { active: "v3".to_owned(), good: names[..2].iter().cloned().collect(), recency: names.to_vec() }
     }
@@ -403,7 +403,7 @@ impl World {
     async fn logs(&self) -> Result<BTreeMap<String, Vec<Entry>>> {
         let mut connection = self.servers.connection().await?;
         let mut logs = BTreeMap::new();
-        for prompt in FLIPS.iter().chain(&ONCE).chain(&ASKS).chain([&GRADUAL, &CANARY]) {
+        for prompt in SWITCHES.iter().chain(&ONCE).chain(&ASKS).chain([&GRADUAL, &CANARY]) {
             let mut command = redis::cmd("XRANGE");
             command.arg(format!("{{prompts}}:log:{prompt}")).arg("-").arg("+");
             let entries: Vec<(String, HashMap<String, String>)> = command.query_async(&mut connection).await?;
@@ -423,7 +423,7 @@ impl World {
         let facts = self.facts(clients, late).await?;
         let mut report = Report::default();
         report.broken = broken(&facts, &mut report.lost);
-        for prompt in FLIPS.iter().filter(|_| !self.kind.loses()) {
+        for prompt in SWITCHES.iter().filter(|_| !self.kind.loses()) {
             let log = &facts.prompts[*prompt].log;
             let log = log.strip_prefix(shipped[*prompt].as_slice()).context("the log begins as it began")?;
             let mut ops = clients.recorder.of(prompt);
@@ -431,11 +431,11 @@ impl World {
                 // a master that was replaced answers readers for a moment more; decisions are fenced
                 ops.retain(|op| op.call != Call::Look);
             }
-            if let Err(why) = linearizable(&Self::start_of_flips(), &ops, log) {
+            if let Err(why) = linearizable(&Self::start_of_switches(), &ops, log) {
                 report.broken.push(format!("{prompt}: {why}"));
             }
         }
-        report.flips = facts.prompts.values().flat_map(|found| &found.log).filter(|e| e.event == "rollback").count();
+        report.switches = facts.prompts.values().flat_map(|found| &found.log).filter(|e| e.event == "rollback").count();
         (report.told, report.doubled) = (facts.told.len(), doubled(&facts));
         (report.requests, report.unanswered) = clients.recorder.count();
         report.faults = std::mem::take(&mut self.faults);
@@ -466,7 +466,7 @@ impl World {
             now: self.now(&mut connection).await?,
             due: due(&mut connection).await?,
             leased: names(leased(&mut connection).await?),
-            parked: names(scores(&mut connection, "parked").await?),
+            dead_letters: names(scores(&mut connection, "parked").await?),
             unsent: names(scores(&mut connection, "unsent").await?),
             phases: redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await?,
             told: self.told(),

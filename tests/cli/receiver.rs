@@ -126,10 +126,10 @@ fn a_token_file_holds_the_token_and_perhaps_what_an_editor_added() {
 
 #[test]
 fn activate_and_rollback_name_their_operator() {
-    let flipped = |from: &str, to: &str| json!({"success": true, "prompt": "p", "from_version": from, "to_version": to, "timestamp": "2026-11-21T00:38:12.689Z", "incident": null});
+    let switched = |from: &str, to: &str| json!({"success": true, "prompt": "p", "from_version": from, "to_version": to, "timestamp": "2026-11-21T00:38:12.689Z", "incident": null});
     let stub = Stub::start(&[
-        ("POST /api/prompts/p/activate", 200, flipped("v1", "v2")),
-        ("POST /api/rollback", 200, flipped("v2", "v1")),
+        ("POST /api/prompts/p/activate", 200, switched("v1", "v2")),
+        ("POST /api/rollback", 200, switched("v2", "v1")),
     ]);
     succeeds(&stub.run(&["activate", "p", "v2", "--force"]), "p: active is now v2, it was v1\n");
     succeeds(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::app::App;
-use prompt_rollback::config::{Config, Settings};
+use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::store::Clock;
 pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
 use serde_json::{Value, json};
@@ -27,12 +27,12 @@ pub fn config(redis_url: &str, env: &[(&str, &str)]) -> Config {
 }
 
 /// The same, to start a receiver with.
-pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> Settings {
+pub fn settings(redis_url: &str, env: &[(&str, &str)]) -> LoadedConfig {
     settings_of(None, redis_url, env)
 }
 
 /// The same with a config file.
-pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> Settings {
+pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -> LoadedConfig {
     let own = [("REDIS__URL", redis_url), ("SERVER__LISTEN", "127.0.0.1:0"), ("CANARY__ANALYSIS", "off")];
     let elsewhere =
         redis_url.contains('@') || env.iter().any(|(key, _)| ["REDIS__USERNAME", "REDIS__PASSWORD"].contains(key));
@@ -40,7 +40,7 @@ pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -
     let login = if elsewhere { &[] } else { &login[..] };
     let all = own.iter().chain(login).chain(env);
     let pairs = all.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
-    Settings::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+    LoadedConfig::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
 }
 
 /// A receiver in this process.
@@ -55,7 +55,7 @@ impl Receiver {
         Self::start_with(&settings(redis_url, env)).await
     }
 
-    pub async fn start_with(settings: &Settings) -> Result<Self> {
+    pub async fn start_with(settings: &LoadedConfig) -> Result<Self> {
         let clock = Clock::default();
         let app = App::start(settings, clock.clone()).await?;
         let http = Http::new(format!("http://{}", app.address));
@@ -272,8 +272,8 @@ pub async fn rollbacks(redis: &Redis, prompt: &str) -> Result<usize> {
     Ok(log(redis, prompt).await?.iter().filter(|entry| entry["event"] == "rollback").count())
 }
 
-/// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
-pub async fn assert_flipped_once(redis: &Redis, prompt: &str) -> Result<()> {
+/// Exactly one switch from `v2` to `v1`, with one log entry and one incident.
+pub async fn assert_rolled_back_once(redis: &Redis, prompt: &str) -> Result<()> {
     assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
     assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");
     assert_eq!(incidents(redis, prompt).await?.len(), 1, "{prompt}: incidents");

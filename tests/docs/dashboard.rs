@@ -88,9 +88,9 @@ async fn every_panel_shows_something() -> Result<()> {
     Ok(())
 }
 
-/// Time is that of promtool here: flips are minutes apart.
+/// Time is that of promtool here: switches are minutes apart.
 #[test]
-fn each_flip_is_annotated_once_and_a_restart_of_the_receiver_is_none() -> Result<()> {
+fn each_switch_is_annotated_once_and_a_restart_of_the_receiver_is_none() -> Result<()> {
     let dashboard = dashboard()?;
     // v1 from the start, v2 from 5m, v1 again from 8m; the receiver is away from 10m to 11m.
     let v1 = |value: &str| format!("{value}x29 stale _x17 {value}x11 stale _x5 {value}x30");

@@ -62,8 +62,8 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     let incident = stack.rolled_back_once(PROMPT).await?;
     // closed before its alert ended: the record stays as it was
     ensure!(incident["phase"] == "recovered", "{incident:#}");
-    let flips = metric(receiver, "prompt_rollback_rollbacks_total", &[]).await?;
-    ensure!(flips == 1.0, "{flips} rollbacks");
+    let switches = metric(receiver, "prompt_rollback_rollbacks_total", &[]).await?;
+    ensure!(switches == 1.0, "{switches} rollbacks");
     Ok(())
 }
 
@@ -122,7 +122,7 @@ async fn a_good_canary_waits_while_no_heartbeat_arrives_and_goes_on_when_one_doe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<()> {
+async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Result<()> {
     // The second one trips the row for new versions only, which needs the receiver's own metrics.
     let (prompt, new) = (PROMPT, "team/new.release");
     let stack = Stack::start(Plan { prompts: &[prompt, new], ..Plan::default() }).await?;
@@ -174,7 +174,7 @@ async fn a_lesser_error_rate_asks_a_person_and_flips_when_approved() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_receivers_and_two_alertmanagers_flip_once() -> Result<()> {
+async fn two_receivers_and_two_alertmanagers_roll_back_once() -> Result<()> {
     let stack = Stack::start(Plan { replicas: 2, repeat_soon: true, ..Plan::default() }).await?;
     stack.serve_good(PROMPT).await?;
     stack.ship_bad(PROMPT, 0.3).await?;
@@ -201,7 +201,7 @@ async fn two_receivers_and_two_alertmanagers_flip_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_alert_that_finds_nobody_flips_once_when_the_receiver_is_back() -> Result<()> {
+async fn an_alert_that_finds_nobody_rolls_back_once_when_the_receiver_is_back() -> Result<()> {
     let mut stack = Stack::start(Plan { repeat_soon: true, ..Plan::default() }).await?;
     stack.serve_good(PROMPT).await?;
     stack.receivers[0].kill9();
@@ -232,8 +232,8 @@ async fn an_alert_that_finds_nobody_flips_once_when_the_receiver_is_back() -> Re
         })
         .await?;
     stack.rolled_back_once(PROMPT).await?;
-    let flips = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[]).await?;
-    ensure!(flips == 0.0, "{flips} rollbacks after the second start");
+    let switches = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[]).await?;
+    ensure!(switches == 0.0, "{switches} rollbacks after the second start");
     Ok(())
 }
 

@@ -191,7 +191,7 @@ impl Stack {
 
     /// Users get the good version, and the bad one no more.
     pub async fn traffic_is_back(&self, prompt: &str) -> Result<()> {
-        // A request that had asked for its version just before the flip may still be counted.
+        // A request that had asked for its version just before the switch may still be counted.
         let soon = self.server.served(prompt, GOOD).answers() + 5;
         let answered = |at_least| {
             self.until("the good version is served again", async move || {

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::common::{DUPLICATE, Receiver, Redis, SOON, assert_flipped_once, critical, eventually, ship};
+use crate::common::{DUPLICATE, Receiver, Redis, SOON, assert_rolled_back_once, critical, eventually, ship};
 use crate::nodes::{Moving, Node, cluster, master_and_replica, slot, take_over};
 use crate::sentinel::until_taken;
 
@@ -21,7 +21,7 @@ async fn works_on(receiver: &Receiver, redis: &Redis) -> Result<()> {
     until_taken(receiver, "p").await?;
     receiver.wait_ready(SOON).await?;
     ensure!(receiver.outcomes(&[critical("p")]).await? == [DUPLICATE]);
-    assert_flipped_once(redis, "p").await?;
+    assert_rolled_back_once(redis, "p").await?;
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v9"]).await?;
     eventually("a change made outside is followed", SOON, async || {
         let last = crate::common::log(redis, "p").await.ok()?.pop()?;

@@ -1,4 +1,4 @@
-//! Redis Sentinel: the receiver follows a failover by itself, and never flips twice for it.
+//! Redis Sentinel: the receiver follows a failover by itself, and never switches twice for it.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::{FaultProxy, shipped};
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, copy_prompt, critical, eventually, log,
-    ship,
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, copy_prompt, critical, eventually,
+    log, ship,
 };
 use crate::world::{FAILOVER, NAME, World, sentinel, with};
 
@@ -35,7 +35,7 @@ pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, 
 async fn moved(receiver: &Receiver, master: &Redis) -> Result<()> {
     receiver.wait_ready(SOON).await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [DUPLICATE]);
-    assert_flipped_once(master, "p").await?;
+    assert_rolled_back_once(master, "p").await?;
     ship(&receiver.http, "outside").await?;
     master.cmd::<()>(&["SET", "{prompts}:active:outside", "v9"]).await?;
     eventually("a change made outside is followed", SOON, async || {
@@ -120,13 +120,13 @@ async fn nothing_acknowledged_is_lost(
     assert!(refused > 0 && refused < taken.len(), "it happened in the middle: {refused} of {}", taken.len());
     let (master, _) = world.wait_failed_over(&before).await?;
     for (name, _) in &taken {
-        assert_flipped_once(master, name).await?;
+        assert_rolled_back_once(master, name).await?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_flip_that_a_replica_has_is_lost_when_the_master_is_killed() -> Result<()> {
+async fn no_switch_that_a_replica_has_is_lost_when_the_master_is_killed() -> Result<()> {
     let kill = async |world: &mut World| {
         world.servers[0].kill9();
         Ok(())
@@ -135,7 +135,7 @@ async fn no_flip_that_a_replica_has_is_lost_when_the_master_is_killed() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_flip_that_the_replica_has_is_lost_when_the_master_is_replaced() -> Result<()> {
+async fn no_switch_that_the_replica_has_is_lost_when_the_master_is_replaced() -> Result<()> {
     let replace = async |world: &mut World| world.sentinels[0].cmd(&["SENTINEL", "FAILOVER", NAME]).await;
     nothing_acknowledged_is_lost(World::start(1).await?, replace).await
 }
@@ -152,7 +152,7 @@ async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
     let receiver = Receiver::ready("redis://elsewhere.invalid", &with(&nodes, &[])).await?;
     ship(&receiver.http, "p").await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
-    assert_flipped_once(&world.servers[0], "p").await?;
+    assert_rolled_back_once(&world.servers[0], "p").await?;
 
     // alone, the liar is not believed
     let fooled = Receiver::start("redis://elsewhere.invalid", &with(lying_target.addr(), &[])).await?;
@@ -234,7 +234,7 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
     drop(master);
     let (_, refused) = until_taken(&receiver, "p").await?;
     assert!(refused > 0, "there was an outage");
-    assert_flipped_once(&world.servers[0], "p").await
+    assert_rolled_back_once(&world.servers[0], "p").await
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use prompt_rollback_testkit::Receiver;
 use serde_json::{Value, json};
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Redis, World, alert, assert_flipped_once, assert_same, copy_prompt, critical,
+    DUPLICATE, ROLLED_BACK, Redis, World, alert, assert_rolled_back_once, assert_same, copy_prompt, critical,
     deliver_until_taken, delivery, dump, exchange, incidents, outcomes, ship,
 };
 
@@ -224,7 +224,7 @@ async fn hostile_names_are_ignored_and_the_others_of_the_group_are_handled() -> 
     expected.insert(bad / 2, ROLLED_BACK);
     let before: Vec<String> = dump(&world.redis).await?.into_keys().collect();
     assert_eq!(world.receiver.outcomes(&alerts).await?, expected);
-    assert_flipped_once(&world.redis, "p").await?;
+    assert_rolled_back_once(&world.redis, "p").await?;
     let new: Vec<String> = dump(&world.redis).await?.into_keys().filter(|key| !before.contains(key)).collect();
     let incident =
         |key: &String| key.starts_with("{prompts}:incident:") && key.len() == "{prompts}:incident:".len() + 26;
@@ -278,7 +278,7 @@ async fn three_thousand_alerts_of_as_many_prompts_each_have_their_outcome() -> R
     assert_eq!(now + before, MANY, "refused {refused} times: {got:?}");
     assert!(before == 0 || refused > 0, "{before} duplicates in the first delivery");
     for name in ["p-0", "p-1499", "p-2999"] {
-        assert_flipped_once(&redis, name).await?;
+        assert_rolled_back_once(&redis, name).await?;
     }
     for set in ["automatic", "incidents:open"] {
         assert_eq!(redis.cmd::<usize>(&["ZCARD", &format!("{{prompts}}:{set}")]).await?, MANY, "{set}");
@@ -287,7 +287,7 @@ async fn three_thousand_alerts_of_as_many_prompts_each_have_their_outcome() -> R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_thousand_alerts_of_one_version_are_one_flip_and_one_incident() -> Result<()> {
+async fn three_thousand_alerts_of_one_version_are_one_rollback_and_one_incident() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     let alerts: Vec<Value> = (0..3_000)
@@ -300,7 +300,7 @@ async fn three_thousand_alerts_of_one_version_are_one_flip_and_one_incident() ->
     let (got, refused) = deliver_until_taken(world.http(), &alerts).await?;
     let expected = if refused == 0 { &[ROLLED_BACK][..] } else { &[ROLLED_BACK, DUPLICATE] };
     assert!(got.len() == 3_000 && got.iter().all(|outcome| expected.contains(&outcome.as_str())), "{got:?}");
-    assert_flipped_once(&world.redis, "p").await?;
+    assert_rolled_back_once(&world.redis, "p").await?;
     let kept = incidents(&world.redis, "p").await?[0]["alerts"].as_array().map(Vec::len);
     assert_eq!(kept, Some(64), "what an incident holds is bounded");
     Ok(())

@@ -5,7 +5,7 @@ use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::{FaultProxy, eventually};
 use serde_json::json;
 
-use crate::common::{ROLLED_BACK, Receiver, SOON, World, assert_flipped_once, critical, dump};
+use crate::common::{ROLLED_BACK, Receiver, SOON, World, assert_rolled_back_once, critical, dump};
 
 #[tokio::test]
 async fn a_key_of_the_wrong_type_holds_its_alert_and_the_rest_of_the_group_is_handled() -> Result<()> {
@@ -28,7 +28,7 @@ async fn a_key_of_the_wrong_type_holds_its_alert_and_the_rest_of_the_group_is_ha
         assert_eq!(of_bad().await?, as_it_was, "nothing is written halfway");
         assert!(crate::common::incidents(&world.redis, &bad).await?.is_empty(), "{broken}");
         for prompt in [&before, &after] {
-            assert_flipped_once(&world.redis, prompt).await?;
+            assert_rolled_back_once(&world.redis, prompt).await?;
         }
     }
     Ok(())
@@ -62,7 +62,7 @@ async fn a_repaired_key_lets_the_next_delivery_act() -> Result<()> {
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, ["held{broken_state}"]);
     world.redis.cmd::<()>(&["RENAME", "aside", "{prompts}:log:p"]).await?;
     assert_eq!(world.receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
-    assert_flipped_once(&world.redis, "p").await
+    assert_rolled_back_once(&world.redis, "p").await
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_record_of_a_newer_receiver_is_503_until_this_one_is_updated() -> Resu
     world.redis.cmd::<()>(&["HSET", "{prompts}:state:new", "schema", "99"]).await?;
     let answer = world.receiver.deliver(&[critical("new"), critical("old")]).await?;
     assert_eq!((answer.status, &answer.json()?["error"]["code"]), (503, &json!("newer_record")));
-    assert_flipped_once(&world.redis, "old").await?;
+    assert_rolled_back_once(&world.redis, "old").await?;
     world.redis.cmd::<()>(&["HSET", "{prompts}:state:new", "schema", "1"]).await?;
     let got = world.receiver.outcomes(&[critical("new"), critical("old")]).await?;
     assert_eq!(got, [ROLLED_BACK, "duplicate{duplicate}"]);
@@ -104,5 +104,5 @@ async fn an_answer_that_makes_no_sense_is_no_broken_key() -> Result<()> {
     proxy.set(Mode::Pass);
     receiver.wait_ready(SOON).await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
-    assert_flipped_once(&world.redis, "p").await
+    assert_rolled_back_once(&world.redis, "p").await
 }

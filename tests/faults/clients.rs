@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, SOON, World, assert_flipped_once, critical, deliver, exchange, outcomes, settings, ship,
+    DUPLICATE, ROLLED_BACK, SOON, World, assert_rolled_back_once, critical, deliver, exchange, outcomes, settings, ship,
 };
 
 /// What a client sends before it falls silent.
@@ -69,7 +69,7 @@ async fn clients_that_say_nothing_or_half_of_it_do_not_keep_the_webhook_from_bei
             clients.push(silent_client(&world, sent).await?);
         }
         answered_soon(&world, DUPLICATE).await?;
-        assert_flipped_once(&world.redis, "p").await?;
+        assert_rolled_back_once(&world.redis, "p").await?;
     }
     Ok(())
 }

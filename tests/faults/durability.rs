@@ -40,7 +40,7 @@ impl World {
         Ok(Self { redis, receiver, database })
     }
 
-    /// Whatever a receiver commits: versions with and without a text, flips, a canary, incidents open and closed, a change
+    /// Whatever a receiver commits: versions with and without a text, switches, a canary, incidents open and closed, a change
     /// made by others, a pause.
     async fn commit(&self, prefix: &str) -> Result<()> {
         let http = self.receiver.http();
@@ -126,8 +126,8 @@ impl World {
         let http = self.receiver.http();
         eventually("ready", SOON, async || http.get("/-/ready").await.ok().filter(|answer| answer.status == 200))
             .await?;
-        let [flipped, asked] = ["flipped", "asked"].map(|prompt| format!("{prefix}-{prompt}"));
-        ensure!(outcomes(&deliver(&http, &[critical(&flipped)]).await?)? == [DUPLICATE], "the rollback is known");
+        let [switched, asked] = ["flipped", "asked"].map(|prompt| format!("{prefix}-{prompt}"));
+        ensure!(outcomes(&deliver(&http, &[critical(&switched)]).await?)? == [DUPLICATE], "the rollback is known");
         ensure!(outcomes(&deliver(&http, &[critical(&asked)]).await?)? == [ROLLED_BACK], "another one is made");
         Ok(())
     }

@@ -5,8 +5,8 @@ use prompt_rollback_testkit::{FaultProxy, Receiver as Process, Wait};
 use serde_json::json;
 
 use crate::common::{
-    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, active, assert_flipped_once, critical, eventually, log,
-    outcomes, ship,
+    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, critical, eventually,
+    log, outcomes, ship,
 };
 
 /// Only a commit names this key.
@@ -23,12 +23,12 @@ async fn behind_a_proxy(env: &[(&str, &str)]) -> Result<(Redis, FaultProxy, Rece
 }
 
 #[tokio::test]
-async fn a_lost_reply_of_a_commit_gives_the_original_outcome_and_no_second_flip() -> Result<()> {
+async fn a_lost_reply_of_a_commit_gives_the_original_outcome_and_no_second_switch() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
     proxy.lose_next_reply_matching(COMMIT);
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending(), "the reply was lost");
-    assert_flipped_once(&redis, "p").await?;
+    assert_rolled_back_once(&redis, "p").await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [DUPLICATE]);
     let metrics = receiver.http.get("/metrics").await?.text();
     assert!(metrics.contains("prompt_rollback_rollbacks_total{mode=\"auto\",result=\"ok\"} 1\n"), "counted once");
@@ -45,7 +45,7 @@ async fn a_lost_reply_of_a_person_s_request_gives_the_original_answer() -> Resul
     let body = answer.json()?;
     assert_eq!((&body["from_version"], &body["to_version"]), (&json!("v2"), &json!("v1")));
     assert_eq!(body.get("unchanged"), None, "it was this request that changed it");
-    assert_flipped_once(&redis, "p").await?;
+    assert_rolled_back_once(&redis, "p").await?;
 
     proxy.lose_next_reply_matching(COMMIT);
     let answer = receiver.http.post_json("/api/prompts/p/versions", &json!({"version": "v3"})).await?;
@@ -75,7 +75,7 @@ async fn a_lost_reply_of_a_load_is_asked_for_again() -> Result<()> {
     proxy.lose_next_reply_matching(LOAD);
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending());
-    assert_flipped_once(&redis, "p").await
+    assert_rolled_back_once(&redis, "p").await
 }
 
 #[tokio::test]
@@ -89,13 +89,13 @@ async fn a_lost_reply_while_replicas_must_have_it() -> Result<()> {
     proxy.lose_next_reply_matching(COMMIT);
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending());
-    assert_flipped_once(&redis, "p").await?;
+    assert_rolled_back_once(&redis, "p").await?;
     assert_eq!(active(&replica, "p").await?.as_deref(), Some("v1"));
     Ok(())
 }
 
 #[tokio::test]
-async fn each_reply_lost_in_turn_never_flips_twice() -> Result<()> {
+async fn each_reply_lost_in_turn_never_switches_twice() -> Result<()> {
     let redis = Redis::start()?;
     let proxy = FaultProxy::start(redis.addr()).await?;
     let receiver = Receiver::ready(&proxy.url(), &[("GUARDS__MAX_AUTO_ROLLBACKS", "100")]).await?;
@@ -108,7 +108,7 @@ async fn each_reply_lost_in_turn_never_flips_twice() -> Result<()> {
         })
         .await?;
         assert!([ROLLED_BACK, DUPLICATE].contains(&outcomes(&got)?[0].as_str()), "{}", got.text());
-        assert_flipped_once(&redis, &name).await?;
+        assert_rolled_back_once(&redis, &name).await?;
     }
     Ok(())
 }
@@ -129,23 +129,23 @@ async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let sent = alerts.clone();
     let delivery = tokio::spawn(async move { crate::common::deliver(&http, &sent).await });
     eventually("some are flipped", SOON, async || {
-        let flipped: usize = redis.cmd(&["ZCARD", "{prompts}:automatic"]).await.ok()?;
-        (flipped > 0).then_some(())
+        let switched: usize = redis.cmd(&["ZCARD", "{prompts}:automatic"]).await.ok()?;
+        (switched > 0).then_some(())
     })
     .await?;
     process.kill9();
     let _ = delivery.await;
     for n in 0..300 {
         let name = format!("p-{n}");
-        let flipped = active(&redis, &name).await?.as_deref() == Some("v1");
+        let switched = active(&redis, &name).await?.as_deref() == Some("v1");
         let entries = log(&redis, &name).await?.iter().filter(|entry| entry["event"] == "rollback").count();
-        assert_eq!(entries, usize::from(flipped), "{name}");
+        assert_eq!(entries, usize::from(switched), "{name}");
     }
     process.restart()?;
     let got = outcomes(&crate::common::deliver(&process.http(), &alerts).await?)?;
     assert!(got.iter().all(|outcome| [ROLLED_BACK, DUPLICATE].contains(&outcome.as_str())), "{got:?}");
     for n in [0, 150, 299] {
-        assert_flipped_once(&redis, &format!("p-{n}")).await?;
+        assert_rolled_back_once(&redis, &format!("p-{n}")).await?;
     }
     assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents"]).await?, 300);
     Ok(())

@@ -5,8 +5,8 @@ use prompt_rollback_testkit::Receiver;
 use serde_json::{Value, json};
 
 use crate::common::{
-    ROLLED_BACK, Redis, World, alert, assert_flipped_once, assert_same, copy_prompt, critical, deliver, dump, outcomes,
-    resolved, ship,
+    ROLLED_BACK, Redis, World, alert, assert_rolled_back_once, assert_same, copy_prompt, critical, deliver, dump,
+    outcomes, resolved, ship,
 };
 
 /// A name, what is done to a critical alert, and its outcome then.
@@ -64,7 +64,7 @@ async fn an_alert_is_handled_whatever_stands_beside_it() -> Result<()> {
         let mut all = vec![ROLLED_BACK, "ignored{unknown_version}"];
         all.insert(number % 3, expected);
         assert_eq!(world.receiver.outcomes(&alerts).await?, all, "{what}");
-        assert_flipped_once(&world.redis, &good).await.with_context(|| (*what).to_owned())?;
+        assert_rolled_back_once(&world.redis, &good).await.with_context(|| (*what).to_owned())?;
         let served = if *expected == ROLLED_BACK { "v1" } else { "v2" };
         assert_eq!(world.active(&odd).await?.as_deref(), Some(served), "{what}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::common::{ROLLED_BACK, SOON, World, alert, assert_flipped_once, critical, incidents};
+use crate::common::{ROLLED_BACK, SOON, World, alert, assert_rolled_back_once, critical, incidents};
 use prompt_rollback_testkit::{Redis, eventually};
 
 /// Puts the records of `prompt` into the hands of a newer receiver, in words that this one does not know, or takes them back.
@@ -42,7 +42,7 @@ async fn an_older_receiver_leaves_to_a_newer_one_what_is_its_own_and_does_the_re
     let answer = world.receiver.http.get(&format!("/api/incidents/{id}")).await?;
     newer((answer.status, answer.json()?));
     ensure!(world.receiver.deliver(&[critical("new"), critical("old")]).await?.status == 503);
-    assert_flipped_once(&world.redis, "old").await?;
+    assert_rolled_back_once(&world.redis, "old").await?;
 
     // its deadline passes: this receiver claims it again and again, and gives it back
     let member = format!("{id}|act");
@@ -67,5 +67,5 @@ async fn an_older_receiver_leaves_to_a_newer_one_what_is_its_own_and_does_the_re
     })
     .await?;
     assert_eq!(world.receiver.outcomes(&[critical("new")]).await?, [ROLLED_BACK]);
-    assert_flipped_once(&world.redis, "new").await
+    assert_rolled_back_once(&world.redis, "new").await
 }

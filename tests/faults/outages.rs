@@ -1,4 +1,4 @@
-//! Redis away in every way that it can be: 503 in time, not ready for that reason, well again by itself, flipped once.
+//! Redis away in every way that it can be: 503 in time, not ready for that reason, well again by itself, rolled back once.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::common::{
-    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, World, assert_flipped_once, critical,
+    DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, World, assert_rolled_back_once, critical,
     deliver_until_taken, eventually, outcomes, ship,
 };
 
@@ -51,7 +51,7 @@ async fn back(receiver: &Receiver, redis: &Redis) -> Result<()> {
     let (first, _) = deliver_until_taken(&receiver.http, &[critical("p")]).await?;
     ensure!(first == [ROLLED_BACK] || first == [DUPLICATE], "{first:?}");
     ensure!(deliver_until_taken(&receiver.http, &[critical("p")]).await?.0 == [DUPLICATE]);
-    assert_flipped_once(redis, "p").await
+    assert_rolled_back_once(redis, "p").await
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn a_replica_that_stopped_while_one_must_have_each_commit() -> Result<()> 
     })
     .await?;
     assert_eq!(outcomes(&got)?, [DUPLICATE]);
-    assert_flipped_once(&redis, "p").await?;
+    assert_rolled_back_once(&redis, "p").await?;
     assert_eq!(crate::common::active(&replica, "p").await?.as_deref(), Some("v1"));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use prompt_rollback_testkit::Redis;
 
-use crate::common::{Receiver, World, assert_flipped_once, assert_same, critical, delivery, dump, exchange};
+use crate::common::{Receiver, World, assert_rolled_back_once, assert_same, critical, delivery, dump, exchange};
 
 /// The status line and the body of a request as a browser or a program would send it.
 async fn ask(receiver: &Receiver, method: &str, path: &str, headers: &str, body: &str) -> Result<(u16, String)> {
@@ -105,7 +105,7 @@ async fn programs_of_this_machine_and_pages_of_our_own_need_no_token() -> Result
         let (status, answer) =
             ask(&world.receiver, "POST", "/api/rollback", &headers, &format!(r#"{{"prompt":"{prompt}"}}"#)).await?;
         assert_eq!(status, 200, "{headers}: {answer}");
-        assert_flipped_once(&world.redis, &prompt).await?;
+        assert_rolled_back_once(&world.redis, &prompt).await?;
     }
     let old = exchange(world.receiver.app.address, b"GET /-/ready HTTP/1.0\r\n\r\n").await?;
     assert!(old.starts_with("HTTP/1.0 200 "), "a load balancer's probe: {old}");

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Receiver, Redis, alert, assert_flipped_once, copy_prompt, critical, deliver_until_taken,
-    incidents, ship,
+    DUPLICATE, ROLLED_BACK, Receiver, Redis, alert, assert_rolled_back_once, copy_prompt, critical,
+    deliver_until_taken, incidents, ship,
 };
 
 async fn two_receivers(env: &[(&str, &str)]) -> Result<(Redis, [Receiver; 2])> {
@@ -25,7 +25,7 @@ fn of_the_other(mut alert: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_alert_a_hundred_times_from_two_alertmanagers_to_two_replicas_is_one_flip() -> Result<()> {
+async fn the_same_alert_a_hundred_times_from_two_alertmanagers_to_two_replicas_is_one_rollback() -> Result<()> {
     let (redis, receivers) = two_receivers(&[]).await?;
     ship(&receivers[0].http, "p").await?;
     let deliveries = (0..100).map(|n| {
@@ -33,16 +33,16 @@ async fn the_same_alert_a_hundred_times_from_two_alertmanagers_to_two_replicas_i
         let http = &receivers[n % 2].http;
         async move { deliver_until_taken(http, &[alert]).await }
     });
-    let (mut flipped, mut in_vain) = (0, 0);
+    let (mut switched, mut in_vain) = (0, 0);
     for got in futures_util::future::join_all(deliveries).await {
         let (got, refused) = got?;
         ensure!(got == [ROLLED_BACK] || got == [DUPLICATE], "{got:?}");
-        flipped += usize::from(got == [ROLLED_BACK]);
+        switched += usize::from(got == [ROLLED_BACK]);
         in_vain += refused;
     }
     // one that was told 503 may have done it all the same
-    assert!(flipped == 1 || flipped == 0 && in_vain > 0, "{flipped} deliveries did it");
-    assert_flipped_once(&redis, "p").await?;
+    assert!(switched == 1 || switched == 0 && in_vain > 0, "{switched} deliveries did it");
+    assert_rolled_back_once(&redis, "p").await?;
     let alerts = incidents(&redis, "p").await?[0]["alerts"].as_array().map(Vec::len);
     assert_eq!(alerts, Some(1));
     Ok(())
@@ -61,20 +61,20 @@ async fn high_and_critical_at_once_at_two_replicas_are_one_incident() -> Result<
         // whichever came first; an alert that came after the switch concerns a version without traffic
         let high = high?.remove(0);
         assert!(["incident_opened{page}", "ignored{not_active}"].contains(&high.as_str()), "{high}");
-        assert_flipped_once(&redis, &name).await?;
+        assert_rolled_back_once(&redis, &name).await?;
         assert_eq!(incidents(&redis, &name).await?[0]["phase"], "verifying");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
+async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
     const PROMPTS: usize = 600;
     let (redis, receivers) = two_receivers(&[("GUARDS__MAX_AUTO_ROLLBACKS", "100000")]).await?;
     ship(&receivers[0].http, "p-0").await?;
     let names: Vec<String> = (1..PROMPTS).map(|n| format!("p-{n}")).collect();
     copy_prompt(&redis, "p-0", &names).await?;
-    let flipped = async || -> Result<BTreeSet<usize>> {
+    let switched = async || -> Result<BTreeSet<usize>> {
         let keys: Vec<String> = (0..PROMPTS).map(|n| format!("{{prompts}}:active:p-{n}")).collect();
         let mut command = vec!["MGET"];
         command.extend(keys.iter().map(String::as_str));
@@ -89,11 +89,11 @@ async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
         tokio::spawn(async move { deliver_until_taken(&http, &alerts).await })
     });
     crate::common::eventually("some are flipped", crate::common::SOON, async || {
-        redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|flipped| *flipped >= 20).map(drop)
+        redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|switched| *switched >= 20).map(drop)
     })
     .await?;
     let paused = receivers[0].http.post_json("/api/pause", &json!({"operator": "mia"})).await?;
-    let at_pause = flipped().await?;
+    let at_pause = switched().await?;
     assert_eq!(paused.status, 200);
 
     let mut held = BTreeSet::new();
@@ -107,7 +107,7 @@ async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
             }
         }
     }
-    assert_eq!(flipped().await?, at_pause, "flipped after pause had answered");
+    assert_eq!(switched().await?, at_pause, "flipped after pause had answered");
     let both = (at_pause.len(), held.len());
     assert!(both.0 > 0 && both.1 > 0, "{} were flipped, {} held: nothing was in flight", both.0, both.1);
     assert!(held.is_disjoint(&at_pause) && both.0 + both.1 == PROMPTS, "{held:?} {at_pause:?}");
@@ -118,7 +118,7 @@ async fn once_pause_has_answered_no_automatic_flip_commits() -> Result<()> {
     let waiting = (0..PROMPTS).find(|n| !at_pause.contains(n)).expect("one is held");
     let name = format!("p-{waiting}");
     assert_eq!(receivers[1].outcomes(&[critical(&name)]).await?, [ROLLED_BACK]);
-    assert_flipped_once(&redis, &name).await
+    assert_rolled_back_once(&redis, &name).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,12 +131,12 @@ async fn the_budget_holds_however_many_arrive_at_once() -> Result<()> {
         |replica: usize| -> Vec<Value> { (replica..60).step_by(2).map(|n| critical(&format!("p-{n}"))).collect() };
     let (even, odd) = (half(0), half(1));
     let (even, odd) = tokio::join!(receivers[0].outcomes(&even), receivers[1].outcomes(&odd));
-    let mut flipped = 0;
+    let mut switched = 0;
     for got in even?.into_iter().chain(odd?) {
         ensure!(got == ROLLED_BACK || got == "held{budget}", "{got}");
-        flipped += usize::from(got == ROLLED_BACK);
+        switched += usize::from(got == ROLLED_BACK);
     }
-    assert_eq!(flipped, 3);
+    assert_eq!(switched, 3);
     Ok(())
 }
 
@@ -153,7 +153,7 @@ async fn a_set_by_ci_in_the_middle_of_a_rollback_is_never_overwritten() -> Resul
         set?;
         let got = got?.remove(0);
         assert!([ROLLED_BACK, "ignored{not_active}"].contains(&got.as_str()), "{got}");
-        // SET was the last word, whichever came first: had the flip come after it, it would have seen v3
+        // SET was the last word, whichever came first: had the switch come after it, it would have seen v3
         assert_eq!(crate::common::active(&redis, &name).await?.as_deref(), Some("v3"), "{name}: {got}");
     }
     Ok(())
@@ -173,7 +173,7 @@ async fn two_people_who_roll_back_at_once_do_it_once() -> Result<()> {
         let answers = [one?.json()?, two?.json()?];
         let unchanged = answers.iter().filter(|answer| answer["unchanged"] == true).count();
         assert!(answers.iter().all(|answer| answer["success"] == true) && unchanged == 1, "{answers:?}");
-        assert_flipped_once(&redis, &name).await?;
+        assert_rolled_back_once(&redis, &name).await?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use prompt_rollback::decision::alert::AlertRecord;
 use prompt_rollback::decision::decide::{Active, Snapshot};
 use prompt_rollback::decision::note::NoteKind;
-use prompt_rollback::decision::phase::{Failure, Phase, Question};
+use prompt_rollback::decision::phase::{Phase, Question, RollbackFailure};
 use prompt_rollback::decision::{
     Activation, Adopt, Choice, CommitId, Decide, Event, Incident, IncidentId, Mark, MarkKind, Marking, Operator,
     Policy, PromptName, PromptState, Register, Rollback, Switch, SwitchMode, Timestamp, TrafficShare, decide,
@@ -49,7 +49,7 @@ fn crowded(many: usize) -> PromptState {
         }
         let prompt = PromptName::parse("p").expect("a name");
         let mut incident = Incident::new(id(n), prompt, name.clone(), "on-call".to_owned(), ago(600));
-        let flip = |to: &str| Switch {
+        let switch = |to: &str| Switch {
             commit: CommitId(format!("commit-{n}")),
             at: ago(500),
             decided_at: None,
@@ -67,12 +67,12 @@ fn crowded(many: usize) -> PromptState {
             0 => Phase::AwaitingDecision(Question::until(Timestamp(now().0 + 60_000))),
             1 => Phase::Investigating { until: Timestamp(now().0 + 60_000) },
             2 => {
-                incident.flip = Some(flip("v2"));
+                incident.switch = Some(switch("v2"));
                 Phase::Verifying { until: Timestamp(now().0 + 60_000) }
             }
             3 => {
-                incident.flip = Some(flip("v2"));
-                Phase::Escalated { until: None, reason: Failure::NotRecovered }
+                incident.switch = Some(switch("v2"));
+                Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered }
             }
             _ => {
                 incident.closed_at = Some(ago(60));
@@ -135,7 +135,7 @@ fn events() -> Vec<(&'static str, Given)> {
 fn decide_on(choice: Choice, many: usize) -> Event {
     // a question that waits
     let incident = id(many - 1 - (many - 1) % 5);
-    Event::Decide(Decide { incident, choice, operator: operator(), target: None, force: true, ask: None })
+    Event::Decide(Decide { incident, choice, operator: operator(), target: None, force: true, question_number: None })
 }
 
 #[test]
@@ -163,7 +163,9 @@ fn what_others_did_to_the_key_is_noticed_beside_ever_more_incidents_and_versions
         ("the key was deleted", Active::Absent),
         ("the key holds no version", Active::Foreign("no version at all".to_owned())),
     ] {
-        decided(what, &policy, |many| (Snapshot { active: active.clone(), ..snapshot(crowded(many), 1) }, Event::Look));
+        decided(what, &policy, |many| {
+            (Snapshot { active: active.clone(), ..snapshot(crowded(many), 1) }, Event::CheckDrift)
+        });
     }
 }
 

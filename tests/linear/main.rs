@@ -13,10 +13,10 @@ use prompt_rollback::decision::{
     Activation, Alert, Answer, CommitId, Event, IncidentId, Operator, Outcome, Policy, PromptName, PromptState,
     Register, Snapshot, Timestamp, TrafficShare, VersionName, decide,
 };
-use prompt_rollback::metrics::Stored;
+use prompt_rollback::metrics::ScrapeData;
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::slack;
-use prompt_rollback::store::Series;
+use prompt_rollback::store::VersionSeries;
 use prompt_rollback_testkit::{least, linear};
 
 fn now() -> Timestamp {
@@ -128,7 +128,7 @@ fn a_critical_among_very_many_versions_is_acted_upon() {
     assert_eq!(outcomes[9_999].outcome, Outcome::RolledBack);
     let commit = decision.commit.expect("a flip");
     assert_eq!(commit.active, Some(version("v1")));
-    assert!(commit.state.strays.len() <= Policy::MAX_STRAYS && commit.state.versions.len() == 2);
+    assert!(commit.state.inactive_alerts.len() <= Policy::MAX_INACTIVE_ALERTS && commit.state.versions.len() == 2);
 }
 
 #[test]
@@ -185,16 +185,16 @@ fn a_click_in_slack_is_read() {
 #[test]
 fn metrics_are_written() {
     linear("prompts", 400, |many| {
-        let series = |n| Series {
+        let series = |n| VersionSeries {
             prompt: format!("team/prompt-{n}"),
             version: format!("v{n}"),
             previous: "v0".to_owned(),
             activated: now(),
         };
-        let all: Vec<Series> = (0..many).map(series).collect();
+        let all: Vec<VersionSeries> = (0..many).map(series).collect();
         least(|| {
             let mut text = String::new();
-            let stored = Stored { series: all.clone(), ..Stored::default() };
+            let stored = ScrapeData { series: all.clone(), ..ScrapeData::default() };
             stored.encode(&mut text).map(|()| text)
         })
     });

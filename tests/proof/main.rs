@@ -126,7 +126,7 @@ fn prometheus(servers: &PromptServers) -> Result<(Prometheus, String)> {
     Ok((prometheus, url))
 }
 
-/// One server of `v2`, of whose answers this many fail; one receiver that asks before it flips.
+/// One server of `v2`, of whose answers this many fail; one receiver that asks before it switches.
 async fn asks_first(ok: u64, failed: u64) -> Result<(PromptServers, Prometheus, World)> {
     let servers = PromptServers::start(1)?;
     servers.serve(0, "v2", ok, failed);
@@ -217,7 +217,7 @@ async fn people_are_told_when_the_version_is_healthy_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requery_confirms_and_flips() -> Result<()> {
+async fn requery_confirms_and_rolls_back() -> Result<()> {
     let (_servers, _prometheus, world) = asks_first(50, 50).await?;
     ensure!(world.critical(VERIFY).await? == "held confirming");
     let incident = world.until("verifying").await?;
@@ -232,8 +232,8 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
         request if request.contains("/baseline") => (500, "two of nine cases failed".to_owned()),
         _ => (200, lying_target::vector(&[])),
     })?;
-    let baseline = format!("{}/baseline", lying_target.url());
-    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &baseline)]).await?;
+    let precheck = format!("{}/baseline", lying_target.url());
+    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &precheck)]).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 409 && answer["error"]["code"] == "baseline_failed", "{status} {answer}");
     ensure!(answer.to_string().contains("two of nine cases failed"), "{answer}");

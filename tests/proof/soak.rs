@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use prompt_rollback::config::Labels;
-use prompt_rollback::decision::soak::Measured;
+use prompt_rollback::decision::soak::SoakMeasurement;
 use prompt_rollback::decision::{PromptName, Timestamp, VersionName};
 use prompt_rollback::prometheus::client::{PrometheusError, Series};
 use prompt_rollback::prometheus::question;
@@ -147,7 +147,7 @@ fn an_answer_about_a_soak_is_read_whatever_it_holds() {
         question::read_soak(&Ok(all.iter().map(|(figure, value)| series(figure, *value)).collect()))
     };
     let measured = |requests, failed, exceeded: Option<u64>| {
-        Ok(Measured { requests, failed, exceeded: exceeded.map(Duration::from_secs) })
+        Ok(SoakMeasurement { requests, failed, exceeded: exceeded.map(Duration::from_secs) })
     };
     assert_eq!(read(&[]), measured(0, 0, None), "nobody counts its requests");
     assert_eq!(read(&[("requests", 19.6), ("failed", 0.4), ("exceeded", 30.0)]), measured(20, 0, Some(30)));

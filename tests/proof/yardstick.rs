@@ -64,7 +64,7 @@ struct Story {
     prompt: String,
     row: &'static str,
     /// When v2 was rolled back.
-    flip: u64,
+    switch: u64,
     served: Vec<(&'static str, Vec<Leg>)>,
     /// Version, its rollback target, from when, until when.
     targets: Vec<(&'static str, &'static str, u64, u64)>,
@@ -79,7 +79,7 @@ impl Story {
         Self {
             prompt: format!("{name}-{row}"),
             row,
-            flip: 602,
+            switch: 602,
             served: vec![("v1", vec![(0, 300, 10, figures.usual)]), ("v2", vec![(300, 600, 10, figures.bad)])],
             targets: vec![("v2", "v1", 300, 600)],
             asks: Vec::new(),
@@ -114,7 +114,7 @@ fn annotation(row: &str) -> Result<String> {
 
 /// What the receiver asks Prometheus about `version`.
 fn expression(story: &Story, version: &str, at: u64) -> Result<String> {
-    let since = Duration::from_secs(if at > story.flip { at - story.flip } else { 300 });
+    let since = Duration::from_secs(if at > story.switch { at - story.switch } else { 300 });
     let name = |text: &str| VersionName::parse(text).ok().context("a version");
     let prompt = PromptName::parse(&story.prompt).ok().context("a prompt")?;
     Ok(question::about(&annotation(story.row)?, &prompt, &name(version)?, since))
@@ -364,7 +364,7 @@ fn a_trailing_day_is_used_where_the_alert_used_it() -> Result<()> {
         [("day-fair", figures.fair, 1), ("day-poor", figures.poor, 0)]
             .map(|(name, figure, says)| {
                 let mut story = Story::new(name, row);
-                story.flip = 4_602;
+                story.switch = 4_602;
                 story.targets.clear();
                 story.served = vec![
                     ("v0", vec![(0, 600, 10, figures.usual)]),

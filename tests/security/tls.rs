@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::common::{
-    DUPLICATE, ROLLED_BACK, Redis, SOON, assert_flipped_once, critical, delivery, eventually, settings,
+    DUPLICATE, ROLLED_BACK, Redis, SOON, assert_rolled_back_once, critical, delivery, eventually, settings,
 };
 use crate::kit::{Files, Got, World, curl, program};
 
@@ -36,7 +36,7 @@ async fn over_tls_a_prompt_is_rolled_back_and_strangers_learn_why_not() -> Resul
     let world = World::start(false, &[]).await?;
     world.ship("p", &[]).await?;
     assert_eq!(outcome(&world.alert(critical("p"), &[]).await?)?, ROLLED_BACK);
-    assert_flipped_once(&world.redis, "p").await?;
+    assert_rolled_back_once(&world.redis, "p").await?;
 
     let untrusting = curl(world.app.address, "/-/healthy", &[]).await?;
     assert!(untrusting.status == 0 && untrusting.error.contains("certificate"), "{untrusting:?}");

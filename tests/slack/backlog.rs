@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prompt_rollback::notify::slack::PACE;
+use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
 use crate::common::{again, alert, copy_prompt, critical, resolved};
@@ -14,7 +14,7 @@ use crate::office::Office;
 /// Where time in Slack goes `times` as fast.
 async fn fast(slack: Slack, times: u32, more: &[(&str, &str)]) -> Result<Office> {
     slack.clock().run_faster(times);
-    Ok(Office::start(slack, PACE / times, more).await?.working())
+    Ok(Office::start(slack, MESSAGE_INTERVAL / times, more).await?.working())
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
     const MANY: usize = 1_000;
     const TIMES: u32 = 20;
     const TEAMS: [&str; 4] = ["T0", "T1", "T2", "T3"];
-    let mut builder = Slack::builder().paced(true).channel(INCIDENTS, "incidents");
+    let mut builder = Slack::builder().rate_limited(true).channel(INCIDENTS, "incidents");
     // held by the budget, yet no matter of many: each is told by itself
     let mut env = vec![("GUARDS__MAX_AUTO_ROLLBACKS".to_owned(), "0".to_owned())];
     for team in TEAMS {

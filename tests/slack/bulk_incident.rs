@@ -262,14 +262,14 @@ async fn kill_9_in_the_middle_of_a_bulk_decision_goes_on_and_does_each_once() ->
     slack.click(MAYA, &root, "all_roll_back").send().await?;
     // all at once: the receiver goes on meanwhile
     let keys: Vec<String> = prompts.iter().map(|prompt| format!("{{prompts}}:active:{prompt}")).collect();
-    let flipped = async || {
+    let switched = async || {
         let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
         let active: Vec<String> = redis.cmd(&command).await?;
         anyhow::Ok(active.iter().filter(|version| *version == "v1").count())
     };
-    eventually("some are rolled back", SOON, async || flipped().await.ok().filter(|count| *count > 0)).await?;
+    eventually("some are rolled back", SOON, async || switched().await.ok().filter(|count| *count > 0)).await?;
     process.kill9();
-    let before = flipped().await?;
+    let before = switched().await?;
     assert!((1..MANY).contains(&before), "{before} of {MANY} before the end");
 
     let receiver = Receiver::ready(&redis.receiver_url(), &env(&slack, &api, &[ONE])).await?;

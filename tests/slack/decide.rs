@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::common::{ROLLED_BACK, SOON, alert, assert_flipped_once, critical};
+use crate::common::{ROLLED_BACK, SOON, alert, assert_rolled_back_once, critical};
 use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, acknowledged, buttons};
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn an_approval_rolls_back_before_the_click_is_answered_and_takes_the_butto
     let log = workspace.log("p").await?;
     let entry = log.iter().find(|entry| entry["event"] == "rollback").context("in the log")?;
     assert_eq!(entry["operator"], "maya (U1)");
-    assert_flipped_once(&workspace.redis, "p").await
+    assert_rolled_back_once(&workspace.redis, "p").await
 }
 
 #[tokio::test]

@@ -384,7 +384,7 @@ async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_pace_that_lasts_too_long_silences_nobody() -> Result<()> {
+async fn a_rate_limit_that_lasts_too_long_silences_nobody() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.quiet().await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::IncidentId;
-use prompt_rollback::postmortem::{Measured, Samples, Series, Unit};
+use prompt_rollback::postmortem::{IncidentMetric, SampleSeries, Samples, Unit};
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::Slack;
 
@@ -22,10 +22,10 @@ async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {
         label: "error ratio".to_owned(),
         unit: Unit::Ratio,
         threshold: Some(0.05),
-        bad: Series::new("v2", points),
+        bad: SampleSeries::new("v2", points),
         ..Samples::default()
     };
-    store.put_samples(&IncidentId(id.clone()), &Measured::Samples(Box::new(samples))).await?;
+    store.put_samples(&IncidentId(id.clone()), &IncidentMetric::Samples(Box::new(samples))).await?;
     ensure!(workspace.slack.files().is_empty(), "before the outcome is known");
     workspace.receiver.clock.advance(Duration::from_secs(301));
     let shared = workspace

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::Receiver as Process;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
-use crate::common::{Receiver, Redis, SOON, World, alert, assert_flipped_once, critical, outcomes, ship};
+use crate::common::{Receiver, Redis, SOON, World, alert, assert_rolled_back_once, critical, outcomes, ship};
 use crate::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -53,13 +53,13 @@ async fn kill_9_around_any_message_leaves_nothing_untold_and_nothing_told_twice(
         workspace.quiet().await?;
         let counts = [ON_CALL, INCIDENTS].map(|channel| workspace.slack.roots(channel).len());
         assert_eq!((counts, replies.len()), ([1, 1], 1), "arrives: {arrives}, after {after}");
-        assert_flipped_once(&workspace.redis, "p").await?;
+        assert_rolled_back_once(&workspace.redis, "p").await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn kill_9_around_a_click_flips_at_most_once_and_the_click_can_be_repeated() -> Result<()> {
+async fn kill_9_around_a_click_switches_at_most_once_and_the_click_can_be_repeated() -> Result<()> {
     let (slack, redis) = (slack()?, Redis::start()?);
     let mut process = process(&slack, &redis)?;
     slack.set_request_url(format!("{}/slack/interactions", process.url()));
@@ -80,5 +80,5 @@ async fn kill_9_around_a_click_flips_at_most_once_and_the_click_can_be_repeated(
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.roots(ON_CALL).len(), workspace.slack.replies(&root).len()), (1, 1));
-    assert_flipped_once(&workspace.redis, "p").await
+    assert_rolled_back_once(&workspace.redis, "p").await
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::slack::Via;
 
-use crate::common::{SOON, alert, assert_flipped_once, rollbacks};
+use crate::common::{SOON, alert, assert_rolled_back_once, rollbacks};
 use crate::kit::{MAYA, OMAR, Workspace, acknowledged};
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn who_clicks_too_late_is_told_who_was_first() -> Result<()> {
     workspace.serves("v1").await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.ephemeral(OMAR).len(), 1, "once per question");
-    assert_flipped_once(&workspace.redis, "p").await
+    assert_rolled_back_once(&workspace.redis, "p").await
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_replayed_click_and_a_double_click_do_nothing_more() -> Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(workspace.slack.replies(&root).len(), 1);
     assert_eq!(workspace.slack.ephemeral(MAYA), [], "nothing to tell: it is what they wanted");
-    assert_flipped_once(&workspace.redis, "p").await
+    assert_rolled_back_once(&workspace.redis, "p").await
 }
 
 #[tokio::test]
@@ -128,8 +128,8 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
             .await
             .with_context(|| format!("round {round}: {decided}"))?;
         assert!(told.text.contains(winner), "{}", told.text);
-        let flips = usize::from(decided == "verifying");
-        assert_eq!(rollbacks(&workspace.redis, &prompt).await?, flips);
+        let switches = usize::from(decided == "verifying");
+        assert_eq!(rollbacks(&workspace.redis, &prompt).await?, switches);
     }
     other.app.shutdown().await;
     Ok(())

@@ -9,7 +9,7 @@ use prompt_rollback::decision::event::Register;
 use prompt_rollback::decision::{Activation, Event, Incident, Operator, PromptName, TrafficShare, VersionName};
 use prompt_rollback::engine::Engine;
 use prompt_rollback::live::Live;
-use prompt_rollback::notify::slack::{Announcer, subscription};
+use prompt_rollback::notify::slack::{SlackNotifier, subscription};
 use prompt_rollback::notify::{self, Notifier, Notifiers};
 use prompt_rollback::slack::client;
 use prompt_rollback::store::schedule::Target;
@@ -26,7 +26,7 @@ pub struct Office {
     pub redis: Redis,
     pub clock: Clock,
     pub engine: Arc<Engine>,
-    announcer: Arc<Announcer>,
+    notifier: Arc<SlackNotifier>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -48,15 +48,15 @@ impl Office {
         let store = Store::new(&config.redis, clock.clone())?;
         let store = store.notifying(subscription(&config).into_iter().collect::<Vec<_>>());
         let engine = Arc::new(Engine::new(store, config.policy()));
-        let announcer = Arc::new(Announcer {
+        let notifier = Arc::new(SlackNotifier {
             engine: Arc::clone(&engine),
             slack: Arc::new(client::Slack::new(&config.slack)?.context("a token")?),
             deciders: config.deciders.clone(),
             incident_channel: config.slack.incident_channel.clone(),
             weekly: None,
-            pace,
+            message_interval: pace,
         });
-        let office = Self { slack, redis, clock, engine, announcer, worker: None };
+        let office = Self { slack, redis, clock, engine, notifier, worker: None };
         for version in ["v1", "v2"] {
             let version = VersionName::parse(version)?;
             let known_good = version.as_str() == "v1";
@@ -72,15 +72,15 @@ impl Office {
 
     /// Tells by itself from now on.
     pub fn working(mut self) -> Self {
-        let notifiers: Notifiers = Arc::new([Arc::clone(&self.announcer) as Arc<dyn Notifier>]);
+        let notifiers: Notifiers = Arc::new([Arc::clone(&self.notifier) as Arc<dyn Notifier>]);
         let notifiers = Live::new(notifiers).part(Arc::clone);
         self.worker = Some(tokio::spawn(notify::run(notifiers)));
         self
     }
 
     /// Tells what is due, once.
-    pub async fn tell(&self) -> Result<()> {
-        notify::tick(&*self.announcer, "office").await?;
+    pub async fn notify(&self) -> Result<()> {
+        notify::tick(&*self.notifier, "office").await?;
         Ok(())
     }
 
@@ -88,17 +88,17 @@ impl Office {
     pub async fn pass(&self, time: Duration) -> Result<()> {
         self.clock.advance(time);
         self.slack.clock().advance(time);
-        let paces: Vec<String> = self.redis.cmd(&["KEYS", "{prompts}:pace:*"]).await?;
-        for pace in paces {
+        let rate_limited: Vec<String> = self.redis.cmd(&["KEYS", "{prompts}:pace:*"]).await?;
+        for pace in rate_limited {
             self.redis.cmd::<()>(&["DEL", &pace]).await?;
         }
         Ok(())
     }
 
     /// Tells, with time between, until nothing is left to say.
-    pub async fn tell_all(&self) -> Result<()> {
+    pub async fn notify_all(&self) -> Result<()> {
         for _ in 0..60 {
-            self.tell().await?;
+            self.notify().await?;
             if self.engine.store.notification_lag(Target::FIRST).await?.is_zero() && self.unsent().await?.is_empty() {
                 return Ok(());
             }

@@ -152,7 +152,7 @@ async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_
 }
 
 #[tokio::test]
-async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
+async fn nothing_becomes_a_dead_letter_for_slacks_sake() -> Result<()> {
     let workspace = Workspace::start().await?;
     workspace.slack.revoke(true);
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
@@ -163,8 +163,8 @@ async fn nothing_is_parked_for_slacks_sake() -> Result<()> {
         1,
         "nobody's message is tried while none can be taken"
     );
-    let parked: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
-    assert_eq!(parked, Vec::<String>::new());
+    let dead_letters: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
+    assert_eq!(dead_letters, Vec::<String>::new());
     workspace.slack.revoke(false);
     let root = workspace.root("told once the token is back", |_| true).await?;
     assert_eq!(buttons(&root).len(), 5);

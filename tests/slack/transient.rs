@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::decision::note::NoteKind;
 use prompt_rollback::decision::{Choice, Decide, Event, Incident, Operator};
-use prompt_rollback::notify::slack::PACE;
+use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
 use prompt_rollback::slack::render::{self, View};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ const A_WHILE: Duration = Duration::from_secs(31);
 
 async fn office() -> Result<Office> {
     // however many prompts are rolled back, each is told by itself
-    Office::start(slack()?, PACE / 1_000, &[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await
+    Office::start(slack()?, MESSAGE_INTERVAL / 1_000, &[("GUARDS__MAX_AUTO_ROLLBACKS", "1000")]).await
 }
 
 /// Answers that say nothing for good, as far as anyone knows.
@@ -115,15 +115,15 @@ async fn told(office: &Office, incident: &Incident) -> Result<()> {
     ensure!(overview.visible_text().contains("/archives/"), "no link: {}", overview.visible_text());
     let files = slack.replies(root).into_iter().filter(|reply| !reply.files.is_empty()).count();
     let known = ["recovered", "escalated", "unverified"].contains(&incident.phase.as_str());
-    let flips = incident.notes.iter().filter(|note| note.kind == NoteKind::Flipped).count();
-    let needed = usize::from(known && incident.flip.is_some());
-    ensure!((needed..=flips).contains(&files), "{files} messages with files for {flips} rollbacks");
+    let switches = incident.notes.iter().filter(|note| note.kind == NoteKind::Switched).count();
+    let needed = usize::from(known && incident.switch.is_some());
+    ensure!((needed..=switches).contains(&files), "{files} messages with files for {switches} rollbacks");
     Ok(())
 }
 
 fn choose(incident: &Incident, choice: Choice) -> Event {
     let (incident, operator) = (incident.id.clone(), Operator::recorded("maya"));
-    Event::Decide(Decide { incident, choice, operator, target: None, force: false, ask: None })
+    Event::Decide(Decide { incident, choice, operator, target: None, force: false, question_number: None })
 }
 
 #[derive(Debug, Clone)]
@@ -182,7 +182,7 @@ async fn take(office: &Office, prompt: &str, step: &Step) -> Result<()> {
             office.happens(prompt, &Event::Timer { incident }).await
         }
         Step::Tells => {
-            office.tell().await?;
+            office.notify().await?;
             office.pass(A_WHILE).await
         }
         Step::Fault { answer, applied, method, times, after } => {
@@ -206,7 +206,7 @@ async fn is_told_after(office: &Office, prompt: &str, steps: &[Step]) -> Result<
         }
     }
     office.slack.heal();
-    office.tell_all().await?;
+    office.notify_all().await?;
     for incident in office.incidents(prompt).await? {
         told(office, &incident).await.with_context(|| format!("{} {:?}", incident.id, incident.notes))?;
     }
@@ -236,13 +236,13 @@ async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Re
         let (prompt, other) = (format!("p-{n}"), format!("q-{n}"));
         copy_prompt(&office.redis, "p", &[prompt.clone(), other.clone()]).await?;
         office.fires(&prompt, alert(&prompt, "v2", "high")).await?;
-        office.tell_all().await?;
+        office.notify_all().await?;
         office.slack.inject(answer.clone().on(UPDATE));
         let incident = office.incident(&prompt).await?;
         office.happens(&prompt, &choose(&incident, Choice::Approve)).await?;
         office.fires(&other, critical(&other)).await?;
         for _ in 0..4 {
-            office.tell().await?; // no time passes
+            office.notify().await?; // no time passes
         }
         let incident = office.incident(&prompt).await?;
         once_and_in_order(&office.slack, &incident)?;
@@ -252,7 +252,7 @@ async fn an_edit_that_fails_holds_back_neither_replies_nor_other_threads() -> Re
         ensure!(root.text.contains("Decision needed"), "{answer:?}: {}", root.text);
         told(&office, &office.incident(&other).await?).await.with_context(|| format!("{answer:?}"))?;
         office.slack.heal();
-        office.tell_all().await?;
+        office.notify_all().await?;
         told(&office, &office.incident(&prompt).await?).await.with_context(|| format!("{answer:?}"))?;
     }
     Ok(())
@@ -265,18 +265,18 @@ async fn a_reply_that_fails_keeps_later_ones_behind_it_and_the_root_goes_on() ->
         let prompt = format!("p-{n}");
         copy_prompt(&office.redis, "p", std::slice::from_ref(&prompt)).await?;
         office.fires(&prompt, alert(&prompt, "v2", "high")).await?;
-        office.tell_all().await?;
+        office.notify_all().await?;
         office.slack.inject(answer.clone().on(POST).in_channel(ON_CALL));
         for choice in [Choice::Investigate, Choice::Approve] {
             office.happens(&prompt, &choose(&office.incident(&prompt).await?, choice)).await?;
-            office.tell().await?;
+            office.notify().await?;
             office.pass(A_WHILE).await?;
         }
         let root = office.root_of(&prompt).context("a root")?;
         ensure!(root.text.contains("Rolled back"), "{answer:?}: {}", root.text);
         ensure!(office.slack.replies(&root).is_empty(), "{answer:?}");
         office.slack.heal();
-        office.tell_all().await?;
+        office.notify_all().await?;
         told(&office, &office.incident(&prompt).await?).await.with_context(|| format!("{answer:?}"))?;
     }
     Ok(())
@@ -300,13 +300,13 @@ async fn a_thread_that_slack_does_not_take_holds_up_no_other() -> Result<()> {
         product["labels"]["decider"] = json!("product-pm"); // without a channel of its own: in the one of all incidents
         office.fires("other", again(product.clone())).await?;
         for _ in 0..12 {
-            office.tell().await?;
+            office.notify().await?;
         }
         let other = office.incident("other").await?;
         let there = marked(&office.slack, INCIDENTS, &other);
         ensure!(there.iter().any(|(what, _)| what == "root"), "{answer:?}: {there:?}");
         office.slack.heal();
-        office.tell_all().await?;
+        office.notify_all().await?;
         office.fires("other", resolved(product)).await?;
     }
     Ok(())
@@ -319,12 +319,12 @@ async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_o
     for prompt in ["p", "q"] {
         office.fires(prompt, alert(prompt, "v2", "high")).await?;
     }
-    office.tell_all().await?;
+    office.notify_all().await?;
     let decide = async |choice| -> Result<()> {
         for prompt in ["p", "q"] {
             office.happens(prompt, &choose(&office.incident(prompt).await?, choice)).await?;
         }
-        office.tell().await
+        office.notify().await
     };
     office.slack.inject(Fault::rate_limited(30).on(POST));
     decide(Choice::Investigate).await?;
@@ -335,7 +335,7 @@ async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_o
     }
     office.slack.heal();
     office.pass(A_WHILE).await?;
-    office.tell_all().await?;
+    office.notify_all().await?;
     // edits are limited for the workspace: once that is known nobody tries
     let edits = || office.slack.calls_of(UPDATE).len();
     office.slack.inject(Fault::rate_limited(30).on(UPDATE));
@@ -350,7 +350,7 @@ async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_o
     }
     office.slack.heal();
     office.pass(A_WHILE).await?;
-    office.tell_all().await?;
+    office.notify_all().await?;
     for prompt in ["p", "q"] {
         told(&office, &office.incident(prompt).await?).await?;
     }
@@ -362,11 +362,11 @@ async fn whoever_asks_us_to_wait_for_an_hour_is_asked_again_after_a_minute() -> 
     let office = office().await?;
     office.slack.inject(Fault::rate_limited(3_600).on(POST).in_channel(ON_CALL).times(1));
     office.fires("p", alert("p", "v2", "high")).await?;
-    office.tell().await?;
+    office.notify().await?;
     let left: i64 = office.redis.cmd(&["PTTL", "{prompts}:pace:#on-call"]).await?;
     ensure!((50_000..=60_000).contains(&left), "{left} ms");
     office.pass(Duration::from_secs(61)).await?;
-    office.tell().await?;
+    office.notify().await?;
     ensure!(office.root_of("p").is_some());
     Ok(())
 }

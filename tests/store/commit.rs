@@ -14,7 +14,7 @@ use crate::common::{assert_same, log};
 use crate::kit::{Kit, activate, critical, key, paging, register, version};
 
 #[tokio::test]
-async fn a_flip_writes_all_that_belongs_to_it() -> Result<()> {
+async fn a_switch_writes_all_that_belongs_to_it() -> Result<()> {
     let kit = Kit::start()?;
     kit.ship("p").await?;
     kit.cmd::<()>(&["HSET", &key("routing:p"), "v2", "90", "v1", "10"]).await?;

@@ -9,7 +9,7 @@ use prompt_rollback::decision::{
     Action, Activation, Commit, Event, IncidentId, Operator, Policy, PromptName, Severity, Timestamp, TrafficShare,
     Trigger, VersionName, decide,
 };
-use prompt_rollback::store::{Clock, Committed, Loaded, Store, StoreError, Wanted};
+use prompt_rollback::store::{Clock, Committed, LoadOptions, Loaded, Store, StoreError};
 use ulid::Ulid;
 
 use crate::common::{Redis, config};
@@ -52,12 +52,12 @@ impl Kit {
     }
 
     pub async fn load(&self, name: &str) -> Result<Loaded, StoreError> {
-        self.store.load(&prompt(name), self.policy.budget_window, Wanted::default()).await
+        self.store.load(&prompt(name), self.policy.budget_window, LoadOptions::default()).await
     }
 
     /// Loads, and decides what is to be committed.
     pub async fn prepare(&self, name: &str, event: &Event) -> Result<(Loaded, Commit)> {
-        let wanted = Wanted {
+        let wanted = LoadOptions {
             incident: match event {
                 Event::Decide(click) => Some(&click.incident),
                 _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::{Event, IncidentId, Operator, PromptState};
-use prompt_rollback::store::{Committed, StoreError, Wanted};
+use prompt_rollback::store::{Committed, LoadOptions, StoreError};
 
 use crate::common::assert_same;
 use crate::kit::{Kit, activate, critical, key, prompt, register, version};
@@ -14,7 +14,7 @@ use crate::kit::{Kit, activate, critical, key, prompt, register, version};
 async fn of_an_unknown_prompt_everything_is_absent() -> Result<()> {
     let kit = Kit::start()?;
     let id = IncidentId("01KAHJ3Y3W8Q0000000000000A".to_owned());
-    let wanted = Wanted { incident: Some(&id), content: Some(&version("v1")) };
+    let wanted = LoadOptions { incident: Some(&id), content: Some(&version("v1")) };
     let loaded = kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await?;
     let snapshot = loaded.snapshot;
     assert_eq!(snapshot.active, Active::Absent);
@@ -37,7 +37,7 @@ async fn all_of_a_prompt_comes_in_one_load() -> Result<()> {
     let id = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     kit.cmd::<()>(&["HSET", &key("routing:p"), "v1", "100"]).await?;
     kit.store.pause(Some(&prompt("p")), &Operator::recorded("mia"), "release night").await?;
-    let wanted = Wanted { incident: Some(&id), content: Some(&version("v1")) };
+    let wanted = LoadOptions { incident: Some(&id), content: Some(&version("v1")) };
     let snapshot = kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await?.snapshot;
     assert_eq!(snapshot.active, Active::Version(version("v1")));
     assert_eq!(snapshot.routing, [("v1".to_owned(), "100".to_owned())]);
@@ -59,7 +59,7 @@ async fn a_key_of_the_wrong_type_is_named() -> Result<()> {
     kit.ship("p").await?;
     let id = IncidentId("01KAHJ3Y3W8Q0000000000000A".to_owned());
     let (incident, v1) = (format!("incident:{id}"), version("v1"));
-    let wanted = Wanted { incident: Some(&id), content: Some(&v1) };
+    let wanted = LoadOptions { incident: Some(&id), content: Some(&v1) };
     for name in ["active:p", "routing:p", "state:p", "paused", "automatic", incident.as_str(), "content:p:v1"] {
         kit.while_broken(name, async |broken| {
             match kit.store.load(&prompt("p"), kit.policy.budget_window, wanted).await {
@@ -95,7 +95,7 @@ async fn what_is_no_version_is_read_as_such_and_compared_byte_by_byte() -> Resul
     let mut connection = kit.redis.connection().await?;
     for foreign in [&b"two words"[..], b"", b"\xff\xfe\x00", &[b'x'; 20_000]] {
         redis::cmd("SET").arg(key("active:p")).arg(foreign).exec_async(&mut connection).await?;
-        let (loaded, commit) = kit.prepare("p", &Event::Look).await?;
+        let (loaded, commit) = kit.prepare("p", &Event::CheckDrift).await?;
         let Active::Foreign(text) = &loaded.snapshot.active else { panic!("{:?}", loaded.snapshot.active) };
         assert!(text.chars().count() <= 64, "shortened for people");
         // someone sets other bytes that look alike for people

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use prompt_rollback::decision::outage::{Member, Outage, OutageAction};
 use prompt_rollback::decision::{IncidentId, Operator, Policy};
 use prompt_rollback::store::StoreError;
-use prompt_rollback::store::outage::{Coordinated, Speaks, Written};
+use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
 
 use crate::kit::{Kit, critical, key, prompt};
@@ -34,8 +34,8 @@ async fn opened(kit: &Kit, member: &IncidentId) -> Result<Coordinated> {
     let mut found = Coordinated::new(Outage::open(id(), &kit.policy, now));
     let incident = kit.store.incident(member).await?.context("the incident")?;
     found.members.push(Member::new(&incident, false, now));
-    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
-    kit.store.mass(&id()).await?.context("what was written")
+    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
+    kit.store.outage(&id()).await?.context("what was written")
 }
 
 #[tokio::test]
@@ -56,18 +56,18 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
         let json: String = kit.cmd(&["HGET", key, field]).await?;
         kit.cmd::<()>(&["HSET", key, field, &json.replacen('{', r#"{"colour":"blue","#, 1)]).await?;
     }
-    let mut found = kit.store.mass(&id()).await?.context("still there")?;
+    let mut found = kit.store.outage(&id()).await?.context("still there")?;
     let now = kit.now().await?;
     let members_before = found.members.clone();
-    found.mass.decide(&found.members, OutageAction::Hold, &Operator::recorded("maya"), None, now).expect("decided");
+    found.outage.decide(&found.members, OutageAction::Hold, &Operator::recorded("maya"), None, now).expect("decided");
     found.members[0].tried = Some(now);
-    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
+    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
     for (key, field) in [(&record, "json"), (&members, incident.0.as_str())] {
         let json: String = kit.cmd(&["HGET", key, field]).await?;
         assert!(json.contains(r#""colour":"blue""#), "{json}");
     }
-    let again = kit.store.mass(&id()).await?.context("still there")?;
-    assert_eq!(again.mass, found.mass);
+    let again = kit.store.outage(&id()).await?.context("still there")?;
+    assert_eq!(again.outage, found.outage);
     assert_eq!(again.members, [Member { tried: Some(now), ..members_before[0].clone() }]);
     Ok(())
 }
@@ -76,19 +76,22 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
 async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing() -> Result<()> {
     let (kit, incident) = held().await?;
     let mut first = opened(&kit, &incident).await?;
-    let mut second = kit.store.mass(&id()).await?.context("the record")?;
+    let mut second = kit.store.outage(&id()).await?.context("the record")?;
     let now = kit.now().await?;
-    first.mass.decide(&first.members, OutageAction::RollBack, &Operator::recorded("maya"), None, now).expect("decided");
-    second.mass.decide(&second.members, OutageAction::Hold, &Operator::recorded("omar"), None, now).expect("decided");
-    assert_eq!(kit.store.write_mass(&first, now).await?, Written::Done);
+    first
+        .outage
+        .decide(&first.members, OutageAction::RollBack, &Operator::recorded("maya"), None, now)
+        .expect("decided");
+    second.outage.decide(&second.members, OutageAction::Hold, &Operator::recorded("omar"), None, now).expect("decided");
+    assert_eq!(kit.store.write_outage(&first, now).await?, WriteOutcome::Done);
     let before = kit.dump().await?;
-    assert_eq!(kit.store.write_mass(&second, now).await?, Written::Moved);
+    assert_eq!(kit.store.write_outage(&second, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a write that lost");
 
     // nor is a second one opened beside it
     let other = IncidentId(ID.replace("01", "02"));
     let new = Coordinated::new(Outage::open(other, &kit.policy, now));
-    assert_eq!(kit.store.write_mass(&new, now).await?, Written::Moved);
+    assert_eq!(kit.store.write_outage(&new, now).await?, WriteOutcome::Moved);
     crate::common::assert_same(&before, &kit.dump().await?, "a second one");
     Ok(())
 }
@@ -99,9 +102,9 @@ async fn a_newer_or_damaged_record_is_left_alone() -> Result<()> {
     opened(&kit, &incident).await?;
     let record = key(&format!("mass:{ID}"));
     kit.cmd::<()>(&["HSET", &record, "schema", "99"]).await?;
-    assert!(matches!(kit.store.mass(&id()).await, Err(StoreError::NewerRecord { .. })));
+    assert!(matches!(kit.store.outage(&id()).await, Err(StoreError::NewerRecord { .. })));
     kit.cmd::<()>(&["HSET", &record, "schema", "1", "json", "{"]).await?;
-    assert!(matches!(kit.store.mass(&id()).await, Err(StoreError::Broken { .. })));
+    assert!(matches!(kit.store.outage(&id()).await, Err(StoreError::Broken { .. })));
     Ok(())
 }
 
@@ -117,11 +120,11 @@ async fn it_speaks_for_its_members_from_their_first_commit_until_it_closes() -> 
     }
     assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::Yes, "a member");
     assert_eq!(kit.store.speaks_for(&IncidentId("other".to_owned())).await?, Speaks::No);
-    assert_eq!(kit.store.open_mass().await?, Some(id()));
+    assert_eq!(kit.store.open_outage().await?, Some(id()));
     let now = kit.now().await?;
-    found.mass.closed_at = Some(now);
-    assert_eq!(kit.store.write_mass(&found, now).await?, Written::Done);
-    assert_eq!(kit.store.open_mass().await?, None);
+    found.outage.closed_at = Some(now);
+    assert_eq!(kit.store.write_outage(&found, now).await?, WriteOutcome::Done);
+    assert_eq!(kit.store.open_outage().await?, None);
     assert_eq!(kit.store.speaks_for(&incident).await?, Speaks::No);
     let open: Vec<String> = kit.cmd(&["ZRANGE", &key("incidents:open"), "0", "-1"]).await?;
     assert!(!open.contains(&ID.to_owned()), "{open:?}");

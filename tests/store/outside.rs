@@ -36,7 +36,7 @@ async fn only_prompts_whose_active_was_set_by_someone_else_are_named() -> Result
     assert_eq!(changed, ["set", "deleted", "new", "broken"].map(prompt));
 
     for name in ["set", "deleted", "new"] {
-        kit.does(name, Event::Look).await?;
+        kit.does(name, Event::CheckDrift).await?;
         let entry = log(&kit.redis, name).await?.pop().expect("an entry");
         assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("external", "external"), "{name}");
     }
@@ -87,8 +87,8 @@ async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
     kit.cmd::<()>(&["SET", &key("active:q"), "v1"]).await?;
     assert_eq!(kit.cmd::<String>(&["GET", "team/a:{llm}:active:p"]).await?, "v2");
     assert_eq!(scanned(&kit).await?, [prompt("p")].into());
-    let stray: Vec<String> = kit.dump().await?.into_keys().filter(|k| !k.starts_with("team/a:{llm}:")).collect();
-    assert_eq!(stray, [key("active:q")]);
+    let inactive: Vec<String> = kit.dump().await?.into_keys().filter(|k| !k.starts_with("team/a:{llm}:")).collect();
+    assert_eq!(inactive, [key("active:q")]);
     Ok(())
 }
 

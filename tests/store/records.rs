@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback::decision::alert::AlertStatus;
 use prompt_rollback::decision::{Action, Activation, Event, IncidentId, Operator, PhaseKind, Policy, Severity};
 use prompt_rollback::store::record::read_incident;
-use prompt_rollback::store::{INCIDENT_RETENTION, StoreError, Wanted};
+use prompt_rollback::store::{INCIDENT_RETENTION, LoadOptions, StoreError};
 use serde_json::Value;
 
 use crate::common::{Redis, config};
@@ -90,7 +90,7 @@ async fn the_index_forgets_expired_incidents_a_few_at_a_time() -> Result<()> {
             operator: Operator::recorded("mia"),
             target: None,
             force: false,
-            ask: None,
+            question_number: None,
         });
         kit.does("p", dismiss).await?;
         kit.does("p", ended("p")).await?; // ends the suppression
@@ -146,7 +146,7 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
     assert_eq!(kit.own(&id).await?, r#"{"schema":2,"kept_by":"a/b"}"#);
     let listed = async |open| Ok::<_, StoreError>(kit.store.incidents(None, 10, open).await?.items);
     assert_eq!(listed(true).await?, std::slice::from_ref(&found));
-    let wanted = Wanted { incident: Some(&id), content: None };
+    let wanted = LoadOptions { incident: Some(&id), content: None };
     let loaded = kit.store.load(&prompt("a/b"), kit.policy.budget_window, wanted).await?;
     assert_eq!(loaded.snapshot.incident, Some(found));
 
@@ -277,7 +277,7 @@ async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided(
         operator: Operator::recorded("mia"),
         target: None,
         force: false,
-        ask: None,
+        question_number: None,
     });
     kit.does("p", undo).await?;
     assert_eq!(kit.cmd::<String>(&["GET", &key("active:p")]).await?, "v2");

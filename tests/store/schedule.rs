@@ -19,11 +19,11 @@ impl Kit {
     /// Schedules incident `n`, `ahead` ms from now.
     async fn due(&self, n: u32, ahead: i64) -> Result<()> {
         let at = (self.now().await?.0 + ahead).to_string();
-        self.cmd(&["ZADD", &key("due"), "LT", &at, &Work::Act.member(&id(n))]).await
+        self.cmd(&["ZADD", &key("due"), "LT", &at, &Work::Incident.member(&id(n))]).await
     }
 
     async fn claims(&self, token: &str) -> Result<Vec<Claim>> {
-        Ok(self.store.claim(Work::Act, 100, LEASE, token).await?.claims)
+        Ok(self.store.claim(Work::Incident, 100, LEASE, token).await?.claims)
     }
 
     async fn claim(&self, token: &str) -> Result<Option<Claim>> {
@@ -31,7 +31,7 @@ impl Kit {
     }
 
     async fn score(&self, set: &str, n: u32) -> Result<Option<i64>> {
-        self.score_of(set, &Work::Act.member(&id(n))).await
+        self.score_of(set, &Work::Incident.member(&id(n))).await
     }
 
     async fn score_of(&self, set: &str, member: &str) -> Result<Option<i64>> {
@@ -55,7 +55,7 @@ impl Kit {
 async fn a_wake_up_is_claimed_when_it_is_due_and_by_one_worker() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, 60_000).await?;
-    let early = kit.store.claim(Work::Act, 100, LEASE, "a").await?;
+    let early = kit.store.claim(Work::Incident, 100, LEASE, "a").await?;
     assert!(early.claims.is_empty());
     let wait = early.next.expect("something waits");
     assert!((55..=60).contains(&wait.as_secs()), "{wait:?}");
@@ -65,7 +65,7 @@ async fn a_wake_up_is_claimed_when_it_is_due_and_by_one_worker() -> Result<()> {
     assert_eq!(kit.claim("b").await?, None);
     assert_eq!(kit.store.finish(&claim, None, DONE).await?, Finished::Done);
     kit.assert_idle().await?;
-    assert_eq!(kit.store.claim(Work::Act, 100, LEASE, "a").await?.next, None);
+    assert_eq!(kit.store.claim(Work::Incident, 100, LEASE, "a").await?.next, None);
     Ok(())
 }
 
@@ -100,9 +100,9 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
         fill(backlog, if matches!(backlog, Work::Notify(Target::FIRST) | Work::Outage) { "i" } else { "@p" }, BACKLOG)
             .await?;
     }
-    fill(Work::Act, "i", CHECKS).await?;
+    fill(Work::Incident, "i", CHECKS).await?;
     fill(Work::Page, "i", CHECKS).await?;
-    for work in [Work::Act, Work::Page] {
+    for work in [Work::Incident, Work::Page] {
         let began = Instant::now();
         let mut done = 0;
         while done < CHECKS {
@@ -154,7 +154,7 @@ async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kin
     kit.cmd::<()>(&["ZADD", &key("due:slack"), "0", "working|slack"]).await?; // news of it
     let mut acts = Vec::new();
     for round in 0.. {
-        let claimed = kit.store.claim(Work::Act, 32, LEASE, "a").await?;
+        let claimed = kit.store.claim(Work::Incident, 32, LEASE, "a").await?;
         acts.extend(claimed.claims.iter().map(|claim| claim.incident.0.clone()));
         if claimed.next != Some(Duration::ZERO) {
             break;
@@ -238,13 +238,13 @@ async fn the_wait_ends_with_the_lease_of_a_dead_worker() -> Result<()> {
     kit.due(1, -10).await?;
     kit.due(2, 600_000).await?;
     assert_eq!(kit.claims("a").await?.len(), 1);
-    let wait = kit.store.claim(Work::Act, 100, LEASE, "b").await?.next.expect("something waits");
+    let wait = kit.store.claim(Work::Incident, 100, LEASE, "b").await?.next.expect("something waits");
     assert!((25..=30).contains(&wait.as_secs()), "{wait:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn failures_back_off_by_themselves_until_the_wake_up_is_parked() -> Result<()> {
+async fn failures_back_off_by_themselves_until_the_task_is_a_dead_letter() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, -10).await?;
     for attempt in 0..9 {
@@ -262,14 +262,14 @@ async fn failures_back_off_by_themselves_until_the_wake_up_is_parked() -> Result
         kit.clock.advance(Duration::from_millis(wait as u64 + 1));
     }
     let claim = kit.claim("a").await?.expect("the tenth");
-    assert_eq!(kit.store.finish(&claim, None, End::Failed).await?, Finished::Parked);
+    assert_eq!(kit.store.finish(&claim, None, End::Failed).await?, Finished::DeadLettered);
     assert!(kit.score("parked", 1).await?.is_some());
     assert_eq!(kit.store.counts().await?.1, 1);
     kit.assert_idle().await
 }
 
 #[tokio::test]
-async fn what_is_left_to_a_newer_receiver_waits_a_second_and_is_never_parked() -> Result<()> {
+async fn what_is_left_to_a_newer_receiver_waits_a_second_and_is_no_dead_letter() -> Result<()> {
     let kit = Kit::start()?;
     kit.due(1, -10).await?;
     for _ in 0..12 {
@@ -334,7 +334,7 @@ async fn at_most_so_many_are_claimed_as_asked_for_and_the_earliest_first() -> Re
     for n in 0..10 {
         kit.due(n, -1_000 + i64::from(n)).await?;
     }
-    let claims = kit.store.claim(Work::Act, 4, LEASE, "a").await?.claims;
+    let claims = kit.store.claim(Work::Incident, 4, LEASE, "a").await?.claims;
     assert_eq!(claims.iter().map(|c| c.incident.clone()).collect::<Vec<_>>(), (0..4).map(id).collect::<Vec<_>>());
     assert_eq!(kit.claims("b").await?.len(), 6);
     Ok(())
@@ -346,7 +346,7 @@ async fn waking_now_beats_a_later_time() -> Result<()> {
     kit.ship("p").await?;
     let incident = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();
     assert_eq!(kit.claim("a").await?, None, "its deadline is ahead");
-    kit.store.wake_by(Work::Act, &incident, Timestamp(0)).await?;
+    kit.store.wake_by(Work::Incident, &incident, Timestamp(0)).await?;
     assert_eq!(kit.claim("a").await?.map(|claim| claim.incident), Some(incident));
     Ok(())
 }

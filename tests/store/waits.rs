@@ -53,19 +53,19 @@ impl Kit {
 }
 
 #[tokio::test]
-async fn a_turn_is_never_further_away_than_the_pace() -> Result<()> {
+async fn a_slot_is_never_further_away_than_the_rate_limit() -> Result<()> {
     let kit = Kit::start()?;
     for command in SPOILT {
-        assert_eq!(kit.store.pace("C1", SECOND).await?, None);
+        assert_eq!(kit.store.acquire("C1", SECOND).await?, None);
         kit.spoil(command, "pace:C1").await?;
-        let wait = kit.store.pace("C1", SECOND).await?.expect("the turn is taken");
+        let wait = kit.store.acquire("C1", SECOND).await?.expect("the turn is taken");
         ensure!(wait <= SECOND, "{command:?}: {wait:?}");
         let left: i64 = kit.cmd(&["PTTL", &key("pace:C1")]).await?;
         ensure!((1..=1_000).contains(&left), "{command:?}: shortened for all replicas, {left} ms");
         kit.cmd::<()>(&["DEL", &key("pace:C1")]).await?;
     }
     kit.while_broken("pace:C1", async |_| {
-        ensure!(kit.store.pace("C1", SECOND).await?.is_some_and(|wait| wait <= SECOND));
+        ensure!(kit.store.acquire("C1", SECOND).await?.is_some_and(|wait| wait <= SECOND));
         Ok(())
     })
     .await
@@ -75,8 +75,10 @@ async fn a_turn_is_never_further_away_than_the_pace() -> Result<()> {
 async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
     let kit = Kit::start()?;
     kit.store.hold("chat.update", 20 * SECOND).await?;
-    assert_eq!(kit.store.pace("C1", SECOND).await?, None, "it holds nothing else");
-    for wait in [kit.store.held("chat.update").await?, kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?] {
+    assert_eq!(kit.store.acquire("C1", SECOND).await?, None, "it holds nothing else");
+    for wait in
+        [kit.store.held("chat.update").await?, kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?]
+    {
         let wait = wait.expect("on hold");
         ensure!(wait > 18 * SECOND && wait <= 20 * SECOND, "{wait:?}");
     }
@@ -92,8 +94,8 @@ async fn a_hold_is_never_longer_than_slack_may_ask_for() -> Result<()> {
     ensure!(wait <= LONGEST_HOLD, "{wait:?}");
     kit.cmd::<()>(&["DEL", &key("pace:chat.update")]).await?;
     assert_eq!(kit.store.held("chat.update").await?, None);
-    assert_eq!(kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?, None);
-    ensure!(kit.store.pace_unless("chat.update", "edit:C1", SECOND).await?.is_some(), "the turn is taken");
+    assert_eq!(kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?, None);
+    ensure!(kit.store.acquire_unless_held("chat.update", "edit:C1", SECOND).await?.is_some(), "the turn is taken");
     Ok(())
 }
 
@@ -102,12 +104,12 @@ async fn what_is_done_once_is_done_again_after_its_time() -> Result<()> {
     let kit = Kit::start()?;
     let short = Duration::from_millis(200);
     for command in SPOILT {
-        ensure!(kit.store.once("it", short).await?);
+        ensure!(kit.store.claim_once("it", short).await?);
         kit.spoil(command, "once:it").await?;
-        ensure!(!kit.store.once("it", short).await?, "{command:?}");
+        ensure!(!kit.store.claim_once("it", short).await?, "{command:?}");
         let left: i64 = kit.cmd(&["PTTL", &key("once:it")]).await?;
         ensure!((1..=200).contains(&left), "{command:?}: {left} ms");
-        kit.store.forget_once("it").await?;
+        kit.store.release_once("it").await?;
     }
     Ok(())
 }
@@ -115,14 +117,14 @@ async fn what_is_done_once_is_done_again_after_its_time() -> Result<()> {
 #[tokio::test]
 async fn a_lease_ends_in_time_whatever_the_clock_does() -> Result<()> {
     let kit = Kit::start()?;
-    kit.store.wake_by(Work::Act, &IncidentId("01K".to_owned()), Timestamp(0)).await?;
-    let claimed = kit.store.claim(Work::Act, 1, LEASE, "dies").await?;
+    kit.store.wake_by(Work::Incident, &IncidentId("01K".to_owned()), Timestamp(0)).await?;
+    let claimed = kit.store.claim(Work::Incident, 1, LEASE, "dies").await?;
     assert_eq!(claimed.claims.len(), 1);
     kit.clock.go_back(HOUR);
-    let claimed = kit.store.claim(Work::Act, 1, LEASE, "other").await?;
+    let claimed = kit.store.claim(Work::Incident, 1, LEASE, "other").await?;
     ensure!(claimed.claims.is_empty() && claimed.next.is_some_and(|next| next <= LEASE), "{claimed:?}");
     kit.clock.advance(LEASE);
-    assert_eq!(kit.store.claim(Work::Act, 1, LEASE, "other").await?.claims.len(), 1);
+    assert_eq!(kit.store.claim(Work::Incident, 1, LEASE, "other").await?.claims.len(), 1);
     Ok(())
 }
 
@@ -149,7 +151,7 @@ async fn what_waits_for_minutes_is_due_at_once_when_the_clock_went_back_and_what
         kit.cmd::<()>(&["ZADD", &key(set), &days, member]).await?;
     }
     for _ in 0..3 {
-        ensure!(kit.store.claim(Work::Act, 10, LEASE, "a").await?.claims.is_empty(), "nothing is due yet");
+        ensure!(kit.store.claim(Work::Incident, 10, LEASE, "a").await?.claims.is_empty(), "nothing is due yet");
     }
     kit.clock.go_back(HOUR);
     kit.store.claim(Work::Report, 1, LEASE, "a").await?; // whichever kind is looked for notices
@@ -240,7 +242,7 @@ async fn the_lag_counts_from_when_there_was_something_to_say() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_parked_is_counted_apart_and_hides_no_lag_of_others() -> Result<()> {
+async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
     let claim = async || -> Result<_> {
         Ok(kit.store.claim(Work::Notify(Target::FIRST), 1, LEASE, "a").await?.claims.into_iter().next())
@@ -262,7 +264,7 @@ async fn what_is_parked_is_counted_apart_and_hides_no_lag_of_others() -> Result<
     assert_ne!(other.incident, id);
     kit.store.finish(&other, None, End::Sent(kit.now().await?)).await?;
 
-    // news wake it; once it is told, it is parked no more
+    // news wake it; once it is told, it is no dead letter any more
     kit.does("p", critical("p")).await?;
     kit.clock.advance(100 * SECOND);
     ensure!((100..110).contains(&kit.lag().await?), "from the news on: {}", kit.lag().await?);
@@ -274,10 +276,10 @@ async fn what_is_parked_is_counted_apart_and_hides_no_lag_of_others() -> Result<
 }
 
 #[tokio::test]
-async fn however_much_is_parked_or_waits_what_got_lost_is_found_again() -> Result<()> {
+async fn however_many_dead_letters_there_are_what_got_lost_is_found_again() -> Result<()> {
     let (kit, id, member) = Kit::announcing().await?;
     let set = async |script: &str| kit.cmd::<()>(&["EVAL", script, "2", &key("parked"), &key("unsent")]).await;
-    // given up an hour ago, by a receiver that left what it had parked among the unsent
+    // given up an hour ago, by a receiver that left its dead letters among the unsent
     set("for i = 1, 100 do redis.call('ZADD', KEYS[1], 1, i .. '|slack') redis.call('ZADD', KEYS[2], 1, i .. '|slack') end")
         .await?;
     let soon = kit.now().await?.plus(30 * SECOND).0;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// Of histories that the properties of the core made up: each field, each word and each phase is in one of them.
 const STATES: &str = include_str!("written.jsonl");
 
-const MASS: &str = r#"{"id":"01M","decider":"on-call","opened_at":1,"updated_at":4,"closed_at":null,"hold":{"by":"maya","at":3},"order":{"what":"roll_back","by":"maya","at":4},"resumed":true,"ask":2,"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}"#;
+const OUTAGE: &str = r#"{"id":"01M","decider":"on-call","opened_at":1,"updated_at":4,"closed_at":null,"hold":{"by":"maya","at":3},"order":{"what":"roll_back","by":"maya","at":4},"resumed":true,"ask":2,"notes":[{"seq":0,"at":1,"kind":"opened","text":"A"}]}"#;
 const MEMBERS: [&str; 2] = [
     r#"{"incident":"01","prompt":"p","version":"v2","target":"v1","phase":"awaiting_decision","ask":1,"began":1,"joined":2,"before":false,"hold":true,"objection":"it fails","shares":{"model":"","provider":"acme","group":""},"asked":[4,1],"done":{"order":4,"failed":true,"text":"healthy"},"tried":5}"#,
     r#"{"incident":"01","prompt":"p","version":"v2","target":null,"phase":"recovered","ask":0,"began":1,"joined":2,"before":true,"hold":false,"objection":null,"shares":{"model":"","provider":"","group":""},"asked":null,"done":null,"tried":null}"#,
@@ -38,7 +38,7 @@ fn records_of_the_version_before_are_written_back_to_the_byte() {
             assert_eq!((&read, write_incident(&read, &unknown)), (incident, written));
         }
     }
-    assert_eq!(again::<Outage>(MASS), MASS);
+    assert_eq!(again::<Outage>(OUTAGE), OUTAGE);
     for member in MEMBERS {
         assert_eq!(again::<Member>(member), member);
     }
@@ -64,7 +64,7 @@ fn what_a_later_receiver_adds_anywhere_is_kept() {
         assert_eq!(parsed(&again::<T>(&later.to_string())), later);
     }
     STATES.lines().for_each(kept::<PromptState>);
-    kept::<Outage>(MASS);
+    kept::<Outage>(OUTAGE);
     MEMBERS.into_iter().for_each(kept::<Member>);
 }
 
@@ -105,7 +105,7 @@ fn a_value_of_the_wrong_type_is_an_error_that_names_its_field() {
     let mut tried = BTreeSet::new();
     STATES.lines().for_each(|state| named::<PromptState>(state, &mut tried));
     assert!(tried.len() > 150, "{}", tried.len());
-    named::<Outage>(MASS, &mut BTreeSet::new());
+    named::<Outage>(OUTAGE, &mut BTreeSet::new());
     MEMBERS.into_iter().for_each(|member| named::<Member>(member, &mut BTreeSet::new()));
 }
 
@@ -125,7 +125,7 @@ fn what_a_record_cannot_do_without_is_missed() {
         state,
         &["/serving/by", "/incidents/0/phase", "/incidents/0/time_limit", "/incidents/0/flip/to"],
     );
-    needs::<Outage>(MASS, &["/closed_at", "/hold", "/order", "/resumed", "/ask"]);
+    needs::<Outage>(OUTAGE, &["/closed_at", "/hold", "/order", "/resumed", "/ask"]);
     needs::<Member>(MEMBERS[0], &["/target", "/asked", "/done", "/tried", "/shares/group", "/phase"]);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::policy::Policy;
-use super::split::Split;
+use super::split::TrafficSplit;
 use super::time::{Timestamp, spoken};
 
 /// The last sign that alerts reach us: Prometheus evaluated our rules, and Alertmanager delivered.
@@ -46,7 +46,12 @@ pub(crate) enum Obstacle {
 }
 
 /// Whether the stage may end, and the figures that say so.
-pub(crate) fn judge(policy: &Policy, split: &Split, look: &Look, now: Timestamp) -> Result<Option<String>, Obstacle> {
+pub(crate) fn judge(
+    policy: &Policy,
+    split: &TrafficSplit,
+    look: &Look,
+    now: Timestamp,
+) -> Result<Option<String>, Obstacle> {
     let unknown = |text: String| Err(Obstacle::Unknown(text));
     // harm is news even where it is not known whether alerts arrive
     if let Some(Ok(Compared { harm: Some(figures), .. })) = &look.compared {

@@ -7,7 +7,7 @@ use super::analysis::Look;
 use super::encoding::words;
 use super::names::{IncidentId, VersionName};
 use super::operator::Operator;
-use super::soak::Measured;
+use super::soak::SoakMeasurement;
 use super::split::Plan;
 use super::state::MarkKind;
 use super::time::Timestamp;
@@ -43,7 +43,7 @@ pub enum Event {
         incident: IncidentId,
         fingerprints: BTreeSet<String>,
     },
-    /// Prometheus and the team's baseline test have been asked about a rollback that waits.
+    /// Prometheus and the team's precheck have been asked about a rollback that waits.
     Confirmed(Confirmed),
     /// Prometheus was asked about the requests since the activation of an incident's version.
     Rechecked {
@@ -73,7 +73,7 @@ pub enum Event {
         incident: IncidentId,
     },
     /// `active` may have been SET by someone else.
-    Look,
+    CheckDrift,
     /// A version that soaks was looked at.
     Soak(SoakLook),
     /// Something was done about a text.
@@ -174,7 +174,7 @@ pub struct Confirmed {
     /// Why rolling back would not help.
     pub blame: Option<String>,
     /// Why the target fails the team's own test, if it does.
-    pub baseline: Option<String>,
+    pub precheck: Option<String>,
 }
 
 /// One look at a rollback.
@@ -182,7 +182,7 @@ pub struct Confirmed {
 pub struct Checked {
     pub incident: IncidentId,
     /// When the switch was made that is checked.
-    pub flip: Timestamp,
+    pub switched_at: Timestamp,
     /// [`super::verification::Verification::checks`] when it was asked: each question is answered once.
     pub number: u32,
     /// About the version rolled back to.
@@ -196,7 +196,7 @@ pub struct Checked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stepped {
     pub incident: IncidentId,
-    /// [`super::Split::since`] of the stage that was asked about.
+    /// [`super::TrafficSplit::since`] of the stage that was asked about.
     pub since: Timestamp,
     pub finding: Finding,
 }
@@ -208,13 +208,13 @@ pub struct SoakLook {
     /// [`super::soak::Soak::from`] of the soak that was looked at: of a later one it says nothing.
     pub from: Timestamp,
     /// What Prometheus said since then, or why it said nothing; `None`: it was not asked.
-    pub measured: Option<Result<Measured, String>>,
+    pub measured: Option<Result<SoakMeasurement, String>>,
 }
 
 /// A canary's stage is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
-    /// [`super::Split::since`] of the stage that was asked about.
+    /// [`super::TrafficSplit::since`] of the stage that was asked about.
     pub since: Timestamp,
     /// What was found out; `None`: nothing was asked.
     pub look: Option<Look>,
@@ -260,7 +260,7 @@ pub struct Decide {
     pub target: Option<VersionName>,
     pub force: bool,
     /// The question that was answered, where it is known: an answer to an earlier one is stale.
-    pub ask: Option<u32>,
+    pub question_number: Option<u32>,
 }
 
 /// What a person may answer to an incident.

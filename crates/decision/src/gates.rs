@@ -1,7 +1,7 @@
 //! What a new version must show before it gets traffic. Each gate is off unless the config turns it on.
 
 use super::names::VersionName;
-use super::policy::{Gates, Policy};
+use super::policy::{GatePolicy, Policy};
 use super::state::PromptState;
 use super::time::{Timestamp, spoken};
 use super::verification::Evidence;
@@ -17,7 +17,7 @@ pub struct Gate {
 
 /// All gates of a version, on or off, with their figures.
 pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: Timestamp) -> [Gate; 3] {
-    let Gates { staging, ab_test, first_hour } = &policy.gates;
+    let GatePolicy { staging, ab_test, first_hour } = &policy.gates;
     let record = state.version(version);
     let age = |since: Option<Timestamp>| since.map(|at| now.since(at));
     let staged = age(record.and_then(|record| record.staged_at));

@@ -9,10 +9,10 @@ use super::guards::Held;
 use super::names::{IncidentId, PromptName, VersionName};
 use super::note::{Note, NoteKind};
 use super::operator::Operator;
-use super::phase::{Confirming, Failure, Objection, Pending, Phase, Question, Recheck};
+use super::phase::{Confirming, Objection, Pending, Phase, Question, Recheck, RollbackFailure};
 use super::policy::Policy;
 use super::severity::{Action, Severity};
-use super::split::Split;
+use super::split::TrafficSplit;
 use super::switch::{DryRunRollback, Switch, SwitchMode};
 use super::time::Timestamp;
 use super::verification::Verification;
@@ -53,20 +53,20 @@ pub struct Incident {
     pub held: Option<Held>,
     /// When Prometheus said that the requests since the version's activation alone are bad enough.
     pub confirmed_at: Option<Timestamp>,
-    pub flip: Option<Switch>,
+    pub switch: Option<Switch>,
     /// The first one, of which a report tells whether it would have been right.
-    pub would: Option<DryRunRollback>,
+    pub dry_run: Option<DryRunRollback>,
     /// Who ended the question, and how.
     pub decided_by: Option<Operator>,
     /// Counts questions: changes only when what is asked changes, so a duplicate alert makes no click stale.
-    pub ask: u32,
+    pub question_number: u32,
     pub escalations: u32,
     /// A page may have been raised, and so may have to be ended.
     pub paged: bool,
     /// Slack can't show the question to the people who decide, so they are paged.
     pub undeliverable: bool,
     /// The budget has held it: many prompts fail together, and one coordinating incident speaks for all of them.
-    pub mass: bool,
+    pub outage: bool,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
 }
@@ -92,14 +92,14 @@ impl Incident {
             quiet_since: None,
             held: None,
             confirmed_at: None,
-            flip: None,
-            would: None,
+            switch: None,
+            dry_run: None,
             decided_by: None,
-            ask: 0,
+            question_number: 0,
             escalations: 0,
             paged: false,
             undeliverable: false,
-            mass: false,
+            outage: false,
             alerts: Vec::new(),
             notes: Vec::new(),
         }
@@ -140,15 +140,15 @@ impl Incident {
 
     /// Whoever takes the traffic from `version` now leaves it with this incident undecided. A rollback decides it.
     pub fn is_left_by(&self, version: &VersionName) -> bool {
-        match &self.flip {
+        match &self.switch {
             None => self.phase.is_open() && self.version == *version,
-            Some(flip) => self.failure() == Some(Failure::NotRecovered) && flip.to == *version,
+            Some(switch) => self.failure() == Some(RollbackFailure::NotRecovered) && switch.to == *version,
         }
     }
 
     /// The version whose traffic it is about: what was rolled back to, once something was.
     pub fn subject(&self) -> &VersionName {
-        self.flip.as_ref().map_or(&self.version, |flip| &flip.to)
+        self.switch.as_ref().map_or(&self.version, |switch| &switch.to)
     }
 
     pub fn is_firing(&self) -> bool {
@@ -179,7 +179,7 @@ impl Incident {
 
     /// Puts a new question to people.
     pub fn ask(&mut self, question: Question, now: Timestamp) {
-        self.ask += 1;
+        self.question_number += 1;
         self.escalations = 0;
         self.phase = Phase::AwaitingDecision(question);
         if !self.is_firing() {
@@ -247,14 +247,14 @@ impl Incident {
     }
 
     /// The gradual rollback that is under way.
-    pub fn gradual(&self) -> Option<&Split> {
+    pub fn gradual(&self) -> Option<&TrafficSplit> {
         match &self.phase {
             Phase::RollingBack(split) => Some(split),
             _ => None,
         }
     }
 
-    pub fn gradual_mut(&mut self) -> Option<&mut Split> {
+    pub fn gradual_mut(&mut self) -> Option<&mut TrafficSplit> {
         match &mut self.phase {
             Phase::RollingBack(split) => Some(split),
             _ => None,
@@ -262,14 +262,14 @@ impl Incident {
     }
 
     pub fn verification(&self) -> Option<&Verification> {
-        self.flip.as_ref()?.verification.as_ref()
+        self.switch.as_ref()?.verification.as_ref()
     }
 
     /// When it was decided to roll back, which Prometheus' answer or the stages of a gradual rollback came after.
     pub fn rollback_decided_at(&self) -> Option<Timestamp> {
-        match (&self.phase, &self.flip) {
+        match (&self.phase, &self.switch) {
             (Phase::RollingBack(split), _) => Some(split.began),
-            (_, flip) => flip.as_ref().map(|flip| flip.decided_at.unwrap_or(flip.at)),
+            (_, switch) => switch.as_ref().map(|switch| switch.decided_at.unwrap_or(switch.at)),
         }
     }
 
@@ -291,7 +291,7 @@ impl Incident {
     }
 
     /// What is wrong with the rollback that people are paged for.
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<RollbackFailure> {
         match self.phase {
             Phase::Escalated { reason, .. } => Some(reason),
             _ => None,
@@ -300,12 +300,12 @@ impl Incident {
 
     /// Its rollback is looked at from time to time.
     pub fn is_checked(&self) -> bool {
-        matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(Failure::NotFollowed)
+        matches!(self.phase, Phase::Verifying { .. }) || self.failure() == Some(RollbackFailure::NotFollowed)
     }
 
     /// Another version was shipped instead of a rollback.
     pub fn is_shipped(&self) -> bool {
-        self.flip.as_ref().is_some_and(|flip| flip.mode == SwitchMode::Shipped)
+        self.switch.as_ref().is_some_and(|switch| switch.mode == SwitchMode::Shipped)
     }
 
     /// Its gradual rollback waits for a person.
@@ -325,7 +325,7 @@ impl Incident {
             Phase::RollingBack(split) => split.last.as_mut(),
             _ => None,
         };
-        let mut verification = self.flip.as_mut().and_then(|flip| flip.verification.as_mut());
+        let mut verification = self.switch.as_mut().and_then(|switch| switch.verification.as_mut());
         let checks = [split, verification.as_mut().and_then(|v| v.last.as_mut())];
         let checks = checks.into_iter().flatten().map(|check| &mut check.at);
         let alerts = self.alerts.iter_mut();
@@ -355,7 +355,9 @@ impl Incident {
         let undecided = self.phase.is_undecided();
         let quiet = self.quiet_since.filter(|_| undecided).map(|since| since.plus(Policy::QUIET));
         let forget = (undecided && self.is_firing())
-            .then(|| self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.forget_after)).min())
+            .then(|| {
+                self.alerts.iter().filter(|a| a.firing).map(|a| a.last_seen.plus(policy.alert_resolve_timeout)).min()
+            })
             .flatten();
         let check = self.verification().filter(|_| self.is_checked()).map(|v| v.next);
         let recheck = self.recheck().map(|recheck| recheck.next);

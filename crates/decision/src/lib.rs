@@ -35,7 +35,7 @@ pub mod verification;
 pub use alert::{Alert, AlertStatus};
 pub use analysis::{Compared, Heartbeat, Look};
 pub use decide::{
-    Adoption, AlertOutcome, Answer, Automatic, Change, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal,
+    Adoption, AlertOutcome, Answer, Automatic, ChangeMessage, Commit, Decision, LogEntry, LogEvent, Outcome, Refusal,
     RefusalCode, Rollout, Routing, Served, Snapshot, Wake, decide, retention,
 };
 pub use event::{
@@ -48,12 +48,12 @@ pub use guards::{Guard, Held};
 pub use incident::Incident;
 pub use names::{CommitId, IncidentId, InvalidName, PromptName, VersionName};
 pub use operator::Operator;
-pub use phase::{Confirming, Failure, Phase, PhaseKind, Question, Recheck};
-pub use policy::{CanaryPolicies, CanaryPolicy, Gates, Policy};
+pub use phase::{Confirming, Phase, PhaseKind, Question, Recheck, RollbackFailure};
+pub use policy::{CanaryPolicies, CanaryPolicy, GatePolicy, Policy};
 pub use rehearsal::{Rehearsed, rehearse};
 pub use serving::{ActivatedBy, Serving};
 pub use severity::{Action, Severity};
-pub use split::{Canary, Pause, Plan, Split, Waiting};
+pub use split::{Canary, CanaryPause, CanaryWait, Plan, TrafficSplit};
 pub use state::{Archived, Mark, MarkKind, PromptState, VersionRecord};
 pub use switch::{Switch, SwitchMode};
 pub use time::Timestamp;

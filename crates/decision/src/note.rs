@@ -32,7 +32,7 @@ words! {
         Opened = "opened",
         Alert = "alert",
         Held = "held",
-        Flipped = "flipped",
+        Switched = "flipped",
         Decided = "decided",
         /// A person marked a version that this is about.
         Marked = "marked",

@@ -50,7 +50,7 @@ pub struct Execution {
 
 /// Who holds all prompts back, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct OutageHold {
     pub by: Operator,
     pub at: Timestamp,
 }
@@ -66,14 +66,15 @@ pub struct Outage {
     #[serde(deserialize_with = "Option::deserialize")]
     pub closed_at: Option<Timestamp>,
     #[serde(deserialize_with = "Option::deserialize")]
-    pub hold: Option<Hold>,
+    pub hold: Option<OutageHold>,
     /// At most one at a time.
-    #[serde(deserialize_with = "Option::deserialize")]
-    pub order: Option<Execution>,
+    #[serde(rename = "order", deserialize_with = "Option::deserialize")]
+    pub execution: Option<Execution>,
     /// It was said that automation goes on.
     pub resumed: bool,
     /// Counts questions, as [`Incident::ask`] does.
-    pub ask: u32,
+    #[serde(rename = "ask")]
+    pub question_number: u32,
     pub notes: Vec<Note>,
 }
 
@@ -87,7 +88,8 @@ pub struct Member {
     pub target: Option<VersionName>,
     pub phase: PhaseKind,
     /// [`Incident::ask`], for the button.
-    pub ask: u32,
+    #[serde(rename = "ask")]
+    pub question_number: u32,
     /// When its first alert began.
     pub began: Timestamp,
     pub joined: Timestamp,
@@ -111,7 +113,8 @@ pub struct Member {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// [`Execution::at`].
-    pub order: Timestamp,
+    #[serde(rename = "order")]
+    pub execution: Timestamp,
     pub failed: bool,
     pub text: String,
 }
@@ -125,7 +128,7 @@ impl Member {
             version: incident.version.clone(),
             target: incident.target.clone(),
             phase: incident.phase.kind(),
-            ask: incident.ask,
+            question_number: incident.question_number,
             began: began.unwrap_or(incident.opened_at).min(incident.opened_at),
             joined: now,
             before,
@@ -163,44 +166,44 @@ impl Member {
         self.before && !matches!(self.phase, PhaseKind::Dismissed | PhaseKind::Superseded)
     }
 
-    /// Whether `order` is still to be carried out on it. Who joined after the click was not meant.
-    pub fn is_due(&self, order: &Execution) -> bool {
-        let meant = match order.what {
+    /// Whether `execution` is still to be carried out on it. Who joined after the click was not meant.
+    pub fn is_due(&self, execution: &Execution) -> bool {
+        let meant = match execution.what {
             OutageAction::RollBack => self.waits(),
             OutageAction::Undo => self.can_be_undone(),
             OutageAction::Hold | OutageAction::Release => false, // not an order but a state that each member follows
         };
-        let begun = self.asked.is_some_and(|(at, _)| at == order.at);
-        let done = self.done.as_ref().is_some_and(|done| done.order == order.at);
-        self.joined <= order.at && !done && (meant || begun)
+        let begun = self.asked.is_some_and(|(at, _)| at == execution.at);
+        let done = self.done.as_ref().is_some_and(|done| done.execution == execution.at);
+        self.joined <= execution.at && !done && (meant || begun)
     }
 }
 
 /// Whether `incident` makes a coordinating incident necessary.
-pub fn calls_for_one(incident: &Incident) -> bool {
+pub fn needs_outage(incident: &Incident) -> bool {
     let by_budget = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
-    incident.mass && incident.phase.is_undecided() && by_budget
+    incident.outage && incident.phase.is_undecided() && by_budget
 }
 
 /// Whether `incident` was rolled back automatically so shortly before `tripped` that it counts against the budget.
-pub fn flipped_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
-    incident.flip.as_ref().is_some_and(|flip| {
-        flip.mode == SwitchMode::Auto && flip.at <= tripped && tripped.since(flip.at) < policy.budget_window
+pub fn rolled_back_before(incident: &Incident, tripped: Timestamp, policy: &Policy) -> bool {
+    incident.switch.as_ref().is_some_and(|switch| {
+        switch.mode == SwitchMode::Auto && switch.at <= tripped && tripped.since(switch.at) < policy.budget_window
     })
 }
 
 impl Outage {
     pub fn open(id: IncidentId, policy: &Policy, now: Timestamp) -> Self {
-        let mut mass = Self {
+        let mut outage = Self {
             id,
             decider: policy.fallback_decider.clone(),
             opened_at: now,
             updated_at: now,
             closed_at: None,
             hold: None,
-            order: None,
+            execution: None,
             resumed: false,
-            ask: 0,
+            question_number: 0,
             notes: Vec::new(),
         };
         let text = format!(
@@ -208,8 +211,8 @@ impl Outage {
             policy.max_auto_rollbacks,
             spoken(policy.budget_window)
         );
-        mass.note(now, NoteKind::Opened, text);
-        mass
+        outage.note(now, NoteKind::Opened, text);
+        outage
     }
 
     pub fn is_open(&self) -> bool {
@@ -232,13 +235,13 @@ impl Outage {
 
     /// What people may decide now.
     pub fn choices(&self, members: &[Member]) -> Vec<OutageAction> {
-        if !self.is_open() || self.order.is_some() {
+        if !self.is_open() || self.execution.is_some() {
             return Vec::new();
         }
         let waits = members.iter().any(Member::waits);
         OutageAction::ALL
             .into_iter()
-            .filter(|bulk| match bulk {
+            .filter(|action| match action {
                 OutageAction::RollBack => waits,
                 OutageAction::Undo => members.iter().any(Member::can_be_undone),
                 OutageAction::Hold => waits && self.hold.is_none(),
@@ -251,42 +254,44 @@ impl Outage {
     pub fn decide(
         &mut self,
         members: &[Member],
-        bulk: OutageAction,
+        action: OutageAction,
         by: &Operator,
-        ask: Option<u32>,
+        question_number: Option<u32>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let decided = |message: String| Err(Refusal { code: RefusalCode::AlreadyDecided, message });
         if !self.is_open() {
             return decided("this incident is already closed: decide about each prompt in its own incident".to_owned());
         }
-        if let Some(Execution { what, by, .. }) = &self.order {
+        if let Some(Execution { what, by, .. }) = &self.execution {
             let what = if *what == OutageAction::Undo { "undoes" } else { "rolls back" };
             return decided(format!("{by} {what} all just now: wait until that is done"));
         }
-        if ask.is_some_and(|ask| ask != self.ask) {
+        if question_number.is_some_and(|question_number| question_number != self.question_number) {
             let message = "the question has changed: check the message again".to_owned();
             return Err(Refusal { code: RefusalCode::Stale, message });
         }
-        if !self.choices(members).contains(&bulk) {
-            return decided(match (bulk, &self.hold) {
+        if !self.choices(members).contains(&action) {
+            return decided(match (action, &self.hold) {
                 (OutageAction::Hold, Some(hold)) => format!("{} already has all prompts on hold", hold.by),
                 (OutageAction::Release, _) => "the prompts are not on hold".to_owned(),
                 (OutageAction::Undo, _) => "there is no earlier rollback to undo".to_owned(),
                 (OutageAction::RollBack | OutageAction::Hold, _) => "no prompt is waiting for a decision".to_owned(),
             });
         }
-        self.ask += 1;
+        self.question_number += 1;
         let by = by.clone();
-        let text = match bulk {
+        let text = match action {
             OutageAction::RollBack => format!("{by} rolls back all prompts that wait"),
             OutageAction::Undo => format!("{by} undoes the rollbacks made before"),
             OutageAction::Hold => format!("{by} put all prompts on hold: no automatic rollbacks and no escalations"),
             OutageAction::Release => format!("{by} ended the hold: automation resumes"),
         };
-        match bulk {
-            OutageAction::RollBack | OutageAction::Undo => self.order = Some(Execution { what: bulk, by, at: now }),
-            OutageAction::Hold => self.hold = Some(Hold { by, at: now }),
+        match action {
+            OutageAction::RollBack | OutageAction::Undo => {
+                self.execution = Some(Execution { what: action, by, at: now })
+            }
+            OutageAction::Hold => self.hold = Some(OutageHold { by, at: now }),
             OutageAction::Release => self.hold = None,
         }
         self.note(now, NoteKind::Decided, text);
@@ -294,40 +299,44 @@ impl Outage {
     }
 
     /// Ends an order that is carried out, and names what failed.
-    pub fn finish_order(&mut self, members: &[Member], now: Timestamp) {
-        let Some(order) = self.order.as_ref().filter(|order| !members.iter().any(|m| m.is_due(order))) else { return };
-        let results = || members.iter().filter_map(|m| Some((m, m.done.as_ref().filter(|d| d.order == order.at)?)));
+    pub fn finish_execution(&mut self, members: &[Member], now: Timestamp) {
+        let Some(execution) = self.execution.as_ref().filter(|execution| !members.iter().any(|m| m.is_due(execution)))
+        else {
+            return;
+        };
+        let results =
+            || members.iter().filter_map(|m| Some((m, m.done.as_ref().filter(|d| d.execution == execution.at)?)));
         let failed: Vec<String> = results()
             .filter(|(_, done)| done.failed)
             .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
             .collect();
         let well = results().count() - failed.len();
-        let what = if order.what == OutageAction::Undo { "undone" } else { "rolled back, or being confirmed" };
-        let mut text = format!("done for {}: {well} {what}", order.by);
+        let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back, or being confirmed" };
+        let mut text = format!("done for {}: {well} {what}", execution.by);
         if !failed.is_empty() {
             text.push_str(&format!("; {} not: {}", failed.len(), named(&failed, "; ")));
         }
-        self.order = None;
-        self.ask += 1;
+        self.execution = None;
+        self.question_number += 1;
         self.note(now, if failed.is_empty() { NoteKind::Checked } else { NoteKind::Asked }, text);
     }
 
     /// Says that automation goes on, and what it has done by now.
-    pub fn resume(&mut self, flipped: &[String], policy: &Policy, now: Timestamp) {
+    pub fn resume(&mut self, switched: &[String], policy: &Policy, now: Timestamp) {
         if !self.resumed {
             self.resumed = true;
             let (most, within) = (policy.max_auto_rollbacks, spoken(policy.budget_window));
             let text = format!("{within} have passed: automation resumes, at most {most} prompts in {within}");
             self.note(now, NoteKind::Checked, text);
         }
-        if !flipped.is_empty() {
-            self.note(now, NoteKind::Flipped, format!("rolled back automatically: {}", named(flipped, ", ")));
+        if !switched.is_empty() {
+            self.note(now, NoteKind::Switched, format!("rolled back automatically: {}", named(switched, ", ")));
         }
     }
 
     /// Closes when no prompt waits or is being verified.
     pub fn close_if_over(&mut self, members: &[Member], now: Timestamp) {
-        if !self.is_open() || self.order.is_some() || members.iter().any(Member::is_open) {
+        if !self.is_open() || self.execution.is_some() || members.iter().any(Member::is_open) {
             return;
         }
         let mut counts: BTreeMap<PhaseKind, usize> = BTreeMap::new();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::encoding::{is_default, words};
 use super::names::VersionName;
 use super::operator::Operator;
-use super::split::{Plan, Split};
+use super::split::{Plan, TrafficSplit};
 use super::switch::SwitchMode;
 use super::time::Timestamp;
 
@@ -57,7 +57,7 @@ pub enum Phase {
     Investigating {
         until: Timestamp,
     },
-    RollingBack(Split),
+    RollingBack(TrafficSplit),
     /// [`super::Switch::verification`] says how far it is.
     Verifying {
         until: Timestamp,
@@ -65,7 +65,7 @@ pub enum Phase {
     Escalated {
         /// When it is looked at whether the prompt is retired: only while `active` holds no version.
         until: Option<Timestamp>,
-        reason: Failure,
+        reason: RollbackFailure,
     },
     Recovered,
     Unverified,
@@ -80,7 +80,7 @@ pub enum Phase {
 words! {
     /// What is wrong with a rollback.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub enum Failure {
+    pub enum RollbackFailure {
         /// The version rolled back to is unhealthy.
         NotRecovered = "not_recovered",
         /// Prompt servers keep serving the bad version.
@@ -212,8 +212,8 @@ pub struct Pending {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gradual: Option<Plan>,
     /// Prometheus is not asked: it only waits for the text of `to`.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub sure: bool,
+    #[serde(rename = "sure", default, skip_serializing_if = "is_default")]
+    pub skip_confirmation: bool,
     /// When it was asked for; an answer to an earlier question does not count.
     pub at: Timestamp,
 }
@@ -222,10 +222,10 @@ pub struct Pending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objection {
     /// The target fails the team's own test; otherwise the version looks healthy again.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub baseline: bool,
+    #[serde(rename = "baseline", default, skip_serializing_if = "is_default")]
+    pub precheck: bool,
     /// The target's text did not come back from the archive.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub text_missing: bool,
+    #[serde(rename = "text_missing", default, skip_serializing_if = "is_default")]
+    pub content_missing: bool,
     pub text: String,
 }

@@ -33,12 +33,12 @@ pub struct Policy {
     /// A resolved incident that fires again within this time is reopened.
     pub reopen_within: Duration,
     /// An alert that was not repeated for this long is over (an inhibited one never says so).
-    pub forget_after: Duration,
+    pub alert_resolve_timeout: Duration,
     /// How long after a switch its outcome must be known, if enough is measured.
     pub verification_deadline: Duration,
     /// How long after a switch it is checked where less is measured.
     pub verification_max: Duration,
-    /// A rollback that a person asks for waits until Prometheus (or the baseline test) was asked.
+    /// A rollback that a person asks for waits until Prometheus (or the precheck) was asked.
     pub confirm: bool,
     /// So does an automatic one: `guards.confirm = "requery"`.
     pub requery: bool,
@@ -46,13 +46,13 @@ pub struct Policy {
     pub verify: bool,
     pub verify_every: Duration,
     /// After so many checks they come at [`Policy::VERIFY_SLOWLY`].
-    pub verify_checks: u32,
+    pub verify_fast_checks: u32,
     /// So many healthy checks in a row prove recovery.
     pub verify_healthy: u32,
     /// Gradual rollbacks, where the request names no stages.
     pub gradual: Plan,
     pub canary: CanaryPolicies,
-    pub gates: Gates,
+    pub gates: GatePolicy,
     /// So many of the newest known-good versions keep their texts in Redis.
     pub hot_versions: usize,
     /// Older texts go to an archive.
@@ -107,9 +107,9 @@ impl Policy {
     /// Notes kept in one incident; beyond, the oldest but the first are dropped.
     pub const MAX_NOTES: usize = 100;
     /// Firing alerts remembered of versions without traffic.
-    pub const MAX_STRAYS: usize = 64;
+    pub const MAX_INACTIVE_ALERTS: usize = 64;
     /// So many of these of versions that have never had any.
-    pub const MAX_UNKNOWN_STRAYS: usize = 16;
+    pub const MAX_UNKNOWN_INACTIVE_ALERTS: usize = 16;
     /// Fingerprints that a dismissal keeps silent.
     pub const MAX_SUPPRESSED: usize = 128;
     /// Alerts remembered as ended.
@@ -131,7 +131,7 @@ impl Policy {
 
     /// Refresh the "last seen" of a repeated alert only this rarely: a duplicate costs no write.
     pub fn refresh_after(&self) -> Duration {
-        self.forget_after / 4
+        self.alert_resolve_timeout / 4
     }
 }
 
@@ -153,18 +153,18 @@ impl Default for Policy {
                 ("info".to_owned(), Severity::Medium),
             ]),
             reopen_within: Duration::from_secs(3_600),
-            forget_after: Duration::from_secs(6 * 3_600),
+            alert_resolve_timeout: Duration::from_secs(6 * 3_600),
             verification_deadline: Duration::from_secs(300),
             verification_max: Duration::from_secs(3_600),
             confirm: false,
             requery: false,
             verify: false,
             verify_every: Duration::from_secs(5),
-            verify_checks: 12,
+            verify_fast_checks: 12,
             verify_healthy: 2,
             gradual: Plan { stages: vec![25, 50, 75, 100], holds: vec![Duration::from_secs(600)], limit: None },
             canary: CanaryPolicies::default(),
-            gates: Gates::default(),
+            gates: GatePolicy::default(),
             hot_versions: 3,
             archive: false,
             keep: Duration::from_secs(180 * 24 * 3_600),
@@ -213,7 +213,7 @@ impl Default for CanaryPolicy {
 
 /// Which gates are on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gates {
+pub struct GatePolicy {
     /// So long in staging before any traffic.
     pub staging: Option<Duration>,
     /// Significantly better than the version that it replaces, and no worse in quality and p99, before all traffic.
@@ -222,7 +222,7 @@ pub struct Gates {
     pub first_hour: Option<Duration>,
 }
 
-impl Gates {
+impl GatePolicy {
     pub fn any(&self) -> bool {
         self.staging.is_some() || self.ab_test || self.first_hour.is_some()
     }

@@ -91,12 +91,12 @@ pub struct Soak {
     pub from: Timestamp,
     /// `None`: an older receiver began it, for which time alone counted.
     #[serde(rename = "soak_watch", skip_serializing_if = "Option::is_none")]
-    pub watch: Option<Watch>,
+    pub watch: Option<SoakWatch>,
 }
 
 /// How a soak is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watch {
+pub struct SoakWatch {
     /// When it was last looked at: a clock that goes back is noticed by it.
     pub seen: Timestamp,
     /// When it is looked at next.
@@ -108,14 +108,14 @@ pub struct Watch {
 
 /// What Prometheus says of a version since its soak began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Measured {
+pub struct SoakMeasurement {
     pub requests: u64,
     pub failed: u64,
     /// How long ago the threshold of an error row was last exceeded, or a row fired.
     pub exceeded: Option<Duration>,
 }
 
-impl Measured {
+impl SoakMeasurement {
     /// The thresholds of the rows that ship, applied to the whole soak: where requests are few, no window of a row holds
     /// enough of them to say anything.
     const FAILS_ABOVE_PERCENT: u64 = 2;
@@ -130,7 +130,7 @@ impl Measured {
 
 /// What a look at a soak means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum SoakVerdict {
     Earned(Earned),
     /// It goes on, and this is missing.
     Wanting(Option<String>),
@@ -181,43 +181,43 @@ impl Soak {
             let limit = self.from.plus(policy.soak_limit);
             if now < limit { next.min(limit) } else { next }
         };
-        self.watch = Some(Watch { seen: now, next, last });
+        self.watch = Some(SoakWatch { seen: now, next, last });
     }
 
     /// What `measured` says of it. `None`: Prometheus was not asked, because there is none or the soak is not over.
     pub(crate) fn verdict(
         &self,
-        measured: Option<&Result<Measured, String>>,
+        measured: Option<&Result<SoakMeasurement, String>>,
         policy: &Policy,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> SoakVerdict {
         if !self.is_over(policy, now) {
-            return Verdict::Wanting(None);
+            return SoakVerdict::Wanting(None);
         }
         if !policy.verify {
-            return Verdict::Earned(Earned::Time);
+            return SoakVerdict::Earned(Earned::Time);
         }
         let limit = now >= self.from.plus(policy.soak_limit);
         let missing = match measured {
-            None => return Verdict::Wanting(None),
+            None => return SoakVerdict::Wanting(None),
             Some(Err(why)) => why.clone(),
             Some(Ok(measured)) => {
                 if let Some(at) = measured.exceeded.map(|age| now.minus(age)).filter(|at| *at > self.from) {
                     let text =
                         format!("an alert fired or an error threshold was exceeded {} ago", spoken(now.since(at)));
-                    return Verdict::Anew(at.plus(Self::ANSWERED).min(now), text);
+                    return SoakVerdict::Anew(at.plus(Self::ANSWERED).min(now), text);
                 }
-                let Measured { requests, failed, .. } = measured;
+                let SoakMeasurement { requests, failed, .. } = measured;
                 if measured.fails() {
-                    return Verdict::Anew(now, format!("{failed} of {requests} requests failed"));
+                    return SoakVerdict::Anew(now, format!("{failed} of {requests} requests failed"));
                 }
                 if *requests >= policy.soak_requests {
-                    return Verdict::Earned(Earned::Evidence);
+                    return SoakVerdict::Earned(Earned::Evidence);
                 }
                 format!("{requests} of {} requests measured", policy.soak_requests)
             }
         };
-        if limit { Verdict::Earned(Earned::Time) } else { Verdict::Wanting(Some(missing)) }
+        if limit { SoakVerdict::Earned(Earned::Time) } else { SoakVerdict::Wanting(Some(missing)) }
     }
 
     /// Redis' clock went back since it was last looked at: it has lasted for as long as it had then.
@@ -251,7 +251,7 @@ mod tests {
             (1, 1, true),
             (0, 0, false),
         ] {
-            assert_eq!(Measured { requests, failed, exceeded: None }.fails(), fails, "{failed} of {requests}");
+            assert_eq!(SoakMeasurement { requests, failed, exceeded: None }.fails(), fails, "{failed} of {requests}");
         }
     }
 
@@ -267,8 +267,8 @@ mod tests {
                 asked.push(now.since(start).as_secs() / 60);
             }
             match soak.verdict(Some(&Err("no answer".to_owned())), &policy, now) {
-                Verdict::Wanting(last) => soak.look(&policy, now, last),
-                verdict => break assert_eq!(verdict, Verdict::Earned(Earned::Time)),
+                SoakVerdict::Wanting(last) => soak.look(&policy, now, last),
+                verdict => break assert_eq!(verdict, SoakVerdict::Earned(Earned::Time)),
             }
         }
         assert_eq!(asked[..12], [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 80]);

@@ -100,7 +100,7 @@ fn listed(percents: &[u8]) -> String {
 
 /// Two versions share the traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
+pub struct TrafficSplit {
     /// Loses traffic with each stage.
     pub leaving: VersionName,
     pub arriving: VersionName,
@@ -132,7 +132,7 @@ pub struct Split {
     pub is_rollback: bool,
 }
 
-impl Split {
+impl TrafficSplit {
     /// How often it is asked whether the split may go on.
     pub const CHECK_EVERY: Duration = Duration::from_secs(60);
 
@@ -225,14 +225,14 @@ impl Split {
 pub struct Canary {
     /// Names it for whoever tells of it.
     pub id: IncidentId,
-    pub split: Split,
+    pub split: TrafficSplit,
     pub started: Timestamp,
     /// The present stage could have ended but for what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<CanaryWait>,
     /// A person keeps it at its stage.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<CanaryPause>,
     /// Its stages end by time alone, whatever is measured.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by_time: bool,
@@ -242,7 +242,7 @@ pub struct Canary {
 
 /// What a canary waits for, beyond the time of its stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct CanaryWait {
     /// Since when the present stage could have ended.
     pub since: Timestamp,
     /// The question that people were asked about it.
@@ -251,13 +251,13 @@ pub struct Waiting {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
+pub struct CanaryPause {
     pub at: Timestamp,
     pub operator: Operator,
 }
 
 impl Canary {
-    pub fn new(id: IncidentId, split: Split, started: Timestamp, by_time: bool) -> Self {
+    pub fn new(id: IncidentId, split: TrafficSplit, started: Timestamp, by_time: bool) -> Self {
         Self { id, split, started, waiting: None, pause: None, by_time, end: None }
     }
 }

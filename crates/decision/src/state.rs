@@ -14,7 +14,7 @@ use super::policy::Policy;
 use super::serving::{Lapsed, Serving};
 use super::severity::Severity;
 use super::soak::{Earned, Fled, KnownGood, Soak};
-use super::split::{Canary, Split};
+use super::split::{Canary, TrafficSplit};
 use super::switch::Switch;
 use super::time::Timestamp;
 use super::verification::Evidence;
@@ -35,11 +35,11 @@ pub struct PromptState {
     #[serde(default, skip_serializing_if = "is_default")]
     pub incidents: Vec<Incident>,
     /// Alerts firing for versions without traffic: they say whether a rollback target is healthy.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub strays: Vec<InactiveAlert>,
+    #[serde(rename = "strays", default, skip_serializing_if = "is_default")]
+    pub inactive_alerts: Vec<InactiveAlert>,
     /// Fingerprints that a person dismissed: silent until they resolve or get worse.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub suppressed: Vec<Silence>,
+    #[serde(rename = "suppressed", default, skip_serializing_if = "is_default")]
+    pub silences: Vec<Silence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Timestamp>,
     /// The last canary; over if it has an end.
@@ -50,12 +50,12 @@ pub struct PromptState {
     pub lapsed: Option<Lapsed>,
     /// Alerts that ended a short while ago.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedAlert>,
 }
 
 /// An alert that has ended: Alertmanagers of one cluster, and retries, may deliver its `firing` after its `resolved`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct EndedAlert {
     pub version: VersionName,
     pub fingerprint: String,
     /// By the sender's clock.
@@ -69,7 +69,7 @@ pub struct Ended {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "record::Version")]
+#[serde(from = "record::StoredVersion")]
 pub struct VersionRecord {
     pub version: VersionName,
     pub known_since: Timestamp,
@@ -194,7 +194,7 @@ pub struct Return {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "record::InactiveAlert", into = "record::InactiveAlert")]
+#[serde(from = "record::StoredInactiveAlert", into = "record::StoredInactiveAlert")]
 pub struct InactiveAlert {
     pub version: VersionName,
     pub alert: AlertRecord,
@@ -343,13 +343,13 @@ impl PromptState {
     /// What fires on versions that may be rollback targets: on those without traffic, and on those that may have some while
     /// `active` holds no version, which have incidents of their own.
     pub fn trouble(&self, policy: &Policy, now: Timestamp) -> impl Iterator<Item = (&VersionName, &AlertRecord)> {
-        let forget_after = policy.forget_after;
+        let alert_resolve_timeout = policy.alert_resolve_timeout;
         let lapsed = self.lapsed.iter().flat_map(|lapsed| &lapsed.versions);
         let incidents = lapsed.flat_map(|version| self.open_incidents().filter(move |i| i.subject() == version));
         let own = incidents.flat_map(|incident| incident.alerts.iter().map(move |alert| (&incident.version, alert)));
-        let strays = self.strays.iter().map(|stray| (&stray.version, &stray.alert));
-        let all = strays.chain(own.filter(|(_, alert)| alert.firing));
-        all.filter(move |(_, alert)| now.since(alert.last_seen) < forget_after)
+        let inactive_alerts = self.inactive_alerts.iter().map(|inactive| (&inactive.version, &inactive.alert));
+        let all = inactive_alerts.chain(own.filter(|(_, alert)| alert.firing));
+        all.filter(move |(_, alert)| now.since(alert.last_seen) < alert_resolve_timeout)
     }
 
     /// The latest version that was fled from and could be a target otherwise: people may wonder why it is none.
@@ -376,9 +376,9 @@ impl PromptState {
         if self.is_in_trouble(version) {
             return None;
         }
-        let dismissed = self.suppressed.iter().filter(|s| s.version == *version).map(|s| s.since);
-        let strays = self.strays.iter().filter(|s| s.version == *version).map(|s| s.alert.last_seen);
-        dismissed.chain(strays).max().map(|seen| seen.plus(policy.forget_after))
+        let dismissed = self.silences.iter().filter(|s| s.version == *version).map(|s| s.since);
+        let inactive_alerts = self.inactive_alerts.iter().filter(|s| s.version == *version).map(|s| s.alert.last_seen);
+        dismissed.chain(inactive_alerts).max().map(|seen| seen.plus(policy.alert_resolve_timeout))
     }
 
     /// An incident is open that speaks against `version`.
@@ -391,7 +391,7 @@ impl PromptState {
     }
 
     /// The split that is under way: of a canary, or of a gradual rollback.
-    pub fn split(&self) -> Option<&Split> {
+    pub fn split(&self) -> Option<&TrafficSplit> {
         let gradual = || self.incidents.iter().find_map(Incident::gradual);
         self.running_canary().map(|canary| &canary.split).or_else(gradual)
     }
@@ -448,12 +448,12 @@ impl PromptState {
         self.incidents.iter_mut().filter(|i| i.phase.is_open()).filter(is_about).last()
     }
 
-    /// No commit after `flip` has changed the traffic.
-    pub fn is_last_move(&self, flip: &Switch) -> bool {
+    /// No commit after `switch` has changed the traffic.
+    pub fn is_last_move(&self, switch: &Switch) -> bool {
         match &self.serving {
             // records of the version before name no commit
-            Some(serving) if flip.commit.0.is_empty() => serving.version == flip.to && serving.since <= flip.at,
-            _ => self.moved_by == flip.commit,
+            Some(serving) if switch.commit.0.is_empty() => serving.version == switch.to && serving.since <= switch.at,
+            _ => self.moved_by == switch.commit,
         }
     }
 }

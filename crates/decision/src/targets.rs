@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use super::alert::AlertRecord;
 use super::names::VersionName;
 use super::policy::Policy;
-use super::split::Split;
+use super::split::TrafficSplit;
 use super::state::{PromptState, VersionRecord};
 use super::time::Timestamp;
 
 /// The versions that may be gone back to, whichever version is left. Ranked once for all incidents of a prompt.
 #[derive(Debug)]
 pub struct Targets<'s> {
-    split: Option<&'s Split>,
+    split: Option<&'s TrafficSplit>,
     /// From which version to which other one a split makes it certain.
     certain: Option<[&'s VersionName; 2]>,
     /// What has proved itself, the most recently active first, with an alert that fires on it.

@@ -79,15 +79,15 @@ impl fmt::Display for Instances {
 /// In a record: the names, with the count after them where there are more. The version before wrote at most ten names.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Instance {
+enum StoredInstance {
     Name(String),
     All(usize),
 }
 
 impl Serialize for Instances {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let names = self.names.iter().cloned().map(Instance::Name);
-        let more = (self.count > self.names.len()).then_some(Instance::All(self.count));
+        let names = self.names.iter().cloned().map(StoredInstance::Name);
+        let more = (self.count > self.names.len()).then_some(StoredInstance::All(self.count));
         serializer.collect_seq(names.chain(more))
     }
 }
@@ -97,8 +97,8 @@ impl<'de> Deserialize<'de> for Instances {
         let mut instances = Self::default();
         for instance in Vec::deserialize(deserializer)? {
             match instance {
-                Instance::Name(name) => instances.names.push(name),
-                Instance::All(count) => instances.count = count,
+                StoredInstance::Name(name) => instances.names.push(name),
+                StoredInstance::All(count) => instances.count = count,
             }
         }
         instances.count = instances.count.max(instances.names.len());

@@ -47,13 +47,13 @@ struct Followed {
 }
 
 /// Why one connection is not followed any more.
-enum Ended {
+enum FollowEnd {
     Lost(RedisError),
     /// Another node is the master now.
     Elsewhere,
 }
 
-impl From<RedisError> for Ended {
+impl From<RedisError> for FollowEnd {
     fn from(error: RedisError) -> Self {
         Self::Lost(error)
     }
@@ -89,12 +89,12 @@ impl Follower {
                 Ok(mut node) => {
                     let Err(ended) = self.follow(&mut node, &mut pause).await;
                     match ended {
-                        Ended::Lost(error) => match self.places.moved(&error, &node.addr) {
+                        FollowEnd::Lost(error) => match self.places.moved(&error, &node.addr) {
                             // no loss of contact, unless the other place does not answer
                             Some(to) => first = Some(to),
                             None => self.away(&format!("{}: {error}", node.addr)),
                         },
-                        Ended::Elsewhere => {}
+                        FollowEnd::Elsewhere => {}
                     }
                 }
             }
@@ -116,7 +116,7 @@ impl Follower {
     }
 
     /// Over one connection, for as long as it lives and leads to the right node.
-    async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, Ended> {
+    async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, FollowEnd> {
         if node.said.clustered && !self.one_slot {
             let why = "the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes";
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)).into());
@@ -140,7 +140,7 @@ impl Follower {
                         let at = Instant::now();
                         let said = node.ask(&self.probe).await?;
                         if said.replica && !node.said.replica {
-                            return Err(Ended::Elsewhere);
+                            return Err(FollowEnd::Elsewhere);
                         }
                         if scattered {
                             break; // nothing is told of what the slot's next node has
@@ -158,8 +158,8 @@ impl Follower {
                             }
                         }
                     }
-                    () = self.places.elsewhere(&node.addr) => return Err(Ended::Elsewhere),
-                    Some(_) = node.renamed.join_next() => return Err(Ended::Elsewhere),
+                    () = self.places.elsewhere(&node.addr) => return Err(FollowEnd::Elsewhere),
+                    Some(_) = node.renamed.join_next() => return Err(FollowEnd::Elsewhere),
                     () = sleep_until(again_at) => break,
                 }
             }
@@ -198,7 +198,7 @@ impl Follower {
     }
 
     /// Reads these prompts; whether some of their keys were at the node that their slot is being moved to.
-    async fn read(&self, node: &mut Node, asked: &mut Option<Asked>, which: &[usize]) -> RedisResult<bool> {
+    async fn read(&self, node: &mut Node, asked: &mut Option<ImportingNode>, which: &[usize]) -> RedisResult<bool> {
         let mut scattered = false;
         for some in which.chunks(READ_AT_ONCE) {
             let at = Instant::now();
@@ -241,7 +241,7 @@ impl Follower {
     async fn read_scattered(
         &self,
         node: &mut Node,
-        asked: &mut Option<Asked>,
+        asked: &mut Option<ImportingNode>,
         which: &[usize],
     ) -> RedisResult<Vec<Value>> {
         let questions = self.questions(which);
@@ -273,13 +273,13 @@ impl Follower {
         for (index, value) in there.into_iter().zip(found) {
             answers[index] = value;
         }
-        *asked = Some(Asked { addr: to, redis });
+        *asked = Some(ImportingNode { addr: to, redis });
         Ok(answers)
     }
 }
 
 /// A connection to the node that our slot is being moved to.
-struct Asked {
+struct ImportingNode {
     addr: ConnectionAddr,
     redis: MultiplexedConnection,
 }

@@ -235,10 +235,10 @@ impl Drop for Reader {
 
 /// What is known of one prompt: a handle that is cheap to clone and to keep. All clones see each change.
 #[derive(Debug, Clone, Default)]
-pub struct Prompt(Arc<watch::Sender<Known>>);
+pub struct Prompt(Arc<watch::Sender<LastKnown>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct LastKnown {
     split: Option<Split>,
     /// When the question was sent whose answer this is.
     asked: Option<Instant>,
@@ -311,7 +311,7 @@ impl Prompt {
 
 /// Changes of a prompt. Changes that follow each other quickly are delivered as one.
 #[derive(Debug)]
-pub struct Changes(watch::Receiver<Known>);
+pub struct Changes(watch::Receiver<LastKnown>);
 
 impl Changes {
     /// Waits for a change and returns the versions that are served from then on. None once the reader and all handles to the

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::node::{Node, at, host_and_port, redirected};
-use super::sentinel::Sentinels;
+use super::sentinel::SentinelPoller;
 use super::{Settings, StartError, wrong};
 
 /// After this long without an answer the next place is tried as well.
@@ -30,7 +30,7 @@ pub(super) struct Places {
     /// The nodes of the cluster.
     learned: Vec<ConnectionAddr>,
     /// Where there are some, only they say who the master is.
-    sentinels: Option<Sentinels>,
+    sentinels: Option<SentinelPoller>,
 }
 
 impl Places {
@@ -61,7 +61,7 @@ impl Places {
                 // as in the receiver's config: where they are listed, the URL only says how to log in to Redis
                 let listed = if given.len() > 1 { &given[1..] } else { &given[..] };
                 let sentinels = listed.iter().map(|addr| sentinel.clone().set_addr(addr.clone())).collect();
-                Some(Sentinels::start(sentinels, master))
+                Some(SentinelPoller::start(sentinels, master))
             }
             None if settings.sentinel_username.is_some() || settings.sentinel_password.is_some() => {
                 let why = "expected the master's name, because a login for sentinels is given";
@@ -95,7 +95,7 @@ impl Places {
         }
     }
 
-    async fn connect_to_master(&self, sentinels: &Sentinels, key: &str) -> Result<Node, String> {
+    async fn connect_to_master(&self, sentinels: &SentinelPoller, key: &str) -> Result<Node, String> {
         loop {
             let master = sentinels.master().await?;
             let info = self.info(&master);

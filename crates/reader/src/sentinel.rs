@@ -18,28 +18,28 @@ const ASK_EVERY: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What one sentinel says: where the master is and since which epoch, or why it says nothing.
-type Answer = Result<(ConnectionAddr, u64), String>;
+type MasterReply = Result<(ConnectionAddr, u64), String>;
 
 #[derive(Default)]
-struct Answers {
+struct MasterReplies {
     /// One for each sentinel; none before its first answer.
-    of_each: Vec<Option<Answer>>,
+    of_each: Vec<Option<MasterReply>>,
     latest_epoch: u64,
 }
 
-pub(super) struct Sentinels {
-    answers: watch::Receiver<Answers>,
+pub(super) struct SentinelPoller {
+    answers: watch::Receiver<MasterReplies>,
     _asking: JoinSet<()>,
 }
 
-impl Sentinels {
+impl SentinelPoller {
     /// Asks until dropped. `sentinels` say how to log in.
     pub fn start(sentinels: Vec<ConnectionInfo>, master: &str) -> Self {
-        let (sender, answers) = watch::channel(Answers { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
+        let (sender, answers) = watch::channel(MasterReplies { of_each: vec![None; sentinels.len()], latest_epoch: 0 });
         let mut asking = JoinSet::new();
         for (index, sentinel) in sentinels.into_iter().enumerate() {
             let (sender, master) = (sender.clone(), master.to_owned());
-            let tell = move |answer: Answer| {
+            let tell = move |answer: MasterReply| {
                 sender.send_if_modified(|answers| {
                     let changed = answers.of_each[index].as_ref() != Some(&answer);
                     if let Ok((_, epoch)) = &answer {
@@ -66,7 +66,7 @@ impl Sentinels {
     /// Who the master is. Waits for the first answers of a majority.
     pub async fn master(&self) -> Result<ConnectionAddr, String> {
         let mut answers = self.answers.clone();
-        let told = |answers: &Answers| {
+        let told = |answers: &MasterReplies| {
             is_majority(answers.named().count(), answers) || answers.of_each.iter().all(Option::is_some)
         };
         drop(timeout(PATIENCE, answers.wait_for(told)).await);
@@ -95,7 +95,7 @@ impl Sentinels {
     }
 }
 
-impl Answers {
+impl MasterReplies {
     fn named(&self) -> impl Iterator<Item = &(ConnectionAddr, u64)> {
         self.of_each.iter().flatten().filter_map(|answer| answer.as_ref().ok())
     }
@@ -112,12 +112,12 @@ impl Answers {
     }
 }
 
-fn is_majority(count: usize, of: &Answers) -> bool {
+fn is_majority(count: usize, of: &MasterReplies) -> bool {
     2 * count > of.of_each.len()
 }
 
 /// Over one connection, until it fails or the sentinel turns out not to know the master.
-async fn keep_asking(sentinel: &ConnectionInfo, master: &str, tell: &impl Fn(Answer)) -> RedisResult<()> {
+async fn keep_asking(sentinel: &ConnectionInfo, master: &str, tell: &impl Fn(MasterReply)) -> RedisResult<()> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
     let mut redis = Client::open(sentinel.clone())?.get_multiplexed_async_connection_with_config(&config).await?;
@@ -149,8 +149,8 @@ mod tests {
     fn the_latest_epoch_counts_more_than_votes() {
         let answer = |port: u16, epoch| Some(Ok((ConnectionAddr::Tcp("h".to_owned(), port), epoch)));
         let away = || Some(Err("away".to_owned()));
-        let best = |latest_epoch, of_each: Vec<Option<Answer>>| {
-            Answers { of_each, latest_epoch }.best().map(|addr| addr.to_string())
+        let best = |latest_epoch, of_each: Vec<Option<MasterReply>>| {
+            MasterReplies { of_each, latest_epoch }.best().map(|addr| addr.to_string())
         };
         let (one, two) = (Some("h:1".to_owned()), Some("h:2".to_owned()));
         assert_eq!(best(4, vec![answer(1, 3), answer(1, 3), answer(2, 4), None]), two);

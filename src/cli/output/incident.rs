@@ -1,10 +1,12 @@
 //! What `incidents` prints.
 
 use super::{arrow, line};
-use crate::api::{Alert, AnyIncident, Incident, IncidentEvent, Incidents, Outage, OutageMember, SharedLabel};
+use crate::api::{
+    AlertView, AnyIncident, IncidentEvent, IncidentList, IncidentView, OutageMember, OutageView, SharedLabel,
+};
 use crate::cli::table::{Cell, clean, table, time};
 
-pub fn incidents(list: &Incidents, color: bool) -> String {
+pub fn incidents(list: &IncidentList, color: bool) -> String {
     if list.incidents.is_empty() {
         return "no incidents\n".into();
     }
@@ -36,7 +38,7 @@ fn any_row(any: &AnyIncident) -> [Cell; 8] {
     }
 }
 
-pub(super) fn row(i: &Incident) -> [Cell; 8] {
+pub(super) fn row(i: &IncidentView) -> [Cell; 8] {
     [
         Cell::new(&i.id),
         Cell::time(Some(&i.opened_at)),
@@ -60,7 +62,7 @@ pub fn incident(any: &AnyIncident, color: bool) -> String {
     }
 }
 
-fn of_prompt(i: &Incident, color: bool) -> String {
+fn of_prompt(i: &IncidentView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&i.id));
     out.push_str(&line("prompt", &i.prompt));
     out.push_str(&line("version", &i.version));
@@ -78,20 +80,20 @@ fn of_prompt(i: &Incident, color: bool) -> String {
     if let Some(split) = &i.gradual {
         out.push_str(&line("step by step", &super::split(split)));
     }
-    if let Some(flip) = &i.flip {
-        let versions = arrow(Some(&flip.from), Some(&flip.to));
-        out.push_str(&line("rolled back", &format!("{versions} at {} by {}", time(&flip.at), flip.operator)));
+    if let Some(switch) = &i.switch {
+        let versions = arrow(Some(&switch.from), Some(&switch.to));
+        out.push_str(&line("rolled back", &format!("{versions} at {} by {}", time(&switch.at), switch.operator)));
     }
     if let Some(alerts) = i.alerts.as_ref().filter(|alerts| !alerts.is_empty()) {
         out.push_str("\nalerts\n");
-        for Alert { alertname, severity, summary, .. } in alerts {
+        for AlertView { alertname, severity, summary, .. } in alerts {
             out.push_str(&format!("  {}\n", clean(format!("{alertname}  {severity}  {summary}").trim_end())));
         }
     }
     out + &events(i.events.as_deref().unwrap_or_default(), color)
 }
 
-fn outage(o: &Outage, color: bool) -> String {
+fn outage(o: &OutageView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&o.id));
     out.push_str(&line("prompts", &o.prompts.to_string()));
     out.push_str(&line("phase", &o.phase));
@@ -135,7 +137,7 @@ fn members(members: &[OutageMember], color: bool) -> String {
     let rows: Vec<_> = members
         .iter()
         .map(|m| {
-            let phase = if m.flipped_before { format!("{}, before", m.phase) } else { m.phase.clone() };
+            let phase = if m.rolled_back_before { format!("{}, before", m.phase) } else { m.phase.clone() };
             let waits = matches!(m.phase.as_str(), "awaiting_decision" | "escalated");
             [
                 Cell::new(&m.prompt),

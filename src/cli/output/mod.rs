@@ -9,8 +9,9 @@ pub use incident::{incident, incidents};
 pub use report::report;
 
 use crate::api::{
-    AnyPrompt, Canary, Changed, Decided, Gate, Gates, KeyChange, Log, Marked, OtherChange, Paused, Placed, Prompt,
-    PromptRow, Prompts, Registered, Reloaded, Restored, Split, Version,
+    AnyPrompt, CanaryView, ChangeResponse, DecideResponse, DeploymentLog, DeploymentView, GateView, GatesResponse,
+    KeyChange, MarkResponse, OtherChange, PauseResponse, PromptList, PromptSummary, PromptView, RegisterResponse,
+    ReloadResponse, RestoreResponse, SplitView, VersionView,
 };
 use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
@@ -19,11 +20,11 @@ use incident::incident_table;
 /// Hints beyond these would only scroll the table away.
 const MAX_HINTS: usize = 20;
 
-pub fn prompts(list: &Prompts, color: bool) -> String {
+pub fn prompts(list: &PromptList, color: bool) -> String {
     if list.prompts.is_empty() {
         return "no prompts\n".into();
     }
-    let prompts: Vec<PromptRow> = list.prompts.iter().map(row).collect();
+    let prompts: Vec<PromptSummary> = list.prompts.iter().map(row).collect();
     let rows: Vec<_> = prompts
         .iter()
         .map(|p| {
@@ -48,7 +49,7 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
     if list.next.is_some() {
         out.push_str("… there are more; show them with --limit\n");
     }
-    let without: Vec<&PromptRow> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
+    let without: Vec<&PromptSummary> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
         out.push('\n');
         out.push_str(&without_target(&without));
@@ -57,15 +58,15 @@ pub fn prompts(list: &Prompts, color: bool) -> String {
 }
 
 /// Of one that can't be read no more is known than its name.
-fn row(prompt: &AnyPrompt) -> PromptRow {
+fn row(prompt: &AnyPrompt) -> PromptSummary {
     match prompt {
-        AnyPrompt::Row(row) => PromptRow::clone(row),
-        AnyPrompt::Unreadable { prompt, .. } => PromptRow { prompt: prompt.clone(), ..PromptRow::default() },
+        AnyPrompt::Row(row) => PromptSummary::clone(row),
+        AnyPrompt::Unreadable { prompt, .. } => PromptSummary { prompt: prompt.clone(), ..PromptSummary::default() },
     }
 }
 
 /// The prompts that no alert could roll back, and what to do about each.
-pub fn without_target(prompts: &[&PromptRow]) -> String {
+pub fn without_target(prompts: &[&PromptSummary]) -> String {
     let mut out = match prompts.len() {
         1 => "1 prompt has no version to roll back to:\n".to_owned(),
         many => format!("{many} prompts have no version to roll back to:\n"),
@@ -80,7 +81,7 @@ pub fn without_target(prompts: &[&PromptRow]) -> String {
     out
 }
 
-fn hint(prompt: &PromptRow) -> String {
+fn hint(prompt: &PromptSummary) -> String {
     let name = clean(&prompt.prompt);
     let mark =
         format!("mark an older version that you trust with `prompt-rollback register {name} VERSION --known-good`");
@@ -100,7 +101,7 @@ fn hint(prompt: &PromptRow) -> String {
     format!("{mark}, or wait until {active} has soaked{until} and serves as the target of the next version")
 }
 
-pub fn prompt(p: &Prompt, color: bool) -> String {
+pub fn prompt(p: &PromptView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&p.prompt));
     let nothing = p.active_fault.as_ref().map_or_else(|| "nothing".to_owned(), |fault| format!("nothing: {fault}"));
     out.push_str(&line("active", p.active.as_deref().unwrap_or(&nothing)));
@@ -155,13 +156,13 @@ pub fn prompt(p: &Prompt, color: bool) -> String {
     }
     if p.rollback_target.is_none() {
         let active = p.versions.iter().find(|v| v.active);
-        let row = PromptRow {
+        let row = PromptSummary {
             prompt: p.prompt.clone(),
             active: p.active.clone(),
             known_good: active.is_some_and(|v| v.known_good),
             soak_ends_at: active.and_then(|v| v.soak_ends_at.clone()),
             soak_limit_at: active.and_then(|v| v.soak_limit_at.clone()),
-            ..PromptRow::default()
+            ..PromptSummary::default()
         };
         out.push('\n');
         out.push_str(&without_target(&[&row]));
@@ -170,7 +171,7 @@ pub fn prompt(p: &Prompt, color: bool) -> String {
 }
 
 /// `v2 since … by ci (activate)`
-fn in_service(p: &Placed) -> String {
+fn in_service(p: &DeploymentView) -> String {
     let share = if p.percent < 100 { format!(" ({} %)", p.percent) } else { String::new() };
     let since = p.since.as_deref().map(|at| format!(" since {}", time(at))).unwrap_or_default();
     let by = p.operator.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
@@ -186,8 +187,8 @@ fn other_change(o: &OtherChange) -> String {
 }
 
 /// What people said of the versions, and why.
-fn marks(versions: &[Version]) -> String {
-    let line = |v: &Version| {
+fn marks(versions: &[VersionView]) -> String {
+    let line = |v: &VersionView| {
         let mark = v.mark.as_ref()?;
         let at = time(&mark.at);
         Some(format!(
@@ -202,11 +203,11 @@ fn marks(versions: &[Version]) -> String {
     if lines.is_empty() { lines } else { format!("\nmarks\n{lines}") }
 }
 
-fn is_bad(v: &Version) -> bool {
+fn is_bad(v: &VersionView) -> bool {
     v.mark.as_ref().is_some_and(|mark| mark.kind == "bad")
 }
 
-fn state(v: &Version) -> String {
+fn state(v: &VersionView) -> String {
     let mut words = Vec::new();
     if v.active {
         words.push("active".to_owned());
@@ -235,7 +236,7 @@ fn known_good(by: Option<&str>) -> String {
 }
 
 /// How far its soak is: `soaks until …`, or what it still wants.
-fn soak(v: &Version) -> Option<String> {
+fn soak(v: &VersionView) -> Option<String> {
     let note = v.soak_note.as_deref().map(|note| format!(" ({})", clean(note))).unwrap_or_default();
     match (&v.soak_ends_at, &v.soak_limit_at) {
         (Some(at), _) => Some(format!("soaks until {}{note}", time(at))),
@@ -246,7 +247,7 @@ fn soak(v: &Version) -> Option<String> {
     }
 }
 
-pub fn log(log: &Log, color: bool) -> String {
+pub fn log(log: &DeploymentLog, color: bool) -> String {
     if log.entries.is_empty() {
         return "no deployments yet\n".into();
     }
@@ -275,13 +276,13 @@ pub fn log(log: &Log, color: bool) -> String {
     out
 }
 
-pub fn registered(r: &Registered) -> String {
+pub fn registered(r: &RegisterResponse) -> String {
     let what = if r.created { "is registered" } else { "was already registered" };
     let good = if r.known_good { ", known-good" } else { "" };
     format!("{} {} {what}{good}\n", clean(&r.prompt), clean(&r.version))
 }
 
-pub fn marked(m: &Marked) -> String {
+pub fn marked(m: &MarkResponse) -> String {
     let (name, version) = (clean(&m.prompt), clean(&m.version));
     let already = if m.unchanged { " already" } else { "" };
     let mut out = match m.mark.as_str() {
@@ -292,17 +293,17 @@ pub fn marked(m: &Marked) -> String {
     out
 }
 
-pub fn restored(r: &Restored) -> String {
+pub fn restored(r: &RestoreResponse) -> String {
     let what = match r {
-        Restored { unchanged: true, .. } => "was not archived",
-        Restored { restored: true, .. } => "is back from the archive",
+        RestoreResponse { unchanged: true, .. } => "was not archived",
+        RestoreResponse { restored: true, .. } => "is back from the archive",
         _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
     };
     format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`
-pub fn split(s: &Split) -> String {
+pub fn split(s: &SplitView) -> String {
     let mut text = share(s);
     if let Some(at) = &s.next_stage_at {
         let next = s.stages.iter().find(|percent| **percent > s.percent);
@@ -315,7 +316,7 @@ pub fn split(s: &Split) -> String {
     text
 }
 
-fn canary(c: &Canary) -> String {
+fn canary(c: &CanaryView) -> String {
     if let Some(end) = &c.end {
         return format!("{}, ended {}: {}", share(&c.split), time(&end.at), clean(&end.text));
     }
@@ -323,22 +324,22 @@ fn canary(c: &Canary) -> String {
     split(&c.split) + by_time
 }
 
-fn share(s: &Split) -> String {
+fn share(s: &SplitView) -> String {
     format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to))
 }
 
 /// What a split that begins looks like in one line.
-fn shared(c: &Changed, percent: u8) -> String {
+fn shared(c: &ChangeResponse, percent: u8) -> String {
     let (to, from) = (clean(&c.to_version), version(c.from_version.as_deref()));
     format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", clean(&c.prompt))
 }
 
-pub fn gates(g: &Gates, color: bool) -> String {
+pub fn gates(g: &GatesResponse, color: bool) -> String {
     let mut out = format!("{} {}\n", clean(&g.prompt), clean(&g.version));
     if let Some(replaces) = &g.replaces {
         out.push_str(&line("instead of", replaces));
     }
-    let row = |gate: &Gate| {
+    let row = |gate: &GateView| {
         let verdict = match (gate.on, gate.passed) {
             (_, true) => Cell::new("open"),
             (true, false) => Cell::warning("closed"),
@@ -351,7 +352,7 @@ pub fn gates(g: &Gates, color: bool) -> String {
     out
 }
 
-pub fn activated(c: &Changed) -> String {
+pub fn activated(c: &ChangeResponse) -> String {
     let (name, to) = (clean(&c.prompt), clean(&c.to_version));
     if let Some(percent) = c.percent {
         return shared(c, percent);
@@ -363,7 +364,7 @@ pub fn activated(c: &Changed) -> String {
     format!("{name}: active is now {to}{before}\n")
 }
 
-pub fn rolled_back(c: &Changed) -> String {
+pub fn rolled_back(c: &ChangeResponse) -> String {
     let (name, to) = (clean(&c.prompt), clean(&c.to_version));
     let incident = c.incident.as_deref().map(|id| format!(", incident {}", clean(id))).unwrap_or_default();
     if c.unchanged {
@@ -379,20 +380,20 @@ pub fn rolled_back(c: &Changed) -> String {
     format!("{name}: rolled back {}{at}{incident}\n", arrow(c.from_version.as_deref(), Some(&c.to_version)))
 }
 
-pub fn decided(d: &Decided) -> String {
+pub fn decided(d: &DecideResponse) -> String {
     match d {
-        Decided::Changed(changed) => match changed.percent {
+        DecideResponse::Changed(changed) => match changed.percent {
             Some(percent) => shared(changed, percent),
             None => format!("{}: active is now {}\n", clean(&changed.prompt), clean(&changed.to_version)),
         },
-        Decided::Answered(answered) => match answered.prompts {
+        DecideResponse::Answered(answered) => match answered.prompts {
             Some(prompts) => format!("decided about {prompts} prompts: now being carried out one by one\n"),
             None => format!("the incident is now: {}\n", clean(&answered.phase)),
         },
     }
 }
 
-pub fn paused(p: &Paused) -> String {
+pub fn paused(p: &PauseResponse) -> String {
     let whose = p.prompt.as_deref().map_or("all prompts".into(), clean);
     match (p.paused, p.changed) {
         (true, true) => {
@@ -404,7 +405,7 @@ pub fn paused(p: &Paused) -> String {
     }
 }
 
-pub fn reloaded(r: &Reloaded) -> String {
+pub fn reloaded(r: &ReloadResponse) -> String {
     let mut out = String::new();
     for (changes, what) in [
         (&r.changed, "reloaded; what has changed:"),
@@ -414,7 +415,7 @@ pub fn reloaded(r: &Reloaded) -> String {
             out.push_str(&format!("{what}\n"));
         }
         for KeyChange { key, from, to } in changes {
-            let change = config::Change { key: key.clone(), values: from.clone().zip(to.clone()) };
+            let change = config::ConfigChange { key: key.clone(), values: from.clone().zip(to.clone()) };
             out.push_str(&format!("  {}\n", clean(&change.to_string())));
         }
     }

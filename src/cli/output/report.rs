@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::api::{Case, Report, Tally};
+use crate::api::{CaseView, DryRunReportView, TallyView};
 use crate::cli::table::{Cell, table, time};
 use crate::decision::time::spoken;
 
-pub fn report(report: &Report, color: bool) -> String {
+pub fn report(report: &DryRunReportView, color: bool) -> String {
     let mut out = format!("{} to {}\n", time(&report.since), time(&report.until));
     if report.cases.is_empty() {
         out.push_str("nothing would have been rolled back\n");
@@ -15,7 +15,7 @@ pub fn report(report: &Report, color: bool) -> String {
         }
         return out;
     }
-    let count = |name: &str, tally: &Tally| {
+    let count = |name: &str, tally: &TallyView| {
         [
             Cell::new(name),
             Cell::new(&tally.right.to_string()),
@@ -43,7 +43,7 @@ pub fn report(report: &Report, color: bool) -> String {
     out
 }
 
-fn row(case: &Case) -> [Cell; 8] {
+fn row(case: &CaseView) -> [Cell; 8] {
     let after = case.after_seconds.map(|s| format!(", {} later", spoken(Duration::from_secs(s)))).unwrap_or_default();
     [
         Cell::time(Some(&case.at)),

@@ -1,7 +1,7 @@
 //! Answers as the receiver writes them, and what a terminal shows of them.
 
 use super::*;
-use crate::api::{AnyIncident, Incidents};
+use crate::api::{AnyIncident, IncidentList};
 
 /// Views are read from what the receiver answers, so the tests write them that way.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
@@ -10,7 +10,7 @@ fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
 
 #[test]
 fn status_lists_prompts_and_says_what_is_missing() {
-    let list: Prompts = read(
+    let list: PromptList = read(
         r#"{"prompts":[
         {"prompt":"customer-support","active":"v2.0.0","rollback_target":"v1.9.0","activated_at":"2026-11-21T00:30:00.000Z",
          "known_good":false,"soak_ends_at":"2026-11-21T01:30:00.000Z","paused":true,"open_incidents":["01KA"]},
@@ -36,12 +36,12 @@ idle              -       none             -                     no      -
 "
     );
     assert!(prompts(&list, true).contains("\x1b[1;33mnone\x1b[0m"));
-    assert_eq!(prompts(&Prompts::default(), false), "no prompts\n");
+    assert_eq!(prompts(&PromptList::default(), false), "no prompts\n");
 }
 
 #[test]
 fn many_hints_are_cut() {
-    let many = vec![PromptRow { prompt: "p".into(), ..PromptRow::default() }; MAX_HINTS + 3];
+    let many = vec![PromptSummary { prompt: "p".into(), ..PromptSummary::default() }; MAX_HINTS + 3];
     let shown = without_target(&many.iter().collect::<Vec<_>>());
     assert_eq!(shown.lines().count(), 1 + MAX_HINTS + 1);
     assert!(shown.ends_with("… and 3 more: prompt-rollback status --without-target\n"), "{shown}");
@@ -49,7 +49,7 @@ fn many_hints_are_cut() {
 
 #[test]
 fn one_prompt_with_its_versions_and_incidents() {
-    let detail: Prompt = read(
+    let detail: PromptView = read(
         r#"{"prompt":"customer-support","active":"v1.9.0","routing":{"v1.9.0":75,"v2.0.0":25},"rollback_target":null,"paused":false,
         "versions":[
          {"version":"v2.0.0","first_activated_at":"2026-11-21T00:30:00.000Z","last_active_at":"2026-11-21T00:38:12.689Z","active":false,
@@ -89,7 +89,7 @@ INCIDENT  OPENED                PHASE      SEVERITY  PROMPT            VERSION  
 
 #[test]
 fn a_prompt_with_marks_and_how_what_serves_came_there() {
-    let detail: Prompt = read(
+    let detail: PromptView = read(
         r#"{"prompt":"p","active":"v2","rollback_target":"v0",
         "in_service":[{"version":"v2","percent":80,"since":"2026-11-21T00:30:00.000Z","operator":"ci","event":"activate"},
                       {"version":"v3","percent":20,"since":"2026-11-21T00:38:00.000Z","operator":"mia","event":"canary"},
@@ -126,7 +126,7 @@ marks
 
 #[test]
 fn a_soak_says_until_when_and_what_it_waits_for() {
-    let said = |json: &str| state(&read::<Version>(json));
+    let said = |json: &str| state(&read::<VersionView>(json));
     let (ends, limit) =
         (r#""soak_ends_at":"2026-11-21T01:30:00.000Z""#, r#""soak_limit_at":"2026-11-22T00:30:00.000Z""#);
     let note = r#""soak_note":"3 of 20 requests measured""#;
@@ -144,7 +144,7 @@ fn a_soak_says_until_when_and_what_it_waits_for() {
 
 #[test]
 fn the_log_newest_first() {
-    let entries: Log = read(
+    let entries: DeploymentLog = read(
         r#"{"entries":[
         {"id":"2-0","event":"rollback","from":"v2","to":"v1","reason":"PromptErrorRateCritical","operator":"system","at":"2026-11-21T00:38:12.689Z","incident":"01KA"},
         {"id":"1-0","event":"external","from":null,"to":"v2","reason":null,"operator":null,"at":"2026-11-21T00:30:00.000Z","incident":null}],"next":null}"#,
@@ -157,7 +157,7 @@ AT                    EVENT     FROM  TO  OPERATOR  INCIDENT  REASON
 2026-11-21 00:30:00Z  external  -     v2  -         -         -
 "
     );
-    assert_eq!(log(&Log::default(), false), "no deployments yet\n");
+    assert_eq!(log(&DeploymentLog::default(), false), "no deployments yet\n");
 }
 
 #[test]
@@ -194,7 +194,7 @@ AT                    EVENT   WHAT HAPPENED
 2026-11-21 00:38:12Z  opened  critical alert
 "
     );
-    assert_eq!(incidents(&Incidents::default(), false), "no incidents\n");
+    assert_eq!(incidents(&IncidentList::default(), false), "no incidents\n");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn an_incident_that_coordinates_many_prompts_lists_them() {
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    let list = Incidents { incidents: vec![one], next: None };
+    let list = IncidentList { incidents: vec![one], next: None };
     assert!(incidents(&list, false).contains("many prompts"), "{}", incidents(&list, false));
     let decided_all = decided(&read(r#"{"success":true,"incident":"01KA","phase":"awaiting_decision","prompts":12}"#));
     assert_eq!(decided_all, "decided about 12 prompts: now being carried out one by one\n");

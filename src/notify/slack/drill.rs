@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::posting::{Kept, Telling};
-use super::{Announcer, Halt};
+use super::posting::{Kept, ThreadProgress};
+use super::{Halt, SlackNotifier};
 use crate::drills;
 use crate::slack::render;
 use crate::store::drill::{DrillId, DrillProgress};
@@ -11,32 +11,32 @@ use crate::store::drill::{DrillId, DrillProgress};
 /// After an outage of Slack, who cares about a drill of before?
 const OVER: Duration = Duration::from_secs(600);
 
-impl Announcer {
-    pub(super) async fn announce_drill(&self, telling: &mut Telling<'_>, id: &DrillId) -> Result<(), Halt> {
+impl SlackNotifier {
+    pub(super) async fn notify_drill(&self, progress: &mut ThreadProgress<'_>, id: &DrillId) -> Result<(), Halt> {
         let store = &self.engine.store;
         let Some(drill) = store.drill(id).await? else { return Ok(()) };
         let Some(decision) = drills::decision(&drill) else { return Ok(()) };
-        if drill.told.is_some() || store.now().await?.since(drill.started) >= OVER {
+        if drill.notified.is_some() || store.now().await?.since(drill.started) >= OVER {
             return Ok(());
         }
         let own =
             self.deciders.get(&self.engine.policy.fallback_decider).and_then(|decider| decider.channel.as_deref());
         let channel = own.unwrap_or(&self.incident_channel);
-        let message = render::drill(&render::Drill {
+        let message = render::drill(&render::DrillMessage {
             id: id.as_str(),
             prompt: &drill.prompt,
             version: &drill.version,
             operator: &drill.operator,
             started: drill.started,
-            would: &decision.text,
+            dry_run: &decision.text,
         });
-        match self.keep(telling, &Kept { what: "drill", channel }, &message).await {
-            Ok(Ok(_)) => store.note_drill(id, DrillProgress::Told(channel)).await?,
-            Ok(Err(error)) => store.note_drill(id, DrillProgress::NotTold(&format!("{channel}: {error}"))).await?,
+        match self.keep(progress, &Kept { what: "drill", channel }, &message).await {
+            Ok(Ok(_)) => store.note_drill(id, DrillProgress::Notified(channel)).await?,
+            Ok(Err(error)) => store.note_drill(id, DrillProgress::NotNotified(&format!("{channel}: {error}"))).await?,
             Err(halt @ (Halt::Untaken | Halt::Later(_))) => {
                 let waits = matches!(halt, Halt::Later(_));
                 let why = if waits { "Slack asks us to wait" } else { "Slack does not accept it now" };
-                store.note_drill(id, DrillProgress::NotTold(why)).await?;
+                store.note_drill(id, DrillProgress::NotNotified(why)).await?;
                 return Err(halt);
             }
             Err(halt) => return Err(halt),

@@ -24,8 +24,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Mutex, mpsc};
 use ulid::Ulid;
 
-use super::{Answer, Notifier, Reachable, Shown, Task, Told, backoff};
-use crate::clicks::Tell;
+use super::{Acceptance, Notified, Notifier, NotifyTask, Reachable, Shown, backoff};
+use crate::clicks::EphemeralReply;
 use crate::config::{Config, Decider, Weekly};
 use crate::decision::{Incident, PromptName, Timestamp};
 use crate::engine::Engine;
@@ -33,10 +33,10 @@ use crate::live::Current;
 use crate::slack::client::{LONGEST_WAIT, Slack, SlackError};
 use crate::slack::render;
 use crate::store::StoreError;
-use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, notify_turn};
+use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, notify_priority};
 use crate::store::sync::Sync;
 use people::GROUPS_EVERY;
-use posting::{Kept, Telling, posting};
+use posting::{Kept, ThreadProgress, posting};
 
 /// Its keys are named after it.
 pub const TARGET: Target = Target::FIRST;
@@ -46,11 +46,11 @@ const BATCH: usize = 4;
 /// Replies told under one claim: a long backlog lets worse incidents go first.
 const REPLIES: usize = 8;
 /// Slack's limit for messages to a channel.
-pub const PACE: Duration = Duration::from_secs(1);
+pub const MESSAGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a channel's turn, well below a lease; then the incident goes back into the queue.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// People told at once why their clicks did nothing.
-const TELLS: usize = 8;
+const EPHEMERAL_REPLIES: usize = 8;
 
 /// A hold in Redis lasts as long as Slack may ask for.
 const _: () = assert!(LONGEST_WAIT.as_secs() <= LONGEST_HOLD.as_secs());
@@ -76,7 +76,7 @@ impl From<StoreError> for Halt {
 
 /// What telling takes.
 #[derive(Debug)]
-pub struct Announcer {
+pub struct SlackNotifier {
     pub engine: Arc<Engine>,
     pub slack: Arc<Slack>,
     pub deciders: BTreeMap<String, Decider>,
@@ -84,7 +84,7 @@ pub struct Announcer {
     /// When a dry run is reported.
     pub weekly: Option<Weekly>,
     /// Between two messages to a channel.
-    pub pace: Duration,
+    pub message_interval: Duration,
 }
 
 /// Slack is woken where it is configured.
@@ -96,7 +96,7 @@ pub fn subscription(config: &Config) -> Option<Subscription> {
 /// whether Slack did not take one.
 type Queue = Mutex<bool>;
 
-impl Notifier for Announcer {
+impl Notifier for SlackNotifier {
     fn target(&self) -> Target {
         TARGET
     }
@@ -109,7 +109,7 @@ impl Notifier for Announcer {
         BATCH
     }
 
-    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<Task<'a>>> {
+    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<NotifyTask<'a>>> {
         self.begin(claims, now).boxed()
     }
 
@@ -124,8 +124,8 @@ impl Notifier for Announcer {
     }
 }
 
-impl Announcer {
-    async fn begin<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> Vec<Task<'a>> {
+impl SlackNotifier {
+    async fn begin<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> Vec<NotifyTask<'a>> {
         let load = claims.iter().map(|claim| self.engine.store.incident(&claim.incident));
         let incidents = join_all(load).await;
         let deciders = incidents.iter().flatten().flatten().map(|incident| incident.decider.clone());
@@ -133,118 +133,118 @@ impl Announcer {
         let mut both: Vec<_> = claims.iter().zip(incidents).collect();
         // what was put off is due later than its turn
         both.sort_by_key(|(_, incident)| {
-            incident.as_ref().ok().and_then(|incident| incident.as_ref().map(notify_turn))
+            incident.as_ref().ok().and_then(|incident| incident.as_ref().map(notify_priority))
         });
         let task = |(claim, incident): (&'a Claim, Result<Option<Incident>, StoreError>)| {
             let decider = incident.as_ref().ok().and_then(|incident| incident.as_ref()).map(|found| &found.decider);
             let queue = decider.and_then(|decider| queues.get(decider)).map(Arc::clone);
-            Task { claim, told: self.tell_claim(claim, now, incident, queue).boxed() }
+            NotifyTask { claim, notified: self.notify_claim(claim, now, incident, queue).boxed() }
         };
         both.into_iter().map(task).collect()
     }
 
     /// Tells what one claim is about.
-    async fn tell_claim(
+    async fn notify_claim(
         &self,
         claim: &Claim,
         claimed: Timestamp,
         incident: Result<Option<Incident>, StoreError>,
         queue: Option<Arc<Queue>>,
-    ) -> Told {
+    ) -> Notified {
         let store = &self.engine.store;
-        let mut telling = Telling::new(claim, Sync::default());
-        let told = match (&incident, store.progress(claim).await) {
+        let mut progress = ThreadProgress::new(claim, Sync::default());
+        let notified = match (&incident, store.progress(claim).await) {
             (Err(error), _) => Err(Halt::Store(error.clone())),
             (_, Err(error)) => Err(Halt::Store(error)),
             (Ok(incident), Ok(sync)) => {
-                telling.sync = sync;
+                progress.sync = sync;
                 match incident {
-                    Some(incident) => self.announce(&mut telling, incident, queue.as_deref()).await,
+                    Some(incident) => self.notify_incident(&mut progress, incident, queue.as_deref()).await,
                     None => match (claim.prompt(), claim.drill()) {
-                        (Some(prompt), _) => self.announce_canary(&mut telling, &prompt).await,
-                        (None, Some(drill)) => self.announce_drill(&mut telling, &drill).await,
-                        (None, None) => self.announce_mass(&mut telling).await, // or it is gone
+                        (Some(prompt), _) => self.notify_canary(&mut progress, &prompt).await,
+                        (None, Some(drill)) => self.notify_drill(&mut progress, &drill).await,
+                        (None, None) => self.notify_outage(&mut progress).await, // or it is gone
                     },
                 }
             }
         };
-        let told = telling.put_off(told).map(|_| ());
+        let notified = progress.put_off(notified).map(|_| ());
         // one that coordinates goes before all others, a drill behind them
         let place = match (&incident, claim.drill()) {
             (_, Some(_)) => claimed,
-            (Ok(Some(incident)), None) => notify_turn(incident),
+            (Ok(Some(incident)), None) => notify_priority(incident),
             _ => Timestamp(0),
         };
-        let shown = match told {
-            Ok(()) => match self.rest(&mut telling).await {
+        let shown = match notified {
+            Ok(()) => match self.rest(&mut progress).await {
                 Ok(None) => Ok(Shown::All),
                 Ok(Some(wait)) => {
-                    let since = telling.since;
+                    let since = progress.since;
                     store.now().await.map(|now| Shown::Part { next: now.plus(wait), since })
                 }
                 Err(Halt::Store(error)) => Err(error),
                 Err(_) => Ok(Shown::Lost),
             },
-            Err(Halt::GiveWay) => Ok(Shown::Part { next: place, since: telling.since }),
+            Err(Halt::GiveWay) => Ok(Shown::Part { next: place, since: progress.since }),
             Err(Halt::Store(error)) => Err(error),
             Err(_) => Ok(Shown::Lost),
         };
-        let answer = match telling {
-            _ if telling.has_taken() => Answer::Taken,
-            _ if telling.is_untaken() => Answer::Untaken { place },
-            _ => Answer::NotAsked,
+        let answer = match progress {
+            _ if progress.has_taken() => Acceptance::Taken,
+            _ if progress.is_untaken() => Acceptance::Untaken { place },
+            _ => Acceptance::NotAsked,
         };
-        Told { shown, answer }
+        Notified { shown, acceptance: answer }
     }
 
-    /// When what was put off is to be told. It is never parked for Slack's sake, however long this lasts.
-    async fn rest(&self, telling: &mut Telling<'_>) -> Result<Option<Duration>, Halt> {
-        let tries = if telling.is_untaken() { telling.tries() + 1 } else { 0 };
-        if tries != telling.tries() {
+    /// When what was put off is to be told. It never becomes a dead letter for Slack's sake, however long this lasts.
+    async fn rest(&self, progress: &mut ThreadProgress<'_>) -> Result<Option<Duration>, Halt> {
+        let tries = if progress.is_untaken() { progress.tries() + 1 } else { 0 };
+        if tries != progress.tries() {
             let noted = if tries == 0 { String::new() } else { tries.to_string() };
-            self.note(telling, &[("tries", &noted)]).await?;
+            self.note(progress, &[("tries", &noted)]).await?;
         }
-        let backoff = telling.is_untaken().then(|| backoff(tries));
-        Ok([backoff, telling.wait()].into_iter().flatten().min())
+        let backoff = progress.is_untaken().then(|| backoff(tries));
+        Ok([backoff, progress.wait()].into_iter().flatten().min())
     }
 
     /// The message of the prompt's last canary.
-    async fn announce_canary(&self, telling: &mut Telling<'_>, prompt: &PromptName) -> Result<(), Halt> {
+    async fn notify_canary(&self, progress: &mut ThreadProgress<'_>, prompt: &PromptName) -> Result<(), Halt> {
         let loaded = self.engine.load(prompt).await?;
         let Some(canary) = &loaded.snapshot.state.canary else { return Ok(()) };
-        if telling.get("canary") != Some(&canary.id.0) {
+        if progress.get("canary") != Some(&canary.id.0) {
             let marker = posting("root");
             let fresh = ["root_channel", "root_ts", "root_hash", "root_frozen", &marker].map(|field| (field, ""));
-            self.note(telling, &fresh).await?;
-            self.note(telling, &[("canary", &canary.id.0)]).await?;
+            self.note(progress, &fresh).await?;
+            self.note(progress, &[("canary", &canary.id.0)]).await?;
         }
         let kept = Kept { what: "root", channel: &self.incident_channel };
         // refused for good: said in the log and counted
-        let _ = self.keep(telling, &kept, &render::canary(prompt, canary)).await?;
+        let _ = self.keep(progress, &kept, &render::canary(prompt, canary)).await?;
         Ok(())
     }
 }
 
-type Announcers = Current<Option<Arc<Announcer>>>;
+type SlackNotifiers = Current<Option<Arc<SlackNotifier>>>;
 
 /// What Slack needs besides being notified. Runs for as long as the process does; there is nothing to do while Slack is not
 /// configured.
-pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
-    let tellers = announcers.clone();
-    let telling = poll_fn(|context| tells.poll_recv(context)).for_each_concurrent(TELLS, move |tell| {
-        let teller = tellers.get();
+pub async fn run(notifiers: SlackNotifiers, mut replies: mpsc::Receiver<EphemeralReply>) {
+    let repliers = notifiers.clone();
+    let progress = poll_fn(|context| replies.poll_recv(context)).for_each_concurrent(EPHEMERAL_REPLIES, move |reply| {
+        let notifier = repliers.get();
         async move {
-            if let Some(teller) = teller {
-                teller.tell(&tell).await;
+            if let Some(notifier) = notifier {
+                notifier.reply_to_click(&reply).await;
             }
         }
     });
-    let mut renewed = announcers.clone();
+    let mut renewed = notifiers.clone();
     let resolving = async {
         let mut failures = 0;
         loop {
             let wait = match renewed.get() {
-                Some(announcer) => announcer.refresh_groups(&mut failures).await,
+                Some(notifier) => notifier.refresh_groups(&mut failures).await,
                 None => GROUPS_EVERY,
             };
             tokio::select! {
@@ -256,11 +256,11 @@ pub async fn run(announcers: Announcers, mut tells: mpsc::Receiver<Tell>) {
     let reporting = async {
         let token = Ulid::generate().to_string();
         loop {
-            if let Some(announcer) = announcers.get() {
-                let _ = announcer.tell_weekly(&token).await; // health reports Redis; it waits there
+            if let Some(notifier) = notifiers.get() {
+                let _ = notifier.notify_weekly(&token).await; // health reports Redis; it waits there
             }
             tokio::time::sleep(weekly::EVERY).await;
         }
     };
-    tokio::join!(telling, resolving, reporting);
+    tokio::join!(progress, resolving, reporting);
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::posting::{Kept, Left, Telling, posting};
-use super::{Announcer, Halt};
+use super::posting::{Kept, Left, ThreadProgress, posting};
+use super::{Halt, SlackNotifier};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, PhaseKind, PromptName};
 use crate::slack::client::Place;
-use crate::slack::render::{self, MassView, Message, Related};
+use crate::slack::render::{self, Message, OutageMessage, Related};
 use crate::store::StoreError;
 use crate::store::outage::Speaks;
 use crate::store::sync::Sync;
@@ -17,12 +17,12 @@ const RELATED: usize = 10;
 /// When it is known whether a coordinating incident speaks for one.
 const SOON: Duration = Duration::from_secs(2);
 
-impl Announcer {
+impl SlackNotifier {
     /// Whether a coordinating incident tells of `incident`, so that it needs no thread of its own. One that has a thread
     /// keeps it; a rollback that did not help gets one.
     pub(super) async fn is_spoken_for(&self, incident: &Incident, sync: &Sync) -> Result<bool, Halt> {
         let begun = sync.get("root_ts").is_some() || sync.get(&posting("root")).is_some();
-        if !incident.mass || begun || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
+        if !incident.outage || begun || incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() {
             return Ok(false);
         }
         if !incident.phase.is_open() {
@@ -36,57 +36,57 @@ impl Announcer {
     }
 
     /// Makes Slack match a coordinating incident: a root for all prompts, and its notes as replies.
-    pub(super) async fn announce_mass(&self, telling: &mut Telling<'_>) -> Result<(), Halt> {
-        let Some(found) = self.engine.store.mass(&telling.claim.incident).await? else { return Ok(()) };
-        let decider = self.deciders.get(&found.mass.decider);
+    pub(super) async fn notify_outage(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
+        let Some(found) = self.engine.store.outage(&progress.claim.incident).await? else { return Ok(()) };
+        let decider = self.deciders.get(&found.outage.decider);
         let mention = decider.and_then(|decider| decider.mention.as_deref());
-        let view = MassView { mass: &found.mass, members: &found.members, mention };
+        let view = OutageMessage { outage: &found.outage, members: &found.members, mention };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
-        let message = render::mass_root(&view);
+        let message = render::outage_root(&view);
         let mut root = None;
         for channel in own.into_iter().chain([self.incident_channel.as_str()]) {
-            let home = telling.get("root_channel").unwrap_or(channel).to_owned();
-            match self.keep(telling, &Kept { what: "root", channel: &home }, &message).await? {
+            let home = progress.get("root_channel").unwrap_or(channel).to_owned();
+            match self.keep(progress, &Kept { what: "root", channel: &home }, &message).await? {
                 Ok(posted) => {
                     root = Some(posted);
                     break;
                 }
                 // where it was is lost: told anew in the next channel
-                Err(_) => self.note(telling, &[("root_channel", ""), ("root_ts", "")]).await?,
+                Err(_) => self.note(progress, &[("root_channel", ""), ("root_ts", "")]).await?,
             }
         }
         let Some(root) = root else {
             return Ok(()); // said in the log; each prompt pages when nobody decides in time
         };
-        let behind = telling.is_behind();
-        self.say_frozen(telling, &root).await?;
-        let next: u32 = telling.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is in the root
+        let behind = progress.is_behind();
+        self.say_frozen(progress, &root).await?;
+        let next: u32 = progress.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is in the root
         let mut left = Left::Nothing;
-        for (sent, note) in found.mass.notes.iter().filter(|note| note.seq >= next).enumerate() {
+        for (sent, note) in found.outage.notes.iter().filter(|note| note.seq >= next).enumerate() {
             if sent == super::REPLIES {
                 left = Left::More(note.at);
                 break;
             }
             let place = Place::thread(&root.channel, &root.ts);
             let what = format!("reply-{}", note.seq);
-            let posted = self.post(telling, &what, place, &render::mass_reply(&view, note)).await;
+            let posted = self.post(progress, &what, place, &render::outage_reply(&view, note)).await;
             // one that is refused for good is given up; later ones go on
-            if telling.put_off(posted)?.is_none() {
+            if progress.put_off(posted)?.is_none() {
                 left = Left::PutOff(note.at);
                 break;
             }
-            self.note(telling, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
+            self.note(progress, &[("replied", &(note.seq + 1).to_string()), (&posting(&what), "")]).await?;
         }
         if own.is_some() && !self.is_incident_channel(&root.channel) {
-            let link = self.permalink(telling, &root).await;
-            let link = telling.put_off(link)?.flatten();
+            let link = self.permalink(progress, &root).await;
+            let link = progress.put_off(link)?.flatten();
             let kept = Kept { what: "overview", channel: &self.incident_channel };
-            let overview = self.keep(telling, &kept, &render::mass_overview(&view, link.as_deref())).await;
-            let _ = telling.put_off(overview)?; // refused for good: said in the log
+            let overview = self.keep(progress, &kept, &render::outage_overview(&view, link.as_deref())).await;
+            let _ = progress.put_off(overview)?; // refused for good: said in the log
         }
         match left {
-            Left::Nothing => self.ask_again(telling, &root, &message).await,
-            left => telling.give_way(left, behind),
+            Left::Nothing => self.ask_again(progress, &root, &message).await,
+            left => progress.give_way(left, behind),
         }
     }
 
@@ -105,10 +105,10 @@ impl Announcer {
         message: Message,
     ) -> Result<Message, StoreError> {
         let Ok(group) = PromptName::parse(&incident.shares().group) else { return Ok(message) };
-        if note.kind != NoteKind::Flipped {
+        if note.kind != NoteKind::Switched {
             return Ok(message);
         }
-        let Announcer { engine, .. } = self;
+        let SlackNotifier { engine, .. } = self;
         let (prompts, all) = engine.store.related(&group, RELATED + 1).await?;
         let mut related = Vec::new();
         for prompt in prompts.iter().filter(|prompt| **prompt != incident.prompt).take(RELATED) {

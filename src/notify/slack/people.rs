@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Announcer, backoff};
-use crate::clicks::{Tell, is_group};
+use super::{SlackNotifier, backoff};
+use crate::clicks::{EphemeralReply, is_group};
 use crate::slack::client::SlackError;
 use crate::slack::render;
 use crate::store::StoreError;
@@ -12,9 +12,9 @@ use crate::store::StoreError;
 pub(super) const GROUPS_EVERY: Duration = Duration::from_secs(60);
 const GROUPS_KNOWN: Duration = Duration::from_secs(300);
 /// Tries to tell one person.
-const TELL_TRIES: u32 = 4;
+const REPLY_TRIES: u32 = 4;
 
-impl Announcer {
+impl SlackNotifier {
     /// Resolves the user groups that may decide, so that a click need not wait for Slack. Tells when to do so again after
     /// `failures` in a row.
     pub(super) async fn refresh_groups(&self, failures: &mut u32) -> Duration {
@@ -33,7 +33,7 @@ impl Announcer {
     async fn refresh_group(&self, group: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let once = format!("group:{group}");
-        if !store.once(&once, GROUPS_EVERY / 2).await? {
+        if !store.claim_once(&once, GROUPS_EVERY / 2).await? {
             return Ok(None); // another replica has just done it
         }
         let error = match self.count("usergroups.users.list", self.slack.group_members(group).await) {
@@ -44,7 +44,7 @@ impl Announcer {
         if error.is_final() {
             return Ok(None);
         }
-        store.forget_once(&once).await?;
+        store.release_once(&once).await?;
         Ok(Some(match error {
             SlackError::RateLimited { retry_after } => retry_after,
             _ => Duration::ZERO,
@@ -52,12 +52,12 @@ impl Announcer {
     }
 
     /// Tells one person, for as long as they may still wait for it.
-    pub(super) async fn tell(&self, tell: &Tell) {
-        let text = render::told(&tell.text);
-        for tries in 1..=TELL_TRIES {
-            let told = self.slack.tell(&tell.channel, tell.thread.as_deref(), &tell.user, &text).await;
-            let Err(error) = self.count("chat.postEphemeral", told) else { return };
-            if tries == TELL_TRIES || error.is_final() {
+    pub(super) async fn reply_to_click(&self, reply: &EphemeralReply) {
+        let text = render::ephemeral(&reply.text);
+        for tries in 1..=REPLY_TRIES {
+            let notified = self.slack.post_ephemeral(&reply.channel, reply.thread.as_deref(), &reply.user, &text).await;
+            let Err(error) = self.count("chat.postEphemeral", notified) else { return };
+            if tries == REPLY_TRIES || error.is_final() {
                 return tracing::warn!(%error, "could not tell a user why their click had no effect");
             }
             tokio::time::sleep(match error {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use slack_morphism::prelude::SlackBlock;
 use tokio::time::Instant;
 
-use super::{Announcer, Halt, PATIENCE, TARGET};
+use super::{Halt, PATIENCE, SlackNotifier, TARGET};
 use crate::decision::Timestamp;
-use crate::slack::client::{Mark, Place, Posted, SlackError, search_method};
+use crate::slack::client::{MessageTag, Place, Posted, SlackError, search_method};
 use crate::slack::render::{self, Message};
 use crate::store::schedule::Claim;
 use crate::store::sync::Sync;
@@ -27,7 +27,7 @@ pub(super) struct Kept<'a> {
 pub(super) type Taken<T> = Result<Result<T, SlackError>, Halt>;
 
 /// A claim, and how far telling it has come.
-pub(super) struct Telling<'a> {
+pub(super) struct ThreadProgress<'a> {
     pub claim: &'a Claim,
     pub sync: Sync,
     /// All that is older is told, if that is known.
@@ -40,7 +40,7 @@ pub(super) struct Telling<'a> {
     wait: Option<Duration>,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> ThreadProgress<'a> {
     pub fn new(claim: &'a Claim, sync: Sync) -> Self {
         Self { claim, sync, since: None, taken: false, untaken: false, wait: None }
     }
@@ -50,9 +50,9 @@ impl<'a> Telling<'a> {
     }
 
     /// Puts a part off that Slack does not take now, so that what does not depend on it goes on. `None`: it was put off.
-    pub fn put_off<T>(&mut self, told: Result<T, Halt>) -> Result<Option<T>, Halt> {
-        match told {
-            Ok(told) => return Ok(Some(told)),
+    pub fn put_off<T>(&mut self, notified: Result<T, Halt>) -> Result<Option<T>, Halt> {
+        match notified {
+            Ok(notified) => return Ok(Some(notified)),
             Err(Halt::Untaken) => self.untaken = true,
             Err(Halt::Later(wait)) => self.wait = Some(self.wait.map_or(wait, |before| before.min(wait))),
             Err(halt) => return Err(halt),
@@ -109,52 +109,57 @@ pub(super) fn posting(what: &str) -> String {
     format!("posting {what}")
 }
 
-impl Announcer {
+impl SlackNotifier {
     /// Posts `message`, or updates it if it was posted and reads differently. An edit that Slack does not take now is put off.
-    pub(super) async fn keep(&self, telling: &mut Telling<'_>, kept: &Kept<'_>, message: &Message) -> Taken<Posted> {
+    pub(super) async fn keep(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        kept: &Kept<'_>,
+        message: &Message,
+    ) -> Taken<Posted> {
         let Kept { what, channel } = *kept;
         let [channel_field, ts_field, hash_field, frozen_field, reposted_field] =
             ["channel", "ts", "hash", "frozen", "reposted"].map(|part| format!("{what}_{part}"));
         let hash = digest(message);
-        if let (Some(id), Some(ts)) = (telling.get(&channel_field), telling.get(&ts_field)) {
+        if let (Some(id), Some(ts)) = (progress.get(&channel_field), progress.get(&ts_field)) {
             let posted = Posted { channel: id.to_owned(), ts: ts.to_owned() };
-            if telling.get(&hash_field) == Some(&hash) || telling.get(&frozen_field).is_some() {
+            if progress.get(&hash_field) == Some(&hash) || progress.get(&frozen_field).is_some() {
                 return Ok(Ok(posted));
             }
-            let updated = self.update(telling, &posted, message).await;
-            match telling.put_off(updated)? {
+            let updated = self.update(progress, &posted, message).await;
+            match progress.put_off(updated)? {
                 None => return Ok(Ok(posted)),
                 Some(Ok(())) => {
-                    self.note(telling, &[(&hash_field, &hash), (&reposted_field, "")]).await?;
+                    self.note(progress, &[(&hash_field, &hash), (&reposted_field, "")]).await?;
                     return Ok(Ok(posted));
                 }
                 Some(Err(SlackError::Missing)) => {
-                    let reposted = telling.get(&reposted_field).is_some();
-                    if reposted || self.is_there(telling, &posted).await? {
-                        self.freeze(telling, what, "message_not_found").await?;
+                    let reposted = progress.get(&reposted_field).is_some();
+                    if reposted || self.is_there(progress, &posted).await? {
+                        self.freeze(progress, what, "message_not_found").await?;
                         return Ok(Ok(posted));
                     }
                     // someone deleted it: what is to be decided must be seen all the same
-                    self.note(telling, &[(&ts_field, ""), (&reposted_field, "1")]).await?;
+                    self.note(progress, &[(&ts_field, ""), (&reposted_field, "1")]).await?;
                 }
                 Some(Err(SlackError::Uneditable { code })) => {
-                    self.freeze(telling, what, &code).await?;
+                    self.freeze(progress, what, &code).await?;
                     return Ok(Ok(posted));
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
-                    let incident = &telling.claim.incident;
+                    let incident = &progress.claim.incident;
                     tracing::error!(%incident, what, %error, "slack refuses an edit for good: the message stays as it is");
-                    self.note(telling, &[(&hash_field, &hash)]).await?; // the next state may be taken
+                    self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be taken
                     return Ok(Ok(posted));
                 }
                 Some(Err(error)) => {
-                    let incident = &telling.claim.incident;
+                    let incident = &progress.claim.incident;
                     tracing::error!(%incident, what, %error, "slack refuses an update for good");
                     return Ok(Err(error));
                 }
             }
         }
-        let (posted, is_new) = match self.post(telling, what, Place::channel(channel), message).await? {
+        let (posted, is_new) = match self.post(progress, what, Place::channel(channel), message).await? {
             Ok(posted) => posted,
             Err(error) => return Ok(Err(error)),
         };
@@ -171,76 +176,77 @@ impl Announcer {
             // a new thread gets all replies: who comes to it knows none
             fields.extend([("replied", ""), ("said_frozen", ""), ("asked", "")]);
         }
-        self.note(telling, &fields).await?;
+        self.note(progress, &fields).await?;
         if !is_new {
-            let updated = self.update(telling, &posted, message).await;
-            if let Some(Ok(())) = telling.put_off(updated)? {
-                self.note(telling, &[(&hash_field, &hash)]).await?;
+            let updated = self.update(progress, &posted, message).await;
+            if let Some(Ok(())) = progress.put_off(updated)? {
+                self.note(progress, &[(&hash_field, &hash)]).await?;
             }
         }
         Ok(Ok(posted))
     }
 
     /// Leaves a message as it is from now on: what is new follows as replies.
-    async fn freeze(&self, telling: &mut Telling<'_>, what: &str, code: &str) -> Result<(), Halt> {
-        let incident = &telling.claim.incident;
+    async fn freeze(&self, progress: &mut ThreadProgress<'_>, what: &str, code: &str) -> Result<(), Halt> {
+        let incident = &progress.claim.incident;
         tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
-        self.note(telling, &[(&format!("{what}_frozen"), code)]).await
+        self.note(progress, &[(&format!("{what}_frozen"), code)]).await
     }
 
     /// Whether a message that Slack does not find when it is to be edited is there all the same.
-    async fn is_there(&self, telling: &mut Telling<'_>, posted: &Posted) -> Result<bool, Halt> {
+    async fn is_there(&self, progress: &mut ThreadProgress<'_>, posted: &Posted) -> Result<bool, Halt> {
         let method = Method::Other("chat.getPermalink");
-        Ok(self.call(telling, method, &[], self.slack.permalink(&posted.channel, &posted.ts)).await?.is_ok())
+        Ok(self.call(progress, method, &[], self.slack.permalink(&posted.channel, &posted.ts)).await?.is_ok())
     }
 
     /// Brings a message up to date, as plain text if Slack refuses its blocks.
-    async fn update(&self, telling: &mut Telling<'_>, posted: &Posted, message: &Message) -> Taken<()> {
+    async fn update(&self, progress: &mut ThreadProgress<'_>, posted: &Posted, message: &Message) -> Taken<()> {
         let Posted { channel, ts } = posted;
         let updated =
-            self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
+            self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
-        let incident = &telling.claim.incident;
+        let incident = &progress.claim.incident;
         tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
         let plain = Message { text: render::plain(message), blocks: Vec::new() };
-        self.call(telling, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
+        self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
     }
 
     /// Posts once; tells whether it was posted just now or found. The caller clears [`posting`] with what it notes.
     pub(super) async fn post(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         what: &str,
         place: Place<'_>,
         message: &Message,
     ) -> Taken<(Posted, bool)> {
         let channel = place.channel;
-        let mark = Mark { incident: telling.claim.incident.0.clone(), what: what.to_owned() };
+        let mark = MessageTag { incident: progress.claim.incident.0.clone(), what: what.to_owned() };
         let marker = posting(what);
-        if let Some(oldest) = telling.get(&marker) {
+        if let Some(oldest) = progress.get(&marker) {
             // a worker died around a post, or the answer left it open: it may have arrived
             let oldest = oldest.parse().unwrap_or_default();
             let search = self.slack.find(channel, place.thread, &mark, oldest);
-            match self.call(telling, Method::Other(search_method(place.thread)), &[], search).await? {
+            match self.call(progress, Method::Other(search_method(place.thread)), &[], search).await? {
                 Ok(Some(posted)) => return Ok(Ok((posted, false))),
                 Ok(None) => {}
                 // can't look (a missing scope, say): a doubled message is better than none
                 Err(error) => {
-                    tracing::warn!(incident = %telling.claim.incident, %error, "can't look for an earlier message");
+                    tracing::warn!(incident = %progress.claim.incident, %error, "can't look for an earlier message");
                 }
             }
         }
         let now = self.engine.store.now().await?.0.to_string();
         let method = Method::Post { channel };
-        let mut posted = self.call(telling, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
+        let mut posted =
+            self.call(progress, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
-            let incident = &telling.claim.incident;
+            let incident = &progress.claim.incident;
             tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");
             let text = render::plain(message);
-            posted = self.call(telling, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
+            posted = self.call(progress, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
         if let Err(error) = &posted {
-            let incident = &telling.claim.incident;
+            let incident = &progress.claim.incident;
             tracing::error!(%incident, what, channel, %error, "slack refuses a message for good");
         }
         Ok(posted.map(|posted| (posted, true)))
@@ -249,16 +255,16 @@ impl Announcer {
     /// Waits for the method's turn, notes `fields`, which renews the lease, and makes the call.
     pub(super) async fn call<T>(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         method: Method<'_>,
         fields: &[(&str, &str)],
         call: impl Future<Output = Result<T, SlackError>>,
     ) -> Taken<T> {
-        self.turn(method).await?;
-        self.note(telling, fields).await?;
+        self.acquire(method).await?;
+        self.note(progress, fields).await?;
         match self.count(method.name(), call.await) {
             Ok(taken) => {
-                telling.taken = true;
+                progress.taken = true;
                 Ok(Ok(taken))
             }
             Err(SlackError::RateLimited { retry_after }) => {
@@ -267,22 +273,24 @@ impl Announcer {
             }
             Err(error) if error.is_final() => Ok(Err(error)),
             Err(error) => {
-                tracing::warn!(incident = %telling.claim.incident, %error, "Slack does not accept this now: trying again");
+                tracing::warn!(incident = %progress.claim.incident, %error, "Slack does not accept this now: trying again");
                 Err(Halt::Untaken)
             }
         }
     }
 
     /// Waits until the method may be called.
-    async fn turn(&self, method: Method<'_>) -> Result<(), Halt> {
+    async fn acquire(&self, method: Method<'_>) -> Result<(), Halt> {
         let start = Instant::now();
         let store = &self.engine.store;
         let held = self.on_hold(method);
         loop {
             let wait = match method {
-                Method::Post { .. } => store.pace(&held, self.pace).await?,
+                Method::Post { .. } => store.acquire(&held, self.message_interval).await?,
                 // replies must not wait for edits, nor the other way round
-                Method::Update { channel } => store.pace_unless(&held, &format!("edit:{channel}"), self.pace).await?,
+                Method::Update { channel } => {
+                    store.acquire_unless_held(&held, &format!("edit:{channel}"), self.message_interval).await?
+                }
                 Method::Other(_) => store.held(&held).await?,
             };
             match wait {
@@ -302,14 +310,14 @@ impl Announcer {
     }
 
     /// Notes progress, which renews the lease; without fields it does only that.
-    pub(super) async fn note(&self, telling: &mut Telling<'_>, fields: &[(&str, &str)]) -> Result<(), Halt> {
-        if !self.engine.store.note(telling.claim, fields).await? {
+    pub(super) async fn note(&self, progress: &mut ThreadProgress<'_>, fields: &[(&str, &str)]) -> Result<(), Halt> {
+        if !self.engine.store.note(progress.claim, fields).await? {
             return Err(Halt::Lost);
         }
         for (field, value) in fields {
-            telling.sync.0.insert((*field).to_owned(), (*value).to_owned());
+            progress.sync.0.insert((*field).to_owned(), (*value).to_owned());
             if value.is_empty() {
-                telling.sync.0.remove(*field);
+                progress.sync.0.remove(*field);
             }
         }
         Ok(())

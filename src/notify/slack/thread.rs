@@ -1,13 +1,13 @@
 //! The thread of one incident.
 
-use super::posting::{Kept, Left, Method, Taken, Telling, posting, question};
-use super::{Announcer, Halt, Queue, REPLIES};
+use super::posting::{Kept, Left, Method, Taken, ThreadProgress, posting, question};
+use super::{Halt, Queue, REPLIES, SlackNotifier};
 use crate::decision::note::Note;
 use crate::decision::{Event, Incident, PhaseKind, PromptName};
 use crate::deployed::Deployed;
 use crate::drafts;
 use crate::engine::EngineError;
-use crate::postmortem::{Measured, chart};
+use crate::postmortem::{IncidentMetric, chart};
 use crate::slack::client::{Place, Posted, SlackError, Upload, search_method};
 use crate::slack::render::{self, LogLine, Message, View};
 use crate::store::schedule::{IDLE, LEASE};
@@ -16,11 +16,11 @@ use crate::store::{LoggedChange, StoreError};
 /// Log entries shown to whoever investigates.
 const LOG_LINES: usize = 5;
 
-impl Announcer {
+impl SlackNotifier {
     /// Makes the thread match the record.
-    pub(super) async fn announce(
+    pub(super) async fn notify_incident(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         incident: &Incident,
         queue: Option<&Queue>,
     ) -> Result<(), Halt> {
@@ -31,86 +31,86 @@ impl Announcer {
         if stuck.as_deref() == Some(&true) {
             return Err(Halt::GiveWay);
         }
-        self.note(telling, &[]).await?; // still ours, however long the queue was
-        if telling.get("root_ts").is_none() {
+        self.note(progress, &[]).await?; // still ours, however long the queue was
+        if progress.get("root_ts").is_none() {
             self.wait_until_kept(incident).await?;
         }
         self.relate(incident).await?;
-        if self.is_spoken_for(incident, &telling.sync).await? {
+        if self.is_spoken_for(incident, &progress.sync).await? {
             return Ok(());
         }
         let decider = self.deciders.get(&incident.decider);
-        let deployed = self.deployed(telling, incident).await?;
+        let deployed = self.deployed(progress, incident).await?;
         let mention = decider.and_then(|d| d.mention.as_deref());
         let view = View { incident, mention, deployed: deployed.as_ref() };
         let own = decider.and_then(|d| d.channel.as_deref()).filter(|channel| !self.is_incident_channel(channel));
-        let root = self.keep_root(telling, &view, own).await;
+        let root = self.keep_root(progress, &view, own).await;
         // if it is only this one that Slack does not take, the others do not wait for it again
-        let untaken = telling.is_untaken() || matches!(root, Err(Halt::Untaken));
-        if let Some(stuck) = stuck.as_mut().filter(|_| untaken && telling.tries() == 0) {
+        let untaken = progress.is_untaken() || matches!(root, Err(Halt::Untaken));
+        if let Some(stuck) = stuck.as_mut().filter(|_| untaken && progress.tries() == 0) {
             **stuck = true;
         }
         drop(stuck); // the next one's turn
         let Some(root) = root? else {
             return Ok(()); // no channel takes it: its people are paged
         };
-        let at_home = own.filter(|_| telling.get("fallback").is_none() && !self.is_incident_channel(&root.channel));
-        let behind = telling.is_behind();
-        self.say_frozen(telling, &root).await?;
-        let left = self.keep_replies(telling, &view, &root, at_home).await?;
+        let at_home = own.filter(|_| progress.get("fallback").is_none() && !self.is_incident_channel(&root.channel));
+        let behind = progress.is_behind();
+        self.say_frozen(progress, &root).await?;
+        let left = self.keep_replies(progress, &view, &root, at_home).await?;
         if at_home.is_some() {
-            let overview = self.keep_overview(telling, &view, &root).await;
-            telling.put_off(overview)?;
+            let overview = self.keep_overview(progress, &view, &root).await;
+            progress.put_off(overview)?;
         }
         if left == Left::Nothing {
-            let asked = self.ask_again(telling, &root, &render::root(&view)).await;
-            telling.put_off(asked)?;
-            return self.keep_picture(telling, incident, &root).await;
+            let asked = self.ask_again(progress, &root, &render::root(&view)).await;
+            progress.put_off(asked)?;
+            return self.keep_picture(progress, incident, &root).await;
         }
-        telling.give_way(left, behind)
+        progress.give_way(left, behind)
     }
 
     /// What was deployed until the incident was opened: read once, and kept with what is known of its thread.
-    async fn deployed(&self, telling: &mut Telling<'_>, incident: &Incident) -> Result<Option<Deployed>, Halt> {
-        if let Some(kept) = telling.get("deployed") {
+    async fn deployed(&self, progress: &mut ThreadProgress<'_>, incident: &Incident) -> Result<Option<Deployed>, Halt> {
+        if let Some(kept) = progress.get("deployed") {
             return Ok(serde_json::from_str(kept).ok()); // by a later receiver, perhaps
         }
         let group = PromptName::parse(&incident.shares().group).ok();
         let Incident { id, prompt, opened_at, .. } = incident;
         let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
         let kept = serde_json::to_string(&deployed).unwrap_or_default();
-        self.note(telling, &[("deployed", &kept)]).await?;
+        self.note(progress, &[("deployed", &kept)]).await?;
         Ok(Some(deployed))
     }
 
     /// The notes as replies, in order.
     async fn keep_replies(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         view: &View<'_>,
         root: &Posted,
         at_home: Option<&str>,
     ) -> Result<Left, Halt> {
-        let next: u32 = telling.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is the root itself
+        let next: u32 = progress.get("replied").and_then(|n| n.parse().ok()).unwrap_or(1); // note 0 is the root itself
         for (sent, note) in view.incident.notes.iter().filter(|note| note.seq >= next).enumerate() {
             if sent == REPLIES {
                 return Ok(Left::More(note.at));
             }
-            let replied = self.reply(telling, view, root, note).await;
-            let Some(replied) = telling.put_off(replied)? else { return Ok(Left::PutOff(note.at)) };
+            let replied = self.reply(progress, view, root, note).await;
+            let Some(replied) = progress.put_off(replied)? else { return Ok(Left::PutOff(note.at)) };
             match (replied, at_home) {
                 (Ok(()), _) => {}
                 (Err(error @ SlackError::Channel { .. }), Some(own)) => {
                     self.undeliverable(view.incident, own, &error).await?;
-                    self.fall_back(telling).await?;
+                    self.fall_back(progress).await?;
                     return Err(Halt::GiveWay); // told anew, from the beginning
                 }
-                (Err(SlackError::Missing), _) if telling.get("orphaned").is_none() => {
-                    self.note(telling, &[("root_ts", ""), ("orphaned", "1")]).await?;
+                (Err(SlackError::Missing), _) if progress.get("orphaned").is_none() => {
+                    self.note(progress, &[("root_ts", ""), ("orphaned", "1")]).await?;
                     return Err(Halt::GiveWay); // someone deleted the root: likewise
                 }
                 (Err(_), _) => {
-                    let incident = &telling.claim.incident;
+                    let incident = &progress.claim.incident;
                     tracing::error!(%incident, note = note.seq, "a reply is given up; later ones go on");
                 }
             }
@@ -119,14 +119,14 @@ impl Announcer {
     }
 
     /// Says once in the thread that its root can't be edited.
-    pub(super) async fn say_frozen(&self, telling: &mut Telling<'_>, root: &Posted) -> Result<(), Halt> {
-        let Some(code) = telling.get("root_frozen").filter(|_| telling.get("said_frozen").is_none()) else {
+    pub(super) async fn say_frozen(&self, progress: &mut ThreadProgress<'_>, root: &Posted) -> Result<(), Halt> {
+        let Some(code) = progress.get("root_frozen").filter(|_| progress.get("said_frozen").is_none()) else {
             return Ok(());
         };
         let message = render::frozen(code);
-        let posted = self.post(telling, "frozen", Place::thread(&root.channel, &root.ts), &message).await;
-        match telling.put_off(posted)? {
-            Some(_) => self.note(telling, &[("said_frozen", "1"), (&posting("frozen"), "")]).await,
+        let posted = self.post(progress, "frozen", Place::thread(&root.channel, &root.ts), &message).await;
+        match progress.put_off(posted)? {
+            Some(_) => self.note(progress, &[("said_frozen", "1"), (&posting("frozen"), "")]).await,
             None => Ok(()),
         }
     }
@@ -134,18 +134,18 @@ impl Announcer {
     /// Where the root can't be edited its buttons are those of an earlier question: a reply carries the present ones.
     pub(super) async fn ask_again(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         root: &Posted,
         message: &Message,
     ) -> Result<(), Halt> {
-        let Some(asked) = question(message).filter(|_| telling.get("root_frozen").is_some()) else { return Ok(()) };
-        if telling.get("asked") == Some(&asked) {
+        let Some(asked) = question(message).filter(|_| progress.get("root_frozen").is_some()) else { return Ok(()) };
+        if progress.get("asked") == Some(&asked) {
             return Ok(());
         }
         let what = format!("question-{asked}");
         // refused for good: said in the log
-        let _ = self.post(telling, &what, Place::thread(&root.channel, &root.ts), message).await?;
-        self.note(telling, &[("asked", &asked), (&posting(&what), "")]).await
+        let _ = self.post(progress, &what, Place::thread(&root.channel, &root.ts), message).await?;
+        self.note(progress, &[("asked", &asked), (&posting(&what), "")]).await
     }
 
     /// A commit that no replica has may be lost with its master, and what was told of it is left without an incident. So
@@ -161,25 +161,30 @@ impl Announcer {
     }
 
     /// When the outcome of a rollback is known: its metric as a picture, and the draft of the post-mortem.
-    async fn keep_picture(&self, telling: &mut Telling<'_>, incident: &Incident, root: &Posted) -> Result<(), Halt> {
+    async fn keep_picture(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        incident: &Incident,
+        root: &Posted,
+    ) -> Result<(), Halt> {
         let known =
             matches!(incident.phase.kind(), PhaseKind::Recovered | PhaseKind::Escalated | PhaseKind::Unverified);
-        let Some(flip) = incident.flip.as_ref().filter(|_| known) else { return Ok(()) };
-        let of_this_flip = flip.at.0.to_string();
-        if telling.get("picture") == Some(&of_this_flip) {
+        let Some(switch) = incident.switch.as_ref().filter(|_| known) else { return Ok(()) };
+        let of_this_switch = switch.at.0.to_string();
+        if progress.get("picture") == Some(&of_this_switch) {
             return Ok(());
         }
-        let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(flip.at));
+        let measured = self.engine.store.samples(&incident.id).await?.filter(|measured| measured.is_of(switch.at));
         if measured.is_none() && drafts::is_awaited(incident) {
             return Ok(()); // Prometheus is asked again; then this is told
         }
         let marker = posting("picture");
         let name = format!("postmortem-{}.md", incident.id);
-        let found = match telling.get(&marker) {
+        let found = match progress.get(&marker) {
             Some(oldest) => {
                 let search = self.slack.find_file(root, &name, oldest.parse().unwrap_or_default());
                 let method = Method::Other(search_method(Some(&root.ts)));
-                matches!(self.call(telling, method, &[], search).await?, Ok(Some(_)))
+                matches!(self.call(progress, method, &[], search).await?, Ok(Some(_)))
             }
             None => false,
         };
@@ -187,8 +192,8 @@ impl Announcer {
             let draft = drafts::postmortem(&self.engine, incident.clone()).await?;
             let title = "Draft of the post-mortem".to_owned();
             let mut files = vec![Upload { name, title, content: draft.into_bytes() }];
-            if let Some(Measured::Samples(samples)) = measured {
-                let (label, at) = (samples.label.clone(), flip.at);
+            if let Some(IncidentMetric::Samples(samples)) = measured {
+                let (label, at) = (samples.label.clone(), switch.at);
                 let drawn = tokio::task::spawn_blocking(move || chart::png(&samples, Some(at))).await;
                 match drawn.map_err(|error| error.to_string()).and_then(|png| png.map_err(|error| error.to_string())) {
                     Ok(content) => {
@@ -202,30 +207,30 @@ impl Announcer {
             let method = Method::Other("files.completeUploadExternal");
             let upload = self.slack.upload(root, text, files);
             // a missing scope, say: the thread is complete without it
-            if let Err(error) = self.call(telling, method, &[(&marker, &now)], upload).await? {
+            if let Err(error) = self.call(progress, method, &[(&marker, &now)], upload).await? {
                 tracing::error!(incident = %incident.id, %error, "the picture is given up");
             }
         }
-        self.note(telling, &[("picture", &of_this_flip), (&marker, "")]).await
+        self.note(progress, &[("picture", &of_this_switch), (&marker, "")]).await
     }
 
     /// The root of the thread, in the decider's `own` channel as long as that takes it. `None`: no channel does.
     async fn keep_root(
         &self,
-        telling: &mut Telling<'_>,
+        progress: &mut ThreadProgress<'_>,
         view: &View<'_>,
         own: Option<&str>,
     ) -> Result<Option<Posted>, Halt> {
         let message = render::root(view);
-        if let Some(own) = own.filter(|_| telling.get("fallback").is_none()) {
-            let home = telling.get("root_channel").unwrap_or(own).to_owned();
-            match self.keep(telling, &Kept { what: "root", channel: &home }, &message).await? {
+        if let Some(own) = own.filter(|_| progress.get("fallback").is_none()) {
+            let home = progress.get("root_channel").unwrap_or(own).to_owned();
+            match self.keep(progress, &Kept { what: "root", channel: &home }, &message).await? {
                 Ok(root) => return Ok(Some(root)),
                 Err(error) => self.undeliverable(view.incident, own, &error).await?,
             }
-            self.fall_back(telling).await?;
+            self.fall_back(progress).await?;
         }
-        match self.keep(telling, &Kept { what: "root", channel: &self.incident_channel }, &message).await? {
+        match self.keep(progress, &Kept { what: "root", channel: &self.incident_channel }, &message).await? {
             Ok(root) => Ok(Some(root)),
             Err(error) => {
                 self.undeliverable(view.incident, &self.incident_channel, &error).await?;
@@ -246,9 +251,9 @@ impl Announcer {
     }
 
     /// The decider's channel takes no messages: the overview, if there is one, becomes the root.
-    async fn fall_back(&self, telling: &mut Telling<'_>) -> Result<(), Halt> {
+    async fn fall_back(&self, progress: &mut ThreadProgress<'_>) -> Result<(), Halt> {
         let [channel, ts, frozen] = ["overview_channel", "overview_ts", "overview_frozen"]
-            .map(|field| telling.get(field).unwrap_or_default().to_owned());
+            .map(|field| progress.get(field).unwrap_or_default().to_owned());
         let fields = [
             ("fallback", "1"),
             ("root_channel", &channel),
@@ -261,44 +266,49 @@ impl Announcer {
             ("asked", ""),
             (&posting("root"), ""),
         ];
-        self.note(telling, &fields).await
+        self.note(progress, &fields).await
     }
 
     /// What the channel of all incidents shows: where the thread is and how it stands. An edit is noticed by nobody, so an
     /// escalation is a reply to it that the whole channel sees.
-    async fn keep_overview(&self, telling: &mut Telling<'_>, view: &View<'_>, root: &Posted) -> Result<(), Halt> {
-        let link = self.permalink(telling, root).await;
-        let link = telling.put_off(link)?.flatten(); // the overview does without, until there is one
+    async fn keep_overview(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        view: &View<'_>,
+        root: &Posted,
+    ) -> Result<(), Halt> {
+        let link = self.permalink(progress, root).await;
+        let link = progress.put_off(link)?.flatten(); // the overview does without, until there is one
         let kept = Kept { what: "overview", channel: &self.incident_channel };
-        let Ok(overview) = self.keep(telling, &kept, &render::overview(view, link.as_deref())).await? else {
+        let Ok(overview) = self.keep(progress, &kept, &render::overview(view, link.as_deref())).await? else {
             return Ok(()); // said in the log and counted; the thread is where it should be
         };
-        let called: u32 = telling.get("called").and_then(|n| n.parse().ok()).unwrap_or_default();
+        let called: u32 = progress.get("called").and_then(|n| n.parse().ok()).unwrap_or_default();
         let to_all = |note: &&Note| note.seq > called && render::calls_channel(view.incident, note);
         let Some(note) = view.incident.notes.iter().rfind(to_all) else { return Ok(()) };
         let message = render::call(view, note, link.as_deref());
         let place = Place { broadcast: true, ..Place::thread(&overview.channel, &overview.ts) };
         let what = format!("call-{}", note.seq);
         // refused for good: as above
-        let _ = self.post(telling, &what, place, &message).await?;
-        self.note(telling, &[("called", &note.seq.to_string()), (&posting(&what), "")]).await
+        let _ = self.post(progress, &what, place, &message).await?;
+        self.note(progress, &[("called", &note.seq.to_string()), (&posting(&what), "")]).await
     }
 
     /// One note as a reply; what Slack refuses for good is not tried again.
-    async fn reply(&self, telling: &mut Telling<'_>, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
+    async fn reply(&self, progress: &mut ThreadProgress<'_>, view: &View<'_>, root: &Posted, note: &Note) -> Taken<()> {
         let log = self.engine.store.log(&view.incident.prompt, None, LOG_LINES).await?.items;
         let lines: Vec<LogLine<'_>> = log.iter().map(log_line).collect();
         let message = self.with_related(view.incident, note, render::reply(view, note, &lines)).await?;
         let broadcast = render::calls_channel(view.incident, note);
         let place = Place { broadcast, ..Place::thread(&root.channel, &root.ts) };
         let what = format!("reply-{}", note.seq);
-        let sent = self.post(telling, &what, place, &message).await?;
+        let sent = self.post(progress, &what, place, &message).await?;
         let (next, marker) = ((note.seq + 1).to_string(), posting(&what));
         let mut fields = vec![("replied", next.as_str()), (&marker, "")];
         if sent.is_ok() {
             fields.push(("orphaned", ""));
         }
-        self.note(telling, &fields).await?;
+        self.note(progress, &fields).await?;
         Ok(sent.map(drop))
     }
 
@@ -308,15 +318,19 @@ impl Announcer {
     }
 
     /// The link to the thread, asked for once.
-    pub(super) async fn permalink(&self, telling: &mut Telling<'_>, root: &Posted) -> Result<Option<String>, Halt> {
+    pub(super) async fn permalink(
+        &self,
+        progress: &mut ThreadProgress<'_>,
+        root: &Posted,
+    ) -> Result<Option<String>, Halt> {
         let key = format!("{}/{}", root.channel, root.ts);
-        if let Some(link) = telling.get("link").and_then(|link| link.strip_prefix(&format!("{key} "))) {
+        if let Some(link) = progress.get("link").and_then(|link| link.strip_prefix(&format!("{key} "))) {
             return Ok(Some(link.to_owned()));
         }
         let method = Method::Other("chat.getPermalink");
-        match self.call(telling, method, &[], self.slack.permalink(&root.channel, &root.ts)).await? {
+        match self.call(progress, method, &[], self.slack.permalink(&root.channel, &root.ts)).await? {
             Ok(link) => {
-                self.note(telling, &[("link", &format!("{key} {link}"))]).await?;
+                self.note(progress, &[("link", &format!("{key} {link}"))]).await?;
                 Ok(Some(link))
             }
             Err(_) => Ok(None), // the overview does without

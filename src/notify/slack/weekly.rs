@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::posting::{Telling, posting};
-use super::{Announcer, Halt};
+use super::posting::{ThreadProgress, posting};
+use super::{Halt, SlackNotifier};
 use crate::config::Weekly;
 use crate::decision::{IncidentId, Timestamp};
 use crate::reports;
@@ -20,9 +20,9 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Stands where an incident's id does.
 const NAME: &str = "weekly";
 
-impl Announcer {
+impl SlackNotifier {
     /// Posts the report if it is time.
-    pub(super) async fn tell_weekly(&self, token: &str) -> Result<(), StoreError> {
+    pub(super) async fn notify_weekly(&self, token: &str) -> Result<(), StoreError> {
         let Some(weekly) = self.weekly else { return Ok(()) };
         let store = &self.engine.store;
         let name = IncidentId(NAME.to_owned());
@@ -49,8 +49,8 @@ impl Announcer {
 
     /// The report of the week before `slot`, unless it was posted. A week without anything is passed over.
     async fn post_report(&self, claim: &Claim, slot: Timestamp) -> Result<(), Halt> {
-        let telling = &mut Telling::new(claim, self.engine.store.sync(&claim.incident).await?);
-        let done = telling.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
+        let progress = &mut ThreadProgress::new(claim, self.engine.store.sync(&claim.incident).await?);
+        let done = progress.get("reported").and_then(|at| at.parse().ok()).is_some_and(|at: i64| at >= slot.0);
         if done {
             return Ok(());
         }
@@ -59,9 +59,9 @@ impl Announcer {
         if self.engine.policy.dry_run || !report.cases.is_empty() {
             let place = Place::channel(&self.incident_channel);
             // refused for good: said in the log; there is another one next week
-            let _ = self.post(telling, &what, place, &render::report(&report)).await?;
+            let _ = self.post(progress, &what, place, &render::report(&report)).await?;
         }
-        self.note(telling, &[("reported", &slot.0.to_string()), (&posting(&what), "")]).await
+        self.note(progress, &[("reported", &slot.0.to_string()), (&posting(&what), "")]).await
     }
 }
 

@@ -60,16 +60,16 @@ impl Untaken {
 
 /// Sends to one webhook.
 #[derive(Debug)]
-pub struct Client {
+pub struct WebhookClient {
     http: Outgoing,
     /// With its query, which may hold a secret.
     path: Uri,
     key: Key,
 }
 
-impl Client {
+impl WebhookClient {
     /// The config is a valid one.
-    pub fn new(config: &config::Webhook) -> Result<Self, String> {
+    pub fn new(config: &config::WebhookConfig) -> Result<Self, String> {
         let missing = || "url and secret are needed".to_owned();
         let (url, secret) = config.url.as_ref().zip(config.secret.as_ref()).ok_or_else(missing)?;
         let uri: Uri = url.expose_secret().parse().map_err(|_| "url is none".to_owned())?;

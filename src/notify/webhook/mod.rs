@@ -13,14 +13,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use super::{Answer, Notifier, Shown, Task, Told};
+use super::{Acceptance, Notified, Notifier, NotifyTask, Shown};
 use crate::config::{self, Config};
 use crate::decision::Timestamp;
 use crate::engine::Engine;
 use crate::events::Heading;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, Shows, Subscription, Target};
-use client::{Client, Untaken};
+use client::{Untaken, WebhookClient};
 
 /// Prompts whose events are sent at the same time.
 const BATCH: usize = 8;
@@ -55,14 +55,14 @@ pub fn subscriptions(config: &Config) -> impl Iterator<Item = Subscription> {
 pub struct Webhook {
     engine: Arc<Engine>,
     target: Target,
-    config: config::Webhook,
-    client: Client,
+    config: config::WebhookConfig,
+    client: WebhookClient,
 }
 
 /// All of the config. An error names the key.
 pub fn all(config: &Config, engine: &Arc<Engine>) -> Result<Vec<Webhook>, String> {
-    let webhook = |(name, config): (&String, &config::Webhook)| {
-        let client = Client::new(config).map_err(|error| format!("webhooks.{name}: {error}"))?;
+    let webhook = |(name, config): (&String, &config::WebhookConfig)| {
+        let client = WebhookClient::new(config).map_err(|error| format!("webhooks.{name}: {error}"))?;
         let webhook = Webhook { engine: Arc::clone(engine), target: target(name), config: config.clone(), client };
         for result in Untaken::KINDS.into_iter().chain([OK, GIVEN_UP, DROPPED]) {
             engine.metrics.notification_born(webhook.target, result);
@@ -85,37 +85,37 @@ impl Notifier for Webhook {
         BATCH
     }
 
-    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<Task<'a>>> {
-        let task = |claim| Task { claim, told: self.tell(claim, now).boxed() };
+    fn notify<'a>(&'a self, claims: &'a [Claim], now: Timestamp) -> BoxFuture<'a, Vec<NotifyTask<'a>>> {
+        let task = |claim| NotifyTask { claim, notified: self.notify_claim(claim, now).boxed() };
         ready(claims.iter().map(task).collect()).boxed()
     }
 }
 
 /// How the events under one claim went.
-struct Telling<'a> {
+struct EventProgress<'a> {
     claim: &'a Claim,
     /// The place of the last event that needs no more sending.
     shown: i64,
     tries: u32,
     refused: u32,
-    answer: Answer,
+    answer: Acceptance,
 }
 
 impl Webhook {
-    async fn tell(&self, claim: &Claim, now: Timestamp) -> Told {
-        let mut telling = Telling { claim, shown: 0, tries: 0, refused: 0, answer: Answer::NotAsked };
-        let shown = self.send_all(&mut telling, now).await;
-        Told { shown, answer: telling.answer }
+    async fn notify_claim(&self, claim: &Claim, now: Timestamp) -> Notified {
+        let mut sending = EventProgress { claim, shown: 0, tries: 0, refused: 0, answer: Acceptance::NotAsked };
+        let shown = self.send_all(&mut sending, now).await;
+        Notified { shown, acceptance: sending.answer }
     }
 
     /// Sends the events of a prompt, in order.
-    async fn send_all(&self, telling: &mut Telling<'_>, now: Timestamp) -> Result<Shown, StoreError> {
-        let (store, claim) = (&self.engine.store, telling.claim);
+    async fn send_all(&self, sending: &mut EventProgress<'_>, now: Timestamp) -> Result<Shown, StoreError> {
+        let (store, claim) = (&self.engine.store, sending.claim);
         let Some(prompt) = claim.prompt() else { return Ok(Shown::All) };
         let progress = store.progress(claim).await?;
         let number = |field: &str| progress.get(field).and_then(|text| text.parse().ok());
-        (telling.tries, telling.refused) = (number(TRIES).unwrap_or(0), number(REFUSED).unwrap_or(0));
-        telling.shown = match progress.get(SHOWN).and_then(|place| place.parse().ok()) {
+        (sending.tries, sending.refused) = (number(TRIES).unwrap_or(0), number(REFUSED).unwrap_or(0));
+        sending.shown = match progress.get(SHOWN).and_then(|place| place.parse().ok()) {
             Some(shown) => shown,
             // the first wake-up for this prompt, or the first one since its progress has expired
             None => match store.unsent_since(claim).await? {
@@ -123,10 +123,10 @@ impl Webhook {
                 None => return Ok(Shown::All),
             },
         };
-        if !store.note(claim, &[(SHOWN, &telling.shown.to_string())]).await? {
+        if !store.note(claim, &[(SHOWN, &sending.shown.to_string())]).await? {
             return Ok(Shown::Lost);
         }
-        let events = store.events(&prompt, telling.shown, EVENTS).await?;
+        let events = store.events(&prompt, sending.shown, EVENTS).await?;
         let mut incomplete = events.incomplete;
         for (place, body) in &events.items {
             // by a later receiver, perhaps: what can't be read is nothing that this one was asked to send
@@ -135,7 +135,7 @@ impl Webhook {
                 if let Some(wait) = store.held(self.target.name()).await? {
                     return self.put_off(*place, wait).await;
                 }
-                if let Some(shown) = self.send(telling, &heading.id, *place, body).await? {
+                if let Some(shown) = self.send(sending, &heading.id, *place, body).await? {
                     return Ok(shown);
                 }
             }
@@ -143,10 +143,10 @@ impl Webhook {
                 self.engine.metrics.notification(self.target, DROPPED);
                 tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many waited");
             }
-            telling.shown = *place;
+            sending.shown = *place;
             let mut fields = vec![(SHOWN, place.to_string())];
-            if telling.tries > 0 || telling.refused > 0 {
-                (telling.tries, telling.refused) = (0, 0);
+            if sending.tries > 0 || sending.refused > 0 {
+                (sending.tries, sending.refused) = (0, 0);
                 fields.extend([(TRIES, String::new()), (REFUSED, String::new())]);
             }
             let fields: Vec<(&str, &str)> = fields.iter().map(|(field, value)| (*field, value.as_str())).collect();
@@ -155,7 +155,7 @@ impl Webhook {
             }
         }
         let more = events.items.len() == EVENTS;
-        Ok(if more { Shown::Part { next: now, since: Some(Timestamp(telling.shown)) } } else { Shown::All })
+        Ok(if more { Shown::Part { next: now, since: Some(Timestamp(sending.shown)) } } else { Shown::All })
     }
 
     fn wants(&self, heading: &Heading) -> bool {
@@ -165,7 +165,7 @@ impl Webhook {
     /// Sends one event. `None`: it needs no more sending.
     async fn send(
         &self,
-        telling: &mut Telling<'_>,
+        sending: &mut EventProgress<'_>,
         id: &str,
         place: i64,
         body: &str,
@@ -175,25 +175,25 @@ impl Webhook {
         let sent = self.client.send(id, body, jiff::Timestamp::now().as_second()).await;
         metrics.notification(target, sent.as_ref().err().map_or(OK, Untaken::kind));
         let Err(error) = sent else {
-            telling.answer = Answer::Taken;
+            sending.answer = Acceptance::Taken;
             return Ok(None);
         };
         let notifier = target.name();
         if let Untaken::RateLimited { retry_after } = error {
-            telling.answer = Answer::Taken;
+            sending.answer = Acceptance::Taken;
             store.hold(notifier, retry_after).await?;
             return self.put_off(place, retry_after).await.map(Some);
         }
         let (field, tries) = if error.is_refusal() {
-            telling.answer = Answer::Taken; // it is there
-            telling.refused += 1;
-            (REFUSED, telling.refused)
+            sending.answer = Acceptance::Taken; // it is there
+            sending.refused += 1;
+            (REFUSED, sending.refused)
         } else {
-            if telling.answer == Answer::NotAsked {
-                telling.answer = Answer::Untaken { place: store.now().await? };
+            if sending.answer == Acceptance::NotAsked {
+                sending.answer = Acceptance::Untaken { place: store.now().await? };
             }
-            telling.tries = telling.tries.saturating_add(1);
-            (TRIES, telling.tries)
+            sending.tries = sending.tries.saturating_add(1);
+            (TRIES, sending.tries)
         };
         if error.is_refusal() && tries >= REFUSALS {
             metrics.notification(target, GIVEN_UP);
@@ -203,7 +203,7 @@ impl Webhook {
         if tries == 1 {
             tracing::warn!(notifier, event = id, %error, "an event is not taken: it is sent again");
         }
-        if !store.note(telling.claim, &[(field, &tries.to_string())]).await? {
+        if !store.note(sending.claim, &[(field, &tries.to_string())]).await? {
             return Ok(Some(Shown::Lost));
         }
         self.put_off(place, backoff(tries)).await.map(Some)

@@ -3,29 +3,29 @@ use std::io::Cursor;
 use super::*;
 
 /// 2026-11-21T00:38:12Z
-const FLIP: i64 = 1_795_221_492_000;
+const SWITCH: i64 = 1_795_221_492_000;
 
 /// An error ratio that climbs on `v2.1.0` until the rollback, and stays low on `v2.0.9` after it.
 fn samples(points: i64) -> Samples {
-    let times = (0..points).map(|i| FLIP + (i - points / 2) * 5_000);
-    let bad = times.clone().filter(|at| *at <= FLIP).map(|at| {
-        let before = (FLIP - at) as f64 / 1_000.0;
+    let times = (0..points).map(|i| SWITCH + (i - points / 2) * 5_000);
+    let bad = times.clone().filter(|at| *at <= SWITCH).map(|at| {
+        let before = (SWITCH - at) as f64 / 1_000.0;
         (at, if before > 60.0 { 0.004 } else { 0.09 - before / 1_000.0 })
     });
-    let good = times.filter(|at| *at >= FLIP).map(|at| (at, 0.003));
+    let good = times.filter(|at| *at >= SWITCH).map(|at| (at, 0.003));
     Samples {
         label: "error ratio".to_owned(),
         unit: Unit::Ratio,
         threshold: Some(0.05),
         step_ms: 5_000,
-        bad: Series::new("v2.1.0", bad.collect::<Vec<_>>()),
-        good: Some(Series::new("v2.0.9", good.collect::<Vec<_>>())),
+        bad: SampleSeries::new("v2.1.0", bad.collect::<Vec<_>>()),
+        good: Some(SampleSeries::new("v2.0.9", good.collect::<Vec<_>>())),
         ..Samples::default()
     }
 }
 
-fn drawn(samples: &Samples, flip: Option<i64>) -> String {
-    svg(samples, flip.map(Timestamp)).unwrap()
+fn drawn(samples: &Samples, switch: Option<i64>) -> String {
+    svg(samples, switch.map(Timestamp)).unwrap()
 }
 
 /// Width, height and the pixels.
@@ -50,7 +50,7 @@ fn texts(svg: &str) -> Vec<&str> {
 
 #[test]
 fn both_versions_the_threshold_and_the_rollback_are_in_the_picture() {
-    let (svg, png) = (drawn(&samples(120), Some(FLIP)), png(&samples(120), Some(Timestamp(FLIP))).unwrap());
+    let (svg, png) = (drawn(&samples(120), Some(SWITCH)), png(&samples(120), Some(Timestamp(SWITCH))).unwrap());
     let said = texts(&svg);
     for expected in [
         "v2.1.0 (rolled back)",
@@ -74,41 +74,41 @@ fn both_versions_the_threshold_and_the_rollback_are_in_the_picture() {
 
 #[test]
 fn the_same_samples_make_the_same_bytes() {
-    assert_eq!(drawn(&samples(600), Some(FLIP)), drawn(&samples(600), Some(FLIP)));
+    assert_eq!(drawn(&samples(600), Some(SWITCH)), drawn(&samples(600), Some(SWITCH)));
 }
 
 #[test]
 fn what_can_not_be_drawn_is_a_gap() {
-    let with = |points: Vec<(i64, f64)>| Samples { bad: Series::new("v2", points), good: None, ..samples(0) };
+    let with = |points: Vec<(i64, f64)>| Samples { bad: SampleSeries::new("v2", points), good: None, ..samples(0) };
     let lines = |samples: &Samples| svg(samples, None).unwrap().matches("#CC3311").count();
-    let whole = with((0..9).map(|i| (FLIP + i * 5_000, 0.05)).collect());
-    let broken: Vec<_> = (0..9).map(|i| (FLIP + i * 5_000, if i == 4 { f64::NAN } else { 0.05 })).collect();
+    let whole = with((0..9).map(|i| (SWITCH + i * 5_000, 0.05)).collect());
+    let broken: Vec<_> = (0..9).map(|i| (SWITCH + i * 5_000, if i == 4 { f64::NAN } else { 0.05 })).collect();
     assert_eq!(lines(&with(broken)), lines(&whole) + 1, "two lines instead of one");
-    let lonely = [(FLIP, 0.1), (FLIP + 1, f64::INFINITY), (FLIP + 2, 0.2)];
+    let lonely = [(SWITCH, 0.1), (SWITCH + 1, f64::INFINITY), (SWITCH + 2, 0.2)];
     assert_eq!(svg(&with(lonely.into()), None).unwrap().matches("<circle").count(), 2, "two points");
 }
 
 #[test]
 fn nothing_at_all_is_said_to_be_nothing() {
-    for flip in [None, Some(FLIP)] {
-        assert!(texts(&drawn(&Samples::default(), flip)).contains(&"no data"), "{flip:?}");
+    for switch in [None, Some(SWITCH)] {
+        assert!(texts(&drawn(&Samples::default(), switch)).contains(&"no data"), "{switch:?}");
     }
 }
 
 #[test]
 fn no_figures_make_it_panic() {
     let extremes = [0.0, -0.0, 1e-300, -1e-12, 1.0, 1e15, f64::MAX, f64::MIN, f64::NAN, f64::NEG_INFINITY];
-    let times = [i64::MIN, i64::MAX, 0, FLIP, FLIP + 1, -MAX_TIME, MAX_TIME, 1];
+    let times = [i64::MIN, i64::MAX, 0, SWITCH, SWITCH + 1, -MAX_TIME, MAX_TIME, 1];
     for (i, value) in extremes.into_iter().enumerate() {
         for (j, pair) in times.windows(2).enumerate() {
-            let bad = Series::new("v2", [(pair[0], value), (pair[1], extremes[(i + j) % extremes.len()])]);
+            let bad = SampleSeries::new("v2", [(pair[0], value), (pair[1], extremes[(i + j) % extremes.len()])]);
             let samples = Samples { bad, threshold: Some(value), unit: Unit::Seconds, ..Samples::default() };
             svg(&samples, Some(Timestamp(pair[0]))).unwrap();
         }
     }
     // characters that the font lacks, a line that leaves the picture
     for (name, value) in [("エラー\0", f64::NAN), ("", f64::MAX)] {
-        let bad = Series::new(name, [(FLIP, value), (FLIP + 60_000, 0.5)]);
+        let bad = SampleSeries::new(name, [(SWITCH, value), (SWITCH + 60_000, 0.5)]);
         png(&Samples { bad, threshold: Some(value), ..Samples::default() }, Some(Timestamp(i64::MAX))).unwrap();
     }
 }
@@ -119,10 +119,10 @@ fn texts_from_elsewhere_stay_texts() {
     for label in ["</text><script>alert(1)</script>", "a\n\u{0}b", "エラー率", &long] {
         let samples = Samples {
             label: label.to_owned(),
-            bad: Series::new(label, [(FLIP, 0.5), (FLIP + 1_000, 0.5)]),
+            bad: SampleSeries::new(label, [(SWITCH, 0.5), (SWITCH + 1_000, 0.5)]),
             ..samples(10)
         };
-        let svg = drawn(&samples, Some(FLIP));
+        let svg = drawn(&samples, Some(SWITCH));
         assert!(!svg.contains("<script") && !svg.contains('\0'), "{svg}");
         assert!(svg.len() < 20_000, "{} bytes", svg.len());
     }
@@ -131,7 +131,7 @@ fn texts_from_elsewhere_stay_texts() {
 #[test]
 fn time_is_marked_at_round_moments() {
     let marks = |seconds: f64| {
-        let low = FLIP as f64;
+        let low = SWITCH as f64;
         let times = Times::of([low, low + seconds * 1_000.0].into_iter(), None);
         times.ticks.iter().map(|at| times.format_ext(at)).collect::<Vec<_>>()
     };

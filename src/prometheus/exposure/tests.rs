@@ -1,9 +1,9 @@
 use super::*;
 
-const FLIP: i64 = 1_800_000_000_000;
+const SWITCH: i64 = 1_800_000_000_000;
 
 fn at(seconds: i64) -> Timestamp {
-    Timestamp(FLIP + seconds * 1_000)
+    Timestamp(SWITCH + seconds * 1_000)
 }
 
 fn v(name: &str) -> VersionName {
@@ -138,13 +138,13 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 }
 
 #[test]
-fn only_what_was_served_since_the_flip_counts() {
+fn only_what_was_served_since_the_switch_counts() {
     // a canary had served v1 before, and failed half of the time
     let before =
         |second: i64| if second < 0 { (500.0, 250.0) } else { (500.0 + second as f64 * 4.0, 250.0 + second as f64) };
     let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &before)]));
     assert_eq!((traffic.target, traffic.failures), (400, 100));
-    // an interval that began before the flip is left out as a whole
+    // an interval that began before the switch is left out as a whole
     let steady = |second: i64| ((second + 1_000) as f64, 0.0);
     let rarely = self::traffic(&recorded(60, 100, &[always("v1", "a", &steady)]));
     assert_eq!(rarely.target, 60);

@@ -24,11 +24,11 @@ const FILE_MODE: u32 = 0o600;
 const STALE: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug)]
-pub struct Files {
+pub struct ArchiveDirectory {
     root: PathBuf,
 }
 
-impl Files {
+impl ArchiveDirectory {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn no_name_leads_out_of_the_archive_or_to_anothers_file() {
         let root = Root::new();
-        let files = Files::new(&root.0);
+        let files = ArchiveDirectory::new(&root.0);
         let long = |tail: &str| format!("a{}{tail}", "/".repeat(128 - 1 - tail.len()));
         // encoded, the second part begins just behind "..": 80 escapes are 240 bytes
         let edge = |tail: &str| format!("{}{}{tail}", "a".repeat(3), "/".repeat(79));
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else_is_left() {
         let root = Root::new();
-        let files = Files::new(&root.0);
+        let files = ArchiveDirectory::new(&root.0);
         let (p, v) = names("team/refund", "v1");
         assert_eq!(files.read(&p, &v, 100).unwrap(), None);
         files.write(&p, &v, "one").unwrap();
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn nobody_else_may_read_what_is_archived() {
         let root = Root::new();
-        let files = Files::new(&root.0);
+        let files = ArchiveDirectory::new(&root.0);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         for prompt in ["team/refund".to_owned(), format!("a{}", "/".repeat(127))] {
             let (p, v) = names(&prompt, "v1");
@@ -255,7 +255,7 @@ mod tests {
         let (p, v) = names("p", "v1");
         fs::write(root.0.join("file"), "").unwrap();
         for wrong in ["missing", "file"] {
-            let files = Files::new(root.0.join(wrong));
+            let files = ArchiveDirectory::new(root.0.join(wrong));
             assert!(files.write(&p, &v, "text").is_err());
             assert!(files.read(&p, &v, 1).is_err());
             assert!(files.probe().unwrap_err().to_string().contains(wrong));
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn sweeping_takes_what_is_old_and_not_archived() {
         let root = Root::new();
-        let files = Files::new(&root.0);
+        let files = ArchiveDirectory::new(&root.0);
         let (p, old) = names("p", "v1");
         let kept = VersionName::parse("v2").unwrap();
         for version in [&old, &kept] {

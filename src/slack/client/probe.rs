@@ -30,7 +30,7 @@ pub(super) const SCOPES: [&str; 7] = [
 const MAX_BODY: usize = 1 << 20;
 
 /// Name, whether it is well, and what was seen.
-type Finding = (String, bool, String);
+type ProbeResult = (String, bool, String);
 
 /// Whose token it is.
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ struct Info {
 impl Slack {
     /// Looks at the token, its scopes, the channels and user groups of the config, and the token of Socket Mode.
     /// Posts nothing.
-    pub async fn probe(&self, config: &Config) -> Vec<Finding> {
+    pub async fn probe(&self, config: &Config) -> Vec<ProbeResult> {
         let mut findings = Vec::new();
         let mut add = |name: &str, ok: bool, detail: String| findings.push((format!("slack {name}"), ok, detail));
         match within("auth.test", self.auth_test()).await {
@@ -108,7 +108,7 @@ impl Slack {
         Ok((format!("{} in {}", of(identity.user), of(identity.team)), scopes))
     }
 
-    async fn probe_channels(&self, config: &Config) -> Vec<Finding> {
+    async fn probe_channels(&self, config: &Config) -> Vec<ProbeResult> {
         let of_deciders = config.deciders.values().filter_map(|decider| decider.channel.as_deref());
         let wanted: BTreeSet<&str> = of_deciders.chain([config.slack.incident_channel.as_str()]).collect();
         let names: Vec<&str> =
@@ -137,7 +137,7 @@ impl Slack {
         findings
     }
 
-    async fn probe_groups(&self, config: &Config) -> Vec<Finding> {
+    async fn probe_groups(&self, config: &Config) -> Vec<ProbeResult> {
         let approvers = config.deciders.values().flat_map(|decider| &decider.approvers);
         let groups: BTreeSet<&String> = approvers.filter(|approver| approver.starts_with('S')).collect();
         let mut findings = Vec::new();

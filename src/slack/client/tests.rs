@@ -36,8 +36,8 @@ fn message(text: &str) -> Message {
     Message { text: text.to_owned(), blocks: vec![block.into()] }
 }
 
-fn mark(what: &str) -> Mark {
-    Mark { incident: "01J".to_owned(), what: what.to_owned() }
+fn mark(what: &str) -> MessageTag {
+    MessageTag { incident: "01J".to_owned(), what: what.to_owned() }
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn one_person_is_told() {
     let workspace = workspace();
     let slack = client(&workspace);
     let root = slack.post(Place::channel("C1"), &message("v2 fails"), &mark("root")).await.expect("posted");
-    slack.tell("C1", Some(&root.ts), "U1", "only approvers may").await.expect("told");
+    slack.post_ephemeral("C1", Some(&root.ts), "U1", "only approvers may").await.expect("told");
     let whisper = workspace.ephemeral("U1").remove(0);
     assert_eq!((whisper.text.as_str(), whisper.thread_ts), ("only approvers may", Some(root.ts)));
 }
@@ -111,7 +111,7 @@ async fn a_message_is_found_by_its_mark() {
     assert_eq!(ahead, Ok(Some(root.clone())), "Redis' clock may be ahead of Slack's");
     let later = now + 48 * hour;
     assert_eq!(fresh.find("C1", None, &mark("root"), later).await, Ok(None), "older than asked for");
-    let stranger = Mark { incident: "01K".to_owned(), what: "root".to_owned() };
+    let stranger = MessageTag { incident: "01K".to_owned(), what: "root".to_owned() };
     assert_eq!(fresh.find("C1", None, &stranger, now).await, Ok(None));
     let nowhere = fresh.find("#nowhere", None, &mark("root"), now).await;
     assert_eq!(nowhere, Err(SlackError::Channel { code: "channel_not_found".to_owned() }));
@@ -150,7 +150,7 @@ async fn each_fault_has_one_meaning() {
         assert_eq!(post.kind(), kind, "{fault:?}");
         let update = slack.update("C1", "1700000000.000100", &message("x")).await.expect_err("a fault");
         assert_eq!(update.kind(), kind, "{fault:?}");
-        let whisper = slack.tell("C1", None, "U1", "x").await.expect_err("a fault");
+        let whisper = slack.post_ephemeral("C1", None, "U1", "x").await.expect_err("a fault");
         assert_eq!(whisper.kind(), if kind == "message" { "refused" } else { kind }, "{fault:?}");
         assert!(kind != "rate_limited" || post == seven);
         for error in [post, update, whisper] {
@@ -356,16 +356,16 @@ fn what_slack_answers_is_read_in_time_that_grows_with_its_size_alone() {
         "metadata":{"event_type":"prompt_rollback","event_payload":{"incident":"01J","what":"root"}},"files":[{"name":"a"}]}"#;
     linear("messages of a page", 50, |many| {
         let body = format!(r#"{{"ok":true,"messages":[{}]}}"#, vec![message; many].join(","));
-        least(|| serde_json::from_str::<Checked<Messages>>(&body).expect("a page").answer.messages)
+        least(|| serde_json::from_str::<OkResponse<Messages>>(&body).expect("a page").answer.messages)
     });
     linear("channels of a page", 200, |many| {
         let channel = r#"{"id":"C1","name":"on-call","is_member":true,"topic":{"value":"who is on call"}}"#;
         let body = format!(r#"{{"ok":true,"channels":[{}]}}"#, vec![channel; many].join(","));
-        least(|| serde_json::from_str::<Checked<Channels>>(&body).expect("a page").answer.channels)
+        least(|| serde_json::from_str::<OkResponse<Channels>>(&body).expect("a page").answer.channels)
     });
     linear("fields of a message", 500, |many| {
         let fields: Vec<String> = (0..many).map(|n| format!(r#""f{n}":"{n}""#)).collect();
         let body = format!(r#"{{"ok":true,"channel":"C1","ts":"1.0",{}}}"#, fields.join(","));
-        least(|| serde_json::from_str::<Checked<Address>>(&body).expect("a place").answer.ts)
+        least(|| serde_json::from_str::<OkResponse<MessageAddress>>(&body).expect("a place").answer.ts)
     });
 }

@@ -65,7 +65,7 @@ pub struct Button {
     /// The version to serve instead.
     pub to: Option<VersionName>,
     /// Which of the incident's questions is answered.
-    pub ask: u32,
+    pub question_number: u32,
 }
 
 impl Button {
@@ -73,8 +73,8 @@ impl Button {
     pub fn encode(&self) -> String {
         let name = |version: &Option<VersionName>| version.as_ref().map_or(String::new(), VersionName::to_string);
         let (to, from) = (name(&self.to), name(&self.from));
-        let full = format!("{}|{}|{to}|{from}", self.incident, self.ask);
-        if full.len() <= MAX_VALUE { full } else { format!("{}|{}|{to}|", self.incident, self.ask) }
+        let full = format!("{}|{}|{to}|{from}", self.incident, self.question_number);
+        if full.len() <= MAX_VALUE { full } else { format!("{}|{}|{to}|", self.incident, self.question_number) }
     }
 
     /// `None` for anything that [`Button::encode`] did not make.
@@ -83,11 +83,11 @@ impl Button {
             "" => Some(None),
             text => VersionName::parse(text).ok().map(Some),
         };
-        let [incident, ask, to, from] = value.splitn(4, '|').collect::<Vec<_>>().try_into().ok()?;
+        let [incident, question_number, to, from] = value.splitn(4, '|').collect::<Vec<_>>().try_into().ok()?;
         let is_id = incident.len() == 26 && incident.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
         let button = Self {
             incident: is_id.then(|| IncidentId(incident.to_owned()))?,
-            ask: ask.parse().ok()?,
+            question_number: question_number.parse().ok()?,
             to: name(to)?,
             from: name(from)?,
         };
@@ -202,10 +202,10 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
         }
         let back = fit(&format!("Back to {}", split.leaving), 75);
         let text = format!("All traffic to {} again, although it is being rolled back.", split.leaving);
-        let sure = confirm("Stop the rollback of", &incident.prompt, &text);
+        let confirmation = confirm("Stop the rollback of", &incident.prompt, &text);
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         if backward {
-            elements.push(back.with_confirm(sure).into());
+            elements.push(back.with_confirm(confirmation).into());
         }
     }
     if !incident.is_shipped()
@@ -271,9 +271,9 @@ fn menu(incident: &Incident, versions: &[&VersionName]) -> Option<SlackActionBlo
 
 /// Says of a version that nobody should go back to it, or that it is trusted.
 fn marks(incident: &Incident) -> SlackActionBlockElement {
-    let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
+    let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
     let mut named: Vec<&VersionName> = vec![&incident.version];
-    for version in flip.chain(&incident.target).chain(&incident.choices) {
+    for version in switch.chain(&incident.target).chain(&incident.choices) {
         if !named.contains(&version) {
             named.push(version);
         }
@@ -306,10 +306,10 @@ fn marks(incident: &Incident) -> SlackActionBlockElement {
 }
 
 fn undo(incident: &Incident) -> Option<SlackActionBlockElement> {
-    let flip = incident.flip.as_ref().filter(|flip| !incident.is_marked_bad(&flip.from))?;
-    let label = fit(&format!("Undo (re-activate {})", flip.from), 75);
-    let text = format!("From {} to {} again, although it was rolled back.", flip.to, flip.from);
-    let button = button(incident, action::UNDO, &label, Some(&flip.to), Some(&flip.from)).with_confirm(confirm(
+    let switch = incident.switch.as_ref().filter(|switch| !incident.is_marked_bad(&switch.from))?;
+    let label = fit(&format!("Undo (re-activate {})", switch.from), 75);
+    let text = format!("From {} to {} again, although it was rolled back.", switch.to, switch.from);
+    let button = button(incident, action::UNDO, &label, Some(&switch.to), Some(&switch.from)).with_confirm(confirm(
         "Undo",
         &incident.prompt,
         &text,
@@ -329,7 +329,13 @@ fn button(
 }
 
 fn value(incident: &Incident, from: Option<&VersionName>, to: Option<&VersionName>) -> String {
-    Button { incident: incident.id.clone(), from: from.cloned(), to: to.cloned(), ask: incident.ask }.encode()
+    Button {
+        incident: incident.id.clone(),
+        from: from.cloned(),
+        to: to.cloned(),
+        question_number: incident.question_number,
+    }
+    .encode()
 }
 
 /// Slack's own dialog before the click counts.

@@ -7,22 +7,22 @@ use super::{Message, aside, header, others, ours};
 use crate::decision::{PromptName, Timestamp, VersionName};
 
 #[derive(Debug, Clone, Copy)]
-pub struct Drill<'a> {
+pub struct DrillMessage<'a> {
     pub id: &'a str,
     pub prompt: &'a PromptName,
     pub version: &'a VersionName,
     pub operator: &'a str,
     pub started: Timestamp,
     /// The end of "a critical alert would …".
-    pub would: &'a str,
+    pub dry_run: &'a str,
 }
 
-pub fn drill(drill: &Drill<'_>) -> Message {
-    let Drill { id, prompt, version, operator, started, would } = *drill;
+pub fn drill(drill: &DrillMessage<'_>) -> Message {
+    let DrillMessage { id, prompt, version, operator, started, dry_run } = *drill;
     let title = format!("🧪 Drill: {prompt} {version}");
     let mut blocks: Vec<SlackBlock> = vec![header(&title)];
     blocks.push(ours(Markup::words("This is a drill. Nothing was changed, and nobody needs to do anything.")));
-    let line = format!("A critical alert on {version} would {}.", fit(would, 1_000));
+    let line = format!("A critical alert on {version} would {}.", fit(dry_run, 1_000));
     blocks.extend(others(line.clone()));
     let by = Markup::words("Started by ").code(&who(operator, 100)).and(", ").date(started);
     blocks.extend(aside(vec![by, Markup::words("Drill ").code(id)]));

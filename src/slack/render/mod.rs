@@ -23,16 +23,16 @@ use slack_morphism::prelude::{
 
 pub use button::{Button, SteerButton, action, read_mark};
 pub use canary::canary;
-pub use drill::{Drill, drill};
-pub use outage::{MassView, mass_overview, mass_reply, mass_root};
+pub use drill::{DrillMessage, drill};
+pub use outage::{OutageMessage, outage_overview, outage_reply, outage_root};
 pub use reply::{LogLine, Related, call, calls_channel, reply, with_related};
 pub use report::report;
 pub use root::{overview, root};
 
 use crate::decision::alert::AlertRecord;
-use crate::decision::{Incident, PhaseKind, Split, Timestamp};
+use crate::decision::{Incident, PhaseKind, Timestamp, TrafficSplit};
 use crate::deployed::Deployed;
-use text::{Address, Markup, code_span, escape, fit, literal};
+use text::{LinkAddress, Markup, code_span, escape, fit, literal};
 
 /// Slack's advice for a message's text; from 40,000 on it refuses.
 const MAX_PLAIN: usize = 4_000;
@@ -57,7 +57,7 @@ pub struct View<'a> {
 }
 
 /// A sentence for one person, such as why a click changed nothing, as mrkdwn: it may hold names from elsewhere.
-pub fn told(sentence: &str) -> String {
+pub fn ephemeral(sentence: &str) -> String {
     escape(&fit(sentence, 1_000))
 }
 
@@ -151,7 +151,7 @@ fn links(incident: &Incident) -> Vec<Markup> {
     ]
     .into_iter()
     .filter_map(|(label, url)| {
-        let address = Address::parse(url)?;
+        let address = LinkAddress::parse(url)?;
         room = room.checked_sub(address.len())?;
         Some(Markup::default().link(label, &address))
     })
@@ -164,7 +164,7 @@ fn began(incident: &Incident, by: Timestamp) -> Option<Timestamp> {
 }
 
 /// `✓ 1 % → ▶ 5 % → 25 %`: the stages of a split, as `shown` tells the percent on the version that traffic moves to.
-fn stages(split: &Split, shown: fn(u8) -> u8) -> String {
+fn stages(split: &TrafficSplit, shown: fn(u8) -> u8) -> String {
     let stage = |(at, percent): (usize, &u8)| {
         let mark = match at.cmp(&(split.stage as usize)) {
             Ordering::Less => "✓ ",

@@ -7,7 +7,7 @@ use slack_morphism::prelude::{
 
 use super::button::{Button, action, plain};
 use super::reply::sign;
-use super::text::{Address, Markup, escape, fit, literal, who};
+use super::text::{LinkAddress, Markup, escape, fit, literal, who};
 use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
@@ -25,28 +25,28 @@ const SHARED: usize = 5;
 
 /// A coordinating incident, and what the config says about who is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct MassView<'a> {
-    pub mass: &'a Outage,
+pub struct OutageMessage<'a> {
+    pub outage: &'a Outage,
     pub members: &'a [Member],
     pub mention: Option<&'a str>,
 }
 
-impl MassView<'_> {
+impl OutageMessage<'_> {
     fn waiting(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.waits())
     }
 
     fn asks(&self) -> bool {
-        self.mass.is_open() && self.mass.hold.is_none() && self.waiting().next().is_some()
+        self.outage.is_open() && self.outage.hold.is_none() && self.waiting().next().is_some()
     }
 }
 
 /// The thread's root, with the buttons.
-pub fn mass_root(view: &MassView<'_>) -> Message {
+pub fn outage_root(view: &OutageMessage<'_>) -> Message {
     let mut blocks = state(view, view.mention.filter(|_| view.asks()));
     blocks.extend(buttons(view));
     let mut rest = 0;
-    if view.mass.is_open() {
+    if view.outage.is_open() {
         let mut room = ROOM;
         for (at, member) in view.waiting().enumerate() {
             let left = room.checked_sub(cost(member)).filter(|_| at < ROWS);
@@ -68,9 +68,9 @@ pub fn mass_root(view: &MassView<'_>) -> Message {
 }
 
 /// The root in the channel for all incidents: no buttons, but the way to them.
-pub fn mass_overview(view: &MassView<'_>, thread: Option<&str>) -> Message {
+pub fn outage_overview(view: &OutageMessage<'_>, thread: Option<&str>) -> Message {
     let mut blocks = state(view, None);
-    if let Some(address) = thread.and_then(Address::parse) {
+    if let Some(address) = thread.and_then(LinkAddress::parse) {
         blocks.push(ours(Markup::default().link("Decide in the thread", &address)));
     }
     blocks.extend(small_print(view));
@@ -78,10 +78,10 @@ pub fn mass_overview(view: &MassView<'_>, thread: Option<&str>) -> Message {
 }
 
 /// One note as a reply.
-pub fn mass_reply(view: &MassView<'_>, note: &Note) -> Message {
+pub fn outage_reply(view: &OutageMessage<'_>, note: &Note) -> Message {
     let said = fit(&note.text, 2_900);
     let mut blocks: Vec<SlackBlock> = others(format!("{} {said}", sign(note.kind))).into_iter().collect();
-    let last = view.mass.notes.last().is_some_and(|last| last.seq == note.seq);
+    let last = view.outage.notes.last().is_some_and(|last| last.seq == note.seq);
     if note.kind == NoteKind::Asked && last && view.asks() && view.mention.is_some() {
         blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about what is left")));
     }
@@ -89,9 +89,9 @@ pub fn mass_reply(view: &MassView<'_>, note: &Note) -> Message {
     Message { text: escape(&said), blocks }
 }
 
-fn title(view: &MassView<'_>) -> String {
+fn title(view: &OutageMessage<'_>) -> String {
     let count = view.members.len();
-    match (&view.mass.hold, view.mass.is_open(), view.waiting().next().is_some()) {
+    match (&view.outage.hold, view.outage.is_open(), view.waiting().next().is_some()) {
         (_, false, _) => format!("⚪ Over: {count} prompts failed together"),
         (Some(_), true, _) => format!("✋ {count} prompts fail together, held back"),
         (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
@@ -99,11 +99,11 @@ fn title(view: &MassView<'_>) -> String {
     }
 }
 
-fn summary(view: &MassView<'_>) -> String {
+fn summary(view: &OutageMessage<'_>) -> String {
     escape(&fit(&format!("{}. {}", title(view), counts(view)), 1_000))
 }
 
-fn counts(view: &MassView<'_>) -> String {
+fn counts(view: &OutageMessage<'_>) -> String {
     let before = view.members.iter().filter(|member| member.before).count();
     let waits = view.waiting().count();
     let rest = view.members.iter().filter(|member| !member.before && !member.waits()).count();
@@ -114,10 +114,10 @@ fn counts(view: &MassView<'_>) -> String {
     text
 }
 
-fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
-    let MassView { mass, members, .. } = view;
+fn state(view: &OutageMessage<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
+    let OutageMessage { outage, members, .. } = view;
     let mut blocks = vec![header(&title(view))];
-    blocks.extend(mass.notes.first().and_then(|note| others(fit(&note.text, 600))));
+    blocks.extend(outage.notes.first().and_then(|note| others(fit(&note.text, 600))));
     blocks.extend(others(counts(view)));
     let one = |(label, value, count): &(&str, &str, usize)| {
         format!("{label} {} ({count} of {})", fit(value, 100), members.len())
@@ -126,32 +126,33 @@ fn state(view: &MassView<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     if !shared.is_empty() {
         blocks.extend(others(format!("What they share: {}", shared.join(", "))));
     }
-    if let Some(hold) = &mass.hold {
+    if let Some(hold) = &outage.hold {
         let by = who(hold.by.as_str(), 100);
         blocks.extend(others(format!("{by} put all prompts on hold: no automatic rollbacks and no escalations.")));
     }
-    if let Some(order) = &mass.order {
-        let left = members.iter().filter(|member| member.is_due(order)).count();
-        let what = if order.what == OutageAction::Undo { "undoes the rollbacks" } else { "rolls back all" };
-        blocks.extend(others(format!("{} {what}: {left} to go.", who(order.by.as_str(), 100))));
+    if let Some(execution) = &outage.execution {
+        let left = members.iter().filter(|member| member.is_due(execution)).count();
+        let what = if execution.what == OutageAction::Undo { "undoes the rollbacks" } else { "rolls back all" };
+        blocks.extend(others(format!("{} {what}: {left} to go.", who(execution.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
-    let began = members.iter().map(|member| member.began).min().unwrap_or(mass.opened_at);
-    let decides = field("Who decides").code(&mass.decider);
+    let began = members.iter().map(|member| member.began).min().unwrap_or(outage.opened_at);
+    let decides = field("Who decides").code(&outage.decider);
     let decides = if mention.is_some() { decides.and(" ").mention(mention) } else { decides };
     let mut fields = vec![field("Began").date(began), decides];
-    fields.extend(mass.closed_at.map(|at| field("Closed").date(at)));
+    fields.extend(outage.closed_at.map(|at| field("Closed").date(at)));
     let fields = fields.into_iter().map(|field| field.object().into()).collect();
     blocks.push(SlackSectionBlock::new().with_fields(fields).into());
     blocks
 }
 
-fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
-    let mass = view.mass;
-    let value = Button { incident: mass.id.clone(), from: None, to: None, ask: mass.ask }.encode();
+fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
+    let outage = view.outage;
+    let value =
+        Button { incident: outage.id.clone(), from: None, to: None, question_number: outage.question_number }.encode();
     let waits = view.waiting().count();
-    let one = |bulk: OutageAction| {
-        let (label, text) = match bulk {
+    let one = |outage_action: OutageAction| {
+        let (label, text) = match outage_action {
             OutageAction::RollBack => {
                 ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
             }
@@ -169,12 +170,13 @@ fn buttons(view: &MassView<'_>) -> Option<SlackBlock> {
             plain("Not now"),
         );
         let button = SlackBlockButtonElement::new(plain(label))
-            .with_action_id(action::all(bulk).into())
+            .with_action_id(action::all(outage_action).into())
             .with_value(value.clone())
             .with_confirm(confirm);
-        if bulk == OutageAction::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }.into()
+        if outage_action == OutageAction::RollBack { button.with_style(SlackBlockButtonStyle::Primary) } else { button }
+            .into()
     };
-    let elements: Vec<_> = mass.choices(view.members).into_iter().map(one).collect();
+    let elements: Vec<_> = outage.choices(view.members).into_iter().map(one).collect();
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
@@ -210,7 +212,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
         incident: member.incident.clone(),
         from: Some(member.version.clone()),
         to: Some(target.clone()),
-        ask: member.ask,
+        question_number: member.question_number,
     };
     let confirm = SlackBlockConfirmItem::new(
         plain(&fit(&format!("Roll back {}?", member.prompt), 100)),
@@ -226,7 +228,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
 }
 
 /// The others in one section: how each stands.
-fn decided(view: &MassView<'_>) -> Option<SlackBlock> {
+fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let all: Vec<&Member> = view.members.iter().filter(|member| !member.waits()).collect();
     let line = |member: &&Member| {
         let Member { prompt, version, phase, .. } = member;
@@ -240,8 +242,8 @@ fn decided(view: &MassView<'_>) -> Option<SlackBlock> {
     others(lines.join("\n"))
 }
 
-fn small_print(view: &MassView<'_>) -> Option<SlackBlock> {
-    let id = &view.mass.id;
+fn small_print(view: &OutageMessage<'_>) -> Option<SlackBlock> {
+    let id = &view.outage.id;
     let all = Markup::words("All of them by ").code(&format!("prompt-rollback incidents {id}"));
     aside(vec![Markup::words("Incident ").code(&id.0), all])
 }

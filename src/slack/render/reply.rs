@@ -2,7 +2,7 @@
 
 use slack_morphism::prelude::SlackBlock;
 
-use super::text::{Address, Markup, escape, fit};
+use super::text::{LinkAddress, Markup, escape, fit};
 use super::{Message, View, aside, began, links, others, ours, ranked, waits};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{Incident, LogEvent};
@@ -65,7 +65,7 @@ pub fn reply(view: &View<'_>, note: &Note, log: &[LogLine<'_>]) -> Message {
 pub fn call(view: &View<'_>, note: &Note, thread: Option<&str>) -> Message {
     let mut blocks = said(note);
     blocks.push(asks(view));
-    if let Some(address) = thread.and_then(Address::parse) {
+    if let Some(address) = thread.and_then(LinkAddress::parse) {
         blocks.push(ours(Markup::default().link("Decide in the thread", &address)));
     }
     finished(view, note, blocks)
@@ -97,7 +97,7 @@ pub(super) fn sign(kind: NoteKind) -> &'static str {
         NoteKind::Opened => "🔔",
         NoteKind::Alert => "📈",
         NoteKind::Held => "✋",
-        NoteKind::Flipped => "↩",
+        NoteKind::Switched => "↩",
         NoteKind::Decided => "🔎",
         NoteKind::Marked => "🔖",
         NoteKind::Asked => "❓",
@@ -122,9 +122,9 @@ pub fn calls_channel(incident: &Incident, note: &Note) -> bool {
 
 fn when(incident: &Incident, note: &Note) -> Markup {
     let at = Markup::default().date(note.at);
-    match (&incident.flip, note.kind) {
-        (Some(flip), NoteKind::Flipped) if flip.at == note.at => match began(incident, flip.at) {
-            Some(began) => at.and(", ").took(flip.at.since(began)).and(" after the first alert began"),
+    match (&incident.switch, note.kind) {
+        (Some(switch), NoteKind::Switched) if switch.at == note.at => match began(incident, switch.at) {
+            Some(began) => at.and(", ").took(switch.at.since(began)).and(" after the first alert began"),
             None => at,
         },
         _ => at,

@@ -2,7 +2,7 @@
 
 use super::text::{Markup, escape, fit, took};
 use super::{Message, aside, header, others, ours};
-use crate::report::{Case, Report, Tally};
+use crate::report::{Case, DryRunReport, Tally};
 
 /// The report has all of them; a message is to be read.
 const TRIGGERS: usize = 10;
@@ -10,7 +10,7 @@ const CASES: usize = 10;
 /// A line; all of a section's stay below the 3,000 that Slack takes.
 const LINE: usize = 250;
 
-pub fn report(report: &Report) -> Message {
+pub fn report(report: &DryRunReport) -> Message {
     let total = report.total();
     let many = total.right + total.wrong + total.unclear;
     let title = match many {
@@ -54,9 +54,9 @@ fn line(case: &Case) -> String {
         "{}: {} {} → {}: {}{after} ({})",
         case.verdict().as_str(),
         case.prompt,
-        case.would.from,
-        case.would.to,
+        case.dry_run.from,
+        case.dry_run.to,
         case.instead.words(),
-        case.would.trigger
+        case.dry_run.trigger
     )
 }

@@ -3,12 +3,12 @@
 use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
 use super::button::buttons;
-use super::text::{Address, Markup, escape, fit, took, who};
+use super::text::{LinkAddress, Markup, escape, fit, took, who};
 use super::{Message, View, aside, began, header, links, others, ours, ranked, stages, waits};
 use crate::decision::alert::AlertRecord;
 use crate::decision::incident::Never;
 use crate::decision::note::NoteKind;
-use crate::decision::{Failure, Incident, Operator, PhaseKind, Severity, Switch, SwitchMode, Timestamp};
+use crate::decision::{Incident, Operator, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 
 /// Alerts told in full; the thread has all of them.
@@ -33,7 +33,7 @@ pub fn root(view: &View<'_>) -> Message {
 pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
     let incident = view.incident;
     let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
-    if let Some(address) = thread.and_then(Address::parse) {
+    if let Some(address) = thread.and_then(LinkAddress::parse) {
         let way = if incident.phase.is_undecided() { "Decide in the thread" } else { "Go to the thread" };
         blocks.push(ours(Markup::default().link(way, &address)));
     }
@@ -51,7 +51,7 @@ fn summary(incident: &Incident) -> String {
 fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     let Incident { prompt, version, .. } = incident;
     let mut blocks = vec![header(&format!("{} {}: {prompt} {version}", sign(incident), title(incident)))];
-    blocks.extend(incident.flip.as_ref().and_then(|flip| others(what_was_done(incident, flip))));
+    blocks.extend(incident.switch.as_ref().and_then(|switch| others(what_was_done(incident, switch))));
     blocks.extend(progress(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(verification(incident).and_then(|text| others(fit(&text, 600))));
     blocks.extend(last_word(incident).and_then(|text| others(fit(text, 600))));
@@ -142,7 +142,7 @@ fn title(incident: &Incident) -> &'static str {
         PhaseKind::RollingBack => "Rolling back step by step",
         PhaseKind::Verifying if incident.is_shipped() => "Another version shipped",
         PhaseKind::Verifying => "Rolled back",
-        PhaseKind::Escalated if incident.failure() == Some(Failure::NotFollowed) => {
+        PhaseKind::Escalated if incident.failure() == Some(RollbackFailure::NotFollowed) => {
             "Prompt servers ignore the rollback"
         }
         PhaseKind::Escalated if incident.is_shipped() => "Shipping another version did not help",
@@ -169,17 +169,17 @@ fn sign(incident: &Incident) -> &'static str {
     }
 }
 
-fn what_was_done(incident: &Incident, flip: &Switch) -> String {
-    let who = who(flip.operator.as_str(), 100);
-    let mut text = match flip.mode {
-        SwitchMode::Auto => format!("Rolled back automatically from {} to {}", flip.from, flip.to),
-        SwitchMode::Approved => format!("{who} approved: rolled back from {} to {}", flip.from, flip.to),
-        SwitchMode::Manual => format!("{who} rolled back from {} to {}", flip.from, flip.to),
-        SwitchMode::Gradual => format!("{who} rolled back step by step from {} to {}", flip.from, flip.to),
-        SwitchMode::Shipped => format!("{who} replaced {} with {}", flip.from, flip.to),
+fn what_was_done(incident: &Incident, switch: &Switch) -> String {
+    let who = who(switch.operator.as_str(), 100);
+    let mut text = match switch.mode {
+        SwitchMode::Auto => format!("Rolled back automatically from {} to {}", switch.from, switch.to),
+        SwitchMode::Approved => format!("{who} approved: rolled back from {} to {}", switch.from, switch.to),
+        SwitchMode::Manual => format!("{who} rolled back from {} to {}", switch.from, switch.to),
+        SwitchMode::Gradual => format!("{who} rolled back step by step from {} to {}", switch.from, switch.to),
+        SwitchMode::Shipped => format!("{who} replaced {} with {}", switch.from, switch.to),
     };
-    if let Some(began) = began(incident, flip.at) {
-        text.push_str(&format!(", {} after the first alert began", took(flip.at.since(began))));
+    if let Some(began) = began(incident, switch.at) {
+        text.push_str(&format!(", {} after the first alert began", took(switch.at.since(began))));
     }
     text
 }
@@ -251,11 +251,11 @@ fn describe(alert: &AlertRecord) -> String {
 
 fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
-    let change = match (&incident.flip, &incident.target) {
-        (Some(flip), _) if incident.is_shipped() => {
-            field("Replaced").code(flip.from.as_str()).and(" → ").code(flip.to.as_str())
+    let change = match (&incident.switch, &incident.target) {
+        (Some(switch), _) if incident.is_shipped() => {
+            field("Replaced").code(switch.from.as_str()).and(" → ").code(switch.to.as_str())
         }
-        (Some(flip), _) => field("Rolled back").code(flip.from.as_str()).and(" → ").code(flip.to.as_str()),
+        (Some(switch), _) => field("Rolled back").code(switch.from.as_str()).and(" → ").code(switch.to.as_str()),
         (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
         (None, None) => {
             field("Rollback").code(incident.version.as_str()).and(" → no other known-good version is known")

@@ -84,7 +84,7 @@ impl Markup {
         self
     }
 
-    pub fn link(mut self, label: &'static str, address: &Address) -> Self {
+    pub fn link(mut self, label: &'static str, address: &LinkAddress) -> Self {
         self.0.push_str(&format!("<{}|{label}>", address.0));
         self
     }
@@ -98,9 +98,9 @@ impl Markup {
 /// An address that may become a link: http or https, of bounded length, without a user before the host, and encoded so that it
 /// can't end early.
 #[derive(Debug)]
-pub struct Address(String);
+pub struct LinkAddress(String);
 
-impl Address {
+impl LinkAddress {
     pub fn parse(url: &str) -> Option<Self> {
         let url = url.trim();
         let rest = ["http://", "https://"]

@@ -10,7 +10,7 @@ use crate::config::Config;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn settings(slack: &double::Slack) -> config::Slack {
+fn settings(slack: &double::Slack) -> config::SlackConfig {
     let keys = [("API_URL", slack.api_url()), ("APP_TOKEN", slack.app_token().to_owned())];
     let env = keys.map(|(key, value)| (format!("PROMPT_ROLLBACK_SLACK__{key}"), value));
     Config::load(None, env.into_iter()).expect("a config").slack

@@ -12,14 +12,14 @@ const INCIDENTS: &str = "incidents";
 
 /// What is not understood of a record as read; mostly nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Unknown(Option<Box<Part>>);
+pub struct Unknown(Option<Box<UnknownFields>>);
 
 /// What is not understood in one place and below it.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Part {
+struct UnknownFields {
     /// Fields that are not understood at all.
     whole: BTreeMap<String, Value>,
-    fields: BTreeMap<String, Part>,
+    fields: BTreeMap<String, UnknownFields>,
     items: Vec<Item>,
 }
 
@@ -27,24 +27,24 @@ struct Part {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Item {
     name: Name,
-    part: Part,
+    part: UnknownFields,
 }
 
 type Name = Vec<Option<Value>>;
 
 /// A step from a value to one inside of it.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     Key(String),
     Index(usize),
 }
 
 /// The steps to what serde ignored.
-pub(super) fn steps(path: &Path<'_>) -> Vec<Step> {
+pub(super) fn steps(path: &Path<'_>) -> Vec<PathStep> {
     let (parent, step) = match path {
         Path::Root => return Vec::new(),
-        Path::Seq { parent, index } => (parent, Some(Step::Index(*index))),
-        Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
+        Path::Seq { parent, index } => (parent, Some(PathStep::Index(*index))),
+        Path::Map { parent, key } => (parent, Some(PathStep::Key(key.clone()))),
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => (parent, None),
     };
     let mut steps = steps(parent);
@@ -53,14 +53,14 @@ pub(super) fn steps(path: &Path<'_>) -> Vec<Step> {
 }
 
 /// The mark of a whole record is written anew.
-pub(super) fn is_schema(steps: &[Step]) -> bool {
-    matches!(steps, [Step::Key(key)] if key == SCHEMA)
+pub(super) fn is_schema(steps: &[PathStep]) -> bool {
+    matches!(steps, [PathStep::Key(key)] if key == SCHEMA)
 }
 
 impl Unknown {
     /// What is at `paths` of a record.
-    pub(super) fn new(record: &Value, paths: &[Vec<Step>]) -> Self {
-        let mut part = Part::default();
+    pub(super) fn new(record: &Value, paths: &[Vec<PathStep>]) -> Self {
+        let mut part = UnknownFields::default();
         for path in paths {
             part.add(record, path);
         }
@@ -106,21 +106,21 @@ impl Item {
     }
 }
 
-impl Part {
-    fn add(&mut self, value: &Value, path: &[Step]) {
+impl UnknownFields {
+    fn add(&mut self, value: &Value, path: &[PathStep]) {
         match path {
             [] => {}
-            [Step::Key(key)] => {
+            [PathStep::Key(key)] => {
                 if let Some(value) = value.get(key) {
                     self.whole.insert(key.clone(), value.clone());
                 }
             }
-            [Step::Key(key), rest @ ..] => {
+            [PathStep::Key(key), rest @ ..] => {
                 if let Some(value) = value.get(key) {
                     self.fields.entry(key.clone()).or_default().add(value, rest);
                 }
             }
-            [Step::Index(index), rest @ ..] => {
+            [PathStep::Index(index), rest @ ..] => {
                 let Some(items) = value.as_array() else { return };
                 let Some(value) = items.get(*index) else { return };
                 // every item, so that of two with one name each finds its own

@@ -15,17 +15,17 @@ const JUMPS: usize = 16;
 
 /// How Redis' clock moved otherwise than time does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Step {
+pub(in crate::store) enum ClockStep {
     Back(Duration),
     Ahead(Duration),
 }
 
 /// What Redis TIME was at the last claim, and the jumps that were seen.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Pulse(Mutex<Seen>);
+pub(in crate::store) struct Pulse(Mutex<ClockReadings>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct ClockReadings {
     last: Option<(Instant, Timestamp)>,
     /// When, by the clock after it, and by how much.
     jumps: Vec<(Timestamp, Duration)>,
@@ -33,13 +33,13 @@ struct Seen {
 
 impl Pulse {
     /// Whether the clock was set since the last claim.
-    pub fn step(&self, clock: Timestamp) -> Option<Step> {
+    pub fn step(&self, clock: Timestamp) -> Option<ClockStep> {
         let (at, then) = self.seen().last?;
         let expected = then.plus(at.elapsed());
         let (back, ahead) = (expected.since(clock), clock.since(expected));
         match () {
-            () if back > TOLERANCE => Some(Step::Back(back)),
-            () if ahead > TOLERANCE => Some(Step::Ahead(ahead)),
+            () if back > TOLERANCE => Some(ClockStep::Back(back)),
+            () if ahead > TOLERANCE => Some(ClockStep::Ahead(ahead)),
             () => None,
         }
     }
@@ -78,7 +78,7 @@ impl Pulse {
         self.seen().jumps.iter().filter(|(at, _)| since < *at).map(|(_, by)| *by).sum()
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, ClockReadings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,8 +97,8 @@ mod tests {
         pulse.beat(start);
         tokio::time::advance(60 * MINUTE).await;
         assert_eq!(pulse.step(start.plus(60 * MINUTE)), None, "Redis was away for an hour");
-        assert_eq!(pulse.step(start.plus(70 * MINUTE)), Some(Step::Ahead(10 * MINUTE)));
-        assert_eq!(pulse.step(start.plus(50 * MINUTE)), Some(Step::Back(10 * MINUTE)));
+        assert_eq!(pulse.step(start.plus(70 * MINUTE)), Some(ClockStep::Ahead(10 * MINUTE)));
+        assert_eq!(pulse.step(start.plus(50 * MINUTE)), Some(ClockStep::Back(10 * MINUTE)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::store::drill::{DRILL, DrillId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     /// Deadlines, observations, queries.
-    Act,
+    Incident,
     /// Showing a target what happens. Each target is a kind of its own.
     Notify(Target),
     /// Paging people through Alertmanager.
@@ -27,16 +27,17 @@ pub enum Work {
 
 impl Work {
     /// All kinds but notifying.
-    pub const OWN: [Work; 6] = [Work::Act, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak];
+    pub const OWN: [Work; 6] = [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Report, Work::Soak];
     /// The kinds that a commit schedules besides notifying, in the order in which `commit.lua` takes their sets.
-    pub(in crate::store) const OF_COMMITS: [Work; 5] = [Work::Act, Work::Page, Work::Outage, Work::Archive, Work::Soak];
+    pub(in crate::store) const OF_COMMITS: [Work; 5] =
+        [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak];
     /// The kinds that earlier receivers left in the set of [`Work::Act`].
     pub(in crate::store) const ONCE_MIXED: [Work; 3] = [Work::Notify(Target::FIRST), Work::Outage, Work::Report];
 
     /// As metrics and keys name it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Work::Act => "act",
+            Work::Incident => "act",
             Work::Notify(target) => target.name(),
             Work::Page => "page",
             Work::Outage => "mass",
@@ -48,7 +49,7 @@ impl Work {
 
     pub(in crate::store) fn suffix(self) -> &'static str {
         match self {
-            Work::Act => "|act",
+            Work::Incident => "|act",
             Work::Notify(target) => target.0,
             Work::Page => "|page",
             Work::Outage => "|mass",
@@ -71,7 +72,7 @@ impl Work {
     /// Whether this wake-up waits for days by the config rather than for minutes.
     pub(super) fn waits_for_days(self, member: &str) -> bool {
         match self {
-            Work::Act => member.starts_with(PROMPT), // a stage of a canary
+            Work::Incident => member.starts_with(PROMPT), // a stage of a canary
             Work::Archive | Work::Report => true,
             Work::Notify(_) | Work::Page | Work::Outage | Work::Soak => false,
         }

@@ -209,7 +209,7 @@ fn run(shared: &Shared, request: &Request<'_>, method: &Method, args: &Args) -> 
     }
     let channel = args.text("channel").unwrap_or_default();
     let bucket = state.find_channel(&channel).map_or(channel.clone(), |channel| channel.id.clone());
-    if let Some(buckets) = &mut state.pace {
+    if let Some(buckets) = &mut state.rate_limits {
         let wait = buckets.take(method.name, &bucket, shared.clock.since_epoch());
         wait.map_err(|wait| Refusal::rate_limited(whole_seconds(wait)))?;
     }

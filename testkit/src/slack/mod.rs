@@ -25,8 +25,8 @@ mod clock;
 mod faults;
 mod interact;
 mod methods;
-mod pace;
 mod page;
+mod rate_limits;
 mod records;
 mod server;
 mod setup;
@@ -37,7 +37,7 @@ pub use browser::Browser;
 pub use clock::Clock;
 pub use faults::Fault;
 pub use interact::{Delivery, Interaction, Signature, Via};
-pub use pace::Pace;
+pub use rate_limits::RateLimits;
 pub use records::{Ack, Call, Channel, Click, File, Group, Message, User};
 pub use setup::SlackBuilder;
 
@@ -147,8 +147,8 @@ impl Slack {
     }
 
     /// Sets the rate limits, or none.
-    pub fn set_pace(&self, pace: Option<Pace>) {
-        self.shared.lock().pace = pace.map(pace::Buckets::of);
+    pub fn set_rate_limits(&self, rate_limits: Option<RateLimits>) {
+        self.shared.lock().rate_limits = rate_limits.map(rate_limits::Buckets::of);
     }
 
     /// Takes the app's tokens away: every call is refused with `token_revoked`; `false` gives them back.

@@ -1,7 +1,7 @@
 //! Setting up a workspace.
 
 use super::clock::Clock;
-use super::pace::Buckets;
+use super::rate_limits::Buckets;
 use super::records::{Channel, Group, User};
 use super::state::{Setup, Shared, State};
 use super::{Slack, server};
@@ -100,8 +100,8 @@ impl SlackBuilder {
     }
 
     /// Slack's rate limits, which are off otherwise.
-    pub fn paced(mut self, paced: bool) -> Self {
-        self.state.pace = paced.then(Buckets::default);
+    pub fn rate_limited(mut self, rate_limited: bool) -> Self {
+        self.state.rate_limits = rate_limited.then(Buckets::default);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::faults::Fault;
-use super::pace::Buckets;
+use super::rate_limits::Buckets;
 use super::records::{Ack, Call, Channel, Click, File, Group, Message, User};
 use super::socket::Sockets;
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ pub(super) struct State {
     pub request_url: Option<String>,
     pub calls: BTreeMap<u64, Call>,
     pub faults: Vec<Fault>,
-    pub pace: Option<Buckets>,
+    pub rate_limits: Option<Buckets>,
     pub triggers: HashMap<String, Trigger>,
     pub responses: HashMap<String, ResponseUrl>,
     pub sockets: Sockets,

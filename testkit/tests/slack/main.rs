@@ -4,8 +4,8 @@ mod api;
 mod blocks;
 mod faults;
 mod interactions;
-mod pace;
 mod page;
+mod rate_limits;
 mod sockets;
 
 use anyhow::Result;

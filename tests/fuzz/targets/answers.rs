@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use prompt_rollback::comparison::Comparison;
 use prompt_rollback::decision::{Checked, Event, PromptState};
-use prompt_rollback::postmortem::{Samples, Series, Unit, chart};
+use prompt_rollback::postmortem::{SampleSeries, Samples, Unit, chart};
 use prompt_rollback::prometheus::client::read_answer;
 use prompt_rollback::prometheus::comparison;
 use prompt_rollback::prometheus::exposure::{Recorded, judge, judge_stage};
@@ -39,23 +39,25 @@ pub fn answer(input: &[u8]) {
     assert!(!compared.is_better().1.is_empty() && !compared.is_no_worse().1.is_empty());
 
     let (incident, _) = read_incident(INCIDENT).expect("a record");
-    let flip = incident.flip.as_ref().expect("rolled back").at;
+    let switch = incident.switch.as_ref().expect("rolled back").at;
     let recorded = Recorded::new(labels, series.clone());
     let counters = recorded.of(labels, &name);
-    let traffic = counters.since(flip, &bad, &good);
-    let finding = judge(traffic.as_ref(), counters.limit(0.01, flip, &good), flip);
-    let stage = judge_stage(&counters, flip, &good);
+    let traffic = counters.since(switch, &bad, &good);
+    let finding = judge(traffic.as_ref(), counters.limit(0.01, switch, &good), switch);
+    let stage = judge_stage(&counters, switch, &good);
     assert!(!finding.text.is_empty() && !stage.text.is_empty());
-    let checked = Checked { incident: incident.id.clone(), flip, number: 0, finding, traffic, blame: None };
+    let checked =
+        Checked { incident: incident.id.clone(), switched_at: switch, number: 0, finding, traffic, blame: None };
     let state = PromptState { incidents: vec![incident], ..PromptState::default() };
     super::told::happens(&state, &Event::Checked(checked));
 
     let Some(first) = series.iter().find(|one| one.points.len() > 1) else { return };
-    let line =
-        |at: i64| Series::new("v2", first.points.iter().map(|(moment, value)| (moment.0.saturating_add(at), *value)));
+    let line = |at: i64| {
+        SampleSeries::new("v2", first.points.iter().map(|(moment, value)| (moment.0.saturating_add(at), *value)))
+    };
     let samples =
         Samples { unit: Unit::Ratio, step_ms: 1_000, bad: line(0), good: Some(line(60_000)), ..Samples::default() };
-    if let Ok(svg) = chart::svg(&samples, Some(flip)) {
+    if let Ok(svg) = chart::svg(&samples, Some(switch)) {
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

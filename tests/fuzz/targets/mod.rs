@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use prompt_rollback::alertmanager::payload::{Delivered, parse};
 use prompt_rollback::config::Config;
 use prompt_rollback::decision::{Policy, PromptName, Timestamp, VersionName};
-use prompt_rollback::slack::payload::{self, Envelope, Interaction};
+use prompt_rollback::slack::payload::{self, Interaction, SocketMessage};
 use prompt_rollback::slack::render::Button;
 use serde_json::value::RawValue;
 
@@ -87,7 +87,7 @@ pub fn interaction(input: &[u8]) {
 /// A message of Socket Mode.
 pub fn envelope(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    if let Ok(Envelope::Delivery { interaction: Some(Ok(interaction)), .. }) = payload::parse_envelope(text) {
+    if let Ok(SocketMessage::Delivery { interaction: Some(Ok(interaction)), .. }) = payload::parse_envelope(text) {
         clicks(&interaction);
     }
 }

@@ -2,7 +2,7 @@
 
 use prompt_rollback::decision::outage::{Member, Outage};
 use prompt_rollback::decision::{IncidentId, PromptState, Timestamp};
-use prompt_rollback::postmortem::{Measured, chart};
+use prompt_rollback::postmortem::{IncidentMetric, chart};
 use prompt_rollback::store::record::{self, Unknown, Unreadable};
 use serde_json::Value;
 
@@ -17,20 +17,22 @@ pub fn record(input: &[u8]) {
     if let Some(incident) = kept(text, record::read_incident, record::write_incident) {
         told::incident(&incident);
     }
-    if let Some(mass) = kept::<Outage>(text, record::read, record::write) {
-        told::mass(&mass, &[]);
+    if let Some(outage) = kept::<Outage>(text, record::read, record::write) {
+        told::outage(&outage, &[]);
     }
     if let Some(member) = kept::<Member>(text, record::read, record::write) {
-        let mass = Outage::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
-        told::mass(&mass, &[member]);
+        let outage = Outage::open(IncidentId("01J".to_owned()), &POLICY, Timestamp(0));
+        told::outage(&outage, &[member]);
     }
-    if let Ok(Measured::Samples(samples)) = serde_json::from_str::<Measured>(text) {
+    if let Ok(IncidentMetric::Samples(samples)) = serde_json::from_str::<IncidentMetric>(text) {
         let again = serde_json::to_string(&samples).expect("written");
         assert_eq!(
-            serde_json::from_str::<Measured>(&again).ok().map(|read| serde_json::to_string(&read).expect("written")),
+            serde_json::from_str::<IncidentMetric>(&again)
+                .ok()
+                .map(|read| serde_json::to_string(&read).expect("written")),
             Some(again)
         );
-        let _ = chart::svg(&samples, Some(Timestamp(samples.flip_at)));
+        let _ = chart::svg(&samples, Some(Timestamp(samples.switched_at)));
     }
 }
 

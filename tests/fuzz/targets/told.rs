@@ -11,11 +11,13 @@ use prompt_rollback::decision::soak::Soak;
 use prompt_rollback::decision::verification::{Finding, Traffic, Verdict};
 use prompt_rollback::decision::{
     ActivatedBy, Checked, Choice, CommitId, Confirmed, Decide, Event, Incident, IncidentId, MarkKind, Marking,
-    Operator, Promotion, PromptState, Serving, Snapshot, Split, Stepped, VersionName, VersionRecord, decide, rehearse,
+    Operator, Promotion, PromptState, Serving, Snapshot, Stepped, TrafficSplit, VersionName, VersionRecord, decide,
+    rehearse,
 };
-use prompt_rollback::postmortem::{Facts, draft};
+use prompt_rollback::postmortem::{PostmortemFacts, draft};
 use prompt_rollback::slack::render::{
-    MassView, Message, View, call, canary, mass_overview, mass_reply, mass_root, overview, plain, reply, root,
+    Message, OutageMessage, View, call, canary, outage_overview, outage_reply, outage_root, overview, plain, reply,
+    root,
 };
 use prompt_rollback::store::record::{self, Unknown};
 
@@ -47,9 +49,9 @@ pub fn state(state: &PromptState) {
     let name = state.serving.as_ref().map_or_else(|| version("v1"), |serving| serving.version.clone());
     let id = state.incidents.first().map_or_else(|| IncidentId("01J".to_owned()), |incident| incident.id.clone());
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.1 %");
-    let flip = state.incidents.first().and_then(|incident| incident.flip.as_ref()).map_or(NOW, |flip| flip.at);
+    let switch = state.incidents.first().and_then(|incident| incident.switch.as_ref()).map_or(NOW, |switch| switch.at);
     let asked = state.incidents.first().and_then(|incident| incident.pending()).map_or(NOW, |pending| pending.at);
-    let stage = |split: Option<&Split>| split.map_or(NOW, |split| split.since);
+    let stage = |split: Option<&TrafficSplit>| split.map_or(NOW, |split| split.since);
     let decide = |choice| {
         Event::Decide(Decide {
             incident: id.clone(),
@@ -57,7 +59,7 @@ pub fn state(state: &PromptState) {
             operator: Operator::recorded("maya"),
             target: None,
             force: true,
-            ask: None,
+            question_number: None,
         })
     };
     let mark = |kind| {
@@ -65,7 +67,7 @@ pub fn state(state: &PromptState) {
         Event::Mark(Marking { version: name.clone(), kind, reason, operator, incident: Some(id.clone()) })
     };
     let events = [
-        Event::Look,
+        Event::CheckDrift,
         Event::Timer { incident: id.clone() },
         Event::Listed { incident: id.clone(), fingerprints: BTreeSet::new() },
         Event::Alerts(vec![firing(&name)]),
@@ -78,11 +80,11 @@ pub fn state(state: &PromptState) {
             at: asked,
             finding: finding.clone(),
             blame: None,
-            baseline: None,
+            precheck: None,
         }),
         Event::Checked(Checked {
             incident: id.clone(),
-            flip,
+            switched_at: switch,
             number: 0,
             finding: finding.clone(),
             traffic: Some(Traffic { target: 30, bad: 1, ..Traffic::default() }),
@@ -152,7 +154,7 @@ pub fn incident(incident: &Incident) {
         fits(&reply(&view, note, &[]));
         fits(&call(&view, note, None));
     }
-    draft(&Facts {
+    draft(&PostmortemFacts {
         incident,
         log: &[],
         samples: None,
@@ -165,11 +167,11 @@ pub fn incident(incident: &Incident) {
     });
 }
 
-pub fn mass(mass: &Outage, members: &[Member]) {
-    let view = MassView { mass, members, mention: None };
-    fits(&mass_root(&view));
-    fits(&mass_overview(&view, None));
-    mass.notes.iter().take(3).for_each(|note| fits(&mass_reply(&view, note)));
+pub fn outage(outage: &Outage, members: &[Member]) {
+    let view = OutageMessage { outage, members, mention: None };
+    fits(&outage_root(&view));
+    fits(&outage_overview(&view, None));
+    outage.notes.iter().take(3).for_each(|note| fits(&outage_reply(&view, note)));
 }
 
 fn fits(message: &Message) {

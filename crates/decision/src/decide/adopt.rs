@@ -15,7 +15,7 @@ pub(super) fn adopt(tx: &mut Transaction<'_>, request: &Adopt) -> Adoption {
             if let Some(mark) = tx.state.marked_bad(version) {
                 return Adoption::Skipped(format!("{version} is {mark}"));
             }
-            if let Err(refusal) = tx.must_have_text(version, false) {
+            if let Err(refusal) = tx.must_have_content(version, false) {
                 return Adoption::Skipped(refusal.message);
             }
             tx.activate(version, None, "imported", &request.operator, None);

@@ -26,14 +26,14 @@ enum Joined {
 }
 
 pub(super) enum Acted {
-    Flipped,
+    RolledBack,
     Held(Guard),
     /// Prometheus is asked again before it is done.
     Confirming,
     Asked,
 }
 
-/// Handles all alerts of one delivery: those of one version together, so that a delivery flips at most once.
+/// Handles all alerts of one delivery: those of one version together, so that a delivery switches at most once.
 pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
     let (trouble, moves) = (trouble(tx), tx.log.len());
@@ -110,7 +110,7 @@ fn follow_targets(tx: &mut Transaction<'_>) {
             let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
             incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
             incident.target = target;
-            incident.ask += 1; // an answer to the question before means another target
+            incident.question_number += 1; // an answer to the question before means another target
         }
         incident.choices = choices;
     }
@@ -143,7 +143,7 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
     let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
     });
-    let acted = if news { act(tx, &id, version, urgent) } else { act_if_unheld(tx, &id, version) };
+    let acted = if news { process(tx, &id, version, urgent) } else { process_if_unheld(tx, &id, version) };
     // an alert that only came by lets a held one act, which has no outcome of its own in this delivery
     let came_by = !group.iter().any(|alert| asks_rollback(alert));
     let describe = |(alert, joined): (&&Alert, Result<(IncidentId, Joined), AlertOutcome>)| {
@@ -153,7 +153,7 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
         };
         let rollback = asks_rollback(alert);
         let (what, reason) = match (&acted, joined) {
-            (Some(Acted::Flipped), _) if rollback || came_by => (Outcome::RolledBack, "alert"),
+            (Some(Acted::RolledBack), _) if rollback || came_by => (Outcome::RolledBack, "alert"),
             (Some(Acted::Held(guard)), Joined::Opened | Joined::Updated(_)) if rollback => {
                 (Outcome::Held, guard.as_str())
             }
@@ -172,12 +172,12 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     let now = tx.now;
     let refresh_after = tx.policy.refresh_after();
     let severity = alert.trigger.severity;
-    let forget_after = tx.policy.forget_after;
-    let silenced = tx.state.suppressed.iter_mut().find(|s| {
+    let alert_resolve_timeout = tx.policy.alert_resolve_timeout;
+    let silenced = tx.state.silences.iter_mut().find(|s| {
         s.fingerprint == alert.fingerprint
             && s.version == alert.version
             && severity <= s.severity
-            && now.since(s.since) < forget_after
+            && now.since(s.since) < alert_resolve_timeout
             && s.dismissed_at.is_none_or(|at| alert.began(now).is_none_or(|began| began <= at))
     });
     if let Some(silenced) = silenced {
@@ -211,7 +211,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
         }
     }
     if !served {
-        stray(tx, alert);
+        remember_inactive(tx, alert);
         let known = tx.state.version(&alert.version).is_some();
         return Err(outcome(Outcome::Ignored, if known { "not_active" } else { "unknown_version" }, None));
     }
@@ -219,7 +219,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     let resting = tx.state.incidents.iter_mut().find(|i| {
         i.version == alert.version
             && i.phase.kind() == PhaseKind::Resolved
-            && i.flip.is_none() // what was rolled back there is not what fires now
+            && i.switch.is_none() // what was rolled back there is not what fires now
             && i.closed_at.is_some_and(|at| now.since(at) < reopen_within)
     });
     if let Some(incident) = resting {
@@ -238,11 +238,11 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     }
     let state = &tx.state;
     // what was not heard of for long has ended
-    let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.forget_after;
+    let lately = |at: super::Timestamp| tx.now.since(at) < tx.policy.alert_resolve_timeout;
     let fired = |fingerprint: &str| {
-        let stray = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
-        state.strays.iter().any(|s| s.version == *version && stray(s))
-            || state.suppressed.iter().any(|s| s.version == *version && s.fingerprint == fingerprint && lately(s.since))
+        let inactive = |s: &InactiveAlert| s.alert.fingerprint == fingerprint && lately(s.alert.last_seen);
+        state.inactive_alerts.iter().any(|s| s.version == *version && inactive(s))
+            || state.silences.iter().any(|s| s.version == *version && s.fingerprint == fingerprint && lately(s.since))
     };
     let says_so = |alert: &&Alert| alert.trigger.severity == Severity::Critical && !fired(&alert.fingerprint);
     if !group.iter().any(says_so) {
@@ -257,9 +257,9 @@ fn take_for_served(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Al
     tx.limit_versions(version);
 }
 
-pub(super) fn stray(tx: &mut Transaction<'_>, alert: &Alert) {
+pub(super) fn remember_inactive(tx: &mut Transaction<'_>, alert: &Alert) {
     let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
-    let known = tx.state.strays.iter().any(|s| {
+    let known = tx.state.inactive_alerts.iter().any(|s| {
         s.alert.fingerprint == alert.fingerprint
             && s.version == alert.version
             && now.since(s.alert.last_seen) < refresh_after
@@ -273,10 +273,10 @@ pub(super) fn stray(tx: &mut Transaction<'_>, alert: &Alert) {
 /// What fired on a version without traffic is heard as soon as it has some: its alert may not be repeated for hours.
 pub(super) fn hear_inactive_alerts(tx: &mut Transaction<'_>) {
     tx.hears_inactive_alerts = true;
-    for stray in std::mem::take(&mut tx.returning) {
-        let alert = stray.alert.to_alert(&tx.snapshot.prompt, &stray.version);
-        if tx.has_traffic(&stray.version) {
-            firing(tx, &stray.version, &[&alert]);
+    for inactive in std::mem::take(&mut tx.returning) {
+        let alert = inactive.alert.to_alert(&tx.snapshot.prompt, &inactive.version);
+        if tx.has_traffic(&inactive.version) {
+            firing(tx, &inactive.version, &[&alert]);
         }
     }
     tx.hears_inactive_alerts = false;
@@ -359,11 +359,11 @@ fn reopen(incident: &mut Incident, alert: &Alert, now: super::Timestamp) {
 }
 
 /// Makes the incident follow the strongest of its firing alerts. `urgent`: a rollback alert is among the news.
-fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
+fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent: bool) -> Option<Acted> {
     let (now, policy) = (tx.now, tx.policy);
     let choices = tx.choices(version, version);
     let target = choices.first().cloned();
-    let text_missing = target.as_ref().is_some_and(|target| tx.lacks_text(target));
+    let content_missing = target.as_ref().is_some_and(|target| tx.lacks_content(target));
     let passed_over = tx.passed_over(version);
     let held = tx.guard(version);
     let rehearsed =
@@ -391,7 +391,7 @@ fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent:
         return gradual::on_alert(tx, id, reason.as_deref());
     }
     match canary::fails(tx, id, version, strongest.severity, &why(&strongest)) {
-        Some(Ok(())) => return Some(Acted::Flipped),
+        Some(Ok(())) => return Some(Acted::RolledBack),
         Some(Err(held)) => {
             let guard = held.guard;
             let incident = tx.incident(id)?;
@@ -412,20 +412,20 @@ fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent:
         Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => return Some(Acted::Confirming),
         Phase::Confirming(confirming) => {
             let pending = confirming.pending.clone();
-            let sure = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
-            if !sure || tx.lacks_text(&pending.to) {
+            let skip_confirmation = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
+            if !skip_confirmation || tx.lacks_content(&pending.to) {
                 return Some(Acted::Asked); // the answer decides
             }
             // the alert is the answer: what the person asked for is done, with the target that they named
             let reason = format!("{} ({})", pending.reason, why(&strongest));
-            tx.flip(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
+            tx.switch(Some(&pending.from), &pending.to, pending.by, &pending.operator, &reason, Some(id));
             if let Some(incident) = tx.incident(id) {
                 incident.decided_by = Some(pending.operator);
-                if let Some(flip) = &mut incident.flip {
-                    flip.decided_at = Some(pending.at);
+                if let Some(switch) = &mut incident.switch {
+                    switch.decided_at = Some(pending.at);
                 }
             }
-            return Some(Acted::Flipped);
+            return Some(Acted::RolledBack);
         }
         _ => {}
     }
@@ -433,21 +433,22 @@ fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent:
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
                 let reason = why(&strongest);
-                if policy.requery || text_missing {
+                if policy.requery || content_missing {
                     let (from, operator) = (version.clone(), Operator::SYSTEM);
-                    let (sure, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
-                    let pending = Pending { by, from, to: target, operator, reason, gradual, sure, at: now };
+                    let (skip_confirmation, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
+                    let pending =
+                        Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
                     confirm::begin(tx, id, pending);
                     return Some(Acted::Confirming);
                 }
-                tx.flip(Some(version), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
-                return Some(Acted::Flipped);
+                tx.switch(Some(version), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
+                return Some(Acted::RolledBack);
             }
             (held, target) => {
                 let held = held?; // no target is a guard of its own
-                if let Some(to) = target.filter(|_| rehearsed && incident.would.is_none()) {
+                if let Some(to) = target.filter(|_| rehearsed && incident.dry_run.is_none()) {
                     let (from, trigger) = (version.clone(), strongest.alertname.clone());
-                    incident.would = Some(DryRunRollback { at: now, from, to, trigger });
+                    incident.dry_run = Some(DryRunRollback { at: now, from, to, trigger });
                 }
                 let guard = held.guard;
                 hold_by(incident, now, held, other, heard);
@@ -469,7 +470,7 @@ fn act(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urgent:
 
 /// `active` holds no version any more: says so, and asks anew whoever was asked. What is past its question goes on; a failed
 /// rollback is looked at again at `rest`.
-pub(super) fn tell_of_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
+pub(super) fn report_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: &str, rest: Option<super::Timestamp>) {
     let (now, heard) = (tx.now, tx.heard_of(id));
     if confirm::object_to_lapse(tx, id, fault) {
         return;
@@ -520,9 +521,9 @@ pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) {
 
 /// A repeated rollback alert acts once what held it is gone: automation was resumed, a version became known-good.
 /// Not while a person has it in hand.
-pub(super) fn act_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
+pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName) -> Option<Acted> {
     if gradual::held_is_over(tx, id) {
-        return act(tx, id, version, true);
+        return process(tx, id, version, true);
     }
     let waits = {
         let incident = tx.incident(id)?;
@@ -532,7 +533,7 @@ pub(super) fn act_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, version: 
             && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(tx, version, &alert))
     };
     if waits && tx.has_traffic(version) && tx.guard(version).is_none() {
-        return act(tx, id, version, true);
+        return process(tx, id, version, true);
     }
     None
 }

@@ -15,20 +15,18 @@ use super::super::phase::{Phase, Question};
 use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
-use super::super::split::{Canary, CanaryEnd, Pause, Plan, Split, Waiting};
+use super::super::split::{Canary, CanaryEnd, CanaryPause, CanaryWait, Plan, TrafficSplit};
 use super::super::switch::SwitchMode;
 use super::super::verification::{Check, Finding, Verdict};
-use super::person::must_be_known;
+use super::person::{OrRefusal, must_be_known};
 use super::{Answer, LogEvent, Refusal, RefusalCode, Transaction, gradual, mark, measure};
-
-type Result<T> = std::result::Result<T, Refusal>;
 
 fn policy<'a>(tx: &Transaction<'a>) -> &'a CanaryPolicy {
     tx.policy.canary.of(&tx.snapshot.prompt)
 }
 
 /// Gives the version a share of the traffic.
-pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> Result<Answer> {
+pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal<Answer> {
     let now = tx.now;
     let version = &request.version;
     let running = tx.state.running_canary().filter(|canary| canary.split.arriving == *version).cloned();
@@ -55,7 +53,7 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> Result<An
         }
     };
     let reason = overridden.or_else(|| request.reason.clone()).unwrap_or_else(|| "canary".to_owned());
-    let split = Split::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
+    let split = TrafficSplit::begin(false, (base, version.clone()), plan, request.operator.clone(), reason, now);
     close_question(tx, "someone changed the share");
     tx.state.canary = Some(Canary::new(id, split.clone(), started, !policy(tx).analysis));
     tx.share(&split, ActivatedBy::Person, LogEvent::Canary, None);
@@ -132,20 +130,20 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     canary.split.last = verdict.map(|finding| Check { at: now, finding });
     if let Some((why, patience)) = waits {
         canary.split.paused = Some(why.clone());
-        canary.split.next = Some(now.plus(Split::CHECK_EVERY));
-        let waiting = canary.waiting.get_or_insert(Waiting { since: now, asked: None });
+        canary.split.next = Some(now.plus(TrafficSplit::CHECK_EVERY));
+        let waiting = canary.waiting.get_or_insert(CanaryWait { since: now, asked: None });
         if waiting.asked.is_none() && now.since(waiting.since) >= patience {
             ask(tx, &why);
         }
         return Answer::Noted;
     }
     let operator = canary.split.operator.clone();
-    go_on(tx, &operator, "canary finished");
+    resume(tx, &operator, "canary finished");
     Answer::Noted
 }
 
 /// The next stage begins.
-fn go_on(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
+fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
     close_question(tx, "the canary has gone on");
     let Some(canary) = tx.state.canary.as_mut() else { return };
@@ -211,11 +209,11 @@ pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bo
 /// It holds no alert and no rollback.
 fn is_only_a_question(incident: &Incident) -> bool {
     let waits = incident.phase.is_undecided() && incident.pending().is_none();
-    waits && incident.alerts.is_empty() && incident.flip.is_none()
+    waits && incident.alerts.is_empty() && incident.switch.is_none()
 }
 
 /// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
-pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> Result<Answer> {
+pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let now = tx.now;
     let Steering { steer, about, operator, force, reason } = request;
@@ -231,8 +229,8 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> Result<Answ
         mark::must_not_be_bad(tx, &old, *force)?;
         return Ok(stop(tx, &canary, operator));
     }
-    let goes_on = split.next_percent().is_some();
-    if !goes_on && *steer != Steer::Promote {
+    let has_next_stage = split.next_percent().is_some();
+    if !has_next_stage && *steer != Steer::Promote {
         let message = format!("{new} keeps {} % until someone changes it: it has no further stage", split.percent());
         return Err(Refusal::new(RefusalCode::BadStages, message));
     }
@@ -252,7 +250,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> Result<Answ
             if let Some(canary) = tx.state.canary.as_mut() {
                 canary.split.operator.clone_from(operator);
             }
-            go_on(tx, operator, "canary finished");
+            resume(tx, operator, "canary finished");
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
@@ -264,7 +262,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> Result<Answ
             split.next = split.hold().map(|hold| split.since.plus(hold).max(now));
             match steer {
                 Steer::Pause => {
-                    canary.pause = Some(Pause { at: now, operator: operator.clone() });
+                    canary.pause = Some(CanaryPause { at: now, operator: operator.clone() });
                     split.paused = Some(format!("paused by {operator}"));
                     split.next = None;
                 }
@@ -311,7 +309,7 @@ pub(super) fn fails(
         return Some(Err(held));
     }
     let percent = split.percent();
-    tx.flip(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
+    tx.switch(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
     tx.automatic = None; // a canary's end is no sign of an outage
     if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");

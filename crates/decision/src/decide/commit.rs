@@ -19,9 +19,9 @@ pub struct Commit {
     pub routing: Routing,
     pub incidents: Vec<IncidentWrite>,
     pub log: Vec<LogEntry>,
-    pub changes: Vec<Change>,
+    pub changes: Vec<ChangeMessage>,
     pub wakes: Vec<Wake>,
-    /// Set if this flips without a person: refused if automation is paused or the budget spent in the meantime.
+    /// Set if this switches without a person: refused if automation is paused or the budget spent in the meantime.
     pub automatic: Option<Automatic>,
     /// Content to keep (`Some`) or to drop (`None`).
     pub content: Vec<(VersionName, Option<String>)>,
@@ -108,7 +108,7 @@ impl LogEvent {
 
 /// What is told to prompt servers on the channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ChangeMessage {
     pub from: Option<String>,
     pub to: Option<String>,
     pub reason: String,

@@ -16,7 +16,9 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
     let text = match pending.by {
-        _ if pending.sure => format!("restoring the content of {} from the archive before rolling back", pending.to),
+        _ if pending.skip_confirmation => {
+            format!("restoring the content of {} from the archive before rolling back", pending.to)
+        }
         SwitchMode::Auto => format!("asking Prometheus whether {} still fails before rolling back", pending.from),
         _ => {
             format!(
@@ -38,7 +40,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
         return;
     };
     let finding = Finding::new(Verdict::Unknown, "no answer from Prometheus in time");
-    confirmed(tx, &Confirmed { incident: id.clone(), at, finding, blame: None, baseline: None });
+    confirmed(tx, &Confirmed { incident: id.clone(), at, finding, blame: None, precheck: None });
 }
 
 pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer {
@@ -54,14 +56,14 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
         object_by_lapse(tx, id, &pending, fault);
         return Answer::Noted;
     }
-    if tx.lacks_text(&pending.to) {
+    if tx.lacks_content(&pending.to) {
         retention::object(tx, id, &pending);
         return Answer::Noted;
     }
     let Finding { verdict, text } = &answer.finding;
     if pending.by == SwitchMode::Auto {
         let held = match (&answer.blame, verdict) {
-            _ if pending.sure => tx.guard(&pending.from),
+            _ if pending.skip_confirmation => tx.guard(&pending.from),
             (Some(blame), _) => Some(Held { guard: Guard::TargetUnhealthy, detail: blame.clone() }),
             (None, Verdict::Unhealthy) => tx.guard(&pending.from),
             (None, Verdict::Healthy) => unconfirmed(format!("{} looks healthy again: {text}", pending.from)),
@@ -70,28 +72,28 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
         match held {
             Some(held) => alerts::hold(tx, id, held),
             None => {
-                let reason = match pending.sure {
+                let reason = match pending.skip_confirmation {
                     true => pending.reason.clone(),
                     false => format!("{} (asked again: {text})", pending.reason),
                 };
                 // the target may have changed since
                 let target = tx.state.target(Some(&pending.from), tx.policy, now).cloned();
-                let target = target.filter(|target| !tx.lacks_text(target)).unwrap_or(pending.to);
-                tx.flip(Some(&pending.from), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
+                let target = target.filter(|target| !tx.lacks_content(target)).unwrap_or(pending.to);
+                tx.switch(Some(&pending.from), &target, SwitchMode::Auto, &Operator::SYSTEM, &reason, Some(id));
             }
         }
         return Answer::Noted;
     }
-    let objection = match (&answer.baseline, verdict) {
-        _ if pending.sure => None,
+    let objection = match (&answer.precheck, verdict) {
+        _ if pending.skip_confirmation => None,
         (Some(failure), _) => Some(Objection {
-            baseline: true,
-            text_missing: false,
+            precheck: true,
+            content_missing: false,
             text: format!("{} fails its baseline test: {failure}", pending.to),
         }),
         (None, Verdict::Healthy) => Some(Objection {
-            baseline: false,
-            text_missing: false,
+            precheck: false,
+            content_missing: false,
             text: format!("{} looks healthy again: {text}", pending.from),
         }),
         // whoever asked for it has decided; nothing speaks against it
@@ -101,7 +103,7 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
         None => {
             if let Some(incident) = tx.incident(id) {
                 incident.decided_by = Some(pending.operator.clone());
-                let text = match pending.sure {
+                let text = match pending.skip_confirmation {
                     true => format!("the content of {} was restored from the archive", pending.to),
                     false => format!("asked Prometheus: {text}"),
                 };
@@ -109,9 +111,9 @@ pub(super) fn confirmed(tx: &mut Transaction<'_>, answer: &Confirmed) -> Answer 
             }
             let decided_at = pending.at;
             gradual::begin(tx, id, pending);
-            let flip = tx.incident(id).and_then(|incident| incident.flip.as_mut());
-            if let Some(flip) = flip.filter(|flip| flip.at == now) {
-                flip.decided_at = Some(decided_at);
+            let switch = tx.incident(id).and_then(|incident| incident.switch.as_mut());
+            if let Some(switch) = switch.filter(|switch| switch.at == now) {
+                switch.decided_at = Some(decided_at);
             }
         }
         Some(objection) => object(tx, id, &pending, objection),
@@ -137,7 +139,7 @@ pub(super) fn object_to_lapse(tx: &mut Transaction<'_>, id: &IncidentId, fault: 
 /// Whoever was paged still is: nothing has been decided.
 fn object_by_lapse(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, fault: String) {
     let Some(escalations) = tx.incident(id).map(|incident| incident.escalations) else { return };
-    object(tx, id, pending, Objection { baseline: false, text_missing: false, text: fault });
+    object(tx, id, pending, Objection { precheck: false, content_missing: false, text: fault });
     if let Some(incident) = tx.incident(id) {
         incident.escalations = escalations.min(Policy::ESCALATIONS - 1);
     }
@@ -151,13 +153,13 @@ fn unconfirmed(detail: String) -> Option<Held> {
 pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pending, objection: Objection) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
-    let again = if objection.text_missing { "try again" } else { "do it all the same" };
+    let again = if objection.content_missing { "try again" } else { "do it all the same" };
     let text =
         format!("not rolled back yet: {}. {} may approve once more to {again}", objection.text, pending.operator);
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
         // the rollback that did not help is still what people are paged for
-        Phase::Escalated { .. } => incident.ask += 1,
+        Phase::Escalated { .. } => incident.question_number += 1,
         _ => {
             let question = Question::until(now.plus(incident.time_limit));
             incident.ask(Question { objection: Some(objection), ..question }, now);

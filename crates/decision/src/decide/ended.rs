@@ -4,7 +4,7 @@ use super::super::alert::Alert;
 use super::super::names::VersionName;
 use super::super::note::NoteKind;
 use super::super::policy::Policy;
-use super::super::state::Ended;
+use super::super::state::EndedAlert;
 use super::alerts::outcome;
 use super::{AlertOutcome, Outcome, Transaction};
 
@@ -20,7 +20,7 @@ pub(super) fn is_late_copy(tx: &Transaction<'_>, alert: &Alert) -> bool {
     })
 }
 
-fn is_of(ended: &Ended, alert: &Alert) -> bool {
+fn is_of(ended: &EndedAlert, alert: &Alert) -> bool {
     ended.fingerprint == alert.fingerprint && ended.version == alert.version
 }
 
@@ -40,7 +40,7 @@ fn remember(tx: &mut Transaction<'_>, alert: &Alert) {
         all.remove(0);
     }
     let Alert { version, fingerprint, .. } = alert;
-    all.push(Ended { version: version.clone(), fingerprint: fingerprint.clone(), starts_at, ends_at, at: now });
+    all.push(EndedAlert { version: version.clone(), fingerprint: fingerprint.clone(), starts_at, ends_at, at: now });
 }
 
 pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome {
@@ -48,10 +48,10 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
     let mut known = false;
     remember(tx, alert);
     let ours = |version: &VersionName, fingerprint: &str| *version == alert.version && fingerprint == alert.fingerprint;
-    let before = tx.state.strays.len() + tx.state.suppressed.len();
-    tx.state.strays.retain(|s| !ours(&s.version, &s.alert.fingerprint));
-    tx.state.suppressed.retain(|s| !ours(&s.version, &s.fingerprint));
-    let mut ended = before != tx.state.strays.len() + tx.state.suppressed.len();
+    let before = tx.state.inactive_alerts.len() + tx.state.silences.len();
+    tx.state.inactive_alerts.retain(|s| !ours(&s.version, &s.alert.fingerprint));
+    tx.state.silences.retain(|s| !ours(&s.version, &s.fingerprint));
+    let mut ended = before != tx.state.inactive_alerts.len() + tx.state.silences.len();
     let mut id = None;
     if let Some(incident) = tx.state.open_incident_on(&alert.version)
         && let Some(record) = incident.alerts.iter_mut().find(|r| r.fingerprint == alert.fingerprint)

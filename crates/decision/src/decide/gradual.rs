@@ -9,7 +9,7 @@ use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase};
 use super::super::serving::ActivatedBy;
-use super::super::split::Split;
+use super::super::split::TrafficSplit;
 use super::super::switch::SwitchMode;
 use super::super::time::spoken;
 use super::super::verification::{Check, Finding, Verdict};
@@ -20,7 +20,7 @@ pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Re
     let refusal = |message| Err(Refusal::new(RefusalCode::SplitUnderWay, message));
     if let Some(split) = tx.state.split() {
         let what = if tx.state.running_canary().is_some() { "a canary" } else { "a gradual rollback" };
-        let Split { leaving, arriving, operator, .. } = split;
+        let TrafficSplit { leaving, arriving, operator, .. } = split;
         let percent = split.percent();
         return refusal(format!(
             "{what} from {leaving} to {arriving} is under way ({percent} % on {arriving}, by {operator})"
@@ -45,12 +45,12 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
     let now = tx.now;
     let Pending { by, from, to, operator, reason, gradual, .. } = pending;
     let Some(plan) = gradual.filter(|plan| plan.stages.first() != Some(&100)) else {
-        tx.flip(Some(&from), &to, by, &operator, &reason, Some(id));
+        tx.switch(Some(&from), &to, by, &operator, &reason, Some(id));
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
     let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
-    let split = Split::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
+    let split = TrafficSplit::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
     let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::RollingBack(split.clone());
     incident.target = Some(to);
@@ -71,7 +71,7 @@ pub(super) fn stepped(tx: &mut Transaction<'_>, step: &Stepped) -> Answer {
     if split.paused.is_some() {
         return Answer::Noted;
     }
-    split.check = split.next.map(|_| now.plus(Split::CHECK_EVERY));
+    split.check = split.next.map(|_| now.plus(TrafficSplit::CHECK_EVERY));
     split.last = Some(Check { at: now, finding: step.finding.clone() });
     let Finding { verdict, text } = &step.finding;
     if *verdict == Verdict::Unhealthy {
@@ -88,7 +88,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let Some(split) = rolling(tx, id) else { return };
     // an answer that does not come says nothing
-    if policy.verify && split.next.is_none_or(|next| now.since(next) < Split::CHECK_EVERY) {
+    if policy.verify && split.next.is_none_or(|next| now.since(next) < TrafficSplit::CHECK_EVERY) {
         return;
     }
     split.check = split.next; // nobody to ask
@@ -97,7 +97,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     }
 }
 
-fn rolling<'d>(tx: &'d mut Transaction<'_>, id: &IncidentId) -> Option<&'d mut Split> {
+fn rolling<'d>(tx: &'d mut Transaction<'_>, id: &IncidentId) -> Option<&'d mut TrafficSplit> {
     tx.incident(id)?.gradual_mut()
 }
 
@@ -121,10 +121,10 @@ pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
 }
 
 /// The target gets all traffic.
-fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &Split, operator: &Operator, reason: &str) {
-    tx.flip(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, operator, reason, Some(id));
-    if let Some(flip) = tx.incident(id).and_then(|incident| incident.flip.as_mut()) {
-        flip.decided_at = Some(split.began);
+fn finish(tx: &mut Transaction<'_>, id: &IncidentId, split: &TrafficSplit, operator: &Operator, reason: &str) {
+    tx.switch(Some(&split.leaving), &split.arriving, SwitchMode::Gradual, operator, reason, Some(id));
+    if let Some(switch) = tx.incident(id).and_then(|incident| incident.switch.as_mut()) {
+        switch.decided_at = Some(split.began);
     }
 }
 
@@ -137,13 +137,13 @@ pub(super) fn pause(tx: &mut Transaction<'_>, id: &IncidentId, why: String) {
     split.next = None;
     split.check = None;
     let Some(incident) = tx.incident(id) else { return };
-    incident.ask += 1;
+    incident.question_number += 1;
     incident.escalations = 1;
     incident.note(now, NoteKind::Escalated, text);
 }
 
 /// A person lets a paused one go on: with the next stage, at once.
-pub(super) fn go_on(
+pub(super) fn resume(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
     operator: &Operator,
@@ -163,7 +163,7 @@ pub(super) fn go_on(
     }
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
     if let Some(incident) = tx.incident(id) {
-        incident.ask += 1;
+        incident.question_number += 1;
         incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
     }
     advance(tx, id);
@@ -178,12 +178,12 @@ pub(super) fn go_on(
 }
 
 /// The gradual rollback to `version` that is under way.
-pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d Split> {
+pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Option<&'d TrafficSplit> {
     tx.state.open_incidents().filter_map(Incident::gradual).find(|split| split.arriving == *version)
 }
 
 /// Why only a person may give the target more.
-pub(super) fn target_risk(tx: &Transaction<'_>, split: &Split) -> Option<String> {
+pub(super) fn target_risk(tx: &Transaction<'_>, split: &TrafficSplit) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
     let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
     tx.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
@@ -210,7 +210,7 @@ pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option
             return Some(alerts::Acted::Held(hold(tx, id, detail)));
         }
         finish(tx, id, &split, &Operator::SYSTEM, reason);
-        return Some(alerts::Acted::Flipped);
+        return Some(alerts::Acted::RolledBack);
     }
     Some(alerts::Acted::Asked)
 }
@@ -236,11 +236,11 @@ pub(super) fn target_fails(
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
         let known = |s: &super::InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
-        let (what, reason) = match tx.state.strays.iter().any(known) {
+        let (what, reason) = match tx.state.inactive_alerts.iter().any(known) {
             true => (Outcome::Duplicate, "duplicate"),
             false => (Outcome::IncidentUpdated, "target_unhealthy"),
         };
-        alerts::stray(tx, alert);
+        alerts::remember_inactive(tx, alert);
         outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
     }
     pause(tx, &id, why);

@@ -166,7 +166,7 @@ fn offer(tx: &mut Transaction<'_>, id: &IncidentId, said: &str, news: MarkEffect
             Some(to) => format!("a rollback would go to {to} now"),
             None => "no known-good version is left to roll back to".to_owned(),
         };
-        incident.ask += 1;
+        incident.question_number += 1;
         if let Phase::AwaitingDecision(question) = &mut incident.phase {
             question.objection = None; // it spoke against another target
         }
@@ -220,8 +220,9 @@ impl<'s> Bad<'s> {
 
     /// What is not offered in `incident`: what it is about comes first.
     fn never(&self, incident: &Incident) -> Vec<Never> {
-        let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
-        let about = [&incident.version].into_iter().chain(flip).filter_map(|version| self.places.get(version).copied());
+        let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
+        let about =
+            [&incident.version].into_iter().chain(switch).filter_map(|version| self.places.get(version).copied());
         let about: BTreeSet<usize> = about.collect();
         let rest = (0..self.marked.len()).filter(|place| !about.contains(place));
         let never = |place: usize| {

@@ -27,7 +27,7 @@ mod verify;
 mod tests;
 
 pub use answer::{Adoption, AlertOutcome, Answer, Marked, Outcome, Refusal, RefusalCode};
-pub use commit::{Automatic, Change, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
+pub use commit::{Automatic, ChangeMessage, Commit, IncidentWrite, LogEntry, LogEvent, Rollout, Routing, Served, Wake};
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -130,7 +130,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, event: &Event, now: Timestam
         Event::Undeliverable { incident, why } => undeliverable::page_instead(&mut tx, incident, why),
         Event::Hold { incident, by } => outage::hold(&mut tx, incident, by.as_ref()),
         Event::Resume { incident } => outage::resume(&mut tx, incident),
-        Event::Look => Answer::Noted,
+        Event::CheckDrift => Answer::Noted,
         Event::Soak(look) => soak::looked(&mut tx, look),
         Event::ArchiveReport(kept) => retention::kept(&mut tx, kept),
         Event::Restore { version } => tx.refused_or(retention::restore, version),
@@ -149,7 +149,7 @@ struct Transaction<'a> {
     active: Option<VersionName>,
     routing: Routing,
     log: Vec<LogEntry>,
-    changes: Vec<Change>,
+    changes: Vec<ChangeMessage>,
     automatic: Option<Automatic>,
     content: Vec<(VersionName, Option<String>)>,
     /// What fires on a version that has just got traffic.
@@ -312,7 +312,7 @@ impl<'a> Transaction<'a> {
         operator: &Operator,
         incident: Option<IncidentId>,
     ) {
-        self.changes.push(Change { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
+        self.changes.push(ChangeMessage { from: from.clone(), to: to.clone(), reason: reason.to_owned() });
         self.log.push(LogEntry { event, from, to, reason: reason.to_owned(), operator: operator.clone(), incident });
     }
 
@@ -321,8 +321,8 @@ impl<'a> Transaction<'a> {
         let now = self.now;
         let Some(incident) = self.incident(id) else { return };
         incident.close(phase, now, text);
-        let strays: Vec<InactiveAlert> = inactive_alerts_of(incident).collect();
-        self.remember(strays);
+        let inactive_alerts: Vec<InactiveAlert> = inactive_alerts_of(incident).collect();
+        self.remember(inactive_alerts);
     }
 
     fn remember(&mut self, new: impl IntoIterator<Item = InactiveAlert>) {
@@ -330,53 +330,58 @@ impl<'a> Transaction<'a> {
         served.extend(self.serving().into_iter().chain(self.state.lapsed.iter().flat_map(|l| &l.versions)).cloned());
         // what fires on the target of a gradual rollback only stops that
         served.retain(|version| gradual::split_to(self, version).is_none());
-        let Self { state: PromptState { strays, versions, .. }, returning, .. } = self;
+        let Self { state: PromptState { inactive_alerts, versions, .. }, returning, .. } = self;
         let known: HashSet<&VersionName> = versions.iter().map(|record| &record.version).collect();
         let mut full = None;
-        for stray in new {
-            if served.contains(&stray.version) {
-                returning.push(stray);
+        for inactive in new {
+            if served.contains(&inactive.version) {
+                returning.push(inactive);
                 continue;
             }
-            let is_same =
-                |s: &&mut InactiveAlert| s.version == stray.version && s.alert.fingerprint == stray.alert.fingerprint;
-            if let Some(same) = strays.iter_mut().find(is_same) {
+            let is_same = |s: &&mut InactiveAlert| {
+                s.version == inactive.version && s.alert.fingerprint == inactive.alert.fingerprint
+            };
+            if let Some(same) = inactive_alerts.iter_mut().find(is_same) {
                 // an incident that closes brings along what it heard, which may be older
-                let latest = |stray: &InactiveAlert| (stray.alert.last_seen, stray.alert.rank());
-                if latest(&stray) >= latest(same) {
-                    *same = stray;
+                let latest = |inactive: &InactiveAlert| (inactive.alert.last_seen, inactive.alert.rank());
+                if latest(&inactive) >= latest(same) {
+                    *same = inactive;
                 }
                 continue;
             }
             let unknown = |s: &&InactiveAlert| !known.contains(&s.version);
-            if unknown(&&stray) && strays.iter().filter(unknown).count() >= Policy::MAX_UNKNOWN_STRAYS {
+            if unknown(&&inactive)
+                && inactive_alerts.iter().filter(unknown).count() >= Policy::MAX_UNKNOWN_INACTIVE_ALERTS
+            {
                 continue;
             }
-            if strays.len() >= Policy::MAX_STRAYS {
+            if inactive_alerts.len() >= Policy::MAX_INACTIVE_ALERTS {
                 // one alert is enough to call a version unhealthy: where there are several, one makes room
                 let (counts, unknowns) = full.get_or_insert_with(|| {
                     let mut counts: HashMap<VersionName, usize> = HashMap::new();
-                    strays.iter().for_each(|s| *counts.entry(s.version.clone()).or_default() += 1);
-                    (counts, strays.iter().filter(unknown).count())
+                    inactive_alerts.iter().for_each(|s| *counts.entry(s.version.clone()).or_default() += 1);
+                    (counts, inactive_alerts.iter().filter(unknown).count())
                 });
-                if counts.contains_key(&stray.version) {
+                if counts.contains_key(&inactive.version) {
                     continue;
                 }
-                let spare = match (*unknowns, counts.len() < strays.len()) {
+                let spare = match (*unknowns, counts.len() < inactive_alerts.len()) {
                     (0, false) => None,
-                    (0, true) => strays.iter().position(|s| counts.get(&s.version).is_some_and(|count| *count > 1)),
-                    _ => strays.iter().position(|s| unknown(&s)),
+                    (0, true) => {
+                        inactive_alerts.iter().position(|s| counts.get(&s.version).is_some_and(|count| *count > 1))
+                    }
+                    _ => inactive_alerts.iter().position(|s| unknown(&s)),
                 };
-                let gone = strays.remove(spare.unwrap_or(0));
-                *unknowns = *unknowns + usize::from(unknown(&&stray)) - usize::from(unknown(&&gone));
+                let gone = inactive_alerts.remove(spare.unwrap_or(0));
+                *unknowns = *unknowns + usize::from(unknown(&&inactive)) - usize::from(unknown(&&gone));
                 if counts.get(&gone.version) == Some(&1) {
                     counts.remove(&gone.version);
                 } else {
                     counts.entry(gone.version).and_modify(|count| *count -= 1);
                 }
-                counts.insert(stray.version.clone(), 1);
+                counts.insert(inactive.version.clone(), 1);
             }
-            strays.push(stray);
+            inactive_alerts.push(inactive);
         }
     }
 
@@ -471,7 +476,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Gives `to` all traffic, as a rollback of `bad`, a version with traffic if there is one. `incident` is the one on it.
-    fn flip(
+    fn switch(
         &mut self,
         bad: Option<&VersionName>,
         to: &VersionName,
@@ -490,7 +495,7 @@ impl<'a> Transaction<'a> {
             && let Some(incident) = self.incident(id)
         {
             incident.target = Some(to.clone());
-            incident.flip = Some(Switch {
+            incident.switch = Some(Switch {
                 commit,
                 at: now,
                 decided_at: None,
@@ -501,7 +506,7 @@ impl<'a> Transaction<'a> {
                 verification,
             });
             incident.held = None;
-            incident.note(now, NoteKind::Flipped, format!("{operator} rolled {bad} back to {to}: {reason}"));
+            incident.note(now, NoteKind::Switched, format!("{operator} rolled {bad} back to {to}: {reason}"));
         }
         // the base of a canary never lost its traffic: the end of the canary does not start a cooldown for it
         let base = self.state.running_canary().is_some_and(|canary| canary.split.leaving == *to);
@@ -562,7 +567,7 @@ impl<'a> Transaction<'a> {
             .map(|(incident, before)| IncidentWrite {
                 incident: Incident::clone(incident),
                 was: before.map(|before| before.phase.kind()),
-                coordinate: outage::tells(*before, incident),
+                coordinate: outage::affects_outage(*before, incident),
             })
             .collect();
         let wakes: Vec<Wake> = changed
@@ -632,10 +637,10 @@ impl<'a> Transaction<'a> {
             i.phase.is_open()
                 || (i.phase == Phase::Resolved && i.closed_at.is_some_and(|at| now.since(at) < policy.reopen_within))
         });
-        self.state.strays.retain(|s| now.since(s.alert.last_seen) < policy.forget_after);
-        self.state.suppressed.retain(|s| now.since(s.since) < policy.forget_after);
-        let excess = self.state.suppressed.len().saturating_sub(Policy::MAX_SUPPRESSED);
-        self.state.suppressed.drain(..excess);
+        self.state.inactive_alerts.retain(|s| now.since(s.alert.last_seen) < policy.alert_resolve_timeout);
+        self.state.silences.retain(|s| now.since(s.since) < policy.alert_resolve_timeout);
+        let excess = self.state.silences.len().saturating_sub(Policy::MAX_SUPPRESSED);
+        self.state.silences.drain(..excess);
         self.state.ended.retain(|ended| now.since(ended.at) < Policy::LATE_COPY);
     }
 }

@@ -14,22 +14,22 @@ pub(super) fn mark(tx: &mut Transaction<'_>) {
     if tx.policy.max_auto_rollbacks == 0 {
         return;
     }
-    for incident in tx.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.mass) {
-        incident.mass = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
+    for incident in tx.state.incidents.iter_mut().filter(|i| i.phase.is_undecided() && !i.outage) {
+        incident.outage = incident.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     }
 }
 
 /// Whether what became of `after` changes what its coordinating incident shows or does.
-pub(super) fn tells(before: Option<&Incident>, after: &Incident) -> bool {
-    let seen = |i: &Incident| (i.mass, i.phase.kind(), i.ask, i.hold().is_some(), i.target.clone());
-    after.mass && before.map(seen) != Some(seen(after))
+pub(super) fn affects_outage(before: Option<&Incident>, after: &Incident) -> bool {
+    let seen = |i: &Incident| (i.outage, i.phase.kind(), i.question_number, i.hold().is_some(), i.target.clone());
+    after.outage && before.map(seen) != Some(seen(after))
 }
 
 /// Holds `id` back, or lets it go. Only where nobody has it in hand: a question that waits, or an automatic rollback that
 /// is being confirmed.
 pub(super) fn hold(tx: &mut Transaction<'_>, id: &IncidentId, by: Option<&Operator>) -> Answer {
     let now = tx.now;
-    let Some(incident) = tx.incident(id).filter(|i| i.mass) else { return Answer::Noted };
+    let Some(incident) = tx.incident(id).filter(|i| i.outage) else { return Answer::Noted };
     match by {
         Some(by) => {
             let waits = match &incident.phase {
@@ -62,7 +62,7 @@ pub(super) fn resume(tx: &mut Transaction<'_>, id: &IncidentId) -> Answer {
     let by_budget = |i: &&mut Incident| i.held.as_ref().is_some_and(|held| held.guard == Guard::Budget);
     let Some(version) = tx.incident(id).filter(by_budget).map(|i| i.version.clone()) else { return Answer::Noted };
     let from = tx.served_text();
-    alerts::act_if_unheld(tx, id, &version);
+    alerts::process_if_unheld(tx, id, &version);
     match tx.active.clone() {
         Some(to) => {
             let incident = Some(id.clone());

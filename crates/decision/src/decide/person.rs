@@ -11,15 +11,15 @@ use super::super::policy::Policy;
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
 use super::super::soak::Earned;
-use super::super::split::{Plan, Split};
+use super::super::split::{Plan, TrafficSplit};
 use super::super::state::{InactiveAlert, Silence, VersionRecord};
 use super::super::switch::{Switch, SwitchMode};
 use super::super::time::spoken;
 use super::{Answer, Refusal, RefusalCode, Transaction, canary, confirm, gradual, mark, measure};
 
-type Result<T> = std::result::Result<T, Refusal>;
+pub(super) type OrRefusal<T> = std::result::Result<T, Refusal>;
 
-pub(super) fn must_be_known(tx: &Transaction<'_>) -> Result<()> {
+pub(super) fn must_be_known(tx: &Transaction<'_>) -> OrRefusal<()> {
     if tx.state.versions.is_empty() && tx.served_text().is_none() {
         let prompt = &tx.snapshot.prompt;
         return Err(Refusal::new(RefusalCode::UnknownPrompt, format!("no prompt {prompt} is registered or active")));
@@ -28,7 +28,7 @@ pub(super) fn must_be_known(tx: &Transaction<'_>) -> Result<()> {
 }
 
 /// `target` may be served again: known-good and not quarantined, or forced; never one that nobody registered.
-fn must_be_allowed(tx: &Transaction<'_>, target: &VersionName, force: bool) -> Result<()> {
+fn must_be_allowed(tx: &Transaction<'_>, target: &VersionName, force: bool) -> OrRefusal<()> {
     let Some(record) = tx.state.version(target) else {
         return Err(unknown_version(tx, target));
     };
@@ -60,7 +60,7 @@ fn no_known_good(tx: &Transaction<'_>, from: Option<&VersionName>) -> Refusal {
     Refusal::new(RefusalCode::NoKnownGood, message)
 }
 
-pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> Result<Answer> {
+pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let (policy, now) = (tx.policy, tx.now);
     // of two versions that share the traffic, the one under trial or on its way out
@@ -97,7 +97,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> Result<A
         gradual::must_be_free(tx, incident.as_ref())?;
     }
     if served.is_none() || tx.state.split().is_some() {
-        tx.must_have_text(&target, request.force)?; // nothing could wait for it
+        tx.must_have_content(&target, request.force)?; // nothing could wait for it
     }
     if let (Some(bad), Some(id)) = (&served, &incident) {
         let pending = Pending {
@@ -107,7 +107,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> Result<A
             operator: request.operator.clone(),
             reason: request.reason.clone(),
             gradual: request.gradual.clone(),
-            sure: false,
+            skip_confirmation: false,
             at: now,
         };
         if let Some(answer) = confirm_first(tx, id, pending.clone(), request.force)? {
@@ -121,7 +121,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> Result<A
             incident.decided_by = Some(request.operator.clone());
         }
     }
-    tx.flip(served.as_ref(), &target, SwitchMode::Manual, &request.operator, &request.reason, incident.as_ref());
+    tx.switch(served.as_ref(), &target, SwitchMode::Manual, &request.operator, &request.reason, incident.as_ref());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Manual) })
 }
 
@@ -140,9 +140,9 @@ fn confirm_first(
     id: &IncidentId,
     mut pending: Pending,
     force: bool,
-) -> Result<Option<Answer>> {
+) -> OrRefusal<Option<Answer>> {
     let policy = tx.policy;
-    let has_text = tx.must_have_text(&pending.to, force).is_ok();
+    let has_text = tx.must_have_content(&pending.to, force).is_ok();
     let Some(incident) = tx.incident(id) else { return Ok(None) };
     if let Some(other) = incident.pending().filter(|other| other.by != SwitchMode::Auto && !force) {
         let message = format!("{} has just requested this: waiting for an answer from Prometheus", other.operator);
@@ -151,8 +151,8 @@ fn confirm_first(
     // after a rollback that failed, the checks have said how bad it is; what is on its way was confirmed when it began
     let known = matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
     let overruled = force || incident.objection().is_some() || known;
-    pending.sure = !policy.confirm || overruled;
-    if pending.sure && has_text {
+    pending.skip_confirmation = !policy.confirm || overruled;
+    if pending.skip_confirmation && has_text {
         return Ok(None);
     }
     let to = pending.to.clone();
@@ -184,7 +184,7 @@ fn incident_on(tx: &mut Transaction<'_>, bad: &VersionName, request: &Rollback) 
     id
 }
 
-pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> Result<Answer> {
+pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let version = &request.version;
     let Some(record) = tx.state.version(version) else {
@@ -208,7 +208,7 @@ pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> Result
         mark::must_not_be_bad(tx, gains, request.force)?;
     }
     if !tx.state.served().contains(version) {
-        tx.must_have_text(version, request.force)?;
+        tx.must_have_content(version, request.force)?;
     }
     let from = tx.served_text();
     if request.share != TrafficShare::All {
@@ -239,7 +239,7 @@ pub(super) fn activate(tx: &mut Transaction<'_>, request: &Activation) -> Result
     Ok(Answer::Changed { from, to: version.clone(), incident: None, unchanged, mode: None })
 }
 
-pub(super) fn register(tx: &mut Transaction<'_>, request: &Register) -> Result<Answer> {
+pub(super) fn register(tx: &mut Transaction<'_>, request: &Register) -> OrRefusal<Answer> {
     let (policy, now) = (tx.policy, tx.now);
     let stored = tx.snapshot.content.as_ref();
     if let Some(record) = tx.state.version(&request.version).filter(|r| r.registered) {
@@ -290,7 +290,7 @@ fn archived_differs(record: &VersionRecord, request: &Register) -> bool {
 }
 
 /// A person answers an incident's question.
-pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer> {
+pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let known = tx.incident(&click.incident).is_some();
     let snapshot = tx.snapshot;
     match (&snapshot.incident, known) {
@@ -308,7 +308,7 @@ pub(super) fn choose(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer>
             if tx.incident(&click.incident).is_some_and(|i| i.phase.kind() == PhaseKind::RollingBack) =>
         {
             undecided(tx, click, |_| true)?;
-            gradual::go_on(tx, &click.incident, &click.operator, click.force)
+            gradual::resume(tx, &click.incident, &click.operator, click.force)
         }
         Choice::ApproveGradual => {
             gradual::must_be_free(tx, Some(&click.incident))?;
@@ -326,24 +326,24 @@ fn undecided<'d>(
     tx: &'d mut Transaction<'_>,
     click: &Decide,
     still: fn(PhaseKind) -> bool,
-) -> Result<&'d mut Incident> {
+) -> OrRefusal<&'d mut Incident> {
     let now = tx.now;
     let Some(incident) = tx.incident(&click.incident) else {
         return Err(Refusal::new(RefusalCode::UnknownIncident, format!("no incident {}", click.incident)));
     };
     if still(incident.phase.kind()) {
-        if click.ask.is_some_and(|ask| ask != incident.ask) {
+        if click.question_number.is_some_and(|question_number| question_number != incident.question_number) {
             let message = "the question has changed: check the message again".to_owned();
             return Err(Refusal::new(RefusalCode::Stale, message));
         }
         return Ok(incident);
     }
-    let message = match (&incident.flip, &incident.decided_by) {
-        (Some(flip), _) if incident.is_shipped() => {
-            format!("{} replaced this with {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+    let message = match (&incident.switch, &incident.decided_by) {
+        (Some(switch), _) if incident.is_shipped() => {
+            format!("{} replaced this with {} {} ago", switch.operator, switch.to, spoken(now.since(switch.at)))
         }
-        (Some(flip), _) if incident.phase.kind() != PhaseKind::Dismissed => {
-            format!("{} rolled this back to {} {} ago", flip.operator, flip.to, spoken(now.since(flip.at)))
+        (Some(switch), _) if incident.phase.kind() != PhaseKind::Dismissed => {
+            format!("{} rolled this back to {} {} ago", switch.operator, switch.to, spoken(now.since(switch.at)))
         }
         _ if incident.phase.kind() == PhaseKind::Investigating => {
             let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
@@ -370,16 +370,16 @@ fn shared_or_changed(
     }
 }
 
-fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> Result<Answer> {
+fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRefusal<Answer> {
     let (policy, now) = (tx.policy, tx.now);
     let incident = undecided(tx, click, |phase| {
         phase.is_undecided() || matches!(phase, PhaseKind::RollingBack | PhaseKind::Escalated)
     })?;
     // after a rollback that failed, the version rolled back to is what serves
-    let (subject, flip) = (incident.subject().clone(), incident.flip.clone());
+    let (subject, switch) = (incident.subject().clone(), incident.switch.clone());
     let reason = incident.summary().to_owned();
-    if let Some(flip) = flip {
-        must_be_last_move(tx, &flip)?;
+    if let Some(switch) = switch {
+        must_be_last_move(tx, &switch)?;
     }
     if !tx.has_traffic(&subject) {
         return Err(Refusal::new(RefusalCode::Moved, format!("{subject} is no longer active")));
@@ -397,7 +397,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> Resu
         return Err(Refusal::new(RefusalCode::Moved, format!("{target} is already active")));
     }
     if tx.state.split().is_some() {
-        tx.must_have_text(&target, click.force)?; // nothing could wait for it
+        tx.must_have_content(&target, click.force)?; // nothing could wait for it
     }
     let pending = Pending {
         by: SwitchMode::Approved,
@@ -406,7 +406,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> Resu
         operator: click.operator.clone(),
         reason: reason.clone(),
         gradual: plan,
-        sure: false,
+        skip_confirmation: false,
         at: now,
     };
     if let Some(answer) = confirm_first(tx, &click.incident, pending.clone(), click.force)? {
@@ -421,28 +421,28 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> Resu
         incident.decided_by = Some(click.operator.clone());
     }
     let from = Some(pending.from.to_string());
-    tx.flip(Some(&pending.from), &target, SwitchMode::Approved, &click.operator, &reason, Some(&click.incident));
+    tx.switch(Some(&pending.from), &target, SwitchMode::Approved, &click.operator, &reason, Some(&click.incident));
     let incident = Some(click.incident.clone());
     Ok(Answer::Changed { from, to: target, incident, unchanged: false, mode: Some(SwitchMode::Approved) })
 }
 
-fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer> {
+fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
     let incident = undecided(tx, click, |phase| {
         matches!(phase, PhaseKind::Confirming | PhaseKind::Observing | PhaseKind::AwaitingDecision)
     })?;
     // asked again then; nothing escalates before
     incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
-    incident.ask += 1;
+    incident.question_number += 1;
     incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
     Ok(Answer::Decided(PhaseKind::Investigating))
 }
 
-fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer> {
+fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
     let incident = undecided(tx, click, |phase| phase.is_undecided() || phase == PhaseKind::Escalated)?;
     incident.decided_by = Some(click.operator.clone());
-    suppress(tx, &click.incident);
+    silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
         incident.close(Phase::Dismissed, now, format!("{} dismissed this", click.operator));
     }
@@ -450,14 +450,14 @@ fn dismiss(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer> {
 }
 
 /// Silences what fires now until it resolves or gets worse.
-fn suppress(tx: &mut Transaction<'_>, id: &IncidentId) {
+fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
     let now = tx.now;
     let Some(incident) = tx.state.incidents.iter().find(|incident| incident.id == *id) else { return };
     let version = &incident.version;
     // the record of a closed incident is not kept up to date; whether its alerts still fire is remembered apart
     let still = |fingerprint: &str| {
-        let stray = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == fingerprint;
-        incident.phase.is_open() || tx.state.strays.iter().any(stray)
+        let inactive = |s: &InactiveAlert| s.version == *version && s.alert.fingerprint == fingerprint;
+        incident.phase.is_open() || tx.state.inactive_alerts.iter().any(inactive)
     };
     let silenced: Vec<_> = incident
         .alerts
@@ -472,57 +472,57 @@ fn suppress(tx: &mut Transaction<'_>, id: &IncidentId) {
         })
         .collect();
     let known = |s: &Silence| silenced.iter().any(|n| n.fingerprint == s.fingerprint && n.version == s.version);
-    tx.state.suppressed.retain(|s| !known(s));
-    tx.state.suppressed.extend(silenced);
+    tx.state.silences.retain(|s| !known(s));
+    tx.state.silences.extend(silenced);
 }
 
 /// An incident takes back, or goes on from, only what it did itself.
-fn must_be_last_move(tx: &Transaction<'_>, flip: &Switch) -> Result<()> {
-    if tx.state.is_last_move(flip) && tx.has_traffic(&flip.to) {
+fn must_be_last_move(tx: &Transaction<'_>, switch: &Switch) -> OrRefusal<()> {
+    if tx.state.is_last_move(switch) && tx.has_traffic(&switch.to) {
         return Ok(());
     }
     let serving = tx.served_text().map_or_else(|| "nothing is".to_owned(), |version| format!("{version} is"));
-    let message = format!("the active version has changed since this rollback to {}: {serving} active now", flip.to);
+    let message = format!("the active version has changed since this rollback to {}: {serving} active now", switch.to);
     Err(Refusal::new(RefusalCode::Moved, message))
 }
 
 /// The rollback was a mistake: serve the version again and trust it as before.
-fn undo(tx: &mut Transaction<'_>, click: &Decide) -> Result<Answer> {
+fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     let now = tx.now;
     let incident = undecided(tx, click, |phase| !matches!(phase, PhaseKind::Dismissed | PhaseKind::Superseded))?;
     if let Some(split) = incident.gradual().cloned() {
         mark::must_not_be_bad(tx, &split.leaving, click.force)?;
         return Ok(back(tx, click, &split));
     }
-    let Some(flip) = incident.flip.clone().filter(|_| !incident.is_shipped()) else {
+    let Some(switch) = incident.switch.clone().filter(|_| !incident.is_shipped()) else {
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
     };
-    must_be_last_move(tx, &flip)?;
-    mark::must_not_be_bad(tx, &flip.from, click.force)?;
-    tx.must_have_text(&flip.from, click.force)?;
-    let Some(record) = tx.state.version_mut(&flip.from) else {
-        return Err(unknown_version(tx, &flip.from));
+    must_be_last_move(tx, &switch)?;
+    mark::must_not_be_bad(tx, &switch.from, click.force)?;
+    tx.must_have_content(&switch.from, click.force)?;
+    let Some(record) = tx.state.version_mut(&switch.from) else {
+        return Err(unknown_version(tx, &switch.from));
     };
     if let Some(quarantine) = record.quarantine.take() {
         record.known_good = record.known_good.or(quarantine.known_good);
     }
-    suppress(tx, &click.incident);
+    silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());
-        let text = format!("{} undid the rollback: {} is served again", click.operator, flip.from);
+        let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
         incident.close(Phase::Dismissed, now, text);
     }
     let from = tx.served_text();
     let incident = Some(click.incident.clone());
-    tx.activate(&flip.from, from.clone(), "rollback undone", &click.operator, incident.clone());
-    Ok(Answer::Changed { from, to: flip.from, incident, unchanged: false, mode: None })
+    tx.activate(&switch.from, from.clone(), "rollback undone", &click.operator, incident.clone());
+    Ok(Answer::Changed { from, to: switch.from, incident, unchanged: false, mode: None })
 }
 
 /// All traffic back to the version that a gradual rollback was about to leave.
-fn back(tx: &mut Transaction<'_>, click: &Decide, split: &Split) -> Answer {
+fn back(tx: &mut Transaction<'_>, click: &Decide, split: &TrafficSplit) -> Answer {
     let now = tx.now;
     let left_with = tx.left_with(&split.arriving); // as long as the incident is open
-    suppress(tx, &click.incident);
+    silence(tx, &click.incident);
     if let Some(incident) = tx.incident(&click.incident) {
         incident.decided_by = Some(click.operator.clone());
         let text = format!("{} ended the gradual rollback: {} has all traffic again", click.operator, split.leaving);

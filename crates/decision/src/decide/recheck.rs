@@ -20,7 +20,7 @@ pub(super) fn predates(tx: &Transaction<'_>, version: &VersionName) -> Option<Du
         let began = about.flat_map(|i| &i.alerts).filter_map(|alert| alert.began(tx.now)).min();
         return Some(began.map_or(Duration::ZERO, |began| tx.now.since(began)));
     }
-    let incident = tx.state.open_incidents().filter(|i| i.version == *version && i.flip.is_none()).last()?;
+    let incident = tx.state.open_incidents().filter(|i| i.version == *version && i.switch.is_none()).last()?;
     let record = tx.state.version(version)?;
     let since = record.traffic_since?;
     let nobody_to_ask = !tx.policy.verify && tx.now.since(since) >= Policy::PREDATES;
@@ -69,7 +69,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
         incident.confirmed_at = Some(now);
         incident.note(now, NoteKind::Checked, text);
     }
-    alerts::act_if_unheld(tx, id, &version);
+    alerts::process_if_unheld(tx, id, &version);
     later(tx, id);
     Answer::Noted
 }
@@ -78,7 +78,7 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
 pub(super) fn due(tx: &mut Transaction<'_>, id: &IncidentId) {
     let Some((version, _)) = waiting(tx, id) else { return };
     if !tx.policy.verify {
-        alerts::act_if_unheld(tx, id, &version);
+        alerts::process_if_unheld(tx, id, &version);
     }
     later(tx, id);
 }

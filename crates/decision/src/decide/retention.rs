@@ -58,8 +58,8 @@ pub fn next(state: &PromptState, policy: &Policy, now: Timestamp) -> Option<Time
         // a version that becomes known-good may take the place of an older one
         [restored, Some(used.plus(Policy::UNPROVED_TEXT)), Some(used.plus(policy.keep)), record.soaks_at(policy)]
     };
-    let texts = state.versions.iter().filter(|record| record.has_content);
-    texts.flat_map(moments).flatten().filter(|at| *at > now).min()
+    let contents = state.versions.iter().filter(|record| record.has_content);
+    contents.flat_map(moments).flatten().filter(|at| *at > now).min()
 }
 
 /// The versions whose texts must be in Redis.
@@ -77,9 +77,9 @@ pub fn needed<'s>(state: &'s PromptState, policy: &Policy, now: Timestamp) -> Ve
     needed.extend(served.iter().filter_map(|version| state.target(Some(version), policy, now)));
     needed.extend(state.target(None, policy, now));
     for incident in &state.incidents {
-        let flip = incident.flip.iter().flat_map(|flip| [&flip.from, &flip.to]);
+        let switch = incident.switch.iter().flat_map(|switch| [&switch.from, &switch.to]);
         let pending = incident.pending().into_iter().flat_map(|pending| [&pending.from, &pending.to]);
-        needed.extend([&incident.version].into_iter().chain(&incident.target).chain(flip).chain(pending));
+        needed.extend([&incident.version].into_iter().chain(&incident.target).chain(switch).chain(pending));
     }
     let recent = |record: &&VersionRecord| {
         let unproved = record.known_good(policy, now).is_none();
@@ -185,13 +185,13 @@ pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pendin
     match pending.by {
         SwitchMode::Auto => alerts::hold(tx, id, Held { guard: Guard::Unconfirmed, detail: text }),
         _ => {
-            confirm::object(tx, id, pending, Objection { baseline: false, text_missing: true, text });
+            confirm::object(tx, id, pending, Objection { precheck: false, content_missing: true, text });
         }
     }
 }
 
 impl Transaction<'_> {
-    pub(super) fn lacks_text(&self, version: &VersionName) -> bool {
+    pub(super) fn lacks_content(&self, version: &VersionName) -> bool {
         self.state.version(version).is_some_and(|record| record.has_content && record.archived.is_some())
     }
 
@@ -201,7 +201,7 @@ impl Transaction<'_> {
     }
 
     /// A version without its text is served only by those who know that it can't be had.
-    pub(super) fn must_have_text(&self, version: &VersionName, force: bool) -> Result<(), Refusal> {
+    pub(super) fn must_have_content(&self, version: &VersionName, force: bool) -> Result<(), Refusal> {
         let archived = self.state.version(version).filter(|r| r.has_content).and_then(|r| r.archived.as_ref());
         let Some(archived) = archived.filter(|archived| !(force && archived.fault.is_some())) else { return Ok(()) };
         let prompt = &self.snapshot.prompt;

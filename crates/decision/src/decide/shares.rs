@@ -7,7 +7,7 @@ use super::super::phase::{Phase, Question};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed, Serving};
 use super::super::soak::Fled;
-use super::super::split::{CanaryEnd, Split};
+use super::super::split::{CanaryEnd, TrafficSplit};
 use super::super::state::{InactiveAlert, Return};
 use super::super::time::Timestamp;
 use super::{LogEvent, Routing, Transaction, alerts, canary, inactive_alerts_of, shipped};
@@ -46,14 +46,14 @@ impl Transaction<'_> {
     /// What fires on `version` is news, now that it has traffic.
     pub(super) fn hear_of(&mut self, version: &VersionName) {
         let now = self.now;
-        let forget_after = self.policy.forget_after;
-        let (own, others) = self.state.strays.drain(..).partition(|s| s.version == *version);
-        self.state.strays = others;
+        let alert_resolve_timeout = self.policy.alert_resolve_timeout;
+        let (own, others) = self.state.inactive_alerts.drain(..).partition(|s| s.version == *version);
+        self.state.inactive_alerts = others;
         let mut own: Vec<InactiveAlert> = own;
         // its last rollback may not be verified yet
         let earlier = self.state.open_incidents().filter(|i| i.version == *version && i.subject() != version);
         own.extend(earlier.flat_map(inactive_alerts_of));
-        self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < forget_after));
+        self.returning.extend(own.into_iter().filter(|s| now.since(s.alert.last_seen) < alert_resolve_timeout));
     }
 
     /// The same as [`Transaction::serve`], and prompt servers are told so.
@@ -124,10 +124,10 @@ impl Transaction<'_> {
         let about: Vec<usize> = about.map(|(place, _)| place).collect();
         let mut taken =
             successor.filter(|_| shipped.is_some()).map(|heir| shipped::taken(self, heir)).unwrap_or_default();
-        let mut strays: Vec<InactiveAlert> = Vec::new();
+        let mut inactive_alerts: Vec<InactiveAlert> = Vec::new();
         for place in about {
             let incident = &mut self.state.incidents[place];
-            strays.extend(inactive_alerts_of(incident));
+            inactive_alerts.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
                 (Some(heir), Some(operator)) if shipped::is_unsettled(incident, heir) => {
                     shipped::hand_on(self, place, heir, operator, &mut taken);
@@ -138,7 +138,7 @@ impl Transaction<'_> {
                 }
             }
         }
-        self.remember(strays);
+        self.remember(inactive_alerts);
     }
 
     /// `active` holds no version any more, but `holds` or nothing. Prompt servers keep the version that they have, so no
@@ -160,13 +160,13 @@ impl Transaction<'_> {
         let rest = self.rests_at();
         let open: Vec<IncidentId> = self.state.open_incidents().map(|incident| incident.id.clone()).collect();
         for id in open {
-            alerts::tell_of_lapse(self, &id, &fault, rest);
+            alerts::report_lapse(self, &id, &fault, rest);
         }
     }
 
     /// When a failed rollback of a prompt whose key holds no version is looked at again: somebody may have retired the prompt.
     pub(super) fn rests_at(&self) -> Option<Timestamp> {
-        self.state.lapsed.as_ref().map(|_| self.now.plus(self.policy.forget_after))
+        self.state.lapsed.as_ref().map(|_| self.now.plus(self.policy.alert_resolve_timeout))
     }
 
     /// One version has all traffic, or none has any.
@@ -197,7 +197,13 @@ impl Transaction<'_> {
     }
 
     /// Traffic is shared as the present stage of `split` says.
-    pub(super) fn share(&mut self, split: &Split, by: ActivatedBy, event: LogEvent, incident: Option<&IncidentId>) {
+    pub(super) fn share(
+        &mut self,
+        split: &TrafficSplit,
+        by: ActivatedBy,
+        event: LogEvent,
+        incident: Option<&IncidentId>,
+    ) {
         self.gain_traffic(&split.arriving, &split.operator);
         let now = self.now;
         let major = split.major();

@@ -56,7 +56,7 @@ pub(super) fn hand_on(
     incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
     incident.target = Some(to.clone());
     incident.held = None;
-    incident.flip = Some(Switch {
+    incident.switch = Some(Switch {
         commit,
         at: now,
         decided_at: None,

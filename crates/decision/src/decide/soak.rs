@@ -4,7 +4,7 @@ use super::super::event::SoakLook;
 use super::super::names::{IncidentId, VersionName};
 use super::super::operator::Operator;
 use super::super::policy::Policy;
-use super::super::soak::{Earned, KnownGood, Soak, Verdict};
+use super::super::soak::{Earned, KnownGood, Soak, SoakVerdict};
 use super::super::state::VersionRecord;
 use super::super::time::{Timestamp, spoken};
 use super::{Answer, LogEntry, LogEvent, Transaction};
@@ -17,12 +17,12 @@ pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
     let Some(watch) = soak.watch.as_ref().filter(|watch| watch.next <= now) else { return Answer::Noted };
     let before = watch.last.clone();
     match soak.verdict(look.measured.as_ref(), policy, now) {
-        Verdict::Wanting(missing) => soak.look(policy, now, missing.or(before)),
-        Verdict::Anew(from, why) => {
+        SoakVerdict::Wanting(missing) => soak.look(policy, now, missing.or(before)),
+        SoakVerdict::Anew(from, why) => {
             soak.from = from;
             soak.look(policy, now, Some(format!("soak restarted: {why}")));
         }
-        Verdict::Earned(by) => {
+        SoakVerdict::Earned(by) => {
             let (from, version) = (soak.from, look.version.clone());
             tx.earn(&version, KnownGood { at: now, by }, &text(by, from, before, policy, now));
         }

@@ -54,12 +54,16 @@ fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
     }
     let Some(fault) = fault else { return };
     let about = [incident.version.clone(), incident.subject().clone()];
-    let fires = |last_seen| now.since(last_seen) < policy.forget_after;
+    let fires = |last_seen| now.since(last_seen) < policy.alert_resolve_timeout;
     let state = &tx.state;
     let alerts = state.open_incidents().filter(|other| about.contains(&other.version)).flat_map(|other| &other.alerts);
     let alerts = alerts.filter(|alert| alert.firing).map(|alert| alert.last_seen);
-    let strays = state.strays.iter().filter(|stray| about.contains(&stray.version)).map(|stray| stray.alert.last_seen);
-    if alerts.chain(strays).any(fires) {
+    let inactive_alerts = state
+        .inactive_alerts
+        .iter()
+        .filter(|inactive| about.contains(&inactive.version))
+        .map(|inactive| inactive.alert.last_seen);
+    if alerts.chain(inactive_alerts).any(fires) {
         return;
     }
     let text = format!("{fault}, and no alert fires any more: the prompt seems to be retired");
@@ -71,7 +75,9 @@ fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
 /// An inhibited, silenced or truncated alert never says that it ended.
 fn forget_silent_alerts(incident: &mut Incident, policy: &Policy, now: super::Timestamp) {
     let mut forgotten = Vec::new();
-    for alert in incident.alerts.iter_mut().filter(|a| a.firing && now.since(a.last_seen) >= policy.forget_after) {
+    for alert in
+        incident.alerts.iter_mut().filter(|a| a.firing && now.since(a.last_seen) >= policy.alert_resolve_timeout)
+    {
         alert.firing = false;
         forgotten.push(alert.alertname.clone());
     }

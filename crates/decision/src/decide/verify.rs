@@ -1,9 +1,9 @@
-//! Did the rollback help? Checks after a flip, until it is proved or the time for that is over.
+//! Did the rollback help? Checks after a switch, until it is proved or the time for that is over.
 
 use super::super::event::Checked;
 use super::super::names::IncidentId;
 use super::super::note::NoteKind;
-use super::super::phase::{Failure, Phase};
+use super::super::phase::{Phase, RollbackFailure};
 use super::super::policy::Policy;
 use super::super::severity::Severity;
 use super::super::time::{Timestamp, spoken};
@@ -16,8 +16,10 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
     let Some(incident) = tx.incident(&check.incident).filter(|incident| incident.is_checked()) else {
         return Answer::Noted;
     };
-    let Some(flip) = incident.flip.clone().filter(|flip| flip.at == check.flip) else { return Answer::Noted };
-    let Some(mut verification) = flip.verification.clone() else { return Answer::Noted };
+    let Some(switch) = incident.switch.clone().filter(|switch| switch.at == check.switched_at) else {
+        return Answer::Noted;
+    };
+    let Some(mut verification) = switch.verification.clone() else { return Answer::Noted };
     // each question counts once, whoever else asked it meanwhile
     if verification.checks != check.number {
         return Answer::Noted;
@@ -29,16 +31,16 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
     }
     if let Some(still) = check.traffic.as_ref().filter(|traffic| !traffic.still.is_empty() && !verification.stale) {
         verification.stale = true;
-        incident.note(now, NoteKind::Checked, still_serving(still, flip.from.as_str()));
+        incident.note(now, NoteKind::Checked, still_serving(still, switch.from.as_str()));
     }
     let followed = verification.traffic.as_ref().is_some_and(Traffic::all_follow);
     let late = verification.late;
     let failing = late && verification.unhealthy >= policy.verify_healthy;
     let still = verification.traffic.as_ref().is_some_and(|traffic| !traffic.still.is_empty());
     let healthy = verification.healthy >= policy.verify_healthy;
-    let waits_for_servers = incident.failure() == Some(Failure::NotFollowed);
-    if let Some(flip) = &mut incident.flip {
-        flip.verification = Some(verification);
+    let waits_for_servers = incident.failure() == Some(RollbackFailure::NotFollowed);
+    if let Some(switch) = &mut incident.switch {
+        switch.verification = Some(verification);
     }
     if followed && healthy {
         recovered(tx, &check.incident);
@@ -73,7 +75,7 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
         // another receiver may see the Prometheus that this one does not
         Verdict::Unknown => {}
     }
-    let often = verification.checks < policy.verify_checks;
+    let often = verification.checks < policy.verify_fast_checks;
     verification.next = now.plus(if often { policy.verify_every } else { Policy::VERIFY_SLOWLY });
     verification.last = Some(Check { at: now, finding: finding.clone() });
     if check.traffic.is_some() {
@@ -84,11 +86,11 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
 fn recovered(tx: &mut Transaction<'_>, id: &IncidentId) {
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
-    let (Some(flip), Some(verification)) = (incident.flip.clone(), incident.verification()) else { return };
+    let (Some(switch), Some(verification)) = (incident.switch.clone(), incident.verification()) else { return };
     let finding = verification.last.as_ref().map(|check| check.finding.text.clone()).unwrap_or_default();
-    let proof = propagation(verification.traffic.as_ref(), flip.from.as_str(), flip.at);
-    let after = spoken(now.since(flip.at));
-    let text = format!("{} is healthy {after} after the switch: {finding}{proof}", flip.to);
+    let proof = propagation(verification.traffic.as_ref(), switch.from.as_str(), switch.at);
+    let after = spoken(now.since(switch.at));
+    let text = format!("{} is healthy {after} after the switch: {finding}{proof}", switch.to);
     tx.close_without_traffic(id, Phase::Recovered, text);
 }
 
@@ -96,7 +98,7 @@ fn recovered(tx: &mut Transaction<'_>, id: &IncidentId) {
 fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (now, policy) = (tx.now, tx.policy);
     let Some(incident) = tx.incident(id) else { return };
-    let Some(bad) = incident.flip.as_ref().map(|flip| flip.from.clone()) else { return };
+    let Some(bad) = incident.switch.as_ref().map(|switch| switch.from.clone()) else { return };
     incident.note(now, NoteKind::Checked, format!("no instance serves {bad} any more"));
     incident.phase = Phase::Verifying { until: now.plus(policy.verification_deadline) };
 }
@@ -106,29 +108,30 @@ fn followed_at_last(tx: &mut Transaction<'_>, id: &IncidentId) {
 pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     let (policy, now) = (tx.policy, tx.now);
     let Some(incident) = tx.incident(id) else { return };
-    let Some(flip) = incident.flip.clone() else { return };
+    let Some(switch) = incident.switch.clone() else { return };
     let Some(verification) = incident.verification().cloned() else {
         // there is no Prometheus to ask
         unverified(tx, id, "nothing was measured");
         return;
     };
-    let limit = spoken(now.since(flip.at));
+    let limit = spoken(now.since(switch.at));
     if let Some(traffic) = verification.traffic.as_ref().filter(|traffic| !traffic.still.is_empty()) {
-        let text = format!("prompt servers do not follow the rollback: {}", still_serving(traffic, flip.from.as_str()));
-        escalate(tx, id, Failure::NotFollowed, text);
+        let text =
+            format!("prompt servers do not follow the rollback: {}", still_serving(traffic, switch.from.as_str()));
+        escalate(tx, id, RollbackFailure::NotFollowed, text);
         return;
     }
     if verification.unhealthy > 0 {
         let last = verification.last.map(|check| check.finding.text).unwrap_or_default();
         let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
-        let text = format!("{} is unhealthy {limit} after {change}: {last}", flip.to);
-        escalate(tx, id, Failure::NotRecovered, text);
+        let text = format!("{} is unhealthy {limit} after {change}: {last}", switch.to);
+        escalate(tx, id, RollbackFailure::NotRecovered, text);
         return;
     }
     // a person went back to the very version that the incident is about
-    if incident.version == flip.to && incident.is_firing() {
-        let text = format!("{} is unhealthy {limit} after the rollback: {} fires on it", flip.to, incident.summary());
-        escalate(tx, id, Failure::NotRecovered, text);
+    if incident.version == switch.to && incident.is_firing() {
+        let text = format!("{} is unhealthy {limit} after the rollback: {} fires on it", switch.to, incident.summary());
+        escalate(tx, id, RollbackFailure::NotRecovered, text);
         return;
     }
     let missing = missing(&verification);
@@ -138,7 +141,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
         let text = format!("not verified {limit} after the switch: {missing}. The checks go on for {}", spoken(rest));
         incident.note(now, NoteKind::Checked, text);
         incident.phase = Phase::Verifying { until: now.plus(rest) };
-        if let Some(verification) = incident.flip.as_mut().and_then(|flip| flip.verification.as_mut()) {
+        if let Some(verification) = incident.switch.as_mut().and_then(|switch| switch.verification.as_mut()) {
             verification.late = true;
         }
         return;
@@ -151,26 +154,26 @@ fn unverified(tx: &mut Transaction<'_>, id: &IncidentId, missing: &str) {
     let text = format!("could not verify the recovery of {}: {missing}. Check it manually", incident.subject());
     if incident.pages() {
         // who was paged before another version was shipped is told when that is better, or decides
-        escalate(tx, id, Failure::NotRecovered, text);
+        escalate(tx, id, RollbackFailure::NotRecovered, text);
     } else {
         tx.close_without_traffic(id, Phase::Unverified, text);
     }
 }
 
-fn escalate(tx: &mut Transaction<'_>, id: &IncidentId, reason: Failure, mut text: String) {
+fn escalate(tx: &mut Transaction<'_>, id: &IncidentId, reason: RollbackFailure, mut text: String) {
     let now = tx.now;
-    let Some(flip) = tx.incident(id).and_then(|incident| incident.flip.clone()) else { return };
-    let contact = tx.state.version(&flip.from).and_then(|record| record.contact.clone());
-    let choices = tx.choices(&flip.to, &flip.from);
+    let Some(switch) = tx.incident(id).and_then(|incident| incident.switch.clone()) else { return };
+    let contact = tx.state.version(&switch.from).and_then(|record| record.contact.clone());
+    let choices = tx.choices(&switch.to, &switch.from);
     let until = tx.rests_at();
     let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::Escalated { until, reason };
     incident.severity = Severity::Critical;
-    incident.ask += 1;
+    incident.question_number += 1;
     incident.escalations = 1;
     incident.choices = choices;
     if let Some(contact) = contact {
-        text.push_str(&format!(". Contact for {}: {contact}", flip.from));
+        text.push_str(&format!(". Contact for {}: {contact}", switch.from));
     }
     incident.note(now, NoteKind::Escalated, text);
 }
@@ -193,10 +196,10 @@ fn still_serving(traffic: &Traffic, bad: &str) -> String {
 }
 
 /// `; 9 of 9 instances follow; v2 was last seen 4 s after the switch`, as far as that is known.
-fn propagation(traffic: Option<&Traffic>, bad: &str, flip: Timestamp) -> String {
+fn propagation(traffic: Option<&Traffic>, bad: &str, switch: Timestamp) -> String {
     let Some(traffic) = traffic else { return String::new() };
     let seen = match traffic.bad_last_seen {
-        Some(at) => format!("{bad} was last seen {} after the switch", spoken(at.since(flip))),
+        Some(at) => format!("{bad} was last seen {} after the switch", spoken(at.since(switch))),
         None => format!("{bad} was not seen after the switch"),
     };
     format!("; {}; {seen}", traffic.followers())

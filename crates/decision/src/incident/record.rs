@@ -11,10 +11,10 @@ use crate::guards::Held;
 use crate::names::{IncidentId, PromptName, VersionName};
 use crate::note::{Note, NoteKind};
 use crate::operator::Operator;
-use crate::phase::{Confirming, Failure, Objection, Pending, Phase, PhaseKind, Question, Recheck};
+use crate::phase::{Confirming, Objection, Pending, Phase, PhaseKind, Question, Recheck, RollbackFailure};
 use crate::policy::Policy;
 use crate::severity::{Action, Severity};
-use crate::split::Split;
+use crate::split::TrafficSplit;
 use crate::switch::{DryRunRollback, Switch};
 use crate::time::Timestamp;
 use crate::verification::Verification;
@@ -62,36 +62,36 @@ struct Record {
     held: Option<Held>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flip: Option<Switch>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would: Option<DryRunRollback>,
+    #[serde(rename = "flip", skip_serializing_if = "Option::is_none")]
+    switch: Option<Switch>,
+    #[serde(rename = "would", skip_serializing_if = "Option::is_none")]
+    dry_run: Option<DryRunRollback>,
     #[serde(getter = "successor", skip_serializing_if = "Option::is_none")]
     successor: Option<VersionName>,
     #[serde(getter = "gradual", skip_serializing_if = "Option::is_none")]
-    gradual: Option<Split>,
+    gradual: Option<TrafficSplit>,
     #[serde(getter = "pending", skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
     #[serde(getter = "is_not_followed", default, skip_serializing_if = "is_default")]
     not_followed: bool,
     #[serde(getter = "before", skip_serializing_if = "Option::is_none")]
-    before: Option<Before>,
+    before: Option<PhaseBefore>,
     #[serde(getter = "objection", skip_serializing_if = "Option::is_none")]
     objection: Option<Objection>,
     #[serde(getter = "verification", skip_serializing_if = "Option::is_none")]
     verification: Option<Verification>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decided_by: Option<Operator>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    ask: u32,
+    #[serde(rename = "ask", default, skip_serializing_if = "is_default")]
+    question_number: u32,
     #[serde(default, skip_serializing_if = "is_default")]
     escalations: u32,
     #[serde(default, skip_serializing_if = "is_default")]
     paged: bool,
     #[serde(rename = "unheard", default, skip_serializing_if = "is_default")]
     undeliverable: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    mass: bool,
+    #[serde(rename = "mass", default, skip_serializing_if = "is_default")]
+    outage: bool,
     #[serde(getter = "recheck", skip_serializing_if = "Option::is_none")]
     recheck: Option<Recheck>,
     #[serde(getter = "hold", skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ fn successor(incident: &Incident) -> Option<VersionName> {
     }
 }
 
-fn gradual(incident: &Incident) -> Option<Split> {
+fn gradual(incident: &Incident) -> Option<TrafficSplit> {
     incident.gradual().cloned()
 }
 
@@ -122,12 +122,12 @@ fn pending(incident: &Incident) -> Option<Pending> {
 }
 
 fn is_not_followed(incident: &Incident) -> bool {
-    incident.failure() == Some(Failure::NotFollowed)
+    incident.failure() == Some(RollbackFailure::NotFollowed)
 }
 
-fn before(incident: &Incident) -> Option<Before> {
+fn before(incident: &Incident) -> Option<PhaseBefore> {
     match &incident.phase {
-        Phase::Confirming(confirming) => Some(Before::of(&confirming.before)),
+        Phase::Confirming(confirming) => Some(PhaseBefore::of(&confirming.before)),
         _ => None,
     }
 }
@@ -150,7 +150,7 @@ fn hold(incident: &Incident) -> Option<Operator> {
 
 /// Where an incident goes back to if what waits is not done.
 #[derive(Serialize, Deserialize)]
-struct Before {
+struct PhaseBefore {
     phase: PhaseKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Timestamp>,
@@ -164,14 +164,14 @@ struct Before {
     objection: Option<Objection>,
 }
 
-impl Before {
+impl PhaseBefore {
     fn of(phase: &Phase) -> Self {
         let question = match phase {
             Phase::AwaitingDecision(question) => question.clone(),
             _ => Question { deadline: phase.deadline(), ..Question::default() },
         };
         let Question { deadline, recheck, hold, objection } = question;
-        let not_followed = matches!(phase, Phase::Escalated { reason: Failure::NotFollowed, .. });
+        let not_followed = matches!(phase, Phase::Escalated { reason: RollbackFailure::NotFollowed, .. });
         Self { phase: phase.kind(), deadline, not_followed, recheck, hold, objection }
     }
 
@@ -191,8 +191,8 @@ impl Before {
     }
 }
 
-fn failure(not_followed: bool) -> Failure {
-    if not_followed { Failure::NotFollowed } else { Failure::NotRecovered }
+fn failure(not_followed: bool) -> RollbackFailure {
+    if not_followed { RollbackFailure::NotFollowed } else { RollbackFailure::NotRecovered }
 }
 
 impl From<Record> for Incident {
@@ -207,7 +207,9 @@ impl From<Record> for Incident {
                 // the version before wrote none
                 let before = match record.before {
                     Some(before) => before.into_phase(since),
-                    None if record.flip.is_some() => Phase::Escalated { until: None, reason: Failure::NotRecovered },
+                    None if record.switch.is_some() => {
+                        Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered }
+                    }
                     None => Phase::AwaitingDecision(Question { deadline: Some(until), ..asked }),
                 };
                 Phase::Confirming(Box::new(Confirming { pending, until, before }))
@@ -215,7 +217,7 @@ impl From<Record> for Incident {
             (PhaseKind::RollingBack, _, Some(split)) => {
                 // the version before wrote only when the present stage began
                 let began = if split.began == Timestamp::default() { split.since } else { split.began };
-                Phase::RollingBack(Split { began, ..split })
+                Phase::RollingBack(TrafficSplit { began, ..split })
             }
             (PhaseKind::Confirming | PhaseKind::RollingBack | PhaseKind::AwaitingDecision, ..) => {
                 Phase::AwaitingDecision(asked)
@@ -248,15 +250,15 @@ impl From<Record> for Incident {
             quiet_since: record.quiet_since,
             held: record.held,
             confirmed_at: record.confirmed_at,
-            flip: record.flip.map(|flip| Switch { verification, ..flip }),
-            would: record.would,
+            switch: record.switch.map(|switch| Switch { verification, ..switch }),
+            dry_run: record.dry_run,
             decided_by: record.decided_by,
-            ask: record.ask,
+            question_number: record.question_number,
             escalations: record.escalations,
             // the version before told by its notes
             paged: record.paged || record.notes.iter().any(|note| note.kind == NoteKind::Escalated),
             undeliverable: record.undeliverable,
-            mass: record.mass,
+            outage: record.outage,
             alerts: record.alerts,
             notes: record.notes,
         }

@@ -17,7 +17,7 @@ fn incident(name: &str, phase: Phase) -> Incident {
     let version = VersionName::parse("v2").expect("a version");
     let new = Incident::new(IncidentId(name.to_uppercase()), prompt, version, "on-call".to_owned(), NOW);
     let held = Some(Held { guard: Guard::Budget, detail: String::new() });
-    Incident { phase, held, mass: true, ..new }
+    Incident { phase, held, outage: true, ..new }
 }
 
 fn asked() -> Phase {
@@ -28,7 +28,7 @@ fn member(name: &str, phase: PhaseKind) -> Member {
     Member { phase, ..Member::new(&incident(name, asked()), false, NOW) }
 }
 
-fn flipped(name: &str, phase: PhaseKind) -> Member {
+fn switched(name: &str, phase: PhaseKind) -> Member {
     Member { before: true, ..member(name, phase) }
 }
 
@@ -37,7 +37,7 @@ fn on(name: &str, provider: &str, model: &str) -> Member {
     Member { shares, ..member(name, PhaseKind::AwaitingDecision) }
 }
 
-fn mass() -> Outage {
+fn outage() -> Outage {
     Outage::open(IncidentId("M".to_owned()), &Policy::default(), NOW)
 }
 
@@ -54,7 +54,7 @@ fn automation_is_tried_again_after_a_while_whatever_the_clock_does() {
 fn the_choices_are_what_can_be_done_now() {
     use OutageAction::{Hold, Release, RollBack, Undo};
     let (waits, verifying) = (member("a", PhaseKind::AwaitingDecision), member("b", PhaseKind::Verifying));
-    let (before, undone) = (flipped("c", PhaseKind::Recovered), flipped("d", PhaseKind::Dismissed));
+    let (before, undone) = (switched("c", PhaseKind::Recovered), switched("d", PhaseKind::Dismissed));
     let rows: [(&[&Member], bool, &[OutageAction]); 6] = [
         (&[&waits], false, &[RollBack, Hold]),
         (&[&waits], true, &[RollBack, Release]),
@@ -65,33 +65,33 @@ fn the_choices_are_what_can_be_done_now() {
     ];
     for (members, held, expected) in rows {
         let members: Vec<_> = members.iter().map(|member| (*member).clone()).collect();
-        let hold = held.then(|| super::Hold { by: Operator::recorded("maya"), at: NOW });
-        let mass = Outage { hold, ..mass() };
-        assert_eq!(mass.choices(&members), expected, "{members:?}");
+        let hold = held.then(|| super::OutageHold { by: Operator::recorded("maya"), at: NOW });
+        let outage = Outage { hold, ..outage() };
+        assert_eq!(outage.choices(&members), expected, "{members:?}");
         let busy = Outage {
-            order: Some(Execution { what: RollBack, by: Operator::recorded("maya"), at: NOW }),
-            ..mass.clone()
+            execution: Some(Execution { what: RollBack, by: Operator::recorded("maya"), at: NOW }),
+            ..outage.clone()
         };
         assert_eq!(busy.choices(&members), [], "one order at a time");
-        assert_eq!(Outage { closed_at: Some(NOW), ..mass }.choices(&members), []);
+        assert_eq!(Outage { closed_at: Some(NOW), ..outage }.choices(&members), []);
     }
 }
 
 #[test]
 fn of_two_people_one_decides_and_the_other_is_told() {
-    let members = [member("a", PhaseKind::AwaitingDecision), flipped("b", PhaseKind::Verifying)];
+    let members = [member("a", PhaseKind::AwaitingDecision), switched("b", PhaseKind::Verifying)];
     for (first, second) in [
         (OutageAction::RollBack, OutageAction::Hold),
         (OutageAction::Hold, OutageAction::Hold),
         (OutageAction::Undo, OutageAction::RollBack),
     ] {
-        let mut mass = mass();
-        assert!(mass.decide(&members, first, &Operator::recorded("maya"), Some(0), later(1)).is_ok());
+        let mut outage = outage();
+        assert!(outage.decide(&members, first, &Operator::recorded("maya"), Some(0), later(1)).is_ok());
         for ask in [Some(0), None] {
-            let before = mass.clone();
-            let refusal = mass.decide(&members, second, &Operator::recorded("omar"), ask, later(2)).unwrap_err();
+            let before = outage.clone();
+            let refusal = outage.decide(&members, second, &Operator::recorded("omar"), ask, later(2)).unwrap_err();
             assert!(refusal.message.contains("maya") || refusal.code == RefusalCode::Stale, "{refusal:?}");
-            assert_eq!(mass, before, "a refusal leaves nothing behind");
+            assert_eq!(outage, before, "a refusal leaves nothing behind");
         }
     }
 }
@@ -107,10 +107,10 @@ fn each_decision_that_makes_no_sense_says_why() {
         (&over, OutageAction::Hold, "no prompt is waiting"),
     ];
     for (members, bulk, why) in rows {
-        let refusal = mass().decide(members, bulk, &Operator::recorded("maya"), None, NOW).unwrap_err();
+        let refusal = outage().decide(members, bulk, &Operator::recorded("maya"), None, NOW).unwrap_err();
         assert!(refusal.message.contains(why), "{bulk:?}: {refusal:?}");
     }
-    let mut closed = Outage { closed_at: Some(NOW), ..mass() };
+    let mut closed = Outage { closed_at: Some(NOW), ..outage() };
     assert!(
         closed
             .decide(&waits, OutageAction::RollBack, &Operator::recorded("maya"), None, NOW)
@@ -122,8 +122,8 @@ fn each_decision_that_makes_no_sense_says_why() {
 
 #[test]
 fn an_order_means_who_was_there_and_each_once() {
-    let order = Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: later(10) };
-    let done = Some(Done { order: order.at, failed: false, text: String::new() });
+    let execution = Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: later(10) };
+    let done = Some(Done { execution: execution.at, failed: false, text: String::new() });
     let rows = [
         (member("a", PhaseKind::AwaitingDecision), true, "waits"),
         (member("a", PhaseKind::Investigating), true, "in hand, and the whole was decided"),
@@ -134,39 +134,43 @@ fn an_order_means_who_was_there_and_each_once() {
             "was asked for, and objected to",
         ),
         (member("a", PhaseKind::Verifying), false, "was decided before"),
-        (Member { asked: Some((order.at, 1)), ..member("a", PhaseKind::Verifying) }, true, "begun, outcome unknown"),
+        (
+            Member { asked: Some((execution.at, 1)), ..member("a", PhaseKind::Verifying) },
+            true,
+            "begun, outcome unknown",
+        ),
         (Member { asked: Some((later(5), 1)), ..member("a", PhaseKind::Verifying) }, false, "of an earlier order"),
-        (flipped("a", PhaseKind::Verifying), false, "was rolled back before"),
+        (switched("a", PhaseKind::Verifying), false, "was rolled back before"),
     ];
     for (member, due, why) in rows {
-        assert_eq!(member.is_due(&order), due, "{why}");
+        assert_eq!(member.is_due(&execution), due, "{why}");
     }
-    let order = Execution { what: OutageAction::Undo, ..order };
+    let execution = Execution { what: OutageAction::Undo, ..execution };
     for (member, due) in [
-        (flipped("a", PhaseKind::Verifying), true),
-        (flipped("a", PhaseKind::Recovered), true),
-        (flipped("a", PhaseKind::Dismissed), false),
-        (flipped("a", PhaseKind::Superseded), false),
+        (switched("a", PhaseKind::Verifying), true),
+        (switched("a", PhaseKind::Recovered), true),
+        (switched("a", PhaseKind::Dismissed), false),
+        (switched("a", PhaseKind::Superseded), false),
         (member("a", PhaseKind::Verifying), false),
     ] {
-        assert_eq!(member.is_due(&order), due, "{member:?}");
+        assert_eq!(member.is_due(&execution), due, "{member:?}");
     }
 }
 
 #[test]
 fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
-    let mut mass = mass();
+    let mut outage = outage();
     let mut members: Vec<_> = (0..15).map(|n| member(&format!("p{n:02}"), PhaseKind::AwaitingDecision)).collect();
-    mass.decide(&members, OutageAction::RollBack, &Operator::recorded("maya"), None, later(1)).expect("decided");
-    let ask = mass.ask;
+    outage.decide(&members, OutageAction::RollBack, &Operator::recorded("maya"), None, later(1)).expect("decided");
+    let ask = outage.question_number;
     for n in 0..15 {
-        mass.finish_order(&members, later(2));
-        assert!(mass.order.is_some(), "{n} are done");
-        members[n].done = Some(Done { order: later(1), failed: n > 1, text: format!("reason {n}") });
+        outage.finish_execution(&members, later(2));
+        assert!(outage.execution.is_some(), "{n} are done");
+        members[n].done = Some(Done { execution: later(1), failed: n > 1, text: format!("reason {n}") });
     }
-    mass.finish_order(&members, later(2));
-    assert_eq!((mass.order.clone(), mass.ask), (None, ask + 1));
-    let text = &mass.notes.last().expect("a note").text;
+    outage.finish_execution(&members, later(2));
+    assert_eq!((outage.execution.clone(), outage.question_number), (None, ask + 1));
+    let text = &outage.notes.last().expect("a note").text;
     for part in ["done for maya: 2 rolled back", "13 not: p02 (reason 2)", "p11 (reason 11)", "and 3 more"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
@@ -176,15 +180,15 @@ fn an_order_ends_when_nothing_is_left_and_names_what_failed() {
 #[test]
 fn it_closes_when_nothing_waits_or_is_being_verified() {
     for phase in PhaseKind::ALL {
-        let mut mass = mass();
-        mass.close_if_over(&[member("a", PhaseKind::Recovered), member("b", phase)], later(9));
+        let mut outage = outage();
+        outage.close_if_over(&[member("a", PhaseKind::Recovered), member("b", phase)], later(9));
         // a rollback that did not help is a matter of its own
         let over = !phase.is_open() || phase == PhaseKind::Escalated;
-        assert_eq!(mass.closed_at.is_some(), over, "{phase}");
+        assert_eq!(outage.closed_at.is_some(), over, "{phase}");
     }
-    let order = Some(Execution { what: OutageAction::Undo, by: Operator::recorded("maya"), at: NOW });
-    let mut busy = Outage { order, ..mass() };
-    busy.close_if_over(&[flipped("a", PhaseKind::Recovered)], later(9));
+    let execution = Some(Execution { what: OutageAction::Undo, by: Operator::recorded("maya"), at: NOW });
+    let mut busy = Outage { execution, ..outage() };
+    busy.close_if_over(&[switched("a", PhaseKind::Recovered)], later(9));
     assert!(busy.is_open());
 }
 
@@ -209,11 +213,11 @@ fn automation_goes_on_when_enough_rollbacks_have_left_the_window() {
 
 #[test]
 fn it_says_once_that_automation_goes_on_and_each_time_what_it_did() {
-    let (mut mass, policy) = (mass(), Policy::default());
-    mass.resume(&[], &policy, later(300));
-    mass.resume(&["a".to_owned(), "b".to_owned()], &policy, later(301));
-    mass.resume(&[], &policy, later(600));
-    let said: Vec<_> = mass.notes.iter().skip(1).map(|note| note.text.as_str()).collect();
+    let (mut outage, policy) = (outage(), Policy::default());
+    outage.resume(&[], &policy, later(300));
+    outage.resume(&["a".to_owned(), "b".to_owned()], &policy, later(301));
+    outage.resume(&[], &policy, later(600));
+    let said: Vec<_> = outage.notes.iter().skip(1).map(|note| note.text.as_str()).collect();
     assert_eq!(
         said,
         ["5 min have passed: automation resumes, at most 5 prompts in 5 min", "rolled back automatically: a, b"]
@@ -269,19 +273,23 @@ fn only_automatic_rollbacks_of_the_window_count_as_made_before() {
         let (from, to) = (version("v2"), version("v1"));
         let (at, operator) = (NOW.minus(Duration::from_secs(ago)), Operator::recorded("x"));
         let commit = CommitId::default();
-        let flip = Switch { commit, at, from, to, mode, operator, decided_at: None, verification: None };
-        flipped_before(&Incident { flip: Some(flip), ..incident("a", Phase::Verifying { until: NOW }) }, NOW, &policy)
+        let switch = Switch { commit, at, from, to, mode, operator, decided_at: None, verification: None };
+        rolled_back_before(
+            &Incident { switch: Some(switch), ..incident("a", Phase::Verifying { until: NOW }) },
+            NOW,
+            &policy,
+        )
     };
     assert!(at(SwitchMode::Auto, 0) && at(SwitchMode::Auto, 299));
     assert!(!at(SwitchMode::Auto, 300) && !at(SwitchMode::Approved, 10) && !at(SwitchMode::Manual, 10));
-    assert!(!flipped_before(&incident("a", asked()), NOW, &policy));
+    assert!(!rolled_back_before(&incident("a", asked()), NOW, &policy));
 }
 
 #[test]
 fn a_member_follows_its_incident_and_keeps_what_it_knew() {
-    let mut member = Member { tried: Some(NOW), asked: Some((NOW, 3)), ..flipped("a", PhaseKind::AwaitingDecision) };
+    let mut member = Member { tried: Some(NOW), asked: Some((NOW, 3)), ..switched("a", PhaseKind::AwaitingDecision) };
     let (before, mut incident) = (member.clone(), incident("a", Phase::Verifying { until: NOW }));
-    incident.ask = 7;
+    incident.question_number = 7;
     member.follow(&incident);
-    assert_eq!(member, Member { phase: PhaseKind::Verifying, ask: 7, ..before });
+    assert_eq!(member, Member { phase: PhaseKind::Verifying, question_number: 7, ..before });
 }

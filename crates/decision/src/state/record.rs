@@ -6,14 +6,14 @@ use super::{Archived, Mark, Quarantine, Return, VersionRecord};
 use crate::alert::{AlertRecord, GroupLabels};
 use crate::names::VersionName;
 use crate::severity::{Action, Severity};
-use crate::soak::{Fled, KnownGood, Soak, Watch};
+use crate::soak::{Fled, KnownGood, Soak, SoakWatch};
 use crate::time::Timestamp;
 use crate::trigger::Trigger;
 use crate::verification::Evidence;
 
 /// A version as it is read. serde's `flatten`, which writes it, would lose what a later receiver has added.
 #[derive(Deserialize)]
-pub(super) struct Version {
+pub(super) struct StoredVersion {
     version: VersionName,
     known_since: Timestamp,
     #[serde(default)]
@@ -24,7 +24,7 @@ pub(super) struct Version {
     #[serde(default)]
     returns: Vec<Return>,
     soak_from: Option<Timestamp>,
-    soak_watch: Option<Watch>,
+    soak_watch: Option<SoakWatch>,
     known_good: Option<KnownGood>,
     fled: Option<Fled>,
     quarantine: Option<Quarantine>,
@@ -40,8 +40,8 @@ pub(super) struct Version {
 }
 
 /// An older receiver writes when a soak began, and keeps how this one watched the soak before.
-impl From<Version> for VersionRecord {
-    fn from(record: Version) -> Self {
+impl From<StoredVersion> for VersionRecord {
+    fn from(record: StoredVersion) -> Self {
         Self {
             version: record.version,
             known_since: record.known_since,
@@ -69,7 +69,7 @@ impl From<Version> for VersionRecord {
 
 /// Beside the alert stands what the version before reads.
 #[derive(Serialize, Deserialize)]
-pub(super) struct InactiveAlert {
+pub(super) struct StoredInactiveAlert {
     version: VersionName,
     fingerprint: String,
     alertname: String,
@@ -78,7 +78,7 @@ pub(super) struct InactiveAlert {
     alert: Option<AlertRecord>,
 }
 
-impl From<super::InactiveAlert> for InactiveAlert {
+impl From<super::InactiveAlert> for StoredInactiveAlert {
     fn from(super::InactiveAlert { version, alert }: super::InactiveAlert) -> Self {
         let (fingerprint, alertname) = (alert.fingerprint.clone(), alert.alertname.clone());
         Self {
@@ -92,9 +92,9 @@ impl From<super::InactiveAlert> for InactiveAlert {
     }
 }
 
-impl From<InactiveAlert> for super::InactiveAlert {
-    fn from(record: InactiveAlert) -> Self {
-        let InactiveAlert { version, fingerprint, alertname, severity, last_seen, alert } = record;
+impl From<StoredInactiveAlert> for super::InactiveAlert {
+    fn from(record: StoredInactiveAlert) -> Self {
+        let StoredInactiveAlert { version, fingerprint, alertname, severity, last_seen, alert } = record;
         // the version before kept no more than this: people are asked, whoever they are
         let action = Action::Page;
         let alert = alert.unwrap_or_else(|| AlertRecord {

@@ -70,25 +70,25 @@ prop_compose! {
         phase in prop::sample::select(&PhaseKind::ALL[..]),
         severity in prop::sample::select(&Severity::ALL[..]),
         mode in prop::sample::select(&SwitchMode::ALL[..]),
-        flips in any::<bool>(),
+        switches in any::<bool>(),
         (decider, detail, operator) in (text(), text(), text()),
         held in prop::option::of(prop::sample::select(&Guard::ALL[..])),
-        (opened_at, flipped_at, deadline) in (moment(), moment(), prop::option::of(moment())),
-        (ask, escalations) in (any::<u32>(), 0..5_u32),
+        (opened_at, switched_at, deadline) in (moment(), moment(), prop::option::of(moment())),
+        (question_number, escalations) in (any::<u32>(), 0..5_u32),
         alerts in prop::collection::vec(record(), 0..6),
         notes in prop::collection::vec((prop::sample::select(&NoteKind::ALL[..]), text()), 0..4),
     ) -> Incident {
-        let flip = Switch { at: flipped_at, ..flip(versions[0].clone(), versions[1].clone(), mode, &operator) };
+        let switch = Switch { at: switched_at, ..switch(versions[0].clone(), versions[1].clone(), mode, &operator) };
         let mut incident = Incident {
             prompt: PromptName::parse(&prompt).unwrap(),
             version: versions[0].clone(),
             target: versions.get(1).cloned(),
             choices: versions[1..].to_vec(),
             phase: if phase == PhaseKind::AwaitingDecision { asked(deadline) } else { in_phase(phase) },
-            severity, decider, opened_at, ask, escalations, alerts,
-            closed_at: (!phase.is_open()).then_some(flipped_at),
+            severity, decider, opened_at, question_number, escalations, alerts,
+            closed_at: (!phase.is_open()).then_some(switched_at),
             held: held.map(|guard| Held { guard, detail }),
-            flip: flips.then_some(flip),
+            switch: switches.then_some(switch),
             notes: Vec::new(),
             ..waiting()
         };
@@ -131,14 +131,14 @@ proptest! {
 
     #[test]
     fn a_sentence_for_a_clicker_calls_nobody(sentence in text()) {
-        let told = told(&sentence);
+        let told = ephemeral(&sentence);
         prop_assert!(!told.contains(['<', '>']) && told.chars().count() <= 1_000);
     }
 }
 
 /// A log in which every word is `text`, told as often as may be.
 fn deployed_by(text: impl Fn() -> String) -> Deployed {
-    let placed = || Placed { version: text(), since: Some(NOW.0), event: text(), operator: text() };
+    let placed = || Deployment { version: text(), since: Some(NOW.0), event: text(), operator: text() };
     let other = || Other {
         prompt: text(),
         at: NOW.0,
@@ -180,7 +180,7 @@ fn even_100_kilobytes_of_it_fit() {
                     Never { version: to.clone(), operator: Operator::recorded(text()), reason: text() };
                     Policy::MAX_CHOICES
                 ],
-                flip: Some(flip(from.clone(), to.clone(), SwitchMode::Manual, &text())),
+                switch: Some(switch(from.clone(), to.clone(), SwitchMode::Manual, &text())),
                 ..waiting()
             };
             NoteKind::ALL.into_iter().for_each(|kind| incident.note(NOW, kind, text()));

@@ -15,10 +15,11 @@ use crate::decision::phase::{Objection, Pending};
 use crate::decision::split::CanaryEnd;
 use crate::decision::verification::{Check, Finding, Instances, Traffic, Verdict, Verification};
 use crate::decision::{
-    Action, Canary, CommitId, Failure, Guard, Held, Incident, IncidentId, MarkKind, Operator, Pause, Phase, PhaseKind,
-    Plan, Policy, PromptName, Question, Severity, Split, Switch, SwitchMode, Timestamp, VersionName,
+    Action, Canary, CanaryPause, CommitId, Guard, Held, Incident, IncidentId, MarkKind, Operator, Phase, PhaseKind,
+    Plan, Policy, PromptName, Question, RollbackFailure, Severity, Switch, SwitchMode, Timestamp, TrafficSplit,
+    VersionName,
 };
-use crate::deployed::{Other, Placed};
+use crate::deployed::{Deployment, Other};
 
 const MENTION: &str = "<!subteam^S012AB3CD>";
 /// 2026-11-21T00:38:12.689Z
@@ -70,7 +71,7 @@ fn waiting() -> Incident {
         severity: Severity::High,
         action: Action::Page,
         time_limit: Duration::from_secs(300),
-        ask: 1,
+        question_number: 1,
         alerts: vec![alert("PromptErrorRateHigh", Severity::High, Action::Page)],
         ..Incident::new(id, prompt, version("v2.1.0"), "on-call".to_owned(), NOW)
     };
@@ -84,14 +85,18 @@ fn critical() -> Incident {
     Incident { severity: Severity::Critical, action: Action::Rollback, alerts: vec![alert], ..waiting() }
 }
 
-fn flipped(mode: SwitchMode, operator: &str) -> Incident {
+fn switched(mode: SwitchMode, operator: &str) -> Incident {
     let (from, to) = (version("v2.1.0"), version("v2.0.9"));
     let mut incident = if mode == SwitchMode::Auto { critical() } else { waiting() };
-    incident.note(NOW, NoteKind::Flipped, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
-    Incident { phase: Phase::Verifying { until: after(300) }, flip: Some(flip(from, to, mode, operator)), ..incident }
+    incident.note(NOW, NoteKind::Switched, format!("{operator} rolled {from} back to {to}: PromptErrorRate"));
+    Incident {
+        phase: Phase::Verifying { until: after(300) },
+        switch: Some(switch(from, to, mode, operator)),
+        ..incident
+    }
 }
 
-fn flip(from: VersionName, to: VersionName, mode: SwitchMode, operator: &str) -> Switch {
+fn switch(from: VersionName, to: VersionName, mode: SwitchMode, operator: &str) -> Switch {
     let (commit, operator) = (CommitId::default(), Operator::recorded(operator));
     Switch { commit, at: NOW, decided_at: None, from, to, mode, operator, verification: None }
 }
@@ -109,7 +114,7 @@ fn in_phase(kind: PhaseKind) -> Phase {
         PhaseKind::Investigating => Phase::Investigating { until: after(300) },
         PhaseKind::RollingBack => rolling_back(None).phase,
         PhaseKind::Verifying => Phase::Verifying { until: after(300) },
-        PhaseKind::Escalated => Phase::Escalated { until: None, reason: Failure::NotRecovered },
+        PhaseKind::Escalated => Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered },
         PhaseKind::Recovered => Phase::Recovered,
         PhaseKind::Unverified => Phase::Unverified,
         PhaseKind::Dismissed => Phase::Dismissed,
@@ -129,9 +134,9 @@ fn states() -> Vec<(&'static str, Incident)> {
     let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
     investigating.note(after(20), NoteKind::Decided, "Maya investigates");
     let mut escalated = Incident {
-        phase: Phase::Escalated { until: None, reason: Failure::NotRecovered },
+        phase: Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered },
         choices: choices.clone(),
-        ..flipped(SwitchMode::Auto, "system")
+        ..switched(SwitchMode::Auto, "system")
     };
     escalated.note(after(240), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1% after the rollback");
     let held = Held { guard: Guard::Paused, detail: "automation is paused (Maya: provider outage)".to_owned() };
@@ -141,7 +146,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     several[1].value = "11.2%".to_owned();
     let overdue = Incident { escalations: 1, phase: asked(Some(after(600))), ..waiting() };
     let superseded = in_phase(PhaseKind::Superseded);
-    let auto = || flipped(SwitchMode::Auto, "system");
+    let auto = || switched(SwitchMode::Auto, "system");
     vec![
         (
             "observing",
@@ -162,8 +167,8 @@ fn states() -> Vec<(&'static str, Incident)> {
         ("rolling_back", rolling_back(None)),
         ("rolling_back_paused", rolling_back(Some("v2.0.9 is unhealthy: error ratio 4.00 %"))),
         ("verifying_auto", auto()),
-        ("verifying_approved", flipped(SwitchMode::Approved, "Maya")),
-        ("verifying_manual", Incident { alerts: Vec::new(), ..flipped(SwitchMode::Manual, "deploy-bot") }),
+        ("verifying_approved", switched(SwitchMode::Approved, "Maya")),
+        ("verifying_manual", Incident { alerts: Vec::new(), ..switched(SwitchMode::Manual, "deploy-bot") }),
         ("escalated", escalated),
         ("recovered", closed(auto(), Phase::Recovered, "3 checks in a row were healthy")),
         ("unverified", closed(auto(), Phase::Unverified, "no metrics said by the deadline whether it helped")),
@@ -179,7 +184,7 @@ fn states() -> Vec<(&'static str, Incident)> {
 
 /// Maya approved it step by step; the second step is held.
 fn rolling_back(paused: Option<&str>) -> Incident {
-    let mut split = Split {
+    let mut split = TrafficSplit {
         leaving: version("v2.1.0"),
         arriving: version("v2.0.9"),
         plan: Policy::default().gradual,
@@ -209,7 +214,7 @@ fn canaries() {
     let running = |plan: Plan| {
         let split = rolling_back(None).gradual().cloned().expect("a split");
         let (leaving, arriving) = (version("v2.0.9"), version("v2.1.0"));
-        let mut split = Split { leaving, arriving, plan, is_rollback: false, last: None, ..split };
+        let mut split = TrafficSplit { leaving, arriving, plan, is_rollback: false, last: None, ..split };
         split.enter(0, NOW);
         Canary::new(IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned()), split, NOW, false)
     };
@@ -218,7 +223,7 @@ fn canaries() {
     let mut waits = running(plan.clone());
     waits.split.paused = Some("the A/B test is not significant".to_owned());
     let mut paused = running(plan.clone());
-    paused.pause = Some(Pause { at: NOW, operator: Operator::recorded("Maya") });
+    paused.pause = Some(CanaryPause { at: NOW, operator: Operator::recorded("Maya") });
     (paused.split.paused, paused.split.next) = (Some("paused by Maya".to_owned()), None);
     let hostile = "<!channel> <https://evil.example|ok> *bold*";
     for (state, canary) in [
@@ -244,7 +249,7 @@ fn confirming() -> Incident {
         to,
         operator: Operator::recorded("Maya"),
         reason: "Error rate".to_owned(),
-        sure: false,
+        skip_confirmation: false,
         at: NOW,
     };
     let mut incident = waiting();
@@ -254,13 +259,13 @@ fn confirming() -> Incident {
 
 fn objected() -> Incident {
     let text = "v2.1.0 looks healthy again: error ratio 0.20 %".to_owned();
-    let objection = Some(Objection { baseline: false, text_missing: false, text });
+    let objection = Some(Objection { precheck: false, content_missing: false, text });
     let question = Question { objection, ..Question::until(after(300)) };
     Incident { phase: Phase::AwaitingDecision(question), ..waiting() }
 }
 
 fn checked() -> Incident {
-    let mut incident = flipped(SwitchMode::Auto, "system");
+    let mut incident = switched(SwitchMode::Auto, "system");
     let finding = Finding::new(Verdict::Healthy, "error ratio 0.20 %");
     let traffic = Traffic {
         target: 75,
@@ -282,8 +287,8 @@ fn checked() -> Incident {
         blamed: false,
         healthy_since: None,
     });
-    if let Some(flip) = &mut incident.flip {
-        flip.verification = verification;
+    if let Some(switch) = &mut incident.switch {
+        switch.verification = verification;
     }
     incident
 }
@@ -293,7 +298,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Opened => "PromptErrorRateHigh (high): Error rate of customer-support v2.1.0 is 7.3%",
         NoteKind::Alert => "got worse: PromptErrorRateCritical (critical): Error rate is 12.1%",
         NoteKind::Held => "held (paused): automation is paused (Maya: provider outage)",
-        NoteKind::Flipped => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
+        NoteKind::Switched => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
         NoteKind::Decided => "Maya investigates",
         NoteKind::Marked => "Maya marked v2.0.8 as bad: answers without the safety fix",
         NoteKind::Asked => "still firing after the observation period: a person must decide",
@@ -352,7 +357,7 @@ fn overviews() {
 
 #[test]
 fn replies() {
-    let incidents = [("", waiting()), ("_late", flipped(SwitchMode::Approved, "Maya"))];
+    let incidents = [("", waiting()), ("_late", switched(SwitchMode::Approved, "Maya"))];
     for (when, incident) in &incidents {
         for kind in NoteKind::ALL {
             snapshot(&format!("reply_{}{when}", kind.as_str()), &reply(&view(incident), &note(kind), &LOG));
@@ -404,7 +409,7 @@ fn marks_of(incident: &Incident) -> (Vec<String>, Vec<String>) {
     for option in menu["option_groups"].as_array().unwrap().iter().flat_map(|g| g["options"].as_array().unwrap()) {
         let (kind, button) = read_mark(option["value"].as_str().unwrap()).unwrap();
         assert_eq!(Some(option["text"]["text"].as_str().unwrap()), button.to.as_ref().map(VersionName::as_str));
-        assert_eq!((&button.incident, button.ask), (&incident.id, incident.ask));
+        assert_eq!((&button.incident, button.question_number), (&incident.id, incident.question_number));
         match kind {
             MarkKind::Bad => found.0.extend(button.to.map(|to| to.to_string())),
             MarkKind::Good => found.1.extend(button.to.map(|to| to.to_string())),
@@ -433,7 +438,7 @@ fn what_is_marked_bad_is_not_offered_again_but_may_be_trusted() {
 #[test]
 fn no_button_leads_to_what_is_marked_bad() {
     let ids = |incident: &Incident| said(&root(&view(incident)));
-    let undo = Incident { never: vec![never("v2.1.0")], ..flipped(SwitchMode::Auto, "system") };
+    let undo = Incident { never: vec![never("v2.1.0")], ..switched(SwitchMode::Auto, "system") };
     assert!(!ids(&undo).contains("\"undo\"") && ids(&undo).contains("\"mark\""), "{}", ids(&undo));
     let onward = Incident { never: vec![never("v2.0.9")], ..rolling_back(Some("v2.0.9 is marked as bad")) };
     assert!(!ids(&onward).contains("\"approve\"") && !ids(&onward).contains("\"approve_gradual\""));
@@ -446,7 +451,7 @@ fn no_button_leads_to_what_is_marked_bad() {
 fn a_mark_reads_back_only_as_it_was_written() {
     let names = ["v1", &"v".repeat(64)];
     for name in names {
-        let incident = Incident { version: version(name), ask: u32::MAX, ..waiting() };
+        let incident = Incident { version: version(name), question_number: u32::MAX, ..waiting() };
         for option in marks_of(&incident).0 {
             assert!(names.contains(&option.as_str()) || option == "v2.0.9");
         }
@@ -467,7 +472,7 @@ fn a_mark_reads_back_only_as_it_was_written() {
 
 /// Two versions shared the traffic, and two prompts of the group had changed.
 fn deployed() -> Deployed {
-    let placed = |name: &str, before: u64, event: &str, operator: &str| Placed {
+    let placed = |name: &str, before: u64, event: &str, operator: &str| Deployment {
         version: name.to_owned(),
         since: Some(NOW.minus(Duration::from_secs(before)).0),
         event: event.to_owned(),
@@ -584,18 +589,21 @@ fn an_investigation_starts_with_links_and_the_last_five_changes() {
 fn a_button_comes_back_as_it_went() {
     let long = |c: char| version(&c.to_string().repeat(VersionName::MAX));
     for (from, to) in [(None, None), (Some(version("v1:a+b")), Some(version("2"))), (Some(long('a')), None)] {
-        let button = Button { incident: waiting().id, from, to, ask: u32::MAX };
+        let button = Button { incident: waiting().id, from, to, question_number: u32::MAX };
         assert_eq!(Button::decode(&button.encode()), Some(button));
     }
     // an option's value holds one long name
-    let button = Button { incident: waiting().id, from: Some(long('a')), to: Some(long('b')), ask: u32::MAX };
+    let button =
+        Button { incident: waiting().id, from: Some(long('a')), to: Some(long('b')), question_number: u32::MAX };
     assert!(button.encode().len() <= 150);
     assert_eq!(Button::decode(&button.encode()), Some(Button { from: None, ..button }));
 }
 
 #[test]
 fn what_no_button_of_ours_holds_is_no_button() {
-    let good = Button { incident: waiting().id, from: Some(version("v2")), to: Some(version("v1")), ask: 7 }.encode();
+    let good =
+        Button { incident: waiting().id, from: Some(version("v2")), to: Some(version("v1")), question_number: 7 }
+            .encode();
     assert!(Button::decode(&good).is_some());
     for (old, new) in [
         ("|7|", "|07|"),
@@ -616,7 +624,7 @@ fn what_no_button_of_ours_holds_is_no_button() {
 #[test]
 fn only_what_leads_to_the_web_becomes_a_link() {
     for good in ["http://a", "HTTPS://a.example/b?c=d&e=%22#f", "http://[::1]:9090/", "https://a.example/ä b|c>"] {
-        assert!(text::Address::parse(good).is_some(), "{good}");
+        assert!(text::LinkAddress::parse(good).is_some(), "{good}");
     }
     let long = format!("https://a.example/{}", "x".repeat(2_000));
     for bad in [
@@ -631,7 +639,7 @@ fn only_what_leads_to_the_web_becomes_a_link() {
         "ftp://a",
         &long,
     ] {
-        assert!(text::Address::parse(bad).is_none(), "{bad}");
+        assert!(text::LinkAddress::parse(bad).is_none(), "{bad}");
     }
 }
 

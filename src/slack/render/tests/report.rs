@@ -3,18 +3,18 @@
 use super::super::report as render;
 use super::*;
 use crate::decision::switch::DryRunRollback;
-use crate::report::Report;
+use crate::report::DryRunReport;
 
 fn held(trigger: &str) -> Incident {
-    let mut incident = flipped(SwitchMode::Approved, "maya");
-    let flip = incident.flip.clone().expect("a flip");
-    let at = flip.at.minus(Duration::from_secs(725));
-    incident.would = Some(DryRunRollback { at, from: flip.from, to: flip.to, trigger: trigger.to_owned() });
+    let mut incident = switched(SwitchMode::Approved, "maya");
+    let switch = incident.switch.clone().expect("a flip");
+    let at = switch.at.minus(Duration::from_secs(725));
+    incident.dry_run = Some(DryRunRollback { at, from: switch.from, to: switch.to, trigger: trigger.to_owned() });
     incident
 }
 
-fn report(triggers: impl IntoIterator<Item = String>) -> Report {
-    let mut report = Report::new(NOW.minus(Duration::from_secs(7 * 86_400)), NOW);
+fn report(triggers: impl IntoIterator<Item = String>) -> DryRunReport {
+    let mut report = DryRunReport::new(NOW.minus(Duration::from_secs(7 * 86_400)), NOW);
     triggers.into_iter().for_each(|trigger| report.add(&held(&trigger)));
     report
 }

@@ -25,7 +25,7 @@ fn says(world: &mut World, verdict: Verdict) {
 }
 
 #[test]
-fn a_forced_activation_is_not_flipped_back_by_an_alert_that_began_before_it() {
+fn a_forced_activation_is_not_rolled_back_by_an_alert_that_began_before_it() {
     let mut world = activated_again();
     says(&mut world, Verdict::Healthy);
     assert_eq!((world.phase(), held(&world)), (PhaseKind::AwaitingDecision, Some(Guard::PredatesActivation)));
@@ -46,7 +46,7 @@ fn it_acts_by_itself_as_soon_as_the_requests_since_the_activation_are_bad_as_wel
     says(&mut world, Verdict::Unhealthy);
     world.pass(seconds(30));
     assert_eq!((world.served(), world.phase()), ("v1", PhaseKind::Verifying), "within 90 s of the activation");
-    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Auto));
+    assert_eq!(world.latest().switch.as_ref().map(|switch| switch.mode), Some(SwitchMode::Auto));
 }
 
 #[test]
@@ -220,6 +220,6 @@ fn an_alert_that_fires_anew_after_months_is_heard_now_and_not_then() {
     world.step_clock(170 * 24 * 3_600);
     world.alert(Alert { starts_at: Some(world.now.minus(hours(1))), ..first });
     world.activate("v3", true);
-    let asked = world.state.open_incidents().any(|i| i.version == v("v3") && i.flip.is_none());
+    let asked = world.state.open_incidents().any(|i| i.version == v("v3") && i.switch.is_none());
     assert!(asked, "{:?}", world.state.incidents);
 }

@@ -6,7 +6,7 @@ use super::super::alerts::{by_version, outcome};
 use super::*;
 
 #[test]
-fn a_critical_alert_on_the_active_version_flips_once() {
+fn a_critical_alert_on_the_active_version_rolls_back_once() {
     let mut world = World::with_a_fresh_release();
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert_eq!(world.served(), "v1");
@@ -20,7 +20,7 @@ fn a_critical_alert_on_the_active_version_flips_once() {
 }
 
 #[test]
-fn a_flip_tells_what_it_did_to_everyone() {
+fn a_rollback_reports_what_it_did_to_everyone() {
     let mut world = World::with_a_fresh_release();
     world.routing = vec![("v1".to_owned(), "10".to_owned()), ("v2".to_owned(), "90".to_owned())];
     let commit = world.happens(&Event::Alerts(vec![critical("v2")])).commit.expect("a flip");
@@ -29,8 +29,11 @@ fn a_flip_tells_what_it_did_to_everyone() {
     assert_eq!(entry.reason, "ErrorRateCritical: ErrorRateCritical on v2");
     let incident = world.latest();
     assert_eq!(entry.incident.as_ref(), Some(&incident.id));
-    let flip = incident.flip.as_ref().expect("a flip");
-    assert_eq!((flip.at, flip.mode, flip.from.as_str(), flip.to.as_str()), (world.now, SwitchMode::Auto, "v2", "v1"));
+    let switch = incident.switch.as_ref().expect("a flip");
+    assert_eq!(
+        (switch.at, switch.mode, switch.from.as_str(), switch.to.as_str()),
+        (world.now, SwitchMode::Auto, "v2", "v1")
+    );
     assert_eq!(incident.deadline(), Some(world.now.plus(world.policy.verification_deadline)));
     assert_eq!(commit.changes[0].to.as_deref(), Some("v1"));
     assert_eq!(commit.routing, Routing::Drop, "a split of traffic ends with the rollback");
@@ -61,7 +64,7 @@ fn page_recommend_and_observe_ask_as_the_table_says() {
         let incident = world.latest();
         assert_eq!((incident.phase.kind(), incident.deadline()), (phase, Some(world.now.plus(limit))), "{outcome}");
         assert_eq!((incident.decider.as_str(), incident.target.clone()), (decider, Some(v("v1"))));
-        assert_eq!(incident.ask, u32::from(phase == PhaseKind::AwaitingDecision), "{outcome}");
+        assert_eq!(incident.question_number, u32::from(phase == PhaseKind::AwaitingDecision), "{outcome}");
         assert_eq!(world.alert(alert), "duplicate duplicate");
     }
 }
@@ -106,10 +109,10 @@ fn an_alert_on_a_version_without_traffic_does_nothing() {
     let mut world = World::with_a_fresh_release();
     assert_eq!(world.alert(critical("v1")), "ignored not_active");
     assert_eq!(world.served(), "v2");
-    assert_eq!(world.state.strays.len(), 1, "but v1 is no healthy target now");
+    assert_eq!(world.state.inactive_alerts.len(), 1, "but v1 is no healthy target now");
     assert!(!world.would_write(&[critical("v1")]));
     assert_eq!(world.alert(critical("v1").resolved()), "resolved resolved");
-    assert!(world.state.strays.is_empty());
+    assert!(world.state.inactive_alerts.is_empty());
 }
 
 #[test]
@@ -119,7 +122,7 @@ fn what_fires_on_a_version_that_gets_traffic_is_asked_about_at_once() {
         assert!(world.alert(high(version)).starts_with("ignored"));
         world.register(version);
         world.activate(version, false);
-        assert!(world.state.strays.is_empty());
+        assert!(world.state.inactive_alerts.is_empty());
         let incident = world.latest();
         assert_eq!((incident.version.as_str(), incident.phase.kind()), (version, PhaseKind::AwaitingDecision));
         assert_eq!(world.alert(high(version)), "duplicate duplicate", "{version}");
@@ -145,13 +148,13 @@ fn alerts_on_versions_that_never_had_traffic_displace_none_of_those_that_had() {
     for n in 0..200 {
         world.alert(critical(&format!("x{n}")));
     }
-    let strays = &world.state.strays;
-    assert_eq!(strays.len(), 1 + Policy::MAX_UNKNOWN_STRAYS);
-    assert!(strays.iter().any(|stray| stray.version == v("v1")));
+    let inactive_alerts = &world.state.inactive_alerts;
+    assert_eq!(inactive_alerts.len(), 1 + Policy::MAX_UNKNOWN_INACTIVE_ALERTS);
+    assert!(inactive_alerts.iter().any(|inactive| inactive.version == v("v1")));
 }
 
 #[test]
-fn after_a_flip_what_the_incident_knows_is_a_duplicate_before_it_is_not_active() {
+fn after_a_rollback_what_the_incident_knows_is_a_duplicate_before_it_is_not_active() {
     let mut world = World::with_a_fresh_release();
     world.deliver(&[critical("v2"), high("v2")]);
     assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
@@ -175,7 +178,7 @@ fn another_alert_joins_and_the_strongest_action_wins() {
     let incident = world.latest();
     assert_eq!((incident.action, incident.decider.as_str()), (Action::Page, "on-call"));
     assert_eq!(incident.deadline(), Some(world.now.plus(minutes(5))));
-    assert_eq!(incident.ask, 2, "what is asked changed");
+    assert_eq!(incident.question_number, 2, "what is asked changed");
     world.pass(minutes(1));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
     assert_eq!((world.incidents.len(), world.phase()), (1, PhaseKind::Verifying));
@@ -185,12 +188,12 @@ fn another_alert_joins_and_the_strongest_action_wins() {
 fn a_weaker_alert_joins_without_changing_the_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    let (ask, deadline) = (world.latest().ask, world.latest().deadline());
+    let (ask, deadline) = (world.latest().question_number, world.latest().deadline());
     world.pass(minutes(1));
     assert_eq!(world.alert(medium("v2")), "incident_updated joined");
     assert_eq!(world.alert(high("v2").named("Latency").within(minutes(10))), "incident_updated joined");
     let incident = world.latest();
-    assert_eq!((incident.ask, incident.deadline(), incident.action), (ask, deadline, Action::Page));
+    assert_eq!((incident.question_number, incident.deadline(), incident.action), (ask, deadline, Action::Page));
 }
 
 #[test]
@@ -199,11 +202,11 @@ fn another_target_is_another_question() {
     world.release("v1");
     world.release("v2");
     world.alert(high("v2"));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     assert_eq!(world.latest().target, None);
     world.mark_known_good("v1");
     world.alert(high("v2").named("Latency"));
-    assert_eq!((world.latest().target.clone(), world.latest().ask), (Some(v("v1")), ask + 1));
+    assert_eq!((world.latest().target.clone(), world.latest().question_number), (Some(v("v1")), ask + 1));
 }
 
 #[test]
@@ -246,11 +249,11 @@ fn an_investigation_is_interrupted_only_by_something_worse() {
     let mut world = World::with_a_fresh_release();
     world.alert(recommend("v2"));
     world.choose(Choice::Investigate);
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     assert_eq!(world.alert(recommend("v2").named("Tone")), "incident_updated joined");
-    assert_eq!((world.phase(), world.latest().ask), (PhaseKind::Investigating, ask));
+    assert_eq!((world.phase(), world.latest().question_number), (PhaseKind::Investigating, ask));
     assert_eq!(world.alert(high("v2")), "incident_updated joined");
-    assert_eq!((world.phase(), world.latest().ask), (PhaseKind::AwaitingDecision, ask + 1));
+    assert_eq!((world.phase(), world.latest().question_number), (PhaseKind::AwaitingDecision, ask + 1));
 }
 
 #[test]
@@ -303,9 +306,9 @@ fn versions_without_traffic_fill_no_memory_and_each_stays_known_as_unhealthy() {
     many.extend((0..200).map(|n| high("v3").named(&format!("High{n}"))));
     many.push(high("v4"));
     world.deliver(&many);
-    assert_eq!(world.state.strays.len(), Policy::MAX_STRAYS);
+    assert_eq!(world.state.inactive_alerts.len(), Policy::MAX_INACTIVE_ALERTS);
     for version in ["v1", "v3", "v4"] {
-        assert!(world.state.strays.iter().any(|s| s.version == v(version)), "{version}");
+        assert!(world.state.inactive_alerts.iter().any(|s| s.version == v(version)), "{version}");
     }
     assert!(!world.would_write(&many));
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::super::policy::CanaryPolicy;
-use super::super::super::split::Split;
+use super::super::super::split::TrafficSplit;
 use super::promises::config;
 use super::world::Looks;
 use super::*;
@@ -29,7 +29,7 @@ pub(super) fn begun() -> World {
 }
 
 pub(super) fn percent(world: &World) -> Option<u8> {
-    world.state.split().map(Split::percent)
+    world.state.split().map(TrafficSplit::percent)
 }
 
 pub(super) fn waits(world: &World) -> &str {

@@ -47,10 +47,10 @@ fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
-    let flip = world.latest().flip.clone().expect("a flip");
-    assert_eq!((world.served(), flip.to, flip.mode), ("v0", v("v0"), SwitchMode::Manual));
+    let switch = world.latest().switch.clone().expect("a flip");
+    assert_eq!((world.served(), switch.to, switch.mode), ("v0", v("v0"), SwitchMode::Manual));
     assert_eq!(
-        (flip.operator.as_str(), world.latest().decided_by.as_ref().map(Operator::as_str)),
+        (switch.operator.as_str(), world.latest().decided_by.as_ref().map(Operator::as_str)),
         ("dana", Some("dana"))
     );
 }
@@ -74,13 +74,17 @@ fn while_the_provider_is_blamed_a_repeat_asks_nothing_new_and_the_deadline_pages
     world.blame = Some("most other prompts fail too".to_owned());
     world.alert(critical("v2"));
     world.pass(seconds(1));
-    let (ask, notes) = (world.latest().ask, world.latest().notes.len());
+    let (ask, notes) = (world.latest().question_number, world.latest().notes.len());
     assert_eq!((world.phase(), ask), (PhaseKind::AwaitingDecision, 1));
     for minute in 1..60 {
         world.pass(minutes(1));
         world.alert(critical("v2"));
         world.pass(seconds(1));
-        assert_eq!(world.latest().ask, ask, "after {minute} minutes the button of the first question still counts");
+        assert_eq!(
+            world.latest().question_number,
+            ask,
+            "after {minute} minutes the button of the first question still counts"
+        );
     }
     assert!(world.latest().pages() && world.latest().escalations > 1, "{:?}", world.latest());
     assert!(world.latest().notes.len() <= notes + 2 * Policy::ESCALATIONS as usize, "{:?}", world.latest().notes);
@@ -94,13 +98,17 @@ fn while_the_provider_is_blamed_a_repeat_asks_nothing_new_and_the_deadline_pages
 fn another_decider_is_another_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2").decided_by("product-pm"));
-    let first = world.latest().ask;
+    let first = world.latest().question_number;
     world.alert(high("v2").named("Latency").decided_by("on-call"));
     let incident = world.latest();
-    assert_eq!((incident.decider.as_str(), incident.ask), ("on-call", first + 1));
+    assert_eq!((incident.decider.as_str(), incident.question_number), ("on-call", first + 1));
     world.alert(high("v2").named("Tokens").decided_by("product-pm"));
     let incident = world.latest();
-    assert_eq!((incident.decider.as_str(), incident.ask), ("on-call", first + 1), "the same people are asked");
+    assert_eq!(
+        (incident.decider.as_str(), incident.question_number),
+        ("on-call", first + 1),
+        "the same people are asked"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! New versions step by step.
 
-use super::super::super::split::Split;
+use super::super::super::split::TrafficSplit;
 use super::*;
 
 fn plan() -> TrafficShare {
@@ -190,7 +190,7 @@ fn no_canary_moves_forward_while_automation_is_off() {
         assert_eq!((percent(&world), active(&world)), (Some(1), "v1"));
         assert!(paused(&world).contains(if dry_run { "dry run" } else { "by dana" }));
         (world.paused, world.policy.dry_run) = (None, false);
-        world.pass(Split::CHECK_EVERY);
+        world.pass(TrafficSplit::CHECK_EVERY);
         assert_eq!(percent(&world), Some(5), "it goes on when automation is on again");
     }
 }
@@ -203,7 +203,7 @@ fn no_canary_moves_forward_while_a_serious_incident_waits_for_a_decision() {
     assert_eq!(percent(&world), Some(1), "on its base");
     assert!(paused(&world).contains("waits for a decision"));
     world.choose(Choice::Dismiss);
-    world.pass(Split::CHECK_EVERY);
+    world.pass(TrafficSplit::CHECK_EVERY);
     assert_eq!(percent(&world), Some(5));
 
     let mut world = begun();

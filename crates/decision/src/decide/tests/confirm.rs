@@ -25,9 +25,9 @@ fn a_persons_rollback_is_confirmed_first() {
         let decided = world.now;
         world.pass(seconds(2));
         assert_eq!((world.phase(), world.served()), (PhaseKind::Verifying, "v1"), "{verdict:?}");
-        assert_eq!(world.latest().flip.as_ref().and_then(|flip| flip.decided_at), Some(decided));
+        assert_eq!(world.latest().switch.as_ref().and_then(|switch| switch.decided_at), Some(decided));
         assert_eq!(world.latest().decided_by.as_ref().map(Operator::as_str), Some("dana"));
-        assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Approved));
+        assert_eq!(world.latest().switch.as_ref().map(|switch| switch.mode), Some(SwitchMode::Approved));
     }
 }
 
@@ -36,12 +36,12 @@ fn a_version_that_looks_healthy_again_is_asked_about_once_more() {
     let mut world = asking();
     world.says = finding(Verdict::Healthy);
     world.alert(high("v2"));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     world.choose(Choice::Approve);
     world.pass(seconds(0));
     assert_eq!((world.phase(), world.served()), (PhaseKind::AwaitingDecision, "v2"));
-    assert_eq!(world.latest().ask, ask + 1, "an earlier button is stale");
-    assert!(world.latest().objection().is_some_and(|o| !o.baseline && o.text.contains("error ratio 7.00 %")));
+    assert_eq!(world.latest().question_number, ask + 1, "an earlier button is stale");
+    assert!(world.latest().objection().is_some_and(|o| !o.precheck && o.text.contains("error ratio 7.00 %")));
     assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }), "the second approval goes on");
     assert_eq!(world.served(), "v1");
     assert_eq!(world.latest().objection(), None);
@@ -90,12 +90,12 @@ fn a_rollback_without_an_alert_is_confirmed_too_and_its_incident_ends_by_itself(
 fn a_target_that_fails_its_baseline_test_is_asked_about_once_more() {
     let mut world = asking();
     world.says = finding(Verdict::Unhealthy);
-    world.baseline = Some("answered 500".to_owned());
+    world.precheck = Some("answered 500".to_owned());
     world.alert(high("v2"));
     world.choose(Choice::Approve);
     world.pass(seconds(0));
     assert_eq!(world.served(), "v2");
-    assert!(world.latest().objection().is_some_and(|o| o.baseline && o.text.contains("answered 500")));
+    assert!(world.latest().objection().is_some_and(|o| o.precheck && o.text.contains("answered 500")));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_late_answer_changes_nothing() {
     let at = world.now;
     world.choose(Choice::Dismiss);
     let incident = world.latest().id.clone();
-    let late = Confirmed { incident, at, finding: Finding::new(Verdict::Unhealthy, ""), blame: None, baseline: None };
+    let late = Confirmed { incident, at, finding: Finding::new(Verdict::Unhealthy, ""), blame: None, precheck: None };
     assert_eq!(world.happens(&Event::Confirmed(late)).commit, None);
     assert_eq!((world.phase(), world.served()), (PhaseKind::Dismissed, "v2"));
 }
@@ -141,7 +141,7 @@ fn requery_asks_before_an_automatic_rollback() {
     assert_eq!(world.served(), "v2");
     world.pass(seconds(0));
     assert_eq!((world.phase(), world.served()), (PhaseKind::Verifying, "v1"));
-    assert_eq!(world.latest().flip.as_ref().map(|flip| flip.mode), Some(SwitchMode::Auto));
+    assert_eq!(world.latest().switch.as_ref().map(|switch| switch.mode), Some(SwitchMode::Auto));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn an_answer_to_an_earlier_question_counts_for_nothing() {
         at: pending.at.minus(seconds(30)),
         finding: finding(Verdict::Healthy).expect("a finding"),
         blame: None,
-        baseline: None,
+        precheck: None,
     };
     assert_eq!(world.happens(&Event::Confirmed(late)).commit, None);
     assert_eq!(world.latest().pending(), Some(&pending));

@@ -205,7 +205,7 @@ fn an_undo_of_an_earlier_rollback_does_not_bring_trust_back_to_what_was_fled_fro
         operator: Operator::recorded("dana"),
         target: None,
         force: false,
-        ask: None,
+        question_number: None,
     };
     world.happens(&Event::Decide(undo));
     assert!(!world.is_known_good("v2"));
@@ -257,12 +257,12 @@ fn an_open_question_follows_the_alerts_on_its_targets() {
     let mut world = two_good();
     world.release("v2");
     world.alert(high("v2"));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     assert_eq!(world.latest().target, Some(v("v1")));
     world.alert(medium("v1"));
-    assert_eq!((world.latest().target.clone(), world.latest().ask), (Some(v("v0")), ask + 1));
+    assert_eq!((world.latest().target.clone(), world.latest().question_number), (Some(v("v0")), ask + 1));
     assert!(!world.would_write(&[medium("v1")]), "a repeat says nothing new");
     world.alert(medium("v1").resolved());
-    assert_eq!((world.latest().target.clone(), world.latest().ask), (Some(v("v1")), ask + 2));
+    assert_eq!((world.latest().target.clone(), world.latest().question_number), (Some(v("v1")), ask + 2));
     assert_eq!(world.latest().notes.last().expect("a note").text, "v1 is the rollback target now");
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_critical_and_a_high_of_one_version_make_one_flip_and_one_incident() {
+fn a_critical_and_a_high_of_one_version_make_one_rollback_and_one_incident() {
     for order in [[critical("v2"), high("v2")], [high("v2"), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         let said = world.deliver(&order);
@@ -20,7 +20,7 @@ fn a_critical_and_a_high_of_one_version_make_one_flip_and_one_incident() {
 }
 
 #[test]
-fn many_criticals_of_one_version_flip_once() {
+fn many_criticals_of_one_version_roll_back_once() {
     let mut world = World::with_a_fresh_release();
     let many: Vec<Alert> = (0..50).map(|n| critical("v2").named(&format!("Row{n}"))).collect();
     assert!(world.deliver(&many).iter().all(|said| said == "rolled_back alert"));
@@ -29,7 +29,7 @@ fn many_criticals_of_one_version_flip_once() {
 }
 
 #[test]
-fn an_alert_on_the_target_in_the_same_delivery_holds_the_flip_in_either_order() {
+fn an_alert_on_the_target_in_the_same_delivery_holds_the_rollback_in_either_order() {
     for order in [[critical("v2"), high("v1")], [high("v1"), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         let said = world.deliver(&order);
@@ -40,7 +40,7 @@ fn an_alert_on_the_target_in_the_same_delivery_holds_the_flip_in_either_order() 
 }
 
 #[test]
-fn an_end_on_the_target_in_the_same_delivery_frees_the_flip_in_either_order() {
+fn an_end_on_the_target_in_the_same_delivery_frees_the_rollback_in_either_order() {
     for order in [[critical("v2"), high("v1").resolved()], [high("v1").resolved(), critical("v2")]] {
         let mut world = World::with_a_fresh_release();
         world.alert(high("v1"));
@@ -70,7 +70,7 @@ fn a_delivery_about_old_and_new_version_answers_each_alert_in_its_place() {
 }
 
 #[test]
-fn a_delivery_can_not_flip_onwards_from_the_target() {
+fn a_delivery_can_not_roll_back_onwards_from_the_target() {
     let mut world = World::new();
     for version in ["v0", "v1"] {
         world.release(version);

@@ -90,6 +90,6 @@ fn whoever_goes_back_to_the_version_that_fires_is_told_in_time_that_it_does_not_
     world.happens(&Event::Decide(Decide { target: Some(v("v2")), force: true, ..click }));
     assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Verifying));
     world.pass(minutes(5));
-    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotRecovered)));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(RollbackFailure::NotRecovered)));
     assert!(world.latest().pages());
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::gates;
-use crate::policy::Gates;
+use crate::policy::GatePolicy;
 use crate::verification::Evidence;
 
-fn world(gates: Gates) -> World {
+fn world(gates: GatePolicy) -> World {
     let mut world = World::new();
     world.release("v1");
     world.pass(hours(2));
@@ -32,13 +32,13 @@ fn canary() -> TrafficShare {
 
 #[test]
 fn all_are_open_where_none_is_on() {
-    let mut world = world(Gates::default());
+    let mut world = world(GatePolicy::default());
     assert!(matches!(world.activate("v2", false), Answer::Changed { .. }));
 }
 
 #[test]
 fn staging_comes_before_any_traffic() {
-    let on = Gates { staging: Some(hours(24)), ..Gates::default() };
+    let on = GatePolicy { staging: Some(hours(24)), ..GatePolicy::default() };
     let mut world = world(on);
     assert!(closed(world.share("v2", canary(), false)).contains("staged_at"));
     let staged = Register { staged_at: Some(world.now.minus(hours(23))), ..world::registration("v2") };
@@ -51,7 +51,7 @@ fn staging_comes_before_any_traffic() {
 
 #[test]
 fn an_ab_test_comes_before_all_traffic_and_must_be_fresh() {
-    let mut world = world(Gates { ab_test: true, ..Gates::default() });
+    let mut world = world(GatePolicy { ab_test: true, ..GatePolicy::default() });
     assert!(closed(world.activate("v2", false)).contains("not measured"));
     assert!(matches!(world.share("v2", canary(), false), Answer::Shared { .. }), "a share is how it is measured");
     evidence(&mut world, false);
@@ -65,7 +65,7 @@ fn an_ab_test_comes_before_all_traffic_and_must_be_fresh() {
 
 #[test]
 fn a_canary_waits_in_front_of_a_closed_gate_and_goes_on_by_itself() {
-    let mut world = world(Gates { ab_test: true, first_hour: Some(hours(1)), ..Gates::default() });
+    let mut world = world(GatePolicy { ab_test: true, first_hour: Some(hours(1)), ..GatePolicy::default() });
     world.share("v2", canary(), false);
     world.pass(minutes(35));
     let split = world.state.split().cloned().expect("a split");
@@ -84,7 +84,7 @@ fn a_canary_waits_in_front_of_a_closed_gate_and_goes_on_by_itself() {
 
 #[test]
 fn the_first_hour_wants_traffic_without_trouble() {
-    let mut world = world(Gates { first_hour: Some(hours(1)), ..Gates::default() });
+    let mut world = world(GatePolicy { first_hour: Some(hours(1)), ..GatePolicy::default() });
     assert!(closed(world.activate("v2", false)).contains("canary"));
     world.share("v2", TrafficShare::Percent(5), false);
     world.pass(hours(1));
@@ -96,7 +96,7 @@ fn the_first_hour_wants_traffic_without_trouble() {
 
 #[test]
 fn force_opens_a_gate_only_with_a_reason_which_is_logged() {
-    let mut world = world(Gates { ab_test: true, ..Gates::default() });
+    let mut world = world(GatePolicy { ab_test: true, ..GatePolicy::default() });
     assert!(closed(world.activate("v2", true)).contains("reason"));
     let forced = Activation {
         version: v("v2"),
@@ -112,12 +112,12 @@ fn force_opens_a_gate_only_with_a_reason_which_is_logged() {
 
 #[test]
 fn what_is_known_good_has_shown_it_and_a_rollback_asks_no_gate() {
-    let on = Gates { staging: Some(hours(24)), ab_test: true, first_hour: Some(hours(1)) };
-    let mut by_hand = world(Gates::default());
+    let on = GatePolicy { staging: Some(hours(24)), ab_test: true, first_hour: Some(hours(1)) };
+    let mut by_hand = world(GatePolicy::default());
     by_hand.activate("v2", false);
     by_hand.policy.gates = on.clone();
     assert!(matches!(by_hand.activate("v1", false), Answer::Changed { .. }), "v1 is known-good");
-    let mut by_alert = world(Gates::default());
+    let mut by_alert = world(GatePolicy::default());
     by_alert.activate("v2", false);
     by_alert.policy.gates = on;
     assert_eq!(by_alert.alert(critical("v2")), "rolled_back alert");
@@ -125,7 +125,7 @@ fn what_is_known_good_has_shown_it_and_a_rollback_asks_no_gate() {
 
 #[test]
 fn figures_are_asked_for_once_and_told_for_each_gate() {
-    let mut world = world(Gates { ab_test: true, ..Gates::default() });
+    let mut world = world(GatePolicy { ab_test: true, ..GatePolicy::default() });
     let ask = Event::AskGates { version: v("v2") };
     let commit = world.happens(&ask).commit.expect("asked");
     assert_eq!(commit.canary.wake, Some(world.now), "the worker brings them at once");

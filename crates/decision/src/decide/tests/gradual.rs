@@ -41,8 +41,8 @@ fn it_goes_on_by_itself_and_is_verified_at_the_end() {
     world.pass(minutes(1));
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying));
     let incident = world.latest();
-    let flip = incident.flip.as_ref().expect("a flip");
-    assert_eq!((flip.mode, flip.from.as_str(), flip.to.as_str()), (SwitchMode::Gradual, "v2", "v1"));
+    let switch = incident.switch.as_ref().expect("a flip");
+    assert_eq!((switch.mode, switch.from.as_str(), switch.to.as_str()), (SwitchMode::Gradual, "v2", "v1"));
     assert!(incident.gradual().is_none());
     assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_some()));
     let events: Vec<_> = world.changes().iter().map(|entry| entry.event).collect();

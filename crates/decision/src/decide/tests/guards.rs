@@ -39,15 +39,15 @@ fn rollback() -> Rollback {
 }
 
 #[test]
-fn each_guard_holds_the_flip_and_asks_the_fallback_decider() {
+fn each_guard_holds_the_rollback_and_asks_the_fallback_decider() {
     for guard in at_once() {
         let mut world = World::with_a_fresh_release();
         world.policy.fallback_decider = "the-night-shift".to_owned();
         put(&mut world, guard);
-        let flips = world.rollbacks().len();
+        let switches = world.rollbacks().len();
         assert_eq!(world.alert(critical("v2")), format!("held {}", guard.as_str()));
         let key = (!matches!(guard, Guard::ForeignValue | Guard::KeyDeleted)).then(|| v("v2"));
-        assert_eq!((world.active.version().cloned(), world.rollbacks().len()), (key, flips), "{guard:?}");
+        assert_eq!((world.active.version().cloned(), world.rollbacks().len()), (key, switches), "{guard:?}");
         let incident = world.latest();
         assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision, "{guard:?}");
         assert_eq!(incident.held.as_ref().map(|h| h.guard), Some(guard));
@@ -130,14 +130,14 @@ fn a_dry_run_remembers_the_first_rollback_that_it_kept_from_happening() {
     let mut world = World::with_a_fresh_release();
     world.policy.dry_run = true;
     assert_eq!(world.alert(critical("v2")), "held dry_run");
-    let would = world.latest().would.clone().expect("a rehearsed rollback");
-    assert_eq!((would.at, would.from, would.to), (world.now, v("v2"), v("v1")));
-    assert_eq!(would.trigger, world.latest().alerts[0].alertname);
-    let first = would.at;
+    let dry_run = world.latest().dry_run.clone().expect("a rehearsed rollback");
+    assert_eq!((dry_run.at, dry_run.from, dry_run.to), (world.now, v("v2"), v("v1")));
+    assert_eq!(dry_run.trigger, world.latest().alerts[0].alertname);
+    let first = dry_run.at;
     world.pass(minutes(3));
     world.alert(critical("v2").named("LatencyCritical"));
     world.choose(Choice::Approve);
-    assert_eq!(world.latest().would.as_ref().map(|would| would.at), Some(first), "kept when a person does it");
+    assert_eq!(world.latest().dry_run.as_ref().map(|dry_run| dry_run.at), Some(first), "kept when a person does it");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn what_another_guard_would_hold_is_not_rehearsed() {
         put(&mut world, guard);
         world.policy.dry_run = true;
         world.alert(critical("v2"));
-        assert_eq!(world.latest().would, None, "{guard:?}");
+        assert_eq!(world.latest().dry_run, None, "{guard:?}");
     }
 }
 
@@ -156,14 +156,14 @@ fn joining_a_held_incident_makes_no_click_stale() {
     let mut world = World::with_a_fresh_release();
     put(&mut world, Guard::Paused);
     world.alert(critical("v2"));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     world.alert(high("v2"));
     world.alert(critical("v2").named("LatencyCritical"));
-    assert_eq!(world.latest().ask, ask, "the question is the same");
+    assert_eq!(world.latest().question_number, ask, "the question is the same");
     world.paused = None;
     world.policy.dry_run = true;
     world.alert(critical("v2").named("ThirdCritical"));
-    assert_eq!(world.latest().ask, ask + 1, "it is held for another reason now");
+    assert_eq!(world.latest().question_number, ask + 1, "it is held for another reason now");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn the_budget_counts_other_prompts_and_zero_means_never() {
 fn an_alert_on_the_target_stops_counting_when_it_is_forgotten() {
     let mut world = World::with_a_fresh_release();
     put(&mut world, Guard::TargetUnhealthy);
-    world.pass(world.policy.forget_after - seconds(1));
+    world.pass(world.policy.alert_resolve_timeout - seconds(1));
     assert_eq!(world.alert(critical("v2")), "held target_unhealthy");
     world.pass(seconds(1));
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
@@ -248,7 +248,7 @@ fn guards_bind_only_the_system() {
         let id = world.latest().id.clone();
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { unchanged: false, .. }), "{guard:?}");
         assert_eq!(world.served(), "v1");
-        assert_eq!(world.incidents[&id].flip.as_ref().map(|f| f.mode), Some(SwitchMode::Approved));
+        assert_eq!(world.incidents[&id].switch.as_ref().map(|f| f.mode), Some(SwitchMode::Approved));
     }
 }
 

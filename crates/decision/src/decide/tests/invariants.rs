@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::Split;
+use crate::TrafficSplit;
 
 pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event, decision: &Decision, now: Timestamp) {
     let Some(commit) = &decision.commit else {
@@ -14,7 +14,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     };
     changes_are_logged(before, commit);
     traffic_is_as_the_state_says(before, commit);
-    automatic_flips_are_allowed(policy, before, event, commit, now);
+    automatic_rollbacks_are_allowed(policy, before, event, commit, now);
     incidents_are_consistent(commit);
     what_is_marked_bad_is_left_alone(policy, before, event, commit, now);
     limits_hold(commit);
@@ -99,12 +99,12 @@ fn traffic_is_as_the_state_says(before: &Snapshot, commit: &Commit) {
             assert_eq!(*shares, split.routing());
             assert_eq!(shares.iter().map(|(_, percent)| u32::from(*percent)).sum::<u32>(), 100);
         }
-        Routing::Keep => assert_eq!(before.state.split().map(Split::routing), Some(split.routing())),
+        Routing::Keep => assert_eq!(before.state.split().map(TrafficSplit::routing), Some(split.routing())),
         Routing::Drop => panic!("a split without shares"),
     }
 }
 
-fn automatic_flips_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
+fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit, now: Timestamp) {
     let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
     // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
     let split = before.state.split().filter(|_| commit.automatic.is_none());
@@ -194,8 +194,8 @@ fn trust_is_lost_for_a_reason(policy: &Policy, before: &Snapshot, commit: &Commi
         let known =
             |id: &IncidentId| commit.incidents.iter().any(|write| write.incident.id == *id && write.was.is_some());
         // or its alert fired already, and is heard in the same commit
-        let stray = before.state.strays.iter().any(|stray| stray.version == was.version);
-        let undecided = left.is_some_and(|fled| known(&fled.incident) || stray);
+        let inactive = before.state.inactive_alerts.iter().any(|inactive| inactive.version == was.version);
+        let undecided = left.is_some_and(|fled| known(&fled.incident) || inactive);
         let by_mark = |e: &LogEntry| e.event == LogEvent::MarkBad && e.to.as_deref() == Some(was.version.as_str());
         let marked = commit.log.iter().any(by_mark);
         assert!(
@@ -215,7 +215,7 @@ fn rechecks(before: &Snapshot, incident: &IncidentId) -> bool {
 /// What is pending is decided, and only waited for a text.
 fn asks_nobody(before: &Snapshot, incident: &IncidentId) -> bool {
     let waited = before.state.incidents.iter().find(|i| i.id == *incident);
-    waited.and_then(|i| i.pending()).is_some_and(|pending| pending.sure)
+    waited.and_then(|i| i.pending()).is_some_and(|pending| pending.skip_confirmation)
 }
 
 /// No rollback leads to it by itself or is offered, no canary goes on with it, and no person goes to it without force.
@@ -246,7 +246,8 @@ fn what_is_marked_bad_is_left_alone(
         let offered = incident.choices.iter().chain(incident.target.iter().filter(|_| incident.phase.is_undecided()));
         let bad: Vec<_> = offered.filter(|version| is_bad(version)).collect();
         assert!(bad.is_empty(), "{bad:?} offered by {incident:?}");
-        let named = [Some(&incident.version), incident.flip.as_ref().map(|flip| &flip.from)].into_iter().flatten();
+        let named =
+            [Some(&incident.version), incident.switch.as_ref().map(|switch| &switch.from)].into_iter().flatten();
         for version in named {
             assert_eq!(incident.is_marked_bad(version), is_bad(version), "{version} in {incident:?}");
         }
@@ -333,8 +334,8 @@ fn texts_are_kept(policy: &Policy, before: &Snapshot, commit: &Commit, now: Time
 fn limits_hold(commit: &Commit) {
     let state = &commit.state;
     assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
-    assert!(state.strays.len() <= Policy::MAX_STRAYS);
-    assert!(state.suppressed.len() <= Policy::MAX_SUPPRESSED);
+    assert!(state.inactive_alerts.len() <= Policy::MAX_INACTIVE_ALERTS);
+    assert!(state.silences.len() <= Policy::MAX_SUPPRESSED);
     assert!(state.ended.len() <= Policy::MAX_ENDED);
     assert!(state.lapsed.is_none() || state.serving.is_none(), "active holds a version, and none");
     for incident in &state.incidents {

@@ -270,8 +270,8 @@ fn a_dismissed_alert_that_ended_without_a_word_delays_the_soak_and_does_not_prev
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);
-    let (forget_after, soak) = (world.policy.forget_after, world.policy.soak);
-    world.pass(forget_after + soak); // nothing happens meanwhile: nothing is committed
+    let (alert_resolve_timeout, soak) = (world.policy.alert_resolve_timeout, world.policy.soak);
+    world.pass(alert_resolve_timeout + soak); // nothing happens meanwhile: nothing is committed
     world.release("v3");
     assert!(world.is_known_good("v2"));
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
@@ -280,7 +280,7 @@ fn a_dismissed_alert_that_ended_without_a_word_delays_the_soak_and_does_not_prev
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);
-    world.pass(forget_after + soak - seconds(1));
+    world.pass(alert_resolve_timeout + soak - seconds(1));
     world.release("v3");
     assert!(!world.is_known_good("v2"), "a second too early");
 }

@@ -38,13 +38,13 @@ fn an_open_question_stays_open_and_is_asked_anew_with_what_the_key_holds() {
         world.paused = Some("dana".to_owned());
         world.alert(critical("v2"));
         world.paused = None;
-        let ask = world.latest().ask;
+        let ask = world.latest().question_number;
         world.active = active;
         world.look();
         let incident = world.latest();
         assert_eq!(incident.phase.kind(), PhaseKind::AwaitingDecision);
         assert_eq!(incident.held.as_ref().map(|held| held.guard.as_str()), Some(guard));
-        assert_eq!(incident.ask, ask + 1, "what is asked has changed");
+        assert_eq!(incident.question_number, ask + 1, "what is asked has changed");
         assert!(incident.deadline().is_some());
         let told = incident.notes.last().expect("a note");
         assert!(told.kind == NoteKind::Held && told.text.starts_with(fault), "{told:?}");

@@ -44,7 +44,7 @@ impl Ledger {
         };
         for version in have(&before.state) {
             let lost = !have(&commit.state).contains(&version);
-            let open = before.state.open_incidents().any(|i| i.version == version && i.flip.is_none());
+            let open = before.state.open_incidents().any(|i| i.version == version && i.switch.is_none());
             let is =
                 |entry: &LogEntry| entry.event == LogEvent::Rollback && entry.from.as_deref() == Some(version.as_str());
             let rolled_back = commit.log.iter().any(is);

@@ -185,22 +185,25 @@ fn an_open_question_follows_a_mark_and_is_asked_anew() {
     world.alert(high("v2"));
     let asked = world.click(Choice::Approve);
     let Event::Decide(asked) = asked else { unreachable!() };
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     assert_eq!(world.latest().target, Some(v("v1")));
     world.mark("v1", MarkKind::Bad);
     let incident = world.latest();
-    assert_eq!((&incident.target, &incident.choices, incident.ask), (&Some(v("v0")), &vec![v("v0")], ask + 1));
+    assert_eq!(
+        (&incident.target, &incident.choices, incident.question_number),
+        (&Some(v("v0")), &vec![v("v0")], ask + 1)
+    );
     let last = incident.notes.last().expect("a note");
     let text = "dana marked v1 as bad: changed output schema: a rollback would go to v0 now";
     assert_eq!((last.kind, last.text.as_str()), (NoteKind::Asked, text));
     let never: Vec<_> = incident.never.iter().map(|never| (never.version.as_str(), never.operator.as_str())).collect();
     assert_eq!(never, [("v1", "dana")]);
-    let stale = Decide { ask: Some(ask), target: Some(v("v1")), ..asked.clone() };
+    let stale = Decide { question_number: Some(ask), target: Some(v("v1")), ..asked.clone() };
     assert_eq!(refusal(&world.happens(&Event::Decide(stale)).answer), RefusalCode::Stale);
     world.mark("v1", MarkKind::Good);
     let incident = world.latest();
-    assert_eq!((&incident.target, incident.ask, incident.never.len()), (&Some(v("v1")), ask + 2, 0));
-    let fresh = Decide { ask: Some(ask + 2), target: Some(v("v1")), ..asked };
+    assert_eq!((&incident.target, incident.question_number, incident.never.len()), (&Some(v("v1")), ask + 2, 0));
+    let fresh = Decide { question_number: Some(ask + 2), target: Some(v("v1")), ..asked };
     assert!(matches!(world.happens(&Event::Decide(fresh)).answer, Answer::Changed { .. }));
     assert_eq!(world.served(), "v1");
 }
@@ -209,13 +212,13 @@ fn an_open_question_follows_a_mark_and_is_asked_anew() {
 fn a_mark_that_leaves_the_target_as_it_is_makes_no_click_stale() {
     let mut world = world();
     world.alert(high("v2"));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     world.mark("v0", MarkKind::Bad);
     let incident = world.latest();
-    assert_eq!((&incident.target, &incident.choices, incident.ask), (&Some(v("v1")), &vec![v("v1")], ask));
+    assert_eq!((&incident.target, &incident.choices, incident.question_number), (&Some(v("v1")), &vec![v("v1")], ask));
     world.mark("v2", MarkKind::Bad);
     let incident = world.latest();
-    assert_eq!((incident.ask, incident.notes.last().map(|note| note.kind)), (ask, Some(NoteKind::Marked)));
+    assert_eq!((incident.question_number, incident.notes.last().map(|note| note.kind)), (ask, Some(NoteKind::Marked)));
     assert!(incident.is_marked_bad(&v("v2")));
 }
 
@@ -242,7 +245,7 @@ fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile
     let mut world = waits(false);
     world.alert(high("v2"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     world.mark("v1", MarkKind::Bad);
     unhealthy(&mut world);
     let incident = world.latest();
@@ -250,7 +253,7 @@ fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile
         (world.served(), incident.phase.kind(), &incident.target),
         ("v2", PhaseKind::AwaitingDecision, &Some(v("v0")))
     );
-    assert!(incident.ask > ask && incident.pending().is_none());
+    assert!(incident.question_number > ask && incident.pending().is_none());
     world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 9 %"));
     world.choose(Choice::Approve);
     world.pass(seconds(2));

@@ -25,20 +25,20 @@ fn reports(decision: &Decision) -> bool {
 }
 
 #[test]
-fn only_what_the_budget_holds_is_part_of_a_mass_incident() {
-    assert!(held().latest().mass);
+fn only_what_the_budget_holds_is_part_of_an_outage() {
+    assert!(held().latest().outage);
     let mut world = World::with_a_fresh_release();
     world.paused = Some("dana".to_owned());
     world.alert(critical("v2"));
-    assert!(!world.latest().mass, "paused is one prompt's matter");
+    assert!(!world.latest().outage, "paused is one prompt's matter");
     world.paused = None;
     world.recent_auto = 5;
     world.alert(critical("v2").named("LatencyCritical"));
-    assert!(world.latest().mass, "it is held by the budget now");
+    assert!(world.latest().outage, "it is held by the budget now");
     let mut world = World::with_a_fresh_release();
     world.policy.max_auto_rollbacks = 0;
     world.alert(critical("v2"));
-    assert!(!world.latest().mass, "nothing is ever automatic, so nothing has tripped");
+    assert!(!world.latest().outage, "nothing is ever automatic, so nothing has tripped");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn approving_can_name_another_target_under_the_rules_of_any_rollback() {
     let approve = |world: &mut World, target: &str, force| {
         let incident = world.latest().id.clone();
         let (choice, operator, target) = (Choice::Approve, Operator::recorded("dana"), Some(v(target)));
-        world.happens(&Event::Decide(Decide { incident, choice, operator, target, force, ask: None }))
+        world.happens(&Event::Decide(Decide { incident, choice, operator, target, force, question_number: None }))
     };
     for (target, force, code) in [
         ("v99", true, RefusalCode::UnknownVersion),
@@ -69,7 +69,7 @@ fn an_unknown_incident_is_not_found() {
         operator: Operator::recorded("dana"),
         target: None,
         force: true,
-        ask: None,
+        question_number: None,
     });
     let decision = world.happens(&click);
     assert_eq!((refusal(&decision.answer), decision.commit), (RefusalCode::UnknownIncident, None));
@@ -141,7 +141,7 @@ fn dismissing_the_same_alert_once_worse_raises_what_is_silent() {
     assert_eq!(world.alert(worse.clone()), "incident_opened page");
     world.choose(Choice::Dismiss);
     assert_eq!(world.alert(worse), "ignored dismissed");
-    assert_eq!(world.state.suppressed.len(), 1);
+    assert_eq!(world.state.silences.len(), 1);
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn a_dismissed_alert_that_stopped_without_a_word_is_heard_again_later() {
         world.pass(hours(4));
         assert_eq!(world.alert(high("v2")), "ignored dismissed", "it still repeats");
     }
-    world.pass(world.policy.forget_after); // silenced in Alertmanager: no resolved ever came
+    world.pass(world.policy.alert_resolve_timeout); // silenced in Alertmanager: no resolved ever came
     assert_eq!(world.alert(high("v2")), "incident_opened page");
-    assert!(world.state.suppressed.is_empty(), "and the dismissal takes no room any more");
+    assert!(world.state.silences.is_empty(), "and the dismissal takes no room any more");
 }
 
 #[test]

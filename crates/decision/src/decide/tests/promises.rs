@@ -54,7 +54,8 @@ impl Firing {
     /// Criticals that ask for a rollback, and that nobody has been told to forget.
     fn criticals(&self, world: &World) -> impl Iterator<Item = &Alert> {
         // a repeat is noted only now and then
-        let recent = |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.forget_after;
+        let recent =
+            |at: Timestamp| world.now.since(at) + world.policy.refresh_after() < world.policy.alert_resolve_timeout;
         let all = self.0.values().filter(move |(_, at)| recent(*at)).map(|(alert, _)| alert);
         all.filter(|alert| alert.trigger.action == Action::Rollback)
     }
@@ -64,7 +65,7 @@ impl Firing {
 fn approval(world: &World, incident: &Incident, choice: Choice, target: Option<VersionName>) -> Option<Answer> {
     let mut world = world.clone();
     let (incident, force) = (incident.id.clone(), target.is_some());
-    let click = Decide { incident, choice, operator: Operator::recorded("maya"), target, force, ask: None };
+    let click = Decide { incident, choice, operator: Operator::recorded("maya"), target, force, question_number: None };
     let answer = world.happens(&Event::Decide(click)).answer;
     // a text in the archive is brought back first, and the refusal says how
     let counts = match &answer {
@@ -102,8 +103,8 @@ proptest! {
                 if !world.state.served().contains(&alert.version) {
                     continue; // its traffic is gone
                 }
-                let silenced = world.state.suppressed.iter().any(|s| s.fingerprint == alert.fingerprint && s.version == alert.version);
-                let full = world.state.strays.len() >= Policy::MAX_STRAYS;
+                let silenced = world.state.silences.iter().any(|s| s.fingerprint == alert.fingerprint && s.version == alert.version);
+                let full = world.state.inactive_alerts.len() >= Policy::MAX_INACTIVE_ALERTS;
                 if silenced || full {
                     continue; // a person has answered
                 }
@@ -195,7 +196,7 @@ proptest! {
             if let Step::Deliver(alerts) = step {
                 for alert in alerts.iter().filter(|alert| alert.status == AlertStatus::Resolved) {
                     let silent = |s: &&crate::state::Silence| s.fingerprint == alert.fingerprint && s.version == alert.version;
-                    prop_assert!(world.state.suppressed.iter().find(silent).is_none(), "{alert:?} has ended");
+                    prop_assert!(world.state.silences.iter().find(silent).is_none(), "{alert:?} has ended");
                 }
             }
         }
@@ -204,7 +205,7 @@ proptest! {
             let mut world = world.clone();
             world.alert(alert.clone()) != "ignored dismissed"
         };
-        for silent in world.state.suppressed.clone() {
+        for silent in world.state.silences.clone() {
             let again = Alert { fingerprint: silent.fingerprint.clone(), ..high(silent.version.as_str()) };
             let worse = Alert { fingerprint: silent.fingerprint.clone(), ..critical(silent.version.as_str()) };
             prop_assert!(silent.severity == Severity::Critical || heard(&world, &worse), "it has got worse: {silent:?}");
@@ -212,7 +213,7 @@ proptest! {
             afterwards.jump_to(afterwards.now.max(silent.since).plus(minutes(later)));
             let anew = Alert { starts_at: Some(afterwards.now), ..again.clone() };
             prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
-            afterwards.jump_to(afterwards.now.plus(afterwards.policy.forget_after));
+            afterwards.jump_to(afterwards.now.plus(afterwards.policy.alert_resolve_timeout));
             prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
         }
     }

@@ -37,7 +37,7 @@ pub(super) enum Step {
     /// Someone SETs the key, past us.
     SetValue(Vec<u8>),
     Delete,
-    Split(usize, usize),
+    TrafficSplit(usize, usize),
     Choose {
         latest: bool,
         choice: Choice,
@@ -64,7 +64,7 @@ pub(super) enum Step {
     /// Canaries are analysed, and what is found out then.
     Looks(bool, super::world::Looks),
     Steer(Steer),
-    Measures(Result<Measured, String>),
+    Measures(Result<SoakMeasurement, String>),
     Clock(i64),
 }
 
@@ -134,10 +134,10 @@ fn share() -> impl Strategy<Value = TrafficShare> {
 }
 
 /// Enough, too little, bad, or no answer.
-fn measures() -> impl Strategy<Value = Result<Measured, String>> {
+fn measures() -> impl Strategy<Value = Result<SoakMeasurement, String>> {
     let exceeded = prop::option::weighted(0.2, (0..8_000_u64).prop_map(seconds));
     let measured = (prop::sample::select(vec![0, 3, 19, 20, 5_000_u64]), 0..4_u64, exceeded)
-        .prop_map(|(requests, failed, exceeded)| Measured { requests: requests.max(failed), failed, exceeded });
+        .prop_map(|(requests, failed, exceeded)| SoakMeasurement { requests: requests.max(failed), failed, exceeded });
     prop_oneof![4 => measured.prop_map(Ok), 1 => Just(Err("prometheus: no answer".to_owned()))]
 }
 
@@ -166,7 +166,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => (some_version(), any::<bool>()).prop_map(|(version, known_good)| Step::Adopt(version, known_good)),
         2 => value().prop_map(Step::SetValue),
         1 => Just(Step::Delete),
-        1 => (version(), version()).prop_map(|(a, b)| Step::Split(a, b)),
+        1 => (version(), version()).prop_map(|(a, b)| Step::TrafficSplit(a, b)),
         4 => (prop::bool::weighted(0.8), choice(), some_version(), any::<bool>())
             .prop_map(|(latest, choice, target, force)| Step::Choose { latest, choice, target, force }),
         2 => delivery().prop_map(Step::List),
@@ -216,7 +216,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::Restore(n) => Event::Restore { version: named(n) },
         Step::Set(n) => {
             world.set_active(VERSIONS[*n]);
-            Event::Look
+            Event::CheckDrift
         }
         Step::Adopt(version, known_good) => {
             Event::Adopt(Adopt { version: version.as_ref().map(named), known_good: *known_good, operator })
@@ -224,13 +224,13 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
         Step::SetValue(value) => {
             world.set_value(value);
             world.active.version()?; // what is no version is noticed with whatever comes next
-            Event::Look
+            Event::CheckDrift
         }
         Step::Delete => {
             world.active = Active::Absent;
             return None;
         }
-        Step::Split(a, b) => {
+        Step::TrafficSplit(a, b) => {
             world.routing =
                 vec![(VERSIONS[*a].to_owned(), "50".to_owned()), (VERSIONS[*b].to_owned(), "50".to_owned())];
             return None;
@@ -315,7 +315,7 @@ pub(super) fn take(world: &mut World, step: &Step) -> Option<Decision> {
                 operator,
                 target: target.as_ref().map(named),
                 force: *force,
-                ask: None,
+                question_number: None,
             })
         }
     };
@@ -354,7 +354,7 @@ proptest! {
         }
         let delivery = at(&delivery, world.now);
         let begins = |said: &[String], what: &str| said.iter().any(|said| said.starts_with(what));
-        // after a rollback what fires on the version gone back to is news, and what fires on the other a stray
+        // after a rollback what fires on the version gone back to is news, and what fires on the other is an alert on an inactive version
         if begins(&world.deliver(&delivery), "rolled_back") {
             let next = world.deliver(&delivery);
             prop_assert!(!begins(&next, "rolled_back"), "{next:?}");
@@ -490,7 +490,7 @@ proptest! {
         }
         world.look();
         // a question about a canary ends with the canary
-        let of_canary = |incident: &&Incident| incident.alerts.is_empty() && incident.flip.is_none() && incident.severity == Severity::Medium;
+        let of_canary = |incident: &&Incident| incident.alerts.is_empty() && incident.switch.is_none() && incident.severity == Severity::Medium;
         let before: Vec<Incident> = world.state.open_incidents().filter(|incident| !of_canary(incident)).cloned().collect();
         let last: Vec<VersionName> = world.state.served();
         world.active = Active::read(value.as_deref());
@@ -549,7 +549,7 @@ proptest! {
             world.deliver(&ends);
         }
         world.says = Some(Finding::new(Verdict::NoData, "nothing is served"));
-        world.state.strays.clear();
+        world.state.inactive_alerts.clear();
         world.pass(hours(48));
         let left: Vec<_> = world.state.open_incidents().collect();
         prop_assert!(left.iter().all(|incident| incident.hold().is_some()), "{left:?}");

@@ -32,7 +32,7 @@ fn a_person_rolls_back_to_the_newest_known_good_version() {
         (LogEvent::Rollback, "dana", "bad answers")
     );
     assert_eq!(entry.incident.as_ref(), Some(&world.latest().id));
-    assert_eq!(world.latest().flip.as_ref().map(|f| f.mode), Some(SwitchMode::Manual));
+    assert_eq!(world.latest().switch.as_ref().map(|f| f.mode), Some(SwitchMode::Manual));
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn a_persons_rollback_waits_for_its_targets_text() {
 }
 
 #[test]
-fn a_text_that_can_not_be_had_is_an_objection_and_never_flips_by_itself() {
+fn content_that_can_not_be_had_is_an_objection_and_never_rolls_back_by_itself() {
     type Fault = (&'static str, fn(&mut World));
     let faults: [Fault; 4] = [
         ("its file is missing", |w| lose(w, "v1")),
@@ -198,8 +198,8 @@ fn a_text_that_can_not_be_had_is_an_objection_and_never_flips_by_itself() {
         world.pass(seconds(15));
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");
         let objection = world.latest().objection().expect("an objection");
-        assert!(objection.text_missing && objection.text.contains(why), "{}", objection.text);
-        // once more tries again, and does not flip either
+        assert!(objection.content_missing && objection.text.contains(why), "{}", objection.text);
+        // once more tries again, and does not switch either
         world.roll_back(to("v1", false));
         world.pass(seconds(15));
         assert_eq!((world.served(), world.phase()), ("v6", PhaseKind::AwaitingDecision), "{why}");

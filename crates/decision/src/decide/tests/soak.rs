@@ -12,8 +12,8 @@ fn released() -> World {
     world
 }
 
-fn measured(requests: u64, failed: u64) -> Result<Measured, String> {
-    Ok(Measured { requests, failed, exceeded: None })
+fn measured(requests: u64, failed: u64) -> Result<SoakMeasurement, String> {
+    Ok(SoakMeasurement { requests, failed, exceeded: None })
 }
 
 fn by(world: &World, version: &str) -> Option<Earned> {
@@ -121,13 +121,13 @@ fn too_many_failures_begin_the_soak_anew_and_never_count_by_time() {
 fn a_threshold_that_was_exceeded_begins_the_soak_anew_from_that_moment() {
     let mut world = released();
     world.pass(hours(1) - seconds(1));
-    world.measures = Ok(Measured { requests: 900, failed: 9, exceeded: Some(minutes(20)) });
+    world.measures = Ok(SoakMeasurement { requests: 900, failed: 9, exceeded: Some(minutes(20)) });
     world.pass(seconds(1));
     assert_eq!(
         (by(&world, "v2"), wants(&world).as_str()),
         (None, "soak restarted: an alert fired or an error threshold was exceeded 20 min ago")
     );
-    world.measures = Ok(Measured { requests: 900, failed: 9, exceeded: Some(hours(1)) }); // the same moment
+    world.measures = Ok(SoakMeasurement { requests: 900, failed: 9, exceeded: Some(hours(1)) }); // the same moment
     world.pass(minutes(41));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
 }
@@ -135,7 +135,7 @@ fn a_threshold_that_was_exceeded_begins_the_soak_anew_from_that_moment() {
 #[test]
 fn what_was_exceeded_before_the_soak_began_does_not_count() {
     let mut world = released();
-    world.measures = Ok(Measured { requests: 900, failed: 0, exceeded: Some(hours(1) + seconds(1)) });
+    world.measures = Ok(SoakMeasurement { requests: 900, failed: 0, exceeded: Some(hours(1) + seconds(1)) });
     world.pass(hours(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
 }
@@ -271,7 +271,7 @@ fn a_version_that_is_served_again_after_its_dismissed_alert_was_forgotten_soaks_
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);
     world.activate("v1", false);
-    world.pass(world.policy.forget_after + hours(1));
+    world.pass(world.policy.alert_resolve_timeout + hours(1));
     world.activate("v2", false);
     assert!(!world.is_known_good("v2"), "it has served for a second");
     world.pass(hours(1));
@@ -297,6 +297,6 @@ fn a_soak_begins_when_the_last_dismissed_alert_is_forgotten_although_nothing_hap
     let mut world = released();
     world.alert(high("v2"));
     world.choose(Choice::Dismiss);
-    world.pass(world.policy.forget_after + hours(1));
+    world.pass(world.policy.alert_resolve_timeout + hours(1));
     assert_eq!(by(&world, "v2"), Some(Earned::Evidence));
 }

@@ -99,7 +99,7 @@ fn said(outcome: &str) -> String {
 fn then(before: &World, after: &World) -> String {
     let Some(incident) = after.incidents.values().next_back() else { return String::new() };
     let was = before.incidents.get(&incident.id);
-    let asked = incident.ask > was.map_or(0, |was| was.ask) && incident.phase.is_undecided();
+    let asked = incident.question_number > was.map_or(0, |was| was.question_number) && incident.phase.is_undecided();
     let who = match (incident.pages(), asked) {
         (true, _) => ", paged",
         (false, true) => ", its decider is asked",

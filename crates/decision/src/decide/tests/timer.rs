@@ -87,14 +87,14 @@ fn after_the_clock_went_back_nothing_is_late_by_more_than_its_own_wait() {
 fn a_new_firing_within_the_minute_keeps_the_incident_and_its_question() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    let (ask, deadline) = (world.latest().ask, world.latest().deadline());
+    let (ask, deadline) = (world.latest().question_number, world.latest().deadline());
     world.alert(high("v2").resolved());
     world.pass(seconds(59));
     assert_eq!(world.alert(high("v2")), "incident_updated firing_again");
     world.pass(minutes(2));
     let incident = world.latest();
     assert_eq!(
-        (incident.phase.kind(), incident.ask, incident.deadline()),
+        (incident.phase.kind(), incident.question_number, incident.deadline()),
         (PhaseKind::AwaitingDecision, ask, deadline)
     );
     assert_eq!(incident.quiet_since, None);
@@ -110,12 +110,16 @@ fn firing_again_within_an_hour_reopens_the_same_incident() {
         world
     };
     let mut world = resolved();
-    let ask = world.latest().ask;
+    let ask = world.latest().question_number;
     world.pass(hours(1) - seconds(1));
     assert_eq!(world.alert(high("v2")), "incident_updated reopened");
     assert_eq!((world.incidents.len(), world.phase()), (1, PhaseKind::AwaitingDecision));
     let incident = world.latest();
-    assert_eq!((incident.ask, incident.deadline()), (ask + 1, Some(world.now.plus(minutes(5)))), "asked anew");
+    assert_eq!(
+        (incident.question_number, incident.deadline()),
+        (ask + 1, Some(world.now.plus(minutes(5)))),
+        "asked anew"
+    );
 
     let mut world = resolved();
     world.pass(hours(1));
@@ -177,7 +181,7 @@ fn still_firing_at_the_end_of_the_observation_asks_a_person() {
     assert_eq!(world.phase(), PhaseKind::Observing);
     world.pass(seconds(1));
     let incident = world.latest();
-    assert_eq!((incident.phase.kind(), incident.ask), (PhaseKind::AwaitingDecision, 1));
+    assert_eq!((incident.phase.kind(), incident.question_number), (PhaseKind::AwaitingDecision, 1));
     assert_eq!(incident.deadline(), Some(world.now.plus(Policy::AFTER_OBSERVING)));
     assert_eq!(incident.escalations, 0);
 }
@@ -189,7 +193,7 @@ fn an_observation_that_ends_in_its_quiet_minute_resolves_instead_of_asking() {
     world.pass(hours(1) - seconds(30));
     world.alert(medium("v2").resolved());
     world.pass(minutes(1));
-    assert_eq!((world.phase(), world.latest().ask), (PhaseKind::Resolved, 0));
+    assert_eq!((world.phase(), world.latest().question_number), (PhaseKind::Resolved, 0));
 }
 
 #[test]
@@ -227,7 +231,7 @@ fn after_the_last_escalation_only_a_new_question_starts_over() {
 fn an_alert_that_is_never_heard_of_again_is_forgotten() {
     let mut world = World::with_a_fresh_release();
     world.alert(high("v2"));
-    world.pass(world.policy.forget_after - seconds(1));
+    world.pass(world.policy.alert_resolve_timeout - seconds(1));
     assert!(world.latest().is_firing());
     world.pass(seconds(1) + Policy::QUIET);
     assert_eq!(world.phase(), PhaseKind::Resolved);
@@ -269,7 +273,7 @@ fn a_wake_up_too_many_or_of_a_closed_incident_does_nothing() {
 }
 
 #[test]
-fn time_alone_never_flips() {
+fn time_alone_never_rolls_back() {
     let mut world = World::with_a_fresh_release();
     world.paused = Some("dana".to_owned());
     world.alert(critical("v2"));

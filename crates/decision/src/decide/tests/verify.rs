@@ -39,17 +39,17 @@ fn two_healthy_checks_in_a_row_are_a_recovery() {
 #[test]
 fn users_were_served_well_from_the_first_healthy_check_in_a_row_unless_the_bad_version_was_seen_later() {
     let mut world = rolled_back();
-    let flipped = world.now;
+    let switched = world.now;
     let well = |world: &World| world.latest().verification().and_then(Verification::well_since);
     for verdict in [Verdict::Healthy, Verdict::Unhealthy, Verdict::Healthy] {
         says(&mut world, verdict);
         world.pass(seconds(5));
     }
-    assert_eq!(well(&world), Some(flipped.plus(seconds(15))), "the first one did not last");
-    world.traffic = traffic(Some(flipped.plus(seconds(17))), &[], &[]);
+    assert_eq!(well(&world), Some(switched.plus(seconds(15))), "the first one did not last");
+    world.traffic = traffic(Some(switched.plus(seconds(17))), &[], &[]);
     world.pass(seconds(15));
     assert_eq!(world.phase(), PhaseKind::Recovered);
-    assert_eq!(well(&world), Some(flipped.plus(seconds(17))));
+    assert_eq!(well(&world), Some(switched.plus(seconds(17))));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn what_was_measured_to_be_bad_is_escalated_although_nothing_more_is_measured() 
     world.pass(seconds(5));
     says(&mut world, Verdict::NoData);
     world.pass(minutes(5));
-    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotRecovered)));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(RollbackFailure::NotRecovered)));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn recovery_waits_until_each_instance_is_known_to_follow() {
     assert_eq!(world.phase(), PhaseKind::Verifying);
     assert!(said(&world, "2 of 3 instances follow, unknown: pod-7"), "{:?}", world.latest().notes);
     assert!(!world.latest().pages());
-    let last_seen = world.latest().flip.as_ref().expect("a flip").at.plus(seconds(20));
+    let last_seen = world.latest().switch.as_ref().expect("a flip").at.plus(seconds(20));
     world.traffic = traffic(Some(last_seen), &[], &[]);
     world.pass(seconds(30));
     assert_eq!(world.phase(), PhaseKind::Recovered);
@@ -204,7 +204,7 @@ fn servers_that_do_not_follow_the_key_are_named_once_and_paged_for_until_they_st
     world.pass(seconds(290));
     assert_eq!((world.phase(), world.latest().pages()), (PhaseKind::Verifying, false));
     world.pass(seconds(10));
-    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(Failure::NotFollowed)));
+    assert_eq!((world.phase(), world.latest().failure()), (PhaseKind::Escalated, Some(RollbackFailure::NotFollowed)));
     assert!(world.latest().pages());
     let named = world.latest().notes.iter().filter(|note| note.text.contains("pod-3, pod-7")).count();
     assert_eq!(named, 2, "as a warning, and with the page");
@@ -238,7 +238,7 @@ fn an_answer_counts_once() {
     let incident = world.latest().clone();
     let check = Checked {
         incident: incident.id.clone(),
-        flip: incident.flip.as_ref().expect("a flip").at,
+        switched_at: incident.switch.as_ref().expect("a flip").at,
         number: 0,
         finding: Finding::new(Verdict::Healthy, "fine"),
         traffic: world.traffic.clone(),
@@ -266,11 +266,11 @@ fn a_target_that_fails_too_is_said_once() {
 }
 
 #[test]
-fn a_check_of_an_earlier_flip_counts_for_nothing() {
+fn a_check_of_an_earlier_switch_counts_for_nothing() {
     let mut world = rolled_back();
     let stale = Checked {
         incident: world.latest().id.clone(),
-        flip: Timestamp(1),
+        switched_at: Timestamp(1),
         number: 0,
         finding: Finding::new(Verdict::Healthy, ""),
         traffic: None,

@@ -27,10 +27,10 @@ pub(super) struct World {
     /// What Prometheus says whenever it is asked; `None`: the worker that asks is dead.
     pub says: Option<Finding>,
     pub blame: Option<String>,
-    pub baseline: Option<String>,
+    pub precheck: Option<String>,
     pub traffic: Option<Traffic>,
     /// What Prometheus says of a version that soaks.
-    pub measures: Result<Measured, String>,
+    pub measures: Result<SoakMeasurement, String>,
     /// What is found out for the end of a canary's stage.
     pub looks: Looks,
     /// The last heartbeat of the alert path.
@@ -82,9 +82,9 @@ impl World {
             unplugged: BTreeMap::new(),
             says: Some(Finding::new(Verdict::NoData, "no data yet")),
             blame: None,
-            baseline: None,
+            precheck: None,
             traffic: Some(Traffic { target: 2_000, following: 3, ..Traffic::default() }),
-            measures: Ok(Measured { requests: 1_000, failed: 0, exceeded: None }),
+            measures: Ok(SoakMeasurement { requests: 1_000, failed: 0, exceeded: None }),
             looks: Looks { asks: true, alive: true, compared: None },
             heartbeat: None,
             prometheus_ahead: 0,
@@ -349,13 +349,13 @@ impl World {
             self.happens(&Event::Rechecked { incident: id.clone(), finding });
             return;
         }
-        let event = match (&incident.pending(), &incident.flip, &incident.verification()) {
+        let event = match (&incident.pending(), &incident.switch, &incident.verification()) {
             (Some(pending), ..) if incident.phase.kind() == PhaseKind::Confirming => Event::Confirmed(Confirmed {
                 incident: id.clone(),
                 at: pending.at,
                 finding,
                 blame: self.blame.clone(),
-                baseline: self.baseline.clone(),
+                precheck: self.precheck.clone(),
             }),
             _ if incident.phase.kind() == PhaseKind::RollingBack => match &incident.gradual() {
                 Some(split) if self.policy.verify && split.wake().is_some_and(|at| at <= self.now) => {
@@ -363,10 +363,10 @@ impl World {
                 }
                 _ => return,
             },
-            (_, Some(flip), Some(verification)) if incident.is_checked() && verification.next <= self.now => {
-                let (incident, flip, number) = (id.clone(), flip.at, verification.checks);
+            (_, Some(switch), Some(verification)) if incident.is_checked() && verification.next <= self.now => {
+                let (incident, switch, number) = (id.clone(), switch.at, verification.checks);
                 let (traffic, blame) = (self.traffic.clone(), self.blame.clone());
-                Event::Checked(Checked { incident, flip, number, finding, traffic, blame })
+                Event::Checked(Checked { incident, switched_at: switch, number, finding, traffic, blame })
             }
             _ => return,
         };
@@ -445,7 +445,7 @@ impl World {
             operator: Operator::recorded("dana"),
             target: None,
             force: false,
-            ask: None,
+            question_number: None,
         })
     }
 
@@ -465,7 +465,7 @@ impl World {
     }
 
     pub fn look(&mut self) -> Decision {
-        self.happens(&Event::Look)
+        self.happens(&Event::CheckDrift)
     }
 
     pub fn served(&self) -> &str {

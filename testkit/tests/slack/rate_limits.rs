@@ -2,12 +2,12 @@
 
 use crate::{call, form, workspace};
 use anyhow::Result;
-use prompt_rollback_testkit::slack::{Pace, Slack};
+use prompt_rollback_testkit::slack::{RateLimits, Slack};
 use serde_json::json;
 use std::time::{Duration, UNIX_EPOCH};
 
-fn paced() -> Result<Slack> {
-    workspace().frozen_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000)).paced(true).start()
+fn rate_limited() -> Result<Slack> {
+    workspace().frozen_at(UNIX_EPOCH + Duration::from_secs(1_800_000_000)).rate_limited(true).start()
 }
 
 async fn post(slack: &Slack, channel: &str) -> Result<Option<u64>> {
@@ -22,7 +22,7 @@ async fn post(slack: &Slack, channel: &str) -> Result<Option<u64>> {
 
 #[tokio::test]
 async fn a_channel_takes_a_burst_and_then_one_post_a_second() -> Result<()> {
-    let slack = paced()?;
+    let slack = rate_limited()?;
     for _ in 0..3 {
         assert_eq!(post(&slack, "C1").await?, None);
     }
@@ -44,15 +44,15 @@ async fn a_channel_takes_a_burst_and_then_one_post_a_second() -> Result<()> {
 
 #[tokio::test]
 async fn the_other_methods_have_their_tiers() -> Result<()> {
-    let slack = paced()?;
+    let slack = rate_limited()?;
     for _ in 0..20 {
         form(&slack, "usergroups.list", &[]).await?.ok();
     }
     let limited = form(&slack, "usergroups.list", &[]).await?;
     assert_eq!((limited.status, limited.headers["retry-after"].to_str()?), (429, "3"));
-    slack.set_pace(Some(Pace { tiers: false, ..Pace::default() }));
+    slack.set_rate_limits(Some(RateLimits { tiers: false, ..RateLimits::default() }));
     form(&slack, "usergroups.list", &[]).await?.ok();
-    slack.set_pace(None);
+    slack.set_rate_limits(None);
     for _ in 0..10 {
         assert_eq!(post(&slack, "C1").await?, None);
     }

@@ -18,12 +18,12 @@ const MAX_ANSWER: usize = 1 << 20;
 const MAX_TEXT: usize = 200;
 
 #[derive(Debug, Clone)]
-pub struct Baseline {
+pub struct Precheck {
     http: Outgoing,
     path: String,
 }
 
-impl Baseline {
+impl Precheck {
     pub fn new(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|_| "expected http://HOST:PORT/PATH or https://…".to_owned())?;
         let base = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str()));
@@ -73,7 +73,7 @@ mod tests {
         let (prompt, version) = (PromptName::parse("p").unwrap(), VersionName::parse("v1").unwrap());
         for (length, fails) in [(Some(MAX_ANSWER), false), (Some(MAX_ANSWER + 1), true), (None, true)] {
             let flood = Flood::start("passed", length).await.unwrap();
-            let tested = Baseline::new(&flood.url()).unwrap().test(&prompt, &version).await;
+            let tested = Precheck::new(&flood.url()).unwrap().test(&prompt, &version).await;
             let too_large = format!("the answer from {} is larger than 1048576 bytes", flood.url());
             assert_eq!(tested, if fails { Err(too_large) } else { Ok(()) }, "{length:?}");
         }

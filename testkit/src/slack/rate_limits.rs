@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How fast an app may call. A leaky bucket per method, for posts per channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pace {
+pub struct RateLimits {
     /// Between two posts to one channel.
     pub post_every: Duration,
     /// How many posts may come at once before that holds.
@@ -17,27 +17,31 @@ pub struct Pace {
 /// The pace and what was taken so far.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    pub pace: Pace,
+    pub rate_limits: RateLimits,
     /// By bucket: when it will be empty, since the epoch.
     empty_at: HashMap<String, Duration>,
 }
 
-impl Default for Pace {
+impl Default for RateLimits {
     fn default() -> Self {
         Self { post_every: Duration::from_secs(1), post_burst: 3, tiers: true }
     }
 }
 
 impl Buckets {
-    pub fn of(pace: Pace) -> Self {
-        Self { pace, ..Self::default() }
+    pub fn of(rate_limits: RateLimits) -> Self {
+        Self { rate_limits, ..Self::default() }
     }
 
     /// Takes one call from its bucket; `Err` holds how long to wait.
     pub fn take(&mut self, method: &str, channel: &str, now: Duration) -> Result<(), Duration> {
         let (bucket, every, burst) = match (method, tier(method)) {
-            ("chat.postMessage", _) => (format!("{method} {channel}"), self.pace.post_every, self.pace.post_burst),
-            (_, Some(a_minute)) if self.pace.tiers => (method.to_owned(), Duration::from_secs(60) / a_minute, a_minute),
+            ("chat.postMessage", _) => {
+                (format!("{method} {channel}"), self.rate_limits.post_every, self.rate_limits.post_burst)
+            }
+            (_, Some(a_minute)) if self.rate_limits.tiers => {
+                (method.to_owned(), Duration::from_secs(60) / a_minute, a_minute)
+            }
             _ => return Ok(()),
         };
         let empty_at = self.empty_at.entry(bucket).or_default();
