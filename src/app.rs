@@ -65,7 +65,7 @@ pub enum AppError {
     Prometheus(#[from] PrometheusError),
     #[error("{0}")]
     Notifiers(String),
-    #[error("registry.baseline_url: {0}")]
+    #[error("registry.precheck_url: {0}")]
     Precheck(String),
     #[error("can't listen for signals: {0}")]
     Signals(std::io::Error),
@@ -155,7 +155,7 @@ impl Running {
             shared.reloader.clone(),
             clicks.clone(),
         );
-        let precheck = config.registry.baseline_url.as_deref().map(Precheck::new).transpose();
+        let precheck = config.registry.precheck_url.as_deref().map(Precheck::new).transpose();
         let worker = IncidentWorker {
             engine: Arc::clone(&engine),
             alertmanagers: Alertmanagers::new(&config.alertmanager)?,
@@ -216,6 +216,7 @@ impl App {
             None => None,
         };
         let engine = Arc::clone(&running.engine);
+        settings.warn_of_renamed_keys();
         engine.metrics.config_in_force(true);
         engine.metrics.config_loaded(SystemTime::now());
         let live = Live::new(running);

@@ -1,4 +1,4 @@
-//! The team's own test of a version before people roll back to it: `POST registry.baseline_url {prompt, version}`.
+//! The team's own test of a version before people roll back to it: `POST registry.precheck_url {prompt, version}`.
 
 use std::time::Duration;
 

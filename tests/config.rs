@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prompt_rollback::config::{Config, ConfigError, Confirm, GuardMode, LogFormat, LogLevel, RedisMode, Weekly};
+use prompt_rollback::config::{
+    Config, ConfigError, Confirm, GuardMode, LoadedConfig, LogFormat, LogLevel, RedisMode, Weekly,
+};
 use prompt_rollback::decision::{Policy, PromptName, Severity};
 use prompt_rollback::events::Kind;
 use secrecy::ExposeSecret;
@@ -443,9 +445,9 @@ fn all_mistakes_are_reported_together() {
             "test.toml:7: guards.mode: found \"off\", expected one of \"armed\", \"dry-run\"",
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
-            "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_within, mode",
+            "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_window, mode",
             "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification",
-            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has baseline_url, soak, soak_limit, soak_requests",
+            "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has precheck_url, soak, soak_limit, soak_requests",
         ]
     );
 }
@@ -645,7 +647,7 @@ fn values_that_make_no_sense() {
         ("guards.confirm", "\"requery\""),
         ("guards.max_auto_rollbacks", "-1"),
         ("guards.max_auto_rollbacks", "1.5"),
-        ("guards.max_auto_rollbacks_within", "\"0s\""),
+        ("guards.max_auto_rollbacks_window", "\"0s\""),
         ("guards.cooldown", "\"-1m\""),
         ("guards.ask_when_active_for_longer_than", "\"59m\""),
         ("guards.ask_when_active_for_longer_than", "\"\""),
@@ -654,9 +656,9 @@ fn values_that_make_no_sense() {
         ("registry.soak_limit", "\"59m\""),
         ("registry.soak_requests", "0"),
         ("registry.soak_requests", "-1"),
-        ("incidents.forget_after", "\"0s\""),
+        ("incidents.alert_resolve_timeout", "\"0s\""),
         ("verification.every", "\"0s\""),
-        ("verification.checks", "0"),
+        ("verification.fast_checks", "0"),
         ("verification.healthy_in_a_row", "0"),
         ("verification.healthy_in_a_row", "13"),
         ("verification.deadline", "\"1s\""),
@@ -667,7 +669,7 @@ fn values_that_make_no_sense() {
         ("gradual.stages", "[25, 50, 0]"),
         ("gradual.stages", "[50, 50, 0]"),
         ("gradual.stages", "[101, 0]"),
-        ("gradual.stage_hold", "\"0s\""),
+        ("gradual.hold", "\"0s\""),
         ("canary.stages", "[0, 100]"),
         ("canary.stages", "[5, 1, 100]"),
         ("canary.stages", "[5, 50]"),
@@ -762,18 +764,18 @@ const OF_RULES: [(&str, &str, &str); 24] = [
     ("registry.soak", "2h", ""),
     ("registry.soak_requests", "21", ""),
     ("registry.soak_limit", "25h", ""),
-    ("registry.baseline_url", "http://test", ""),
+    ("registry.precheck_url", "http://test", ""),
     ("guards.mode", "dry-run", ""),
     ("guards.confirm", "requery", "prometheus.url"),
     ("guards.fallback_decider", "product-pm", ""),
     ("guards.max_auto_rollbacks", "6", ""),
-    ("guards.max_auto_rollbacks_within", "6m", ""),
+    ("guards.max_auto_rollbacks_window", "6m", ""),
     ("guards.cooldown", "31m", ""),
     ("guards.ask_when_active_for_longer_than", "7d", ""),
     ("incidents.reopen_within", "2h", ""),
-    ("incidents.forget_after", "7h", ""),
+    ("incidents.alert_resolve_timeout", "7h", ""),
     ("verification.every", "6s", ""),
-    ("verification.checks", "13", ""),
+    ("verification.fast_checks", "13", ""),
     ("verification.healthy_in_a_row", "3", ""),
     ("verification.deadline", "6m", ""),
     ("verification.max", "2h", ""),
@@ -824,6 +826,77 @@ fn the_weekly_report_has_a_day_and_a_time_or_is_off() {
     {
         let error = load(wrong).unwrap_err().to_string();
         assert!(error.contains("such as \"mon 09:00\""), "{wrong}: {error}");
+    }
+}
+
+/// Renamed keys: the key, its earlier name, and two values other than the default.
+const RENAMED: [(&str, &str, &str, &str); 5] = [
+    ("registry.precheck_url", "registry.baseline_url", "\"http://test\"", "\"http://other\""),
+    ("guards.max_auto_rollbacks_window", "guards.max_auto_rollbacks_within", "\"6m\"", "\"7m\""),
+    ("incidents.alert_resolve_timeout", "incidents.forget_after", "\"7h\"", "\"8h\""),
+    ("verification.fast_checks", "verification.checks", "13", "14"),
+    ("gradual.hold", "gradual.stage_hold", "\"5m\"", "\"6m\""),
+];
+
+/// The variable of a key, and a section with it.
+fn variable(key: &str) -> String {
+    format!("PROMPT_ROLLBACK_{}", key.replace('.', "__").to_uppercase())
+}
+
+fn in_file(key: &str, value: &str) -> String {
+    let (section, name) = key.split_once('.').unwrap();
+    format!("[{section}]\n{name} = {value}\n")
+}
+
+#[test]
+fn a_renamed_key_is_accepted_under_its_earlier_name_with_a_warning() {
+    let dir = Dir::new("renamed");
+    let path = dir.0.join("test.toml");
+    let loaded = |toml: &str, env: &[(&str, &str)]| {
+        dir.write("test.toml", toml);
+        let LoadedConfig { config, renamed, .. } = LoadedConfig::load(Some(&path), owned(env)).unwrap();
+        (format!("{config:?}"), renamed.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let usual = format!("{:?}", Config::default());
+    for (key, earlier, value, other) in RENAMED {
+        let (variable, before) = (variable(key), variable(earlier));
+        let text = value.trim_matches('"');
+        let (expected, warnings) = loaded(&in_file(key, value), &[]);
+        assert!(expected != usual && warnings.is_empty(), "{key}: {warnings:?}");
+        let by_file = format!("{}:2: {earlier} is deprecated, use {key}", path.display());
+        assert_eq!(loaded(&in_file(earlier, value), &[]), (expected.clone(), vec![by_file.clone()]));
+        let by_env = format!("environment variable {before}: {earlier} is deprecated, use {key} ({variable})");
+        assert_eq!(loaded("", &[(&before, text)]), (expected.clone(), vec![by_env.clone()]));
+        // a variable beats the file, whichever name each of them uses
+        assert_eq!(loaded(&in_file(key, other), &[(&before, text)]), (expected.clone(), vec![by_env]));
+        assert_eq!(loaded(&in_file(earlier, other), &[(&variable, text)]), (expected, vec![by_file]));
+    }
+}
+
+#[test]
+fn a_renamed_key_under_both_names_is_an_error_that_names_both() {
+    for (key, earlier, value, other) in RENAMED {
+        let (section, name) = earlier.split_once('.').unwrap();
+        let both = format!("{}{name} = {other}\n", in_file(key, value));
+        let expected = format!("{earlier}: expected only {key}: {earlier} is its earlier name, and both are set");
+        // all else that is wrong is reported as well
+        let more = format!("{both}[log]\n{section} = 1\n");
+        let unknown = format!("test.toml:5: log.{section}: unknown key, [log] has format, level");
+        assert_eq!(problems("both-names", &more, &[]), [format!("test.toml:3: {expected}"), unknown]);
+        let (variable, before) = (variable(key), variable(earlier));
+        let env = [value, other].map(|value| value.trim_matches('"'));
+        let env = [(variable.as_str(), env[0]), (before.as_str(), env[1])];
+        assert_eq!(problems("both-variables", "", &env), [format!("environment variable {before}: {expected}")]);
+    }
+}
+
+#[test]
+fn a_wrong_value_under_an_earlier_name_is_found_by_it() {
+    for (key, earlier, ..) in RENAMED {
+        let found = problems("earlier-wrong", &in_file(earlier, "[]"), &[]);
+        let [problem] = found.as_slice() else { panic!("{found:?}") };
+        assert!(problem.starts_with(&format!("test.toml:2: {key}: found [], expected ")), "{problem}");
+        assert!(problem.ends_with(&format!(" ({earlier} is the earlier name of this key)")), "{problem}");
     }
 }
 
@@ -918,7 +991,7 @@ mod reread {
             "redis.mode" => "\"sentinel\"\nnodes = [\"a:1\"]\nsentinel_master = \"m\"",
             "redis.nodes" => "[\"a:1\"]",
             "redis.namespace" => "\"{x}\"",
-            "prometheus.url" | "registry.baseline_url" | "slack.api_url" => "\"http://other\"",
+            "prometheus.url" | "registry.precheck_url" | "slack.api_url" => "\"http://other\"",
             "alertmanager.urls" => "[\"http://other\"]",
             "alertmanager.username" => "\"other\"\npassword = \"s3cret\"",
             "alertmanager.password" => "\"s3cret\"\nusername = \"other\"",
@@ -937,17 +1010,17 @@ mod reread {
             "log.format" => "\"json\"",
             "log.level" => "\"debug\"",
             "gates.staging" | "gates.ab_test" | "gates.first_hour" => "true",
-            "verification.checks" | "verification.healthy_in_a_row" | "metrics.max_prompts" => "7",
+            "verification.fast_checks" | "verification.healthy_in_a_row" | "metrics.max_prompts" => "7",
             "server.max_connections" | "redis.min_replicas_acked" | "guards.max_auto_rollbacks" => "7",
             "retention.hot_versions" => "7",
             key if key.ends_with(".approvers") => "[\"U1\"]",
             "registry.soak_limit" => "\"48h\"",
             "registry.soak_requests" => "7",
-            "registry.soak" | "guards.max_auto_rollbacks_within" | "guards.cooldown" => "\"77s\"",
-            "incidents.reopen_within" | "incidents.forget_after" | "gates.staged_for" => "\"77s\"",
+            "registry.soak" | "guards.max_auto_rollbacks_window" | "guards.cooldown" => "\"77s\"",
+            "incidents.reopen_within" | "incidents.alert_resolve_timeout" | "gates.staged_for" => "\"77s\"",
             "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",
             "verification.max" => "\"48h\"",
-            "gradual.stage_hold" | "canary.hold" | "canary.hold_limit" => "\"77s\"",
+            "gradual.hold" | "canary.hold" | "canary.hold_limit" => "\"77s\"",
             _ => "\"other\"",
         };
         // each needs a file or another key, and has a test of its own

@@ -8,7 +8,7 @@ use super::output;
 use super::table::{Cell, table};
 use crate::alertmanager::client::authorization;
 use crate::api::PromptSummary;
-use crate::config::Config;
+use crate::config::{Config, RenamedKey};
 use crate::store::Level;
 
 /// One thing that was tried.
@@ -93,7 +93,7 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary],
     }
     if config.alertmanager.urls.is_empty() {
         out.push_str(
-            "alertmanager.urls is empty: missed deadlines raise no alert, and an alert that never says `resolved` ends after incidents.forget_after\n",
+            "alertmanager.urls is empty: missed deadlines raise no alert, and an alert that never says `resolved` ends after incidents.alert_resolve_timeout\n",
         );
     }
     if !without_target.is_empty() {
@@ -103,7 +103,7 @@ pub fn text(config: &Config, probes: &[Probe], without_target: &[PromptSummary],
     out
 }
 
-pub fn json(probes: &[Probe], without_target: &[PromptSummary]) -> Value {
+pub fn json(renamed: &[RenamedKey], probes: &[Probe], without_target: &[PromptSummary]) -> Value {
     let probes: Vec<Value> = probes
         .iter()
         .map(|probe| {
@@ -112,5 +112,6 @@ pub fn json(probes: &[Probe], without_target: &[PromptSummary]) -> Value {
         })
         .collect();
     let names: Vec<&str> = without_target.iter().map(|prompt| prompt.prompt.as_str()).collect();
-    json!({ "config": "ok", "probes": probes, "without_target": names })
+    let warnings: Vec<String> = renamed.iter().map(RenamedKey::to_string).collect();
+    json!({ "config": "ok", "warnings": warnings, "probes": probes, "without_target": names })
 }

@@ -23,7 +23,7 @@ pub use args::Cli;
 
 use crate::api;
 use crate::app::{self, AppError, Signals};
-use crate::config::{self, Config, LoadedConfig, bare, decode};
+use crate::config::{self, LoadedConfig, bare, decode};
 use crate::decision::MarkKind;
 use crate::outgoing::OutgoingError;
 use crate::store::StoreError;
@@ -99,8 +99,8 @@ async fn run(cli: Cli) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn load(file: &ConfigFile) -> Result<Config, CommandError> {
-    let config = Config::load(file.config.as_deref(), config::environment());
+fn load(file: &ConfigFile) -> Result<LoadedConfig, CommandError> {
+    let config = LoadedConfig::load(file.config.as_deref(), config::environment());
     config.map_err(|error| CommandError::Misused(error.to_string()))
 }
 
@@ -122,7 +122,7 @@ async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
 }
 
 async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), CommandError> {
-    let config = load(file)?;
+    let LoadedConfig { config, renamed, .. } = load(file)?;
     let StoreReport { mut probes, without_target } =
         if connect { probe::probe(&config).await } else { StoreReport::default() };
     if connect {
@@ -132,9 +132,12 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), C
         probes.extend(probe::probe_archive(&config));
     }
     match format {
-        Output::Json => print_json(&check::json(&probes, &without_target))?,
+        Output::Json => print_json(&check::json(&renamed, &probes, &without_target))?,
         Output::Text => {
             print("config: ok\n")?;
+            for key in &renamed {
+                print(&format!("warning: {key}\n"))?;
+            }
             if connect {
                 print(&check::text(&config, &probes, &without_target, color()))?;
             }

@@ -22,6 +22,7 @@ mod values;
 
 pub use duration::{DurationError, parse_prometheus_duration};
 pub use error::{ConfigError, ConfigProblem, Origin};
+pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{ConfigSources, LoadedConfig, Reread};
 pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
@@ -279,7 +280,7 @@ section! {
         /// After so long a version counts by time alone.
         pub soak_limit: Duration = get("24h"),
         /// The team's own test of a version, before people roll back to it.
-        pub baseline_url: Option<String> = get(""),
+        pub precheck_url: Option<String> = get(""),
     }
 }
 
@@ -292,7 +293,7 @@ section! {
         pub fallback_decider: String = get("on-call"),
         /// Most prompts rolled back automatically within the window below; 0: never automatically.
         pub max_auto_rollbacks: u32 = get("5"),
-        pub max_auto_rollbacks_within: Duration = get("5m"),
+        pub max_auto_rollbacks_window: Duration = get("5m"),
         /// How long a version that a rollback has put there is not rolled back automatically itself.
         pub cooldown: Duration = get("30m"),
         /// A version that has served for longer is not rolled back automatically; `None`: however long.
@@ -305,7 +306,7 @@ section! {
         /// How long a resolved incident reopens instead of a new one being opened; 0: never.
         pub reopen_within: Duration = get("1h"),
         /// After how long an alert that was never heard of again counts as over.
-        pub forget_after: Duration = get("6h"),
+        pub alert_resolve_timeout: Duration = get("6h"),
     }
 }
 
@@ -313,7 +314,8 @@ section! {
     /// How a rollback is checked afterwards.
     pub struct VerificationConfig {
         pub every: Duration = get("5s"),
-        pub checks: u32 = get("12"),
+        /// Checks at this interval; later ones are further apart.
+        pub fast_checks: u32 = get("12"),
         pub healthy_in_a_row: u32 = get("2"),
         /// When its outcome must be known, if enough is measured.
         pub deadline: Duration = get("5m"),
@@ -328,7 +330,7 @@ section! {
         /// Percent left on the bad version after each step; falls to 0.
         pub stages: Vec<u8> = get("75,50,25,0"),
         /// How long each stage is held.
-        pub stage_hold: Duration = get("10m"),
+        pub hold: Duration = get("10m"),
         /// PromQL with `$prompt` and `$version`, 1 = stop; `None`: the target's error ratio is above 2 %.
         pub abort_query: Option<String> = get(""),
     }
@@ -406,15 +408,15 @@ impl Config {
         Ok(Self::read_from(ConfigReader::new(path, text, env))?.0)
     }
 
-    fn read_from(mut reader: ConfigReader<'_>) -> Result<(Self, Values, FileContents), ConfigError> {
+    fn read_from(mut reader: ConfigReader<'_>) -> Result<(Self, Values, FileContents, Vec<RenamedKey>), ConfigError> {
         if !reader.is_readable() {
             reader.finish()?;
             unreachable!("an unreadable file is a problem");
         }
         let mut config = Self::read(&mut reader);
         config.validate(&mut reader);
-        let (values, files) = reader.finish()?;
-        Ok((config, values, files))
+        let (values, files, renamed) = reader.finish()?;
+        Ok((config, values, files, renamed))
     }
 
     /// The part that the decision core reads.
@@ -425,25 +427,25 @@ impl Config {
             soak_limit: self.registry.soak_limit,
             dry_run: self.guards.mode == GuardMode::DryRun,
             max_auto_rollbacks: self.guards.max_auto_rollbacks,
-            budget_window: self.guards.max_auto_rollbacks_within,
+            budget_window: self.guards.max_auto_rollbacks_window,
             cooldown: self.guards.cooldown,
             ask_when_active_for_longer_than: self.guards.ask_when_active_for_longer_than,
             fallback_decider: self.guards.fallback_decider.clone(),
             deciders: self.deciders.keys().cloned().collect(),
             severity_aliases: self.labels.severity_aliases.clone(),
             reopen_within: self.incidents.reopen_within,
-            alert_resolve_timeout: self.incidents.forget_after,
+            alert_resolve_timeout: self.incidents.alert_resolve_timeout,
             verification_deadline: self.verification.deadline,
             verification_max: self.verification.max,
-            confirm: self.prometheus.url.is_some() || self.registry.baseline_url.is_some(),
+            confirm: self.prometheus.url.is_some() || self.registry.precheck_url.is_some(),
             requery: self.guards.confirm == Confirm::Requery,
             verify: self.prometheus.url.is_some(),
             verify_every: self.verification.every,
-            verify_fast_checks: self.verification.checks,
+            verify_fast_checks: self.verification.fast_checks,
             verify_healthy: self.verification.healthy_in_a_row,
             gradual: Plan {
                 stages: self.gradual.stages.iter().map(|left| 100u8.saturating_sub(*left)).collect(),
-                holds: vec![self.gradual.stage_hold],
+                holds: vec![self.gradual.hold],
                 limit: None,
             },
             gates: crate::decision::GatePolicy {

@@ -2,6 +2,8 @@
 //! collects what is wrong instead of stopping at the first problem.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,15 @@ use super::files::FileContents;
 use super::secret::{bare, decode, unfit};
 use super::value::Setting;
 use super::values::Values;
+
+/// Keys that were renamed, and their earlier names, which are accepted for one release.
+const RENAMED: [(&str, &str); 5] = [
+    ("registry.precheck_url", "registry.baseline_url"),
+    ("guards.max_auto_rollbacks_window", "guards.max_auto_rollbacks_within"),
+    ("incidents.alert_resolve_timeout", "incidents.forget_after"),
+    ("verification.fast_checks", "verification.checks"),
+    ("gradual.hold", "gradual.stage_hold"),
+];
 
 /// What the name of every variable begins with.
 pub(super) const ENV_PREFIX: &str = "PROMPT_ROLLBACK_";
@@ -38,7 +49,28 @@ pub(super) struct ConfigReader<'a> {
     /// What was read.
     pub values: Values,
     pub files: FileContents,
+    /// Keys that are set by an earlier name.
+    pub renamed: Vec<RenamedKey>,
+    is_toml: bool,
     problems: Vec<ConfigProblem>,
+}
+
+/// A key that is set by its earlier name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedKey {
+    pub origin: Origin,
+    pub earlier: &'static str,
+    pub key: &'static str,
+}
+
+impl fmt::Display for RenamedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, earlier, key } = self;
+        match origin {
+            Origin::Env(_) => write!(f, "{origin}: {earlier} is deprecated, use {key} ({})", env_name(key)),
+            _ => write!(f, "{origin}: {earlier} is deprecated, use {key}"),
+        }
+    }
 }
 
 impl<'a> ConfigReader<'a> {
@@ -55,11 +87,14 @@ impl<'a> ConfigReader<'a> {
             found: FileContents::default(),
             values: Values::default(),
             files: FileContents::default(),
+            renamed: Vec::new(),
+            is_toml: true,
             problems: Vec::new(),
         };
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         let line_of = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
         let (table, errors) = DeTable::parse_recoverable(text);
+        reader.is_toml = errors.is_empty();
         for error in &errors {
             let origin = reader.in_file(error.span().map(|span| line_of(span.start)));
             reader.problems.push(ConfigProblem { origin, key: String::new(), message: error.message().to_owned() });
@@ -67,7 +102,35 @@ impl<'a> ConfigReader<'a> {
         if errors.is_empty() {
             flatten(table.into_inner(), "", &line_of, &mut reader.file);
         }
+        reader.take_earlier_names();
         reader
+    }
+
+    /// Values under an earlier name become those of the key. The file and the environment are separate: a variable beats the
+    /// file, whichever name each of them uses.
+    fn take_earlier_names(&mut self) {
+        for (key, earlier) in RENAMED {
+            if let Some(leaf) = self.file.remove(earlier) {
+                let origin = self.in_file(Some(leaf.line));
+                match self.file.entry(key.to_owned()) {
+                    Entry::Occupied(_) => self.problems.push(both_names(origin, key, earlier)),
+                    Entry::Vacant(entry) => {
+                        entry.insert(leaf);
+                        self.renamed.push(RenamedKey { origin, earlier, key });
+                    }
+                }
+            }
+            if let Some(text) = self.env.remove(&env_name(earlier)) {
+                let origin = Origin::Env(env_name(earlier));
+                match self.env.entry(env_name(key)) {
+                    Entry::Occupied(_) => self.problems.push(both_names(origin, key, earlier)),
+                    Entry::Vacant(entry) => {
+                        entry.insert(text);
+                        self.renamed.push(RenamedKey { origin, earlier, key });
+                    }
+                }
+            }
+        }
     }
 
     /// Takes these values whatever is written, and these contents of files instead of looking.
@@ -78,7 +141,7 @@ impl<'a> ConfigReader<'a> {
 
     /// Whether the file could be read as TOML at all.
     pub fn is_readable(&self) -> bool {
-        self.problems.is_empty()
+        self.is_toml
     }
 
     /// The value of a dotted key; the default is written as in the environment.
@@ -292,8 +355,11 @@ impl<'a> ConfigReader<'a> {
         self.problem(key, format!("found {found}, expected {expected}"));
     }
 
-    pub fn problem(&mut self, key: &str, message: String) {
+    pub fn problem(&mut self, key: &str, mut message: String) {
         let origin = self.origin(key);
+        if let Some(renamed) = self.renamed.iter().find(|renamed| renamed.key == key && renamed.origin == origin) {
+            message.push_str(&format!(" ({} is the earlier name of this key)", renamed.earlier));
+        }
         self.problems.push(ConfigProblem { origin, key: key.to_owned(), message });
     }
 
@@ -342,7 +408,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// What nobody asked for is unknown to us.
-    pub fn finish(mut self) -> Result<(Values, FileContents), ConfigError> {
+    pub fn finish(mut self) -> Result<(Values, FileContents, Vec<RenamedKey>), ConfigError> {
         for (key, leaf) in std::mem::take(&mut self.file) {
             let is_section = self.known.keys().any(|known| known.starts_with(&format!("{key}.")));
             let message = match (&leaf.value, is_section) {
@@ -362,7 +428,7 @@ impl<'a> ConfigReader<'a> {
             self.problems.push(ConfigProblem { origin: Origin::Env(name), key, message });
         }
         if self.problems.is_empty() {
-            return Ok((self.values, self.files));
+            return Ok((self.values, self.files, self.renamed));
         }
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);
@@ -398,7 +464,9 @@ impl<'a> ConfigReader<'a> {
         let name = env_name(key);
         let text = self.env.remove(&name)?;
         self.file.remove(key);
-        Some((Origin::Env(name), text))
+        let of_env = |renamed: &&RenamedKey| renamed.key == key && matches!(renamed.origin, Origin::Env(_));
+        let earlier = self.renamed.iter().find(of_env).map(|renamed| renamed.origin.clone());
+        Some((earlier.unwrap_or(Origin::Env(name)), text))
     }
 
     fn in_file(&self, line: Option<usize>) -> Origin {
@@ -447,6 +515,11 @@ fn flatten<'a>(
             value => drop(into.insert(key, Leaf { value, line })),
         }
     }
+}
+
+fn both_names(origin: Origin, key: &str, earlier: &str) -> ConfigProblem {
+    let message = format!("expected only {key}: {earlier} is its earlier name, and both are set");
+    ConfigProblem { origin, key: earlier.to_owned(), message }
 }
 
 /// As TOML writes a key; so a dot inside a name never looks like a level.

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::Config;
 use super::error::{ConfigError, ConfigProblem, Origin};
 use super::files::{FileContents, is_stream};
-use super::reader::ConfigReader;
+use super::reader::{ConfigReader, RenamedKey};
 use super::values::{ConfigChange, Values};
 
 /// A config, and where it comes from.
 #[derive(Clone)]
 pub struct LoadedConfig {
     pub config: Config,
+    /// Keys that are set by an earlier name.
+    pub renamed: Vec<RenamedKey>,
     values: Values,
     files: FileContents,
     path: Option<PathBuf>,
@@ -71,8 +73,15 @@ impl LoadedConfig {
         let path = path.map(Path::to_owned);
         let (text, env) = (read(path.as_deref())?, env.collect::<Vec<_>>());
         let reader = ConfigReader::new(path.as_deref(), &text, env.iter().cloned());
-        let (config, values, files) = Config::read_from(reader)?;
-        Ok(Self { config, values, files, path, env, text })
+        let (config, values, files, renamed) = Config::read_from(reader)?;
+        Ok(Self { config, renamed, values, files, path, env, text })
+    }
+
+    /// Logs which keys to rename before their earlier names are unknown.
+    pub fn warn_of_renamed_keys(&self) {
+        for key in &self.renamed {
+            tracing::warn!(%key, "a config key has another name now: the next release does not accept the earlier one");
+        }
     }
 
     /// What these settings were read from.
@@ -105,20 +114,20 @@ impl LoadedConfig {
         let text = text?;
         let reader = || ConfigReader::new(self.path.as_deref(), &text, self.env.iter().cloned());
         let all = reader().with(Default::default(), found.clone());
-        let (mut config, mut values, mut files) = Config::read_from(all)?;
+        let (mut config, mut values, mut files, renamed) = Config::read_from(all)?;
         let pins = self.values.pins(&values);
         let mut needs_restart = Vec::new();
         if !pins.is_empty() {
             let written = values;
             let keys: Vec<String> = pins.keys().cloned().collect();
             // what stays and what is new have to fit together, too
-            (config, values, files) = Config::read_from(reader().with(pins, found))?;
+            (config, values, files, _) = Config::read_from(reader().with(pins, found))?;
             needs_restart = values.changes(&written);
             needs_restart.retain(|change| keys.contains(&change.key));
         }
         let changed = self.values.changes(&values);
         let (path, env) = (self.path.clone(), self.env.clone());
-        Ok(Reread { settings: Self { config, values, files, path, env, text }, changed, needs_restart })
+        Ok(Reread { settings: Self { config, renamed, values, files, path, env, text }, changed, needs_restart })
     }
 }
 

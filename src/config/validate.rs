@@ -151,7 +151,7 @@ impl Config {
         r.check("alertmanager.password", known, "the password of alertmanager.username");
         let fits = alertmanager.username.as_ref().is_none_or(|name| !name.contains(':'));
         r.check("alertmanager.username", fits, "a name without a colon");
-        r.check("registry.baseline_url", self.registry.baseline_url.as_deref().is_none_or(is_base_url), EXPECTED);
+        r.check("registry.precheck_url", self.registry.precheck_url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();
         r.check("guards.confirm", can_ask, "\"alert\", or prometheus.url to be set for \"requery\"");
@@ -213,10 +213,10 @@ impl Config {
     fn validate_times(&self, r: &mut ConfigReader<'_>) {
         for (key, value) in [
             ("registry.soak", self.registry.soak),
-            ("guards.max_auto_rollbacks_within", self.guards.max_auto_rollbacks_within),
-            ("incidents.forget_after", self.incidents.forget_after),
+            ("guards.max_auto_rollbacks_window", self.guards.max_auto_rollbacks_window),
+            ("incidents.alert_resolve_timeout", self.incidents.alert_resolve_timeout),
             ("verification.every", self.verification.every),
-            ("gradual.stage_hold", self.gradual.stage_hold),
+            ("gradual.hold", self.gradual.hold),
             ("retention.keep", self.retention.keep),
         ] {
             r.check(key, !value.is_zero(), LONGER_THAN_0);
@@ -230,9 +230,9 @@ impl Config {
         let verification = &self.verification;
         r.check("verification.deadline", verification.deadline >= verification.every, "at least verification.every");
         r.check("verification.max", verification.max >= verification.deadline, "at least verification.deadline");
-        r.check("verification.checks", verification.checks > 0, "at least 1");
-        let possible = (1..=verification.checks).contains(&verification.healthy_in_a_row);
-        r.check("verification.healthy_in_a_row", possible, "from 1 to verification.checks");
+        r.check("verification.fast_checks", verification.fast_checks > 0, "at least 1");
+        let possible = (1..=verification.fast_checks).contains(&verification.healthy_in_a_row);
+        r.check("verification.healthy_in_a_row", possible, "from 1 to verification.fast_checks");
     }
 
     fn validate_steps(&self, r: &mut ConfigReader<'_>) {

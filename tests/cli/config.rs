@@ -9,6 +9,12 @@ fn check_reads_the_config() {
     succeeds(&program(&["check"]).output().unwrap(), "config: ok\n");
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prompt-rollback.toml");
     succeeds(&program(&["check"]).env("PROMPT_ROLLBACK_CONFIG", shipped).output().unwrap(), "config: ok\n");
+    let renamed = "environment variable PROMPT_ROLLBACK_GRADUAL__STAGE_HOLD: gradual.stage_hold is deprecated, use gradual.hold \
+                   (PROMPT_ROLLBACK_GRADUAL__HOLD)";
+    let earlier = |args: &[&str]| program(args).env("PROMPT_ROLLBACK_GRADUAL__STAGE_HOLD", "5m").output().unwrap();
+    succeeds(&earlier(&["check"]), &format!("config: ok\nwarning: {renamed}\n"));
+    let json: serde_json::Value = serde_json::from_str(&stdout(&earlier(&["check", "--output", "json"]))).unwrap();
+    assert_eq!(json["warnings"], json!([renamed]));
     for command in ["check", "serve"] {
         let output = program(&[command, "--config", shipped])
             .env("PROMPT_ROLLBACK_SERVER__LISTEN", "0.0.0.0:8000")

@@ -233,7 +233,7 @@ async fn the_teams_own_test_of_the_target_has_a_say() -> Result<()> {
         _ => (200, lying_target::vector(&[])),
     })?;
     let precheck = format!("{}/baseline", lying_target.url());
-    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_REGISTRY__BASELINE_URL", &precheck)]).await?;
+    let world = World::start(&lying_target.url(), &[("PROMPT_ROLLBACK_REGISTRY__PRECHECK_URL", &precheck)]).await?;
     let (status, answer) = world.roll_back().await?;
     ensure!(status == 409 && answer["error"]["code"] == "baseline_failed", "{status} {answer}");
     ensure!(answer.to_string().contains("two of nine cases failed"), "{answer}");
