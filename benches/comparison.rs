@@ -55,25 +55,25 @@ impl Dice {
 }
 
 #[derive(Clone, Copy)]
-enum GroupLabels {
+enum TrafficPlan {
     Canary,
     Half,
 }
 
-impl GroupLabels {
+impl TrafficPlan {
     fn name(self) -> &'static str {
         match self {
-            GroupLabels::Canary => "stages of a canary",
-            GroupLabels::Half => "half and half",
+            TrafficPlan::Canary => "stages of a canary",
+            TrafficPlan::Half => "half and half",
         }
     }
 
     fn of_new(self, age: Duration) -> f64 {
         match (self, age.as_secs()) {
-            (GroupLabels::Half, _) => 0.5,
-            (GroupLabels::Canary, 0..600) => 0.01,
-            (GroupLabels::Canary, 600..1_200) => 0.05,
-            (GroupLabels::Canary, _) => 0.25,
+            (TrafficPlan::Half, _) => 0.5,
+            (TrafficPlan::Canary, 0..600) => 0.01,
+            (TrafficPlan::Canary, 600..1_200) => 0.05,
+            (TrafficPlan::Canary, _) => 0.25,
         }
     }
 }
@@ -86,7 +86,7 @@ struct Case {
     /// By how much more the new version fails.
     more: f64,
     rate: f64,
-    shares: GroupLabels,
+    shares: TrafficPlan,
     level: f64,
 }
 
@@ -129,7 +129,7 @@ fn spoken(time: Option<Duration>) -> String {
 }
 
 /// What is found, requests a second, how the traffic is shared, and within how many minutes in nine of ten runs.
-type Target = (&'static str, f64, GroupLabels, u64);
+type Target = (&'static str, f64, TrafficPlan, u64);
 
 const HARM_1: &str = "harm of 1 point more failures";
 const HARM_3: &str = "harm of 3 points more failures";
@@ -137,30 +137,30 @@ const BETTER: &str = "half of 2 % failures are gone: the A/B gate passes";
 const NO_WORSE: &str = "equal versions: no worse by a point";
 
 const TARGETS: [Target; 24] = [
-    (HARM_1, 1.0, GroupLabels::Canary, 360),
-    (HARM_1, 10.0, GroupLabels::Canary, 50),
-    (HARM_1, 100.0, GroupLabels::Canary, 22),
-    (HARM_1, 1.0, GroupLabels::Half, 300),
-    (HARM_1, 10.0, GroupLabels::Half, 30),
-    (HARM_1, 100.0, GroupLabels::Half, 3),
-    (HARM_3, 1.0, GroupLabels::Canary, 75),
-    (HARM_3, 10.0, GroupLabels::Canary, 25),
-    (HARM_3, 100.0, GroupLabels::Canary, 10),
-    (HARM_3, 1.0, GroupLabels::Half, 45),
-    (HARM_3, 10.0, GroupLabels::Half, 5),
-    (HARM_3, 100.0, GroupLabels::Half, 1),
-    (BETTER, 1.0, GroupLabels::Canary, 480),
-    (BETTER, 10.0, GroupLabels::Canary, 60),
-    (BETTER, 100.0, GroupLabels::Canary, 22),
-    (BETTER, 1.0, GroupLabels::Half, 240),
-    (BETTER, 10.0, GroupLabels::Half, 30),
-    (BETTER, 100.0, GroupLabels::Half, 4),
-    (NO_WORSE, 1.0, GroupLabels::Canary, 240),
-    (NO_WORSE, 10.0, GroupLabels::Canary, 40),
-    (NO_WORSE, 100.0, GroupLabels::Canary, 20),
-    (NO_WORSE, 1.0, GroupLabels::Half, 150),
-    (NO_WORSE, 10.0, GroupLabels::Half, 15),
-    (NO_WORSE, 100.0, GroupLabels::Half, 2),
+    (HARM_1, 1.0, TrafficPlan::Canary, 360),
+    (HARM_1, 10.0, TrafficPlan::Canary, 50),
+    (HARM_1, 100.0, TrafficPlan::Canary, 22),
+    (HARM_1, 1.0, TrafficPlan::Half, 300),
+    (HARM_1, 10.0, TrafficPlan::Half, 30),
+    (HARM_1, 100.0, TrafficPlan::Half, 3),
+    (HARM_3, 1.0, TrafficPlan::Canary, 75),
+    (HARM_3, 10.0, TrafficPlan::Canary, 25),
+    (HARM_3, 100.0, TrafficPlan::Canary, 10),
+    (HARM_3, 1.0, TrafficPlan::Half, 45),
+    (HARM_3, 10.0, TrafficPlan::Half, 5),
+    (HARM_3, 100.0, TrafficPlan::Half, 1),
+    (BETTER, 1.0, TrafficPlan::Canary, 480),
+    (BETTER, 10.0, TrafficPlan::Canary, 60),
+    (BETTER, 100.0, TrafficPlan::Canary, 22),
+    (BETTER, 1.0, TrafficPlan::Half, 240),
+    (BETTER, 10.0, TrafficPlan::Half, 30),
+    (BETTER, 100.0, TrafficPlan::Half, 4),
+    (NO_WORSE, 1.0, TrafficPlan::Canary, 240),
+    (NO_WORSE, 10.0, TrafficPlan::Canary, 40),
+    (NO_WORSE, 100.0, TrafficPlan::Canary, 20),
+    (NO_WORSE, 1.0, TrafficPlan::Half, 150),
+    (NO_WORSE, 10.0, TrafficPlan::Half, 15),
+    (NO_WORSE, 100.0, TrafficPlan::Half, 2),
 ];
 
 fn case((what, rate, shares, _): Target) -> Case {
@@ -187,7 +187,7 @@ fn main() -> ExitCode {
         ("a version worse by the margin passes as no worse", Hypothesis::NotHigherBy(MARGIN), MARGIN, FALSE_PASS),
     ];
     for (what, claim, more, level) in claims {
-        for shares in [GroupLabels::Canary, GroupLabels::Half] {
+        for shares in [TrafficPlan::Canary, TrafficPlan::Half] {
             for rate in [0.1, 1.0, 10.0, 100.0] {
                 let found = runs(&Case { claim, base: BASE, more, rate, shares, level }, many).iter().flatten().count();
                 let ratio = found as f64 / many as f64;

@@ -222,7 +222,7 @@ fn rolled_back() -> Prompt {
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: GroupLabels::default(),
+        group_labels: GroupLabels::default(),
     };
     prompt.happens(&Event::Alerts(vec![alert]), Timestamp(START));
     prompt
@@ -248,7 +248,7 @@ fn verdict(case: Case, scrape: i64, seed: u64) -> (&'static str, i64) {
             }
         };
         let (switch, verification) =
-            (incident.switch.clone().expect("a flip"), incident.verification().expect("checks").clone());
+            (incident.switch.clone().expect("a switch"), incident.verification().expect("checks").clone());
         if verification.next <= now {
             fleet.pass((now.0 - START) / 1_000);
             let (traffic, finding) = if case.away {

@@ -231,7 +231,7 @@ impl Engine {
                     for write in &commit.incidents {
                         let id = &write.incident.id;
                         let before = loaded.snapshot.state.incidents.iter().find(|before| before.id == *id);
-                        self.metrics.time_limit(before, &write.incident);
+                        self.metrics.decision_deadline(before, &write.incident);
                     }
                     self.account(event, &decision.answer, switch, loaded.now);
                     return Ok(Handled { answer: decision.answer, now: loaded.now, rev: Some(rev), before: None });
@@ -316,7 +316,7 @@ impl Engine {
             let pairs = alerts.iter().zip(outcomes).filter(|(_, outcome)| rolled_back(outcome));
             // several alerts may ask for one switch: the first of them detected it
             if let Some(started) = pairs.filter_map(|(alert, _)| alert.began(now)).min() {
-                self.metrics.detection(now.since(started));
+                self.metrics.alert_to_rollback(now.since(started));
             }
         }
     }

@@ -19,6 +19,15 @@ use crate::store::{StoreError, VersionSeries};
 
 const PREFIX: &str = "prompt_rollback";
 
+/// Metrics that were renamed, and their earlier names, which are emitted for one release. `slack_lag_seconds` is
+/// `notification_lag_seconds{target="slack"}` now.
+#[cfg(test)]
+const RENAMED: [(&str, &str); 3] = [
+    ("dead_letter_tasks", "parked"),
+    ("decision_deadlines_total", "time_limits_total"),
+    ("alert_to_rollback_seconds", "detection_to_flip_seconds"),
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AlertLabels {
     severity: &'static str,
@@ -32,7 +41,7 @@ struct ResultLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabels {
+struct DeadlineLabels {
     result: &'static str,
     severity: &'static str,
 }
@@ -100,12 +109,12 @@ pub struct Metrics {
     refused_requests: Family<ReasonLabel, Counter>,
     rollbacks: Family<RollbackLabels, Counter>,
     webhook_seconds: Histogram,
-    detection_seconds: Histogram,
+    alert_to_rollback: Histogram,
     redis_errors: Family<KindLabel, Counter>,
     ready: Gauge,
     verifications: Family<ResultLabel, Counter>,
     propagation_seconds: Histogram,
-    time_limits: Family<LimitLabels, Counter>,
+    decision_deadlines: Family<DeadlineLabels, Counter>,
     stale_servers: Counter,
     archive: Family<ArchiveLabels, Counter>,
     archive_failing: Gauge,
@@ -140,7 +149,7 @@ impl Metrics {
         // 0.25 ms … 4 s: the timeout of a request
         let webhook_seconds = Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 4.0]);
         // from a scrape of 1 s to an Alertmanager that was away for minutes
-        let detection_seconds = Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
+        let alert_to_rollback = Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
         let redis_errors = Family::<KindLabel, Counter>::default();
         let ready = Gauge::default();
         let build = Family::<BuildLabels, Gauge>::default();
@@ -171,11 +180,10 @@ impl Metrics {
             "Time from the last byte of a webhook to its answer",
             webhook_seconds.clone(),
         );
-        registry.register(
-            "detection_to_flip_seconds",
-            "Time from an alert's startsAt to the commit of its automatic rollback",
-            detection_seconds.clone(),
-        );
+        let help = "Time from an alert's startsAt to the commit of its automatic rollback";
+        registry.register("alert_to_rollback_seconds", help, alert_to_rollback.clone());
+        let help = "Deprecated: use prompt_rollback_alert_to_rollback_seconds";
+        registry.register("detection_to_flip_seconds", help, alert_to_rollback.clone());
         registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
         registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
         let verifications = Family::<ResultLabel, Counter>::default();
@@ -184,21 +192,20 @@ impl Metrics {
         }
         let propagation_seconds = Histogram::new([1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0]);
         let stale_servers = Counter::default();
-        let time_limits = Family::<LimitLabels, Counter>::default();
+        let decision_deadlines = Family::<DeadlineLabels, Counter>::default();
         for severity in Severity::ALL.map(Severity::as_str) {
             for result in ["met", "missed"] {
-                let _born = time_limits.get_or_create(&LimitLabels { result, severity });
+                let _born = decision_deadlines.get_or_create(&DeadlineLabels { result, severity });
             }
         }
-        registry.register(
-            "time_limits",
-            "Incidents that were decided within the time limit of their trigger, and those that were not",
-            time_limits.clone(),
-        );
+        let help = "Incidents that were decided within the time limit of their trigger, and those that were not";
+        registry.register("decision_deadlines", help, decision_deadlines.clone());
+        let help = "Deprecated: use prompt_rollback_decision_deadlines_total";
+        registry.register("time_limits", help, decision_deadlines.clone());
         registry.register("verifications", "Rollbacks, by whether they were found to help", verifications.clone());
         registry.register(
             "propagation_seconds",
-            "Time from a flip until the bad version was last seen to serve, for rollbacks that recovered",
+            "Time from a rollback until the bad version was last seen to serve, for rollbacks that recovered",
             propagation_seconds.clone(),
         );
         registry.register(
@@ -265,7 +272,7 @@ impl Metrics {
             refused_requests,
             rollbacks,
             webhook_seconds,
-            detection_seconds,
+            alert_to_rollback,
             redis_errors,
             ready,
             verifications,
@@ -273,7 +280,7 @@ impl Metrics {
             stale_servers,
             archive,
             archive_failing,
-            time_limits,
+            decision_deadlines,
             slack_requests,
             notifications,
             reload_successful,
@@ -317,12 +324,12 @@ impl Metrics {
         self.webhook_seconds.observe(took.as_secs_f64());
     }
 
-    pub fn detection(&self, took: Duration) {
-        self.detection_seconds.observe(took.as_secs_f64());
+    pub fn alert_to_rollback(&self, took: Duration) {
+        self.alert_to_rollback.observe(took.as_secs_f64());
     }
 
     /// Whether a decision came in time; nothing where none was made or missed.
-    pub fn time_limit(&self, before: Option<&Incident>, after: &Incident) {
+    pub fn decision_deadline(&self, before: Option<&Incident>, after: &Incident) {
         let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
         let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
         let in_time = |switch: &Switch| {
@@ -347,7 +354,7 @@ impl Metrics {
             _ if escalated(after) => "missed",
             _ => return,
         };
-        self.time_limits.get_or_create(&LimitLabels { result, severity: after.severity.as_str() }).inc();
+        self.decision_deadlines.get_or_create(&DeadlineLabels { result, severity: after.severity.as_str() }).inc();
     }
 
     /// What came of checking a rollback.
@@ -474,18 +481,16 @@ fn from_stored(stored: ScrapeData) -> Registry {
         "Prompts without series, beyond metrics.max_prompts",
         gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
     );
-    registry.register(
-        "parked",
-        "Wake-ups given up after repeated failure",
-        gauge(i64::try_from(stored.dead_letters).unwrap_or(i64::MAX)),
-    );
+    let dead_letters = gauge(i64::try_from(stored.dead_letters).unwrap_or(i64::MAX));
+    registry.register("dead_letter_tasks", "Tasks given up after repeated failure", dead_letters.clone());
+    registry.register("parked", "Deprecated: use prompt_rollback_dead_letter_tasks", dead_letters);
     let slack_lag = Gauge::<f64, AtomicU64>::default();
     let first = Target::FIRST.name();
     let of_slack = stored.notification_lag.iter().find(|(target, _)| *target == first);
     slack_lag.set(of_slack.map_or(0.0, |(_, lag)| lag.as_secs_f64()));
     registry.register(
         "slack_lag_seconds",
-        "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none; parked ones do not count",
+        "Deprecated: use prompt_rollback_notification_lag_seconds of the target slack",
         slack_lag,
     );
     let notification_lag = Family::<TargetLabel, Gauge<f64, AtomicU64>>::default();
@@ -494,7 +499,7 @@ fn from_stored(stored: ScrapeData) -> Registry {
     }
     registry.register(
         "notification_lag_seconds",
-        "Age of the oldest of what a target does not show yet, 0 if there is none; parked ones do not count",
+        "Age of the oldest update that a target does not show yet, 0 if there is none; dead letters do not count",
         notification_lag,
     );
     let work_lag = Family::<WorkLabel, Gauge<f64, AtomicU64>>::default();
@@ -551,5 +556,30 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn renamed_metrics_have_the_same_values_under_both_names() {
+        let metrics = Metrics::new();
+        metrics.alert_to_rollback(Duration::from_secs(7));
+        metrics.decision_deadlines.get_or_create(&DeadlineLabels { result: "missed", severity: "high" }).inc_by(3);
+        let slack = (Target::FIRST.name(), Duration::from_millis(2_500));
+        let webhook = ("webhook.audit", Duration::from_secs(9));
+        let stored = ScrapeData { dead_letters: 4, notification_lag: vec![slack, webhook], ..ScrapeData::default() };
+        let mut text = String::new();
+        metrics.encode(&mut text).unwrap();
+        stored.encode(&mut text).unwrap();
+        let samples = |name: &str| -> Vec<String> {
+            let rest = |line: &str| Some(line.strip_prefix("prompt_rollback_")?.strip_prefix(name)?.to_owned());
+            text.lines().filter_map(rest).collect()
+        };
+        for (name, earlier) in RENAMED {
+            let (now, before) = (samples(name), samples(earlier));
+            assert_eq!(now, before, "{name}");
+            assert!(now.iter().any(|sample| !sample.ends_with(" 0")), "{name}: {now:?}");
+        }
+        assert_eq!(samples("slack_lag_seconds"), [" 2.5"]);
+        assert_eq!(samples("notification_lag_seconds{target=\"slack\"}"), [" 2.5"]);
+        assert_eq!(text.matches("Deprecated: ").count(), RENAMED.len() + 1);
     }
 }

@@ -31,7 +31,7 @@ use world::{Model, connect, cpu_seconds, flood, name, outcomes, receiver_of, set
 
 const CLIENTS: usize = 32;
 const STORM: u64 = 3_000;
-const SWITCH: &str = include_str!("flip.lua");
+const SWITCH: &str = include_str!("switch.lua");
 
 /// What was found of one of those compared, round by round.
 #[derive(Default)]
@@ -172,12 +172,12 @@ impl Script {
             .args(["-r", "2147483647", "--csv", "--user", Redis::ADMIN.name, "-a", Redis::ADMIN.password])
             .args(["EVALSHA", &self.hash, "4"])
             .args(keys)
-            .args(["{prompts}:flips", "", "v2.0.0", &format!("bench-{RANDOM}"), reason, "1795885907808"])
+            .args(["{prompts}:switches", "", "v2.0.0", &format!("bench-{RANDOM}"), reason, "1795885907808"])
             .args(["{prompts}:changes", &message])
             .output()
             .context("redis-benchmark (Debian: redis-tools)")?;
-        let switched: u64 = redis::cmd("ZCARD").arg("{prompts}:flips").query(&mut connection)?;
-        ensure!(switched * 1_000 > count * 999, "only {switched} of {count} flips");
+        let switched: u64 = redis::cmd("ZCARD").arg("{prompts}:switches").query(&mut connection)?;
+        ensure!(switched * 1_000 > count * 999, "only {switched} of {count} switches");
         // "test","rps","avg","min","p50","p95","p99","max"
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().context("redis-benchmark said nothing")?;
@@ -271,7 +271,7 @@ fn run() -> Result<Vec<Figure>> {
     }
     let (ours, theirs, bare) = (&ours_now.found, &peer.found, &bare.found);
     println!(
-        "| | 1 connection, p50 / p99 | flips/s, {CLIENTS} connections | CPU a flip, of it / of Redis | {STORM} in one body |"
+        "| | 1 connection, p50 / p99 | switches/s, {CLIENTS} connections | CPU a switch, of it / of Redis | {STORM} in one body |"
     );
     println!("|---|---|---|---|---|");
     println!("{}", row("prompt-rollback", ours));
@@ -283,16 +283,16 @@ fn run() -> Result<Vec<Figure>> {
 
     let mut figures = Vec::new();
     let (share, found) = ratio(&ours.rate, &bare.rate);
-    figures.push(Figure { what: "flips a second / the script's", found, target: ">= 0.25", met: share >= 0.25 });
+    figures.push(Figure { what: "switches a second / the script's", found, target: ">= 0.25", met: share >= 0.25 });
     let (times, found) = ratio(&ours.rate, &theirs.rate);
-    figures.push(Figure { what: "flips a second / FastAPI's", found, target: ">= 6", met: times >= 6.0 });
+    figures.push(Figure { what: "switches a second / FastAPI's", found, target: ">= 6", met: times >= 6.0 });
     let (times, found) = ratio(&ours.p50, &bare.p50);
     figures.push(Figure { what: "one at a time, p50 / the script's", found, target: "<= 4.2", met: times <= 4.2 });
     if let Some((_, before)) = &before {
         let (times, found) = ratio(&ours.storm, &before.found.storm);
         figures.push(Figure { what: "a body of 3,000 / before", found, target: "<= 1", met: times <= 1.0 });
         let (times, found) = ratio(&ours.rate, &before.found.rate);
-        figures.push(Figure { what: "flips a second / before", found, target: ">= 1", met: times >= 1.0 });
+        figures.push(Figure { what: "switches a second / before", found, target: ">= 1", met: times >= 1.0 });
     }
     figures.push(Figure {
         what: "memory after the start",

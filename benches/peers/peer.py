@@ -16,7 +16,7 @@ NAMESPACE = "{prompts}"
 
 app = FastAPI()
 store = redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
-flip = store.register_script(Path(__file__).with_name("flip.lua").read_text())
+switch = store.register_script(Path(__file__).with_name("switch.lua").read_text())
 
 
 class Alert(BaseModel):
@@ -48,8 +48,8 @@ async def handle(alert: Alert) -> str:
         return "duplicate"
     now = int(time.time() * 1000)
     reason = f"{alert.labels.get('alertname')}: {alert.annotations.get('summary')}"
-    flipped = await flip(
-        keys=[active_key, f"{NAMESPACE}:state:{prompt}", f"{NAMESPACE}:log:{prompt}", f"{NAMESPACE}:flips"],
+    switched = await switch(
+        keys=[active_key, f"{NAMESPACE}:state:{prompt}", f"{NAMESPACE}:log:{prompt}", f"{NAMESPACE}:switches"],
         args=[
             version,
             good,
@@ -60,4 +60,4 @@ async def handle(alert: Alert) -> str:
             json.dumps({"prompt": prompt, "from": version, "to": good, "at": now, "reason": reason}),
         ],
     )
-    return "rolled_back" if flipped else "moved"
+    return "rolled_back" if switched else "moved"

@@ -183,7 +183,7 @@ async fn run(fails: bool) -> Result<Vec<Figure>> {
     let (least, largest) = (most(&asked, Duration::from_secs(1)), most(&asked, Duration::from_secs(5)));
     let [fewest, most_checks] = [checks.iter().min(), checks.iter().max()].map(|n| n.copied().unwrap_or_default());
     println!(
-        "{} queries; flips took {}; longest between two checks of one rollback {}",
+        "{} queries; switches took {}; longest between two checks of one rollback {}",
         asked.len(),
         seconds(switched),
         seconds(gap)

@@ -64,10 +64,10 @@ impl Bench {
             let (took, cpu) = self.with_cpu(|| flood(&self.receiver.addr(), &requests, CLIENTS))?;
             let switches = each as f64 / took;
             let [ours, redis] = cpu.map(|seconds| seconds / each as f64 * 1e6);
-            eprintln!("  CPU per flip: receiver {ours:.0} us, Redis {redis:.0} us");
+            eprintln!("  CPU per switch: receiver {ours:.0} us, Redis {redis:.0} us");
             let replayed = self.replayed_per_second(each)?;
             eprintln!(
-                "  {switches:.0} flips/s, floor {floor:.0}/s (replayed {replayed:.0}/s), share {:.2}",
+                "  {switches:.0} switches/s, floor {floor:.0}/s (replayed {replayed:.0}/s), share {:.2}",
                 switches / floor
             );
             shares.push((switches / floor, switches, floor));
@@ -159,7 +159,7 @@ impl Bench {
         let duplicate = duplicates.quantile(0.5);
         let ratio = duplicate / p50;
         let found = format!("{ratio:.2} ({} of {})", ms(duplicate), ms(p50));
-        self.report("a duplicate's p50 / a flip's p50", found, "<= 0.8", ratio <= 0.8);
+        self.report("a duplicate's p50 / a switch's p50", found, "<= 0.8", ratio <= 0.8);
         Ok(())
     }
 

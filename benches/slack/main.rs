@@ -188,7 +188,7 @@ fn backlog(quick: bool) -> Result<Figure> {
     let [idle_redis, busy_redis] = [Redis::start()?, Redis::start()?];
     let receivers = [receiver(&idle_redis, None)?, receiver(&busy_redis, Some(&slack))?];
     let mut http = [Wire::connect(&receivers[0].addr())?, Wire::connect(&receivers[1].addr())?];
-    let prompts = names("flip", turns * each);
+    let prompts = names("switch", turns * each);
     for http in &mut http {
         ship(http, &prompts)?;
     }

@@ -271,7 +271,7 @@ fn understand<'a>(
         dashboard_url: annotation("dashboard_url", SHORT)?,
         alertmanager_url: String::new(), // stands beside the alerts
         generator_url: alert.get("generatorURL")?.and_then(text).map(|url| shorten(&url, LONG)).unwrap_or_default(),
-        shares: GroupLabels { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
+        group_labels: GroupLabels { model: shared("model")?, provider: shared("provider")?, group: shared("group")? },
         alertname,
     });
     Ok(match drill {

@@ -137,7 +137,7 @@ answers! {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutageView {
     pub id: String,
-    /// `outage`.
+    /// `outage`; from a receiver of the release before `mass`.
     pub kind: String,
     pub prompt: (),
     pub version: (),

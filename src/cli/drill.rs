@@ -38,7 +38,7 @@ fn missing(hop: &DrillStepView) -> String {
     let (what, look) = match hop.hop.as_str() {
         "alertmanager" if url.is_empty() => (
             "no receiver has posted the alert".to_owned(),
-            "the receivers' logs, the alert PromptRollbackParked, and whether all receivers know drills",
+            "the receivers' logs, the alert PromptRollbackDeadLetters, and whether all receivers know drills",
         ),
         "alertmanager" => (
             format!("Alertmanager{url} did not take the alert{why}"),

@@ -88,8 +88,9 @@ impl World {
         match &commit.routing {
             Routing::Keep => {}
             Routing::Drop => self.snapshot.routing.clear(),
-            Routing::Set(shares) => {
-                self.snapshot.routing = shares.iter().map(|(of, share)| (of.to_string(), share.to_string())).collect();
+            Routing::Set(group_labels) => {
+                self.snapshot.routing =
+                    group_labels.iter().map(|(of, share)| (of.to_string(), share.to_string())).collect();
             }
         }
         if let Some(active) = commit.active {
@@ -138,7 +139,7 @@ impl World {
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),
-            shares: Default::default(),
+            group_labels: Default::default(),
         }]))
     }
 

@@ -100,7 +100,8 @@ pub async fn prompt(context: &Context, prompt: &str) -> ApiResult<Reply> {
     let prompt = prompt_name(prompt)?;
     let (snapshot, now) = known(context, &prompt).await?;
     // which group it belongs to is known from the alerts of its incidents only
-    let group = snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.shares().group).ok());
+    let group =
+        snapshot.state.incidents.iter().find_map(|incident| PromptName::parse(&incident.group_labels().group).ok());
     let deployed = context.engine.store.deployed(&prompt, group.as_ref(), now, None).await?;
     Ok(answer(StatusCode::OK, &views::prompt(&snapshot, &context.engine.policy, &deployed, now)))
 }

@@ -27,7 +27,7 @@ pub fn row(found: &Coordinated) -> api::OutageView {
     });
     api::OutageView {
         id: outage.id.to_string(),
-        kind: "mass".to_owned(),
+        kind: "outage".to_owned(),
         prompt: (),
         version: (),
         target: (),
@@ -79,7 +79,7 @@ fn member(member: &Member) -> api::OutageMember {
         began: rfc3339(member.began),
         rolled_back_before: member.before,
         held_back: member.hold,
-        labels: member.shares.pairs().map(|(label, value)| (label.to_owned(), value.to_owned())).collect(),
+        labels: member.group_labels.pairs().map(|(label, value)| (label.to_owned(), value.to_owned())).collect(),
         failed: member.objection.as_ref().or(failed).cloned(),
     }
 }

@@ -118,7 +118,7 @@ async fn carry_out<'a>(
         }
     };
     if store.finish(claim, None, end).await? == Finished::DeadLettered {
-        tracing::error!(notifier = target, incident = %claim.incident, "a notification failed too often and is parked");
+        tracing::error!(notifier = target, incident = %claim.incident, "a notification failed too often: moved to the dead letters");
     }
     Ok((&claim.incident, notified.acceptance))
 }

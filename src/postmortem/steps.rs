@@ -80,11 +80,11 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     }
     let answered = in_hand.or(decided);
     steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });
-    steps.push(step("flipped", switched));
+    steps.push(step("rolled back", switched));
     let recovered = facts.recovered_at();
     let limit = switched.map(|switched| Limit {
         within: facts.verification_deadline,
-        since: "the flip",
+        since: "the rollback",
         taken: recovered.map(|at| at.since(switched)),
         otherwise: match incident.phase.kind() {
             PhaseKind::Escalated => "missed",

@@ -50,7 +50,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: Default::default(),
+        group_labels: Default::default(),
     }
 }
 
@@ -356,10 +356,10 @@ fn moments_out_of_order_make_no_nonsense() {
 fn the_time_that_prometheus_took_is_not_the_persons() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     switch(&mut incident, after(302), SwitchMode::Approved, "Maya");
-    incident.switch.as_mut().expect("a flip").decided_at = Some(after(299));
+    incident.switch.as_mut().expect("a switch").decided_at = Some(after(299));
     let table = steps::table(&facts(&incident, &[]));
     assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
-    assert!(table.contains("| flipped | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
+    assert!(table.contains("| rolled back | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
 }
 
 #[test]

@@ -27,8 +27,12 @@ pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
         && !incident.is_shipped()
         && !incident.notes.iter().any(|note| note.kind == NoteKind::Switched && note.at == switch.at)
     {
-        let text =
-            format!("flipped: {} rolled `{}` back to `{}`", escaped(switch.operator.as_str()), switch.from, switch.to);
+        let text = format!(
+            "rolled back: {} rolled `{}` back to `{}`",
+            escaped(switch.operator.as_str()),
+            switch.from,
+            switch.to
+        );
         lines.push((switch.at, text));
     }
     lines.extend(meanwhile(facts).map(|entry| (entry.at, sentence(entry))));

@@ -16,7 +16,7 @@ use crate::store::schedule::{Claim, End, LEASE, Work};
 /// Prompts looked at side by side.
 const BATCH: usize = 8;
 /// How long one waits for which Prometheus has no turn to spare.
-const NO_TURN: Duration = Duration::from_secs(5);
+const RATE_LIMITED: Duration = Duration::from_secs(5);
 
 /// Does what is due once; tells how long until there may be more.
 async fn tick(worker: &IncidentWorker, token: &str) -> Result<Option<Duration>, StoreError> {
@@ -46,7 +46,7 @@ async fn look(worker: &IncidentWorker, claim: &Claim) -> WorkResult {
         let version = record.version.clone();
         let measured = if policy.verify && soak.is_over(policy, now) {
             match worker.verifier.soaked(&prompt, &version, now.since(soak.from)).await? {
-                None => return Ok((Some(prompt), End::Done { rev, next: Some(now.plus(NO_TURN)) })),
+                None => return Ok((Some(prompt), End::Done { rev, next: Some(now.plus(RATE_LIMITED)) })),
                 measured => measured,
             }
         } else {

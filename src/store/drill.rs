@@ -109,12 +109,12 @@ impl Store {
         version: &VersionName,
         operator: &Operator,
     ) -> Result<(), StoreError> {
-        let tells = if self.subscriptions(Shows::Records).next().is_some() { "yes" } else { "no" };
+        let notifies = if self.subscriptions(Shows::Records).next().is_some() { "yes" } else { "no" };
         let fields = [
             ("started", operator.as_str()),
             ("prompt", prompt.as_str()),
             ("version", version.as_str()),
-            ("tells", tells),
+            ("tells", notifies),
         ];
         self.write_drill(id, "start", &fields, &[]).await?;
         self.wait_for_replicas().await
@@ -177,7 +177,7 @@ fn read(id: &DrillId, fields: &HashMap<String, String>) -> Option<Drill> {
         version: VersionName::parse(&field("version")?.text).ok()?,
         started: started.at,
         operator: started.text,
-        notifies: field("tells").is_some_and(|tells| tells.text == "yes"),
+        notifies: field("tells").is_some_and(|notifies| notifies.text == "yes"),
         posted: each(POSTED),
         failed: each(FAILED),
         received: field("received"),

@@ -1,11 +1,11 @@
 #!lua
 -- Ends a claim.
--- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)  7 unsent of the target
+-- KEYS  1 due  2 leased  3 tokens  4 attempts  5 dead letters (`parked`)  6 state of the prompt (or any absent key)  7 unsent of the target
 -- ARGV  1 member  2 token  3 revision seen ("" = do not compare)
 --       4 "done", "failed", "left"; of what "unsent" lists: "sent" (everything) or "unsent" (something is left)
---       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)
+--       5 when next (ms; "" = not again)  6 tries before it becomes a dead letter  7 first back-off (ms)
 --       8 ms by which the clock is ahead  9 all from before this moment was sent (ms; "" = not known)
--- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again, or by another · 4 parked
+-- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again, or by another · 4 a dead letter
 --         · 0 refused: the lease was lost to another worker
 local member = ARGV[1]
 if redis.call('HGET', KEYS[3], member) ~= ARGV[2] then
@@ -20,7 +20,7 @@ if ARGV[4] == 'failed' then
   if tries >= tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[4], member)
     redis.call('ZADD', KEYS[5], now, member)
-    redis.call('ZREM', KEYS[7], member) -- "parked" has its own gauge and alert; in "unsent" it would hide how far others lag
+    redis.call('ZREM', KEYS[7], member) -- dead letters have their own gauge and alert; in "unsent" it would hide how far others lag
     return 4
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)

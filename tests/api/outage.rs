@@ -38,7 +38,7 @@ async fn coordinating(world: &World, is: impl Fn(&Value) -> bool) -> Result<Valu
     let found = eventually("a coordinating incident", 3 * SOON, async || {
         let list = world.get("/api/incidents").await.ok()?;
         let rows = list["incidents"].as_array()?;
-        let row = rows.iter().find(|row| row["kind"] == "mass").filter(|row| is(row)).cloned()?;
+        let row = rows.iter().find(|row| row["kind"] == "outage").filter(|row| is(row)).cloned()?;
         world.get(&format!("/api/incidents/{}", row["id"].as_str()?)).await.ok()
     });
     match found.await {
@@ -263,7 +263,7 @@ async fn a_thousand_prompts_at_once_are_coordinated_and_rolled_back_once_each() 
     let outage = coordinating(&world, |outage| outage["prompts"] == MANY).await?;
     assert_eq!((&outage["waiting"], outage["shared"][0]["prompts"].as_u64()), (&json!(MANY - 5), Some(MANY as u64)));
     let list = world.get("/api/incidents?limit=1000").await?;
-    ensure!(list["incidents"].as_array().into_iter().flatten().filter(|row| row["kind"] == "mass").count() <= 1);
+    ensure!(list["incidents"].as_array().into_iter().flatten().filter(|row| row["kind"] == "outage").count() <= 1);
     let id = outage["id"].as_str().context("an id")?;
     assert_eq!(decide(&world, id, "approve").await?.0, 200);
     let took = std::time::Instant::now();

@@ -32,7 +32,7 @@ async fn what_is_known_is_filled_in() -> Result<()> {
         "# Post-mortem: team/p v2\n",
         "was rolled back from `v2` to `v1` automatically at ",
         "deployment log: activate v1 → v2 by mia (api)",
-        "flipped: system rolled v2 back to v1",
+        "rolled back: system rolled v2 back to v1",
         "-Be brief.\n+Be rude.\n",
         "of 2 min since it was asked: met",
         "Not measured: no samples",

@@ -270,7 +270,10 @@ async fn a_text_that_can_not_be_written_stays_in_redis() -> Result<()> {
     })
     .await?;
     assert_eq!(world.in_redis().await?.len(), 5);
-    ensure!(world.http().get("/metrics").await?.text().contains("prompt_rollback_parked 0"), "never given up");
+    ensure!(
+        world.http().get("/metrics").await?.text().contains("prompt_rollback_dead_letter_tasks 0"),
+        "never given up"
+    );
     std::fs::remove_file(archive.0.join("team%2Fp"))?;
     world.receiver.clock.advance(HOUR);
     world.until_in_redis(&["v3", "v4", "v5"]).await

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Nothing to be seen without a day of traffic, an outage, or a decision in time.
-const MAY_BE_EMPTY: &[&str] = &["baseline", "redis_errors", "time_limits"];
+const MAY_BE_EMPTY: &[&str] = &["baseline", "redis_errors", "decision_deadlines"];
 
 fn dashboard() -> Result<Value> {
     Ok(serde_json::from_str(&shipped::text("config/grafana/dashboards/prompt-rollback.json")?)?)

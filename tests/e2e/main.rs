@@ -30,7 +30,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
     for (name, labels) in [
         ("prompt_rollback_alerts_total", &[r#"severity="critical""#, r#"outcome="rolled_back""#][..]),
         ("prompt_rollback_rollbacks_total", &[r#"mode="auto""#, r#"result="ok""#]),
-        ("prompt_rollback_detection_to_flip_seconds_count", &[]),
+        ("prompt_rollback_alert_to_rollback_seconds_count", &[]),
         ("prompt_rollback_incidents", &[r#"phase="verifying""#]),
     ] {
         let value = metric(receiver, name, labels).await?;
@@ -150,7 +150,7 @@ async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Res
     for prompt in [prompt, new] {
         ensure!(
             stack.active(prompt).await? == BAD && stack.rollbacks(prompt).await?.is_empty(),
-            "{prompt} has flipped"
+            "{prompt} was rolled back"
         );
         ensure!(stack.incidents(prompt).await?.len() == 1, "{prompt}: {:#?}", stack.incidents(prompt).await?);
     }
@@ -167,7 +167,7 @@ async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Res
     let rollbacks = stack.rollbacks(new).await?;
     ensure!(rollbacks.len() == 1 && rollbacks[0]["operator"] == "alice (api)", "{rollbacks:#?}");
 
-    ensure!(stack.active(prompt).await? == BAD, "an approval flipped another prompt too");
+    ensure!(stack.active(prompt).await? == BAD, "an approval rolled another prompt back, too");
     let automatic = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[r#"mode="auto""#]).await?;
     ensure!(automatic == 0.0, "{automatic} automatic rollbacks");
     Ok(())

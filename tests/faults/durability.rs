@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Stops the receiver, and gives what is kept once Redis has taken in and written what was on its way.
-    async fn settle(&mut self) -> Result<ArchiveReport> {
+    async fn settle(&mut self) -> Result<Dump> {
         self.receiver.process().pause()?;
         let mut before = self.kept().await?;
         eventually("nothing changes, and all is written", SOON, async || {
@@ -116,7 +116,7 @@ impl World {
         self.redis.restart()
     }
 
-    async fn kept(&self) -> Result<ArchiveReport> {
+    async fn kept(&self) -> Result<Dump> {
         kept(&mut self.connection().await?).await
     }
 
@@ -134,10 +134,10 @@ impl World {
 }
 
 /// Each key with its value and its expiry. Hashes and sets are sorted: after a restart Redis gives them in another order.
-type ArchiveReport = BTreeMap<String, (String, i64)>;
+type Dump = BTreeMap<String, (String, i64)>;
 
-async fn kept(connection: &mut MultiplexedConnection) -> Result<ArchiveReport> {
-    let mut kept = ArchiveReport::new();
+async fn kept(connection: &mut MultiplexedConnection) -> Result<Dump> {
+    let mut kept = Dump::new();
     let (seconds, _): (i64, i64) = redis::cmd("TIME").query_async(connection).await?;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(connection).await?;
     for key in keys {
@@ -174,7 +174,7 @@ async fn kept(connection: &mut MultiplexedConnection) -> Result<ArchiveReport> {
 }
 
 #[track_caller]
-fn assert_kept(before: &ArchiveReport, after: &ArchiveReport, what: &str) {
+fn assert_kept(before: &Dump, after: &Dump, what: &str) {
     let lost: Vec<_> = before.keys().filter(|key| !after.contains_key(*key)).collect();
     let new: Vec<_> = after.keys().filter(|key| !before.contains_key(*key)).collect();
     let other: Vec<String> = before
@@ -286,7 +286,7 @@ async fn a_replica_that_has_to_take_over() -> Result<()> {
 
 /// The users as they once shipped: on many servers a restart drops what scripts wrote. The file still has it until it is
 /// rewritten.
-async fn half_read() -> Result<(World, ArchiveReport, String)> {
+async fn half_read() -> Result<(World, Dump, String)> {
     let users = shipped::users(Redis::RECEIVER.password, Redis::PROMPT_SERVER.password)?;
     let default = users.lines().find(|line| line.starts_with("user default ")).context("the user default")?;
     let bare = shipped::replace(&users, default, "user default off")?;
@@ -319,7 +319,7 @@ async fn receivers_that_went_on_with_what_was_left_cost_no_prompt_its_active_ver
     for (kept, prefix) in [(&before, "first"), (&later, "later")] {
         for kind in ["active", "content"] {
             let of = format!("{{prompts}}:{kind}:{prefix}-");
-            let only = |kept: &ArchiveReport| -> ArchiveReport {
+            let only = |kept: &Dump| -> Dump {
                 let of = kept.iter().filter(|(key, _)| key.starts_with(&of));
                 of.map(|(key, value)| (key.clone(), value.clone())).collect()
             };

@@ -126,7 +126,7 @@ fn a_critical_among_very_many_versions_is_acted_upon() {
     let of = |outcome: Outcome| outcomes.iter().filter(|one| one.outcome == outcome).count();
     assert_eq!((of(Outcome::RolledBack), of(Outcome::Ignored)), (1, 19_999));
     assert_eq!(outcomes[9_999].outcome, Outcome::RolledBack);
-    let commit = decision.commit.expect("a flip");
+    let commit = decision.commit.expect("a switch");
     assert_eq!(commit.active, Some(version("v1")));
     assert!(commit.state.inactive_alerts.len() <= Policy::MAX_INACTIVE_ALERTS && commit.state.versions.len() == 2);
 }

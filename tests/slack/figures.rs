@@ -45,12 +45,12 @@ async fn each_call_is_counted_by_what_came_of_it() -> Result<()> {
 #[tokio::test]
 async fn the_lag_grows_while_slack_is_down_and_ends_with_it() -> Result<()> {
     let workspace = Workspace::start().await?;
-    assert_eq!(value(&workspace, "slack_lag_seconds").await?, 0.0);
+    assert_eq!(value(&workspace, "notification_lag_seconds{target=\"slack\"}").await?, 0.0);
     workspace.slack.inject(Fault::status(503));
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     let above = async |least: f64| {
         eventually(&format!("a lag above {least} s"), SOON, async || {
-            value(&workspace, "slack_lag_seconds").await.ok().filter(|lag| *lag > least)
+            value(&workspace, "notification_lag_seconds{target=\"slack\"}").await.ok().filter(|lag| *lag > least)
         })
         .await
     };
@@ -63,7 +63,8 @@ async fn the_lag_grows_while_slack_is_down_and_ends_with_it() -> Result<()> {
 }
 
 async fn no_lag(workspace: &Workspace) -> Result<()> {
-    let told = async || (value(workspace, "slack_lag_seconds").await.ok()? == 0.0).then_some(());
+    let told =
+        async || (value(workspace, "notification_lag_seconds{target=\"slack\"}").await.ok()? == 0.0).then_some(());
     eventually("no lag", SLACK_SOON, told).await.context("all is told")
 }
 
@@ -74,13 +75,18 @@ async fn one_thread_that_is_stuck_shows_its_own_lag_while_others_are_told() -> R
     workspace.thread(alert("p", "v2", "high")).await?;
     no_lag(&workspace).await?;
     workspace.receiver.clock.advance(Duration::from_secs(200));
-    assert_eq!(value(&workspace, "slack_lag_seconds").await?, 0.0, "all is told, however long ago");
+    assert_eq!(
+        value(&workspace, "notification_lag_seconds{target=\"slack\"}").await?,
+        0.0,
+        "all is told, however long ago"
+    );
     workspace.slack.inject(Fault::error("update_failed").on("chat.update").in_channel(ON_CALL));
     workspace.decide("investigate", "maya").await?;
     workspace.receiver.clock.advance(Duration::from_secs(200));
     workspace.receiver.outcomes(&[alert("q", "v2", "high")]).await?;
     workspace.root("the other", |root| root.visible_text().contains("`q`")).await?;
-    let lag = async || value(&workspace, "slack_lag_seconds").await.ok().filter(|lag| *lag >= 200.0);
+    let lag =
+        async || value(&workspace, "notification_lag_seconds{target=\"slack\"}").await.ok().filter(|lag| *lag >= 200.0);
     eventually("its lag is shown", SOON, lag).await?;
     workspace.slack.heal();
     workspace.receiver.clock.advance(Duration::from_secs(31));

@@ -170,7 +170,7 @@ pub fn alert(name: &str, severity: Severity, action: Action, status: AlertStatus
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: Default::default(),
+        group_labels: Default::default(),
     }])
 }
 

@@ -255,7 +255,7 @@ async fn dead_letters_are_counted_apart_and_hide_no_lag_of_others() -> Result<()
     }
     ensure!(kit.waits_at("parked", &member).await?.is_some(), "given up");
     assert_eq!((kit.store.counts().await?.1, kit.lag().await?), (1, 0));
-    ensure!(claim().await?.is_none(), "it stays parked");
+    ensure!(claim().await?.is_none(), "it stays a dead letter");
     kit.ship("q").await?;
     kit.does("q", paging("q")).await?;
     kit.clock.advance(100 * SECOND);

@@ -37,7 +37,7 @@ pub struct Alert {
     pub dashboard_url: String,
     pub generator_url: String,
     pub alertmanager_url: String,
-    pub shares: GroupLabels,
+    pub group_labels: GroupLabels,
 }
 
 impl Alert {
@@ -117,8 +117,8 @@ pub struct AlertRecord {
     /// Where the Alertmanager that sent it is reached by people.
     #[serde(default, skip_serializing_if = "is_default")]
     pub alertmanager_url: String,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub shares: GroupLabels,
+    #[serde(rename = "shares", default, skip_serializing_if = "is_default")]
+    pub group_labels: GroupLabels,
 }
 
 impl AlertRecord {
@@ -143,7 +143,7 @@ impl AlertRecord {
             dashboard_url: self.dashboard_url.clone(),
             generator_url: self.generator_url.clone(),
             alertmanager_url: self.alertmanager_url.clone(),
-            shares: self.shares.clone(),
+            group_labels: self.group_labels.clone(),
         }
     }
 
@@ -169,7 +169,7 @@ impl AlertRecord {
             dashboard_url: alert.dashboard_url.clone(),
             generator_url: alert.generator_url.clone(),
             alertmanager_url: alert.alertmanager_url.clone(),
-            shares: alert.shares.clone(),
+            group_labels: alert.group_labels.clone(),
         }
     }
 

@@ -116,9 +116,9 @@ impl Incident {
     }
 
     /// Where the prompt runs, by the worst alert that says so.
-    pub fn shares(&self) -> GroupLabels {
-        let worst = self.alerts.iter().filter(|a| !a.shares.is_empty()).max_by_key(|a| (a.firing, a.rank()));
-        worst.map(|alert| alert.shares.clone()).unwrap_or_default()
+    pub fn group_labels(&self) -> GroupLabels {
+        let worst = self.alerts.iter().filter(|a| !a.group_labels.is_empty()).max_by_key(|a| (a.firing, a.rank()));
+        worst.map(|alert| alert.group_labels.clone()).unwrap_or_default()
     }
 
     pub fn is_marked_bad(&self, version: &VersionName) -> bool {

@@ -98,7 +98,8 @@ pub struct Member {
     pub hold: bool,
     /// What speaks against the rollback that was asked for.
     pub objection: Option<String>,
-    pub shares: GroupLabels,
+    #[serde(rename = "shares")]
+    pub group_labels: GroupLabels,
     /// The order that is carried out on it, and the question that this answers: written before it is done.
     #[serde(deserialize_with = "Option::deserialize")]
     pub asked: Option<(Timestamp, u32)>,
@@ -134,7 +135,7 @@ impl Member {
             before,
             hold: incident.hold().is_some(),
             objection: incident.objection().map(|objection| objection.text.clone()),
-            shares: incident.shares(),
+            group_labels: incident.group_labels(),
             asked: None,
             done: None,
             tried: None,
@@ -354,7 +355,7 @@ impl Outage {
 /// shared.
 pub fn shared(members: &[Member]) -> Vec<(&'static str, &str, usize)> {
     let mut counts: BTreeMap<(&'static str, &str), usize> = BTreeMap::new();
-    for pair in members.iter().flat_map(|member| member.shares.pairs()) {
+    for pair in members.iter().flat_map(|member| member.group_labels.pairs()) {
         *counts.entry(pair).or_default() += 1;
     }
     let mut shared: Vec<_> =

@@ -111,7 +111,7 @@ impl Policy {
     /// So many of these of versions that have never had any.
     pub const MAX_UNKNOWN_INACTIVE_ALERTS: usize = 16;
     /// Fingerprints that a dismissal keeps silent.
-    pub const MAX_SUPPRESSED: usize = 128;
+    pub const MAX_SILENCES: usize = 128;
     /// Alerts remembered as ended.
     pub const MAX_ENDED: usize = 64;
     /// Versions that may have traffic while `active` holds none.

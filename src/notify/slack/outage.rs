@@ -92,7 +92,7 @@ impl SlackNotifier {
 
     /// Remembers which group the prompt belongs to, as its alerts say.
     pub(super) async fn relate(&self, incident: &Incident) -> Result<(), StoreError> {
-        let Ok(group) = PromptName::parse(&incident.shares().group) else { return Ok(()) };
+        let Ok(group) = PromptName::parse(&incident.group_labels().group) else { return Ok(()) };
         let store = &self.engine.store;
         store.relate(&group, &incident.prompt, store.now().await?).await
     }
@@ -104,7 +104,7 @@ impl SlackNotifier {
         note: &Note,
         message: Message,
     ) -> Result<Message, StoreError> {
-        let Ok(group) = PromptName::parse(&incident.shares().group) else { return Ok(message) };
+        let Ok(group) = PromptName::parse(&incident.group_labels().group) else { return Ok(message) };
         if note.kind != NoteKind::Switched {
             return Ok(message);
         }

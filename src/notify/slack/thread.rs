@@ -75,7 +75,7 @@ impl SlackNotifier {
         if let Some(kept) = progress.get("deployed") {
             return Ok(serde_json::from_str(kept).ok()); // by a later receiver, perhaps
         }
-        let group = PromptName::parse(&incident.shares().group).ok();
+        let group = PromptName::parse(&incident.group_labels().group).ok();
         let Incident { id, prompt, opened_at, .. } = incident;
         let deployed = self.engine.store.deployed(prompt, group.as_ref(), *opened_at, Some(id)).await?;
         let kept = serde_json::to_string(&deployed).unwrap_or_default();

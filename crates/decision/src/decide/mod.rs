@@ -639,7 +639,7 @@ impl<'a> Transaction<'a> {
         });
         self.state.inactive_alerts.retain(|s| now.since(s.alert.last_seen) < policy.alert_resolve_timeout);
         self.state.silences.retain(|s| now.since(s.since) < policy.alert_resolve_timeout);
-        let excess = self.state.silences.len().saturating_sub(Policy::MAX_SUPPRESSED);
+        let excess = self.state.silences.len().saturating_sub(Policy::MAX_SILENCES);
         self.state.silences.drain(..excess);
         self.state.ended.retain(|ended| now.since(ended.at) < Policy::LATE_COPY);
     }

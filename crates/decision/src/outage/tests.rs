@@ -33,8 +33,8 @@ fn switched(name: &str, phase: PhaseKind) -> Member {
 }
 
 fn on(name: &str, provider: &str, model: &str) -> Member {
-    let shares = GroupLabels { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
-    Member { shares, ..member(name, PhaseKind::AwaitingDecision) }
+    let group_labels = GroupLabels { model: model.to_owned(), provider: provider.to_owned(), group: String::new() };
+    Member { group_labels, ..member(name, PhaseKind::AwaitingDecision) }
 }
 
 fn outage() -> Outage {
@@ -253,7 +253,7 @@ fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began()
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: GroupLabels { provider: provider.to_owned(), ..GroupLabels::default() },
+        group_labels: GroupLabels { provider: provider.to_owned(), ..GroupLabels::default() },
     };
     let mut incident = incident("a", asked());
     incident.alerts = vec![
@@ -262,7 +262,7 @@ fn a_member_tells_the_labels_of_the_worst_alert_that_has_any_and_when_it_began()
         record("worst", Severity::High, "openai", 20),
     ];
     let member = Member::new(&incident, false, NOW);
-    assert_eq!((member.shares.provider.as_str(), member.began), ("openai", NOW.minus(Duration::from_secs(30))));
+    assert_eq!((member.group_labels.provider.as_str(), member.began), ("openai", NOW.minus(Duration::from_secs(30))));
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl From<StoredInactiveAlert> for super::InactiveAlert {
             dashboard_url: String::new(),
             generator_url: String::new(),
             alertmanager_url: String::new(),
-            shares: GroupLabels::default(),
+            group_labels: GroupLabels::default(),
         });
         Self { version, alert: AlertRecord { last_seen, ..alert } }
     }

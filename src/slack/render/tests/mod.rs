@@ -55,7 +55,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
         runbook_url: "https://runbooks.example/prompt-errors".to_owned(),
         dashboard_url: "https://grafana.example/d/prompts?var-prompt=customer-support&from=now-1h".to_owned(),
         generator_url: "http://prometheus.example:9090/graph?g0.expr=up&g0.tab=1".to_owned(),
-        shares: Default::default(),
+        group_labels: Default::default(),
         alertmanager_url: "http://alertmanager.example:9093".to_owned(),
     }
 }

@@ -15,8 +15,8 @@ fn outage() -> Outage {
 fn member(prompt: &str, phase: PhaseKind) -> Member {
     let incident =
         Incident { phase: in_phase(phase), prompt: PromptName::parse(prompt).expect("a prompt"), ..waiting() };
-    let shares = GroupLabels { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
-    Member { shares, ..Member::new(&incident, false, after(1)) }
+    let group_labels = GroupLabels { provider: "acme".to_owned(), model: "acme-1".to_owned(), group: String::new() };
+    Member { group_labels, ..Member::new(&incident, false, after(1)) }
 }
 
 fn some() -> Vec<Member> {
@@ -34,16 +34,16 @@ fn each_state_is_shown() {
     let execution = Some(Execution { what: OutageAction::RollBack, by: Operator::recorded("maya"), at: after(9) });
     let over: Vec<_> = some().into_iter().map(|m| Member { phase: PhaseKind::Recovered, ..m }).collect();
     for (name, outage, members) in [
-        ("mass_root", outage(), some()),
-        ("mass_root_held", Outage { hold, ..outage() }, some()),
-        ("mass_root_carried_out", Outage { execution, ..outage() }, some()),
-        ("mass_root_over", Outage { closed_at: Some(after(60)), ..outage() }, over),
+        ("outage_root", outage(), some()),
+        ("outage_root_held", Outage { hold, ..outage() }, some()),
+        ("outage_root_carried_out", Outage { execution, ..outage() }, some()),
+        ("outage_root_over", Outage { closed_at: Some(after(60)), ..outage() }, over),
     ] {
         snapshot(name, &root(&outage, &members));
     }
     let (outage, members) = (outage(), some());
     let view = OutageMessage { outage: &outage, members: &members, mention: CALL };
-    snapshot("mass_overview", &outage_overview(&view, Some("https://slack.example/archives/C1/p1")));
+    snapshot("outage_overview", &outage_overview(&view, Some("https://slack.example/archives/C1/p1")));
 }
 
 #[test]
@@ -56,9 +56,9 @@ fn a_thousand_prompts_with_the_longest_names_and_hostile_texts_fit() {
                 let name = if long { format!("{n:04}{}", "x".repeat(124)) } else { format!("p-{n}") };
                 let phase = [PhaseKind::AwaitingDecision, PhaseKind::Recovered][n % 2];
                 let done = Done { execution: after(1), failed: true, text: text.clone() };
-                let shares =
+                let group_labels =
                     GroupLabels { model: text.clone(), provider: format!("{text}{}", n % 40), group: text.clone() };
-                let mut member = Member { done: Some(done), shares, ..member(&name, phase) };
+                let mut member = Member { done: Some(done), group_labels, ..member(&name, phase) };
                 if long {
                     (member.version, member.target) = (version("v").expect("a version"), version("w"));
                 }

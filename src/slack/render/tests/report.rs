@@ -7,7 +7,7 @@ use crate::report::DryRunReport;
 
 fn held(trigger: &str) -> Incident {
     let mut incident = switched(SwitchMode::Approved, "maya");
-    let switch = incident.switch.clone().expect("a flip");
+    let switch = incident.switch.clone().expect("a switch");
     let at = switch.at.minus(Duration::from_secs(725));
     incident.dry_run = Some(DryRunRollback { at, from: switch.from, to: switch.to, trigger: trigger.to_owned() });
     incident

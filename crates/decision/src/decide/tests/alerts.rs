@@ -23,13 +23,13 @@ fn a_critical_alert_on_the_active_version_rolls_back_once() {
 fn a_rollback_reports_what_it_did_to_everyone() {
     let mut world = World::with_a_fresh_release();
     world.routing = vec![("v1".to_owned(), "10".to_owned()), ("v2".to_owned(), "90".to_owned())];
-    let commit = world.happens(&Event::Alerts(vec![critical("v2")])).commit.expect("a flip");
+    let commit = world.happens(&Event::Alerts(vec![critical("v2")])).commit.expect("a switch");
     let entry = &commit.log[0];
     assert_eq!((entry.event, entry.operator.as_str()), (LogEvent::Rollback, "system"));
     assert_eq!(entry.reason, "ErrorRateCritical: ErrorRateCritical on v2");
     let incident = world.latest();
     assert_eq!(entry.incident.as_ref(), Some(&incident.id));
-    let switch = incident.switch.as_ref().expect("a flip");
+    let switch = incident.switch.as_ref().expect("a switch");
     assert_eq!(
         (switch.at, switch.mode, switch.from.as_str(), switch.to.as_str()),
         (world.now, SwitchMode::Auto, "v2", "v1")

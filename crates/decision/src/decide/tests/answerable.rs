@@ -47,7 +47,7 @@ fn a_critical_replaces_the_waiting_and_not_the_target_that_a_person_named() {
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");
-    let switch = world.latest().switch.clone().expect("a flip");
+    let switch = world.latest().switch.clone().expect("a switch");
     assert_eq!((world.served(), switch.to, switch.mode), ("v0", v("v0"), SwitchMode::Manual));
     assert_eq!(
         (switch.operator.as_str(), world.latest().decided_by.as_ref().map(Operator::as_str)),

@@ -41,7 +41,7 @@ fn it_goes_on_by_itself_and_is_verified_at_the_end() {
     world.pass(minutes(1));
     assert_eq!((traffic(&world).as_str(), world.phase()), (" > v1", PhaseKind::Verifying));
     let incident = world.latest();
-    let switch = incident.switch.as_ref().expect("a flip");
+    let switch = incident.switch.as_ref().expect("a switch");
     assert_eq!((switch.mode, switch.from.as_str(), switch.to.as_str()), (SwitchMode::Gradual, "v2", "v1"));
     assert!(incident.gradual().is_none());
     assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_some()));

@@ -63,7 +63,7 @@ fn a_record_of_the_version_before_is_undone_while_its_target_serves_since_then()
     let id = world.latest().id.clone();
     // as it was written when switches had no identity
     world.state.moved_by = CommitId::default();
-    let forget = |incident: &mut Incident| incident.switch.as_mut().expect("a flip").commit = CommitId::default();
+    let forget = |incident: &mut Incident| incident.switch.as_mut().expect("a switch").commit = CommitId::default();
     world.state.incidents.iter_mut().for_each(forget);
     forget(world.incidents.get_mut(&id).expect("the incident"));
     assert!(matches!(world.choose(Choice::Undo), Answer::Changed { .. }));

@@ -60,11 +60,11 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
     let own: Vec<_> = changes.iter().filter(|e| e.event != LogEvent::External).collect();
     match &commit.active {
         Some(active) => {
-            assert_eq!(own.len(), 1, "one flip, one log entry");
+            assert_eq!(own.len(), 1, "one switch, one log entry");
             let shared = matches!(own[0].event, LogEvent::Gradual | LogEvent::Canary);
             assert!(shared || own[0].to.as_deref() == Some(active.as_str()));
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(active));
-            assert_ne!(before.active.version(), Some(active), "a flip to what is served already");
+            assert_ne!(before.active.version(), Some(active), "a switch to what is served already");
         }
         None => {
             let moved = commit.routing != Routing::Keep;
@@ -108,7 +108,11 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
     let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
     // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
     let split = before.state.split().filter(|_| commit.automatic.is_none());
-    assert_eq!(system && split.is_none(), commit.automatic.is_some(), "the budget counts exactly the automatic flips");
+    assert_eq!(
+        system && split.is_none(),
+        commit.automatic.is_some(),
+        "the budget counts exactly the automatic rollbacks"
+    );
     if !system {
         return;
     }
@@ -144,7 +148,7 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
             assert!(!policy.requery && incident.is_firing() && incident.hold().is_none(), "{incident:?}");
         }
-        other => panic!("flipped without an alert: {other:?}"),
+        other => panic!("switched without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
     let served_for = before.state.serving.as_ref().filter(|s| s.version == *bad).map(|s| now.since(s.since));
@@ -335,7 +339,7 @@ fn limits_hold(commit: &Commit) {
     let state = &commit.state;
     assert!(state.versions.len() <= Policy::MAX_VERSIONS, "{} versions", state.versions.len());
     assert!(state.inactive_alerts.len() <= Policy::MAX_INACTIVE_ALERTS);
-    assert!(state.silences.len() <= Policy::MAX_SUPPRESSED);
+    assert!(state.silences.len() <= Policy::MAX_SILENCES);
     assert!(state.ended.len() <= Policy::MAX_ENDED);
     assert!(state.lapsed.is_none() || state.serving.is_none(), "active holds a version, and none");
     for incident in &state.incidents {

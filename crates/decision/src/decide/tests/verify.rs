@@ -176,7 +176,7 @@ fn recovery_waits_until_each_instance_is_known_to_follow() {
     assert_eq!(world.phase(), PhaseKind::Verifying);
     assert!(said(&world, "2 of 3 instances follow, unknown: pod-7"), "{:?}", world.latest().notes);
     assert!(!world.latest().pages());
-    let last_seen = world.latest().switch.as_ref().expect("a flip").at.plus(seconds(20));
+    let last_seen = world.latest().switch.as_ref().expect("a switch").at.plus(seconds(20));
     world.traffic = traffic(Some(last_seen), &[], &[]);
     world.pass(seconds(30));
     assert_eq!(world.phase(), PhaseKind::Recovered);
@@ -238,7 +238,7 @@ fn an_answer_counts_once() {
     let incident = world.latest().clone();
     let check = Checked {
         incident: incident.id.clone(),
-        switched_at: incident.switch.as_ref().expect("a flip").at,
+        switched_at: incident.switch.as_ref().expect("a switch").at,
         number: 0,
         finding: Finding::new(Verdict::Healthy, "fine"),
         traffic: world.traffic.clone(),

@@ -160,7 +160,9 @@ impl World {
         match &commit.routing {
             Routing::Keep => {}
             Routing::Drop => self.routing.clear(),
-            Routing::Set(shares) => self.routing = shares.iter().map(|(v, p)| (v.to_string(), p.to_string())).collect(),
+            Routing::Set(group_labels) => {
+                self.routing = group_labels.iter().map(|(v, p)| (v.to_string(), p.to_string())).collect()
+            }
         }
         if let Some(at) = commit.canary.wake {
             self.canary_wake = Some(self.canary_wake.map_or(at, |before| before.min(at)));
@@ -569,7 +571,7 @@ pub(super) fn firing(name: &str, version: &str, severity: Severity, action: Acti
         dashboard_url: String::new(),
         generator_url: String::new(),
         alertmanager_url: String::new(),
-        shares: Default::default(),
+        group_labels: Default::default(),
     }
 }
 

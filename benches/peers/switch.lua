@@ -1,5 +1,5 @@
 -- A minimal switch of the active version, in six commands, as the baseline for the cost of the receiver's guarantees.
--- KEYS  1 active  2 state  3 log  4 flips
+-- KEYS  1 active  2 state  3 log  4 switches
 -- ARGV  1 expected active ("" = none)  2 new active  3 prompt  4 reason  5 now (ms)  6 channel  7 message
 -- Returns 1 switched · 0 the active version has changed
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
