@@ -20,9 +20,7 @@ pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     lines.extend(facts.samples.and_then(|s| s.first_bad()).map(|at| (at, "first bad sample".to_owned())));
     let began = facts.alert_began();
     lines.extend(began.map(|at| (at, "the alert began, as Prometheus evaluated it".to_owned())));
-    lines.extend(
-        incident.notes.iter().map(|note| (note.at, format!("{}: {}", note.kind.as_str(), escaped(&note.text)))),
-    );
+    lines.extend(incident.notes.iter().map(|note| (note.at, format!("{}: {}", word(note.kind), escaped(&note.text)))));
     if let Some(switch) = &incident.switch
         && !incident.is_shipped()
         && !incident.notes.iter().any(|note| note.kind == NoteKind::Switched && note.at == switch.at)
@@ -40,6 +38,11 @@ pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     lines.extend(recovered.map(|at| (at, "recovered: measured healthy".to_owned())));
     lines.sort_by_key(|(at, _)| *at);
     lines.iter().map(|(at, text)| format!("- {} {text}\n", moment(*at))).collect()
+}
+
+/// For people: the name in records and in the API is an older one.
+fn word(kind: NoteKind) -> &'static str {
+    if kind == NoteKind::Switched { "rolled back" } else { kind.as_str() }
 }
 
 /// How the version in trouble came into service.
