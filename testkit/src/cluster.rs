@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::free_port;
 
 use crate::common::{Redis, SOON, eventually};
-use crate::world::FAILOVER;
+use super::world::FAILOVER;
 
 pub struct Node {
     pub redis: Redis,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::{Mode, Problem, Prompt, Reader, Settings};
 
 use crate::common::{Redis, SOON, eventually};
-use crate::servers::{Server, python_server, start};
+use super::servers::{Server, python_server, start};
 
 pub const ACTIVE: &str = "{prompts}:active:support";
 
