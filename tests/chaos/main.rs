@@ -8,9 +8,6 @@
 //! CHAOS_RUNS=1000 make chaos
 //! ```
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod check;
 mod clients;
 mod history;

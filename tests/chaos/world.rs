@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::store::keys::Keys;
 use prompt_rollback::store::schedule::{Target, Work};
+use prompt_rollback_testkit::prompts::ship;
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
@@ -16,8 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::check::{Start, linearizable};
-use crate::clients::{ASKS, CANARY, Clients, GRADUAL, ONCE, SWITCHES};
-use crate::common::ship;
+use crate::clients::{ASKS, CANARY, Clients, SWITCHES, GRADUAL, ONCE};
 use crate::history::{Call, Entry, Recorder, text};
 use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, doubled, millis};
 use crate::node::{Node, Time, faketime};

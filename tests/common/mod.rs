@@ -1,15 +1,19 @@
 //! A receiver in this process, in front of a Redis of its own.
-#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::app::App;
 use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::store::Clock;
-pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
+pub use prompt_rollback_testkit::alerts::{
+    DUPLICATE, ROLLED_BACK, again, alert, critical, deliver, deliver_until_taken, delivery, outcomes, resolved,
+};
+pub use prompt_rollback_testkit::http::{Answer, Http};
+pub use prompt_rollback_testkit::prompts::{active, log, rollbacks, ship};
+pub use prompt_rollback_testkit::{Redis, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -144,21 +148,6 @@ impl World {
     }
 }
 
-/// A prompt with `v1` to go back to, and `v2` active.
-pub async fn ship(http: &Http, prompt: &str) -> Result<()> {
-    let path = format!("/api/prompts/{}", prompt_rollback_testkit::http::encode(prompt));
-    for (what, body, status) in [
-        ("versions", json!({"version": "v1", "known_good": true}), 201),
-        ("activate", json!({"version": "v1"}), 200),
-        ("versions", json!({"version": "v2"}), 201),
-        ("activate", json!({"version": "v2"}), 200),
-    ] {
-        let answer = http.post_json(&format!("{path}/{what}"), &body).await?;
-        ensure!(answer.status == status, "{what} {body}: {} {}", answer.status, answer.text());
-    }
-    Ok(())
-}
-
 /// Copies what is kept of `from` to the prompts `names`, without the time that shipping them would take.
 pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<()> {
     const COPY: &str = "
@@ -176,103 +165,7 @@ pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<
     Ok(())
 }
 
-/// A firing alert with only the labels that no trigger can do without.
-pub fn alert(prompt: &str, version: &str, severity: &str) -> Value {
-    json!({
-        "status": "firing",
-        "labels": {"alertname": "PromptErrorRate", "prompt": prompt, "version": version, "severity": severity},
-        "annotations": {"summary": format!("{version} fails"), "runbook_url": "https://runbooks.example/errors"},
-        "startsAt": "2026-11-21T00:38:16.689818Z",
-        "endsAt": "0001-01-01T00:00:00Z",
-        "generatorURL": "http://prometheus.example/graph",
-        "fingerprint": format!("{prompt} {version} {severity}"),
-    })
-}
-
-pub fn critical(prompt: &str) -> Value {
-    alert(prompt, "v2", "critical")
-}
-
-/// It ends now.
-pub fn resolved(mut alert: Value) -> Value {
-    alert["status"] = json!("resolved");
-    alert["endsAt"] = json!(jiff::Timestamp::now().to_string());
-    alert
-}
-
-/// It fires anew, from now on.
-pub fn again(mut alert: Value) -> Value {
-    alert["startsAt"] = json!(jiff::Timestamp::now().to_string());
-    alert
-}
-
-/// The body that Alertmanager sends.
-pub fn delivery(alerts: &[Value]) -> String {
-    json!({
-        "receiver": "prompt-rollback", "status": "firing", "alerts": alerts, "groupLabels": {}, "commonLabels": {},
-        "commonAnnotations": {}, "externalURL": "http://alertmanager.example", "version": "4", "groupKey": "{}",
-        "truncatedAlerts": 0,
-    })
-    .to_string()
-}
-
-pub async fn deliver(http: &Http, alerts: &[Value]) -> Result<Answer> {
-    http.post("/webhooks/alertmanager", delivery(alerts)).await
-}
-
-/// Delivers as Alertmanager does: after a 503 again, until all is taken; but in halves, because a busy machine may never take so
-/// many within `server.request_timeout`. Gives the outcomes, and the number of 503s: with any, what was committed all the same is
-/// a duplicate.
-pub async fn deliver_until_taken(http: &Http, alerts: &[Value]) -> Result<(Vec<String>, usize)> {
-    const PATIENCE: Duration = Duration::from_secs(600);
-    let deadline = Instant::now() + PATIENCE;
-    let (mut left, mut taken, mut refused) = (vec![alerts], Vec::new(), 0);
-    while let Some(part) = left.pop() {
-        let answer = deliver(http, part).await?;
-        if answer.status != 503 {
-            taken.extend(outcomes(&answer)?);
-            continue;
-        }
-        ensure!(Instant::now() < deadline, "not taken within {PATIENCE:?}: {}", answer.text());
-        refused += 1;
-        let (first, second) = part.split_at(part.len().div_ceil(2));
-        left.extend([second, first].into_iter().filter(|half| !half.is_empty()));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok((taken, refused))
-}
-
-/// `outcome` or `outcome{reason}` of each alert.
-pub fn outcomes(answer: &Answer) -> Result<Vec<String>> {
-    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
-    let body = answer.json()?;
-    let results = body["results"].as_array().context("results")?;
-    let text = |result: &Value| match (result["outcome"].as_str(), result["reason"].as_str()) {
-        (Some(outcome), Some(reason)) => format!("{outcome}{{{reason}}}"),
-        _ => format!("{result}"),
-    };
-    Ok(results.iter().map(text).collect())
-}
-
-pub const ROLLED_BACK: &str = "rolled_back{alert}";
-pub const DUPLICATE: &str = "duplicate{duplicate}";
-
-pub async fn active(redis: &Redis, prompt: &str) -> Result<Option<String>> {
-    redis.cmd(&["GET", &format!("{{prompts}}:active:{prompt}")]).await
-}
-
-/// The deployment log, oldest entry first.
-pub async fn log(redis: &Redis, prompt: &str) -> Result<Vec<HashMap<String, String>>> {
-    let entries: Vec<(String, HashMap<String, String>)> =
-        redis.cmd(&["XRANGE", &format!("{{prompts}}:log:{prompt}"), "-", "+"]).await?;
-    Ok(entries.into_iter().map(|(_, fields)| fields).collect())
-}
-
-pub async fn rollbacks(redis: &Redis, prompt: &str) -> Result<usize> {
-    Ok(log(redis, prompt).await?.iter().filter(|entry| entry["event"] == "rollback").count())
-}
-
-/// Exactly one switch from `v2` to `v1`, with one log entry and one incident.
+/// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
 pub async fn assert_rolled_back_once(redis: &Redis, prompt: &str) -> Result<()> {
     assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
     assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");

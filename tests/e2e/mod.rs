@@ -4,7 +4,7 @@
 
 mod demo;
 mod lying_target;
-mod server;
+pub mod server;
 mod stack;
 mod yardstick;
 

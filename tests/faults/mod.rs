@@ -1,8 +1,5 @@
 //! Bad input and faults, end to end over HTTP: what is given, and what happens then.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bodies;
 mod broken;
 mod clients;

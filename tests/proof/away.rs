@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::eventually;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget, vector};
 
 use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
-use crate::lying_target::{self, LyingTarget, vector};
 
 /// Range queries fail while `away`; all else is healthy.
 fn prometheus(away: &Arc<AtomicBool>) -> Result<LyingTarget> {

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
 
+use super::servers::PromptServers;
+use super::{PROMPT, STORY, World, measured, prometheus, said};
 use crate::common::{SOON, rollbacks};
-use crate::servers::PromptServers;
-use crate::{PROMPT, STORY, World, measured, prometheus, said};
 
 const OFTEN: [(&str, &str); 2] =
     [("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s"), ("PROMPT_ROLLBACK_VERIFICATION__CHECKS", "100")];

@@ -2,10 +2,7 @@
 //! lies, hangs or is away.
 
 mod away;
-#[path = "../common/mod.rs"]
-mod common;
 mod killed;
-mod lying_target;
 mod servers;
 mod soak;
 mod splits;
@@ -15,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lying_target::LyingTarget;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget};
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
 use prompt_rollback_testkit::{Port, Prometheus, Receiver, Redis, eventually};
 use serde_json::{Value, json};

@@ -13,10 +13,10 @@ use prompt_rollback::prometheus::question;
 use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::Value;
 
+use super::servers::PromptServers;
+use super::yardstick::promtool;
+use super::{PROMPT, measured, prometheus};
 use crate::common::{SOON, World, critical};
-use crate::servers::PromptServers;
-use crate::yardstick::promtool;
-use crate::{PROMPT, measured, prometheus};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

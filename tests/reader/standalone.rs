@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::{Mode, Problem, Reader, Settings, StartError};
+use prompt_rollback_testkit::readers::{ACTIVE, Both, pushed, set};
 
-use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

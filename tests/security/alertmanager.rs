@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use prompt_rollback::alertmanager::client::{Alertmanagers, OwnAlert};
 use prompt_rollback_testkit::Alertmanager;
 
+use super::kit::program;
 use crate::common::{Redis, config};
-use crate::kit::program;
 
 const CONFIG: &str = "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n";
 /// Of `s3cret-of-alerts`, by bcrypt.

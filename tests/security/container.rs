@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Dir, Port, ProcessBuilder};
 
+use super::dockerfile::{file, stages};
 use crate::common::{ROLLED_BACK, Redis, SOON, critical, deliver, eventually, outcomes, ship};
-use crate::dockerfile::{file, stages};
 
 const PROGRAM: &str = "/usr/local/bin/prompt-rollback";
 const CONFIG: &str = "/etc/prompt-rollback/prompt-rollback.toml";

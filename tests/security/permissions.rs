@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use prompt_rollback::reader::{Mode, Reader, Settings};
 
+use super::kit::program;
 use crate::common::{Receiver, Redis, SOON, eventually};
-use crate::kit::program;
 
 const USERS: &str = include_str!("../../config/users.acl");
 

@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::kit::{Files, Got, World, curl, program};
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Redis, SOON, assert_rolled_back_once, critical, delivery, eventually, settings,
 };
-use crate::kit::{Files, Got, World, curl, program};
 
 fn outcome(got: &Got) -> Result<String> {
     ensure!(got.status == 200, "{got:?}");

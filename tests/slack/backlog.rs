@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use prompt_rollback::notify::slack::MESSAGE_INTERVAL;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
+use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, slack};
+use super::office::Office;
 use crate::common::{again, alert, copy_prompt, critical, resolved};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, slack};
-use crate::office::Office;
 
 /// Where time in Slack goes `times` as fast.
 async fn fast(slack: Slack, times: u32, more: &[(&str, &str)]) -> Result<Office> {

@@ -7,10 +7,10 @@ use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use prompt_rollback_testkit::{Receiver as Process, eventually};
 use serde_json::Value;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, env, slack};
 use crate::common::{
     ROLLED_BACK, Receiver, Redis, SOON, World, copy_prompt, critical, deliver, outcomes, resolved, rollbacks, ship,
 };
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, env, slack};
 
 const HELD: &str = "held{budget}";
 const MINUTE: Duration = Duration::from_secs(60);

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, acknowledged, buttons};
 use crate::common::{ROLLED_BACK, SOON, alert, assert_rolled_back_once, critical};
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, acknowledged, buttons};
 
 #[tokio::test]
 async fn an_alert_that_needs_a_person_opens_one_thread_and_an_overview_that_leads_to_it() -> Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
+use super::kit::{INCIDENTS, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
 use crate::common::{SOON, alert, critical};
-use crate::kit::{INCIDENTS, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POST: &str = "chat.postMessage";

@@ -6,8 +6,8 @@ use anyhow::Result;
 use prompt_rollback_testkit::Receiver as Process;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
 use crate::common::{Receiver, Redis, SOON, World, alert, assert_rolled_back_once, critical, outcomes, ship};
-use crate::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

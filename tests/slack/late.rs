@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::slack::Via;
 
+use super::kit::{MAYA, OMAR, Workspace, acknowledged};
 use crate::common::{SOON, alert, assert_rolled_back_once, rollbacks};
-use crate::kit::{MAYA, OMAR, Workspace, acknowledged};
 
 #[tokio::test]
 async fn who_clicks_too_late_is_told_who_was_first() -> Result<()> {

@@ -8,8 +8,8 @@ use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Delivery, Message, Signature};
 use prompt_rollback_testkit::{FaultProxy, Redis, eventually};
 
+use super::kit::{MAYA, PETE, SLACK_SOON, Workspace, env, slack};
 use crate::common::{Receiver, SOON, World, alert, critical, log, rollbacks};
-use crate::kit::{MAYA, PETE, SLACK_SOON, Workspace, env, slack};
 
 /// A workspace whose receiver reaches Redis through a proxy.
 async fn behind_a_proxy() -> Result<(Workspace, FaultProxy)> {

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::Message;
 use serde_json::{Value, json};
 
+use super::kit::{MAYA, OMAR, PETE, Workspace, acknowledged, buttons};
 use crate::common::{ROLLED_BACK, alert, critical};
-use crate::kit::{MAYA, OMAR, PETE, Workspace, acknowledged, buttons};
 
 /// The value of the option that marks `version` as `kind`.
 fn option(root: &Message, kind: &str, version: &str) -> Result<String> {

@@ -18,8 +18,8 @@ use prompt_rollback_testkit::slack::{Message, Slack};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::kit::{ON_CALL, env};
 use crate::common::{Redis, config, delivery};
-use crate::kit::{ON_CALL, env};
 
 pub struct Office {
     pub slack: Slack,

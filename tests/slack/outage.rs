@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use serde_json::json;
 
+use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 use crate::common::{REPLICATED, Receiver, Redis, SOON, alert, critical, eventually, incidents, ship};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
     let ours = |root: &Message| root.visible_text().contains(&format!("Prompt*\n`{prompt}`"));

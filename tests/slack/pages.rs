@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Alertmanager, eventually};
 use serde_json::Value;
 
+use super::kit::{INCIDENTS, MAYA, Workspace, slack};
 use crate::common::{SOON, alert};
-use crate::kit::{INCIDENTS, MAYA, Workspace, slack};
 
 const QUIET_CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 

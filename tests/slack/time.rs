@@ -6,8 +6,8 @@ use anyhow::Result;
 use prompt_rollback_testkit::slack::Message;
 use serde_json::json;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, Workspace, buttons};
 use crate::common::{SOON, alert, resolved};
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, Workspace, buttons};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use super::kit::{INCIDENTS, MENTION, ON_CALL, slack};
+use super::office::Office;
 use crate::common::{again, alert, copy_prompt, critical, resolved};
-use crate::kit::{INCIDENTS, MENTION, ON_CALL, slack};
-use crate::office::Office;
 
 const POST: &str = "chat.postMessage";
 const UPDATE: &str = "chat.update";
@@ -387,7 +387,7 @@ async fn an_outage_is_not_filled_with_tries_and_ends_with_the_worst_first() -> R
     ensure!(tries < 20, "{tries} calls in three seconds of an outage");
     office.slack.heal();
     let all = |slack: &Slack| Some(slack.roots(ON_CALL)).filter(|roots| roots.len() == prompts.len() + 1);
-    let roots = office.slack.wait_for("all roots", crate::kit::SLACK_SOON, all).await?;
+    let roots = office.slack.wait_for("all roots", super::kit::SLACK_SOON, all).await?;
     ensure!(roots[0].visible_text().contains("`worst`"), "{}", roots[0].text);
     Ok(())
 }

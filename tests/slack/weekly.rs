@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, slack};
 use crate::common::{SOON, critical, eventually, resolved};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, slack};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 const DRY: [(&str, &str); 1] = [("GUARDS__MODE", "dry-run")];

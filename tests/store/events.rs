@@ -7,8 +7,8 @@ use prompt_rollback::store::schedule::{End, Finished, LEASE, Shows, Subscription
 use prompt_rollback::store::{Committed, StoreError};
 use ulid::Ulid;
 
+use super::kit::{Kit, activate, critical, key, paging, prompt};
 use crate::common::assert_same;
-use crate::kit::{Kit, activate, critical, key, paging, prompt};
 
 impl Kit {
     /// One that wakes a target for events, and the first target.

@@ -1,8 +1,5 @@
 //! The store on a real Redis: every return code of every script, and every way to connect.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod commit;
 mod connections;
 mod events;

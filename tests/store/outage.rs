@@ -9,7 +9,7 @@ use prompt_rollback::store::StoreError;
 use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
 
-use crate::kit::{Kit, critical, key, prompt};
+use super::kit::{Kit, critical, key, prompt};
 
 const ID: &str = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
 

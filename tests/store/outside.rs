@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use prompt_rollback::decision::{Event, PromptName};
 
+use super::kit::{Kit, key, prompt};
 use crate::common::{Redis, log};
-use crate::kit::{Kit, key, prompt};
 
 async fn scanned(kit: &Kit) -> Result<BTreeSet<PromptName>> {
     let (mut cursor, mut found) = (0, BTreeSet::new());

@@ -9,8 +9,8 @@ use prompt_rollback::store::record::read_incident;
 use prompt_rollback::store::{INCIDENT_RETENTION, LoadOptions, StoreError};
 use serde_json::Value;
 
+use super::kit::{Kit, activate, alert, critical, key, paging, prompt};
 use crate::common::{Redis, config};
-use crate::kit::{Kit, activate, alert, critical, key, paging, prompt};
 
 const DAY: i64 = 24 * 3_600 * 1_000;
 

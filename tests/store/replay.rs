@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::kit::{Kit, key};
 use crate::common::Redis;
-use crate::kit::{Kit, key};
 
 /// Every file below `src/store` with this extension.
 fn sources(extension: &str) -> Result<Vec<(String, String)>> {

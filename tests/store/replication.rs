@@ -6,8 +6,8 @@ use ulid::Ulid;
 
 use prompt_rollback_testkit::FaultProxy;
 
+use super::kit::{Kit, critical, key};
 use crate::common::{REPLICATED, Redis, SOON, assert_same, eventually};
-use crate::kit::{Kit, critical, key};
 
 async fn start() -> Result<(Kit, Redis)> {
     let master = Redis::start()?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback::decision::{IncidentId, Timestamp};
 use prompt_rollback::store::schedule::{Claim, End, Finished, Target, Work};
 
-use crate::kit::{Kit, critical, key, prompt, register};
+use super::kit::{Kit, critical, key, prompt, register};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DONE: End = End::Done { rev: None, next: None };

@@ -4,8 +4,8 @@ use anyhow::Result;
 use prompt_rollback::store::{Clock, Level, SelfTest, Store};
 use prompt_rollback_testkit::free_port;
 
+use super::kit::{Kit, critical};
 use crate::common::{Redis, SOON, config, eventually};
-use crate::kit::{Kit, critical};
 
 const USERS: &str = include_str!("../../config/users.acl");
 /// Without these the receiver works, and says less: `check --connect` says so.

@@ -9,8 +9,8 @@ use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
 use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Shows, Subscription, Target, Work};
 use prompt_rollback::store::{Committed, StoreError};
 
+use super::kit::{Kit, alert, critical, key, paging};
 use crate::common::assert_same;
-use crate::kit::{Kit, alert, critical, key, paging};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);

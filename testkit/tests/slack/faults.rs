@@ -1,6 +1,6 @@
 //! Each fault does what it says, to the calls that it names, as often as it was told.
 
-use crate::{SOON, call, post_question, request, workspace};
+use super::{SOON, call, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn text() -> Value {
     json!({"channel": "C1", "text": "x"})
 }
 
-async fn posts(slack: &Slack) -> Result<crate::Reply> {
+async fn posts(slack: &Slack) -> Result<super::Reply> {
     call(slack, "chat.postMessage", text()).await
 }
 
