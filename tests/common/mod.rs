@@ -1,20 +1,24 @@
 //! A receiver in this process, in front of a Redis of its own.
 
+pub mod kept;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+pub use kept::{copy_prompt, incidents};
 use prompt_rollback::app::App;
 use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::store::Clock;
+use prompt_rollback::store::schedule::Work;
 pub use prompt_rollback_testkit::alerts::{
     DUPLICATE, ROLLED_BACK, again, alert, critical, deliver, deliver_until_taken, delivery, outcomes, resolved,
 };
 pub use prompt_rollback_testkit::http::{Answer, Http};
 pub use prompt_rollback_testkit::prompts::{active, log, rollbacks, ship};
-pub use prompt_rollback_testkit::{Redis, eventually};
-use serde_json::{Value, json};
+pub use prompt_rollback_testkit::{ReceiverBuilder, Redis, eventually};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -45,6 +49,12 @@ pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -
     let all = own.iter().chain(login).chain(env);
     let pairs = all.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
     LoadedConfig::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+}
+
+/// A receiver as a process of its own, on `redis`.
+pub fn process(redis: &Redis) -> ReceiverBuilder {
+    prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
 }
 
 /// A receiver in this process.
@@ -86,6 +96,24 @@ impl Receiver {
         .await
     }
 
+    /// Waits until no task of these kinds is due by now or under way: by itself, nothing happens then until time passes.
+    pub async fn settled(&self, redis: &Redis, works: &[Work]) -> Result<()> {
+        eventually("nothing is due", SOON, async || self.is_settled(redis, works).await.ok()?.then_some(())).await
+    }
+
+    /// Whether it is so now.
+    pub async fn is_settled(&self, redis: &Redis, works: &[Work]) -> Result<bool> {
+        let now = self.app.engine.store.now().await?;
+        Ok(kept::unfinished(redis, works, now).await? == 0)
+    }
+
+    /// Waits until a worker has looked for work, and so at the clock, since this was called.
+    pub async fn has_looked(&self, redis: &Redis) -> Result<()> {
+        let store = &self.app.engine.store;
+        store.wake_by(Work::Incident, &kept::incident_id("none"), store.now().await?).await?;
+        self.settled(redis, &[Work::Incident]).await
+    }
+
     /// One delivery.
     pub async fn deliver(&self, alerts: &[Value]) -> Result<Answer> {
         deliver(&self.http, alerts).await
@@ -122,6 +150,16 @@ impl World {
         &self.receiver.http
     }
 
+    /// Waits until a worker has looked at the clock.
+    pub async fn has_looked(&self) -> Result<()> {
+        self.receiver.has_looked(&self.redis).await
+    }
+
+    /// Waits until the workers have done all that is due by now.
+    pub async fn settled(&self, works: &[Work]) -> Result<()> {
+        self.receiver.settled(&self.redis, works).await
+    }
+
     pub async fn ship(&self, prompt: &str) -> Result<()> {
         ship(self.http(), prompt).await
     }
@@ -148,53 +186,12 @@ impl World {
     }
 }
 
-/// Copies what is kept of `from` to the prompts `names`, without the time that shipping them would take.
-pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<()> {
-    const COPY: &str = "
-        local from, version = ARGV[1], redis.call('GET', '{prompts}:active:' .. ARGV[1])
-        for i = 2, #ARGV do
-          redis.call('COPY', '{prompts}:state:' .. from, '{prompts}:state:' .. ARGV[i])
-          redis.call('SET', '{prompts}:active:' .. ARGV[i], version)
-          redis.call('ZADD', '{prompts}:prompts', 0, ARGV[i])
-        end";
-    for names in names.chunks(1_000) {
-        let mut command = vec!["EVAL", COPY, "0", from];
-        command.extend(names.iter().map(String::as_str));
-        redis.cmd::<()>(&command).await?;
-    }
-    Ok(())
-}
-
 /// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
 pub async fn assert_rolled_back_once(redis: &Redis, prompt: &str) -> Result<()> {
     assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
     assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");
     assert_eq!(incidents(redis, prompt).await?.len(), 1, "{prompt}: incidents");
     Ok(())
-}
-
-/// Every incident of `prompt`, open or closed, as kept.
-pub async fn incidents(redis: &Redis, prompt: &str) -> Result<Vec<Value>> {
-    let ids: Vec<String> = redis.cmd(&["ZRANGE", "{prompts}:incidents", "0", "-1"]).await?;
-    let mut found = Vec::new();
-    for id in ids {
-        let incident = incident(redis, &id).await?.with_context(|| format!("incident {id} is in the index"))?;
-        if incident["prompt"] == prompt {
-            found.push(incident);
-        }
-    }
-    Ok(found)
-}
-
-/// The record of an incident: at its own key or, while it is open, in its prompt's state.
-pub async fn incident(redis: &Redis, id: &str) -> Result<Option<Value>> {
-    let json: Option<String> = redis.cmd(&["GET", &format!("{{prompts}}:incident:{id}")]).await?;
-    let Some(own) = json.map(|json| serde_json::from_str::<Value>(&json)).transpose()? else { return Ok(None) };
-    let Some(prompt) = own["kept_by"].as_str() else { return Ok(Some(own)) };
-    let state: String = redis.cmd(&["HGET", &format!("{{prompts}}:state:{prompt}"), "json"]).await?;
-    let mut state: Value = serde_json::from_str(&state)?;
-    let incidents = state["incidents"].as_array_mut().with_context(|| format!("incidents of {prompt}"))?;
-    Ok(incidents.drain(..).find(|incident| incident["id"] == id))
 }
 
 /// All keys with their values: equal before and after means that nothing was written.

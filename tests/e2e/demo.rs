@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Dir, Process, ProcessBuilder, eventually};
 
-/// Only its own tests are of interest here.
+/// For its unit tests, because examples have no test program.
 #[path = "../../examples/demo/progress.rs"]
 #[allow(dead_code, reason = "what uses it is the demo")]
 mod progress;

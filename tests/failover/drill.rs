@@ -9,7 +9,7 @@ use prompt_rollback_testkit::{Alertmanager, Port, shipped};
 use serde_json::{Value, json};
 
 use super::receiver;
-use crate::common::{Receiver, Redis, eventually, ship};
+use crate::common::{Receiver, Redis, eventually, process, ship};
 
 /// What Alertmanager delivers to `listen`, and the settings of a receiver there.
 fn alertmanager(listen: &str) -> Result<(Alertmanager, Vec<(&'static str, String)>)> {
@@ -61,10 +61,7 @@ async fn a_drill_outlives_the_receiver_that_started_it() -> Result<()> {
     let redis = Redis::start()?;
     let port = Port::claim();
     let (_alertmanager, env) = alertmanager(&port.addr())?;
-    let mut first = prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", &env[0].1)
-        .start()?;
+    let mut first = process(&redis).env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", &env[0].1).start()?;
     ship(&first.http(), "p").await?;
     let id = start(&first.http()).await?;
     first.kill9();

@@ -18,18 +18,17 @@ use crate::common::{
 
 /// Delivers until it is taken; when, and after how many refusals.
 pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, usize)> {
-    let deadline = Instant::now() + FAILOVER;
     let mut refused = 0;
-    loop {
-        let answer = receiver.deliver(&[critical(prompt)]).await?;
-        if answer.status == 200 {
-            return Ok((Instant::now(), refused));
+    let answer = eventually("taken", FAILOVER, async || match receiver.deliver(&[critical(prompt)]).await {
+        Ok(answer) if answer.status == 503 => {
+            refused += 1;
+            None
         }
-        ensure!(answer.status == 503, "{}", answer.text());
-        ensure!(Instant::now() < deadline, "{}", answer.text());
-        refused += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        answer => Some(answer),
+    });
+    let answer = answer.await??;
+    ensure!(answer.status == 200, "{}", answer.text());
+    Ok((Instant::now(), refused))
 }
 
 /// The new master is used for everything: alerts, changes made outside, readiness.
@@ -104,7 +103,7 @@ async fn nothing_acknowledged_is_lost(
     let mut taken: Vec<(String, usize)> =
         join_all(names[..BEFORE].iter().map(&deliver)).await.into_iter().collect::<Result<_>>()?;
     let deliveries = join_all(names[BEFORE..].iter().zip(0u32..).map(async |(name, n)| {
-        tokio::time::sleep(Duration::from_millis(20) * n).await;
+        tokio::time::sleep(Duration::from_millis(20) * n).await; // the load: one delivery every 20 ms
         if over.load(Ordering::Relaxed) { Ok(None) } else { deliver(name).await.map(Some) }
     }));
     let failing = async {

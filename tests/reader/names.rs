@@ -25,7 +25,7 @@ fn with_hosts(dir: &Dir, hosts: &Path, command: Vec<PathBuf>) -> ProcessBuilder 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_leads_elsewhere_is_followed_though_the_old_server_answers_on() -> Result<()> {
+async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Result<()> {
     let permitted = Command::new("unshare").args(namespace()).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
         // past the capture of tests: it must be seen

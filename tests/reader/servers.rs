@@ -15,7 +15,7 @@ async fn metrics(server: &Server) -> Result<String> {
 }
 
 #[tokio::test]
-async fn both_example_servers_give_a_user_the_same_version_and_count_by_version() -> Result<()> {
+async fn both_example_servers_choose_the_same_version_and_count_by_version() -> Result<()> {
     let redis = shipped::redis("receiver-password", "server-password")?.start()?;
     let [(first, share), (second, rest)] = SPLIT;
     redis.cmd::<()>(&["HSET", ROUTING, first, share, second, rest]).await?;

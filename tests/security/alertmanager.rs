@@ -22,7 +22,7 @@ fn alert() -> OwnAlert {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_alerts_reach_an_alertmanager_that_wants_a_password_and_nobody_elses_do() -> Result<()> {
+async fn alerts_reach_an_alertmanager_only_with_its_password() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG)
         .file("web.yml", format!("basic_auth_users:\n  alerts: {HASH}\n"))
         .flag("--web.config.file=web.yml")

@@ -89,8 +89,7 @@ async fn one_root_speaks_for_all_and_members_have_none_of_their_own() -> Result<
 }
 
 #[tokio::test]
-async fn what_slack_does_not_take_of_the_root_for_all_holds_back_neither_replies_nor_the_other_way_round() -> Result<()>
-{
+async fn an_unusable_root_holds_back_no_reply_and_the_reverse() -> Result<()> {
     let (workspace, root) = outage().await?;
     workspace.quiet().await?;
     let now = |slack: &Slack| slack.message(ON_CALL, &root.ts).map(|root| root.visible_text()).unwrap_or_default();

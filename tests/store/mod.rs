@@ -1,10 +1,12 @@
 //! The store on a real Redis: every return code of every script, and every way to connect.
 
+mod broken;
 mod commit;
 mod connections;
 mod events;
 mod kit;
 mod load;
+mod mixed;
 mod outage;
 mod outside;
 mod records;

@@ -93,7 +93,7 @@ async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_this_receiver_wrote_itself_is_no_news_unless_someone_changed_it_since() -> Result<()> {
+async fn what_this_receiver_wrote_is_no_news_unless_changed_since() -> Result<()> {
     let kit = Kit::start()?;
     for name in ["ours", "changed", "deleted", "broken"] {
         kit.ship(name).await?;

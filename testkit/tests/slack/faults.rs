@@ -109,7 +109,7 @@ async fn a_hanging_call_is_seen_and_left_out_if_the_caller_goes() -> Result<()> 
         _ = posts(&slack) => panic!("answered while it hangs"),
         recorded = slack.wait_for("the call", SOON, |slack| (slack.calls().len() == 2).then_some(())) => recorded?,
     }
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await; // a call that hangs takes effect after 300 ms, if it does
     assert_eq!(slack.messages("C1").len(), 1);
     Ok(())
 }
