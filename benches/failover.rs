@@ -6,26 +6,9 @@
 //!
 //! Fails where a target is missed.
 
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../tests/reader/both.rs"]
-mod both;
-#[path = "../tests/common/mod.rs"]
-mod common;
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "shared/figures.rs"]
 mod figures;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../tests/failover/nodes.rs"]
-mod nodes;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../tests/reader/python.rs"]
-mod python;
-#[allow(dead_code, unused_imports, reason = "shared with the tests")]
-#[path = "../tests/reader/servers.rs"]
-mod servers;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../tests/failover/world.rs"]
-mod world;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -33,23 +16,31 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use prompt_rollback::reader::Settings;
 
-use both::{Both, pushed, set};
-use common::{Redis, critical, deliver_until_taken, ship};
 use figures::{Figure, Times, ms, table};
-use nodes::{master_and_replica, seize, take_over};
-use world::{NAME, World};
+use prompt_rollback_testkit::alerts::{critical, deliver_until_taken};
+use prompt_rollback_testkit::cluster::{master_and_replica, seize, take_over};
+use prompt_rollback_testkit::prompts::ship;
+use prompt_rollback_testkit::readers::{Both, pushed, set};
+use prompt_rollback_testkit::sentinels::{NAME, Sentinels, receiver_env};
+use prompt_rollback_testkit::{Receiver, Redis};
 
 /// From the promotion of a replica until the alert is taken.
 async fn on_top() -> Result<Duration> {
-    let mut world = World::start(2).await?;
-    let receiver = world.receiver(&[]).await?;
-    ship(&receiver.http, "p").await?;
+    let mut world = Sentinels::start(2).await?;
+    let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", Redis::RECEIVER.url("elsewhere.invalid"));
+    for (key, value) in receiver_env(&world.nodes(), &[]) {
+        receiver = receiver.env(format!("PROMPT_ROLLBACK_{key}"), value);
+    }
+    let receiver = receiver.start()?;
+    let http = receiver.http();
+    ship(&http, "p").await?;
     world.servers[0].wait_for_replicas(2).await?;
     let before = world.servers[0].addr();
     world.servers[0].kill9();
     let alerts = [critical("p")];
     let taken = async {
-        deliver_until_taken(&receiver.http, &alerts).await?;
+        deliver_until_taken(&http, &alerts).await?;
         anyhow::Ok(Instant::now())
     };
     let (taken, (_, promoted)) = tokio::try_join!(taken, world.wait_failed_over(&before))?;
@@ -66,7 +57,7 @@ enum Old {
 
 /// From the end of a failover by sentinels until both readers serve what the new master has.
 async fn readers_of_sentinels(old: Old) -> Result<[Duration; 2]> {
-    let mut world = World::start(2).await?;
+    let mut world = Sentinels::start(2).await?;
     set(&world.servers[0], "v1").await?;
     let nodes = world.sentinels.iter().map(Redis::addr).collect();
     let settings = Settings { nodes, sentinel_master: Some(NAME.to_owned()), ..pushed() };

@@ -380,7 +380,7 @@ fn what_gets_around_a_secret_by_accident_is_left_out() {
 }
 
 #[test]
-fn a_secret_that_cannot_work_is_a_mistake_that_names_the_key_and_shows_nothing() {
+fn a_secret_that_cannot_work_is_refused_by_its_key_and_not_shown() {
     for (key, in_header) in SECRETS {
         for blank in ["\n", " ", "\u{feff}", " \r\n"] {
             for found in everywhere("blank", key, blank.as_bytes()) {
@@ -589,7 +589,7 @@ fn a_webhook_has_an_address_a_secret_and_perhaps_some_events() {
 
 /// Values of the right type that make no sense, each refused for its own key.
 #[test]
-fn clicks_are_expected_from_the_app_of_the_app_token_unless_another_is_named() {
+fn clicks_must_come_from_the_app_of_the_app_token_or_the_named_one() {
     let of = |slack: &str| {
         let config = load("app-of-token", &format!("[slack]\nbot_token = \"xoxb-1\"\n{slack}"), &[]).unwrap();
         config.slack.expected_app().map(str::to_owned)

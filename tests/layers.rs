@@ -168,6 +168,46 @@ fn the_types_of_the_core_import_each_other_in_no_circle() {
     }
 }
 
+/// The text of each Rust file below `folder`, by its path from the root.
+fn rust_files(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut files) = (vec![root.join(folder)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                files.push((path.strip_prefix(root).expect("below the root").to_owned(), text));
+            }
+        }
+    }
+    files
+}
+
+/// The kinds of keys that a text names in the default namespace: `state` of `{prompts}:state:p`.
+fn kinds_of_keys(text: &str) -> BTreeSet<&str> {
+    let behind = text.split("prompts}").skip(1).filter_map(|rest| rest.trim_start_matches('}').strip_prefix(':'));
+    behind.map(|kind| &kind[..kind.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(kind.len())]).collect()
+}
+
+#[test]
+fn only_tests_of_the_store_name_private_keys() {
+    const PUBLIC: [&str; 5] = ["active", "changes", "content", "log", "routing"];
+    let keys = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/keys.rs")).expect("the keys");
+    let all = keys.split("self.key(\"").skip(1).filter_map(|rest| rest.split([':', '"']).next());
+    let private: BTreeSet<&str> = all.filter(|kind| !PUBLIC.contains(kind)).collect();
+    assert!(private.len() > 20 && private.contains("state"), "{private:?}");
+    assert_eq!(kinds_of_keys("\"{prompts}:due:page\", \"{{prompts}}:log:{p}\""), BTreeSet::from(["due", "log"]));
+    for (path, text) in [rust_files("tests"), rust_files("testkit")].concat() {
+        if path.starts_with("tests/store") || path.ends_with("layers.rs") {
+            continue;
+        }
+        let named: Vec<_> = kinds_of_keys(&text).intersection(&private).copied().collect();
+        assert!(named.is_empty(), "{}: {named:?}: use `common::kept` and `Keys`", path.display());
+    }
+}
+
 /// Name and version of all that a package is built from on this platform, itself included. Needs no crate of another platform.
 fn built_from(package: &str, features: &str) -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

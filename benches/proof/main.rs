@@ -9,9 +9,6 @@
 #[allow(dead_code, reason = "shared with the other benches")]
 #[path = "../shared/figures.rs"]
 mod figures;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../../tests/proof/lying_target.rs"]
-mod lying_target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -19,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use figures::{Figure, table};
-use lying_target::{LyingTarget, vector};
 use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget, vector};
 use prompt_rollback_testkit::{Receiver, Redis};
 use serde_json::{Value, json};
 

@@ -19,17 +19,23 @@
 //! A server is killed when its handle is dropped, and by the kernel when the process that started it dies in any way.
 
 mod alertmanager;
+pub mod alerts;
+pub mod cluster;
 mod dir;
 mod flood;
 pub mod http;
 mod linear;
+pub mod lying_target;
 mod port;
 mod process;
 mod prometheus;
+pub mod prompts;
 pub mod proxy;
+pub mod readers;
 mod receiver;
 mod redis;
 mod rng;
+pub mod sentinels;
 pub mod shipped;
 pub mod slack;
 pub mod tls;

@@ -96,7 +96,7 @@ impl ProcessBuilder {
             if Instant::now() > deadline {
                 bail!("{} not ready within {PATIENCE:?}:\n{}", process.name, process.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // between two looks
         }
     }
 
@@ -179,7 +179,7 @@ impl Process {
                 self.kill();
                 bail!("{} did not end within {PATIENCE:?}:\n{}", self.name, self.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2)); // between two looks
         }
     }
 

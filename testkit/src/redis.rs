@@ -276,7 +276,7 @@ impl Redis {
 
     /// As [`Redis::ADMIN`].
     pub fn admin_url(&self) -> String {
-        Self::ADMIN.url(self.addr())
+        if self.has_users { Self::ADMIN.url(self.addr()) } else { self.url() }
     }
 
     /// `redis+unix:///…/redis.sock`, for who brings a login along.
@@ -359,7 +359,7 @@ impl Redis {
 
     /// A connection as [`Redis::ADMIN`].
     pub async fn connection(&self) -> Result<MultiplexedConnection> {
-        let client = redis::Client::open(if self.has_users { self.admin_url() } else { self.url() })?;
+        let client = redis::Client::open(self.admin_url())?;
         // The crate's own limits, a second for the log-in and half a second for an answer, are too short on a machine that
         // compiles at the same time.
         let patient =

@@ -65,7 +65,7 @@ async fn redis_enforces_the_users_that_ship_and_lets_the_testkit_itself_pass() -
 }
 
 #[tokio::test]
-async fn the_users_can_be_those_of_another_namespace_and_the_receiver_may_do_more_if_asked() -> Result<()> {
+async fn users_can_be_bound_to_a_namespace_and_the_receiver_may_do_more() -> Result<()> {
     let redis = Redis::builder().namespace("team:{a}").receiver_may("+role").start()?;
     let client = redis::Client::open(redis.receiver_url())?;
     let mut receiver = client.get_multiplexed_async_connection().await?;
@@ -172,7 +172,7 @@ fn a_process_outlives_the_thread_that_started_it() -> Result<()> {
     let path = dir.path().to_owned();
     let start = move || ProcessBuilder::new("sleep", &path).arg("100").spawn();
     let mut process = std::thread::spawn(start).join().expect("no panic")?;
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100)); // the kernel kills children of a thread when that ends, a moment later
     assert_eq!(process.exited()?, None);
     Ok(())
 }

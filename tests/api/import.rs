@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use prompt_rollback_testkit::http::Http;
 use serde_json::{Value, json};
 
-use crate::common::{Receiver, Redis, World};
+use crate::common::kept::{keys, prompt};
+use crate::common::{Receiver, Redis, World, dump};
 
 /// Asks until there is no more.
 async fn import(world: &World, mut body: Value) -> Result<(Vec<Value>, u64, Vec<Value>)> {
@@ -24,15 +25,10 @@ async fn import(world: &World, mut body: Value) -> Result<(Vec<Value>, u64, Vec<
     }
 }
 
-/// What changes with each commit, and only then.
-async fn revisions(redis: &Redis) -> Result<BTreeMap<String, String>> {
-    let keys: Vec<String> = redis.cmd(&["KEYS", "{prompts}:state:*"]).await?;
-    let mut revisions = BTreeMap::new();
-    for key in keys {
-        let rev = redis.cmd(&["HGET", &key, "rev"]).await?;
-        revisions.insert(key, rev);
-    }
-    Ok(revisions)
+/// The states of all prompts. A commit changes one, and nothing else does.
+async fn states(redis: &Redis) -> Result<BTreeMap<String, Vec<u8>>> {
+    let of_p = keys().state(&prompt("p"));
+    Ok(dump(redis).await?.into_iter().filter(|(key, _)| key.starts_with(of_p.trim_end_matches('p'))).collect())
 }
 
 fn prompts(adopted: &[Value]) -> BTreeSet<&str> {
@@ -64,10 +60,10 @@ async fn keys_of_our_layout_are_trusted_and_again_changes_nothing() -> Result<()
     ensure!(world.get("/api/prompts/team%2Fp1").await?["versions"][0]["known_good_by"] == "mark");
     ensure!(world.get("/api/prompts/other").await?["versions"][0]["known_good"] == false);
 
-    let before = revisions(&world.redis).await?;
+    let before = states(&world.redis).await?;
     let (adopted, known, _) = import(&world, json!({"known_good": true, "pattern": "team/*"})).await?;
     ensure!(adopted.is_empty() && known >= 250, "{adopted:?} {known}");
-    assert_eq!(before, revisions(&world.redis).await?, "importing again");
+    assert_eq!(before, states(&world.redis).await?, "importing again");
     let (_, _, skipped) = import(&world, json!({})).await?;
     ensure!(skipped.iter().any(|s| s["key"] == "{prompts}:active:not a name"), "{skipped:?}");
     Ok(())
@@ -94,9 +90,9 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
     let body = json!({"pattern": "app:prompt:{prompt}:version", "known_good": true, "operator": "mia"});
     let mut dry = body.clone();
     dry["dry_run"] = json!(true);
-    let before = revisions(&world.redis).await?;
+    let before = states(&world.redis).await?;
     let (foreseen, ..) = import(&world, dry).await?;
-    assert_eq!(before, revisions(&world.redis).await?, "a dry run");
+    assert_eq!(before, states(&world.redis).await?, "a dry run");
 
     let (adopted, known, skipped) = import(&world, body.clone()).await?;
     assert_eq!(adopted, foreseen);
@@ -109,10 +105,10 @@ async fn keys_of_another_layout_fill_gaps_and_overwrite_nothing() -> Result<()> 
     let entry = &world.log("greeting").await?[0];
     assert_eq!((entry["event"].as_str(), entry["operator"].as_str()), ("activate", "mia (api)"));
 
-    let before = revisions(&world.redis).await?;
+    let before = states(&world.redis).await?;
     let (adopted, known, _) = import(&world, body).await?;
     assert_eq!((adopted.len(), known), (0, 3));
-    assert_eq!(before, revisions(&world.redis).await?, "importing again");
+    assert_eq!(before, states(&world.redis).await?, "importing again");
     Ok(())
 }
 
@@ -157,7 +153,9 @@ async fn keys_of_others_are_read_only_where_an_acl_names_them() -> Result<()> {
     let redis = Redis::start()?;
     redis.cmd::<()>(&["SET", "session:greeting", "s3cret"]).await?;
     let receiver = Receiver::ready(&redis.admin_url(), &[]).await?;
-    for pattern in ["session:{prompt}", "{prompt}:", "sess{prompt}", "{prompts}:state:{prompt}"] {
+    for pattern in
+        ["session:{prompt}", "{prompt}:", "sess{prompt}", &*keys().state(&prompt("p")).replace(":p", ":{prompt}")]
+    {
         let answer = receiver.http.post_json("/api/import", &json!({"pattern": pattern, "dry_run": true})).await?;
         let body = answer.json()?;
         refused(answer.status, &body, &["user of its own", "%R~myapp:*"]);

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::http::encode;
 use serde_json::{Value, json};
 
+use crate::common::kept::keys;
 use crate::common::{ROLLED_BACK, SOON, World, alert, assert_same, critical, dump, eventually, ship};
 
 /// `p` with v0 and v1 to go back to, and v2 active.
@@ -127,9 +129,9 @@ async fn a_good_mark_is_trusted_at_once_and_the_same_mark_again_writes_nothing()
     assert_eq!((status, &body["unchanged"]), (200, &json!(true)));
     let mut after = dump(&world.redis).await?;
     // written where only the writing matters
-    let scratch = ["{prompts}:due:archive", "{prompts}:leased:archive", "{prompts}:fence"];
-    after.retain(|key, _| !scratch.contains(&key.as_str()));
-    let before = before.into_iter().filter(|(key, _)| !scratch.contains(&key.as_str())).collect();
+    let scratch = [keys().due(Work::Archive), keys().leased(Work::Archive), keys().wait_for_replicas()];
+    after.retain(|key, _| !scratch.contains(key));
+    let before = before.into_iter().filter(|(key, _)| !scratch.contains(key)).collect();
     assert_same(&before, &after, "the same mark again");
     Ok(())
 }
@@ -213,7 +215,7 @@ async fn status_says_who_put_each_version_there_and_since_when() -> Result<()> {
 }
 
 #[tokio::test]
-async fn status_names_a_few_prompts_that_changed_within_the_hour_and_counts_the_others() -> Result<()> {
+async fn status_names_a_few_recently_changed_prompts_and_counts_the_rest() -> Result<()> {
     let world = World::start().await?;
     world.ship("long-ago").await?;
     world.receiver.clock.advance(Duration::from_secs(2 * 3_600));

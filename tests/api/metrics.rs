@@ -61,7 +61,7 @@ async fn a_rollback_shows_in_the_metrics() -> Result<()> {
 }
 
 #[tokio::test]
-async fn alerts_that_were_left_out_or_name_a_version_that_never_was_are_counted_apart() -> Result<()> {
+async fn truncated_alerts_and_alerts_on_unknown_versions_are_counted() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     let counted = async |series: &str| -> Result<bool> {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use prompt_rollback_testkit::eventually;
 use serde_json::{Value, json};
 
+use crate::common::kept::{count, keys};
 use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, active, critical, log};
 
 async fn noticed(redis: &Redis, prompt: &str, to: &str, within: Duration) -> Result<()> {
@@ -31,7 +32,7 @@ async fn a_set_is_noticed_by_tracking_and_logged() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_prompt_that_nobody_registered_is_noticed_and_gets_rollbacks_once_a_version_has_soaked() -> Result<()> {
+async fn an_unregistered_prompt_gets_rollbacks_once_a_version_has_soaked() -> Result<()> {
     let world = World::on(Redis::start()?, &[]).await?;
     world.redis.cmd::<()>(&["SET", "{prompts}:active:p", "v1"]).await?;
     noticed(&world.redis, "p", "v1", SOON).await?;
@@ -64,8 +65,7 @@ async fn what_was_set_while_the_receiver_was_away_is_found_at_its_start() -> Res
         noticed(&redis, &format!("p{n}"), &format!("v{n}"), SOON * 3).await?;
     }
     eventually("all are listed", SOON * 3, async || {
-        let known: usize = redis.cmd(&["ZCARD", "{prompts}:prompts"]).await.ok()?;
-        (known == 1_200).then_some(())
+        (count(&redis, &keys().prompts()).await.ok()? == 1_200).then_some(())
     })
     .await?;
     drop(receiver);
@@ -73,7 +73,7 @@ async fn what_was_set_while_the_receiver_was_away_is_found_at_its_start() -> Res
 }
 
 #[tokio::test]
-async fn without_scan_every_known_prompt_is_looked_at_and_an_unknown_one_is_noticed_at_its_alert() -> Result<()> {
+async fn without_scan_known_prompts_are_checked_and_others_at_their_alert() -> Result<()> {
     let redis = Redis::builder().receiver_may("-scan").start()?;
     let receiver = Receiver::ready(&redis.receiver_url(), &[]).await?;
     for name in ["set", "deleted"] {

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::decision::{IncidentId, Timestamp};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
 use prompt_rollback_testkit::{Alertmanager, eventually};
 use serde_json::{Value, json};
 
+use crate::common::kept::{SLACK, keys, until_none_waits, waiting};
 use crate::common::{Receiver, SOON, World, alert, critical};
 
 const CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
@@ -28,7 +31,7 @@ async fn incident(world: &World) -> Result<Value> {
 /// What is noted of the page beside the incident.
 async fn noted(world: &World, field: &str) -> Result<Option<String>> {
     let id = incident(world).await?["id"].as_str().context("id")?.to_owned();
-    world.redis.cmd(&["HGET", &format!("{{prompts}}:sync:{id}"), field]).await
+    Ok(world.receiver.app.engine.store.sync(&IncidentId(id)).await?.get(field).map(str::to_owned))
 }
 
 async fn is_noted(world: &World, field: &str, wanted: Option<&str>) -> Result<()> {
@@ -46,7 +49,7 @@ async fn restart(world: &mut World, env: &[(&str, &str)]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken_it_once() -> Result<()> {
+async fn an_unverified_rollbacks_page_waits_until_alertmanager_takes_it_once() -> Result<()> {
     let mut alertmanager = Alertmanager::builder(CONFIG).start()?;
     let url = alertmanager.url();
     let env = [("ALERTMANAGER__URLS", url.as_str())];
@@ -67,21 +70,16 @@ async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken
     is_noted(&world, "page", Some("once")).await?;
     is_noted(&world, "page_tries", None).await?;
     // whatever else wakes the incident: one page is enough
-    let woken = format!("{}|page", incident(&world).await?["id"].as_str().context("id")?);
-    world.redis.cmd::<()>(&["ZADD", "{prompts}:due:page", "0", &woken]).await?;
+    let id = IncidentId(incident(&world).await?["id"].as_str().context("id")?.to_owned());
+    world.receiver.app.engine.store.wake_by(Work::Page, &id, Timestamp(0)).await?;
     world.receiver.app.engine.paging.notify_one();
-    eventually("it was looked at", SOON, async || {
-        let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due:page", &woken]).await.ok()?;
-        let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased:page", &woken]).await.ok()?;
-        (due.is_none() && leased.is_none()).then_some(())
-    })
-    .await?;
+    until_none_waits(&world.redis, Work::Page, SOON).await?;
     ensure!(raised(&alertmanager).await?["endsAt"] == fired["endsAt"], "it was posted again");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_page_is_raised_and_ended_although_alertmanager_is_away_in_that_moment() -> Result<()> {
+async fn a_page_starts_and_ends_although_alertmanager_is_briefly_away() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG).start()?;
     let proxy = FaultProxy::start(alertmanager.addr()).await?;
     let url = format!("http://{}", proxy.addr());
@@ -121,15 +119,16 @@ async fn a_missed_deadline_pages_however_much_waits_for_slack() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG).start()?;
     let world = World::with(&[("ALERTMANAGER__URLS", alertmanager.url().as_str())]).await?;
     world.ship("p").await?;
-    let fill = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], i, 'i' .. i .. '|slack') end";
-    for set in ["{prompts}:due", "{prompts}:due:slack"] {
-        world.redis.cmd::<()>(&["EVAL", fill, "1", set]).await?;
+    let fill = "for i = 1, 100000 do redis.call('ZADD', KEYS[1], i, 'i' .. i .. ARGV[1]) end";
+    let suffix = SLACK.member(&IncidentId(String::new()));
+    for set in [keys().due(Work::Incident), keys().due(SLACK)] {
+        world.redis.cmd::<()>(&["EVAL", fill, "1", &set, &suffix]).await?;
     }
     world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     world.receiver.clock.advance(Duration::from_secs(300));
     let fired = raised(&alertmanager).await?;
     ensure!(fired["labels"]["prompt"] == "p", "{fired}");
-    let waiting: usize = world.redis.cmd(&["ZCARD", "{prompts}:due:slack"]).await?;
+    let waiting = waiting(&world.redis, SLACK).await?;
     ensure!(waiting >= 100_000, "they wait for somebody who tells Slack: {waiting}");
     Ok(())
 }

@@ -63,7 +63,7 @@ async fn samples_are_kept_as_long_as_the_incident_and_drawn() -> Result<()> {
     let measured = IncidentMetric::Samples(Box::new(samples));
     store.put_samples(&IncidentId(id.clone()), &measured).await?;
     assert_eq!(store.samples(&IncidentId(id.clone())).await?, Some(measured));
-    let key = format!("{{prompts}}:samples:{id}");
+    let key = store.keys().samples(&IncidentId(id.clone()));
     let days = world.redis.cmd::<i64>(&["PTTL", &key]).await? / 86_400_000;
     assert!((179..=180).contains(&days), "{days} days");
     let path = format!("/api/incidents/{id}/postmortem");

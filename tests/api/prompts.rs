@@ -169,7 +169,7 @@ async fn says(world: &World, version: &str, words: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn status_says_what_a_soak_waits_for_and_that_a_version_is_known_good_by_time_only() -> Result<()> {
+async fn status_says_what_a_soak_waits_for_and_what_time_alone_has_earned() -> Result<()> {
     // nobody listens there
     let world = World::with(&[("PROMETHEUS__URL", "http://127.0.0.1:9")]).await?;
     world.ship("p").await?;

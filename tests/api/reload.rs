@@ -70,7 +70,7 @@ const DRY_RUN: &str = "[guards]\nmode = \"dry-run\"\n";
 const HELD: &str = "held{dry_run}";
 
 #[tokio::test]
-async fn a_good_config_holds_from_the_next_alert_on_and_the_answer_says_what_has_changed() -> Result<()> {
+async fn a_new_config_holds_from_the_next_alert_on_and_lists_its_changes() -> Result<()> {
     let world = World::start("", &[]).await?;
     for prompt in ["p", "q"] {
         ship(world.http(), prompt).await?;
@@ -140,7 +140,7 @@ async fn what_needs_a_restart_is_named_each_time_and_the_rest_is_taken_over() ->
 }
 
 #[tokio::test]
-async fn a_token_file_is_followed_without_a_moment_in_which_the_new_token_is_refused() -> Result<()> {
+async fn a_new_token_in_a_file_is_never_refused() -> Result<()> {
     let toml = "[server]\napi_token_file = \"api\"\nwebhook_token_file = \"hook\"\n";
     let world = World::start(toml, &[("api", "api-1\n"), ("hook", "hook-1\n")]).await?;
     let status = async |token: &str| anyhow::Ok(world.http().clone().token(token).get("/api/prompts").await?.status);
@@ -151,7 +151,7 @@ async fn a_token_file_is_followed_without_a_moment_in_which_the_new_token_is_ref
         world.dir.write("api", format!("{new}\n"))?;
         // those that come while the file is being read again wait for the same look
         let at_once = (0..40).map(async |k| {
-            tokio::time::sleep(Duration::from_millis(5) * (k % 20)).await;
+            tokio::time::sleep(Duration::from_millis(5) * (k % 20)).await; // the load: spread over 100 ms
             status(&new).await
         });
         for status in join_all(at_once).await {

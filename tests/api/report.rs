@@ -93,7 +93,7 @@ async fn since_must_be_understood() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_old_incident_that_is_open_counts_when_it_would_have_been_rolled_back_now() -> Result<()> {
+async fn an_old_open_incident_counts_once_it_would_be_rolled_back() -> Result<()> {
     let world = rehearsing().await?;
     world.ship("p").await?;
     world.receiver.outcomes(&[alert("p", "v2", "high")]).await?;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::config::Config;
+use prompt_rollback::store::schedule::Work;
 use serde_json::{Value, json};
 
-use crate::common::{Receiver, Redis, SOON, World, critical, eventually};
+use crate::common::{Receiver, Redis, SOON, World, critical, eventually, process};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -173,8 +174,7 @@ async fn without_an_archive_texts_stay_for_their_time() -> Result<()> {
         world.release(version).await?;
     }
     world.receiver.clock.advance(170 * DAY);
-    world.get("/api/prompts/team%2Fp").await?;
-    tokio::time::sleep(Duration::from_millis(300)).await; // nothing happens: a moment in which it could have
+    world.settled(&[Work::Archive]).await?;
     assert_eq!(world.in_redis().await?.len(), 5);
     world.receiver.clock.advance(11 * DAY);
     world.until_in_redis(&["v3", "v4", "v5"]).await
@@ -325,8 +325,7 @@ async fn an_archive_that_hangs_does_not_hold_up_the_exit() -> Result<()> {
     // whoever opens a pipe waits for somebody who writes to it
     std::fs::remove_file(archive.file("v1"))?;
     ensure!(std::process::Command::new("mkfifo").arg(archive.file("v1")).status()?.success());
-    let mut receiver = prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+    let mut receiver = process(&redis)
         .env("PROMPT_ROLLBACK_RETENTION__ARCHIVE", archive.path())
         .env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "2s")
         .start()?;

@@ -113,7 +113,7 @@ async fn any_older_known_good_version_can_be_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pause_holds_automation_for_one_prompt_or_all_and_people_can_still_roll_back() -> Result<()> {
+async fn pause_holds_automation_and_people_can_still_roll_back() -> Result<()> {
     let world = World::start().await?;
     for name in ["a/b", "q", "r"] {
         world.ship(name).await?;

@@ -5,18 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::http::Answer;
-use prompt_rollback_testkit::{Receiver, Redis, Wait, eventually};
+use prompt_rollback_testkit::{Receiver, Redis, eventually};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::common::{ROLLED_BACK, SOON, assert_rolled_back_once, critical, deliver, outcomes, ship};
+use crate::common::{ROLLED_BACK, SOON, assert_rolled_back_once, critical, deliver, outcomes, process, ship};
 
 fn start(redis: &Redis) -> Result<Receiver> {
-    Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .wait(Wait::Ready)
-        .start()
+    process(redis).start()
 }
 
 /// A critical alert whose commit waits in Redis until `CLIENT UNPAUSE`.
@@ -99,10 +96,7 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_read_or_never_finish_do_not_hold_up_the_exit() -> Result<()> {
     let redis = Redis::start()?;
-    let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "1s")
-        .start()?;
+    let mut receiver = process(&redis).env("PROMPT_ROLLBACK_SERVER__SHUTDOWN_TIMEOUT", "1s").start()?;
     let mut clients = Vec::new();
     for sent in [
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000),

@@ -3,13 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Receiver, Redis, Wait, eventually};
 
-use crate::common::{ROLLED_BACK, SOON, critical, deliver, outcomes, ship};
+use crate::common::{ROLLED_BACK, SOON, critical, deliver, outcomes, process, ship};
 
 fn start(redis: &Redis, config: &str) -> Result<Receiver> {
-    Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .config(config)
-        .start()
+    process(redis).config(config).start()
 }
 
 /// Waits until `text` has been logged `times`.
@@ -82,8 +79,7 @@ async fn a_hangup_before_it_serves_does_not_end_it() -> Result<()> {
     let dir = prompt_rollback_testkit::Dir::new("hangup")?;
     let pipe = dir.path().join("token");
     ensure!(std::process::Command::new("mkfifo").arg(&pipe).status()?.success());
-    let mut receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
+    let mut receiver = process(&redis)
         .env("PROMPT_ROLLBACK_SERVER__API_TOKEN_FILE", pipe.display().to_string())
         .wait(Wait::Nothing)
         .start()?;

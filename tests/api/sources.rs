@@ -85,7 +85,7 @@ async fn a_heartbeat_counts_from_who_may_speak_of_every_prompt() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_source_without_a_right_token_is_refused_and_its_file_and_prompts_may_change() -> Result<()> {
+async fn a_source_needs_its_token_and_may_change_its_file_and_prompts() -> Result<()> {
     let world = World::start().await?;
     for token in ["", "token-of-b", "token-of-a-"] {
         let answer = deliver(&world.receiver.http.clone().token(token), &[critical("team-a/x")]).await?;

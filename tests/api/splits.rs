@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
+use prompt_rollback::store::schedule::Work;
 use serde_json::{Value, json};
 
 use crate::common::{ROLLED_BACK, Receiver, Redis, SOON, World, alert, assert_same, critical, dump, eventually, ship};
@@ -96,14 +97,14 @@ async fn a_stage_is_not_shortened_by_a_clock_that_jumps_ahead() -> Result<()> {
     let (status, answer) = world.post("/api/prompts/p/activate", json!({"version": "v2", "canary": true})).await?;
     ensure!(status == 200, "{answer}");
     let stage = async || until_served(&world.redis, "v1", &[("v1", 99), ("v2", 1)]).await;
-    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await; // the workers have seen the time
+    world.has_looked().await?;
     for _ in 0..2 {
         world.receiver.clock.jump(10 * MINUTE);
-        tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+        world.settled(&[Work::Incident]).await?;
         stage().await?;
     }
     world.receiver.clock.advance(9 * MINUTE);
-    tokio::time::sleep(2 * prompt_rollback::store::schedule::IDLE).await;
+    world.settled(&[Work::Incident]).await?;
     stage().await?;
     world.receiver.clock.advance(MINUTE);
     until_served(&world.redis, "v1", &[("v1", 95), ("v2", 5)]).await?;

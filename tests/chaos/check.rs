@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_heard_before_the_activation_may_wait_for_people_and_rolls_back_by_itself_after_five_minutes() {
+    fn an_alert_older_than_the_activation_acts_alone_after_five_minutes() {
         let at = |entry: Entry, at: &str| Entry { at: format!("2026-11-28T13:{at}Z"), ..entry };
         let heard = op(0, 1, critical(), changed("v3", "v2", "I1"));
         let again = op(2, 3, activate("v3", "mia", true), changed("v2", "v3", ""));
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_may_have_happened_or_not_but_not_before_it_was_asked() {
+    fn an_unanswered_request_took_effect_never_or_after_it_was_sent() {
         let lost = op(5, u64::MAX, critical(), Got::Unknown);
         accepts(std::slice::from_ref(&lost), &[]);
         accepts(std::slice::from_ref(&lost), &[switch()]);

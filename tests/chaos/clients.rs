@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use prompt_rollback_testkit::Rng;
+use prompt_rollback_testkit::alerts::{alert, deliver};
 use prompt_rollback_testkit::http::{Answer, Http};
 use prompt_rollback_testkit::slack::Slack;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::common::{alert, deliver};
 use crate::history::{Call, Got, Recorder, change, seen, text, understood};
 use crate::servers::PATIENCE;
 

@@ -1,15 +1,13 @@
 //! Chaos: receivers, Redis and Slack in a scripted world where everything goes wrong, and what must hold afterwards.
 //!
 //! A seed decides what is asked, what breaks and when; how threads and processes interleave it does not decide, so a
-//! seed that failed may need a few runs to fail again:
+//! seed that failed may need a few runs to fail again. A run lives in real time, as what it breaks does: its sleeps are the
+//! schedule that the seed decides, or the pause between two looks.
 //!
 //! ```text
 //! CHAOS_SEED=17 cargo test --test chaos -- some_runs --nocapture
 //! CHAOS_RUNS=1000 make chaos
 //! ```
-
-#[path = "../common/mod.rs"]
-mod common;
 
 mod check;
 mod clients;

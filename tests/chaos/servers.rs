@@ -12,6 +12,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::world::keys;
+
 pub const MASTER: &str = "main";
 /// For what comes back by itself, on a machine that runs many worlds.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -266,7 +268,7 @@ async fn no_rate_limit(url: String) {
         let client = redis::Client::open(url.as_str())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut events = client.get_async_pubsub().await?;
-        events.psubscribe("__keyspace@0__:{prompts}:pace:*").await?;
+        events.psubscribe(format!("__keyspace@0__:{}", keys().rate_limit("*"))).await?;
         let mut messages = events.on_message();
         while let Some(message) = messages.next().await {
             let key = message.get_channel_name().trim_start_matches("__keyspace@0__:").to_owned();

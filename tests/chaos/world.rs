@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::store::keys::Keys;
 use prompt_rollback::store::schedule::{Target, Work};
+use prompt_rollback_testkit::prompts::ship;
 use prompt_rollback_testkit::proxy::Mode;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{FaultProxy, Redis, Rng};
@@ -17,7 +18,6 @@ use tokio::sync::Mutex;
 
 use crate::check::{Start, linearizable};
 use crate::clients::{ASKS, CANARY, Clients, GRADUAL, ONCE, SWITCHES};
-use crate::common::ship;
 use crate::history::{Call, Entry, Recorder, text};
 use crate::invariants::{Facts, LATE_MS, PromptFacts, Told, broken, doubled, millis};
 use crate::node::{Node, Time, faketime};
@@ -179,7 +179,7 @@ impl World {
             self.servers.redis[0].wait_for_replicas(1).await?;
         }
         if self.kind.loses() {
-            tokio::time::sleep(Duration::from_millis(1_200)).await; // what was shipped is on the disk
+            tokio::time::sleep(Duration::from_millis(1_200)).await; // Redis writes to the disk each second
         }
         let shipped = self.logs().await?;
         let clients = Arc::new(Clients {
@@ -446,9 +446,9 @@ impl World {
         let mut connection = self.servers.connection().await?;
         let mut prompts = BTreeMap::new();
         for (prompt, log) in self.logs().await? {
-            let key = |kind: &str| format!("{{prompts}}:{kind}:{prompt}");
-            let active = redis::cmd("GET").arg(key("active")).query_async(&mut connection).await?;
-            let routing = redis::cmd("HGETALL").arg(key("routing")).query_async(&mut connection).await?;
+            let [active, routing] = ["active", "routing"].map(|kind| format!("{{prompts}}:{kind}:{prompt}"));
+            let active = redis::cmd("GET").arg(active).query_async(&mut connection).await?;
+            let routing = redis::cmd("HGETALL").arg(routing).query_async(&mut connection).await?;
             prompts.insert(prompt, PromptFacts { active, routing, log });
         }
         let http = &self.nodes[0].http;
@@ -466,9 +466,9 @@ impl World {
             now: self.now(&mut connection).await?,
             due: due(&mut connection).await?,
             leased: names(leased(&mut connection).await?),
-            dead_letters: names(scores(&mut connection, "parked").await?),
-            unsent: names(scores(&mut connection, "unsent").await?),
-            phases: redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await?,
+            dead_letters: names(scores(&mut connection, &keys().dead_letters()).await?),
+            unsent: names(scores(&mut connection, &keys().unsent(Target::FIRST)).await?),
+            phases: redis::cmd("HGETALL").arg(keys().phases()).query_async(&mut connection).await?,
             told: self.told(),
             late: late.into_iter().chain(overdue(&incidents, self.now(&mut connection).await?)).collect(),
             lossy: self.kind.loses(),
@@ -498,6 +498,11 @@ impl World {
     }
 }
 
+/// The keys of the receivers.
+pub fn keys() -> Keys {
+    Keys::new("{prompts}")
+}
+
 /// Open incidents whose deadline is past.
 fn overdue(incidents: &[Value], now: i64) -> Vec<String> {
     let open = incidents.iter().filter(|incident| incident["closed_at"].is_null());
@@ -518,18 +523,17 @@ async fn of_all_kinds(
     connection: &mut MultiplexedConnection,
     set: fn(&Keys, Work) -> String,
 ) -> Result<Vec<(String, i64)>> {
-    let keys = Keys::new("{prompts}");
     let mut all = Vec::new();
     let works = Work::OWN.into_iter().filter(|work| *work != Work::Soak).chain([Work::Notify(Target::FIRST)]);
     for work in works {
-        all.extend(scores(connection, set(&keys, work).trim_start_matches("{prompts}:")).await?);
+        all.extend(scores(connection, &set(&keys(), work)).await?);
     }
     Ok(all)
 }
 
 async fn scores(connection: &mut MultiplexedConnection, set: &str) -> Result<Vec<(String, i64)>> {
     let mut command = redis::cmd("ZRANGE");
-    command.arg(format!("{{prompts}}:{set}")).arg(0).arg(-1).arg("WITHSCORES");
+    command.arg(set).arg(0).arg(-1).arg("WITHSCORES");
     let scores: Vec<(String, f64)> = command.query_async(connection).await?;
     Ok(scores.into_iter().map(|(member, score)| (member, score as i64)).collect())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stub::{Stub, fails, free_address, program, stdout, succeeds};
+use super::stub::{Stub, fails, free_address, program, stdout, succeeds};
 
 #[test]
 fn check_reads_the_config() {

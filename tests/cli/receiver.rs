@@ -6,7 +6,7 @@ use std::process::Stdio;
 use prompt_rollback_testkit::Dir;
 use serde_json::{Value, json};
 
-use crate::stub::{Stub, fails, free_address, program, stderr, stdout, succeeds};
+use super::stub::{Stub, fails, free_address, program, stderr, stdout, succeeds};
 
 #[test]
 fn register_sends_what_was_given_and_nothing_else() {

@@ -1,16 +1,24 @@
 //! A receiver in this process, in front of a Redis of its own.
-#![allow(dead_code, reason = "each test target uses a part of it")]
+
+pub mod kept;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+pub use kept::{copy_prompt, incidents};
 use prompt_rollback::app::App;
 use prompt_rollback::config::{Config, LoadedConfig};
 use prompt_rollback::store::Clock;
-pub use prompt_rollback_testkit::{Redis, eventually, http::Answer, http::Http};
-use serde_json::{Value, json};
+use prompt_rollback::store::schedule::Work;
+pub use prompt_rollback_testkit::alerts::{
+    DUPLICATE, ROLLED_BACK, again, alert, critical, deliver, deliver_until_taken, delivery, outcomes, resolved,
+};
+pub use prompt_rollback_testkit::http::{Answer, Http};
+pub use prompt_rollback_testkit::prompts::{active, log, rollbacks, ship};
+pub use prompt_rollback_testkit::{ReceiverBuilder, Redis, eventually};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -41,6 +49,12 @@ pub fn settings_of(file: Option<&Path>, redis_url: &str, env: &[(&str, &str)]) -
     let all = own.iter().chain(login).chain(env);
     let pairs = all.map(|(key, value)| (format!("PROMPT_ROLLBACK_{key}"), (*value).to_owned()));
     LoadedConfig::load(file, pairs.collect::<Vec<_>>().into_iter()).expect("a valid config")
+}
+
+/// A receiver as a process of its own, on `redis`.
+pub fn process(redis: &Redis) -> ReceiverBuilder {
+    prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
+        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
 }
 
 /// A receiver in this process.
@@ -82,6 +96,24 @@ impl Receiver {
         .await
     }
 
+    /// Waits until no task of these kinds is due by now or under way: by itself, nothing happens then until time passes.
+    pub async fn settled(&self, redis: &Redis, works: &[Work]) -> Result<()> {
+        eventually("nothing is due", SOON, async || self.is_settled(redis, works).await.ok()?.then_some(())).await
+    }
+
+    /// Whether it is so now.
+    pub async fn is_settled(&self, redis: &Redis, works: &[Work]) -> Result<bool> {
+        let now = self.app.engine.store.now().await?;
+        Ok(kept::unfinished(redis, works, now).await? == 0)
+    }
+
+    /// Waits until a worker has looked for work, and so at the clock, since this was called.
+    pub async fn has_looked(&self, redis: &Redis) -> Result<()> {
+        let store = &self.app.engine.store;
+        store.wake_by(Work::Incident, &kept::incident_id("none"), store.now().await?).await?;
+        self.settled(redis, &[Work::Incident]).await
+    }
+
     /// One delivery.
     pub async fn deliver(&self, alerts: &[Value]) -> Result<Answer> {
         deliver(&self.http, alerts).await
@@ -118,6 +150,16 @@ impl World {
         &self.receiver.http
     }
 
+    /// Waits until a worker has looked at the clock.
+    pub async fn has_looked(&self) -> Result<()> {
+        self.receiver.has_looked(&self.redis).await
+    }
+
+    /// Waits until the workers have done all that is due by now.
+    pub async fn settled(&self, works: &[Work]) -> Result<()> {
+        self.receiver.settled(&self.redis, works).await
+    }
+
     pub async fn ship(&self, prompt: &str) -> Result<()> {
         ship(self.http(), prompt).await
     }
@@ -144,164 +186,12 @@ impl World {
     }
 }
 
-/// A prompt with `v1` to go back to, and `v2` active.
-pub async fn ship(http: &Http, prompt: &str) -> Result<()> {
-    let path = format!("/api/prompts/{}", prompt_rollback_testkit::http::encode(prompt));
-    for (what, body, status) in [
-        ("versions", json!({"version": "v1", "known_good": true}), 201),
-        ("activate", json!({"version": "v1"}), 200),
-        ("versions", json!({"version": "v2"}), 201),
-        ("activate", json!({"version": "v2"}), 200),
-    ] {
-        let answer = http.post_json(&format!("{path}/{what}"), &body).await?;
-        ensure!(answer.status == status, "{what} {body}: {} {}", answer.status, answer.text());
-    }
-    Ok(())
-}
-
-/// Copies what is kept of `from` to the prompts `names`, without the time that shipping them would take.
-pub async fn copy_prompt(redis: &Redis, from: &str, names: &[String]) -> Result<()> {
-    const COPY: &str = "
-        local from, version = ARGV[1], redis.call('GET', '{prompts}:active:' .. ARGV[1])
-        for i = 2, #ARGV do
-          redis.call('COPY', '{prompts}:state:' .. from, '{prompts}:state:' .. ARGV[i])
-          redis.call('SET', '{prompts}:active:' .. ARGV[i], version)
-          redis.call('ZADD', '{prompts}:prompts', 0, ARGV[i])
-        end";
-    for names in names.chunks(1_000) {
-        let mut command = vec!["EVAL", COPY, "0", from];
-        command.extend(names.iter().map(String::as_str));
-        redis.cmd::<()>(&command).await?;
-    }
-    Ok(())
-}
-
-/// A firing alert with only the labels that no trigger can do without.
-pub fn alert(prompt: &str, version: &str, severity: &str) -> Value {
-    json!({
-        "status": "firing",
-        "labels": {"alertname": "PromptErrorRate", "prompt": prompt, "version": version, "severity": severity},
-        "annotations": {"summary": format!("{version} fails"), "runbook_url": "https://runbooks.example/errors"},
-        "startsAt": "2026-11-21T00:38:16.689818Z",
-        "endsAt": "0001-01-01T00:00:00Z",
-        "generatorURL": "http://prometheus.example/graph",
-        "fingerprint": format!("{prompt} {version} {severity}"),
-    })
-}
-
-pub fn critical(prompt: &str) -> Value {
-    alert(prompt, "v2", "critical")
-}
-
-/// It ends now.
-pub fn resolved(mut alert: Value) -> Value {
-    alert["status"] = json!("resolved");
-    alert["endsAt"] = json!(jiff::Timestamp::now().to_string());
-    alert
-}
-
-/// It fires anew, from now on.
-pub fn again(mut alert: Value) -> Value {
-    alert["startsAt"] = json!(jiff::Timestamp::now().to_string());
-    alert
-}
-
-/// The body that Alertmanager sends.
-pub fn delivery(alerts: &[Value]) -> String {
-    json!({
-        "receiver": "prompt-rollback", "status": "firing", "alerts": alerts, "groupLabels": {}, "commonLabels": {},
-        "commonAnnotations": {}, "externalURL": "http://alertmanager.example", "version": "4", "groupKey": "{}",
-        "truncatedAlerts": 0,
-    })
-    .to_string()
-}
-
-pub async fn deliver(http: &Http, alerts: &[Value]) -> Result<Answer> {
-    http.post("/webhooks/alertmanager", delivery(alerts)).await
-}
-
-/// Delivers as Alertmanager does: after a 503 again, until all is taken; but in halves, because a busy machine may never take so
-/// many within `server.request_timeout`. Gives the outcomes, and the number of 503s: with any, what was committed all the same is
-/// a duplicate.
-pub async fn deliver_until_taken(http: &Http, alerts: &[Value]) -> Result<(Vec<String>, usize)> {
-    const PATIENCE: Duration = Duration::from_secs(600);
-    let deadline = Instant::now() + PATIENCE;
-    let (mut left, mut taken, mut refused) = (vec![alerts], Vec::new(), 0);
-    while let Some(part) = left.pop() {
-        let answer = deliver(http, part).await?;
-        if answer.status != 503 {
-            taken.extend(outcomes(&answer)?);
-            continue;
-        }
-        ensure!(Instant::now() < deadline, "not taken within {PATIENCE:?}: {}", answer.text());
-        refused += 1;
-        let (first, second) = part.split_at(part.len().div_ceil(2));
-        left.extend([second, first].into_iter().filter(|half| !half.is_empty()));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok((taken, refused))
-}
-
-/// `outcome` or `outcome{reason}` of each alert.
-pub fn outcomes(answer: &Answer) -> Result<Vec<String>> {
-    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
-    let body = answer.json()?;
-    let results = body["results"].as_array().context("results")?;
-    let text = |result: &Value| match (result["outcome"].as_str(), result["reason"].as_str()) {
-        (Some(outcome), Some(reason)) => format!("{outcome}{{{reason}}}"),
-        _ => format!("{result}"),
-    };
-    Ok(results.iter().map(text).collect())
-}
-
-pub const ROLLED_BACK: &str = "rolled_back{alert}";
-pub const DUPLICATE: &str = "duplicate{duplicate}";
-
-pub async fn active(redis: &Redis, prompt: &str) -> Result<Option<String>> {
-    redis.cmd(&["GET", &format!("{{prompts}}:active:{prompt}")]).await
-}
-
-/// The deployment log, oldest entry first.
-pub async fn log(redis: &Redis, prompt: &str) -> Result<Vec<HashMap<String, String>>> {
-    let entries: Vec<(String, HashMap<String, String>)> =
-        redis.cmd(&["XRANGE", &format!("{{prompts}}:log:{prompt}"), "-", "+"]).await?;
-    Ok(entries.into_iter().map(|(_, fields)| fields).collect())
-}
-
-pub async fn rollbacks(redis: &Redis, prompt: &str) -> Result<usize> {
-    Ok(log(redis, prompt).await?.iter().filter(|entry| entry["event"] == "rollback").count())
-}
-
-/// Exactly one switch from `v2` to `v1`, with one log entry and one incident.
+/// Exactly one flip from `v2` to `v1`, with one log entry and one incident.
 pub async fn assert_rolled_back_once(redis: &Redis, prompt: &str) -> Result<()> {
     assert_eq!(active(redis, prompt).await?.as_deref(), Some("v1"), "{prompt}");
     assert_eq!(rollbacks(redis, prompt).await?, 1, "{prompt}: entries in the log");
     assert_eq!(incidents(redis, prompt).await?.len(), 1, "{prompt}: incidents");
     Ok(())
-}
-
-/// Every incident of `prompt`, open or closed, as kept.
-pub async fn incidents(redis: &Redis, prompt: &str) -> Result<Vec<Value>> {
-    let ids: Vec<String> = redis.cmd(&["ZRANGE", "{prompts}:incidents", "0", "-1"]).await?;
-    let mut found = Vec::new();
-    for id in ids {
-        let incident = incident(redis, &id).await?.with_context(|| format!("incident {id} is in the index"))?;
-        if incident["prompt"] == prompt {
-            found.push(incident);
-        }
-    }
-    Ok(found)
-}
-
-/// The record of an incident: at its own key or, while it is open, in its prompt's state.
-pub async fn incident(redis: &Redis, id: &str) -> Result<Option<Value>> {
-    let json: Option<String> = redis.cmd(&["GET", &format!("{{prompts}}:incident:{id}")]).await?;
-    let Some(own) = json.map(|json| serde_json::from_str::<Value>(&json)).transpose()? else { return Ok(None) };
-    let Some(prompt) = own["kept_by"].as_str() else { return Ok(Some(own)) };
-    let state: String = redis.cmd(&["HGET", &format!("{{prompts}}:state:{prompt}"), "json"]).await?;
-    let mut state: Value = serde_json::from_str(&state)?;
-    let incidents = state["incidents"].as_array_mut().with_context(|| format!("incidents of {prompt}"))?;
-    Ok(incidents.drain(..).find(|incident| incident["id"] == id))
 }
 
 /// All keys with their values: equal before and after means that nothing was written.

@@ -1,6 +1,6 @@
 //! `config/grafana/`: every query is one that Prometheus takes, and names what exists.
 
-use crate::world::{SOON, World, metrics_of};
+use super::world::{SOON, World, metrics_of};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::{Dir, eventually, shipped};

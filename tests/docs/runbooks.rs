@@ -1,6 +1,6 @@
 //! `docs/runbooks/`: every alert has its page, every link leads somewhere, every command works as it stands.
 
-use crate::world::{World, metrics_of};
+use super::world::{World, metrics_of};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Redis, shipped};
 use std::path::{Path, PathBuf};
@@ -139,7 +139,7 @@ async fn every_command_works_as_it_stands() -> Result<()> {
         if text.contains("## 3. Execute") {
             let path = format!("/api/prompts/{prompt}");
             let shown = world.receiver.http().get(&path).await?.json()?;
-            ensure!(shown["active"] != crate::world::BAD, "{name} does not roll back: {shown:#}");
+            ensure!(shown["active"] != super::world::BAD, "{name} does not roll back: {shown:#}");
         }
     }
     ensure!(ran > 100 && queries > 50, "{ran} commands, {queries} queries");

@@ -1,6 +1,6 @@
 //! A receiver, traffic, and a Prometheus with the rules that ship. Nobody delivers alerts but the test.
 
-use crate::server::PromptServer;
+use crate::e2e::server::PromptServer;
 use anyhow::{Result, ensure};
 use prompt_rollback_testkit::http::{Answer, Http, encode};
 use prompt_rollback_testkit::shipped::{self, Source, Targets};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Dir, Process, ProcessBuilder, eventually};
 
-/// Only its own tests are of interest here.
+/// For its unit tests, because examples have no test program.
 #[path = "../../examples/demo/progress.rs"]
 #[allow(dead_code, reason = "what uses it is the demo")]
 mod progress;
@@ -25,7 +25,7 @@ impl Demo {
     fn start() -> Result<Self> {
         let own = std::env::current_exe()?;
         let program = own.ancestors().nth(2).context("the folder of the profile")?.join("examples/demo");
-        // `cargo test` builds examples, `cargo test --test e2e` does not
+        // `cargo test` builds examples, `cargo test --test integration` does not
         let build = "cargo build -p prompt-rollback-examples --examples";
         ensure!(program.exists(), "{} is missing: run {build}", program.display());
         let dir = Dir::new("demo")?;

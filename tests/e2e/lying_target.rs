@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::stack::{BAD, GOOD, Plan, Stack};
+use super::stack::{BAD, GOOD, Plan, Stack};
 
 /// The prompt of the job that the liar is scraped by.
 const OWN: &str = "customer-support";

@@ -1,6 +1,6 @@
 //! All parts, with the files that ship, scraped and evaluated each second.
 
-use crate::server::{Behaviour, PromptServer};
+use super::server::{Behaviour, PromptServer};
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::shipped::{self, Source, Targets};

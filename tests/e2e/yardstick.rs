@@ -4,8 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::server::Behaviour;
-use crate::stack::{BAD, GOOD, Plan, Stack};
+use super::server::Behaviour;
+use super::stack::{BAD, GOOD, Plan, Stack};
 
 struct Story {
     prompt: &'static str,

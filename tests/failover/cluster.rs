@@ -1,11 +1,11 @@
 //! Redis Cluster: all keys of a namespace are in one slot, and the slot moves.
 
 use anyhow::{Result, ensure};
+use prompt_rollback_testkit::cluster::{Moving, Node, cluster, master_and_replica, slot, take_over};
 use serde_json::json;
 
+use super::sentinel::until_taken;
 use crate::common::{DUPLICATE, Receiver, Redis, SOON, assert_rolled_back_once, critical, eventually, ship};
-use crate::nodes::{Moving, Node, cluster, master_and_replica, slot, take_over};
-use crate::sentinel::until_taken;
 
 async fn receiver(nodes: &[&Node]) -> Result<Receiver> {
     let nodes: Vec<String> = nodes.iter().map(|node| node.redis.addr()).collect();

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::Http;
+use prompt_rollback_testkit::sentinels::{FAILOVER, Sentinels};
 use prompt_rollback_testkit::{Alertmanager, Port, shipped};
 use serde_json::{Value, json};
 
-use crate::common::{Receiver, Redis, eventually, ship};
-use crate::world::{FAILOVER, World};
+use super::receiver;
+use crate::common::{Receiver, Redis, eventually, process, ship};
 
 /// What Alertmanager delivers to `listen`, and the settings of a receiver there.
 fn alertmanager(listen: &str) -> Result<(Alertmanager, Vec<(&'static str, String)>)> {
@@ -35,12 +36,12 @@ async fn done(http: &Http, id: &str) -> Result<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drill_waits_for_the_replica_and_is_made_again_after_a_failover() -> Result<()> {
-    let mut world = World::start(2).await?;
+    let mut world = Sentinels::start(2).await?;
     let port = Port::claim();
     let (_alertmanager, mut env) = alertmanager(&port.addr())?;
     env.push(("REDIS__MIN_REPLICAS_ACKED", "1".to_owned()));
     let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let receiver = world.receiver(&env).await?;
+    let receiver = receiver(&world, &env).await?;
     ship(&receiver.http, "p").await?;
     done(&receiver.http, &start(&receiver.http).await?).await?;
 
@@ -60,10 +61,7 @@ async fn a_drill_outlives_the_receiver_that_started_it() -> Result<()> {
     let redis = Redis::start()?;
     let port = Port::claim();
     let (_alertmanager, env) = alertmanager(&port.addr())?;
-    let mut first = prompt_rollback_testkit::Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", &env[0].1)
-        .start()?;
+    let mut first = process(&redis).env("PROMPT_ROLLBACK_ALERTMANAGER__URLS", &env[0].1).start()?;
     ship(&first.http(), "p").await?;
     let id = start(&first.http()).await?;
     first.kill9();

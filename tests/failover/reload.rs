@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use prompt_rollback_testkit::Dir;
+use prompt_rollback_testkit::sentinels::{FAILOVER, Sentinels, receiver_env, sentinel};
 
+use super::sentinel::until_taken;
 use crate::common::{Receiver, Redis, SOON, eventually, settings_of, ship};
-use crate::sentinel::until_taken;
-use crate::world::{FAILOVER, World, sentinel, with};
 
 const USER: &str = "prompt-rollback";
 
@@ -20,7 +20,7 @@ async fn the_password_and_the_list_of_sentinels_are_replaced_before_a_failover()
     let user = format!("user {USER} on >one resetchannels &+switch-master +@all");
     let start = |_| sentinel(Redis::builder().conf(&user), &master).start();
     let sentinels = (0..3).map(start).collect::<Result<Vec<_>>>()?;
-    let mut world = World { servers: vec![master, replica], sentinels };
+    let mut world = Sentinels { servers: vec![master, replica], sentinels };
     world.wait_known(1).await?;
 
     // at first by one sentinel, which is not there any more when it counts
@@ -30,7 +30,7 @@ async fn the_password_and_the_list_of_sentinels_are_replaced_before_a_failover()
     };
     dir.write("password", "one")?;
     let path = dir.write("prompt-rollback.toml", nodes(&world.sentinels[0].addr()))?;
-    let mut env = with("", &[("REDIS__SENTINEL_USERNAME", USER)]);
+    let mut env = receiver_env("", &[("REDIS__SENTINEL_USERNAME", USER)]);
     env.retain(|(key, _)| *key != "REDIS__NODES");
     let settings = settings_of(Some(&path), "redis://elsewhere.invalid", &env);
     let receiver = Receiver::start_with(&settings).await?;

@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use prompt_rollback_testkit::proxy::Mode;
+use prompt_rollback_testkit::sentinels::{FAILOVER, NAME, Sentinels, receiver_env, sentinel};
 use prompt_rollback_testkit::{FaultProxy, shipped};
 
+use super::{NOWHERE, receiver};
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, copy_prompt, critical, eventually,
     log, ship,
 };
-use crate::world::{FAILOVER, NAME, World, sentinel, with};
 
 /// Delivers until it is taken; when, and after how many refusals.
 pub async fn until_taken(receiver: &Receiver, prompt: &str) -> Result<(Instant, usize)> {
-    let deadline = Instant::now() + FAILOVER;
     let mut refused = 0;
-    loop {
-        let answer = receiver.deliver(&[critical(prompt)]).await?;
-        if answer.status == 200 {
-            return Ok((Instant::now(), refused));
+    let answer = eventually("taken", FAILOVER, async || match receiver.deliver(&[critical(prompt)]).await {
+        Ok(answer) if answer.status == 503 => {
+            refused += 1;
+            None
         }
-        ensure!(answer.status == 503, "{}", answer.text());
-        ensure!(Instant::now() < deadline, "{}", answer.text());
-        refused += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        answer => Some(answer),
+    });
+    let answer = answer.await??;
+    ensure!(answer.status == 200, "{}", answer.text());
+    Ok((Instant::now(), refused))
 }
 
 /// The new master is used for everything: alerts, changes made outside, readiness.
@@ -47,8 +47,8 @@ async fn moved(receiver: &Receiver, master: &Redis) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_killed_costs_its_failover() -> Result<()> {
-    let mut world = World::start(2).await?;
-    let receiver = world.receiver(&[]).await?;
+    let mut world = Sentinels::start(2).await?;
+    let receiver = receiver(&world, &[]).await?;
     ship(&receiver.http, "p").await?;
     world.servers[0].wait_for_replicas(2).await?;
     let before = world.servers[0].addr();
@@ -62,8 +62,8 @@ async fn a_master_that_is_killed_costs_its_failover() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()> {
-    let world = World::start(1).await?;
-    let receiver = world.receiver(&[]).await?;
+    let world = Sentinels::start(1).await?;
+    let receiver = receiver(&world, &[]).await?;
     ship(&receiver.http, "p").await?;
     world.servers[0].wait_for_replicas(1).await?;
     let before = world.servers[0].addr();
@@ -87,12 +87,12 @@ async fn a_master_that_is_replaced_while_it_runs_is_left_at_once() -> Result<()>
 /// Alerts before `fail`, and one every 20 ms from then on until another master is named; each until it is taken and never
 /// again: whatever was acknowledged is on the new master, once.
 async fn nothing_acknowledged_is_lost(
-    mut world: World,
-    fail: impl AsyncFnOnce(&mut World) -> Result<()>,
+    mut world: Sentinels,
+    fail: impl AsyncFnOnce(&mut Sentinels) -> Result<()>,
 ) -> Result<()> {
     const BEFORE: usize = 20;
     let env = [("REDIS__MIN_REPLICAS_ACKED", "1"), ("GUARDS__MAX_AUTO_ROLLBACKS", "1000")];
-    let receiver = world.receiver(&env).await?;
+    let receiver = receiver(&world, &env).await?;
     ship(&receiver.http, "p-0").await?;
     let names: Vec<String> = (0..400).map(|n| format!("p-{n}")).collect();
     copy_prompt(&world.servers[0], "p-0", &names[1..]).await?;
@@ -103,7 +103,7 @@ async fn nothing_acknowledged_is_lost(
     let mut taken: Vec<(String, usize)> =
         join_all(names[..BEFORE].iter().map(&deliver)).await.into_iter().collect::<Result<_>>()?;
     let deliveries = join_all(names[BEFORE..].iter().zip(0u32..).map(async |(name, n)| {
-        tokio::time::sleep(Duration::from_millis(20) * n).await;
+        tokio::time::sleep(Duration::from_millis(20) * n).await; // the load: one delivery every 20 ms
         if over.load(Ordering::Relaxed) { Ok(None) } else { deliver(name).await.map(Some) }
     }));
     let failing = async {
@@ -127,35 +127,35 @@ async fn nothing_acknowledged_is_lost(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_switch_that_a_replica_has_is_lost_when_the_master_is_killed() -> Result<()> {
-    let kill = async |world: &mut World| {
+    let kill = async |world: &mut Sentinels| {
         world.servers[0].kill9();
         Ok(())
     };
-    nothing_acknowledged_is_lost(World::start(2).await?, kill).await
+    nothing_acknowledged_is_lost(Sentinels::start(2).await?, kill).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_switch_that_the_replica_has_is_lost_when_the_master_is_replaced() -> Result<()> {
-    let replace = async |world: &mut World| world.sentinels[0].cmd(&["SENTINEL", "FAILOVER", NAME]).await;
-    nothing_acknowledged_is_lost(World::start(1).await?, replace).await
+    let replace = async |world: &mut Sentinels| world.sentinels[0].cmd(&["SENTINEL", "FAILOVER", NAME]).await;
+    nothing_acknowledged_is_lost(Sentinels::start(1).await?, replace).await
 }
 
 #[tokio::test]
 async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
-    let world = World::start(1).await?;
+    let world = Sentinels::start(1).await?;
     let replica = world.servers[1].port().to_string();
     let lying_target = FaultProxy::start(world.servers[1].addr()).await?;
     let lie = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{replica}\r\n", replica.len());
     lying_target.set(Mode::Answer(lie.into_bytes()));
     world.sentinels[1].pause()?;
     let nodes = format!("{},{},{}", world.sentinels[1].addr(), lying_target.addr(), world.sentinels[0].addr());
-    let receiver = Receiver::ready("redis://elsewhere.invalid", &with(&nodes, &[])).await?;
+    let receiver = Receiver::ready(NOWHERE, &receiver_env(&nodes, &[])).await?;
     ship(&receiver.http, "p").await?;
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert_rolled_back_once(&world.servers[0], "p").await?;
 
     // alone, the liar is not believed
-    let fooled = Receiver::start("redis://elsewhere.invalid", &with(lying_target.addr(), &[])).await?;
+    let fooled = Receiver::start(NOWHERE, &receiver_env(lying_target.addr(), &[])).await?;
     fooled.wait_not_ready("is none: its ROLE is \"slave\"", SOON).await?;
     assert_eq!(fooled.deliver(&[critical("p")]).await?.status, 503);
     Ok(())
@@ -163,15 +163,15 @@ async fn sentinels_that_hang_or_lie_are_passed_over() -> Result<()> {
 
 #[tokio::test]
 async fn sentinels_that_are_all_away_or_know_no_such_master_are_named() -> Result<()> {
-    let world = World::start(0).await?;
+    let world = Sentinels::start(0).await?;
     let wrong = [("REDIS__SENTINEL_MASTER", "mian")];
-    let receiver = Receiver::start("redis://elsewhere.invalid", &with(&world.nodes(), &wrong)).await?;
+    let receiver = Receiver::start(NOWHERE, &receiver_env(&world.nodes(), &wrong)).await?;
     receiver.wait_not_ready("redis.sentinel_master: no sentinel knows a master named", SOON).await?;
     receiver.wait_not_ready("mian", SOON).await?;
     for sentinel in &world.sentinels {
         sentinel.pause()?;
     }
-    let receiver = Receiver::start("redis://elsewhere.invalid", &with(&world.nodes(), &[])).await?;
+    let receiver = Receiver::start(NOWHERE, &receiver_env(&world.nodes(), &[])).await?;
     receiver.wait_not_ready("redis.nodes: no sentinel answers", SOON).await?;
     for sentinel in &world.sentinels {
         sentinel.resume()?;
@@ -214,7 +214,7 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
         ("REDIS__SENTINEL_PASSWORD", "s3ntinel"),
         ("REDIS__TLS_CA_FILE", &ca),
     ];
-    let receiver = Receiver::ready("rediss://elsewhere.invalid", &with(&nodes, &env)).await?;
+    let receiver = Receiver::ready("rediss://elsewhere.invalid", &receiver_env(&nodes, &env)).await?;
     ship(&receiver.http, "p").await?;
     eventually("the receiver subscribes to failovers", SOON, async || {
         let clients: String = sentinels[0].cmd(&["CLIENT", "LIST"]).await.ok()?;
@@ -223,13 +223,13 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
     .await?;
 
     let wrong = [env[0], env[1], env[2], ("REDIS__SENTINEL_PASSWORD", "guess"), env[4]];
-    let refused = Receiver::start("rediss://elsewhere.invalid", &with(&nodes, &wrong)).await?;
+    let refused = Receiver::start("rediss://elsewhere.invalid", &receiver_env(&nodes, &wrong)).await?;
     refused.wait_not_ready("no sentinel answers", SOON).await?;
     let reason = refused.http.get("/-/ready").await?.text();
     assert!(reason.contains("auth") && !reason.contains("guess"), "{reason}");
 
     master.wait_for_replicas(1).await?;
-    let world = World { servers: vec![replica], sentinels: sentinels.into() };
+    let world = Sentinels { servers: vec![replica], sentinels: sentinels.into() };
     world.wait_known(1).await?;
     drop(master);
     let (_, refused) = until_taken(&receiver, "p").await?;
@@ -239,10 +239,10 @@ async fn users_and_tls_of_redis_and_of_sentinels() -> Result<()> {
 
 #[tokio::test]
 async fn check_names_the_master_that_was_found() -> Result<()> {
-    let world = World::start(1).await?;
+    let world = Sentinels::start(1).await?;
     let mut check = Command::new(env!("CARGO_BIN_EXE_prompt-rollback"));
     check.args(["check", "--connect"]);
-    for (key, value) in with(&world.nodes(), &[("REDIS__URL", &Redis::RECEIVER.url("elsewhere.invalid"))]) {
+    for (key, value) in receiver_env(&world.nodes(), &[("REDIS__URL", &Redis::RECEIVER.url("elsewhere.invalid"))]) {
         check.env(format!("PROMPT_ROLLBACK_{key}"), value);
     }
     let output = tokio::task::spawn_blocking(move || check.output()).await??;

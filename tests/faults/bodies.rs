@@ -1,12 +1,13 @@
 //! What can be wrong with a request.
 
-use anyhow::Result;
-use prompt_rollback_testkit::Receiver;
+use anyhow::{Context, Result};
+use prompt_rollback::store::schedule::Work;
 use serde_json::{Value, json};
 
+use crate::common::kept::{count, incident_id, keys};
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Redis, World, alert, assert_rolled_back_once, assert_same, copy_prompt, critical,
-    deliver_until_taken, delivery, dump, exchange, incidents, outcomes, ship,
+    deliver_until_taken, delivery, dump, exchange, incidents, outcomes, process, ship,
 };
 
 const WEBHOOK: &str = "/webhooks/alertmanager";
@@ -226,10 +227,11 @@ async fn hostile_names_are_ignored_and_the_others_of_the_group_are_handled() -> 
     assert_eq!(world.receiver.outcomes(&alerts).await?, expected);
     assert_rolled_back_once(&world.redis, "p").await?;
     let new: Vec<String> = dump(&world.redis).await?.into_keys().filter(|key| !before.contains(key)).collect();
-    let incident =
-        |key: &String| key.starts_with("{prompts}:incident:") && key.len() == "{prompts}:incident:".len() + 26;
-    let plain = ["automatic", "due", "incidents", "incidents:open", "phases"].map(|name| format!("{{prompts}}:{name}"));
-    assert!(new.iter().all(|key| incident(key) || plain.contains(key)), "{new:?}");
+    let incident = incidents(&world.redis, "p").await?[0]["id"].as_str().map(incident_id).context("an id")?;
+    let keys = keys();
+    let of_a_rollback = [keys.automatic(), keys.due(Work::Incident), keys.incidents(), keys.open(), keys.phases()];
+    let known = |key: &String| *key == keys.incident(&incident) || of_a_rollback.contains(key);
+    assert!(new.iter().all(known), "{new:?}");
     let metrics = world.http().get("/metrics").await?.text();
     let counted =
         format!(r#"prompt_rollback_alerts_total{{severity="critical",outcome="ignored",reason="invalid_name"}} {bad}"#);
@@ -264,10 +266,7 @@ async fn an_alert_routed_back_to_us_and_one_without_a_measurement_are_ignored() 
 async fn three_thousand_alerts_of_as_many_prompts_each_have_their_outcome() -> Result<()> {
     const MANY: usize = 3_000;
     let redis = Redis::start()?;
-    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "10000")
-        .start()?;
+    let receiver = process(&redis).env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "10000").start()?;
     ship(&receiver.http(), "p-0").await?;
     let names: Vec<String> = (0..MANY).map(|n| format!("p-{n}")).collect();
     copy_prompt(&redis, "p-0", &names[1..]).await?;
@@ -280,14 +279,14 @@ async fn three_thousand_alerts_of_as_many_prompts_each_have_their_outcome() -> R
     for name in ["p-0", "p-1499", "p-2999"] {
         assert_rolled_back_once(&redis, name).await?;
     }
-    for set in ["automatic", "incidents:open"] {
-        assert_eq!(redis.cmd::<usize>(&["ZCARD", &format!("{{prompts}}:{set}")]).await?, MANY, "{set}");
+    for set in [keys().automatic(), keys().open()] {
+        assert_eq!(count(&redis, &set).await?, MANY, "{set}");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_thousand_alerts_of_one_version_are_one_rollback_and_one_incident() -> Result<()> {
+async fn three_thousand_alerts_of_one_version_are_one_rollback_one_incident() -> Result<()> {
     let world = World::start().await?;
     world.ship("p").await?;
     let alerts: Vec<Value> = (0..3_000)

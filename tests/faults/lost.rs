@@ -1,18 +1,19 @@
 //! Replies that get lost after the script ran, and receivers that die.
 
 use anyhow::Result;
-use prompt_rollback_testkit::{FaultProxy, Receiver as Process, Wait};
+use prompt_rollback_testkit::FaultProxy;
 use serde_json::json;
 
+use crate::common::kept::{count, keys};
 use crate::common::{
     DUPLICATE, REPLICATED, ROLLED_BACK, Receiver, Redis, SOON, active, assert_rolled_back_once, critical, eventually,
-    log, outcomes, ship,
+    log, outcomes, process, ship,
 };
 
 /// Only a commit names this key.
-const COMMIT: &str = "incidents:closed";
-/// Only a load begins like this.
-const LOAD: &str = "{prompts}:automatic";
+fn commit() -> String {
+    keys().closed()
+}
 
 async fn behind_a_proxy(env: &[(&str, &str)]) -> Result<(Redis, FaultProxy, Receiver)> {
     let redis = Redis::start()?;
@@ -23,9 +24,9 @@ async fn behind_a_proxy(env: &[(&str, &str)]) -> Result<(Redis, FaultProxy, Rece
 }
 
 #[tokio::test]
-async fn a_lost_reply_of_a_commit_gives_the_original_outcome_and_no_second_switch() -> Result<()> {
+async fn a_commit_whose_reply_is_lost_gives_its_outcome_and_acts_once() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
-    proxy.lose_next_reply_matching(COMMIT);
+    proxy.lose_next_reply_matching(commit());
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending(), "the reply was lost");
     assert_rolled_back_once(&redis, "p").await?;
@@ -38,7 +39,7 @@ async fn a_lost_reply_of_a_commit_gives_the_original_outcome_and_no_second_switc
 #[tokio::test]
 async fn a_lost_reply_of_a_person_s_request_gives_the_original_answer() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
-    proxy.lose_next_reply_matching(COMMIT);
+    proxy.lose_next_reply_matching(commit());
     let answer = receiver.http.post_json("/api/rollback", &json!({"prompt": "p"})).await?;
     assert!(!proxy.loss_pending());
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -47,7 +48,7 @@ async fn a_lost_reply_of_a_person_s_request_gives_the_original_answer() -> Resul
     assert_eq!(body.get("unchanged"), None, "it was this request that changed it");
     assert_rolled_back_once(&redis, "p").await?;
 
-    proxy.lose_next_reply_matching(COMMIT);
+    proxy.lose_next_reply_matching(commit());
     let answer = receiver.http.post_json("/api/prompts/p/versions", &json!({"version": "v3"})).await?;
     assert_eq!((answer.status, &answer.json()?["created"]), (201, &json!(true)));
     Ok(())
@@ -72,7 +73,7 @@ async fn a_lost_reply_of_the_kill_switch_is_said_and_not_asked_for_again() -> Re
 #[tokio::test]
 async fn a_lost_reply_of_a_load_is_asked_for_again() -> Result<()> {
     let (redis, proxy, receiver) = behind_a_proxy(&[]).await?;
-    proxy.lose_next_reply_matching(LOAD);
+    proxy.lose_next_reply_matching(keys().automatic()); // only a load begins with it
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending());
     assert_rolled_back_once(&redis, "p").await
@@ -86,7 +87,7 @@ async fn a_lost_reply_while_replicas_must_have_it() -> Result<()> {
     let proxy = FaultProxy::start(redis.addr()).await?;
     let receiver = Receiver::ready(&proxy.url(), &REPLICATED).await?;
     ship(&receiver.http, "p").await?;
-    proxy.lose_next_reply_matching(COMMIT);
+    proxy.lose_next_reply_matching(commit());
     assert_eq!(receiver.outcomes(&[critical("p")]).await?, [ROLLED_BACK]);
     assert!(!proxy.loss_pending());
     assert_rolled_back_once(&redis, "p").await?;
@@ -116,11 +117,7 @@ async fn each_reply_lost_in_turn_never_switches_twice() -> Result<()> {
 #[tokio::test]
 async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let redis = Redis::start()?;
-    let mut process = Process::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "1000")
-        .wait(Wait::Ready)
-        .start()?;
+    let mut process = process(&redis).env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "1000").start()?;
     ship(&process.http(), "p-0").await?;
     let names: Vec<String> = (1..300).map(|n| format!("p-{n}")).collect();
     crate::common::copy_prompt(&redis, "p-0", &names).await?;
@@ -128,11 +125,8 @@ async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let http = process.http();
     let sent = alerts.clone();
     let delivery = tokio::spawn(async move { crate::common::deliver(&http, &sent).await });
-    eventually("some are rolled back", SOON, async || {
-        let switched: usize = redis.cmd(&["ZCARD", "{prompts}:automatic"]).await.ok()?;
-        (switched > 0).then_some(())
-    })
-    .await?;
+    eventually("some are rolled back", SOON, async || (count(&redis, &keys().automatic()).await.ok()? > 0).then_some(()))
+        .await?;
     process.kill9();
     let _ = delivery.await;
     for n in 0..300 {
@@ -147,6 +141,6 @@ async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     for n in [0, 150, 299] {
         assert_rolled_back_once(&redis, &format!("p-{n}")).await?;
     }
-    assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents"]).await?, 300);
+    assert_eq!(count(&redis, &keys().incidents()).await?, 300);
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! Alerts that are malformed, beside others that are not.
 
 use anyhow::{Context, Result};
-use prompt_rollback_testkit::Receiver;
 use serde_json::{Value, json};
 
 use crate::common::{
     ROLLED_BACK, Redis, World, alert, assert_rolled_back_once, assert_same, copy_prompt, critical, deliver, dump,
-    outcomes, resolved, ship,
+    outcomes, process, resolved, ship,
 };
 
 /// A name, what is done to a critical alert, and its outcome then.
@@ -111,9 +110,7 @@ async fn an_alert_whose_status_cannot_be_read_is_not_over() -> Result<()> {
 #[tokio::test]
 async fn the_sender_and_the_log_are_told_what_is_wrong_and_where() -> Result<()> {
     let redis = Redis::start()?;
-    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .start()?;
+    let receiver = process(&redis).start()?;
     ship(&receiver.http(), "p").await?;
     let mut hostile = critical("p\nx");
     hostile["status"] = json!("fi\u{1b}[31m\nring");

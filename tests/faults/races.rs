@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use crate::common::kept::{count, keys};
 use crate::common::{
     DUPLICATE, ROLLED_BACK, Receiver, Redis, alert, assert_rolled_back_once, copy_prompt, critical,
     deliver_until_taken, incidents, ship,
@@ -25,7 +26,7 @@ fn of_the_other(mut alert: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_alert_a_hundred_times_from_two_alertmanagers_to_two_replicas_is_one_rollback() -> Result<()> {
+async fn one_alert_sent_a_hundred_times_to_two_replicas_is_one_rollback() -> Result<()> {
     let (redis, receivers) = two_receivers(&[]).await?;
     ship(&receivers[0].http, "p").await?;
     let deliveries = (0..100).map(|n| {
@@ -89,7 +90,7 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
         tokio::spawn(async move { deliver_until_taken(&http, &alerts).await })
     });
     crate::common::eventually("some are rolled back", crate::common::SOON, async || {
-        redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|switched| *switched >= 20).map(drop)
+        (count(&redis, &keys().automatic()).await.ok()? >= 20).then_some(())
     })
     .await?;
     let paused = receivers[0].http.post_json("/api/pause", &json!({"operator": "mia"})).await?;
@@ -111,7 +112,7 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
     let both = (at_pause.len(), held.len());
     assert!(both.0 > 0 && both.1 > 0, "{} were rolled back, {} held: nothing was in flight", both.0, both.1);
     assert!(held.is_disjoint(&at_pause) && both.0 + both.1 == PROMPTS, "{held:?} {at_pause:?}");
-    assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents:open"]).await?, PROMPTS, "each is known");
+    assert_eq!(count(&redis, &keys().open()).await?, PROMPTS, "each is known");
 
     // and once resumed, the next delivery of each acts
     assert_eq!(receivers[1].http.post_json("/api/resume", &json!({})).await?.status, 200);

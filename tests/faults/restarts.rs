@@ -1,7 +1,7 @@
 //! Receivers replaced one after the other while work comes in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,8 +9,10 @@ use futures_util::future::join_all;
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Receiver, Redis, eventually};
 use serde_json::json;
+use tokio::sync::watch;
 
-use crate::common::{ROLLED_BACK, SOON, active, copy_prompt, critical, deliver, outcomes, rollbacks, ship};
+use crate::common::kept::{count, keys};
+use crate::common::{ROLLED_BACK, SOON, active, copy_prompt, critical, deliver, outcomes, process, rollbacks, ship};
 
 const PROMPTS: usize = 240;
 const CLIENTS: usize = 4;
@@ -31,7 +33,7 @@ async fn until_answered(receivers: &[Http], turn: usize, prompt: &str, by_hand: 
             Ok(answer) => ensure!(answer.status == 503, "{} {}", answer.status, answer.text()),
             Err(_) => {}
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // the pause of a client between two tries
     }
     unreachable!()
 }
@@ -39,27 +41,23 @@ async fn until_answered(receivers: &[Http], turn: usize, prompt: &str, by_hand: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> {
     let redis = Redis::start()?;
-    let start = || {
-        Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-            .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-            .env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000")
-            .start()
-    };
+    let start = || process(&redis).env("PROMPT_ROLLBACK_GUARDS__MAX_AUTO_ROLLBACKS", "100000").start();
     let mut receivers = [start()?, start()?];
     ship(&receivers[0].http(), "p-0").await?;
     let names: Vec<String> = (1..PROMPTS).map(|n| format!("p-{n}")).collect();
     copy_prompt(&redis, "p-0", &names).await?;
 
     let https: Arc<[Http]> = receivers.iter().map(Receiver::http).collect();
-    let (sent, restarted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (are_restarted, restarted) = watch::channel(false);
     let clients = (0..CLIENTS).map(|client| {
-        let (https, sent, restarted) = (https.clone(), sent.clone(), restarted.clone());
+        let (https, sent, mut restarted) = (https.clone(), sent.clone(), restarted.clone());
         tokio::spawn(async move {
             let mut answered = 0;
             for n in (client..PROMPTS).step_by(CLIENTS) {
                 // some are left for after the restarts, however fast all goes
-                while n > PROMPTS / 2 && !restarted.load(Ordering::Acquire) {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                if n > PROMPTS / 2 {
+                    restarted.wait_for(|restarted| *restarted).await?;
                 }
                 answered += usize::from(until_answered(&https, n, &format!("p-{n}"), n % 3 == 0).await?);
                 sent.fetch_add(1, Ordering::Release);
@@ -76,7 +74,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
         assert_eq!(status.code(), Some(0), "{}", receiver.log());
         tokio::task::block_in_place(|| receiver.restart())?;
     }
-    restarted.store(true, Ordering::Release);
+    are_restarted.send_replace(true);
     let mut answered = 0;
     for client in join_all(clients).await {
         answered += client??;
@@ -86,7 +84,7 @@ async fn a_rolling_restart_loses_nothing_and_does_nothing_twice() -> Result<()> 
         assert_eq!(active(&redis, &prompt).await?.as_deref(), Some("v1"), "{prompt}");
         assert_eq!(rollbacks(&redis, &prompt).await?, 1, "{prompt}: entries in the log");
     }
-    assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents"]).await?, PROMPTS);
+    assert_eq!(count(&redis, &keys().incidents()).await?, PROMPTS);
     // a graceful end answers what it took in: next to none had to be asked again by another request
     assert!(answered >= PROMPTS - CLIENTS, "only {answered} of {PROMPTS} were told what they did");
     Ok(())

@@ -17,7 +17,7 @@ fn refused(builder: ReceiverBuilder) -> Result<(Option<i32>, String)> {
 }
 
 #[test]
-fn a_config_that_is_wrong_ends_with_2_and_names_file_key_and_what_was_expected() -> Result<()> {
+fn a_wrong_config_exits_2_and_names_file_key_and_expectation() -> Result<()> {
     let file = "prompt-rollback.toml";
     let cases: [(&str, &[&str]); 12] = [
         ("[server]\nlisten_on = \"x\"", &[file, "server.listen_on"]),
@@ -86,7 +86,7 @@ fn an_address_that_is_taken_is_a_failure_and_no_misuse() -> Result<()> {
 
 /// Whoever starts it hears once what is wrong with their Redis, and it works all the same.
 #[tokio::test]
-async fn what_should_be_mended_in_redis_is_logged_once_and_keeps_nobody_from_working() -> Result<()> {
+async fn findings_about_redis_are_logged_once_and_stop_nothing() -> Result<()> {
     let open = "user default on nopass ~* &* +@all";
     let redis = Redis::builder().acl(open).start()?;
     let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))

@@ -156,7 +156,7 @@ fn each_event_is_decided_on_beside_ever_more_incidents_and_versions() {
 }
 
 #[test]
-fn what_others_did_to_the_key_is_noticed_beside_ever_more_incidents_and_versions() {
+fn external_changes_are_noticed_beside_many_incidents_and_versions() {
     let policy = Policy::default();
     for (what, active) in [
         ("another version was set", Active::Version(version("v1"))),

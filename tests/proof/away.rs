@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::eventually;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget, vector};
 
+use crate::common::kept::due_at;
 use crate::common::{ROLLED_BACK, SOON, World, critical, outcomes};
-use crate::lying_target::{self, LyingTarget, vector};
 
 /// Range queries fail while `away`; all else is healthy.
 fn prometheus(away: &Arc<AtomicBool>) -> Result<LyingTarget> {
@@ -72,7 +74,6 @@ async fn it_is_not_asked_for_ever() -> Result<()> {
     world.receiver.clock.advance(Duration::from_secs(601));
     draft(&world, &id, "Not measured: Prometheus was unreachable.").await?;
     // nothing is due any more
-    let due: Vec<String> = world.redis.cmd(&["ZRANGE", "{prompts}:due", "0", "-1"]).await?;
-    ensure!(!due.contains(&format!("{id}|act")), "{due:?}");
+    ensure!(due_at(&world.redis, Work::Incident, &id).await?.is_none());
     Ok(())
 }

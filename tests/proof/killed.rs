@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::proxy::{FaultProxy, Mode};
 
+use super::servers::PromptServers;
+use super::{PROMPT, STORY, World, measured, prometheus, said};
+use crate::common::kept::is_leased;
 use crate::common::{SOON, rollbacks};
-use crate::servers::PromptServers;
-use crate::{PROMPT, STORY, World, measured, prometheus, said};
 
 const OFTEN: [(&str, &str); 2] =
     [("PROMPT_ROLLBACK_VERIFICATION__EVERY", "1s"), ("PROMPT_ROLLBACK_VERIFICATION__CHECKS", "100")];
@@ -31,15 +33,12 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
     let before = world.incident().await?;
     // the next one is under way, and will not be answered
     proxy.set(Mode::Stall);
-    let member = format!("{id}|act");
     eventually("a check under way", SOON, async || {
-        let lease: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &member]).await.ok()?;
-        lease.map(drop)
+        is_leased(&world.redis, Work::Incident, &id).await.ok()?.then_some(())
     })
     .await?;
     world.receiver.kill9();
-    let lease: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &member]).await?;
-    ensure!(lease.is_some(), "it died with the lease in hand");
+    ensure!(is_leased(&world.redis, Work::Incident, &id).await?, "it died with the lease in hand");
 
     servers.serve(0, "v1", 5_000, 0);
     let env = OFTEN.map(|(key, value)| (key.trim_start_matches("PROMPT_ROLLBACK_"), value));

@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::PROMPT;
+use super::PROMPT;
 
 #[derive(Debug, Default)]
 struct Counters {

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::{Prometheus, eventually};
 use serde_json::{Value, json};
 
-use crate::servers::PromptServers;
-use crate::{PROMPT, STORY, World, measured, prometheus, said};
+use super::servers::PromptServers;
+use super::{PROMPT, STORY, World, measured, prometheus, said};
 
 /// Two servers: one of v1, one of v2, each with so many good and bad requests between two scrapes.
 async fn two_versions(v1: (u64, u64), v2: (u64, u64)) -> Result<(PromptServers, Prometheus, World)> {

@@ -287,7 +287,7 @@ fn an_older_version_is_compared_with_its_own_past() -> Result<()> {
 }
 
 #[test]
-fn a_version_without_a_past_is_compared_with_what_the_alert_compared_with() -> Result<()> {
+fn a_version_without_history_is_compared_with_the_alerts_baseline() -> Result<()> {
     every_row(|row, figures| {
         vec![
             Story::new("unknown-fair", row).serves("v3", (605, 1_000, 10, figures.fair)).says("v3", 662, Some(1)),

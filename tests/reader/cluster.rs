@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::{Reader, Settings};
+use prompt_rollback_testkit::cluster::{Moving, Node, cluster, master_and_replica, seize, take_over};
+use prompt_rollback_testkit::readers::{ACTIVE, Both, pushed, set};
 
-use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
-use crate::nodes::{Moving, Node, cluster, master_and_replica, seize, take_over};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_takes_over_is_followed_and_back_again() -> Result<()> {

@@ -226,7 +226,7 @@ async fn a_routing_that_is_none_leaves_everybody_with_the_active_version() -> Re
 }
 
 #[tokio::test]
-async fn the_user_for_prompt_servers_may_do_all_of_it_and_one_reader_follows_many() -> Result<()> {
+async fn the_prompt_server_user_suffices_and_one_reader_follows_many() -> Result<()> {
     let redis = shipped::redis("receiver-password", "server-password")?.start()?;
     let url = format!("redis://prompt-server:server-password@{}", redis.addr());
     let many: Vec<String> = (0..250).map(|number| format!("team/prompt.{number}")).collect();

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use prompt_rollback_testkit::readers::{Server, python, python_examples, rust_server, set};
 use prompt_rollback_testkit::{Dir, ProcessBuilder, Redis};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::both::set;
 use crate::common::{SOON, eventually};
-use crate::python::{examples, python};
-use crate::servers::{rust_server, start};
 
 /// How to get a mount namespace: who is not root needs a user namespace for it.
 fn namespace() -> &'static [&'static str] {
@@ -27,7 +25,7 @@ fn with_hosts(dir: &Dir, hosts: &Path, command: Vec<PathBuf>) -> ProcessBuilder 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_leads_elsewhere_is_followed_though_the_old_server_answers_on() -> Result<()> {
+async fn a_changed_dns_name_is_followed_although_the_old_server_answers() -> Result<()> {
     let permitted = Command::new("unshare").args(namespace()).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
         // past the capture of tests: it must be seen
@@ -54,10 +52,10 @@ async fn a_name_that_leads_elsewhere_is_followed_though_the_old_server_answers_o
     let dir = Dir::new("names")?;
     let hosts = dir.write("hosts", "127.0.0.2 redis.test")?;
     let env = [("REDIS_URL", Redis::PROMPT_SERVER.url(format!("redis.test:{}", old.port())))];
-    let script = examples().join("python/prompt_server.py");
+    let script = python_examples().join("prompt_server.py");
     let servers = [
-        start(&env, |dir| Ok(with_hosts(dir, &hosts, vec![rust_server()?]))).await?,
-        start(&env, |dir| Ok(with_hosts(dir, &hosts, vec![python().into(), "-B".into(), script]))).await?,
+        Server::start(&env, |dir| Ok(with_hosts(dir, &hosts, vec![rust_server()?]))).await?,
+        Server::start(&env, |dir| Ok(with_hosts(dir, &hosts, vec![python()?.into(), "-B".into(), script]))).await?,
     ];
     let serve = async |version: &str| -> Result<()> {
         for server in &servers {

@@ -1,21 +1,31 @@
 //! Readers that ask real sentinels.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use prompt_rollback::reader::Settings;
+use prompt_rollback_testkit::readers::{Both, pushed, set};
+use prompt_rollback_testkit::sentinels::{FAILOVER, NAME, Sentinels, sentinel};
 use prompt_rollback_testkit::shipped;
 
-use crate::both::{Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
-use crate::world::{FAILOVER, NAME, World, sentinel};
 
-fn settings(world: &World) -> Settings {
+fn settings(world: &Sentinels) -> Settings {
     let nodes = world.sentinels.iter().map(Redis::addr).collect();
     Settings { nodes, sentinel_master: Some(NAME.to_owned()), ..pushed() }
 }
 
-async fn started(world: &World) -> Result<Both> {
+/// Connects with TLS, and trusts the authority of `ca`.
+async fn by_tls(ca: &Path, settings: Settings) -> Result<Both> {
+    let url = Redis::PROMPT_SERVER.url("elsewhere.invalid").replace("redis://", "rediss://");
+    let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(ca)?) };
+    let client = redis::Client::build_with_tls(url.as_str(), certificates)?;
+    let by_python = format!("{url}?ssl_ca_certs={}", ca.display());
+    Both::start_at(client.get_connection_info().clone(), by_python, settings).await
+}
+
+async fn started(world: &Sentinels) -> Result<Both> {
     set(&world.servers[0], "v1").await?;
     let both = Both::start("elsewhere.invalid", settings(world)).await?;
     both.serve("v1").await?;
@@ -25,7 +35,7 @@ async fn started(world: &World) -> Result<Both> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_killed_is_left_for_the_new_one() -> Result<()> {
-    let mut world = World::start(2).await?;
+    let mut world = Sentinels::start(2).await?;
     let both = started(&world).await?;
     let before = world.servers[0].addr();
     world.servers[0].kill9();
@@ -37,7 +47,7 @@ async fn a_master_that_is_killed_is_left_for_the_new_one() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_replaced_while_it_runs_is_left() -> Result<()> {
-    let world = World::start(1).await?;
+    let world = Sentinels::start(1).await?;
     let both = started(&world).await?;
     let before = world.servers[0].addr();
     // sentinels may not tell the old one, which goes on answering as a master
@@ -56,7 +66,7 @@ async fn a_master_that_is_replaced_while_it_runs_is_left() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
-    let world = World::start(1).await?;
+    let world = Sentinels::start(1).await?;
     let both = started(&world).await?;
     let before = world.servers[0].addr();
     world.servers[0].pause()?;
@@ -72,8 +82,8 @@ async fn a_master_that_hangs_is_left_and_not_gone_back_to() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_sentinel_in_reach_is_enough_and_one_that_is_behind_is_not_believed() -> Result<()> {
-    let world = World::start(1).await?;
+async fn one_sentinel_is_enough_and_an_outdated_one_is_not_believed() -> Result<()> {
+    let world = Sentinels::start(1).await?;
     world.servers[0].wait_for_replicas(1).await?;
     // has never heard of a failover, and of none of the others
     let elsewhere = Redis::start()?;
@@ -98,14 +108,14 @@ async fn one_sentinel_in_reach_is_enough_and_one_that_is_behind_is_not_believed(
         let version = format!("v4.{number}");
         set(master, &version).await?;
         both.serve(&version).await?;
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await; // sentinels and readers go by the real clock
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_master_that_no_sentinel_knows_is_named() -> Result<()> {
-    let world = World::start(0).await?;
+    let world = Sentinels::start(0).await?;
     let wrong = Settings { sentinel_master: Some("mian".to_owned()), ..settings(&world) };
     let both = Both::start("elsewhere.invalid", wrong).await?;
     both.lose_contact().await?;
@@ -131,7 +141,7 @@ async fn sentinels_with_users_of_their_own_and_tls_everywhere() -> Result<()> {
     let sentinel_users = format!("user default on nopass ~* &* +@all\n{}", documented("prompt-server", "s3ntinel")?);
     let build = || sentinel(Redis::builder().tls_as(&master).acl(&sentinel_users), &master).start();
     let sentinels = vec![build()?, build()?, build()?];
-    let world = World { servers: vec![master, replica], sentinels };
+    let world = Sentinels { servers: vec![master, replica], sentinels };
     world.wait_known(1).await?;
     let nodes = world.sentinels.iter().map(|sentinel| sentinel.tls_url().replace("rediss://", "")).collect();
     let settings = Settings {
@@ -142,7 +152,7 @@ async fn sentinels_with_users_of_their_own_and_tls_everywhere() -> Result<()> {
         ..pushed()
     };
     ensure!(!format!("{settings:?}").contains("s3ntinel"));
-    let both = Both::start_tls("elsewhere.invalid", world.servers[0].ca_file(), settings.clone()).await?;
+    let both = by_tls(world.servers[0].ca_file(), settings.clone()).await?;
     both.serve("v1").await?;
     world.servers[0].wait_for_replicas(1).await?;
     world.sentinels[0].cmd::<()>(&["SENTINEL", "FAILOVER", NAME]).await?;
@@ -151,7 +161,7 @@ async fn sentinels_with_users_of_their_own_and_tls_everywhere() -> Result<()> {
     both.serve("v2").await?;
 
     let wrong = Settings { sentinel_password: Some("guess".to_owned()), ..settings };
-    let refused = Both::start_tls("elsewhere.invalid", world.servers[0].ca_file(), wrong).await?;
+    let refused = by_tls(world.servers[0].ca_file(), wrong).await?;
     refused.lose_contact().await?;
     let error = refused.prompt()?.error().map(|error| error.to_string()).unwrap_or_default();
     ensure!(error.contains("sentinel") && !error.contains("guess"), "{error}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use prompt_rollback::reader::{Mode, Problem, Reader, Settings, StartError};
+use prompt_rollback_testkit::readers::{ACTIVE, Both, pushed, set};
 
-use crate::both::{ACTIVE, Both, pushed, set};
 use crate::common::{Redis, SOON, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,7 +103,7 @@ async fn what_cannot_work_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn contact_that_is_lost_shows_at_once_and_a_confirmed_version_is_never_stale() -> Result<()> {
+async fn lost_contact_shows_at_once_and_a_confirmed_version_is_not_stale() -> Result<()> {
     let mut redis = Redis::start()?;
     set(&redis, "v1").await?;
     let reader = Reader::start(redis.prompt_server_url(), ["support"], pushed())?;
@@ -112,7 +112,7 @@ async fn contact_that_is_lost_shows_at_once_and_a_confirmed_version_is_never_sta
     // read once in ten minutes, confirmed twice a second
     let fresh = async || prompt.staleness().filter(|staleness| *staleness < Duration::from_millis(300)).map(drop);
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await; // the reader goes by the real clock: so stale it would be
         eventually("confirmed", SOON, fresh).await?;
     }
     // but not while the key holds nothing to confirm

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use prompt_rollback::alertmanager::client::{Alertmanagers, OwnAlert};
 use prompt_rollback_testkit::Alertmanager;
 
+use super::kit::program;
 use crate::common::{Redis, config};
-use crate::kit::program;
 
 const CONFIG: &str = "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n";
 /// Of `s3cret-of-alerts`, by bcrypt.
@@ -22,7 +22,7 @@ fn alert() -> OwnAlert {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_alerts_reach_an_alertmanager_that_wants_a_password_and_nobody_elses_do() -> Result<()> {
+async fn alerts_reach_an_alertmanager_only_with_its_password() -> Result<()> {
     let alertmanager = Alertmanager::builder(CONFIG)
         .file("web.yml", format!("basic_auth_users:\n  alerts: {HASH}\n"))
         .flag("--web.config.file=web.yml")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
-use crate::dockerfile::file;
+use super::dockerfile::file;
 
 /// Of a block that is indented by two spaces more than its heading: each name, and the lines below it.
 fn block(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::http::Http;
 use prompt_rollback_testkit::{Dir, Port, ProcessBuilder};
 
+use super::dockerfile::{file, stages};
 use crate::common::{ROLLED_BACK, Redis, SOON, critical, deliver, eventually, outcomes, ship};
-use crate::dockerfile::{file, stages};
 
 const PROGRAM: &str = "/usr/local/bin/prompt-rollback";
 const CONFIG: &str = "/etc/prompt-rollback/prompt-rollback.toml";
@@ -76,7 +76,7 @@ fn contained(root: &Dir, dir: &Dir, arguments: &[&str]) -> ProcessBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_serves_as_a_plain_user_where_nothing_can_be_written_and_there_is_no_shell() -> Result<()> {
+async fn the_image_serves_as_a_plain_user_without_a_shell_or_writable_files() -> Result<()> {
     let (namespace, _) = way_in();
     let permitted = Command::new("unshare").args(&namespace).arg("true").output().context("unshare")?;
     if !permitted.status.success() {
@@ -255,7 +255,7 @@ fn each_service_is_a_plain_user_read_only_and_without_capabilities() -> Result<(
 }
 
 #[test]
-fn each_service_has_limits_and_a_health_check_and_is_published_on_loopback() -> Result<()> {
+fn each_service_has_limits_a_health_check_and_only_loopback_ports() -> Result<()> {
     let text = file("docker-compose.yml")?;
     let hardened = block(&text, "x-hardened", "");
     for line in ["restart: unless-stopped", "pids_limit: 256", r#"options: { max-size: 10m, max-file: "3" }"#] {

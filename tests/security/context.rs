@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::dockerfile::{self, Copy, file};
+use super::dockerfile::{self, Copy, file};
 
 /// Copies what .dockerignore lets in. It reads the few kinds of lines that ours has, and fails on any other.
 fn copy_context(ignore: &str, to: &Path) -> Result<()> {

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use prompt_rollback::reader::{Mode, Reader, Settings};
 
+use super::kit::program;
 use crate::common::{Receiver, Redis, SOON, eventually};
-use crate::kit::program;
 
 const USERS: &str = include_str!("../../config/users.acl");
 
@@ -107,7 +107,7 @@ async fn a_prompt_server_misses_each_permission_that_it_has() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_lacks_a_permission_is_not_ready_and_says_which_as_does_check() -> Result<()> {
+async fn readiness_and_check_name_a_permission_that_is_missing() -> Result<()> {
     let redis = Redis::start()?;
     let shipped = rules("receiver");
     let less: Vec<&str> = shipped.iter().copied().filter(|rule| *rule != "+zadd").collect();

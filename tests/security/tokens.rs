@@ -1,17 +1,13 @@
 //! What is left in the log: of wrong tokens, and of what others wrote.
 
 use anyhow::{Result, ensure};
-use prompt_rollback_testkit::Receiver;
 
-use crate::common::{Redis, SOON, eventually};
+use crate::common::{Redis, SOON, eventually, process};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_tokens_leave_one_line_in_the_log_with_the_sender_and_without_the_token() -> Result<()> {
+async fn a_wrong_token_is_logged_once_with_its_sender_and_without_the_token() -> Result<()> {
     let redis = Redis::start()?;
-    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_SERVER__API_TOKEN", "the-right-token")
-        .start()?;
+    let receiver = process(&redis).env("PROMPT_ROLLBACK_SERVER__API_TOKEN", "the-right-token").start()?;
     for n in 0..50 {
         let answer = receiver.http().token(format!("guess-{n}")).get("/api/prompts").await?;
         ensure!(answer.status == 401, "{}", answer.text());
@@ -32,10 +28,7 @@ async fn wrong_tokens_leave_one_line_in_the_log_with_the_sender_and_without_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_hidden_character_reaches_the_log() -> Result<()> {
     let redis = Redis::start()?;
-    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_LOG__FORMAT", "json")
-        .start()?;
+    let receiver = process(&redis).env("PROMPT_ROLLBACK_LOG__FORMAT", "json").start()?;
     crate::common::ship(&receiver.http(), "p").await?;
     redis.cmd::<()>(&["SET", "{prompts}:active:p", "v\u{202e}9\u{9b}2J\u{2028}"]).await?;
     ensure!(receiver.http().get("/api/prompts/p").await?.status == 200);

@@ -4,8 +4,8 @@ use anyhow::Result;
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::slack::{Fault, Message};
 
+use super::kit::{GROUP, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, slack};
 use crate::common::{SOON, alert};
-use crate::kit::{GROUP, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, slack};
 
 #[tokio::test]
 async fn a_member_of_an_approving_group_may_decide() -> Result<()> {

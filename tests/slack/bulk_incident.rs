@@ -7,10 +7,10 @@ use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use prompt_rollback_testkit::{Receiver as Process, eventually};
 use serde_json::Value;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, env, slack};
 use crate::common::{
     ROLLED_BACK, Receiver, Redis, SOON, World, copy_prompt, critical, deliver, outcomes, resolved, rollbacks, ship,
 };
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, env, slack};
 
 const HELD: &str = "held{budget}";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -89,8 +89,7 @@ async fn one_root_speaks_for_all_and_members_have_none_of_their_own() -> Result<
 }
 
 #[tokio::test]
-async fn what_slack_does_not_take_of_the_root_for_all_holds_back_neither_replies_nor_the_other_way_round() -> Result<()>
-{
+async fn an_unusable_root_holds_back_no_reply_and_the_reverse() -> Result<()> {
     let (workspace, root) = outage().await?;
     workspace.quiet().await?;
     let now = |slack: &Slack| slack.message(ON_CALL, &root.ts).map(|root| root.visible_text()).unwrap_or_default();

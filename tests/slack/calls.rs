@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{INCIDENTS, MAYA, MENTION, SLACK_SOON, Workspace};
 use crate::common::alert;
-use crate::kit::{INCIDENTS, MAYA, MENTION, SLACK_SOON, Workspace};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -67,7 +67,7 @@ async fn a_call_whose_answer_is_lost_is_found_again() -> Result<()> {
 
 #[tokio::test]
 async fn without_a_channel_of_their_own_people_are_called_once() -> Result<()> {
-    let workspace = Workspace::with(crate::kit::slack()?, &[("DECIDERS__ON_CALL__CHANNEL", "")]).await?;
+    let workspace = Workspace::with(super::kit::slack()?, &[("DECIDERS__ON_CALL__CHANNEL", "")]).await?;
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     let root = workspace.root_in(INCIDENTS, "a root", |_| true).await?;
     workspace.receiver.clock.advance(5 * MINUTE);

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, acknowledged, buttons};
 use crate::common::{ROLLED_BACK, SOON, alert, assert_rolled_back_once, critical};
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, ON_CALL, PETE, Workspace, acknowledged, buttons};
 
 #[tokio::test]
-async fn an_alert_that_needs_a_person_opens_one_thread_and_an_overview_that_leads_to_it() -> Result<()> {
+async fn an_alert_for_a_person_opens_one_thread_and_a_linked_overview() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     assert_eq!(buttons(&root), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
@@ -47,7 +47,7 @@ async fn a_worse_alert_is_a_reply_in_the_same_thread() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_approval_rolls_back_before_the_click_is_answered_and_takes_the_buttons_away() -> Result<()> {
+async fn an_approval_rolls_back_before_its_answer_and_removes_the_buttons() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.click(MAYA, &root, "approve").await?;

@@ -9,8 +9,8 @@ use prompt_rollback_testkit::slack::{Fault, Slack};
 use prompt_rollback_testkit::{Alertmanager, Port, eventually, shipped};
 use serde_json::{Value, json};
 
+use super::kit::{ON_CALL, Workspace, slack};
 use crate::common::{Receiver, active, alert, assert_same, critical, dump, incidents, log, outcomes};
-use crate::kit::{ON_CALL, Workspace, slack};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -120,7 +120,7 @@ async fn a_guard_that_would_hold_is_named_and_any_receiver_takes_any_hop() -> Re
     // started at one that Alertmanager does not deliver to
     let api = drills.workspace.slack.api_url();
     let more = [("ALERTMANAGER__URLS", drills.url.as_str())];
-    let env = crate::kit::env(&drills.workspace.slack, &api, &more);
+    let env = super::kit::env(&drills.workspace.slack, &api, &more);
     let other = Receiver::ready(&drills.workspace.redis.receiver_url(), &env).await?;
     drills.workspace.post("/api/pause", json!({"reason": "provider outage", "operator": "bo"})).await?;
     let started = other.http.post_json("/api/drill", &json!({"prompt": "p"})).await?;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 
+use super::kit::{GROUP, INCIDENTS, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
+use crate::common::kept::keys;
 use crate::common::{SOON, alert, critical};
-use crate::kit::{INCIDENTS, MAYA, NINA, ON_CALL, PETE, SLACK_SOON, Workspace, buttons, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POST: &str = "chat.postMessage";
@@ -45,7 +46,7 @@ async fn what_may_pass_is_tried_again_and_told_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_rate_limited_is_left_alone_for_as_long_as_slack_says() -> Result<()> {
+async fn a_rate_limited_channel_is_left_alone_for_as_long_as_slack_says() -> Result<()> {
     let workspace = Workspace::start().await?;
     workspace.slack.inject(once(Fault::rate_limited(4)));
     workspace.thread(alert("p", "v2", "high")).await?;
@@ -73,7 +74,7 @@ async fn a_root_whose_blocks_are_refused_goes_as_plain_text() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_later_ones_go_on() -> Result<()> {
+async fn a_refused_reply_becomes_plain_text_or_nothing_and_later_ones_go_on() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
@@ -94,7 +95,7 @@ async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_l
 }
 
 #[tokio::test]
-async fn a_channel_that_is_not_there_or_archived_falls_back_to_the_one_of_all_incidents() -> Result<()> {
+async fn a_missing_or_archived_channel_falls_back_to_the_incident_channel() -> Result<()> {
     for channel in ["#nowhere", "#old"] {
         let workspace = Workspace::with(slack()?, &[("DECIDERS__ON_CALL__CHANNEL", channel)]).await?;
         workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
@@ -275,7 +276,7 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replies() -> Result<()> {
+async fn a_root_that_cannot_be_edited_stays_and_news_become_replies() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.quiet().await?;
@@ -316,7 +317,7 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
 
 /// Slack says so of messages that are there as well. Each change of the incident must not begin a thread anew.
 #[tokio::test]
-async fn a_root_that_slack_does_not_find_to_edit_although_it_is_there_stays_and_is_replied_to() -> Result<()> {
+async fn a_root_that_slack_claims_is_missing_stays_and_gets_replies() -> Result<()> {
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     workspace.quiet().await?;
@@ -390,7 +391,7 @@ async fn a_rate_limit_that_lasts_too_long_silences_nobody() -> Result<()> {
     workspace.quiet().await?;
     // as a master whose clock is an hour behind finds it, and as PERSIST leaves it
     for (channel, command) in [(ON_CALL, vec!["PX", "3600000"]), (INCIDENTS, vec![])] {
-        let key = format!("{{prompts}}:pace:{channel}");
+        let key = keys().rate_limit(channel);
         let command: Vec<&str> = ["SET", &key, "1"].into_iter().chain(command).collect();
         workspace.redis.cmd::<()>(&command).await?;
     }
@@ -415,7 +416,7 @@ async fn a_clicker_is_told_although_slack_fails_for_a_moment() -> Result<()> {
     workspace.click(PETE, &root, "approve").await?;
     let tries = |slack: &Slack| (slack.calls_of("chat.postEphemeral").len() >= 4).then_some(());
     workspace.slack.wait_for("one more try", SOON, tries).await?;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await; // one more try would come a second later, by the real clock
     assert_eq!(workspace.slack.calls_of("chat.postEphemeral").len(), 4);
     Ok(())
 }
@@ -426,8 +427,8 @@ async fn a_user_group_is_resolved_although_slack_fails_for_a_moment() -> Result<
     slack.inject(Fault::status(503).on("usergroups.users.list").times(2));
     let workspace = Workspace::with(slack, &[]).await?;
     let resolved = async || {
-        let members: Option<String> = workspace.redis.cmd(&["GET", "{prompts}:group:S1"]).await.ok()?;
-        (members? == NINA).then_some(())
+        let members = workspace.receiver.app.engine.store.group(GROUP).await.ok()??;
+        (members == [NINA]).then_some(())
     };
     prompt_rollback_testkit::eventually("the group is known", SOON, resolved).await
 }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::eventually;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{ON_CALL, SLACK_SOON, Workspace};
 use crate::common::{SOON, alert};
-use crate::kit::{ON_CALL, SLACK_SOON, Workspace};
 
 /// The value of one series.
 async fn value(workspace: &Workspace, series: &str) -> Result<f64> {

@@ -8,8 +8,8 @@ use prompt_rollback::postmortem::{IncidentMetric, SampleSeries, Samples, Unit};
 use prompt_rollback::store::{Clock, Store};
 use prompt_rollback_testkit::slack::Slack;
 
+use super::kit::{SLACK_SOON, Workspace, slack};
 use crate::common::{config, critical};
-use crate::kit::{SLACK_SOON, Workspace, slack};
 
 #[tokio::test]
 async fn the_thread_ends_with_a_picture_and_a_draft() -> Result<()> {

@@ -6,8 +6,8 @@ use anyhow::Result;
 use prompt_rollback_testkit::Receiver as Process;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
 use crate::common::{Receiver, Redis, SOON, World, alert, assert_rolled_back_once, critical, outcomes, ship};
-use crate::kit::{INCIDENTS, MAYA, ON_CALL, SLACK_SOON, Workspace, acknowledged, env, slack};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ async fn next(slack: Slack, redis: Redis) -> Result<Workspace> {
 }
 
 #[tokio::test]
-async fn kill_9_around_any_message_leaves_nothing_untold_and_nothing_told_twice() -> Result<()> {
+async fn a_kill_around_any_message_loses_none_and_repeats_none() -> Result<()> {
     // the message arrived, or did not; it is the root, the reply, the overview
     for (arrives, after) in [(true, 0), (false, 0), (true, 1), (true, 2), (false, 2)] {
         let fault = if arrives { Fault::slow_reply(MINUTE) } else { Fault::hang(MINUTE) };
@@ -59,7 +59,7 @@ async fn kill_9_around_any_message_leaves_nothing_untold_and_nothing_told_twice(
 }
 
 #[tokio::test]
-async fn kill_9_around_a_click_switches_at_most_once_and_the_click_can_be_repeated() -> Result<()> {
+async fn a_kill_around_a_click_switches_at_most_once_and_a_repeat_is_safe() -> Result<()> {
     let (slack, redis) = (slack()?, Redis::start()?);
     let mut process = process(&slack, &redis)?;
     slack.set_request_url(format!("{}/slack/interactions", process.url()));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::slack::{Delivery, Interaction, Message, Slack};
 use serde_json::{Value, json};
 
+use crate::common::kept::{SLACK, until_none_waits};
 use crate::common::{Receiver, Redis, World, eventually};
 
 /// Channels take a message a second, and tests share the machine.
@@ -175,15 +176,7 @@ impl Workspace {
 
     /// Waits until nothing is due or under way in Slack any more.
     pub async fn quiet(&self) -> Result<()> {
-        eventually("nothing left to tell", SLACK_SOON, async || {
-            let mut left = Vec::new();
-            for set in ["due:slack", "leased:slack"] {
-                let key = format!("{{prompts}}:{set}");
-                left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", &key, "0", "-1"]).await.ok()?);
-            }
-            left.is_empty().then_some(())
-        })
-        .await
+        until_none_waits(&self.redis, SLACK, SLACK_SOON).await
     }
 }
 

@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use prompt_rollback_testkit::slack::Message;
 use serde_json::{Value, json};
 
+use super::kit::{MAYA, OMAR, PETE, Workspace, acknowledged, buttons};
+use crate::common::kept::{incident_id, keys};
 use crate::common::{ROLLED_BACK, alert, critical};
-use crate::kit::{MAYA, OMAR, PETE, Workspace, acknowledged, buttons};
 
 /// The value of the option that marks `version` as `kind`.
 fn option(root: &Message, kind: &str, version: &str) -> Result<String> {
@@ -37,7 +38,7 @@ async fn workspace() -> Result<Workspace> {
 }
 
 #[tokio::test]
-async fn whoever_may_decide_may_say_never_back_to_the_target_and_the_question_is_asked_anew() -> Result<()> {
+async fn an_approver_may_rule_out_the_target_and_is_asked_anew() -> Result<()> {
     let workspace = workspace().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     let value = option(&root, "bad", "v1")?;
@@ -110,7 +111,7 @@ async fn a_value_that_nobody_wrote_marks_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_thread_tells_who_put_the_version_there_and_what_changed_before_those_of_the_group_first() -> Result<()> {
+async fn the_thread_tells_who_deployed_and_what_else_changed_group_first() -> Result<()> {
     let workspace = Workspace::start().await?;
     let grouped = |prompt: &str| {
         let mut alert = alert(prompt, "v2", "high");
@@ -136,7 +137,7 @@ async fn the_thread_tells_who_put_the_version_there_and_what_changed_before_thos
 
     // read once: what was read is kept, and told again
     let id = workspace.incident().await?["id"].as_str().context("an id")?.to_owned();
-    let sync = format!("{{prompts}}:sync:{id}");
+    let sync = keys().sync(&incident_id(&id));
     let kept: String = workspace.redis.cmd(&["HGET", &sync, "deployed"]).await?;
     let other = kept.replace("\"cart\"", "\"basket\"");
     workspace.redis.cmd::<()>(&["HSET", &sync, "deployed", &other]).await?;

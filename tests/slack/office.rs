@@ -18,8 +18,9 @@ use prompt_rollback_testkit::slack::{Message, Slack};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::kit::{ON_CALL, SLACK_SOON, env};
+use crate::common::kept::{SLACK, keys, until_none_waits};
 use crate::common::{Redis, config, delivery};
-use crate::kit::{ON_CALL, env};
 
 pub struct Office {
     pub slack: Slack,
@@ -88,9 +89,9 @@ impl Office {
     pub async fn pass(&self, time: Duration) -> Result<()> {
         self.clock.advance(time);
         self.slack.clock().advance(time);
-        let rate_limited: Vec<String> = self.redis.cmd(&["KEYS", "{prompts}:pace:*"]).await?;
-        for pace in rate_limited {
-            self.redis.cmd::<()>(&["DEL", &pace]).await?;
+        let limits: Vec<String> = self.redis.cmd(&["KEYS", &keys().rate_limit("*")]).await?;
+        for limit in limits {
+            self.redis.cmd::<()>(&["DEL", &limit]).await?;
         }
         Ok(())
     }
@@ -109,7 +110,7 @@ impl Office {
 
     /// Wake-ups of what Slack does not show yet.
     pub async fn unsent(&self) -> Result<Vec<String>> {
-        self.redis.cmd(&["ZRANGE", "{prompts}:unsent", "0", "-1"]).await
+        self.redis.cmd(&["ZRANGE", &keys().unsent(Target::FIRST), "0", "-1"]).await
     }
 
     pub async fn happens(&self, prompt: &str, event: &Event) -> Result<()> {
@@ -138,18 +139,9 @@ impl Office {
         self.incidents(prompt).await?.into_iter().next().with_context(|| format!("an incident of {prompt}"))
     }
 
-    /// Until nothing is left to tell. Looks rarely: to look costs much while there is much.
+    /// Until nothing is left to tell.
     pub async fn quiet(&self) -> Result<()> {
-        loop {
-            let mut left: Vec<String> = Vec::new();
-            for set in ["{prompts}:due:slack", "{prompts}:leased:slack"] {
-                left.extend(self.redis.cmd::<Vec<String>>(&["ZRANGE", set, "0", "-1"]).await?);
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        until_none_waits(&self.redis, SLACK, 6 * SLACK_SOON).await
     }
 
     pub fn root_of(&self, prompt: &str) -> Option<Message> {

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::slack::{Fault, Message, Slack};
 use serde_json::json;
 
+use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
+use crate::common::kept::{SLACK, due_at};
 use crate::common::{REPLICATED, Receiver, Redis, SOON, alert, critical, eventually, incidents, ship};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, buttons, env, slack};
 
 fn root_of(slack: &Slack, channel: &str, prompt: &str) -> Option<Message> {
     let ours = |root: &Message| root.visible_text().contains(&format!("Prompt*\n`{prompt}`"));
@@ -38,7 +40,9 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     workspace.decide("approve", "maya").await?;
     workspace.receiver.outcomes(&[alert("second", "v2", "high")]).await?;
     workspace.receiver.outcomes(&[critical("worst")]).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = workspace.slack.calls_of("auth.test").len();
+    let asks = |slack: &Slack| (slack.calls_of("auth.test").len() >= before + 3).then_some(());
+    workspace.slack.wait_for("three looks at Slack", SLACK_SOON, asks).await?;
     assert!(workspace.slack.roots(ON_CALL).is_empty());
     let tries = workspace.slack.calls().len();
     assert!(tries < 30, "{tries} calls into an outage of seconds");
@@ -68,20 +72,8 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
     Ok(())
 }
 
-/// Waits until all that is due by now has happened.
-async fn settled(workspace: &Workspace) -> Result<()> {
-    prompt_rollback_testkit::eventually("nothing is due", SOON, async || {
-        let now = workspace.receiver.app.engine.store.now().await.ok()?.0.to_string();
-        let mut left: Vec<String> =
-            workspace.redis.cmd(&["ZRANGEBYSCORE", "{prompts}:due", "-inf", &now]).await.ok()?;
-        left.extend(workspace.redis.cmd::<Vec<String>>(&["ZRANGE", "{prompts}:leased", "0", "-1"]).await.ok()?);
-        left.iter().all(|member| !member.ends_with("|act")).then_some(())
-    })
-    .await
-}
-
 #[tokio::test]
-async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_been_there() -> Result<()> {
+async fn after_an_hour_without_slack_each_thread_reads_as_usual() -> Result<()> {
     let workspace = Workspace::start().await?;
     let prompts = ["watched", "asked", "worst", "over"];
     for prompt in prompts {
@@ -103,7 +95,7 @@ async fn after_an_hour_in_which_much_happened_each_thread_reads_as_if_slack_had_
     workspace.receiver.outcomes(&[alert("watched", "v2", "medium"), alert("asked", "v2", "high")]).await?;
     for step in 1..=12 {
         workspace.receiver.clock.advance(Duration::from_secs(300));
-        settled(&workspace).await?;
+        workspace.settled(&[Work::Incident]).await?;
         match step {
             2 => workspace.receiver.outcomes(&[alert("watched", "v2", "high")]).await.map(drop)?,
             3 => workspace.receiver.outcomes(&[alert("over", "v2", "high")]).await.map(drop)?,
@@ -163,8 +155,8 @@ async fn nothing_becomes_a_dead_letter_for_slacks_sake() -> Result<()> {
         1,
         "nobody's message is tried while none can be taken"
     );
-    let dead_letters: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
-    assert_eq!(dead_letters, Vec::<String>::new());
+    let (_, dead_letters) = workspace.receiver.app.engine.store.counts().await?;
+    assert_eq!(dead_letters, 0);
     workspace.slack.revoke(false);
     let root = workspace.root("told once the token is back", |_| true).await?;
     assert_eq!(buttons(&root).len(), 5);
@@ -217,7 +209,7 @@ async fn a_channel_gets_about_one_message_a_second() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_has_it_or_stays_away() -> Result<()> {
+async fn people_are_told_once_a_replica_has_the_commit_or_stays_away() -> Result<()> {
     let (slack, redis) = (slack()?, Redis::start()?);
     let replica = Redis::builder().replica_of(&redis).start()?;
     redis.wait_for_replicas(1).await?;
@@ -233,11 +225,10 @@ async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_h
         assert_eq!(receiver.deliver(&[critical(prompt)]).await?.status, 503, "not replicated");
         // looked at, and put off
         let id = incidents(&redis, prompt).await?[0]["id"].as_str().context("an id")?.to_owned();
-        let member = format!("{id}|slack");
         let mut due = None;
         for _ in 0..2 {
             due = eventually("put off", SLACK_SOON, async || {
-                let at: Option<f64> = redis.cmd(&["ZSCORE", "{prompts}:due:slack", &member]).await.ok()?;
+                let at = due_at(&redis, SLACK, &id).await.ok()?;
                 at.filter(|at| Some(*at) > due).map(Some)
             })
             .await?;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::{Alertmanager, eventually};
 use serde_json::Value;
 
+use super::kit::{INCIDENTS, MAYA, Workspace, slack};
 use crate::common::{SOON, alert};
-use crate::kit::{INCIDENTS, MAYA, Workspace, slack};
 
 const QUIET_CONFIG: &str = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n";
 
@@ -74,7 +75,7 @@ async fn a_page_is_posted_again_before_it_would_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_deciders_channel_that_takes_nothing_pages_at_once_and_the_fallback_says_why() -> Result<()> {
+async fn an_unusable_decider_channel_pages_and_the_fallback_says_why() -> Result<()> {
     let (workspace, alertmanager) = start(&[("DECIDERS__ON_CALL__CHANNEL", "#old")]).await?;
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     raised(&alertmanager).await?;
@@ -88,15 +89,15 @@ async fn a_deciders_channel_that_takes_nothing_pages_at_once_and_the_fallback_sa
 }
 
 #[tokio::test]
-async fn where_no_channel_takes_the_question_people_are_paged_and_nothing_is_tried_for_ever() -> Result<()> {
+async fn with_no_usable_channel_people_are_paged_and_retries_end() -> Result<()> {
     let more = [("DECIDERS__ON_CALL__CHANNEL", "#old"), ("SLACK__INCIDENT_CHANNEL", "#nowhere")];
     let (workspace, alertmanager) = start(&more).await?;
     workspace.receiver.outcomes(&[alert("p", "v2", "high")]).await?;
     let page = raised(&alertmanager).await?;
     let summary = page["annotations"]["summary"].as_str().unwrap_or_default();
     ensure!(summary.contains("p v2 waits for on-call"), "{summary}");
+    workspace.settled(&[Work::Incident, Work::Page]).await?;
     workspace.quiet().await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let tries = workspace.slack.calls_of("chat.postMessage").len();
     assert!(tries <= 3, "{tries} tries");
     workspace.decide("approve", "maya").await?;
@@ -105,7 +106,7 @@ async fn where_no_channel_takes_the_question_people_are_paged_and_nothing_is_tri
 }
 
 #[tokio::test]
-async fn a_page_is_raised_and_ended_at_once_although_redis_clock_is_an_hour_off() -> Result<()> {
+async fn a_page_starts_and_ends_at_once_with_redis_clock_an_hour_off() -> Result<()> {
     let hour = Duration::from_secs(3_600);
     for ahead in [false, true] {
         let (workspace, alertmanager) = start(&[]).await?;

@@ -8,8 +8,8 @@ use prompt_rollback_testkit::http::encode;
 use prompt_rollback_testkit::slack::Signature;
 use serde_json::{Value, json};
 
+use super::kit::{MAYA, Workspace, acknowledged};
 use crate::common::{alert, assert_same, dump};
-use crate::kit::{MAYA, Workspace, acknowledged};
 
 /// All keys but those that come and go by themselves: the pace of channels, the members of groups.
 async fn kept(workspace: &Workspace) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -52,7 +52,7 @@ async fn what_slack_did_not_sign_just_now_changes_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_click_from_another_workspace_or_app_changes_nothing() -> Result<()> {
     for other in [("SLACK__TEAM_ID", "T0OTHER"), ("SLACK__APP_ID", "A0OTHER")] {
-        let workspace = Workspace::with(crate::kit::slack()?, &[other]).await?;
+        let workspace = Workspace::with(super::kit::slack()?, &[other]).await?;
         let root = workspace.thread(alert("p", "v2", "high")).await?;
         workspace.quiet().await?;
         let before = kept(&workspace).await?;
@@ -60,7 +60,7 @@ async fn a_click_from_another_workspace_or_app_changes_nothing() -> Result<()> {
         assert_same(&before, &kept(&workspace).await?, other.0);
         workspace.serves("v2").await?;
     }
-    let slack = crate::kit::slack()?;
+    let slack = super::kit::slack()?;
     let (team, app) = (slack.team().to_owned(), slack.app_id().to_owned());
     let workspace = Workspace::with(slack, &[("SLACK__TEAM_ID", &team), ("SLACK__APP_ID", &app)]).await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
@@ -73,8 +73,8 @@ async fn a_click_from_another_workspace_or_app_changes_nothing() -> Result<()> {
 async fn whoever_is_called_system_does_not_look_like_an_automatic_rollback() -> Result<()> {
     let slack = prompt_rollback_testkit::slack::Slack::builder()
         .user(MAYA, "system", "System")
-        .channel(crate::kit::ON_CALL, "on-call")
-        .channel(crate::kit::INCIDENTS, "incidents")
+        .channel(super::kit::ON_CALL, "on-call")
+        .channel(super::kit::INCIDENTS, "incidents")
         .start()?;
     let approvers = ("DECIDERS__ON_CALL__APPROVERS", MAYA);
     let workspace = Workspace::with(slack, &[approvers]).await?;

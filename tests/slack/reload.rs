@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use prompt_rollback_testkit::slack::{Slack, Via};
 use prompt_rollback_testkit::{Dir, eventually};
 
+use super::kit::{GROUP, MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
 use crate::common::{Receiver, Redis, SOON, World, alert, settings_of};
-use crate::kit::{GROUP, MAYA, OMAR, ON_CALL, SLACK_SOON, Workspace, acknowledged, slack};
 
 /// A workspace whose receiver has a config file.
 struct Edited {

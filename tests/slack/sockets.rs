@@ -3,8 +3,8 @@
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{Slack, Via};
 
+use super::kit::{MAYA, OMAR, PETE, SLACK_SOON, Workspace, acknowledged, slack};
 use crate::common::alert;
-use crate::kit::{MAYA, OMAR, PETE, SLACK_SOON, Workspace, acknowledged, slack};
 
 async fn connected(slack: &Slack) -> Result<()> {
     slack.wait_for("a socket", SLACK_SOON, |slack| (slack.sockets() > 0).then_some(())).await

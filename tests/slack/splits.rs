@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use prompt_rollback_testkit::slack::Message;
 use serde_json::json;
 
+use super::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace, buttons};
 use crate::common::{alert, critical};
-use crate::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace, buttons};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

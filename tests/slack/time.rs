@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::slack::Message;
 use serde_json::json;
 
+use super::kit::{INCIDENTS, MAYA, MENTION, OMAR, Workspace, buttons};
 use crate::common::{SOON, alert, resolved};
-use crate::kit::{INCIDENTS, MAYA, MENTION, OMAR, Workspace, buttons};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -52,7 +53,7 @@ async fn an_investigation_stops_the_deadline_and_asks_again() -> Result<()> {
     workspace.click(MAYA, &root, "investigate").await?;
     let under = workspace.titled("Under investigation").await?;
     workspace.receiver.clock.advance(4 * MINUTE);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    workspace.settled(&[Work::Incident]).await?;
     assert_eq!(workspace.incident().await?["phase"], "investigating", "its first deadline has passed and stopped");
     workspace.receiver.clock.advance(MINUTE);
     let again = workspace.titled("Decision needed").await?;
@@ -94,7 +95,7 @@ async fn shipping_another_version_supersedes_and_nobody_is_called_any_more() -> 
     assert!(told.contains("superseded"), "{told}");
     workspace.serves("v3").await?;
     workspace.receiver.clock.advance(10 * MINUTE);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    workspace.settled(&[Work::Incident]).await?;
     workspace.quiet().await?;
     let replies = workspace.replies(&root, 1).await?;
     assert!(replies.iter().all(|reply| !reply.contains(MENTION)), "{replies:?}");

@@ -15,9 +15,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use super::kit::{INCIDENTS, MENTION, ON_CALL, SLACK_SOON, slack};
+use super::office::Office;
 use crate::common::{again, alert, copy_prompt, critical, resolved};
-use crate::kit::{INCIDENTS, MENTION, ON_CALL, slack};
-use crate::office::Office;
 
 const POST: &str = "chat.postMessage";
 const UPDATE: &str = "chat.update";
@@ -99,9 +99,8 @@ async fn told(office: &Office, incident: &Incident) -> Result<()> {
     once_and_in_order(slack, incident)?;
     let here = marked(slack, ON_CALL, incident);
     let root = &here.iter().find(|(what, _)| what == "root").context("a root")?.1;
-    let sync = format!("{{prompts}}:sync:{}", incident.id);
-    let kept: String = office.redis.cmd(&["HGET", &sync, "deployed"]).await?;
-    let deployed = serde_json::from_str(&kept)?;
+    let sync = office.engine.store.sync(&incident.id).await?;
+    let deployed = serde_json::from_str(sync.get("deployed").context("what was deployed")?)?;
     let view = View { incident, mention: Some(MENTION), deployed: Some(&deployed) };
     let message = render::root(&view);
     ensure!(root.text == message.text, "the root says {:?} and should {:?}", root.text, message.text);
@@ -214,7 +213,7 @@ async fn is_told_after(office: &Office, prompt: &str, steps: &[Step]) -> Result<
 }
 
 #[test]
-fn after_any_bad_answers_each_thread_is_complete_and_nothing_is_there_twice() -> Result<()> {
+fn after_any_bad_answers_each_thread_is_complete_without_duplicates() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let office = runtime.block_on(office())?;
     let number = Cell::new(0);
@@ -313,7 +312,7 @@ async fn a_thread_that_slack_does_not_take_holds_up_no_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn slack_that_asks_to_wait_before_messages_takes_edits_meanwhile_and_the_other_way_round() -> Result<()> {
+async fn a_rate_limit_on_messages_does_not_hold_edits_or_the_reverse() -> Result<()> {
     let office = office().await?;
     copy_prompt(&office.redis, "p", &["q".to_owned()]).await?;
     for prompt in ["p", "q"] {
@@ -363,8 +362,8 @@ async fn whoever_asks_us_to_wait_for_an_hour_is_asked_again_after_a_minute() -> 
     office.slack.inject(Fault::rate_limited(3_600).on(POST).in_channel(ON_CALL).times(1));
     office.fires("p", alert("p", "v2", "high")).await?;
     office.notify().await?;
-    let left: i64 = office.redis.cmd(&["PTTL", "{prompts}:pace:#on-call"]).await?;
-    ensure!((50_000..=60_000).contains(&left), "{left} ms");
+    let left = office.engine.store.held("#on-call").await?.context("on hold")?;
+    ensure!((50..=60).contains(&left.as_secs()), "{left:?}");
     office.pass(Duration::from_secs(61)).await?;
     office.notify().await?;
     ensure!(office.root_of("p").is_some());
@@ -382,12 +381,14 @@ async fn an_outage_is_not_filled_with_tries_and_ends_with_the_worst_first() -> R
         office.fires(prompt, alert(prompt, "v2", "high")).await?;
     }
     office.fires("worst", critical("worst")).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = office.slack.calls_of("auth.test").len();
+    let asks = |slack: &Slack| (slack.calls_of("auth.test").len() >= before + 3).then_some(());
+    office.slack.wait_for("three looks at Slack", SLACK_SOON, asks).await?;
     let tries = office.slack.calls().len();
-    ensure!(tries < 20, "{tries} calls in three seconds of an outage");
+    ensure!(tries < 20, "{tries} calls in the first seconds of an outage");
     office.slack.heal();
     let all = |slack: &Slack| Some(slack.roots(ON_CALL)).filter(|roots| roots.len() == prompts.len() + 1);
-    let roots = office.slack.wait_for("all roots", crate::kit::SLACK_SOON, all).await?;
+    let roots = office.slack.wait_for("all roots", SLACK_SOON, all).await?;
     ensure!(roots[0].visible_text().contains("`worst`"), "{}", roots[0].text);
     Ok(())
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use prompt_rollback::store::schedule::Work;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 
+use super::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, slack};
+use crate::common::kept::{due_at, incident_id, waiting};
 use crate::common::{SOON, critical, eventually, resolved};
-use crate::kit::{INCIDENTS, ON_CALL, SLACK_SOON, Workspace, slack};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 const DRY: [(&str, &str); 1] = [("GUARDS__MODE", "dry-run")];
@@ -18,20 +20,15 @@ fn reports(slack: &Slack) -> Vec<String> {
 
 async fn scheduled(workspace: &Workspace) -> Result<()> {
     eventually("the report is scheduled", SOON, async || {
-        workspace
-            .redis
-            .cmd::<Option<String>>(&["ZSCORE", "{prompts}:due:report", "weekly|report"])
-            .await
-            .ok()?
-            .map(drop)
+        due_at(&workspace.redis, Work::Report, "weekly").await.ok()?.map(drop)
     })
     .await
 }
 
 async fn done(workspace: &Workspace) -> Result<()> {
     eventually("the report is done", SLACK_SOON, async || {
-        let told: Option<String> = workspace.redis.cmd(&["HGET", "{prompts}:sync:weekly", "reported"]).await.ok()?;
-        told.map(drop)
+        workspace.receiver.app.engine.store.sync(&incident_id("weekly")).await.ok()?.get("reported")?;
+        Some(())
     })
     .await
 }
@@ -83,11 +80,7 @@ async fn a_report_whose_answer_got_lost_is_not_posted_twice() -> Result<()> {
         .await?;
     workspace.slack.clock().advance(Duration::from_secs(61));
     workspace.receiver.clock.advance(Duration::from_secs(61));
-    eventually("tried again", SLACK_SOON, async || {
-        let told: Option<String> = workspace.redis.cmd(&["HGET", "{prompts}:sync:weekly", "reported"]).await.ok()?;
-        told.map(drop)
-    })
-    .await?;
+    done(&workspace).await?;
     ensure!(reports(&workspace.slack).len() == 1, "{:#?}", reports(&workspace.slack));
     Ok(())
 }
@@ -102,6 +95,6 @@ async fn it_is_silent_where_nothing_was_rehearsed_or_it_is_off() -> Result<()> {
 
     let off = Workspace::with(slack()?, &[DRY[0], ("REPORT__WEEKLY", "off")]).await?;
     off.thread(critical("p")).await?;
-    ensure!(!off.redis.cmd::<bool>(&["EXISTS", "{prompts}:due:report"]).await?, "none is scheduled");
+    ensure!(waiting(&off.redis, Work::Report).await? == 0, "none is scheduled");
     Ok(())
 }

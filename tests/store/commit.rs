@@ -10,8 +10,8 @@ use prompt_rollback::store::{Committed, Loaded, StoreError};
 use serde_json::Value;
 use ulid::Ulid;
 
+use super::kit::{Kit, activate, critical, key, paging, register, version};
 use crate::common::{assert_same, log};
-use crate::kit::{Kit, activate, critical, key, paging, register, version};
 
 #[tokio::test]
 async fn a_switch_writes_all_that_belongs_to_it() -> Result<()> {
@@ -238,7 +238,7 @@ async fn an_incident_that_could_not_be_reopened_is_as_it_was() -> Result<()> {
         kit.ship(name).await?;
         kit.does(name, paging(name)).await?;
     }
-    let over = crate::kit::alert("p", Severity::High, Action::Page, AlertStatus::Resolved);
+    let over = super::kit::alert("p", Severity::High, Action::Page, AlertStatus::Resolved);
     let id = kit.does("p", over).await?.incidents[0].incident.id.clone();
     kit.clock.advance(Policy::QUIET);
     kit.does("p", Event::Timer { incident: id.clone() }).await?;

@@ -4,8 +4,8 @@ use anyhow::Result;
 use prompt_rollback::store::watch::WatchEvent;
 use prompt_rollback::store::{Clock, Store, StoreError};
 
+use super::kit::{Kit, critical, key, prompt};
 use crate::common::{Redis, config};
-use crate::kit::{Kit, critical, key, prompt};
 
 /// A commit works, and so does hearing of what others SET.
 async fn works(kit: &Kit) -> Result<()> {

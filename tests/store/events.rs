@@ -7,8 +7,8 @@ use prompt_rollback::store::schedule::{End, Finished, LEASE, Shows, Subscription
 use prompt_rollback::store::{Committed, StoreError};
 use ulid::Ulid;
 
+use super::kit::{Kit, activate, critical, key, paging, prompt};
 use crate::common::assert_same;
-use crate::kit::{Kit, activate, critical, key, paging, prompt};
 
 impl Kit {
     /// One that wakes a target for events, and the first target.
@@ -87,7 +87,7 @@ async fn the_latest_thousand_events_are_kept_and_a_gap_is_said() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_target_is_woken_for_what_it_shows_and_its_own_sets_tell_since_when() -> Result<()> {
+async fn each_target_is_woken_for_what_it_shows_and_has_its_own_sets() -> Result<()> {
     let (kit, audit) = Kit::with_events().await?;
     let members = async |set: &str| kit.cmd::<Vec<String>>(&["ZRANGE", &key(set), "0", "-1"]).await;
     assert!(members("due:webhook.audit").await?.is_empty(), "commits without events wake nobody");

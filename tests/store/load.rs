@@ -7,8 +7,8 @@ use prompt_rollback::decision::decide::Active;
 use prompt_rollback::decision::{Event, IncidentId, Operator, PromptState};
 use prompt_rollback::store::{Committed, LoadOptions, StoreError};
 
+use super::kit::{Kit, activate, critical, key, prompt, register, version};
 use crate::common::assert_same;
-use crate::kit::{Kit, activate, critical, key, prompt, register, version};
 
 #[tokio::test]
 async fn of_an_unknown_prompt_everything_is_absent() -> Result<()> {

@@ -9,7 +9,7 @@ use prompt_rollback::store::StoreError;
 use prompt_rollback::store::outage::{Coordinated, Speaks, WriteOutcome};
 use prompt_rollback::store::schedule::{End, LEASE, Work};
 
-use crate::kit::{Kit, critical, key, prompt};
+use super::kit::{Kit, critical, key, prompt};
 
 const ID: &str = "01KAJ4B8N4GZQ6V9C2M7T5R3XW";
 
@@ -73,7 +73,7 @@ async fn a_record_survives_with_its_members_and_what_a_later_receiver_added() ->
 }
 
 #[tokio::test]
-async fn of_two_that_write_one_is_told_that_the_record_moved_and_writes_nothing() -> Result<()> {
+async fn of_two_writers_one_learns_that_the_record_moved_and_writes_nothing() -> Result<()> {
     let (kit, incident) = held().await?;
     let mut first = opened(&kit, &incident).await?;
     let mut second = kit.store.outage(&id()).await?.context("the record")?;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use prompt_rollback::decision::{Event, PromptName};
 
+use super::kit::{Kit, key, prompt};
 use crate::common::{Redis, log};
-use crate::kit::{Kit, key, prompt};
 
 async fn scanned(kit: &Kit) -> Result<BTreeSet<PromptName>> {
     let (mut cursor, mut found) = (0, BTreeSet::new());
@@ -93,7 +93,7 @@ async fn a_namespace_of_ones_own_is_kept_apart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_this_receiver_wrote_itself_is_no_news_unless_someone_changed_it_since() -> Result<()> {
+async fn what_this_receiver_wrote_is_no_news_unless_changed_since() -> Result<()> {
     let kit = Kit::start()?;
     for name in ["ours", "changed", "deleted", "broken"] {
         kit.ship(name).await?;

@@ -9,8 +9,8 @@ use prompt_rollback::store::record::read_incident;
 use prompt_rollback::store::{INCIDENT_RETENTION, LoadOptions, StoreError};
 use serde_json::Value;
 
+use super::kit::{Kit, activate, alert, critical, key, paging, prompt};
 use crate::common::{Redis, config};
-use crate::kit::{Kit, activate, alert, critical, key, paging, prompt};
 
 const DAY: i64 = 24 * 3_600 * 1_000;
 
@@ -166,7 +166,7 @@ async fn an_open_incident_is_kept_once_and_a_closed_one_at_its_own_key() -> Resu
 }
 
 #[tokio::test]
-async fn an_incident_that_its_prompt_does_not_have_is_broken_and_hides_no_other() -> Result<()> {
+async fn an_incident_missing_from_its_prompt_is_broken_and_hides_no_other() -> Result<()> {
     let kit = Kit::start()?;
     kit.ship("p").await?;
     let id = kit.does("p", paging("p")).await?.incidents[0].incident.id.clone();
@@ -209,7 +209,7 @@ async fn as_before(kit: &Kit, incident: &str, commit: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn records_of_the_version_before_are_read_and_taken_over_and_it_may_write_beside() -> Result<()> {
+async fn records_of_the_previous_version_are_read_and_it_may_write_on() -> Result<()> {
     let kit = Kit::start()?;
     let id = IncidentId("01M8HJ8FV0RTQSK8K74M439M47".to_owned());
     as_before(&kit, OLD_INCIDENT, "01M8HJ8FV0JQ21N289TNBKT3H7").await?;
@@ -238,7 +238,7 @@ async fn records_of_the_version_before_are_read_and_taken_over_and_it_may_write_
 }
 
 #[tokio::test]
-async fn during_an_upgrade_open_incidents_are_also_where_the_version_before_looks_for_them() -> Result<()> {
+async fn an_upgrade_also_keeps_open_incidents_where_the_old_version_looks() -> Result<()> {
     let redis = Redis::start()?;
     let url = redis.receiver_url();
     let kit = Kit::with(redis, &url, &[("REDIS__READABLE_BY_PREVIOUS", "true")])?;
@@ -259,7 +259,7 @@ async fn during_an_upgrade_open_incidents_are_also_where_the_version_before_look
 }
 
 #[tokio::test]
-async fn a_closed_incident_keeps_what_a_later_receiver_wrote_when_it_is_decided() -> Result<()> {
+async fn deciding_a_closed_incident_keeps_what_a_later_receiver_wrote() -> Result<()> {
     let kit = Kit::start()?;
     kit.ship("p").await?;
     let id = kit.does("p", critical("p")).await?.incidents[0].incident.id.clone();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::kit::{Kit, key};
 use crate::common::Redis;
-use crate::kit::{Kit, key};
 
 /// Every file below `src/store` with this extension.
 fn sources(extension: &str) -> Result<Vec<(String, String)>> {
@@ -84,13 +84,13 @@ fn replayed(redis: &Redis) -> Result<BTreeSet<String>> {
 }
 
 #[tokio::test]
-async fn the_user_default_is_granted_what_stands_in_the_append_only_file_and_nothing_else() -> Result<()> {
+async fn the_default_user_may_run_just_what_the_append_only_file_holds() -> Result<()> {
     let kit = Kit::on(Redis::builder().appendonly().start()?)?;
     assert_eq!(kit.store.selftest().await?.problem(), None);
     // a key that has expired is unlinked where memory is freed in the background
     kit.cmd::<()>(&["CONFIG", "SET", "lazyfree-lazy-expire", "yes"]).await?;
     kit.cmd::<()>(&["SET", &key("expired"), "1", "PX", "1"]).await?;
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::time::sleep(Duration::from_millis(5)).await; // Redis expires a key by the real clock
     kit.cmd::<()>(&["EVAL", "redis.call('SET', KEYS[1], '2')", "1", &key("expired")]).await?;
 
     let users: Vec<String> = kit.cmd(&["ACL", "LIST"]).await?;

@@ -6,8 +6,8 @@ use ulid::Ulid;
 
 use prompt_rollback_testkit::FaultProxy;
 
+use super::kit::{Kit, critical, key};
 use crate::common::{REPLICATED, Redis, SOON, assert_same, eventually};
-use crate::kit::{Kit, critical, key};
 
 async fn start() -> Result<(Kit, Redis)> {
     let master = Redis::start()?;
@@ -32,7 +32,7 @@ async fn a_commit_is_acknowledged_once_a_replica_has_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_the_replica_neither_a_commit_nor_its_repetition_nor_a_fence_is_acknowledged() -> Result<()> {
+async fn without_the_replica_no_commit_repeat_or_fence_is_acknowledged() -> Result<()> {
     let (kit, replica) = start().await?;
     kit.ship("p").await?;
     let (loaded, commit) = kit.prepare("p", &critical("p")).await?;
@@ -52,7 +52,7 @@ async fn without_the_replica_neither_a_commit_nor_its_repetition_nor_a_fence_is_
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_got_lost_is_not_acknowledged_by_a_connection_that_wrote_nothing() -> Result<()> {
+async fn a_commit_is_not_acknowledged_by_a_connection_that_wrote_nothing() -> Result<()> {
     let master = Redis::start()?;
     let replica = Redis::builder().replica_of(&master).start()?;
     master.wait_for_replicas(1).await?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prompt_rollback::decision::{IncidentId, Timestamp};
 use prompt_rollback::store::schedule::{Claim, End, Finished, Target, Work};
 
-use crate::kit::{Kit, critical, key, prompt, register};
+use super::kit::{Kit, critical, key, prompt, register};
 
 const LEASE: Duration = Duration::from_secs(30);
 const DONE: End = End::Done { rev: None, next: None };
@@ -127,7 +127,7 @@ async fn however_much_of_one_kind_waits_no_other_kind_waits_behind_it() -> Resul
 
 /// The receiver before kept wake-ups of every kind in `due`, and an outage of Slack left many there.
 #[tokio::test]
-async fn what_an_earlier_receiver_scheduled_in_one_set_is_worked_off_kind_by_kind() -> Result<()> {
+async fn work_that_an_earlier_receiver_mixed_is_done_kind_by_kind() -> Result<()> {
     const BACKLOG: usize = 100_000;
     let kit = Kit::start()?;
     let now = kit.now().await?.0;

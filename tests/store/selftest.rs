@@ -4,8 +4,8 @@ use anyhow::Result;
 use prompt_rollback::store::{Clock, Level, SelfTest, Store};
 use prompt_rollback_testkit::free_port;
 
+use super::kit::{Kit, critical};
 use crate::common::{Redis, SOON, config, eventually};
-use crate::kit::{Kit, critical};
 
 const USERS: &str = include_str!("../../config/users.acl");
 /// Without these the receiver works, and says less: `check --connect` says so.
@@ -46,7 +46,7 @@ fn each_less_one<'a>(rules: &[&'a str]) -> Vec<(&'a str, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn the_shipped_user_may_do_everything_and_the_self_test_leaves_nothing_behind() -> Result<()> {
+async fn the_shipped_user_passes_the_self_test_which_leaves_nothing_behind() -> Result<()> {
     let kit = Kit::start()?;
     let test = kit.store.selftest().await?;
     assert_eq!(test.problem(), None);
@@ -61,7 +61,7 @@ async fn the_shipped_user_may_do_everything_and_the_self_test_leaves_nothing_beh
 }
 
 #[tokio::test]
-async fn each_permission_that_is_missing_is_named_and_none_ships_that_nobody_would_miss() -> Result<()> {
+async fn each_missing_permission_is_named_and_no_needless_one_ships() -> Result<()> {
     let redis = Redis::start()?;
     let rules = shipped_rules();
     let cases = each_less_one(&rules);
@@ -83,7 +83,7 @@ async fn each_permission_that_is_missing_is_named_and_none_ships_that_nobody_wou
 }
 
 #[tokio::test]
-async fn an_acl_file_of_the_version_before_still_fits_and_whether_scan_is_permitted_is_said() -> Result<()> {
+async fn the_previous_acl_file_fits_and_the_check_says_if_scan_is_permitted() -> Result<()> {
     let redis = Redis::start()?;
     for (more, says) in [(&["+config|get"][..], "SCAN is permitted"), (&["-scan"], "SCAN is not permitted")] {
         let rules = [&shipped_rules()[..], more].concat();

@@ -9,8 +9,8 @@ use prompt_rollback::decision::{Action, IncidentId, Severity, Timestamp};
 use prompt_rollback::store::schedule::{End, Finished, LEASE, LONGEST_HOLD, Shows, Subscription, Target, Work};
 use prompt_rollback::store::{Committed, StoreError};
 
+use super::kit::{Kit, alert, critical, key, paging};
 use crate::common::assert_same;
-use crate::kit::{Kit, alert, critical, key, paging};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -129,7 +129,7 @@ async fn a_lease_ends_in_time_whatever_the_clock_does() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_waits_for_minutes_is_due_at_once_when_the_clock_went_back_and_what_waits_for_days_stays() -> Result<()> {
+async fn a_clock_set_back_makes_waits_of_minutes_due_but_not_waits_of_days() -> Result<()> {
     let kit = Kit::start()?;
     let soon = kit.now().await?.plus(60 * SECOND).0.to_string();
     let days = kit.now().await?.plus(72 * HOUR).0.to_string();

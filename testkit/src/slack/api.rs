@@ -175,7 +175,7 @@ pub(super) async fn under_faults(
         None => (None, false),
     };
     if let Some(Kind::Hang(wait)) = fault {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(wait).await; // the fault itself
     }
     let spoiled = match &fault {
         Some(Kind::RateLimited(seconds)) => Some(Some(refuse(&Refusal::rate_limited(*seconds)))),
@@ -196,7 +196,7 @@ pub(super) async fn under_faults(
     let result = handled.as_ref().or(answer.as_ref()).map(Answer::json).unwrap_or_default();
     shared.answered(number, status, result, applied);
     if let Some(Kind::SlowReply(wait)) = fault {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(wait).await; // the fault itself
     }
     answer.ok_or(Closed)
 }

@@ -65,7 +65,7 @@ impl Browser {
         loop {
             match self.eval(&expression).await? {
                 Value::Null if std::time::Instant::now() > deadline => bail!("not within {within:?}: {what}"),
-                Value::Null => tokio::time::sleep(Duration::from_millis(50)).await,
+                Value::Null => tokio::time::sleep(Duration::from_millis(50)).await, // between two looks
                 value => return Ok(value),
             }
         }

@@ -1,6 +1,6 @@
 //! The Web API: tokens, scopes, arguments, and what each method answers.
 
-use crate::{Reply, SOON, call, call_as, form, plain, post_question, request, workspace};
+use super::{Reply, SOON, call, call_as, form, plain, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Slack;
 use serde_json::{Value, json};

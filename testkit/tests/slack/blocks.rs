@@ -1,6 +1,6 @@
 //! The limits of Block Kit: at the limit a block passes, one above it is refused, and the place is named.
 
-use crate::{actions, button, call, plain, workspace};
+use super::{actions, button, call, plain, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Slack;
 use serde_json::{Value, json};

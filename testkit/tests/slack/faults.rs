@@ -1,6 +1,6 @@
 //! Each fault does what it says, to the calls that it names, as often as it was told.
 
-use crate::{SOON, call, post_question, request, workspace};
+use super::{SOON, call, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{Fault, Slack};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn text() -> Value {
     json!({"channel": "C1", "text": "x"})
 }
 
-async fn posts(slack: &Slack) -> Result<crate::Reply> {
+async fn posts(slack: &Slack) -> Result<super::Reply> {
     call(slack, "chat.postMessage", text()).await
 }
 
@@ -109,7 +109,7 @@ async fn a_hanging_call_is_seen_and_left_out_if_the_caller_goes() -> Result<()> 
         _ = posts(&slack) => panic!("answered while it hangs"),
         recorded = slack.wait_for("the call", SOON, |slack| (slack.calls().len() == 2).then_some(())) => recorded?,
     }
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await; // a call that hangs takes effect after 300 ms, if it does
     assert_eq!(slack.messages("C1").len(), 1);
     Ok(())
 }

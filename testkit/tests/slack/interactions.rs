@@ -1,6 +1,6 @@
 //! Clicks: the payload, its signature, and what the app may answer.
 
-use crate::{App, actions, button, call, plain, post_question, request, workspace};
+use super::{App, actions, button, call, plain, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Signature;
 use serde_json::{Value, json};

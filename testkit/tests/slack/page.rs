@@ -1,6 +1,6 @@
 //! The web page: it shows what is there, and its clicks are interactions.
 
-use crate::{App, actions, button, call, plain, post_question, request, workspace};
+use super::{App, actions, button, call, plain, post_question, request, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::Dir;
 use prompt_rollback_testkit::http::Http;

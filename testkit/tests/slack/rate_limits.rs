@@ -1,6 +1,6 @@
 //! Rate limits, on a clock that the test moves.
 
-use crate::{call, form, workspace};
+use super::{call, form, workspace};
 use anyhow::Result;
 use prompt_rollback_testkit::slack::{RateLimits, Slack};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Socket Mode: envelopes, acknowledgements, goodbyes.
 
-use crate::{SOON, call_as, post_question, workspace};
+use super::{SOON, call_as, post_question, workspace};
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use prompt_rollback_testkit::slack::{Slack, Via};

@@ -2,7 +2,4 @@
 
 mod dashboard;
 mod runbooks;
-#[path = "../e2e/server.rs"]
-#[allow(dead_code, reason = "the end-to-end tests use all of it")]
-mod server;
 mod world;

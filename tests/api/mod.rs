@@ -1,8 +1,5 @@
 //! The HTTP API as the contract has it, on a real Redis.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod import;
 mod incidents;
 mod marks;

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use prompt_rollback_testkit::free_port;
 
-use crate::common::{Redis, SOON, eventually};
-use crate::world::FAILOVER;
+use crate::sentinels::FAILOVER;
+use crate::{PATIENCE, Redis, eventually, free_port};
 
+/// One node of the cluster.
 pub struct Node {
+    /// Its server.
     pub redis: Redis,
+    /// Its id in the cluster.
     pub id: String,
 }
 
@@ -20,7 +22,7 @@ async fn node() -> Result<Node> {
     Ok(Node { redis, id })
 }
 
-/// The slot of the prompts.
+/// The slot of the prompts of the default namespace.
 pub async fn slot(node: &Node) -> Result<String> {
     Ok(node.redis.cmd::<u16>(&["CLUSTER", "KEYSLOT", "{prompts}"]).await?.to_string())
 }
@@ -35,7 +37,7 @@ pub async fn cluster() -> Result<[Node; 2]> {
     let bus: String = first.redis.cmd(&["CONFIG", "GET", "cluster-port"]).await.map(|v: Vec<String>| v[1].clone())?;
     second.redis.cmd::<()>(&["CLUSTER", "MEET", "127.0.0.1", &first.redis.port().to_string(), &bus]).await?;
     for node in &nodes {
-        eventually("the cluster is one", SOON, async || {
+        eventually("the cluster is one", PATIENCE, async || {
             let info: String = node.redis.cmd(&["CLUSTER", "INFO"]).await.ok()?;
             (info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")).then_some(())
         })
@@ -47,8 +49,10 @@ pub async fn cluster() -> Result<[Node; 2]> {
 /// The first is the master of all slots; the second is its replica.
 pub async fn master_and_replica() -> Result<[Node; 2]> {
     let [master, replica] = cluster().await?;
-    eventually("a replica", SOON, async || replica.redis.cmd::<()>(&["CLUSTER", "REPLICATE", &master.id]).await.ok())
-        .await?;
+    eventually("a replica", PATIENCE, async || {
+        replica.redis.cmd::<()>(&["CLUSTER", "REPLICATE", &master.id]).await.ok()
+    })
+    .await?;
     master.redis.wait_for_replicas(1).await?;
     Ok([master, replica])
 }
@@ -76,7 +80,7 @@ pub async fn seize(replica: &Redis) -> Result<()> {
     .await
 }
 
-/// The slot of the prompts on its way from one node to another.
+/// The slot of the prompts while it moves from one node to another.
 pub struct Moving<'a> {
     from: &'a Node,
     to: &'a Node,
@@ -84,6 +88,7 @@ pub struct Moving<'a> {
 }
 
 impl<'a> Moving<'a> {
+    /// Begins to move it: both nodes know of it, and no key has moved yet.
     pub async fn begin(from: &'a Node, to: &'a Node) -> Result<Self> {
         let slot = slot(from).await?;
         to.redis.cmd::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await?;
@@ -91,7 +96,7 @@ impl<'a> Moving<'a> {
         Ok(Self { from, to, slot })
     }
 
-    /// Moves some keys, `most` of them; how many there were.
+    /// Moves at most `most` keys. Returns how many it moved.
     pub async fn keys(&self, most: &str) -> Result<usize> {
         let keys: Vec<String> = self.from.redis.cmd(&["CLUSTER", "GETKEYSINSLOT", &self.slot, most]).await?;
         if !keys.is_empty() {

@@ -1,8 +1,5 @@
 //! Who may do what, and who is kept out: certificates, Redis' users, privileges of the process.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod alertmanager;
 mod attack;
 mod compose;

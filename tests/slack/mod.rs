@@ -1,11 +1,10 @@
 //! People decide in Slack: a receiver on a real Redis, and the double of Slack.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod kit;
 
 mod approvers;
 mod backlog;
+mod browser;
 mod bulk_incident;
 mod calls;
 mod decide;

@@ -145,7 +145,7 @@ impl App {
                         let (parts, body) = request.into_parts();
                         let body = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
                         kept.lock().unwrap().push(Received { headers: parts.headers, body });
-                        tokio::time::sleep(wait).await;
+                        tokio::time::sleep(wait).await; // an app that is slow
                         let answer = Response::builder().status(status).body(Full::<Bytes>::from("noted"));
                         Ok::<_, hyper::Error>(answer.unwrap())
                     }

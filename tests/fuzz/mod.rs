@@ -1,7 +1,7 @@
 //! A short fuzzing of all that comes from outside: the corpus in `fuzz/corpus`, and seeded mutations of it. `make fuzz` does
 //! so for long, guided by coverage.
 //!
-//! `FUZZ_SEED=… cargo test --test fuzz` repeats a run; `FUZZ_CASES` makes it longer.
+//! `FUZZ_SEED=… cargo test fuzz::` repeats a run; `FUZZ_CASES` makes it longer.
 
 mod mutate;
 mod targets;

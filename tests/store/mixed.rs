@@ -23,7 +23,7 @@ async fn upgrade(redis: &Redis, prompt: &str, id: &str, newer: bool) -> Result<(
 }
 
 #[tokio::test]
-async fn an_older_receiver_leaves_to_a_newer_one_what_is_its_own_and_does_the_rest() -> Result<()> {
+async fn an_older_receiver_leaves_records_of_a_newer_one_and_does_the_rest() -> Result<()> {
     let world = World::start().await?;
     for prompt in ["new", "old"] {
         world.ship(prompt).await?;

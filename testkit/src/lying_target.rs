@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
+/// A running server. It runs until the process ends.
 pub struct LyingTarget {
     address: String,
     requests: Arc<Mutex<Vec<(Instant, String)>>>,
@@ -35,11 +36,12 @@ impl LyingTarget {
         Ok(Self { address, requests: Arc::default() })
     }
 
+    /// `http://host:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// When, and what.
+    /// When each request came, and its text.
     pub fn requests(&self) -> Vec<(Instant, String)> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -98,7 +100,7 @@ pub fn vector(series: &[(&str, &str)]) -> String {
     format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#, items.join(","))
 }
 
-/// The query for the counters of each instance.
+/// Whether a request queries the counters of each instance.
 pub fn asks_for_counters(request: &str) -> bool {
     request.contains("prompt_version_instance%3Arequests%3Asum")
 }

@@ -1,16 +1,10 @@
 //! A person decides in Slack as they would: in a browser, on the page of the double, with a receiver on a real Redis.
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "slack/kit.rs"]
-#[allow(dead_code, reason = "each test target uses a part of it")]
-mod kit;
-
 use anyhow::Result;
 use prompt_rollback_testkit::slack::Browser;
 
+use super::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace};
 use crate::common::{alert, assert_rolled_back_once};
-use crate::kit::{INCIDENTS, MAYA, PETE, SLACK_SOON, Workspace};
 
 /// The text of an element, as the page shows it.
 fn text(selector: &str) -> String {

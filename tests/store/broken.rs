@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::common::{ROLLED_BACK, Receiver, SOON, World, assert_rolled_back_once, critical, dump};
 
 #[tokio::test]
-async fn a_key_of_the_wrong_type_holds_its_alert_and_the_rest_of_the_group_is_handled() -> Result<()> {
+async fn a_key_of_the_wrong_type_holds_only_its_own_alert() -> Result<()> {
     let world = World::with(&[("GUARDS__MAX_AUTO_ROLLBACKS", "100")]).await?;
     for (n, name) in ["active", "routing", "state", "log"].into_iter().enumerate() {
         let (before, bad, after) = (format!("before-{n}"), format!("bad-{n}"), format!("after-{n}"));

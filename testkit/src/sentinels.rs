@@ -3,28 +3,34 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use prompt_rollback_testkit::RedisBuilder;
 
-use crate::common::{Receiver, Redis, eventually};
+use crate::{Redis, RedisBuilder, eventually};
 
+/// The name by which sentinels know the master.
 pub const NAME: &str = "main";
 /// Without an answer for so long, the master is down. Long enough for a machine that is busy with other tests.
-pub const DOWN_AFTER: Duration = Duration::from_secs(1);
-/// A failover: down, the votes of the sentinels after a random wait of up to a second, the promotion.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+/// Far longer than a failover takes: the master is found down, the sentinels vote after a random wait of up to a second, and a
+/// replica is promoted.
 pub const FAILOVER: Duration = Duration::from_secs(300);
 
-pub struct World {
+/// Redis servers, the master first, and the sentinels that watch them. Each is killed when dropped.
+pub struct Sentinels {
+    /// The master, then its replicas, as at the start.
     pub servers: Vec<Redis>,
+    /// The three that vote.
     pub sentinels: Vec<Redis>,
 }
 
+/// A sentinel that watches `master`: `builder` says how it is secured.
 pub fn sentinel(builder: RedisBuilder, master: &Redis) -> RedisBuilder {
     let settings = [("down-after-milliseconds", DOWN_AFTER.as_millis()), ("failover-timeout", 5_000)];
     let conf = settings.map(|(key, value)| format!("sentinel {key} {NAME} {value}"));
     builder.sentinel(NAME, master, 2).conf(conf.join("\n"))
 }
 
-impl World {
+impl Sentinels {
+    /// Starts a master, so many replicas, and three sentinels that know one another.
     pub async fn start(replicas: usize) -> Result<Self> {
         let build = || Redis::builder().receiver_may("+role");
         let mut servers = vec![build().start()?];
@@ -54,15 +60,12 @@ impl World {
         Ok(())
     }
 
+    /// The addresses of the sentinels, as `redis.nodes` lists them.
     pub fn nodes(&self) -> String {
         self.sentinels.iter().map(Redis::addr).collect::<Vec<_>>().join(",")
     }
 
-    pub async fn receiver(&self, env: &[(&str, &str)]) -> Result<Receiver> {
-        Receiver::ready("redis://elsewhere.invalid", &with(&self.nodes(), env)).await
-    }
-
-    /// Waits until a sentinel names another master than `before`, which takes writes: the end of the failover.
+    /// Waits until a sentinel names another master than `before`: the end of the failover. Returns that master, and when that was.
     pub async fn wait_failed_over(&self, before: &str) -> Result<(&Redis, Instant)> {
         let port = eventually("failed over", FAILOVER, async || {
             for sentinel in &self.sentinels {
@@ -80,8 +83,8 @@ impl World {
     }
 }
 
-/// `env` for a receiver of these sentinels.
-pub fn with<'a>(nodes: &'a str, env: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+/// `env` and the keys, without their prefix, by which a receiver asks the sentinels at `nodes`.
+pub fn receiver_env<'a>(nodes: &'a str, env: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let own = [("REDIS__MODE", "sentinel"), ("REDIS__SENTINEL_MASTER", NAME), ("REDIS__NODES", nodes)];
     own.iter().chain(env).copied().collect()
 }

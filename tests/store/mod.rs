@@ -1,13 +1,12 @@
 //! The store on a real Redis: every return code of every script, and every way to connect.
 
-#[path = "../common/mod.rs"]
-mod common;
-
+mod broken;
 mod commit;
 mod connections;
 mod events;
 mod kit;
 mod load;
+mod mixed;
 mod outage;
 mod outside;
 mod records;

@@ -2,10 +2,7 @@
 //! lies, hangs or is away.
 
 mod away;
-#[path = "../common/mod.rs"]
-mod common;
 mod killed;
-mod lying_target;
 mod servers;
 mod soak;
 mod splits;
@@ -15,11 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lying_target::LyingTarget;
+use prompt_rollback_testkit::lying_target::{self, LyingTarget};
 use prompt_rollback_testkit::shipped::{self, Source, Targets};
 use prompt_rollback_testkit::{Port, Prometheus, Receiver, Redis, eventually};
 use serde_json::{Value, json};
 use servers::PromptServers;
+
+use crate::common::kept::{all_incidents, store};
+use crate::common::process;
 
 const PROMPT: &str = "customer-support";
 /// Far longer than any story takes where nothing else runs.
@@ -105,9 +105,7 @@ impl World {
 }
 
 fn receiver(redis: &Redis, prometheus: &str, more: &[(&str, &str)]) -> Result<Receiver> {
-    let receiver = Receiver::builder(env!("CARGO_BIN_EXE_prompt-rollback"))
-        .env("PROMPT_ROLLBACK_REDIS__URL", redis.receiver_url())
-        .env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
+    let receiver = process(redis).env("PROMPT_ROLLBACK_PROMETHEUS__URL", prometheus);
     more.iter().fold(receiver, |receiver, (key, value)| receiver.env(*key, *value)).start()
 }
 
@@ -289,7 +287,7 @@ async fn a_prometheus_that_makes_no_sense_proves_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_prometheus_that_hangs_holds_up_a_rollback_for_no_more_than_two_seconds() -> Result<()> {
+async fn a_hanging_prometheus_delays_a_rollback_by_at_most_two_seconds() -> Result<()> {
     let lying_target = LyingTarget::hanging()?;
     let times = [("PROMPT_ROLLBACK_VERIFICATION__DEADLINE", "5s"), ("PROMPT_ROLLBACK_VERIFICATION__MAX", "5s")];
     let world = World::start(&lying_target.url(), &times).await?;
@@ -386,22 +384,14 @@ async fn deadlines_hold_through_fifteen_hundred_rollbacks_at_once() -> Result<()
         ensure!(status == 200 && answer.to_string().matches("rolled_back").count() == names.len(), "{status} {answer}");
     }
     let closed = async || -> Option<Vec<i64>> {
-        let mut late = Vec::new();
-        let mut connection = world.redis.connection().await.ok()?;
-        let phases: std::collections::HashMap<String, i64> =
-            redis::cmd("HGETALL").arg("{prompts}:phases").query_async(&mut connection).await.ok()?;
-        if phases.get("verifying").is_some_and(|open| *open > 0) {
+        let (phases, _) = store(&world.redis).ok()?.counts().await.ok()?;
+        if phases.iter().any(|(phase, open)| phase == "verifying" && *open > 0) {
             return None;
         }
-        let ids: Vec<String> =
-            redis::cmd("ZRANGE").arg("{prompts}:incidents").arg(0).arg(-1).query_async(&mut connection).await.ok()?;
-        for id in ids {
-            let record: String =
-                redis::cmd("GET").arg(format!("{{prompts}}:incident:{id}")).query_async(&mut connection).await.ok()?;
-            let record: Value = serde_json::from_str(&record).ok()?;
-            late.push(record["closed_at"].as_i64()? - record["flip"]["at"].as_i64()? - DEADLINE.as_millis() as i64);
-        }
-        Some(late)
+        let late = |incident: &Value| {
+            Some(incident["closed_at"].as_i64()? - incident["flip"]["at"].as_i64()? - DEADLINE.as_millis() as i64)
+        };
+        all_incidents(&world.redis).await.ok()?.iter().map(late).collect()
     };
     let mut late = eventually("all are over", STORY, closed).await?;
     late.sort_unstable();

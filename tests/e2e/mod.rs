@@ -4,7 +4,7 @@
 
 mod demo;
 mod lying_target;
-mod server;
+pub mod server;
 mod stack;
 mod yardstick;
 
@@ -92,7 +92,7 @@ async fn a_bad_canary_is_taken_back_before_most_users_meet_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_good_canary_waits_while_no_heartbeat_arrives_and_goes_on_when_one_does() -> Result<()> {
+async fn a_good_canary_waits_for_a_heartbeat_and_then_goes_on() -> Result<()> {
     let mut stack = Stack::start(Plan::default()).await?;
     stack.serve_good(PROMPT).await?;
     let path = format!("/api/prompts/{PROMPT}");

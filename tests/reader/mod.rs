@@ -1,0 +1,10 @@
+//! What prompt servers embed: the choice of a version, and readers that follow a real Redis.
+
+mod cluster;
+mod follow;
+mod names;
+mod python;
+mod sentinel;
+mod servers;
+mod split;
+mod standalone;
