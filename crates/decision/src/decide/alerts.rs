@@ -451,7 +451,8 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
                 if policy.requery || content_missing {
                     let (from, operator) = (version.clone(), Operator::SYSTEM);
                     let (skip_confirmation, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
-                    let pending = Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
+                    let pending =
+                        Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
                     incident.question_number += anew;
                     confirm::begin(tx, id, pending);
                     return Some(Acted::Confirming);

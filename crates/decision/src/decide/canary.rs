@@ -15,7 +15,7 @@ use super::super::phase::{Phase, Question};
 use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
-use super::super::split::{Canary, CanaryEnd, CanaryPause, Plan, TrafficSplit, CanaryWait};
+use super::super::split::{Canary, CanaryEnd, CanaryPause, CanaryWait, Plan, TrafficSplit};
 use super::super::switch::{Switch, SwitchMode};
 use super::super::verification::{Check, Finding, Verdict};
 use super::person::{OrRefusal, must_be_known};

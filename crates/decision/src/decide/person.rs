@@ -29,7 +29,12 @@ pub(super) fn must_be_known(tx: &Transaction<'_>) -> OrRefusal<()> {
 
 /// `target` may be served again instead of `from`: known-good and not quarantined, or what it would be without being named,
 /// or forced; never one that nobody registered.
-fn must_be_allowed(tx: &Transaction<'_>, from: Option<&VersionName>, target: &VersionName, force: bool) -> OrRefusal<()> {
+fn must_be_allowed(
+    tx: &Transaction<'_>,
+    from: Option<&VersionName>,
+    target: &VersionName,
+    force: bool,
+) -> OrRefusal<()> {
     let Some(record) = tx.state.version(target) else {
         return Err(unknown_version(tx, target));
     };

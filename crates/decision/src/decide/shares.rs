@@ -3,7 +3,7 @@
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
-use super::super::phase::{RollbackFailure, Phase, Question};
+use super::super::phase::{Phase, Question, RollbackFailure};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed, Serving};
 use super::super::soak::Fled;
@@ -159,8 +159,8 @@ impl Transaction<'_> {
         }
         let incident = &mut self.state.incidents[place];
         incident.note(now, NoteKind::Checked, format!("{heir} is served now, and {version} still by some servers"));
-        if let Some(flip) = &mut incident.switch {
-            flip.to = heir.clone();
+        if let Some(switch) = &mut incident.switch {
+            switch.to = heir.clone();
         }
         true
     }

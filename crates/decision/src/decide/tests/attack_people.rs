@@ -91,7 +91,7 @@ fn a_critical_leaves_the_target_that_a_person_named_for_a_canary() {
     world.paused = None;
     assert_eq!(world.alert(critical("v2").named("Timeouts")), "rolled_back alert");
     assert_eq!((percent(&world), world.served()), (None, "v0"));
-    assert_eq!(world.latest().switch.as_ref().map(|flip| flip.mode), Some(SwitchMode::Approved));
+    assert_eq!(world.latest().switch.as_ref().map(|switch| switch.mode), Some(SwitchMode::Approved));
 }
 
 #[test]

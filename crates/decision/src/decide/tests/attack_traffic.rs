@@ -292,7 +292,11 @@ fn an_alert_on_the_target_that_alertmanager_no_longer_lists_holds_nothing() {
     lists(&mut world, &[critical("v2")]);
     world.pass(Policy::ABSENT - seconds(1));
     lists(&mut world, &[critical("v2")]);
-    assert_eq!(world.alert(critical("v2")), "duplicate duplicate", "a restarted Alertmanager knows nothing for a while");
+    assert_eq!(
+        world.alert(critical("v2")),
+        "duplicate duplicate",
+        "a restarted Alertmanager knows nothing for a while"
+    );
     world.pass(seconds(1));
     lists(&mut world, &[critical("v2")]);
     assert_eq!(world.alert(critical("v2")), "rolled_back alert");

@@ -42,7 +42,8 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
 
 /// Until somebody else is asked.
 fn whoever_was_asked_may_answer(before: &Snapshot, commit: &Commit) {
-    for was in before.state.open_incidents().filter(|i| i.question_number > 0 && i.phase.kind() != PhaseKind::Observing) {
+    for was in before.state.open_incidents().filter(|i| i.question_number > 0 && i.phase.kind() != PhaseKind::Observing)
+    {
         let Some(is) = commit.state.open_incidents().find(|i| i.id == was.id) else { continue };
         let waits = is.phase.is_undecided() || is.phase.kind() == PhaseKind::RollingBack;
         assert!(!waits || is.decider == was.decider || is.question_number > was.question_number, "{was:?} → {is:?}");

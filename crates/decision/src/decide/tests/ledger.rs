@@ -52,9 +52,10 @@ impl Ledger {
         };
         for version in have(&before.state) {
             let lost = !have(&commit.state).contains(&version);
-            let open = before.state.open_incidents().any(|i| {
-                i.version == version && i.switch.is_none() && !wants_only_figures(&before.state, i)
-            });
+            let open = before
+                .state
+                .open_incidents()
+                .any(|i| i.version == version && i.switch.is_none() && !wants_only_figures(&before.state, i));
             let is =
                 |entry: &LogEntry| entry.event == LogEvent::Rollback && entry.from.as_deref() == Some(version.as_str());
             let rolled_back = commit.log.iter().any(is);
