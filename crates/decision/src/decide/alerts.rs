@@ -383,9 +383,10 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
     // whoever was asked, or has it in hand, goes on where nobody else is asked
+    let observes = strongest.action == Action::Observe;
     let in_hand = match &incident.phase {
-        Phase::AwaitingDecision(question) => question.hold.is_some() || strongest.action == Action::Observe,
-        Phase::Investigating { .. } => !stronger && !urgent,
+        Phase::AwaitingDecision(question) => question.hold.is_some() || observes,
+        Phase::Investigating { .. } => (!stronger && !urgent) || observes,
         Phase::Confirming(confirming) => confirming.pending.by != SwitchMode::Auto,
         phase => phase.kind() == PhaseKind::RollingBack,
     };

@@ -46,6 +46,16 @@ fn whoever_has_an_incident_in_hand_keeps_it_when_an_alert_for_others_joins() {
 }
 
 #[test]
+fn whoever_investigates_an_observation_keeps_it_when_a_worse_one_for_others_joins() {
+    let mut world = World::with_a_fresh_release();
+    world.alert(medium("v2"));
+    world.choose(Choice::Investigate);
+    let worse = world::firing("Slow", "v2", Severity::High, Action::Observe).decided_by("product-pm");
+    assert_eq!(world.alert(worse), "incident_updated joined");
+    assert_eq!((world.phase(), world.latest().decider.as_str()), (PhaseKind::Investigating, "on-call"));
+}
+
+#[test]
 fn whoever_approved_may_approve_once_more_although_an_alert_for_others_joined() {
     let mut world = World::with_a_fresh_release();
     world.policy.confirm = true;
