@@ -11,6 +11,7 @@ use super::wait::Patience;
 use super::{Context, outage};
 use crate::api::{self, DecisionKind, HoldDurations, Strategy};
 use crate::config::parse_prometheus_duration;
+use crate::decision::note::NoteKind;
 use crate::decision::outage::OutageAction;
 use crate::decision::phase::Objection;
 use crate::decision::{
@@ -117,6 +118,11 @@ fn confirmed(prompt: &PromptName, incident: &Incident, asked: Timestamp) -> ApiR
                 _ => ("healthy", "repeat the request, or use force, to roll back anyway"),
             };
             conflict(code, format!("{}: {then}", objection.text))
+        }
+        // after a rollback that did not help, only a missing content keeps the next one
+        None if incident.phase.kind() == PhaseKind::Escalated => {
+            let why = incident.notes.iter().rfind(|note| note.kind == NoteKind::Asked);
+            conflict("archived", why.map_or_else(|| "not rolled back yet".to_owned(), |note| note.text.clone()))
         }
         None => conflict("already_decided", format!("decided by someone else meanwhile: {}", incident.phase)),
     }

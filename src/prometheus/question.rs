@@ -138,6 +138,21 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
     }
 }
 
+/// What all measures of the incident's alerts say together: their own expressions and, for an alert that has none, the error
+/// ratio. `known`: there is a ratio, which people are told in any case.
+pub fn all_measures(incident: &Incident, mut verified: Vec<Finding>, errors: Finding, known: bool) -> Finding {
+    let text = errors.text.clone();
+    let by_ratio = incident.alerts.iter().any(|alert| alert.verify.trim().is_empty());
+    if by_ratio {
+        verified.push(errors);
+    }
+    let mut finding = Finding::all(verified);
+    if known && !by_ratio {
+        finding.text = format!("{} ({text})", finding.text);
+    }
+    finding
+}
+
 /// The verdict of the default expression.
 pub fn read_ratio(answer: &Result<Option<f64>, PrometheusError>, limit: f64) -> Finding {
     match answer {
@@ -312,6 +327,31 @@ pub fn errors_per_minute(labels: &Labels, prompt: &PromptName, version: &Version
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_healthy_again_only_by_the_measure_of_each_of_its_alerts() {
+        let (prompt, version) = (PromptName::parse("p").expect("a name"), VersionName::parse("v2").expect("a version"));
+        let id = crate::decision::IncidentId("I".to_owned());
+        let alert = |verify: &str| {
+            let mut alert = serde_json::json!({
+                "fingerprint": "f", "alertname": "Row", "severity": "high", "action": "page", "decider": "on-call",
+                "time_limit": 300_000, "firing": true, "first_seen": 0, "last_seen": 0,
+            });
+            alert["verify"] = verify.into();
+            serde_json::from_value(alert).expect("an alert")
+        };
+        let mut incident = Incident::new(id, prompt, version, "on-call".to_owned(), Timestamp(0));
+        let found = |incident: &Incident| {
+            let verified = vec![Finding::new(Verdict::Healthy, "quality is back")];
+            let errors = Finding::new(Verdict::Unhealthy, "error ratio 12.00 %");
+            let finding = all_measures(incident, verified, errors, true);
+            (finding.verdict, finding.text)
+        };
+        incident.alerts = vec![alert("quality")];
+        assert_eq!(found(&incident), (Verdict::Healthy, "quality is back (error ratio 12.00 %)".to_owned()));
+        incident.alerts.push(alert(""));
+        assert_eq!(found(&incident), (Verdict::Unhealthy, "quality is back; error ratio 12.00 %".to_owned()));
+    }
 
     /// Whoever sends alerts writes the expression, and reads what came of it in the incident.
     #[test]

@@ -510,11 +510,9 @@ impl Verifier {
         }
         let answers = join_all(verifies.iter().map(|verify| prometheus.verify(&verify.expression))).await;
         let read = |(verify, answer): (&Verify, &QueryResult)| question::read_verify(&verify.alertname, answer);
-        let mut finding = Finding::all(verifies.iter().zip(&answers).map(read).collect());
-        if ratios.as_ref().is_ok_and(|series| ratio(series).is_some()) {
-            finding.text = format!("{} ({})", finding.text, errors.text);
-        }
-        finding
+        let verified = verifies.iter().zip(&answers).map(read).collect();
+        let known = ratios.as_ref().is_ok_and(|series| ratio(series).is_some());
+        question::all_measures(incident, verified, errors, known)
     }
 
     /// Answers to [`question::all_prompts`]; `None` if Prometheus does not say.

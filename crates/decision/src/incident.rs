@@ -115,6 +115,14 @@ impl Incident {
         self.alerts.iter().filter(|a| a.firing).max_by(order)
     }
 
+    /// The most severe firing alert, whatever it asks for. Of equals always the same one.
+    pub fn worst(&self) -> Option<&AlertRecord> {
+        fn order(alert: &AlertRecord) -> (Severity, Action, &str) {
+            (alert.severity, alert.action, &alert.fingerprint)
+        }
+        self.alerts.iter().filter(|a| a.firing).max_by(|a, b| order(a).cmp(&order(b)))
+    }
+
     /// Where the prompt runs, by the worst alert that says so.
     pub fn group_labels(&self) -> GroupLabels {
         let worst = self.alerts.iter().filter(|a| !a.group_labels.is_empty()).max_by_key(|a| (a.firing, a.rank()));

@@ -209,6 +209,9 @@ pub struct Silence {
     /// When a person dismissed it: an alert that began later is another outbreak. Unknown in older records.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dismissed_at: Option<Timestamp>,
+    /// When it began, as the sender said: whatever its clock shows, that is the outbreak which was dismissed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
     /// Moves on while the alert repeats: one that stopped without a word must not stay silent for good.
     pub since: Timestamp,
 }

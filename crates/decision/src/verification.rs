@@ -178,6 +178,9 @@ pub struct Verification {
     /// The last so many that measured anything found it bad.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unhealthy: u32,
+    /// What the last one of these found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found_bad: Option<String>,
     pub next: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Check>,
@@ -201,6 +204,7 @@ impl Verification {
             healthy: 0,
             healthy_since: None,
             unhealthy: 0,
+            found_bad: None,
             next: now.plus(every),
             last: None,
             traffic: None,

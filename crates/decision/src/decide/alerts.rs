@@ -36,7 +36,6 @@ pub(super) enum Acted {
 /// Handles all alerts of one delivery: those of one version together, so that a delivery switches at most once.
 pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOutcome> {
     let mut outcomes: Vec<Option<AlertOutcome>> = vec![None; alerts.len()];
-    let (trouble, moves) = (trouble(tx), tx.log.len());
     // ends first, then what fires on versions that may be rolled back to: all of it tells whether a target is healthy
     for (alert, outcome) in alerts.iter().zip(&mut outcomes) {
         if alert.status == AlertStatus::Resolved {
@@ -61,9 +60,6 @@ pub(super) fn alerts(tx: &mut Transaction<'_>, alerts: &[Alert]) -> Vec<AlertOut
             outcomes[place] = Some(outcome);
         }
     }
-    if self::trouble(tx) != trouble || tx.log.len() != moves {
-        follow_targets(tx);
-    }
     // every alert is either resolved or belongs to one of the versions
     outcomes.into_iter().map(|o| o.unwrap_or_else(|| outcome(Outcome::Ignored, "not_active", None))).collect()
 }
@@ -86,17 +82,12 @@ pub(super) fn by_version<'a>(
     groups
 }
 
-/// Which alerts fire on versions that may be rolled back to.
-fn trouble(tx: &Transaction<'_>) -> Vec<(VersionName, String)> {
-    let trouble = tx.state.trouble(tx.policy, tx.now);
-    trouble.map(|(version, alert)| (version.clone(), alert.fingerprint.clone())).collect()
-}
-
-/// An alert began or ended on a version that a rollback could go to, or one has lost its traffic: each open question names the
-/// target that it has now.
-fn follow_targets(tx: &mut Transaction<'_>) {
+/// Each open question names the target that it has now: an alert may have begun or ended on a version that a rollback could
+/// go to, somebody may vouch for one, or one has lost its traffic.
+pub(super) fn follow_targets(tx: &mut Transaction<'_>) {
     let now = tx.now;
-    let undecided = tx.state.open_incidents().filter(|incident| incident.phase.is_undecided());
+    let asks = |incident: &&Incident| incident.phase.is_undecided() && incident.version == *incident.subject();
+    let undecided = tx.state.open_incidents().filter(asks);
     let targets = tx.targets();
     let news = undecided.map(|incident| {
         let version = &incident.version;
@@ -104,15 +95,15 @@ fn follow_targets(tx: &mut Transaction<'_>) {
     });
     let news: Vec<_> = news.collect();
     for (id, choices, passed_over) in news {
+        let known = tx.heard_of(&id).is_some();
         let Some(incident) = tx.incident(&id) else { continue };
         let target = choices.first().cloned();
-        if incident.target != target {
+        if known && incident.target != target {
             let text = passed_over.or(target.as_ref().map(|target| format!("{target} is the rollback target now")));
             incident.note(now, NoteKind::Alert, text.unwrap_or_else(|| "no rollback target is left".to_owned()));
-            incident.target = target;
             incident.question_number += 1; // an answer to the question before means another target
         }
-        incident.choices = choices;
+        (incident.target, incident.choices) = (target, choices);
     }
 }
 
@@ -139,6 +130,13 @@ fn join_all(tx: &mut Transaction<'_>, version: &VersionName, group: &[&Alert]) -
         return joined.into_iter().filter_map(Result::err).collect();
     };
     let news = joined.iter().flatten().any(|(_, joined)| *joined != Joined::Again);
+    let worse = |(alert, joined): &(&&Alert, &Result<(IncidentId, Joined), AlertOutcome>)| {
+        let is_new = joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again);
+        is_new && alert.trigger.severity >= Severity::High
+    };
+    if let Some((alert, _)) = group.iter().zip(&joined).find(worse) {
+        gradual::stay(tx, version, &alert.alertname);
+    }
     let asks_rollback = |alert: &Alert| alert.trigger.action == Action::Rollback;
     let urgent = group.iter().zip(&joined).any(|(alert, joined)| {
         asks_rollback(alert) && joined.as_ref().is_ok_and(|(_, joined)| *joined != Joined::Again)
@@ -178,7 +176,8 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
             && s.version == alert.version
             && severity <= s.severity
             && now.since(s.since) < alert_resolve_timeout
-            && s.dismissed_at.is_none_or(|at| alert.began(now).is_none_or(|began| began <= at))
+            && (s.dismissed_at.is_none_or(|at| alert.began(now).is_none_or(|began| began <= at))
+                || (s.starts_at.is_some() && s.starts_at == alert.starts_at))
     });
     if let Some(silenced) = silenced {
         if now.since(silenced.since) >= refresh_after {
@@ -190,6 +189,7 @@ fn join(tx: &mut Transaction<'_>, alert: &Alert) -> Result<(IncidentId, Joined),
     if let Some(incident) = tx.state.open_incident_on(&alert.version) {
         let predates = incident.held.as_ref().is_some_and(|held| held.guard == Guard::PredatesActivation);
         if let Some(record) = incident.alerts.iter_mut().find(|r| r.covers(alert)) {
+            record.absent_since = None; // it fires, whatever the last list of Alertmanager said
             if alert.began(now) > record.began(now) {
                 // it ended and fires anew, and its end was not heard of
                 record.starts_at = alert.starts_at;
@@ -370,8 +370,8 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
         held.as_ref().is_some_and(|held| held.guard == Guard::DryRun) && tx.guard_if_armed(version).is_none();
     let heard = tx.heard_of(id);
     let incident = tx.incident(id)?;
-    let strongest = incident.strongest()?.clone();
-    let stronger = (strongest.action, strongest.severity) > (incident.action, incident.severity);
+    let (strongest, worst) = (incident.strongest()?.clone(), incident.worst()?.clone());
+    let stronger = (strongest.action, worst.severity) > (incident.action, incident.severity);
     let decider =
         if strongest.decider == Trigger::SYSTEM { policy.fallback_decider.clone() } else { strongest.decider.clone() };
     // whoever was asked may answer until somebody else is asked
@@ -379,10 +379,22 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     if let Some(why) = passed_over.filter(|_| incident.target != target) {
         incident.note(now, NoteKind::Alert, why);
     }
-    incident.severity = strongest.severity;
+    incident.severity = worst.severity;
     incident.action = strongest.action;
     incident.time_limit = strongest.time_limit;
-    incident.decider = decider;
+    // whoever was asked, or has it in hand, goes on where nobody else is asked
+    let observes = strongest.action == Action::Observe;
+    let in_hand = match &incident.phase {
+        Phase::AwaitingDecision(question) => question.hold.is_some() || observes,
+        Phase::Investigating { .. } => (!stronger && !urgent) || observes,
+        Phase::Confirming(confirming) => confirming.pending.by != SwitchMode::Auto,
+        phase => phase.kind() == PhaseKind::RollingBack,
+    };
+    // the question that comes back if Prometheus does not confirm the alert is another one
+    let anew = u32::from(!in_hand && incident.decider != decider && incident.question_number > 0);
+    if !in_hand {
+        incident.decider = decider;
+    }
     incident.target = target.clone();
     incident.choices = choices;
     if incident.phase.kind() == PhaseKind::RollingBack {
@@ -390,17 +402,11 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
         let reason = (waits && strongest.action == Action::Rollback).then(|| why(&strongest));
         return gradual::on_alert(tx, id, reason.as_deref());
     }
-    match canary::fails(tx, id, version, strongest.severity, &why(&strongest)) {
+    let fails = match canary::fails(tx, id, version, worst.severity, &why(&worst)) {
         Some(Ok(())) => return Some(Acted::RolledBack),
-        Some(Err(held)) => {
-            let guard = held.guard;
-            let incident = tx.incident(id)?;
-            hold_by(incident, now, held, other, heard);
-            recheck::begin(tx, id, version);
-            return Some(Acted::Held(guard));
-        }
-        None => {}
-    }
+        Some(Err(held)) => Some(held),
+        None => None,
+    };
     let incident = tx.incident(id)?;
     match &incident.phase {
         // held back together with others: neither acted upon nor escalated
@@ -409,10 +415,14 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
         }
         // a person has it in hand
         Phase::Investigating { .. } if !stronger && !urgent => return Some(Acted::Asked),
-        Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => return Some(Acted::Confirming),
+        Phase::Confirming(confirming) if confirming.pending.by == SwitchMode::Auto => {
+            incident.question_number += anew;
+            return Some(Acted::Confirming);
+        }
         Phase::Confirming(confirming) => {
             let pending = confirming.pending.clone();
-            let skip_confirmation = strongest.action == Action::Rollback && held.is_none() && !policy.requery;
+            let acts = [&strongest, &worst].into_iter().any(|alert| canary::acts_on(tx, version, alert));
+            let skip_confirmation = acts && held.is_none() && !policy.requery;
             if !skip_confirmation || tx.lacks_content(&pending.to) {
                 return Some(Acted::Asked); // the answer decides
             }
@@ -429,6 +439,12 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
         }
         _ => {}
     }
+    if let Some(held) = fails {
+        let guard = held.guard;
+        hold_by(incident, now, held, other, heard);
+        recheck::begin(tx, id, version);
+        return Some(Acted::Held(guard));
+    }
     match strongest.action {
         Action::Rollback => match (held, target) {
             (None, Some(target)) => {
@@ -438,6 +454,7 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
                     let (skip_confirmation, gradual, by) = (!policy.requery, None, SwitchMode::Auto);
                     let pending =
                         Pending { by, from, to: target, operator, reason, gradual, skip_confirmation, at: now };
+                    incident.question_number += anew;
                     confirm::begin(tx, id, pending);
                     return Some(Acted::Confirming);
                 }
@@ -530,11 +547,22 @@ pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, versi
         incident.phase.kind() == PhaseKind::AwaitingDecision
             && incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news())
             && incident.hold().is_none()
-            && incident.strongest().cloned().is_some_and(|alert| canary::acts_on(tx, version, &alert))
+            && [incident.strongest().cloned(), incident.worst().cloned()]
+                .iter()
+                .flatten()
+                .any(|alert| canary::acts_on(tx, version, alert))
     };
-    if waits && tx.has_traffic(version) && tx.guard(version).is_none() {
-        return process(tx, id, version, true);
+    if !waits || !tx.has_traffic(version) {
+        return None;
     }
+    let Some(held) = tx.guard(version) else { return process(tx, id, version, true) };
+    // the guard that people were told of is gone, and another one holds it now
+    let now = tx.now;
+    let incident = tx.incident(id)?;
+    if incident.held.as_ref().is_none_or(|before| before.guard != held.guard) {
+        note_held(incident, now, held);
+    }
+    recheck::begin(tx, id, version);
     None
 }
 
@@ -542,6 +570,7 @@ pub(super) fn process_if_unheld(tx: &mut Transaction<'_>, id: &IncidentId, versi
 /// people have had of this incident, if they had any.
 fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Option<u32>) {
     let limit = now.plus(incident.time_limit);
+    let pages = incident.pages();
     let (waiting, objection) = match &mut incident.phase {
         // the same question; one that was escalated as often as it may be does not start over
         Phase::AwaitingDecision(question) if !changed => {
@@ -556,7 +585,7 @@ fn ask(incident: &mut Incident, now: super::Timestamp, changed: bool, heard: Opt
     };
     call(incident, now, heard);
     // a page goes on until someone decides, also when it gets worse
-    let escalations = if waiting.is_some() { incident.escalations.min(1) } else { 0 };
+    let escalations = if waiting.is_some() || pages { incident.escalations.min(1) } else { 0 };
     incident.ask(Question { objection, ..Question::until(waiting.unwrap_or(limit)) }, now);
     incident.escalations = escalations;
 }

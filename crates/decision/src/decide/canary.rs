@@ -16,7 +16,7 @@ use super::super::policy::{CanaryPolicy, Policy};
 use super::super::serving::ActivatedBy;
 use super::super::severity::{Action, Severity};
 use super::super::split::{Canary, CanaryEnd, CanaryPause, CanaryWait, Plan, TrafficSplit};
-use super::super::switch::SwitchMode;
+use super::super::switch::{Switch, SwitchMode};
 use super::super::verification::{Check, Finding, Verdict};
 use super::person::{OrRefusal, must_be_known};
 use super::{Answer, LogEvent, Refusal, RefusalCode, Transaction, gradual, mark, measure};
@@ -64,6 +64,30 @@ fn bad(message: String) -> Refusal {
     Refusal::new(RefusalCode::BadStages, message)
 }
 
+/// `switch` ended the canary, and is undone: the new version has again the share that it took away, and no more.
+pub(super) fn restore(
+    tx: &mut Transaction<'_>,
+    switch: &Switch,
+    operator: &Operator,
+    incident: &IncidentId,
+) -> OrRefusal<Option<Answer>> {
+    let now = tx.now;
+    let is_it = |canary: &&Canary| {
+        let sides = [&canary.split.arriving, &canary.split.leaving] == [&switch.from, &switch.to];
+        sides && canary.end.as_ref().is_some_and(|end| end.at == switch.at && !end.promoted)
+    };
+    let Some(mut canary) = tx.state.canary.as_ref().filter(is_it).cloned() else { return Ok(None) };
+    gradual::must_be_free(tx, Some(incident))?;
+    (canary.end, canary.waiting) = (None, None);
+    canary.split.enter(canary.split.stage, now);
+    let split = canary.split.clone();
+    tx.state.canary = Some(canary);
+    let undone = TrafficSplit { operator: operator.clone(), reason: "rollback undone".to_owned(), ..split.clone() };
+    tx.share(&undone, ActivatedBy::Person, LogEvent::Canary, Some(incident));
+    let (percent, incident) = (split.percent(), Some(incident.clone()));
+    Ok(Some(Answer::Shared { from: split.leaving, to: split.arriving, percent, incident }))
+}
+
 /// A person takes the new version back; nothing is said against it.
 fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
@@ -80,18 +104,26 @@ fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     if let Some(mark) = tx.state.marked_bad(&split.arriving) {
         return Some(format!("{} is {mark}", split.arriving));
     }
-    let serious = |i: &&Incident| i.phase.is_undecided() && i.severity >= Severity::High && split.has(&i.version);
-    let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
-    let others = || tx.state.open_incidents().filter(|i| Some(&i.id) != own || !is_only_a_question(i));
-    if let Some(incident) = others().find(serious) {
+    // an incident that waits for an answer of Prometheus is as good as decided
+    let serious = |i: &&Incident| {
+        let weighs = i.severity >= Severity::High || i.pending().is_some();
+        i.phase.is_undecided() && weighs && split.has(&i.version)
+    };
+    if let Some(incident) = others(tx, canary).find(serious) {
         return Some(format!("incident {} on {} waits for a decision", incident.id, incident.version));
     }
-    if let Some(incident) = others().find(|_| policy(tx).analysis) {
+    if let Some(incident) = others(tx, canary).find(|_| policy(tx).analysis) {
         return Some(format!("incident {} on {} is open", incident.id, incident.version));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
     let gate = || closed(tx.policy, &tx.state, &split.arriving, true, tx.now);
     last.then(gate).flatten().map(|gate| format!("gate {}: {}", gate.name, gate.text))
+}
+
+/// The open incidents but for the question about the canary itself.
+fn others<'d>(tx: &'d Transaction<'_>, canary: &'d Canary) -> impl Iterator<Item = &'d Incident> {
+    let own = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref());
+    tx.state.open_incidents().filter(move |i| Some(&i.id) != own || !is_only_a_question(i))
 }
 
 /// The stage is over, if what was measured speaks for that.
@@ -109,9 +141,12 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
         None => Err(Obstacle::Unknown("nothing was measured".to_owned())),
     };
     let obstacle = obstacle(tx, &canary);
+    let asked = others(tx, &canary).next().is_some();
     let waits = match (&judged, &obstacle) {
         // people need not be asked again about an incident, or about what they have switched off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
+        // but whoever switched automation off does not know of it
+        (Err(Obstacle::Harm(why)), Some(obstacle)) if !asked => Some((format!("{why}; {obstacle}"), Duration::ZERO)),
         (Err(Obstacle::Unknown(why)), None) => Some((why.clone(), split.plan.limit.unwrap_or(policy(tx).hold_limit))),
         (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {
             Some((format!("{obstacle}; {why}"), Duration::MAX))
@@ -204,6 +239,19 @@ pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bo
         close_question(tx, "no answer within a day: the canary keeps waiting");
     }
     own && only
+}
+
+/// The incident is only the question about the canary that is under way.
+pub(super) fn asks(tx: &Transaction<'_>, id: &IncidentId) -> bool {
+    let waiting = tx.state.running_canary().and_then(|canary| canary.waiting.as_ref());
+    let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
+    own && tx.state.open_incidents().any(|incident| incident.id == *id && is_only_a_question(incident))
+}
+
+/// It is only the question about a canary that lacks figures: nothing is said against its version.
+pub(super) fn wants_only_evidence(tx: &Transaction<'_>, id: &IncidentId) -> bool {
+    let last = tx.state.running_canary().and_then(|canary| canary.split.last.as_ref());
+    asks(tx, id) && last.is_none_or(|check| check.finding.verdict != Verdict::Unhealthy)
 }
 
 /// It holds no alert and no rollback.
@@ -305,6 +353,10 @@ pub(super) fn fails(
         return None;
     }
     let base = split.leaving.clone();
+    let pending = tx.state.open_incidents().find(|incident| incident.id == *id).and_then(Incident::pending);
+    if pending.is_some_and(|pending| pending.by != SwitchMode::Auto && pending.to != base) {
+        return None; // a person has named another target
+    }
     if let Some(held) = tx.guard(version) {
         return Some(Err(held));
     }

@@ -1,6 +1,7 @@
 //! What the end of an alert does, and what comes after it.
 
-use super::super::alert::Alert;
+use super::super::alert::{Alert, AlertRecord};
+use super::super::incident::Incident;
 use super::super::names::VersionName;
 use super::super::note::NoteKind;
 use super::super::policy::Policy;
@@ -68,6 +69,16 @@ pub(super) fn resolved(tx: &mut Transaction<'_>, alert: &Alert) -> AlertOutcome 
                 incident.quiet_since = Some(now);
             }
             incident.note(now, NoteKind::Alert, text);
+        }
+    }
+    // one that rolled the version back may still be verified while another one is about its next traffic
+    let about = |i: &&mut Incident| i.phase.is_open() && i.version == alert.version && Some(&i.id) != id.as_ref();
+    for incident in tx.state.incidents.iter_mut().filter(about) {
+        let same = |r: &&mut AlertRecord| r.firing && r.fingerprint == alert.fingerprint;
+        for record in incident.alerts.iter_mut().filter(same) {
+            let earlier = alert.ended(now).zip(record.began(now)).is_some_and(|(ended, began)| ended <= began);
+            record.firing = earlier;
+            ended |= !earlier;
         }
     }
     match (ended, known) {

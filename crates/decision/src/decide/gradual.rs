@@ -9,6 +9,7 @@ use super::super::note::NoteKind;
 use super::super::operator::Operator;
 use super::super::phase::{Pending, Phase};
 use super::super::serving::ActivatedBy;
+use super::super::severity::Severity;
 use super::super::split::TrafficSplit;
 use super::super::switch::SwitchMode;
 use super::super::time::spoken;
@@ -110,7 +111,6 @@ pub(super) fn advance(tx: &mut Transaction<'_>, id: &IncidentId) {
         let split = split.clone();
         if let Some(incident) = tx.incident(id) {
             incident.escalations = 0;
-            incident.held = None;
             incident.updated_at = now;
         }
         tx.share(&split, ActivatedBy::Rollback, LogEvent::Gradual, Some(id));
@@ -164,6 +164,7 @@ pub(super) fn resume(
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
     if let Some(incident) = tx.incident(id) {
         incident.question_number += 1;
+        incident.held = None;
         incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
     }
     advance(tx, id);
@@ -186,14 +187,33 @@ pub(super) fn split_to<'d>(tx: &'d Transaction<'_>, version: &VersionName) -> Op
 pub(super) fn target_risk(tx: &Transaction<'_>, split: &TrafficSplit) -> Option<String> {
     let found_bad = || split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
     let marked = || tx.state.marked_bad(&split.arriving).map(|mark| format!("{} is {mark}", split.arriving));
-    tx.trouble_on(&split.arriving).or_else(marked).or_else(|| split.paused.clone().filter(|_| found_bad()))
+    let fires = || fires_on(tx, &split.arriving);
+    let risk = tx.trouble_on(&split.arriving).or_else(fires).or_else(marked);
+    risk.or_else(|| split.paused.clone().filter(|_| found_bad()))
+}
+
+/// What fires on `version`, high or worse, in an incident of its own.
+pub(super) fn fires_on(tx: &Transaction<'_>, version: &VersionName) -> Option<String> {
+    let about = |i: &&Incident| i.version == *version && i.switch.is_none();
+    let worst = tx.state.open_incidents().filter(about).filter_map(Incident::worst).max_by_key(|alert| alert.severity);
+    let alert = worst.filter(|alert| alert.severity >= Severity::High)?;
+    Some(format!("{} fires on {version} too", alert.alertname))
+}
+
+/// `alertname`, high or worse, is news about the target of a gradual rollback, which goes no further without a person.
+pub(super) fn stay(tx: &mut Transaction<'_>, version: &VersionName, alertname: &str) {
+    let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
+    let Some(id) = tx.state.open_incidents().find(to_version).map(|incident| incident.id.clone()) else { return };
+    if !tx.hears_inactive_alerts {
+        pause(tx, &id, format!("{alertname} fires on {version}"));
+    }
 }
 
 /// A critical alert on the bad version waited for the target to serve well, which it does.
 pub(super) fn held_is_over(tx: &Transaction<'_>, id: &IncidentId) -> bool {
     let held = tx.state.open_incidents().find(|incident| incident.id == *id && incident.held.is_some());
     let split = held.and_then(|incident| incident.gradual());
-    split.is_some_and(|split| tx.snapshot.paused.is_none() && target_risk(tx, split).is_none())
+    split.is_some_and(|split| tx.switched_off(&split.leaving).is_none() && target_risk(tx, split).is_none())
 }
 
 /// What an alert on the bad version does to a gradual rollback: a critical one ends the patience, unless the target is no
@@ -203,22 +223,24 @@ pub(super) fn on_alert(tx: &mut Transaction<'_>, id: &IncidentId, urgent: Option
     if tx.hears_inactive_alerts {
         return Some(alerts::Acted::Asked); // it was heard before: the stages go on
     }
+    let Some(reason) = urgent else { return Some(alerts::Acted::Asked) };
     // someone stopped automation: it goes on no faster than they were promised
-    if let Some(reason) = urgent.filter(|_| tx.snapshot.paused.is_none()) {
-        if let Some(detail) = target_risk(tx, &split) {
-            pause(tx, id, detail.clone());
-            return Some(alerts::Acted::Held(hold(tx, id, detail)));
-        }
-        finish(tx, id, &split, &Operator::SYSTEM, reason);
-        return Some(alerts::Acted::RolledBack);
+    if let Some(held) = tx.switched_off(&split.leaving) {
+        return Some(alerts::Acted::Held(hold(tx, id, held)));
     }
-    Some(alerts::Acted::Asked)
+    if let Some(detail) = target_risk(tx, &split) {
+        pause(tx, id, detail.clone());
+        return Some(alerts::Acted::Held(hold(tx, id, Held { guard: Guard::TargetUnhealthy, detail })));
+    }
+    finish(tx, id, &split, &Operator::SYSTEM, reason);
+    Some(alerts::Acted::RolledBack)
 }
 
-fn hold(tx: &mut Transaction<'_>, id: &IncidentId, detail: String) -> Guard {
-    let (now, guard) = (tx.now, Guard::TargetUnhealthy);
-    if let Some(incident) = tx.incident(id).filter(|incident| incident.held.is_none()) {
-        alerts::note_held(incident, now, Held { guard, detail });
+fn hold(tx: &mut Transaction<'_>, id: &IncidentId, held: Held) -> Guard {
+    let (now, guard) = (tx.now, held.guard);
+    let told = |incident: &Incident| incident.held.as_ref().is_some_and(|before| before.guard == guard);
+    if let Some(incident) = tx.incident(id).filter(|incident| !told(incident)) {
+        alerts::note_held(incident, now, held);
     }
     guard
 }
@@ -233,6 +255,7 @@ pub(super) fn target_fails(
     let to_version = |i: &&Incident| i.gradual().is_some_and(|split| split.arriving == *version);
     let id = tx.state.open_incidents().find(to_version)?.id.clone();
     let why = format!("{} fires on {version}", group.first()?.alertname);
+    let mut news = false;
     let mut outcomes = Vec::with_capacity(group.len());
     for alert in group {
         let known = |s: &super::InactiveAlert| s.version == *version && s.alert.fingerprint == alert.fingerprint;
@@ -240,9 +263,12 @@ pub(super) fn target_fails(
             true => (Outcome::Duplicate, "duplicate"),
             false => (Outcome::IncidentUpdated, "target_unhealthy"),
         };
+        news |= what != Outcome::Duplicate;
         alerts::remember_inactive(tx, alert);
         outcomes.push(AlertOutcome { outcome: what, reason, incident: Some(id.clone()) });
     }
-    pause(tx, &id, why);
+    if news {
+        pause(tx, &id, why); // who let it go on knew of the rest
+    }
     Some(outcomes)
 }

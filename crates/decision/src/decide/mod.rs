@@ -548,6 +548,7 @@ impl<'a> Transaction<'a> {
     fn finish(mut self, answer: Answer) -> Decision {
         outage::mark(&mut self);
         self.settle_soaks();
+        alerts::follow_targets(&mut self);
         mark::follow(&mut self);
         for incident in &mut self.state.incidents {
             incident.paged |= incident.pages() || incident.phase == Phase::Unverified;

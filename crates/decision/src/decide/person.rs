@@ -27,12 +27,19 @@ pub(super) fn must_be_known(tx: &Transaction<'_>) -> OrRefusal<()> {
     Ok(())
 }
 
-/// `target` may be served again: known-good and not quarantined, or forced; never one that nobody registered.
-fn must_be_allowed(tx: &Transaction<'_>, target: &VersionName, force: bool) -> OrRefusal<()> {
+/// `target` may be served again instead of `from`: known-good and not quarantined, or what it would be without being named,
+/// or forced; never one that nobody registered.
+fn must_be_allowed(
+    tx: &Transaction<'_>,
+    from: Option<&VersionName>,
+    target: &VersionName,
+    force: bool,
+) -> OrRefusal<()> {
     let Some(record) = tx.state.version(target) else {
         return Err(unknown_version(tx, target));
     };
-    if force || record.is_target(tx.policy, tx.now) {
+    let named_or_not = || tx.state.target(from, tx.policy, tx.now) == Some(target);
+    if force || record.is_target(tx.policy, tx.now) || named_or_not() {
         return Ok(());
     }
     mark::must_not_be_bad(tx, target, force)?;
@@ -67,7 +74,10 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusa
     let split = tx.state.split();
     let trial = split.map(|split| if tx.state.running_canary().is_some() { &split.arriving } else { &split.leaving });
     let named = request.from.as_ref().filter(|from| split.is_some_and(|split| split.has(from)));
-    let served = named.or(trial).or(tx.serving()).or(in_trouble(tx, request)).cloned();
+    // to a version that has only a share, it leads from the other one
+    let beside = split.zip(request.target.as_ref()).filter(|(split, target)| split.has(target));
+    let beside = beside.map(|(split, target)| split.other(target));
+    let served = named.or(beside).or(trial).or(tx.serving()).or(in_trouble(tx, request)).cloned();
     if let Some(target) = request.target.as_ref().filter(|t| Some(*t) == served.as_ref()) {
         let from = tx.served_text();
         return Ok(Answer::Changed { from, to: target.clone(), incident: None, unchanged: true, mode: None });
@@ -78,7 +88,7 @@ pub(super) fn rollback(tx: &mut Transaction<'_>, request: &Rollback) -> OrRefusa
     }
     let target = match &request.target {
         Some(target) => {
-            must_be_allowed(tx, target, request.force)?;
+            must_be_allowed(tx, served.as_ref(), target, request.force)?;
             target.clone()
         }
         None => {
@@ -143,13 +153,15 @@ fn confirm_first(
 ) -> OrRefusal<Option<Answer>> {
     let policy = tx.policy;
     let has_text = tx.must_have_content(&pending.to, force).is_ok();
+    let of_canary = canary::asks(tx, id);
     let Some(incident) = tx.incident(id) else { return Ok(None) };
     if let Some(other) = incident.pending().filter(|other| other.by != SwitchMode::Auto && !force) {
         let message = format!("{} has just requested this: waiting for an answer from Prometheus", other.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
-    // after a rollback that failed, the checks have said how bad it is; what is on its way was confirmed when it began
-    let known = matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
+    // after a rollback that failed, the checks have said how bad it is, and those of a canary why it waits; what is on its way
+    // was confirmed when it began
+    let known = of_canary || matches!(incident.phase.kind(), PhaseKind::Escalated | PhaseKind::RollingBack);
     let overruled = force || incident.objection().is_some() || known;
     pending.skip_confirmation = !policy.confirm || overruled;
     if pending.skip_confirmation && has_text {
@@ -386,7 +398,7 @@ fn approve(tx: &mut Transaction<'_>, click: &Decide, plan: Option<Plan>) -> OrRe
     }
     let target = match &click.target {
         Some(target) => {
-            must_be_allowed(tx, target, click.force)?;
+            must_be_allowed(tx, Some(&subject), target, click.force)?;
             target.clone()
         }
         None => {
@@ -468,6 +480,7 @@ fn silence(tx: &mut Transaction<'_>, id: &IncidentId) {
             fingerprint: alert.fingerprint.clone(),
             severity: alert.severity,
             dismissed_at: Some(now),
+            starts_at: alert.starts_at,
             since: now,
         })
         .collect();
@@ -511,6 +524,9 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         incident.decided_by = Some(click.operator.clone());
         let text = format!("{} undid the rollback: {} is served again", click.operator, switch.from);
         incident.close(Phase::Dismissed, now, text);
+    }
+    if let Some(answer) = canary::restore(tx, &switch, &click.operator, &click.incident)? {
+        return Ok(answer);
     }
     let from = tx.served_text();
     let incident = Some(click.incident.clone());

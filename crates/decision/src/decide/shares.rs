@@ -3,7 +3,7 @@
 use super::super::names::{IncidentId, VersionName};
 use super::super::note::NoteKind;
 use super::super::operator::Operator;
-use super::super::phase::{Phase, Question};
+use super::super::phase::{Phase, Question, RollbackFailure};
 use super::super::policy::Policy;
 use super::super::serving::{ActivatedBy, Lapsed, Serving};
 use super::super::soak::Fled;
@@ -15,7 +15,9 @@ use super::{LogEvent, Routing, Transaction, alerts, canary, inactive_alerts_of, 
 impl Transaction<'_> {
     /// `version` has all traffic from now on.
     pub(super) fn serve(&mut self, version: &VersionName, by: ActivatedBy, operator: &Operator) {
-        let shipped = by != ActivatedBy::Rollback && !self.has_traffic(version);
+        // one that had a share of the traffic for a while is shipped when it gets all of it
+        let promoted = self.state.running_canary().is_some_and(|canary| canary.split.arriving == *version);
+        let shipped = by != ActivatedBy::Rollback && (promoted || !self.has_traffic(version));
         self.retire(version, Some(operator).filter(|_| shipped && self.policy.verify));
         self.gain_traffic(version, operator);
         self.hear_of(version);
@@ -126,6 +128,9 @@ impl Transaction<'_> {
             successor.filter(|_| shipped.is_some()).map(|heir| shipped::taken(self, heir)).unwrap_or_default();
         let mut inactive_alerts: Vec<InactiveAlert> = Vec::new();
         for place in about {
+            if successor.is_some_and(|heir| self.follows_on(place, heir)) {
+                continue;
+            }
             let incident = &mut self.state.incidents[place];
             inactive_alerts.extend(inactive_alerts_of(incident));
             match (successor, shipped) {
@@ -139,6 +144,25 @@ impl Transaction<'_> {
             }
         }
         self.remember(inactive_alerts);
+    }
+
+    /// Whether the incident at `place` goes on with `heir`: prompt servers keep the version that it rolled back, whatever the
+    /// others serve now.
+    fn follows_on(&mut self, place: usize, heir: &VersionName) -> bool {
+        let now = self.now;
+        let incident = &self.state.incidents[place];
+        let version = incident.version.clone();
+        let is_other = |i: &super::Incident| i.version == version && i.subject() == heir;
+        let ends = incident.failure() != Some(RollbackFailure::NotFollowed) || version == *heir;
+        if ends || self.state.open_incidents().any(is_other) {
+            return false;
+        }
+        let incident = &mut self.state.incidents[place];
+        incident.note(now, NoteKind::Checked, format!("{heir} is served now, and {version} still by some servers"));
+        if let Some(switch) = &mut incident.switch {
+            switch.to = heir.clone();
+        }
+        true
     }
 
     /// `active` holds no version any more, but `holds` or nothing. Prompt servers keep the version that they have, so no

@@ -22,7 +22,7 @@ pub(super) fn is_unsettled(incident: &Incident, heir: &VersionName) -> bool {
 pub(super) fn taken(tx: &Transaction<'_>, heir: &VersionName) -> HashMap<VersionName, usize> {
     let mut taken = HashMap::new();
     for (place, incident) in tx.state.incidents.iter().enumerate() {
-        if incident.phase.is_open() && incident.is_shipped() && incident.subject() == heir {
+        if incident.phase.is_open() && incident.switch.is_some() && incident.subject() == heir {
             taken.entry(incident.version.clone()).or_insert(place);
         }
     }

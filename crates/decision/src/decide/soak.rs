@@ -7,7 +7,7 @@ use super::super::policy::Policy;
 use super::super::soak::{Earned, KnownGood, Soak, SoakVerdict};
 use super::super::state::VersionRecord;
 use super::super::time::{Timestamp, spoken};
-use super::{Answer, LogEntry, LogEvent, Transaction};
+use super::{Answer, LogEntry, LogEvent, Transaction, canary};
 
 /// Takes in a look at a soak.
 pub(super) fn looked(tx: &mut Transaction<'_>, look: &SoakLook) -> Answer {
@@ -134,7 +134,8 @@ impl Transaction<'_> {
     pub(super) fn left_with(&self, version: &VersionName) -> Option<IncidentId> {
         let fires = self.state.trouble_on(version, self.policy, self.now).is_some();
         let arriving = |i: &super::Incident| i.gradual().is_some_and(|split| split.arriving == *version);
-        let leaves = |i: &&super::Incident| i.is_left_by(version) || (fires && arriving(i));
+        let speaks = |i: &super::Incident| i.is_left_by(version) && !canary::wants_only_evidence(self, &i.id);
+        let leaves = |i: &&super::Incident| speaks(i) || (fires && arriving(i));
         self.state.open_incidents().find(leaves).map(|incident| incident.id.clone())
     }
 }

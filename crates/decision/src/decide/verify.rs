@@ -8,7 +8,7 @@ use super::super::policy::Policy;
 use super::super::severity::Severity;
 use super::super::time::{Timestamp, spoken};
 use super::super::verification::{Check, Traffic, Verdict, Verification};
-use super::{Answer, Transaction};
+use super::{Answer, Transaction, gradual};
 
 /// Takes in one look at the version rolled back to.
 pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
@@ -42,7 +42,9 @@ pub(super) fn checked(tx: &mut Transaction<'_>, check: &Checked) -> Answer {
     if let Some(switch) = &mut incident.switch {
         switch.verification = Some(verification);
     }
-    if followed && healthy {
+    // figures of one metric prove nothing where another one's alert fires
+    let fires = gradual::fires_on(tx, &switch.to).is_some();
+    if followed && healthy && !fires {
         recovered(tx, &check.incident);
     } else if waits_for_servers {
         if !still {
@@ -61,11 +63,13 @@ fn count(verification: &mut Verification, check: &Checked, policy: &Policy, now:
         Verdict::Healthy => {
             verification.healthy += 1;
             verification.unhealthy = 0;
+            verification.found_bad = None;
             verification.healthy_since.get_or_insert(now);
         }
         Verdict::Unhealthy => {
             verification.unhealthy += 1;
             verification.healthy = 0;
+            verification.found_bad = Some(finding.text.clone());
             verification.healthy_since = None;
         }
         Verdict::NoData => {
@@ -123,6 +127,10 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     }
     if verification.unhealthy > 0 {
         let last = verification.last.map(|check| check.finding.text).unwrap_or_default();
+        let last = match verification.found_bad {
+            Some(bad) if bad != last => format!("{bad}; the last check: {last}"),
+            _ => last,
+        };
         let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
         let text = format!("{} is unhealthy {limit} after {change}: {last}", switch.to);
         escalate(tx, id, RollbackFailure::NotRecovered, text);
@@ -134,7 +142,8 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
         escalate(tx, id, RollbackFailure::NotRecovered, text);
         return;
     }
-    let missing = missing(&verification);
+    let missing = gradual::fires_on(tx, &switch.to).unwrap_or_else(|| missing(&verification));
+    let Some(incident) = tx.incident(id) else { return };
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {
         let rest = policy.verification_max.saturating_sub(policy.verification_deadline);

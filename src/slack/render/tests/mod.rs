@@ -279,6 +279,7 @@ fn checked() -> Incident {
         checks: 1,
         healthy: 1,
         unhealthy: 0,
+        found_bad: None,
         late: false,
         next: after(10),
         last: Some(Check { at: after(5), finding }),

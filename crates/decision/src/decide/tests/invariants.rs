@@ -22,6 +22,8 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     trust_is_consistent(commit);
     trust_is_lost_for_a_reason(policy, before, commit, now);
     records_say_it_all(commit);
+    whoever_was_asked_may_answer(before, commit);
+    alerts_end_no_page(before, event, commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
         assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
@@ -35,6 +37,29 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     if let Answer::Refused(_) = decision.answer {
         let ours = commit.log.iter().any(|e| e.event.is_change() && e.event != LogEvent::External);
         assert!(!ours && commit.active.is_none() && commit.content.is_empty(), "a refusal leaves something behind");
+    }
+}
+
+/// Until somebody else is asked.
+fn whoever_was_asked_may_answer(before: &Snapshot, commit: &Commit) {
+    for was in before.state.open_incidents().filter(|i| i.question_number > 0 && i.phase.kind() != PhaseKind::Observing)
+    {
+        let Some(is) = commit.state.open_incidents().find(|i| i.id == was.id) else { continue };
+        let waits = is.phase.is_undecided() || is.phase.kind() == PhaseKind::RollingBack;
+        assert!(!waits || is.decider == was.decider || is.question_number > was.question_number, "{was:?} → {is:?}");
+    }
+}
+
+/// Who is paged is paged until somebody decides, or the alert ends.
+fn alerts_end_no_page(before: &Snapshot, event: &Event, commit: &Commit) {
+    let Event::Alerts(alerts) = event else { return };
+    let moved = commit.log.iter().any(|entry| entry.event.is_change());
+    if moved || alerts.iter().any(|alert| alert.status == AlertStatus::Resolved) {
+        return;
+    }
+    for was in before.state.open_incidents().filter(|incident| incident.pages()) {
+        let is = commit.state.open_incidents().find(|i| i.id == was.id);
+        assert!(is.is_some_and(Incident::pages), "{was:?} → {is:?}");
     }
 }
 

@@ -24,6 +24,14 @@ struct Page {
     kept: bool,
 }
 
+/// The question about a canary of which too little is known.
+fn wants_only_figures(state: &PromptState, incident: &Incident) -> bool {
+    let Some(canary) = state.running_canary() else { return false };
+    let bad = canary.split.last.as_ref().is_some_and(|check| check.finding.verdict == Verdict::Unhealthy);
+    let asked = canary.waiting.as_ref().and_then(|waiting| waiting.asked.as_ref()) == Some(&incident.id);
+    asked && !bad && incident.alerts.is_empty() && incident.pending().is_none()
+}
+
 impl Ledger {
     pub(super) fn take(&mut self, policy: &Policy, before: &Snapshot, event: &Event, commit: &Commit) {
         let now = self.elapsed - self.ahead;
@@ -44,7 +52,10 @@ impl Ledger {
         };
         for version in have(&before.state) {
             let lost = !have(&commit.state).contains(&version);
-            let open = before.state.open_incidents().any(|i| i.version == version && i.switch.is_none());
+            let open = before
+                .state
+                .open_incidents()
+                .any(|i| i.version == version && i.switch.is_none() && !wants_only_figures(&before.state, i));
             let is =
                 |entry: &LogEntry| entry.event == LogEvent::Rollback && entry.from.as_deref() == Some(version.as_str());
             let rolled_back = commit.log.iter().any(is);

@@ -5,6 +5,8 @@ mod adopt;
 mod alerts;
 mod analysis;
 mod answerable;
+mod attack_people;
+mod attack_traffic;
 mod calls;
 mod canary;
 mod confirm;

@@ -211,10 +211,68 @@ proptest! {
             prop_assert!(silent.severity == Severity::Critical || heard(&world, &worse), "it has got worse: {silent:?}");
             let mut afterwards = world.clone();
             afterwards.jump_to(afterwards.now.max(silent.since).plus(minutes(later)));
-            let anew = Alert { starts_at: Some(afterwards.now), ..again.clone() };
+            let same = Alert { starts_at: silent.starts_at, ..again.clone() };
+            let lately = afterwards.now.since(silent.since) < afterwards.policy.alert_resolve_timeout;
+            prop_assert!(!lately || silent.severity < Severity::High || !heard(&afterwards, &same), "it fires on: {silent:?}");
+            let anew = Alert { starts_at: Some(Timestamp(afterwards.now.0 - 1)), ..again.clone() };
             prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
             afterwards.jump_to(afterwards.now.plus(afterwards.policy.alert_resolve_timeout));
             prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
+        }
+    }
+
+    /// A button names the version that it leads to; who decides by the API need not.
+    #[test]
+    fn a_button_is_refused_nothing_that_the_api_does(history in history()) {
+        let mut world = a_world();
+        for step in &history {
+            take(&mut world, step);
+        }
+        world.look();
+        for incident in world.state.open_incidents().filter(|incident| incident.phase.is_undecided()).cloned().collect::<Vec<_>>() {
+            let way = incident.target.clone();
+            let click = |target: Option<VersionName>| Decide {
+                incident: incident.id.clone(),
+                choice: Choice::Approve,
+                operator: Operator::recorded("maya"),
+                question_number: target.as_ref().map(|_| incident.question_number),
+                target,
+                force: false,
+            };
+            let answer = |click: Decide| world.clone().happens(&Event::Decide(click)).answer;
+            // without a way there is no button
+            let by_button = way.map(|way| answer(click(Some(way)))).filter(|answer| !matches!(answer, Answer::Refused(_)));
+            let by_api = answer(click(None));
+            prop_assert!(by_button.is_some() || matches!(by_api, Answer::Refused(_)), "{by_api:?}: {incident:?}");
+        }
+    }
+
+    /// What people read of a held rollback is true as of its last repeat, and what the guard waits for is asked.
+    #[test]
+    fn a_repeat_tells_which_guard_holds_a_rollback_now(history in history()) {
+        let mut world = a_world();
+        for step in &history {
+            take(&mut world, step);
+        }
+        world.look();
+        let waits = |incident: &&Incident| {
+            let held = incident.held.as_ref().is_some_and(|held| !held.guard.waits_for_news());
+            held && incident.phase.kind() == PhaseKind::AwaitingDecision && incident.hold().is_none()
+        };
+        for incident in world.state.open_incidents().filter(waits).cloned().collect::<Vec<_>>() {
+            let Some(strongest) = incident.strongest().filter(|alert| alert.action == Action::Rollback) else { continue };
+            let repeat = strongest.to_alert(&incident.prompt, &incident.version);
+            let mut later = world.clone();
+            if later.alert(Alert { starts_at: strongest.starts_at, ..repeat }).starts_with("ignored") {
+                continue; // silenced, or a late copy
+            }
+            let is_it = |i: &&Incident| i.id == incident.id && i.phase.kind() == PhaseKind::AwaitingDecision;
+            let Some(is) = later.state.open_incidents().find(is_it).cloned() else { continue };
+            let snapshot = later.snapshot(&Event::CheckDrift);
+            let tx = super::super::Transaction::new(&later.policy, &snapshot, later.now);
+            let guard = tx.guard(&incident.version).map(|held| held.guard);
+            prop_assert_eq!(is.held.as_ref().map(|held| held.guard), guard, "{:?}", is);
+            prop_assert!(guard != Some(Guard::PredatesActivation) || is.recheck().is_some(), "nobody asks: {is:?}");
         }
     }
 

@@ -79,13 +79,17 @@ fn one_alert() -> impl Strategy<Value = Alert> {
         1 => Just((Severity::High, Action::Recommend)),
         1 => Just((Severity::Medium, Action::Observe)),
         1 => Just((Severity::Critical, Action::Page)),
+        1 => Just((Severity::High, Action::Observe)),
+        1 => Just((Severity::Medium, Action::Page)),
     ];
+    let decider = prop::option::weighted(0.3, Just("product-pm"));
     // how long ago it began, if it says so
     let ago = prop::option::of(prop_oneof![0..20_i64, 0..600_i64, Just(-60), Just(30 * 86_400)]);
-    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, ago).prop_map(
-        |(version, name, (severity, action), over, limit, ago)| {
+    (version(), 0..4_u8, row, prop::bool::weighted(0.3), 1..90_u64, ago, decider).prop_map(
+        |(version, name, (severity, action), over, limit, ago, decider)| {
             let alert =
                 world::firing(&format!("Row{name}"), VERSIONS[version], severity, action).within(minutes(limit));
+            let alert = decider.into_iter().fold(alert, Alert::decided_by);
             let alert = Alert { starts_at: ago.map(|ago| Timestamp(-1_000 * ago)), ..alert };
             if over { alert.resolved() } else { alert }
         },
