@@ -33,7 +33,7 @@ chaos: ## run CHAOS_RUNS (100) seeded fault-injection tests, from seed CHAOS_FRO
 	scripts/install-deps test
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} cargo test --test chaos many_runs -- --ignored --nocapture
 
-compat: ## run the tests that depend on the Redis version with every Redis and Valkey in Debian's other suites
+compat: ## run the tests that depend on a server's version with every Redis, Valkey, Prometheus and Alertmanager in Debian's other suites
 	scripts/install-deps test
 	scripts/compat
 

@@ -201,7 +201,7 @@ fn start_prometheus(targets: &Targets, interval: Duration) -> Result<Prometheus>
     let interval_ms = format!("{}ms", interval.as_millis());
     let baselines = shipped::text("alert-rules/baselines.yml")?;
     let baselines = shipped::replace(&baselines, "interval: 5m", &format!("interval: {interval_ms}"))?;
-    let row = "(prompt_version:quality_score:drop_ratio > 0.2)\n        for: ";
+    let row = "prompt_version:quality_score:drop_above20\n        for: ";
     let alerts = shipped::text("alert-rules/alerts.yml")?;
     let alerts = shipped::replace(&alerts, &format!("{row}30s"), &format!("{row}{interval_ms}"))?;
     shipped::prometheus(targets, Source::Native, interval)?

@@ -14,6 +14,16 @@ use crate::decision::{Incident, PromptName, VersionName};
 /// Failures without which a ratio does not act, as in `PromptErrorRateCritical`.
 const FAILURES: f64 = 5.0;
 
+/// 99.9 %, as in `alert-rules/alerts.yml`.
+const CERTAIN: f64 = 6.2146;
+
+/// The exponent of Chernoff's bound: if the share `ratio` of requests failed, this many failures or more would have a
+/// probability of at most exp(-divergence).
+fn divergence(failures: f64, requests: f64, ratio: f64) -> f64 {
+    let served = (requests - failures).max(1e-9);
+    failures * (failures / (ratio * requests)).ln() + served * (served / ((1.0 - ratio) * requests)).ln()
+}
+
 /// The threshold of what fires, if that is a row about errors which ships.
 pub fn threshold(incident: &Incident) -> Option<f64> {
     let metric = Metric::of(&incident.strongest()?.alertname);
@@ -33,8 +43,7 @@ pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age
     ))
 }
 
-/// The answer to [`question`]. Within the window of a minute chance must be ruled out: three standard deviations, as in the
-/// row itself.
+/// The answer to [`question`]. Chance must be ruled out, as in the row itself: see [`divergence`].
 pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Finding {
     let series = match answer {
         Ok(series) => series,
@@ -48,9 +57,8 @@ pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Fi
     if requests < f64::from(EVIDENCE) {
         return Finding::new(Verdict::NoData, format!("no data yet: {requests:.0} requests"));
     }
-    let certain = threshold * requests + 3.0 * (threshold * (1.0 - threshold) * requests).sqrt();
-    let short = series.iter().any(|one| one.label("__name__").ends_with("1m"));
-    let bad = failures > threshold * requests && failures >= FAILURES && (!short || failures > certain);
+    let bad =
+        failures > threshold * requests && failures >= FAILURES && divergence(failures, requests, threshold) > CERTAIN;
     let verdict = if bad { Verdict::Unhealthy } else { Verdict::Healthy };
     Finding::new(verdict, format!("error ratio {:.2} % of {requests:.0} requests", 100.0 * failures / requests))
 }
@@ -80,12 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_bad_beyond_doubt_or_over_the_threshold_for_five_minutes() {
+    fn a_version_is_bad_beyond_doubt() {
         for (window, requests, failures, verdict) in [
             ("increase1m", 19.0, 19.0, Verdict::NoData),
             ("increase1m", 100.0, 20.0, Verdict::Unhealthy),
             ("increase1m", 100.0, 9.0, Verdict::Healthy), // 9 % by chance, of a true 5 %
-            ("increase5m", 100.0, 9.0, Verdict::Unhealthy),
+            ("increase5m", 100.0, 9.0, Verdict::Healthy),
+            ("increase5m", 100.0, 14.0, Verdict::Healthy), // the row needs 15
+            ("increase5m", 100.0, 15.0, Verdict::Unhealthy),
+            ("increase5m", 20.0, 20.0, Verdict::Unhealthy),
             ("increase5m", 100.0, 5.0, Verdict::Healthy),
             ("increase5m", 40.0, 4.0, Verdict::Healthy),
         ] {
@@ -96,5 +107,42 @@ mod tests {
             );
         }
         assert_eq!(read(&Ok(Vec::new()), 0.05).verdict, Verdict::NoData);
+    }
+
+    /// The same bound as in `alert-rules/alerts.yml`, against the binomial distribution itself.
+    #[test]
+    fn the_bound_promises_no_more_than_the_exact_probability_holds() {
+        const MOST: u32 = 2_000;
+        let log_factorials: Vec<f64> = (0..=MOST)
+            .scan(0.0, |sum, n| {
+                *sum += f64::from(n.max(1)).ln();
+                Some(*sum)
+            })
+            .collect();
+        let log_factorial = |n: u32| log_factorials[n as usize];
+        for (ratio, fewest, certain, probability) in [
+            (0.05, 20, CERTAIN, 0.001),
+            (0.02, 20, CERTAIN, 0.001),
+            (0.01, 100, CERTAIN, 0.001),
+            (0.005, 20, CERTAIN, 0.001),
+            // critical with fewer than 20 requests
+            (0.05, 5, 8.5172, 0.0001),
+        ] {
+            for requests in fewest..=MOST {
+                let beyond = |failures: &u32| {
+                    let (failures, requests) = (f64::from(*failures), f64::from(requests));
+                    failures > ratio * requests && divergence(failures, requests, ratio) > certain
+                };
+                let Some(enough) = (3..=requests).find(beyond) else { continue };
+                let exactly = |failures: u32| {
+                    let ways = log_factorial(requests) - log_factorial(failures) - log_factorial(requests - failures);
+                    let chance =
+                        f64::from(failures) * f64::ln(ratio) + f64::from(requests - failures) * f64::ln(1.0 - ratio);
+                    (ways + chance).exp()
+                };
+                let exact: f64 = (enough..=requests).map(exactly).take_while(|term| *term > 1e-12).sum();
+                assert!(exact < probability / 2.0, "{enough} of {requests} at {ratio}: {exact}");
+            }
+        }
     }
 }

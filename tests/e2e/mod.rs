@@ -126,7 +126,7 @@ async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Res
     // The second one trips the row for new versions only, which needs the receiver's own metrics.
     let (prompt, new) = (PROMPT, "team/new.release");
     let stack = Stack::start(Plan { prompts: &[prompt, new], ..Plan::default() }).await?;
-    for (prompt, error_ratio) in [(prompt, 0.03), (new, 0.01)] {
+    for (prompt, error_ratio) in [(prompt, 0.045), (new, 0.018)] {
         stack.serve_good(prompt).await?;
         stack.ship_bad(prompt, error_ratio).await?;
     }
