@@ -7,6 +7,7 @@ mod import;
 mod incidents;
 mod marks;
 mod metrics;
+mod openapi;
 mod outage;
 mod outside;
 mod pages;
