@@ -1,4 +1,4 @@
-//! Incidents: of one prompt, and outages, each of which coordinates those of many prompts.
+//! Incidents of one prompt, and outages, which coordinate the incidents of many prompts.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,10 @@ answers! {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum AnyIncident {
-    /// Told from the other by its `kind`.
+    /// Has a `kind`; the incident of one prompt has none.
     Outage(Box<OutageView>),
     OfPrompt(Box<IncidentView>),
 }
@@ -25,37 +26,42 @@ answers! {
     pub struct IncidentView {
         pub id: String,
         pub prompt: String,
-        /// The version that misbehaves.
+        /// The failing version.
         pub version: String,
-        /// Where a rollback would go, or went.
+        /// The version that a rollback would activate, or did.
         pub target: Option<String>,
-        /// Versions that people marked as bad.
+        /// Versions that are not rollback targets because people marked them as bad.
         pub marked_bad: Vec<MarkedBad>,
+        /// `confirming`, `authorizing`, `observing`, `awaiting_decision`, `investigating`, `rolling_back`, `verifying`,
+        /// `escalated`, or closed: `recovered`, `unverified`, `dismissed`, `resolved`, `superseded`.
         pub phase: String,
+        /// `critical`, `high` or `medium`.
         pub severity: String,
+        /// `rollback`, `page`, `recommend` or `observe`.
         pub action: String,
         pub decider: String,
         pub opened_at: String,
         pub updated_at: String,
         pub closed_at: Option<String>,
+        /// By when a person must decide, or when the next step is due.
         pub deadline: Option<String>,
-        /// What speaks against the rollback that was asked for.
+        /// Why the requested rollback waits for another confirmation.
         pub objection: Option<String>,
-        /// What is wrong with the rollback, once it is escalated.
+        /// Why the incident is escalated.
         pub reason: Option<String>,
         pub verification: Option<VerificationView>,
-        /// What held the automatic rollback.
+        /// The guard that held the automatic rollback.
         pub guard: Option<GuardView>,
-        /// How far a gradual rollback is.
+        /// Progress of a gradual rollback.
         pub gradual: Option<SplitView>,
         pub summary: String,
         pub decided_by: Option<String>,
         #[serde(rename = "flip")]
         pub switch: Option<SwitchView>,
-        /// Absent in a list.
+        /// Absent in lists.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub events: Option<Vec<IncidentEvent>>,
-        /// Absent in a list.
+        /// Absent in lists.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub alerts: Option<Vec<AlertView>>,
     }
@@ -67,29 +73,31 @@ answers! {
     }
 
     pub struct VerificationView {
-        /// Checks made.
+        /// Number of checks so far.
         pub checks: u32,
         pub last: Option<CheckView>,
         pub traffic: Option<TrafficView>,
     }
 
-    /// One look at a rollback or a canary.
+    /// One check of a rollback or a canary.
     pub struct CheckView {
         pub at: String,
         pub verdict: String,
         pub text: String,
     }
 
-    /// Requests since the switch.
+    /// Requests since the rollback.
     pub struct TrafficView {
         pub target_requests: u64,
         pub target_failures: u64,
         pub bad_requests: u64,
         pub bad_last_seen_at: Option<String>,
         pub bad_percent: u64,
-        /// Instances that follow the key `active`, and the names of those that don't or may not.
+        /// Number of instances that serve the target.
         pub following: usize,
+        /// Instances that still serve the failing version.
         pub still_serving: Vec<String>,
+        /// Instances about which too little was measured.
         pub unknown: Vec<String>,
     }
 
@@ -135,6 +143,7 @@ answers! {
 
 /// Many prompts that fail together. The fields of [`Incident`] that make no sense of many are null.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OutageView {
     pub id: String,
     /// `outage`; from a receiver of the release before `mass`.
@@ -154,27 +163,28 @@ pub struct OutageView {
     #[serde(rename = "flip")]
     pub switch: (),
     pub summary: String,
-    /// How many there are, and how many of them wait for a decision.
+    /// Number of prompts.
     pub prompts: usize,
+    /// Number of prompts that wait for a decision.
     pub waiting: usize,
     pub shared: Vec<SharedLabel>,
     pub hold: Option<HeldBack>,
     pub carrying_out: Option<OutageExecution>,
-    /// What may be decided now.
+    /// Decisions that are accepted now.
     pub choices: Vec<String>,
-    /// Absent in a list, as all that follows.
+    /// Absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<IncidentEvent>>,
-    /// Those that wait first.
+    /// Absent in lists. Those that wait for a decision come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Vec<OutageMember>>,
-    /// Empty: each member has its own.
+    /// Absent in lists, otherwise empty: each member has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alerts: Option<Vec<AlertView>>,
 }
 
 answers! {
-    /// A label whose value some of the prompts have in common.
+    /// A label value that some of the prompts share.
     pub struct SharedLabel {
         pub label: String,
         pub value: String,
@@ -186,7 +196,7 @@ answers! {
         pub at: String,
     }
 
-    /// A decision that is carried out prompt by prompt.
+    /// A decision that is being carried out prompt by prompt.
     pub struct OutageExecution {
         pub decision: String,
         pub by: String,
@@ -200,12 +210,12 @@ answers! {
         pub target: Option<String>,
         pub phase: String,
         pub began: String,
-        /// Rolled back automatically before there was an outage.
+        /// Whether it was rolled back automatically before the outage was recognized.
         #[serde(rename = "flipped_before")]
         pub rolled_back_before: bool,
         pub held_back: bool,
         pub labels: BTreeMap<String, String>,
-        /// Why it was not rolled back.
+        /// Why the rollback failed.
         pub failed: Option<String>,
     }
 }

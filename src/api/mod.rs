@@ -1,14 +1,14 @@
-//! What the API is asked and answers: the one declaration of its JSON, for the server, the command line and whoever
-//! describes it.
+//! Requests and answers of the API. The server, the command line and the published description share these types.
 //!
-//! Times are RFC 3339 in UTC; what is absent is null. A reader leaves out fields that it does not know, and takes what an
-//! older receiver does not send as empty.
+//! Times are RFC 3339 in UTC; absent values are null. A client ignores fields that it does not know, and takes a field that
+//! an older receiver does not send as empty.
 
 /// Types of answers.
 macro_rules! answers {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(default)]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
     )*};
@@ -37,16 +37,19 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Why a request was refused.
+/// Body of every answer that is not a success.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refused {
     pub error: Reason,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
-    /// In snake_case, for programs.
+    /// Stable identifier in snake_case.
     pub code: String,
+    /// For people; names the field and what was expected.
     pub message: String,
 }
 
@@ -63,13 +66,13 @@ answers! {
         pub prompt: String,
         pub version: String,
         pub mark: String,
-        /// Of the traffic, on the version.
+        /// Share of the traffic that this version serves.
         pub percent: u8,
         pub rollback_target: Option<String>,
         pub timestamp: String,
         #[serde(skip_serializing_if = "is_false")]
         pub unchanged: bool,
-        /// What to do about it, if anything.
+        /// What is left to do, if anything.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub message: Option<String>,
     }
@@ -82,7 +85,7 @@ answers! {
         pub unchanged: bool,
     }
 
-    /// What a version has to show before it gets all traffic.
+    /// The promotion gates of a version.
     pub struct GatesResponse {
         pub prompt: String,
         pub version: String,
@@ -99,12 +102,13 @@ answers! {
     }
 }
 
-/// The answer to what changes the version that is served.
+/// Answer to a request that changes the active version.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChangeResponse {
     #[serde(default)]
     pub success: bool,
-    /// The rollback waits until Prometheus has been asked.
+    /// The rollback waits for an answer from Prometheus.
     #[serde(default, skip_serializing_if = "is_false")]
     pub confirming: bool,
     #[serde(default)]
@@ -113,19 +117,20 @@ pub struct ChangeResponse {
     pub to_version: String,
     pub timestamp: Option<String>,
     pub incident: Option<String>,
-    /// It was so already.
+    /// The version was active already.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unchanged: bool,
-    /// Of the traffic, on `to_version`, while it is shared.
+    /// Share of the traffic on `to_version`, while traffic is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
 }
 
-/// The answer to a decision.
+/// Answer to a decision.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum DecideResponse {
-    /// Another version is served by now, or will be.
+    /// The decision changed the active version, or will.
     Changed(ChangeResponse),
     Answered(Answered),
 }
@@ -134,11 +139,11 @@ answers! {
     pub struct Answered {
         pub success: bool,
         pub incident: String,
-        /// Of an outage.
+        /// The decision, if the incident is an outage.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub decision: Option<String>,
         pub phase: String,
-        /// Of an outage: on how many prompts it is carried out.
+        /// Number of prompts on which the decision is carried out, if the incident is an outage.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub prompts: Option<usize>,
         pub timestamp: String,
@@ -146,7 +151,7 @@ answers! {
 
     pub struct PauseResponse {
         pub paused: bool,
-        /// Null: all prompts.
+        /// Null for all prompts.
         pub prompt: Option<String>,
         pub changed: bool,
     }
@@ -157,14 +162,14 @@ answers! {
         pub needs_restart: Vec<KeyChange>,
     }
 
-    /// A key of the config. Its values are null where they are secrets.
+    /// A changed config key. The values of secrets are null.
     pub struct KeyChange {
         pub key: String,
         pub from: Option<String>,
         pub to: Option<String>,
     }
 
-    /// Some of the keys that hold a version already; `next` says where to go on.
+    /// Result of importing one batch of keys.
     pub struct ImportResponse {
         pub dry_run: bool,
         pub adopted: Vec<Adopted>,
@@ -184,14 +189,14 @@ answers! {
         pub reason: String,
     }
 
-    /// A drill, with its hops in the order of the way.
+    /// A drill and its steps, in the order in which an alert passes them.
     pub struct DrillView {
         pub id: String,
         pub prompt: String,
         pub version: String,
         pub operator: String,
         pub started_at: String,
-        /// Slack is a part of the way.
+        /// The drill includes a message to Slack.
         pub slack: bool,
         pub done: bool,
         pub hops: Vec<DrillStepView>,
@@ -199,29 +204,29 @@ answers! {
 
     pub struct DrillStepView {
         pub hop: String,
-        /// Null: it has not come yet.
+        /// Time at which the test alert passed this step; null if it has not.
         pub at: Option<String>,
-        /// Why it last did not come.
+        /// Last error at this step.
         pub error: Option<String>,
-        /// Of the hop `alertmanager`.
+        /// Address of Alertmanager, in the step `alertmanager`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub url: Option<Option<String>>,
-        /// Of the hop `decided`.
+        /// In the step `decided`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub decision: Option<Option<RehearsalView>>,
-        /// Of the hop `slack`.
+        /// Channel, in the step `slack`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub channel: Option<Option<String>>,
     }
 
-    /// What would have been done about the drill's alert.
+    /// What the receiver would have done about an alert like this.
     pub struct RehearsalView {
         pub outcome: String,
         pub reason: String,
         pub text: String,
     }
 
-    /// What a dry run would have done.
+    /// What automatic rollbacks would have done during a dry run.
     pub struct DryRunReportView {
         pub since: String,
         pub until: String,
@@ -229,9 +234,9 @@ answers! {
         pub total: TallyView,
         pub triggers: Vec<TriggerTally>,
         pub cases: Vec<CaseView>,
-        /// Counted, but not among `cases`.
+        /// Number of cases that are counted but not listed in `cases`.
         pub left_out: usize,
-        /// There were more incidents than were looked at.
+        /// Whether there were more incidents than the report covers.
         pub partial: bool,
     }
 
@@ -256,7 +261,7 @@ answers! {
         pub at: String,
         pub trigger: String,
         pub verdict: String,
-        /// What happened instead, as a word and for people.
+        /// What happened instead: identifier in snake_case; `text` explains it.
         pub instead: String,
         pub text: String,
         pub after_seconds: Option<u64>,

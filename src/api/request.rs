@@ -1,10 +1,11 @@
-//! Bodies of requests. What is left out is as the receiver's config says.
+//! Bodies of requests. Fields that are left out take the receiver's configured defaults.
 
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{self, MarkKind};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     pub version: String,
@@ -16,6 +17,7 @@ pub struct RegisterRequest {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActivateRequest {
     pub version: String,
@@ -24,7 +26,7 @@ pub struct ActivateRequest {
     pub canary: bool,
     pub stages: Option<Vec<u8>>,
     pub hold: Option<HoldDurations>,
-    /// How long a stage waits for figures before people are asked.
+    /// How long a stage waits for evidence before people are asked.
     pub hold_limit: Option<String>,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -33,6 +35,7 @@ pub struct ActivateRequest {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     pub prompt: String,
@@ -48,14 +51,16 @@ pub struct RollbackRequest {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     Instant,
     Gradual,
 }
 
-/// One duration for all stages, or one for each; the last one holds for the others.
+/// One duration for all stages, or one for each stage; the last one applies to the remaining stages.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum HoldDurations {
     All(String),
@@ -63,8 +68,10 @@ pub enum HoldDurations {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SteerRequest {
+    #[cfg_attr(test, schemars(schema_with = "actions"))]
     pub action: decision::Steer,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -73,14 +80,17 @@ pub struct SteerRequest {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MarkRequest {
+    #[cfg_attr(test, schemars(schema_with = "marks"))]
     pub mark: MarkKind,
     pub reason: Option<String>,
     pub operator: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DecideRequest {
     pub decision: DecisionKind,
@@ -91,6 +101,7 @@ pub struct DecideRequest {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
     Approve,
@@ -98,12 +109,13 @@ pub enum DecisionKind {
     Investigate,
     Dismiss,
     Undo,
-    /// Of an outage: no longer hold its prompts back.
+    /// For an outage: stop holding its prompts back.
     Release,
 }
 
-/// For pause and resume. Without a prompt: all of them.
+/// For pause and resume. Without a prompt, all prompts.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
     pub prompt: Option<String>,
@@ -112,6 +124,7 @@ pub struct PauseRequest {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ImportRequest {
     pub pattern: Option<String>,
@@ -120,13 +133,25 @@ pub struct ImportRequest {
     #[serde(default)]
     pub dry_run: bool,
     pub operator: Option<String>,
-    /// `next` of the answer before.
+    /// `next` of the previous answer.
     pub cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DrillRequest {
     pub prompt: String,
     pub operator: Option<String>,
+}
+
+/// The core knows no JSON Schema.
+#[cfg(test)]
+fn actions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": decision::Steer::ALL.map(decision::Steer::as_str) })
+}
+
+#[cfg(test)]
+fn marks(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": MarkKind::ALL.map(MarkKind::as_str) })
 }

@@ -11,6 +11,7 @@ mod import;
 mod input;
 mod lanes;
 mod mark;
+mod openapi;
 mod outage;
 mod postmortem;
 mod reload;

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Response, StatusCode};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
 use super::budget::{Budget, ReservedBytes};
@@ -87,11 +87,13 @@ pub struct ApiError {
     pub message: String,
     /// Why the request was not let in, as a metric has it; `None`: it was.
     pub refused: Option<&'static str>,
+    /// The methods that the path has, if that is what is wrong.
+    allow: Option<&'static str>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), refused: None }
+        Self { status, code, message: message.into(), refused: None, allow: None }
     }
 
     /// The request was not let in.
@@ -104,6 +106,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    pub fn method_not_allowed(expected: &Method) -> Self {
+        let allow = if expected == Method::GET { "GET, HEAD" } else { "POST" };
+        let message = format!("expected {expected}");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message) }
+    }
+
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
@@ -113,6 +121,9 @@ impl ApiError {
         let mut reply = answer(self.status, &api::Refused { error });
         if self.status == StatusCode::UNAUTHORIZED {
             reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(allow) = self.allow {
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         reply
     }

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
-use super::reply::{ApiError, Reply, text, within};
+use super::reply::{ApiError, Reply, reply, text, within};
 use super::{
-    Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, postmortem, reload, report, restore,
-    serving, slack, webhook,
+    Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, openapi, postmortem, reload, report,
+    restore, serving, slack, webhook,
 };
 use crate::live::Current;
 
@@ -28,7 +28,7 @@ const MAX_SHORT: usize = 64 << 10;
 
 /// The paths of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     Webhook,
     Rollback,
     Import,
@@ -53,61 +53,66 @@ enum Route {
     Slack,
     Reload,
     Metrics,
+    OpenApi,
     Healthy,
     Ready,
 }
 
-/// Paths → routes.
+/// Each path, its method and its route. HEAD is GET without the body.
+pub(super) static TABLE: [(&str, Method, Route); 27] = [
+    ("/webhooks/alertmanager", Method::POST, Route::Webhook),
+    ("/api/rollback", Method::POST, Route::Rollback),
+    ("/api/import", Method::POST, Route::Import),
+    ("/api/prompts", Method::GET, Route::Prompts),
+    ("/api/prompts/{prompt}", Method::GET, Route::Prompt),
+    ("/api/prompts/{prompt}/log", Method::GET, Route::Log),
+    ("/api/prompts/{prompt}/versions", Method::POST, Route::Versions),
+    ("/api/prompts/{prompt}/versions/{version}/restore", Method::POST, Route::Restore),
+    ("/api/prompts/{prompt}/versions/{version}/mark", Method::POST, Route::Mark),
+    ("/api/prompts/{prompt}/activate", Method::POST, Route::Activate),
+    ("/api/prompts/{prompt}/canary", Method::POST, Route::Canary),
+    ("/api/prompts/{prompt}/gates", Method::GET, Route::Gates),
+    ("/api/incidents", Method::GET, Route::Incidents),
+    ("/api/incidents/{id}", Method::GET, Route::Incident),
+    ("/api/incidents/{id}/postmortem", Method::GET, Route::Postmortem),
+    ("/api/incidents/{id}/decide", Method::POST, Route::Decide),
+    ("/api/report", Method::GET, Route::Report),
+    ("/api/drill", Method::POST, Route::StartDrill),
+    ("/api/drill/{id}", Method::GET, Route::Drill),
+    ("/api/pause", Method::POST, Route::Pause),
+    ("/api/resume", Method::POST, Route::Resume),
+    ("/slack/interactions", Method::POST, Route::Slack),
+    ("/metrics", Method::GET, Route::Metrics),
+    ("/openapi.json", Method::GET, Route::OpenApi),
+    ("/-/reload", Method::POST, Route::Reload),
+    ("/-/healthy", Method::GET, Route::Healthy),
+    ("/-/ready", Method::GET, Route::Ready),
+];
+
+/// Paths → methods and routes.
 #[derive(Debug)]
-pub struct Routes(Router<Route>);
+pub struct Routes(Router<(Method, Route)>);
 
 impl Routes {
     #[allow(clippy::expect_used, reason = "a fixed table, run at every start")]
     pub fn new() -> Self {
-        let table = [
-            ("/webhooks/alertmanager", Route::Webhook),
-            ("/api/rollback", Route::Rollback),
-            ("/api/import", Route::Import),
-            ("/api/prompts", Route::Prompts),
-            ("/api/prompts/{prompt}", Route::Prompt),
-            ("/api/prompts/{prompt}/log", Route::Log),
-            ("/api/prompts/{prompt}/versions", Route::Versions),
-            ("/api/prompts/{prompt}/versions/{version}/restore", Route::Restore),
-            ("/api/prompts/{prompt}/versions/{version}/mark", Route::Mark),
-            ("/api/prompts/{prompt}/activate", Route::Activate),
-            ("/api/prompts/{prompt}/canary", Route::Canary),
-            ("/api/prompts/{prompt}/gates", Route::Gates),
-            ("/api/incidents", Route::Incidents),
-            ("/api/incidents/{id}", Route::Incident),
-            ("/api/incidents/{id}/postmortem", Route::Postmortem),
-            ("/api/incidents/{id}/decide", Route::Decide),
-            ("/api/report", Route::Report),
-            ("/api/drill", Route::StartDrill),
-            ("/api/drill/{id}", Route::Drill),
-            ("/api/pause", Route::Pause),
-            ("/api/resume", Route::Resume),
-            ("/slack/interactions", Route::Slack),
-            ("/metrics", Route::Metrics),
-            ("/-/reload", Route::Reload),
-            ("/-/healthy", Route::Healthy),
-            ("/-/ready", Route::Ready),
-        ];
         let mut router = Router::new();
-        for (path, route) in table {
-            router.insert(path, route).expect("the routes do not conflict");
+        for (path, method, route) in TABLE.iter().cloned() {
+            router.insert(path, (method, route)).expect("the routes do not conflict");
         }
         Self(router)
     }
 
     /// The route and its parameters, decoded: a `/` in a prompt's name comes as `%2F`.
-    fn find(&self, path: &str) -> Option<(Route, [String; 2])> {
+    fn find(&self, path: &str) -> Option<(&Method, Route, [String; 2])> {
         let found = self.0.at(path).ok()?;
         let mut parameters = found.params.iter().map(|(_, value)| value);
         let mut decoded = || {
             let parameter = parameters.next().unwrap_or_default();
             Some(percent_encoding::percent_decode_str(parameter).decode_utf8().ok()?.into_owned())
         };
-        Some((*found.value, [decoded()?, decoded()?]))
+        let (method, route) = found.value;
+        Some((method, *route, [decoded()?, decoded()?]))
     }
 }
 
@@ -166,34 +171,16 @@ async fn dispatch(
 ) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
     let (head, incoming) = request.into_parts();
-    let Some((route, [parameter, second])) = context.routes.find(head.uri.path()) else {
+    let Some((expected, route, [parameter, second])) = context.routes.find(head.uri.path()) else {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
     };
     if !context.serves(peer.site, route) {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "not at this address: see metrics.listen"));
     }
-    let expected = match route {
-        Route::Webhook
-        | Route::Rollback
-        | Route::Import
-        | Route::Versions
-        | Route::Restore
-        | Route::Mark
-        | Route::Activate
-        | Route::Canary
-        | Route::Decide
-        | Route::StartDrill
-        | Route::Pause
-        | Route::Resume
-        | Route::Reload
-        | Route::Slack => Method::POST,
-        _ => Method::GET,
-    };
     // HEAD is GET without the body, which is left out below us
-    let right = head.method == expected || (expected == Method::GET && head.method == Method::HEAD);
+    let right = head.method == *expected || (*expected == Method::GET && head.method == Method::HEAD);
     if !right {
-        let message = format!("expected {expected}");
-        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
+        return Err(ApiError::method_not_allowed(expected));
     }
     if let Err(refused) = admit(&context, route, &head, peer) {
         // its file may have been replaced since we looked: a new token is never refused
@@ -212,7 +199,7 @@ async fn dispatch(
     }
     let context = &*context;
     let query = Query::parse(head.uri.query());
-    if expected == Method::GET {
+    if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
         return Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD)).await;
@@ -277,7 +264,7 @@ fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<()
         // Slack signs its body, which is read only where that can be
         Route::Slack => slack::admit(context, &head.headers),
         // these need no token; without one for the API they must not show a foreign web page what the API hides from it
-        Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
+        Route::Metrics | Route::OpenApi | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
         _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
     }
 }
@@ -294,6 +281,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query, he
         Route::Report => report::report(context, query).await,
         Route::Drill => drill::drill(context, parameter).await,
         Route::Metrics => exposition::metrics(context, head).await,
+        Route::OpenApi => Ok(reply(StatusCode::OK, "application/json", openapi::DOCUMENT)),
         Route::Ready => Ok(match &*context.readiness.borrow() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),

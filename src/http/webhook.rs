@@ -30,7 +30,8 @@ pub const HUGE_AT_ONCE: usize = 2;
 const LINES: usize = 20;
 
 #[derive(Serialize)]
-struct Results<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Results<'a> {
     results: Vec<AlertResult<'a>>,
     /// Alerts that Alertmanager left out.
     #[serde(skip_serializing_if = "is_zero")]
@@ -38,6 +39,7 @@ struct Results<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AlertResult<'a> {
     fingerprint: &'a str,
     prompt: Option<&'a str>,

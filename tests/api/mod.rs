@@ -4,6 +4,7 @@ mod import;
 mod incidents;
 mod marks;
 mod metrics;
+mod openapi;
 mod outage;
 mod outside;
 mod pages;
