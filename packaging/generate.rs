@@ -42,7 +42,8 @@ mod tests {
     fn every_command_has_a_man_page_and_completes_in_every_shell() {
         let directory = scratch("packaging");
         generate(&directory).unwrap();
-        let read = |path: &str| fs::read_to_string(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let read =
+            |path: &str| fs::read_to_string(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         let commands: Vec<String> = Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
         assert!(commands.len() > 15, "{commands:?}");
         let main = read("man/prompt-rollback.1");
@@ -50,7 +51,10 @@ mod tests {
             let page = read(&format!("man/prompt-rollback-{command}.1"));
             // The examples are what people look for.
             assert!(page.contains(".SH OPTIONS") && page.contains("Examples:"), "{command}\n{page}");
-            assert!(main.contains(&format!("prompt\\-rollback\\-{}(1)", command.replace('-', "\\-"))), "{command}\n{main}");
+            assert!(
+                main.contains(&format!("prompt\\-rollback\\-{}(1)", command.replace('-', "\\-"))),
+                "{command}\n{main}"
+            );
         }
         for file in ["prompt-rollback.bash", "_prompt-rollback", "prompt-rollback.fish"] {
             let script = read(&format!("completions/{file}"));

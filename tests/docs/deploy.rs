@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use prompt_rollback_testkit::{Alertmanager, Port, Receiver, Redis};
+use prompt_rollback_testkit::{Alertmanager, Dir, Port, Receiver, Redis};
 use serde_json::json;
 
 const RECEIVER: &str = env!("CARGO_BIN_EXE_prompt-rollback");
@@ -33,16 +33,24 @@ fn the_chart_renders_what_kubernetes_the_operator_and_the_receiver_accept() -> R
     Ok(())
 }
 
+/// These blocks of YAML are objects, or values of kube-prometheus-stack, that the operator knows.
+pub fn check_objects(blocks: &[&str]) -> Result<()> {
+    ensure!(!blocks.is_empty(), "no YAML");
+    let dir = Dir::new("objects")?;
+    let file = dir.write("objects.yaml", blocks.join("---\n"))?;
+    text_of(check(&["objects", file.to_str().context("a path")?])?).map(drop)
+}
+
 /// A receiver as the chart would start it, and an Alertmanager with what the operator makes of the chart's
 /// AlertmanagerConfigs, on the operator's default strategy.
-struct Cluster {
-    receiver: Receiver,
-    _alertmanager: Alertmanager,
-    _redis: Redis,
+pub struct Cluster {
+    pub receiver: Receiver,
+    pub alertmanager: Alertmanager,
+    pub redis: Redis,
 }
 
 impl Cluster {
-    async fn start(labels: &str) -> Result<Self> {
+    pub async fn start(labels: &str) -> Result<Self> {
         let (redis, port) = (Redis::start()?, Port::claim());
         let config = text_of(check(&["routes", "OnNamespace", &port.addr()])?)?;
         let alertmanager = Alertmanager::builder(config).file("webhook_token", "0123456789abcdef").start()?;
@@ -56,12 +64,13 @@ impl Cluster {
         for version in ["v1", "v2"] {
             let version = json!({ "version": version, "known_good": true });
             for path in ["/api/prompts/greeting/versions", "/api/prompts/greeting/activate"] {
-                let version = if path.ends_with("activate") { json!({ "version": version["version"] }) } else { version.clone() };
+                let version =
+                    if path.ends_with("activate") { json!({ "version": version["version"] }) } else { version.clone() };
                 let answer = receiver.http().post_json(path, &version).await?;
                 ensure!(answer.status < 300, "{path}: {}", answer.text());
             }
         }
-        Ok(Self { receiver, _alertmanager: alertmanager, _redis: redis })
+        Ok(Self { receiver, alertmanager, redis })
     }
 
     async fn drill(&self, wait: &'static str) -> Result<Output> {

@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod deploy;
+mod guides;
 mod runbooks;
 #[path = "../e2e/server.rs"]
 #[allow(dead_code, reason = "the end-to-end tests use all of it")]

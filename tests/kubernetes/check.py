@@ -3,6 +3,7 @@
     check.py all [RECEIVER]             all checks
     check.py routes STRATEGY ADDRESS    prints the Alertmanager config that the operator makes with this strategy; the
                                         receiver is at ADDRESS
+    check.py objects FILE               checks YAML of a guide
 
 Renders the chart with each file of deploy/helm/values, and checks the objects against the schemas of Kubernetes and of the
 Prometheus operator. RECEIVER is the program prompt-rollback: with it, each rendered config is checked too.
@@ -34,6 +35,7 @@ OPERATOR_KINDS = {
     "PrometheusRule": v1.PrometheusRule,
     "AlertmanagerConfig": v1alpha1.AlertmanagerConfig,
 }
+SCHEMAS = {**OPERATOR_KINDS, "PodMonitor": v1.PodMonitor}
 KUBERNETES = ["1.27", "1.31", "1.35"]
 RULE_FILES = ["baselines", "alerts", "heartbeat", "self"]
 
@@ -72,7 +74,7 @@ def is_subset(part, whole):
 
 def check_schema(one):
     name = f"{one['kind']} {one['metadata']['name']}"
-    model = OPERATOR_KINDS.get(one["kind"])
+    model = SCHEMAS.get(one["kind"])
     if model is None:
         for version in KUBERNETES:
             kubernetes_validate.validate(one, version, strict=True)
@@ -376,6 +378,8 @@ def check_kustomize():
 
 def check_versions():
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    assert f"\n## {version} (" in (ROOT / "CHANGELOG.md").read_text(), f"CHANGELOG.md has no {version}"
+    assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text(), "the version in the Dockerfile"
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version, chart
 
@@ -394,6 +398,26 @@ def print_routes(strategy, address):
     print(yaml.safe_dump(made).replace(f"prompt-rollback.{NAMESPACE}.svc:8000", address))
 
 
+def check_objects(path):
+    """YAML of a guide: objects, or values of kube-prometheus-stack, which passes them to the operator's objects."""
+    for one in filter(None, yaml.safe_load_all(pathlib.Path(path).read_text())):
+        if "kind" in one:
+            check_schema(one)
+            continue
+        assert set(one) == {"prometheus", "alertmanager"}, set(one)
+        for kind, model, spec in [
+            ("Prometheus", v1.Prometheus, one["prometheus"]["prometheusSpec"]["additionalConfig"]),
+            ("Alertmanager", v1.Alertmanager, one["alertmanager"]["alertmanagerSpec"]),
+        ]:
+            written = {"apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
+            read = json.loads(model.model_validate(written).model_dump_json(by_alias=True, exclude_unset=True))
+            assert is_subset(written, read), f"{kind}: a field is unknown to the operator\n{written}\n{read}"
+        routes = one["alertmanager"]["config"]["route"]["routes"]
+        made = {"route": {"receiver": "own", "routes": routes}, "receivers": [{"name": "own"}, {"name": "null"}]}
+        labels = [["alertname=PromptRollbackHeartbeat"], ["alertname=Watchdog"], ["alertname=PromptRollbackEscalation"]]
+        assert routes_of(made, labels) == ["null", "null", "own"]
+
+
 def check_all(receiver=None):
     paths = sorted((ROOT / "deploy/helm/values").glob("*.yaml"))
     assert len(paths) >= 5, paths
@@ -409,6 +433,8 @@ match sys.argv[1:]:
         check_all()
     case ["all", receiver]:
         check_all(pathlib.Path(receiver).resolve())
+    case ["objects", path]:
+        check_objects(path)
     case ["routes", strategy, address]:
         print_routes(strategy, address)
     case _:
