@@ -19,6 +19,7 @@ import sys
 import tempfile
 import tomllib
 
+import jsonschema
 import kubernetes_validate
 import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
@@ -384,6 +385,32 @@ def check_versions():
     assert chart["version"] == chart["appVersion"] == version, chart
 
 
+def check_config_schema():
+    """The schema for editors takes what we ship and what the documentation shows, and no misspelled key."""
+    validator = jsonschema.Draft7Validator(json.loads((ROOT / "config/prompt-rollback.schema.json").read_text()))
+    texts = [path.read_text() for path in [ROOT / "config/prompt-rollback.toml", ROOT / "packaging/deb/prompt-rollback.toml"]]
+    for page in (ROOT / "docs").rglob("*.md"):
+        texts += re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(texts) > 6, len(texts)
+    for text in texts:
+        validator.validate(tomllib.loads(text))
+    for wrong in ['[server]\nlisten_address = "x"', "[redis]\nport = 1", '[guards]\ncooldown = "30"', "[gates]\nstaging = 1", "[other]"]:
+        assert not validator.is_valid(tomllib.loads(wrong)), wrong
+
+
+def check_workflow():
+    """The forge runs what a developer runs: targets of the Makefile, and nothing else."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"actions/checkout@[0-9a-f]{40}", step["uses"]), step
+            else:
+                command, target = step["run"].split()
+                assert command == "make" and target in targets, step
+
+
 def check_refused():
     """A value that the chart does not know is an error."""
     for setting in ["operater.enabled=true", "operator.rules.source=otel", "redis.pasword=x", "replicas=many", "operator.rules.sources={natve}"]:
@@ -422,6 +449,8 @@ def check_all(receiver=None):
     paths = sorted((ROOT / "deploy/helm/values").glob("*.yaml"))
     assert len(paths) >= 5, paths
     check_versions()
+    check_workflow()
+    check_config_schema()
     for path in paths:
         check_values(path, receiver)
     check_kustomize()
