@@ -10,6 +10,7 @@ COPY crates/decision/Cargo.toml crates/decision/
 COPY crates/reader/Cargo.toml crates/reader/
 COPY testkit/Cargo.toml testkit/
 COPY examples/Cargo.toml examples/
+COPY packaging/Cargo.toml packaging/
 RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn main() {}' >src/main.rs && \
     touch src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs testkit/src/lib.rs && \
     rustc -vV | sed -n 's/^host: //p' >/target && \
@@ -41,4 +42,5 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="prompt-rollback" \
       org.opencontainers.image.description="Rolls a misbehaving LLM prompt back to its last known-good version" \
       org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$REVISION"

@@ -11,7 +11,7 @@ export KEEP PROFILE FUZZ_RUNS FUZZ_SECONDS
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 SECRETS := $(addprefix secrets/,webhook_token api_token redis_receiver_password redis_prompt_server_password grafana_admin_password)
 
-.PHONY: help demo test bench bench-peers dist-pgo fuzz chaos compat properties fmt lint secrets up down pins requirements
+.PHONY: help demo test bench bench-peers dist check-deb dist-pgo kubernetes fuzz chaos compat properties fmt lint secrets up down pins requirements
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,17 @@ target/peers/requirements.txt: benches/peers/requirements.txt
 	target/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	cp $< $@
 
+dist: ## build a release into target/dist: .deb, archives, bill of materials, Helm chart, manifests for kubectl, checksums
+	scripts/install-deps dist
+	scripts/dist
+
+check-deb: ## install and run the .deb of `make dist` in a new Debian root; needs root and debootstrap
+	scripts/check-deb
+
+kubernetes: ## write deploy/kubernetes/generated.yaml, for `kubectl apply -k deploy/kubernetes`; NAMESPACE and VALUES=FILE change it
+	scripts/install-deps kubernetes
+	scripts/kubernetes
+
 dist-pgo: ## build the fastest receiver, with profile-guided optimization from rollbacks; in target/dist-pgo
 	scripts/install-deps test
 	scripts/dist-pgo
@@ -79,14 +90,15 @@ down: ## stop the containers and keep their data
 pins: ## print the digests of the container images
 	scripts/pins
 
-requirements: ## lock the Python packages of the example, of bench-peers and of scripts/ to the newest versions that requirements.in allows
+requirements: ## lock the Python packages of the example, of bench-peers, of scripts/ and of tests/kubernetes to the newest versions that requirements.in allows
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	python3 -m venv "$$tmp"; "$$tmp/bin/pip" install --quiet uv==0.13.9; \
 	lock() { (cd "$$1" && "$$tmp/bin/uv" pip compile --quiet --upgrade --generate-hashes \
 		--custom-compile-command 'make requirements' "$${@:2}" requirements.in -o requirements.txt); }; \
 	lock examples/python --python-version "$$(sed -n 's/^FROM python:\([0-9]*\.[0-9]*\).*/\1/p' examples/python/Dockerfile)"; \
 	lock benches/peers --universal --python-version 3.11; \
-	lock scripts --universal --python-version 3.11
+	lock scripts --universal --python-version 3.11 --no-deps; \
+	lock tests/kubernetes --universal --python-version 3.11
 
 # Each container reads its secrets as a different user, so the files are world-readable. The directory is not, and git ignores it.
 $(SECRETS):

@@ -1,6 +1,6 @@
 //! Alertmanager's API v2: posting our own alerts, and asking which alerts it still has.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -48,6 +48,8 @@ pub struct OwnAlert {
 pub struct Alertmanagers {
     all: Vec<Outgoing>,
     authorization: Option<HeaderValue>,
+    /// `alertmanager.labels`.
+    labels: BTreeMap<String, String>,
 }
 
 /// How we log in, where that is configured.
@@ -66,7 +68,7 @@ impl Alertmanagers {
             Ok(Outgoing::new(base, TIMEOUT)?)
         };
         let all = config.urls.iter().map(outgoing).collect::<Result<_, AlertmanagerError>>()?;
-        Ok(Self { all, authorization: authorization(config) })
+        Ok(Self { all, authorization: authorization(config), labels: config.labels.clone() })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -75,8 +77,9 @@ impl Alertmanagers {
 
     /// Posts `alert` to every one; tells for the address of each whether it took it.
     pub async fn post_each(&self, alert: &OwnAlert) -> Vec<(String, Result<(), AlertmanagerError>)> {
-        let labels: Value =
-            alert.labels.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        // the alert's own labels come last: they win
+        let labels = self.labels.iter().chain(alert.labels.iter().map(|(name, value)| (name, value)));
+        let labels: Value = labels.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
         let annotations: Value =
             alert.annotations.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
         let body = json!([{
@@ -150,9 +153,10 @@ mod tests {
     use prompt_rollback_testkit::Flood;
 
     use super::*;
+    use crate::config::Config;
 
     fn of(flood: &Flood) -> Alertmanagers {
-        Alertmanagers::new(&AlertmanagerConfig { urls: vec![flood.url()], username: None, password: None }).unwrap()
+        Alertmanagers::new(&AlertmanagerConfig { urls: vec![flood.url()], ..Config::default().alertmanager }).unwrap()
     }
 
     const ONE: &str = r#"[{"fingerprint":"0123456789abcdef"}]"#;

@@ -66,6 +66,8 @@ async fn probe_server(name: &str, url: &str, login: Option<HeaderValue>, info: &
         let version = version.iter().fold(&about, |value, key| &value[*key]);
         match version.as_str() {
             Some(version) => Ok(format!("{url} is ready, version {version}")),
+            // as VictoriaMetrics 1.79
+            None if about["status"] == "success" => Ok(format!("{url} is ready, version not reported")),
             None => Err(format!("{url} answers, but not as {name} does")),
         }
     };

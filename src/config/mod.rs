@@ -196,6 +196,8 @@ section! {
         /// Who logs in where Alertmanager has a `--web.config.file`.
         pub username: Option<String> = get(""),
         pub password: Option<SecretString> = secret(),
+        /// Labels that our own alerts carry besides their own, for routes that look for them.
+        pub labels: BTreeMap<String, String> = get_table(""),
     }
 }
 

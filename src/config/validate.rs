@@ -151,6 +151,18 @@ impl Config {
         r.check("alertmanager.password", known, "the password of alertmanager.username");
         let fits = alertmanager.username.as_ref().is_none_or(|name| !name.contains(':'));
         r.check("alertmanager.username", fits, "a name without a colon");
+        let of_alerts = [&self.labels.prompt, &self.labels.version];
+        let fits = |(name, value): (&String, &String)| {
+            is_label_name(name)
+                && !value.is_empty()
+                && !OWN_LABELS.contains(&name.as_str())
+                && !of_alerts.contains(&name)
+        };
+        r.check(
+            "alertmanager.labels",
+            alertmanager.labels.iter().all(fits),
+            "label names with values; not the labels that the alerts have already, such as alertname and severity",
+        );
         r.check("registry.precheck_url", self.registry.precheck_url.as_deref().is_none_or(is_base_url), EXPECTED);
         r.check("slack.api_url", is_base_url(&self.slack.api_url), EXPECTED);
         let can_ask = self.guards.confirm == Confirm::Alert || self.prometheus.url.is_some();
@@ -283,6 +295,20 @@ fn is_base_url(url: &str) -> bool {
             && uri.query().is_none()
     })
 }
+
+/// Labels of the alerts that the receiver raises itself.
+const OWN_LABELS: [&str; 10] = [
+    "action",
+    "alertname",
+    "bad_version",
+    "decider",
+    "incident",
+    "prompt",
+    "prompt_rollback_drill",
+    "severity",
+    "time_limit",
+    "version",
+];
 
 fn is_label_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

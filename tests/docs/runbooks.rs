@@ -28,7 +28,7 @@ fn anchors(text: &str) -> Vec<String> {
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
-fn leads_somewhere(base: &Path, link: &str) -> Result<()> {
+pub fn leads_somewhere(base: &Path, link: &str) -> Result<()> {
     let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
     let target: PathBuf = base.join(file);
     let text = std::fs::read_to_string(&target).with_context(|| format!("{link} from {}", base.display()))?;

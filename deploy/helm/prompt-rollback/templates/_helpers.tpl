@@ -1,0 +1,47 @@
+{{- define "prompt-rollback.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "prompt-rollback.selector" -}}
+app.kubernetes.io/name: prompt-rollback
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "prompt-rollback.labels" -}}
+{{ include "prompt-rollback.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- /* For objects that the operator's Prometheus and Alertmanager select. */}}
+{{- define "prompt-rollback.operatorLabels" -}}
+{{ include "prompt-rollback.labels" . }}
+{{- with .Values.operator.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "prompt-rollback.scheme" -}}
+{{ if .Values.tls.secretName }}https{{ else }}http{{ end }}
+{{- end }}
+
+{{- define "prompt-rollback.receivers" -}}
+- name: prompt-rollback
+  webhookConfigs:
+    - url: {{ include "prompt-rollback.scheme" . }}://{{ include "prompt-rollback.name" . }}.{{ .Release.Namespace }}.svc:8000/webhooks/alertmanager
+      sendResolved: true
+      maxAlerts: 0
+      httpConfig:
+        followRedirects: false
+        authorization:
+          type: Bearer
+          credentials: {name: {{ .Values.secret.name }}, key: webhook_token}
+        {{- with .Values.tls.secretName }}
+        tlsConfig:
+          ca: {secret: {name: {{ . }}, key: ca.crt}}
+        {{- end }}
+{{- with .Values.operator.alertmanagerConfig.pager }}
+- name: pager
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,73 @@
+//! Writes man pages and shell completions: `cargo run -p prompt-rollback-packaging -- DIRECTORY`.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate_to};
+use prompt_rollback::cli::Cli;
+
+const NAME: &str = "prompt-rollback";
+
+fn main() -> io::Result<()> {
+    let Some(directory) = env::args_os().nth(1).map(PathBuf::from) else {
+        return Err(io::Error::other("usage: generate DIRECTORY"));
+    };
+    generate(&directory)
+}
+
+fn generate(directory: &Path) -> io::Result<()> {
+    let (man, completions) = (directory.join("man"), directory.join("completions"));
+    for directory in [&man, &completions] {
+        fs::create_dir_all(directory)?;
+    }
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut Cli::command(), NAME, &completions)?;
+    }
+    // `prompt-rollback help COMMAND` repeats the page of the command
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &man)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let directory = env::temp_dir().join(format!("prompt-rollback-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        directory
+    }
+
+    #[test]
+    fn every_command_has_a_man_page_and_completes_in_every_shell() {
+        let directory = scratch("packaging");
+        generate(&directory).unwrap();
+        let read =
+            |path: &str| fs::read_to_string(directory.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let commands: Vec<String> = Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+        assert!(commands.len() > 15, "{commands:?}");
+        let main = read("man/prompt-rollback.1");
+        for command in &commands {
+            let page = read(&format!("man/prompt-rollback-{command}.1"));
+            // The examples are what people look for.
+            assert!(page.contains(".SH OPTIONS") && page.contains("Examples:"), "{command}\n{page}");
+            assert!(
+                main.contains(&format!("prompt\\-rollback\\-{}(1)", command.replace('-', "\\-"))),
+                "{command}\n{main}"
+            );
+        }
+        for file in ["prompt-rollback.bash", "_prompt-rollback", "prompt-rollback.fish"] {
+            let script = read(&format!("completions/{file}"));
+            for command in &commands {
+                assert!(script.contains(command.as_str()), "{file}: {command}");
+            }
+        }
+        // What the environment of the build holds is nobody else's business.
+        let user = env::var("USER").unwrap_or_default();
+        for file in fs::read_dir(directory.join("man")).unwrap() {
+            let page = fs::read_to_string(file.unwrap().path()).unwrap();
+            assert!(user.len() < 3 || !page.contains(&format!("USER={user}")), "{page}");
+        }
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
