@@ -15,5 +15,6 @@ mod mixed;
 mod outages;
 mod pages;
 mod races;
+mod refusals;
 mod restarts;
 mod startup;
