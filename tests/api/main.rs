@@ -21,4 +21,5 @@ mod signals;
 mod sources;
 mod splits;
 mod timers;
+mod traces;
 mod webhooks;
