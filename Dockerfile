@@ -14,12 +14,12 @@ COPY packaging/Cargo.toml packaging/
 RUN mkdir -p src crates/decision/src crates/reader/src testkit/src && echo 'fn main() {}' >src/main.rs && \
     touch src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs testkit/src/lib.rs && \
     rustc -vV | sed -n 's/^host: //p' >/target && \
-    cargo build --release --locked --bin prompt-rollback --target "$(cat /target)"
+    cargo build --release --locked --features otlp --bin prompt-rollback --target "$(cat /target)"
 # The program. Cargo compares modification times, and those of a checkout can be older than the layer above.
 COPY crates crates
 COPY src src
 RUN touch src/main.rs src/lib.rs crates/decision/src/lib.rs crates/reader/src/lib.rs && \
-    cargo build --release --locked --bin prompt-rollback --target "$(cat /target)" && \
+    cargo build --release --locked --features otlp --bin prompt-rollback --target "$(cat /target)" && \
     mkdir -p /root-fs/etc/ssl/certs /root-fs/usr/local/bin && \
     cp /etc/ssl/certs/ca-certificates.crt /root-fs/etc/ssl/certs/ && \
     cp "target/$(cat /target)/release/prompt-rollback" /root-fs/usr/local/bin/ && \

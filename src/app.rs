@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::alertmanager::client::{AlertmanagerError, Alertmanagers};
 use crate::clicks::{Clicks, EphemeralReply, handle_patiently};
-use crate::config::{self, Config, LoadedConfig, LogFormat, LogLevel};
+use crate::config::{self, Config, LoadedConfig, LogLevel};
 use crate::engine::{Engine, Readiness};
 use crate::http::{self, Site};
 use crate::live::{Current, Live, Reloader};
@@ -32,9 +32,12 @@ use crate::slack::client::{Slack, SlackError};
 use crate::slack::payload::Interaction;
 use crate::slack::socket;
 use crate::store::{Clock, Store, StoreError};
-use crate::visible::LogLines;
+use otlp::{Exporter, Exporting};
 use tasks::Tasks;
 
+mod logging;
+#[cfg_attr(not(feature = "otlp"), path = "app/no_otlp.rs")]
+mod otlp;
 mod reload;
 mod tasks;
 
@@ -71,6 +74,8 @@ pub enum AppError {
     Signals(std::io::Error),
     #[error(transparent)]
     Ended(#[from] TaskEnded),
+    #[error("tracing.otlp_endpoint: {0}")]
+    Tracing(String),
 }
 
 /// What one config makes. A reload makes it anew and replaces it as a whole.
@@ -196,6 +201,9 @@ pub struct App {
     reloader: Reloader,
     log_level: Current<LogLevel>,
     shutdown_timeout: Current<Duration>,
+    tracing: Current<config::TracingConfig>,
+    /// Where spans are exported.
+    exporting: Option<Exporting>,
     stop: watch::Sender<()>,
     tasks: Tasks,
 }
@@ -255,9 +263,22 @@ impl App {
         }
         let log_level = live.part(|running| running.settings.config.log.level);
         let shutdown_timeout = live.part(|running| running.settings.config.server.shutdown_timeout);
+        let tracing = live.part(|running| running.settings.config.tracing.clone());
         tasks.spawn("reload", reload::run(live, shared, asked));
         tracing::info!(%address, ?metrics_address, tls = settings.config.server.tls.is_some(), "listening");
-        Ok(Self { address, metrics_address, engine, reloader, log_level, shutdown_timeout, stop, tasks })
+        let exporting = None;
+        Ok(Self {
+            address,
+            metrics_address,
+            engine,
+            reloader,
+            log_level,
+            shutdown_timeout,
+            tracing,
+            exporting,
+            stop,
+            tasks,
+        })
     }
 
     /// Completes when a task of it has ended, which none does while all is well.
@@ -265,8 +286,8 @@ impl App {
         self.tasks.ended().await
     }
 
-    /// Ends it: no new connections, requests under way finish, then the workers stop, all within `server.shutdown_timeout`. What
-    /// they had claimed is done by another replica once the lease expires.
+    /// Ends it: no new connections, requests under way finish, then the workers stop, and the last spans are exported, all within
+    /// `server.shutdown_timeout`. What the workers had claimed is done by another replica once the lease expires.
     pub async fn shutdown(mut self) {
         let until = Instant::now() + self.shutdown_timeout.get();
         let _ = self.stop.send(()); // unless the servers have ended
@@ -274,6 +295,9 @@ impl App {
             tracing::warn!("requests under way did not end in time");
         }
         self.tasks.stop().await;
+        if let Some(exporting) = self.exporting {
+            exporting.finish(until).await;
+        }
     }
 }
 
@@ -327,7 +351,7 @@ async fn handle_clicks(clicks: Current<Option<Arc<Clicks>>>, mut interactions: m
         .for_each_concurrent(CLICKS_AT_ONCE, async |interaction| {
             let Interaction::Clicks(all) = interaction else { return };
             for click in &all {
-                handle_patiently(|| clicks.get(), click).await;
+                handle_patiently(|| clicks.get(), click, None).await;
             }
         })
         .await;
@@ -362,8 +386,10 @@ impl Signals {
 
 /// `prompt-rollback serve`: runs until SIGTERM or SIGINT, and reloads at SIGHUP.
 pub async fn serve(settings: &LoadedConfig, mut signals: Signals) -> Result<(), AppError> {
-    let set_log_level = init_logging(&settings.config);
-    let app = App::start(settings, Clock::default()).await?;
+    let exporter = Exporter::new(&settings.config.tracing);
+    let set_log_level = logging::init(&settings.config, exporter.as_ref());
+    let mut app = App::start(settings, Clock::default()).await?;
+    app.exporting = exporter.map(|exporter| exporter.start(app.tracing.clone(), &app.engine.metrics)).transpose()?;
     last_resort(app.shutdown_timeout.clone()).map_err(AppError::Signals)?;
     run(app, &mut signals, set_log_level).await
 }
@@ -426,31 +452,6 @@ fn within_open_files(connections: u32) -> u32 {
         tracing::warn!(limit, connections = fit, "fewer than server.max_connections: raise the limit of open files");
     }
     connections.min(fit)
-}
-
-/// What changes the level later.
-fn init_logging(config: &Config) -> Box<dyn Fn(LogLevel)> {
-    let given = tracing_subscriber::EnvFilter::try_from_env("PROMPT_ROLLBACK_LOG_FILTER").ok();
-    let follows = given.is_none();
-    let of_level = |level: LogLevel| tracing_subscriber::EnvFilter::new(level.as_str());
-    let filter = given.unwrap_or_else(|| of_level(config.log.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(std::io::stderr));
-    macro_rules! init {
-        ($builder:expr) => {{
-            let builder = $builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            builder.init();
-            Box::new(move |level| {
-                if follows {
-                    let _ = handle.reload(of_level(level));
-                }
-            })
-        }};
-    }
-    match config.log.format {
-        LogFormat::Text => init!(builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))),
-        LogFormat::Json => init!(builder.json()),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::config::Decider;
 use crate::coordinate;
@@ -20,6 +21,7 @@ use crate::slack::payload::Click;
 use crate::slack::render::{Button, SteerButton, action, read_mark};
 use crate::store::StoreError;
 use crate::store::receipt::{HandledRequest, Receipt};
+use crate::trace::{self, TraceContext};
 use crate::visible::is_hidden;
 
 /// A click that was acknowledged and can't be committed is tried for half a minute.
@@ -146,6 +148,7 @@ impl Clicks {
             return Ok(());
         };
         let SteerButton { canary, stage, prompt } = &button;
+        trace::concerns(Some(prompt.as_str()), None, Some(&canary.0));
         let own = format!("click:{canary}:{}:{}", click.user, click.action_ts);
         let like = format!("double:{canary}:{stage}:{}:{}", click.user, click.action_id);
         let receipt = self.engine.store.receipt(&own, &like);
@@ -209,6 +212,7 @@ impl Clicks {
         let Some(found) = self.engine.store.outage(&button.incident).await? else {
             return Ok(Some(GONE.to_owned()));
         };
+        trace::concerns(None, None, Some(&button.incident.0));
         let decider = &found.outage.decider;
         if !self.may_decide(decider, &click.user).await? {
             return Ok(Some(may_not(&button.incident, decider, click)));
@@ -249,6 +253,8 @@ impl Clicks {
         let Some(incident) = self.engine.store.incident(&button.incident).await? else {
             return Ok(Err(GONE.to_owned()));
         };
+        let Incident { id, prompt, version, .. } = &incident;
+        trace::concerns(Some(prompt.as_str()), Some(version.as_str()), Some(&id.0));
         if !self.may_decide(&incident.decider, &click.user).await? {
             return Ok(Err(may_not(&incident.id, &incident.decider, click)));
         }
@@ -301,14 +307,16 @@ impl Clicks {
 }
 
 /// Handles a click that is acknowledged already: a fault is waited out, and if it lasts, the clicker is told. `clicks` gives
-/// those in force, if Slack is configured.
-pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &Click) {
+/// those in force, if Slack is configured; `caller` is the trace that the request came with.
+pub async fn handle_patiently(clicks: impl Fn() -> Option<Arc<Clicks>>, click: &Click, caller: Option<&TraceContext>) {
     for attempt in 1..=TRIES {
         let Some(clicks) = clicks() else { return };
-        match clicks.handle(click).await {
+        let span = trace::click(caller);
+        match clicks.handle(click).instrument(span.clone()).await {
             Ok(()) => return,
             Err(error) if attempt == TRIES => {
-                tracing::error!(%error, user = click.user, action = ?short(&click.action_id), "a click is lost");
+                let (user, action) = (&click.user, short(&click.action_id));
+                span.in_scope(|| tracing::error!(%error, user, ?action, "a click is lost"));
                 clicks.say_lost(click);
             }
             Err(_) => tokio::time::sleep(RETRY).await,

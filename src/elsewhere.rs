@@ -12,8 +12,9 @@ pub const LARGE: usize = 64 << 10;
 /// Runs `work` on another thread. If the caller is gone, a piece that has begun runs to its end, and no other begins.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let permit = PIECES.acquire().await;
+    let span = tracing::Span::current(); // log lines of the other thread carry it as well
     let piece = tokio::task::spawn_blocking(move || {
-        let done = work();
+        let done = span.in_scope(work);
         drop(permit);
         done
     });

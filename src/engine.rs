@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::decision::{
     Alert, AlertOutcome, Answer, ArchiveReport, Commit, Decision, Event, IncidentId, Outcome, Policy, PromptName,
-    Rehearsed, SwitchMode, Timestamp, decide, rehearse,
+    Rehearsed, SwitchMode, Timestamp, Trace, decide, rehearse,
 };
 use crate::elsewhere;
 use crate::events::{self, Happened};
@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::store::receipt::{HandledRequest, Receipt};
 use crate::store::schedule::IDLE;
 use crate::store::{Committed, LoadOptions, Loaded, Store, StoreError, fresh_ulid};
+use crate::trace;
 
 /// Rounds of load, decide and commit before giving way: each lost round means that another one's commit succeeded.
 const ROUNDS: u32 = 12;
@@ -94,7 +95,8 @@ impl Engine {
 
     /// Decides about `event` and commits the decision, as often as it takes for the world to stand still in between.
     pub async fn handle(&self, prompt: &PromptName, event: &Event) -> Result<Handled, EngineError> {
-        self.counted(self.try_handle(prompt, Given::Small(event), None).await)
+        let handled = self.try_handle(prompt, Given::Small(event), None).await;
+        self.counted(handled.inspect_err(|_| concerns(prompt, event, None, None)))
     }
 
     /// The same for an event that may say much, such as all alerts of a delivery: then it is decided on another thread.
@@ -109,7 +111,8 @@ impl Engine {
         }
         let event = Arc::new(event);
         let _freed_elsewhere = elsewhere::Large::new(Some(Arc::clone(&event)), true);
-        self.counted(self.try_handle(prompt, Given::Large(event), None).await)
+        let handled = self.try_handle(prompt, Given::Large(event), None).await;
+        self.counted(handled.inspect_err(|_| trace::concerns(Some(prompt.as_str()), None, None)))
     }
 
     /// The same for a request that must be handled once, however often it comes and whatever answer gets lost.
@@ -173,7 +176,7 @@ impl Engine {
                 Answer::Refused(refusal) => HandledRequest::Refused(refusal.message.clone()),
                 _ => HandledRequest::Done,
             };
-            let Some(commit) = decision.commit else {
+            let Some(mut commit) = decision.commit else {
                 if !matches!(
                     event,
                     Event::CheckDrift
@@ -189,12 +192,18 @@ impl Engine {
                     // if not, it is decided again
                     let _ = self.store.remember_refused(receipt, loaded.now, why).await;
                 }
+                concerns(prompt, event, Some(&decision.answer), None);
                 return Ok(Handled { answer: decision.answer, now: loaded.now, rev: None, before: None });
             };
             let switch = finished(&commit, loaded.now).or_else(|| switch_mode(&decision.answer));
-            let written = self.events(&given, &loaded, &decision.answer, &commit);
+            let trace = trace::current(loaded.now);
+            if let Some(trace) = trace.as_ref().filter(|_| event.is_request()) {
+                commit.traced(trace);
+            }
+            let written = self.events(&given, &loaded, &decision.answer, &commit, trace.as_ref());
             match self.commit(&loaded, &commit, receipt.map(|receipt| (receipt, &outcome)), &written).await {
                 Ok(Committed::Done { rev }) => {
+                    concerns(prompt, event, Some(&decision.answer), Some(&commit));
                     // the worker looks by itself before any later one: a switch does not cost a claim as well
                     let soon = |at: Timestamp| at <= loaded.now.plus(IDLE);
                     if commit.wakes.iter().any(|wake| soon(wake.at)) || commit.canary.wake.is_some_and(soon) {
@@ -277,13 +286,20 @@ impl Engine {
     }
 
     /// What this commit is for targets that show it event by event, where there are any.
-    fn events(&self, given: &Given<'_>, loaded: &Loaded, answer: &Answer, commit: &Commit) -> Vec<String> {
+    fn events(
+        &self,
+        given: &Given<'_>,
+        loaded: &Loaded,
+        answer: &Answer,
+        commit: &Commit,
+        trace: Option<&Trace>,
+    ) -> Vec<String> {
         if !self.store.keeps_events() {
             return Vec::new();
         }
         let (source, event) = (events::source(self.store.keys().namespace()), given.event());
         let (policy, before, now) = (&self.policy, &loaded.snapshot, loaded.now);
-        events::of(&Happened { source: &source, policy, event, answer, before, commit, now })
+        events::of(&Happened { source: &source, policy, event, answer, before, commit, now, trace })
     }
 
     /// Commits; an answer that got lost is asked for again, under the same id.
@@ -320,6 +336,26 @@ impl Engine {
             }
         }
     }
+}
+
+/// Says in the span of a delivery or a rollback what it came to be about. Other requests name it themselves.
+fn concerns(prompt: &PromptName, event: &Event, answer: Option<&Answer>, commit: Option<&Commit>) {
+    let incident = match answer {
+        Some(Answer::Alerts(outcomes)) => outcomes.iter().find_map(|outcome| outcome.incident.as_ref()),
+        Some(Answer::Changed { incident, .. } | Answer::Shared { incident, .. }) => incident.as_ref(),
+        Some(Answer::Confirming { incident, .. }) => Some(incident),
+        _ => None,
+    };
+    let written = commit.into_iter().flat_map(|commit| &commit.incidents).map(|write| &write.incident);
+    let version = match event {
+        Event::Alerts(alerts) => alerts.first().map(|alert| &alert.version),
+        Event::Rollback(request) => {
+            let of_incident = written.into_iter().find(|written| Some(&written.id) == incident);
+            of_incident.map(|incident| &incident.version).or(request.from.as_ref())
+        }
+        _ => return,
+    };
+    trace::concerns(Some(prompt.as_str()), version.map(|version| version.as_str()), incident.map(|id| id.0.as_str()));
 }
 
 fn switch_mode(answer: &Answer) -> Option<SwitchMode> {

@@ -22,6 +22,7 @@
 //! | [`events`] | what happened, for programs |
 //! | [`elsewhere`] | long computing, off the serving thread |
 //! | [`tls`] | certificates |
+//! | [`trace`] | spans, and the trace that a request belongs to |
 //! | [`visible`] | what of a text from elsewhere people may see |
 //! | [`decision`] | every rule, of std and serde only |
 //! | [`reader`] | the crate for prompt servers: which version to serve. The receiver does not use it |
@@ -56,6 +57,7 @@ pub mod reports;
 pub mod slack;
 pub mod store;
 pub mod tls;
+pub mod trace;
 pub mod visible;
 
 pub use prompt_rollback_decision as decision;

@@ -100,6 +100,26 @@ struct BuildLabels {
     version: &'static str,
 }
 
+/// What became of a span that was to be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanResult {
+    Exported,
+    /// The collector did not take it.
+    Failed,
+    /// Too many waited.
+    Dropped,
+}
+
+impl SpanResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// What this process counts by itself.
 #[derive(Debug)]
 pub struct Metrics {
@@ -122,6 +142,7 @@ pub struct Metrics {
     notifications: Family<NotificationLabels, Counter>,
     reload_successful: Gauge,
     reloaded_at: Gauge<f64, AtomicU64>,
+    trace_spans: Family<ResultLabel, Counter>,
 }
 
 /// What is read from Redis at each scrape.
@@ -245,6 +266,15 @@ impl Metrics {
             "When they were last read and taken over",
             reloaded_at.clone(),
         );
+        let trace_spans = Family::<ResultLabel, Counter>::default();
+        for result in [SpanResult::Exported, SpanResult::Failed, SpanResult::Dropped] {
+            let _born = trace_spans.get_or_create(&ResultLabel { result: result.as_str() });
+        }
+        registry.register(
+            "trace_spans",
+            "Spans for tracing.otlp_endpoint, by what became of them",
+            trace_spans.clone(),
+        );
         registry.register("build_info", "1, labelled with the version of this receiver", build);
         // a counter that is born above 0 is invisible to rate()
         for mode in SwitchMode::ALL {
@@ -285,7 +315,13 @@ impl Metrics {
             notifications,
             reload_successful,
             reloaded_at,
+            trace_spans,
         }
+    }
+
+    /// What became of so many spans.
+    pub fn spans(&self, result: SpanResult, count: usize) {
+        self.trace_spans.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(count as u64);
     }
 
     /// The config was read and taken over.

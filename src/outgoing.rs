@@ -15,8 +15,10 @@ use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::RootCertStore;
+use tracing::Span;
 
 use crate::tls;
+use crate::trace;
 
 pub use capped::Capped;
 
@@ -65,6 +67,17 @@ pub enum OutgoingError {
     TooLarge { url: String, max_answer: usize },
     #[error("no answer from {url} within {} s", timeout.as_secs())]
     Timeout { url: String, timeout: Duration },
+}
+
+impl OutgoingError {
+    /// What went wrong, in one word.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::TooLarge { .. } => "too_large",
+            Self::Timeout { .. } => "timeout",
+        }
+    }
 }
 
 /// Connections to one server.
@@ -118,9 +131,11 @@ impl Outgoing {
         max_answer: usize,
     ) -> Result<(StatusCode, Bytes), OutgoingError> {
         self.address(&mut request)?;
+        let span = traced(&mut request);
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let status = response.status();
+            trace::answered(&span, status);
             match Limited::new(response.into_body(), max_answer).collect().await {
                 Ok(body) => Ok((status, body.to_bytes())),
                 Err(error) if error.is::<LengthLimitError>() => {
@@ -129,22 +144,24 @@ impl Outgoing {
                 Err(error) => Err(self.unreachable(error.as_ref())),
             }
         };
-        self.in_time(exchange).await
+        trace::call(span.clone(), self.in_time(exchange), OutgoingError::kind).await
     }
 
     /// Sends `request` like [`send`](Self::send), for what is answered besides the body, which is not waited for.
     pub async fn answered(&self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, HeaderMap), OutgoingError> {
         const DRAINED: usize = 64 << 10;
         self.address(&mut request)?;
+        let span = traced(&mut request);
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| self.unreachable(&error))?;
             let (head, body) = response.into_parts();
+            trace::answered(&span, head.status);
             // to its end, if that is near, so that the connection is used again
             let drained = Limited::new(body, DRAINED).collect();
             let _ = tokio::time::timeout(Duration::from_millis(100), drained).await;
             Ok((head.status, head.headers))
         };
-        self.in_time(exchange).await
+        trace::call(span.clone(), self.in_time(exchange), OutgoingError::kind).await
     }
 
     /// The whole address, of one below the base.
@@ -170,6 +187,14 @@ impl Outgoing {
         }
         OutgoingError::Unreachable { url: self.base.to_string(), reason: reason.to_string() }
     }
+}
+
+/// The span of this request, which is told the trace that it belongs to.
+fn traced(request: &mut Request<Full<Bytes>>) -> Span {
+    let uri = request.uri();
+    let span = trace::http(request.method(), uri.host().unwrap_or_default(), uri.port_u16());
+    trace::hand_on(&span, request.headers_mut());
+    span
 }
 
 #[cfg(test)]

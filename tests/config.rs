@@ -446,7 +446,7 @@ fn all_mistakes_are_reported_together() {
             "test.toml:5: guards.max_auto_rollbacks: found \"5\", expected a whole number from 0 to 4294967295",
             "test.toml:6: guards.cooldown: found 30, expected a duration such as \"30s\", \"5m\" or \"1h30m\"",
             "test.toml:8: guards.budget: unknown key, [guards] has ask_when_active_for_longer_than, confirm, cooldown, fallback_decider, max_auto_rollbacks, max_auto_rollbacks_window, mode",
-            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, verification",
+            "test.toml:12: webhook.port: unknown section, expected one of alertmanager, canary, deciders, gates, gradual, guards, incidents, labels, log, metrics, prometheus, redis, registry, report, retention, server, slack, tracing, verification",
             "environment variable PROMPT_ROLLBACK_REGISTRY__SOAKS: registry.soaks: unknown key, [registry] has precheck_url, soak, soak_limit, soak_requests",
         ]
     );
@@ -691,6 +691,15 @@ fn values_that_make_no_sense() {
         ("server.shutdown_timeout", "\"0s\""),
         ("log.level", "\"verbose\""),
         ("log.format", "true"),
+        ("tracing.otlp_endpoint", "\"collector:4318\""),
+        ("tracing.otlp_endpoint", "\"http://u:p@collector:4318\""),
+        ("tracing.otlp_headers", "\"authorization\""),
+        ("tracing.otlp_headers", "\"a b=c\""),
+        ("tracing.otlp_headers", "\"a=%0A\""),
+        ("tracing.sample_ratio", "1.5"),
+        ("tracing.sample_ratio", "-1"),
+        ("tracing.sample_ratio", "nan"),
+        ("tracing.sample_ratio", "\"all\""),
         ("deciders.on-call.approvers", "\"U1\""),
     ] {
         let error = load("senseless", &format!("{key} = {value}"), &[]).expect_err(&format!("{key} = {value}"));
@@ -818,6 +827,34 @@ fn the_age_guard_has_a_duration_or_is_off() {
     assert_eq!(load("7d").unwrap().policy().ask_when_active_for_longer_than, Some(week));
     let error = load("often").unwrap_err().to_string();
     assert!(error.contains("a duration such as \"12h\" or \"7d\", or \"off\""), "{error}");
+}
+
+#[test]
+fn headers_for_a_collector_are_read_as_opentelemetry_has_them_and_never_shown() {
+    let given = "[tracing]\notlp_headers = \" authorization=Bearer%20hunter2 , x-tenant=team-a, \"\nsample_ratio = 1";
+    let config = load("otlp-headers", given, &[]).unwrap();
+    let headers = config.tracing.headers();
+    assert_eq!(
+        (headers.len(), &headers["authorization"], &headers["x-tenant"]),
+        (2, &"Bearer hunter2".parse().unwrap(), &"team-a".parse().unwrap())
+    );
+    assert!(!format!("{config:?} {headers:?}").contains("hunter2"));
+    let wrong = problems("otlp-headers-wrong", "[tracing]\notlp_headers = \"hunter2\"", &[]);
+    assert!(
+        wrong.len() == 1 && wrong[0].contains("tracing.otlp_headers: found a value that is not shown here"),
+        "{wrong:?}"
+    );
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn an_endpoint_for_spans_is_refused_by_a_binary_that_cannot_export() {
+    let refused = problems("otlp-unsupported", "[tracing]\notlp_endpoint = \"http://collector:4318\"", &[]);
+    assert!(refused.len() == 1, "{refused:?}");
+    assert!(
+        refused[0].contains("toml:2: tracing.otlp_endpoint: ") && refused[0].contains("the feature \"otlp\""),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -1025,12 +1062,16 @@ mod reread {
             "incidents.reopen_within" | "incidents.alert_resolve_timeout" | "gates.staged_for" => "\"77s\"",
             "verification.every" | "verification.deadline" | "retention.keep" => "\"77s\"",
             "verification.max" => "\"48h\"",
+            "tracing.otlp_endpoint" => "\"http://other\"",
+            "tracing.otlp_headers" => "\"token=s3cret\"",
+            "tracing.sample_ratio" => "0.5",
             "gradual.hold" | "canary.hold" | "canary.hold_limit" => "\"77s\"",
             _ => "\"other\"",
         };
         // each needs a file or another key, and has a test of its own
         let files = |key: &str| key.ends_with("_file");
-        for key in Config::keys().into_iter().filter(|key| !files(key)) {
+        let unsupported = |key: &str| key == "tracing.otlp_endpoint" && !cfg!(feature = "otlp");
+        for key in Config::keys().into_iter().filter(|key| !files(key) && !unsupported(key)) {
             let edited = Edited::new("any-key", "");
             let (section, name) = key.rsplit_once('.').unwrap();
             let reread = edited.try_edit(&format!("[{section}]\n{name} = {}\n", other(&key))).expect(&key);

@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["comparison", "deployed"],
     &["config"],
     &["api", "events"],
-    &["elsewhere", "tls", "visible"],
+    &["elsewhere", "tls", "trace", "visible"],
     &["decision"],
 ];
 /// What speaks to other services, and who may let it: a request touches Redis only.

@@ -129,6 +129,7 @@ async fn check(file: &ConfigFile, connect: bool, format: Output) -> Result<(), C
         probes.extend(check::probe_http(&config).await);
         probes.extend(probe::probe_slack(&config).await);
         probes.extend(probe::probe_webhooks(&config).await);
+        probes.extend(probe::probe_collector(&config).await);
         probes.extend(probe::probe_archive(&config));
     }
     match format {

@@ -1,6 +1,12 @@
-//! `check --connect`: are Redis, Slack and webhooks there and fit, and which prompts could not be rolled back?
+//! `check --connect`: are Redis, Slack, webhooks and the collector of spans there and fit, and which prompts could not be rolled
+//! back?
+
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::CONTENT_TYPE;
 
 use super::check::{Probe, StoreReport};
 use crate::api::PromptSummary;
@@ -8,9 +14,13 @@ use crate::config::{self, Config};
 use crate::decision::{Policy, Timestamp};
 use crate::events;
 use crate::notify::webhook::client::{Untaken, WebhookClient};
+use crate::outgoing::Outgoing;
 use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
 use crate::store::{Clock, LoadOptions, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
+
+/// For one request to the collector.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks at Slack, where it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
@@ -44,6 +54,23 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
         Probe::new(format!("webhook {name}"), tried.is_ok(), tried.unwrap_or_else(|error| error))
     };
     join_all(config.webhooks.iter().map(probe)).await
+}
+
+/// Sends an export without spans to the collector, where one is configured.
+pub async fn probe_collector(config: &Config) -> Option<Probe> {
+    let endpoint = config.tracing.otlp_endpoint.as_deref()?.trim_end_matches('/');
+    let tried = async {
+        let http = Outgoing::new(endpoint.parse()?, COLLECTOR_TIMEOUT).map_err(|error| error.to_string())?;
+        let request = Request::post(config::TracingConfig::PATH).header(CONTENT_TYPE, "application/x-protobuf");
+        let mut request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        request.headers_mut().extend(config.tracing.headers());
+        match http.answered(request).await.map_err(|error| error.to_string())? {
+            (status, _) if status.is_success() => Ok(format!("{endpoint} accepts spans")),
+            (status, _) => Err(format!("{endpoint} answered {status}")),
+        }
+    };
+    let result: Result<String, String> = tried.await;
+    Some(Probe::new("otlp collector", result.is_ok(), result.unwrap_or_else(|error| error)))
 }
 
 /// Looks whether texts can be archived, where that is configured.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 mod duration;
@@ -25,7 +26,7 @@ pub use error::{ConfigError, ConfigProblem, Origin};
 pub use reader::RenamedKey;
 pub(crate) use secret::{bare, decode, unfit};
 pub use settings::{ConfigSources, LoadedConfig, Reread};
-pub use value::{Confirm, GuardMode, LogFormat, LogLevel, RedisMode, RedisUrl, Weekly};
+pub use value::{Confirm, GuardMode, LogFormat, LogLevel, Ratio, RedisMode, RedisUrl, Weekly};
 pub use values::ConfigChange;
 
 use crate::decision::{CanaryPolicies, CanaryPolicy, Plan, Policy, PromptName, Severity};
@@ -80,6 +81,7 @@ pub struct Config {
     pub report: ReportConfig,
     pub metrics: MetricsConfig,
     pub log: LogConfig,
+    pub tracing: TracingConfig,
 }
 
 section! {
@@ -385,6 +387,41 @@ section! {
     }
 }
 
+section! {
+    /// Where spans are exported to.
+    pub struct TracingConfig {
+        /// Base URL of a collector that takes OTLP over HTTP; `None`: nowhere.
+        pub otlp_endpoint: Option<String> = get_fixed(""),
+        /// Sent with each export, as `NAME=VALUE,NAME=VALUE`.
+        pub otlp_headers: Option<SecretString> = secret(),
+        /// Of the traces that begin here.
+        pub sample_ratio: Ratio = get_fixed("1.0"),
+    }
+}
+
+impl TracingConfig {
+    /// Where spans are posted, below the endpoint.
+    pub const PATH: &str = "/v1/traces";
+
+    /// `otlp_headers`, as a valid config has them.
+    pub fn headers(&self) -> HeaderMap {
+        self.otlp_headers.as_ref().and_then(|text| headers(text.expose_secret())).unwrap_or_default()
+    }
+}
+
+/// Reads `NAME=VALUE,NAME=VALUE`, where values are percent-encoded as OpenTelemetry has them.
+fn headers(text: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        headers.append(HeaderName::from_bytes(name.trim().as_bytes()).ok()?, value);
+    }
+    Some(headers)
+}
+
 impl Default for Config {
     #[allow(clippy::expect_used, reason = "without a file or variables only our own defaults are read")]
     fn default() -> Self {
@@ -513,6 +550,7 @@ impl Config {
             report: ReportConfig::read(r, "report"),
             metrics: MetricsConfig::read(r, "metrics"),
             log: LogConfig::read(r, "log"),
+            tracing: TracingConfig::read(r, "tracing"),
         }
     }
 }

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::ConfigReader;
 use super::values::same;
-use super::{Config, Confirm, Decider, RedisMode};
+use super::{Config, Confirm, Decider, RedisMode, headers};
 use crate::tls::File;
 
 pub(super) const LONGER_THAN_0: &str = "a duration longer than 0";
@@ -24,6 +24,7 @@ impl Config {
         self.validate_redis(r);
         self.validate_urls(r);
         self.validate_webhooks(r);
+        self.validate_tracing(r);
         self.validate_names(r);
         self.validate_times(r);
         self.validate_steps(r);
@@ -190,6 +191,24 @@ impl Config {
         }
     }
 
+    fn validate_tracing(&self, r: &mut ConfigReader<'_>) {
+        const ENDPOINT: &str = "tracing.otlp_endpoint";
+        let endpoint = self.tracing.otlp_endpoint.as_deref();
+        r.check(
+            ENDPOINT,
+            endpoint.is_none_or(is_base_url),
+            "http://host:4318 or https://…, without credentials and query",
+        );
+        if let Some(problem) = unsupported(endpoint, cfg!(feature = "otlp"))
+            && !r.has_problem(ENDPOINT)
+        {
+            r.problem(ENDPOINT, problem);
+        }
+        let given = self.tracing.otlp_headers.as_ref().is_none_or(|text| headers(text.expose_secret()).is_some());
+        let key = r.source_of("tracing.otlp_headers");
+        r.check(&key, given, "headers such as \"authorization=Bearer%20TOKEN,x-tenant=team-a\"");
+    }
+
     fn validate_names(&self, r: &mut ConfigReader<'_>) {
         let labels = &self.labels;
         for (key, name) in [("labels.prompt", &labels.prompt), ("labels.version", &labels.version)] {
@@ -259,6 +278,13 @@ impl Config {
     }
 }
 
+/// Why this binary can't export to `endpoint`, if it can't.
+fn unsupported(endpoint: Option<&str>, otlp: bool) -> Option<String> {
+    let why = "this prompt-rollback was built without the feature \"otlp\", which exports spans: use the container image, build it with \
+               `cargo build --release --features otlp`, or remove the key";
+    endpoint.filter(|_| !otlp).map(|_| why.to_owned())
+}
+
 fn is_namespace(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._:/-{}".contains(c);
     let mut braces = name.match_indices(['{', '}']);
@@ -319,4 +345,18 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_needs_a_binary_with_the_exporter() {
+        let refused = unsupported(Some("http://collector:4318"), false).expect("it can't");
+        assert!(refused.contains("the feature \"otlp\""), "{refused}");
+        for (endpoint, otlp) in [(Some("http://collector:4318"), true), (None, false), (None, true)] {
+            assert_eq!(unsupported(endpoint, otlp), None);
+        }
+    }
 }

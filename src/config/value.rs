@@ -183,6 +183,31 @@ impl Setting for u8 {
     }
 }
 
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio(pub f64);
+
+impl Setting for Ratio {
+    fn expected() -> String {
+        "a number from 0 to 1 such as 0.1".into()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Self)
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Option<Self> {
+        match value {
+            DeValue::Float(number) => Self::from_text(number.as_str()),
+            value => Self::from_text(&integer(value)?.to_string()),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 fn integer(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()

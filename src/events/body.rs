@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Happened, Kind};
-use crate::decision::{Incident, LogEntry, Operator, Routing, Timestamp};
+use crate::decision::{Incident, LogEntry, Operator, Routing, Timestamp, Trace};
+use crate::trace::TraceContext;
 
 /// Characters of a text that somebody wrote.
 const LONGEST: usize = 2_000;
@@ -16,11 +17,20 @@ pub struct Heading {
     pub id: String,
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    traceparent: String,
+    #[serde(default)]
+    tracestate: String,
 }
 
 impl Heading {
     pub fn of(body: &str) -> Option<Self> {
         serde_json::from_str(body).ok()
+    }
+
+    /// The trace that it belongs to, if it says so.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::read(&self.traceparent, &self.tracestate)
     }
 
     /// `None` for one that only a later receiver knows.
@@ -40,13 +50,25 @@ struct CloudEvent<'a, D> {
     subject: Option<&'a str>,
     time: &'a str,
     datacontenttype: &'static str,
+    /// The extension for distributed tracing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
     data: D,
 }
 
 impl<'a, D: Serialize> CloudEvent<'a, D> {
     fn new(source: &'a str, id: &'a str, kind: &str, time: &'a str, subject: Option<&'a str>, data: D) -> Self {
         let kind = format!("{}{kind}", Kind::PREFIX);
-        Self { specversion: "1.0", id, source, kind, subject, time, datacontenttype: "application/json", data }
+        let datacontenttype = "application/json";
+        let (traceparent, tracestate) = (None, None);
+        Self { specversion: "1.0", id, source, kind, subject, time, datacontenttype, traceparent, tracestate, data }
+    }
+
+    fn traced(self, trace: Option<&'a Trace>) -> Self {
+        let tracestate = trace.map(|trace| trace.state.as_str()).filter(|state| !state.is_empty());
+        Self { traceparent: trace.map(|trace| trace.parent.as_str()), tracestate, ..self }
     }
 
     #[allow(clippy::expect_used, reason = "texts and numbers always serialize")]
@@ -91,11 +113,13 @@ impl<'a> Making<'a> {
     }
 
     pub fn make(&mut self, kind: Kind, data: EventDetails<'_>) {
-        let Happened { source, before, now, .. } = *self.happened;
+        let Happened { source, before, now, trace, .. } = *self.happened;
         let id = format!("{}-{}", before.commit.0, self.made.len() + 1);
         let written = self.written(data);
         let subject = Some(before.prompt.as_str());
-        self.made.push(CloudEvent::new(source, &id, kind.as_str(), &rfc3339(now), subject, written).to_json());
+        let time = rfc3339(now);
+        let event = CloudEvent::new(source, &id, kind.as_str(), &time, subject, written).traced(trace);
+        self.made.push(event.to_json());
     }
 
     fn written<'d>(&'d self, data: EventDetails<'d>) -> EventData<'d> {

@@ -10,6 +10,7 @@ use crate::decision::decide::IncidentWrite;
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::{
     Answer, Choice, Commit, Event, Incident, LogEntry, LogEvent, Operator, PhaseKind, Policy, Snapshot, Timestamp,
+    Trace,
 };
 
 pub use body::{Heading, ping, rfc3339};
@@ -28,6 +29,8 @@ pub struct Happened<'a> {
     pub before: &'a Snapshot,
     pub commit: &'a Commit,
     pub now: Timestamp,
+    /// The trace that it belongs to, where one is recorded.
+    pub trace: Option<&'a Trace>,
 }
 
 /// How the receivers of one namespace name themselves: a URI reference.

@@ -80,6 +80,7 @@ impl World {
             before: &self.snapshot,
             commit: &commit,
             now: self.now,
+            trace: None,
         };
         let made = of(&happened);
         check(&happened, &made);

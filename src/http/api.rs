@@ -9,6 +9,7 @@ use super::{Context, outage, views};
 use crate::api;
 use crate::decision::{Answer, Event, PromptName, Register, Snapshot, Timestamp};
 use crate::store::{ListedIncident, ListedPrompt};
+use crate::trace;
 
 /// Rows of a list that are made before others get a turn: each takes tens of microseconds.
 const ROWS: usize = 50;
@@ -19,6 +20,7 @@ pub async fn register(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     let prompt = prompt_name(prompt)?;
     let request: api::RegisterRequest = body(bytes).await?;
     let version = version("version", &request.version)?;
+    trace::concerns(None, Some(version.as_str()), None);
     if request.content.as_ref().is_some_and(|content| content.len() > MAX_CONTENT) {
         return Err(ApiError::bad_request(format!("content: expected at most {MAX_CONTENT} bytes")));
     }

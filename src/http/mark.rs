@@ -10,9 +10,11 @@ use crate::api;
 use crate::decision::decide::Marked;
 use crate::decision::{Answer, Event, MarkKind, Marking, PromptName, VersionName};
 use crate::store::rfc3339;
+use crate::trace;
 
 pub async fn mark(context: &Context, prompt: &str, name: &str, bytes: &Bytes) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
+    trace::concerns(None, Some(version.as_str()), None);
     let request: api::MarkRequest = body(bytes).await?;
     let reason = line("reason", request.reason, "")?;
     if reason.is_empty() {

@@ -10,6 +10,7 @@ mod exposition;
 mod import;
 mod input;
 mod lanes;
+mod linger;
 mod mark;
 mod openapi;
 mod outage;
@@ -31,11 +32,12 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, server::conn::http1};
+use hyper::{Method, Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use secrecy::SecretString;
@@ -54,6 +56,7 @@ use budget::Budget;
 use connections::{Connections, Slot};
 use exposition::Exposition;
 use lanes::Lanes;
+use linger::{Lingering, Unread};
 
 /// Longest time for a handshake, for the head of a request to arrive, and for a connection to be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -292,16 +295,26 @@ impl HttpServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let service = service_fn(|request: Request<Incoming>| async move {
-            // not before its body is there: one that never comes must not hold the place
-            let answer = route::answer(&self.context, request, peer, || slot.busy());
-            let answer = route::caught(answer).await;
-            self.connections.idle(slot);
-            answer
+        let unread = Unread::default();
+        let service = service_fn(|request: Request<Incoming>| {
+            let unread = &unread;
+            async move {
+                unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
+                // the body of these is not asked for
+                let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+                // not before its body is there: one that never comes must not hold the place
+                let whole = || {
+                    unread.fetch_and(bodiless, Ordering::Relaxed);
+                    slot.busy();
+                };
+                let answer = route::caught(route::answer(&self.context, request, peer, whole)).await;
+                self.connections.idle(slot);
+                answer
+            }
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let stream = Box::pin(stream);
+        let stream = Lingering::new(Box::pin(stream), Unread::clone(&unread));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
         // a client that breaks off is its own affair
         let _ = watcher.watch(connection).await;

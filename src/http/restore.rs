@@ -8,10 +8,12 @@ use super::reply::{ApiError, Reply, answer, unexpected};
 use super::wait::Patience;
 use crate::api;
 use crate::decision::{Answer, Event};
+use crate::trace;
 
 /// The reconciler reads the file; this waits for a while until it has.
 pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
+    trace::concerns(None, Some(version.as_str()), None);
     let engine = &context.engine;
     let answer = |status, restored, unchanged| {
         let (prompt, version) = (prompt.to_string(), version.to_string());

@@ -13,6 +13,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use matchit::Router;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::budget::{Budget, OWN, ReservedBytes};
 use super::input::{self, Query};
@@ -21,7 +22,9 @@ use super::{
     Context, Peer, Site, api, auth, canary, drill, exposition, import, mark, openapi, postmortem, reload, report,
     restore, serving, slack, webhook,
 };
+use crate::decision::PromptName;
 use crate::live::Current;
+use crate::trace;
 
 /// Longest body, but for alerts and the text of a version: whatever else people send is a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
@@ -89,6 +92,28 @@ pub(super) static TABLE: [(&str, Method, Route); 27] = [
     ("/-/ready", Method::GET, Route::Ready),
 ];
 
+impl Route {
+    fn path(self) -> &'static str {
+        TABLE.iter().find(|(_, _, route)| *route == self).map_or("", |(path, ..)| path)
+    }
+
+    /// The span of a request that was let in. What is asked every few seconds has none, and each click has its own.
+    fn span(self, head: &Parts, parameter: &str) -> Span {
+        let path = self.path();
+        match self {
+            Route::Webhook => trace::webhook(&head.headers, path),
+            Route::Slack | Route::Metrics | Route::Healthy | Route::Ready => Span::none(),
+            _ => {
+                let named = |part: &str| path.contains(part).then_some(parameter);
+                let prompt = named("/{prompt}").and_then(|name| PromptName::parse(name).ok());
+                let incident = named("/incidents/{id}").and_then(|id| input::incident_id(id).ok());
+                let incident = incident.as_ref().map(|id| id.0.as_str());
+                trace::api((&head.method, path), &head.headers, prompt.as_ref(), incident)
+            }
+        }
+    }
+}
+
 /// Paths → methods and routes.
 #[derive(Debug)]
 pub struct Routes(Router<(Method, Route)>);
@@ -132,20 +157,23 @@ pub async fn answer(
     let context = contexts.get();
     let timeout = context.request_timeout;
     let budget = context.budget.clone();
-    let answer = dispatch(context, contexts, request, peer, whole);
+    let mut span = Span::none();
+    let answer = dispatch(context, contexts, request, peer, whole, &mut span);
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Err(ApiError::unavailable("timeout", format!("not done within {} ms: try again", timeout.as_millis())))
     });
     let answer = answer.and_then(|answer| within(&budget, answer));
+    let code = answer.as_ref().err().map(|failure| failure.code);
     let mut answer = answer.unwrap_or_else(|failure| {
         if failure.status.is_server_error() {
-            tracing::warn!(code = failure.code, why = failure.message, "request failed");
+            span.in_scope(|| tracing::warn!(code = failure.code, why = failure.message, "request failed"));
         }
         if let Some(reason) = failure.refused {
             refused(&contexts.get(), reason, peer);
         }
         failure.into_reply()
     });
+    trace::answers(&span, answer.status(), code);
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
         // whoever goes on comes in anew: by the certificates that are in force now
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -168,6 +196,7 @@ async fn dispatch(
     request: Request<Incoming>,
     peer: Peer,
     whole: impl FnOnce(),
+    span: &mut Span,
 ) -> Result<Reply, ApiError> {
     let arrived = Instant::now();
     let (head, incoming) = request.into_parts();
@@ -197,12 +226,14 @@ async fn dispatch(
         context = now;
         admit(&context, route, &head, peer)?;
     }
+    *span = route.span(&head, &parameter);
     let context = &*context;
     let query = Query::parse(head.uri.query());
     if matches!(head.method, Method::GET | Method::HEAD) {
         whole();
         // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
-        return Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD)).await;
+        let answer = Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD));
+        return answer.instrument(span.clone()).await;
     }
     input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -215,7 +246,7 @@ async fn dispatch(
     let (bytes, _held) = read(incoming, declared, max, budget).await?;
     let bytes = input::utf8(bytes.into())?;
     whole();
-    Box::pin(post(context, route, [&parameter, &second], &head, &bytes, arrived)).await
+    Box::pin(post(context, route, [&parameter, &second], &head, &bytes, arrived)).instrument(span.clone()).await
 }
 
 async fn post(

@@ -20,6 +20,7 @@ use crate::decision::{
 };
 use crate::engine::Handled;
 use crate::store::rfc3339;
+use crate::trace;
 
 pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let request: api::RollbackRequest = body(bytes).await?;
@@ -222,6 +223,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
         Some(percent) => TrafficShare::Percent(percent),
     };
     let version = version("version", &request.version)?;
+    trace::concerns(None, Some(version.as_str()), None);
     let event = Event::Activate(Activation {
         version: version.clone(),
         share,
@@ -259,6 +261,7 @@ pub async fn decide(context: &Context, id: &str, bytes: &Bytes) -> ApiResult<Rep
         let outage_action = choice.map_or(Some(OutageAction::Release), |(_, outage_action)| outage_action);
         return outage::decide(context, &id, outage_action, &operator).await;
     };
+    trace::concerns(Some(incident.prompt.as_str()), Some(incident.version.as_str()), None);
     let Some((choice, _)) = choice else {
         return Err(ApiError::bad_request(
             "decision: release applies to bulk incidents only, and this incident is about one prompt",

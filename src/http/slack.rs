@@ -13,6 +13,7 @@ use super::reply::{ApiError, Reply, text};
 use crate::clicks::handle_patiently;
 use crate::elsewhere;
 use crate::slack::payload::{self, Interaction};
+use crate::trace::TraceContext;
 
 /// Slack's interactions are a few kB.
 pub const MAX_BODY: usize = 1 << 20;
@@ -62,10 +63,10 @@ pub async fn interactions(
             return Ok(text(StatusCode::OK, ""));
         }
     };
-    let handler = Arc::clone(&slack.clicks);
+    let (handler, caller) = (Arc::clone(&slack.clicks), TraceContext::of(headers));
     let mut handling = Box::pin(async move {
         for click in &clicked {
-            handle_patiently(|| Some(Arc::clone(&handler)), click).await;
+            handle_patiently(|| Some(Arc::clone(&handler)), click, caller.as_ref()).await;
         }
     });
     // also where a request may take less than that

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use hyper::StatusCode;
 use serde::Serialize;
+use tracing::{Instrument, Span};
 
 use super::Context;
 use super::lanes::{Lanes, URGENT};
@@ -22,6 +23,7 @@ use crate::drills;
 use crate::elsewhere::{self, Large};
 use crate::engine::{Engine, EngineError, Handled};
 use crate::store::StoreError;
+use crate::trace;
 
 /// Deliveries of more bytes are handled two at a time: what is read of them takes several times their size.
 const HUGE: usize = 4 << 20;
@@ -99,9 +101,10 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
     let Received { delivered, outcomes, .. } = received;
     let mut failed: Option<EngineError> = None;
     // criticals first: a rollback does not wait for a thousand observations
+    let several = groups.len() > 1;
     let (urgent, other): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| group.urgent);
     for groups in [urgent, other] {
-        let mut handled = handle_groups(engine, &context.lanes, groups);
+        let mut handled = handle_groups(engine, &context.lanes, groups, several);
         while let Some((places, result)) = handled.next().await {
             match result {
                 Ok(handled) => {
@@ -159,22 +162,25 @@ async fn handle_all(context: &Context, received: &mut Received, groups: Vec<Grou
     failed
 }
 
-/// Handles `groups`, all urgent or none, as it is their turn.
+/// Handles `groups`, all urgent or none, as it is their turn. Those of several prompts each have a span of their own.
 fn handle_groups<'a>(
     engine: &'a Engine,
     lanes: &'a Lanes,
     groups: Vec<Group>,
+    several: bool,
 ) -> BoxStream<'a, (Vec<usize>, Result<Handled, EngineError>)> {
     futures_util::stream::iter(groups)
         // one after the other: what waits for its turn is the delivery
         .then(move |group| async move { (lanes.acquire(group.urgent).await, group) })
         // boxed: the stream keeps room for one more than are under way, and each takes kilobytes
         .map(move |(permit, group)| {
-            Box::pin(async move {
+            let span = if several { trace::alerts() } else { Span::none() };
+            let handle = Box::pin(async move {
                 let handled = engine.handle_owned(&group.prompt, Event::Alerts(group.alerts)).await;
                 drop(permit);
                 (group.places, handled)
-            })
+            });
+            handle.instrument(span)
         })
         .buffer_unordered(URGENT)
         .boxed()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use tracing::Instrument;
 use ulid::Ulid;
 
 use super::{Acceptance, Notifier, Notifiers, NotifyTask, Reachable, Shown, backoff};
@@ -15,6 +16,7 @@ use crate::live::Current;
 use crate::reconciler::worker::while_leased;
 use crate::store::StoreError;
 use crate::store::schedule::{End, Finished, IDLE, LEASE, Target, Work};
+use crate::trace;
 
 /// What came of showing what was due.
 #[derive(Debug)]
@@ -83,7 +85,11 @@ pub async fn tick(notifier: &dyn Notifier, token: &str) -> Result<Ticked, StoreE
     let store = &notifier.engine().store;
     let claimed = store.claim(Work::Notify(notifier.target()), notifier.batch(), LEASE, token).await?;
     let tasks = notifier.notify(&claimed.claims, claimed.now).await;
-    let done = tasks.into_iter().map(|task| carry_out(notifier, task, claimed.now));
+    let done = tasks.into_iter().map(|task| {
+        let (prompt, id) = (task.claim.prompt(), task.claim.incident.0.as_str());
+        let span = trace::notify(notifier.target().name(), prompt.as_ref(), prompt.is_none().then_some(id));
+        carry_out(notifier, task, claimed.now).instrument(span)
+    });
     let (mut taken, mut untaken) = (false, Vec::new());
     for outcome in while_leased(store, &claimed.claims, join_all(done)).await {
         match outcome? {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use tracing::Instrument;
 use ulid::Ulid;
 
 use super::archive::Archive;
 use super::verifier::{Measurements, Verifier};
-use super::worker::{GONE, WorkResult, give_back, rest, while_leased};
+use super::worker::{GONE, WorkResult, give_back, rest, span, while_leased};
 use crate::alertmanager::client::Alertmanagers;
 use crate::decision::{Event, Incident, PhaseKind, Promotion, PromptName, Timestamp, retention};
 use crate::engine::{Engine, EngineError};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, IDLE, LEASE, Work};
 use crate::store::{Loaded, StoreError};
+use crate::trace;
 
 /// Wake-ups claimed at once: their checks are asked for together.
 const BATCH: usize = 128;
@@ -57,7 +59,8 @@ impl IncidentWorker {
         let others = join_all(others.iter().map(|(claim, _)| self.process_claim(claim, None, now)));
         let checks = async {
             let due: Vec<&Incident> = checks.iter().filter_map(|(_, incident)| incident.as_ref()).collect();
-            let seen = self.verifier.look(&due, now).await?;
+            let span = trace::tasks("check", &due, now);
+            let seen = self.verifier.look(&due, now).instrument(span).await?;
             Ok::<_, StoreError>(
                 join_all(checks.iter().map(|(claim, _)| self.process_claim(claim, seen.as_ref(), now))).await,
             )
@@ -72,11 +75,14 @@ impl IncidentWorker {
         seen: Option<&Measurements>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let acted = match claim.prompt() {
-            Some(prompt) => self.process_prompt(prompt).await,
-            None => self.process_incident(claim, seen, now).await,
+        let process = async {
+            let processed = match claim.prompt() {
+                Some(prompt) => self.process_prompt(prompt).await,
+                None => self.process_incident(claim, seen, now).await,
+            };
+            give_back(&self.engine.store, claim, processed).await
         };
-        give_back(&self.engine.store, claim, acted).await
+        process.instrument(span(claim)).await
     }
 
     /// What is due for a prompt itself: the next stage of its canary.
@@ -123,6 +129,7 @@ impl IncidentWorker {
             store.wake_by(Work::Page, id, now).await?; // scheduled by an earlier receiver
         }
         let Some(incident) = store.incident(id).await? else { return Ok(GONE) };
+        trace::follow(&incident, now);
         let prompt = incident.prompt.clone();
         self.compare_with_listed(&incident).await?;
         self.bring_back_for(&incident, now).await?;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tracing::Instrument;
 use ulid::Ulid;
 
-use super::worker::{rest, while_leased};
+use super::worker::{rest, span, while_leased};
 use crate::coordinate::update;
 use crate::decision::outage::{
     Done, Execution, Member, Outage, OutageAction, needs_outage, rolled_back_before, room_at,
@@ -25,6 +26,7 @@ use crate::live::Current;
 use crate::store::outage::{Coordinated, WriteOutcome};
 use crate::store::schedule::{Claim, End, Finished, LEASE, Work};
 use crate::store::{StoreError, fresh_ulid};
+use crate::trace;
 
 /// Reports taken in at once.
 const BATCH: usize = 200;
@@ -63,12 +65,12 @@ impl Coordinator {
     pub async fn tick(&self, token: &str) -> Result<Option<Duration>, StoreError> {
         let store = &self.engine.store;
         let claimed = store.claim(Work::Outage, BATCH, LEASE, token).await?;
-        let more = while_leased(store, &claimed.claims, self.coordinate(&claimed.claims)).await?;
+        let more = while_leased(store, &claimed.claims, self.coordinate(&claimed.claims, claimed.now)).await?;
         Ok(if claimed.full || more { Some(Duration::ZERO) } else { claimed.next })
     }
 
     /// Tells whether there may be more to do at once.
-    async fn coordinate(&self, claims: &[Claim]) -> Result<bool, StoreError> {
+    async fn coordinate(&self, claims: &[Claim], now: Timestamp) -> Result<bool, StoreError> {
         let store = &self.engine.store;
         let loaded = join_all(claims.iter().map(|claim| store.incident(&claim.incident))).await;
         let (mut reports, mut own) = (Vec::new(), Vec::new());
@@ -81,15 +83,16 @@ impl Coordinator {
         }
         if !reports.is_empty() {
             let incidents: Vec<_> = reports.iter().map(|(_, incident)| incident).collect();
-            let taken = self.take(&incidents).await;
+            let span = trace::tasks(Work::Outage.as_str(), &incidents, now);
+            let taken = self.take(&incidents).instrument(span).await;
             for (claim, _) in &reports {
                 self.finish(claim, taken.as_ref().map(|()| None).map_err(Clone::clone)).await?;
             }
         }
         let more = !own.is_empty();
         for claim in own {
-            let next = self.carry_on(&claim.incident).await;
-            self.finish(claim, next).await?;
+            let carry_on = async { self.finish(claim, self.carry_on(&claim.incident).await).await };
+            carry_on.instrument(span(claim)).await?;
         }
         Ok(more)
     }

@@ -16,6 +16,7 @@ use crate::decision::{Incident, PhaseKind, RollbackFailure, Timestamp};
 use crate::live::Current;
 use crate::store::schedule::{Claim, End, LEASE, Work};
 use crate::store::{Store, StoreError, rfc3339};
+use crate::trace;
 
 /// Pages kept side by side: an Alertmanager that hangs holds up no more than these.
 const BATCH: usize = 128;
@@ -103,6 +104,7 @@ async fn post(worker: &IncidentWorker, claim: &Claim, now: Timestamp) -> WorkRes
         Some(id) => drill::post(engine, alertmanagers, &worker.verifier.labels, &id, now).await?,
         None => {
             let Some(incident) = engine.store.incident(&claim.incident).await? else { return Ok(GONE) };
+            trace::follow(&incident, now);
             let here = Timestamp(jiff::Timestamp::now().as_millisecond());
             keep(alertmanagers, &engine.store, claim, &incident, now, here).await?
         }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tracing::{Instrument, Span};
 
 use crate::decision::PromptName;
 use crate::engine::EngineError;
 use crate::store::schedule::{Claim, Claimed, End, Finished, IDLE, LEASE};
 use crate::store::{Store, StoreError};
+use crate::trace;
 
 /// Leases are renewed this often: two renewals may fail before another worker takes over.
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
@@ -31,14 +33,23 @@ pub(super) async fn carry_out<F: Future<Output = WorkResult>>(
     claimed: &Claimed,
     works: impl Iterator<Item = F>,
 ) -> Result<Option<Duration>, StoreError> {
-    let done = claimed.claims.iter().zip(works).map(|(claim, work)| async move {
-        let outcome = work.await;
-        give_back(store, claim, outcome).await
+    let done = claimed.claims.iter().zip(works).map(|(claim, work)| {
+        let done = async move {
+            let outcome = work.await;
+            give_back(store, claim, outcome).await
+        };
+        done.instrument(span(claim))
     });
     for result in while_leased(store, &claimed.claims, join_all(done)).await {
         result?;
     }
     Ok(if claimed.full { Some(Duration::ZERO) } else { claimed.next })
+}
+
+/// The span of what is claimed.
+pub(super) fn span(claim: &Claim) -> Span {
+    let prompt = claim.prompt();
+    trace::task(claim.work.as_str(), prompt.as_ref(), prompt.is_none().then_some(claim.incident.0.as_str()))
 }
 
 /// Ends a claim: done, or to be tried again.

@@ -26,6 +26,7 @@ use slack_morphism::prelude::{
 use super::render::Message;
 use crate::config;
 use crate::outgoing::{BaseUrl, Capped, Outgoing, OutgoingError};
+use crate::trace;
 
 mod error;
 mod probe;
@@ -401,7 +402,8 @@ impl Api {
         call: impl Future<Output = Result<OkResponse<A>, SlackClientError>>,
     ) -> Result<A, SlackError> {
         let call = async { call.await.map_err(|error| SlackError::from_library(method, error)) };
-        let OkResponse { ok, answer } = within(method, call).await?;
+        let call = trace::call(trace::slack(method), within(method, call), SlackError::kind);
+        let OkResponse { ok, answer } = call.await?;
         // the library goes by `error` alone, and reads a web page as {}
         if ok { Ok(answer) } else { Err(SlackError::retry(method, "neither ok nor an error")) }
     }

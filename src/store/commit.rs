@@ -14,6 +14,7 @@ use super::script::Call;
 use super::{INCIDENT_RETENTION, Loaded, Store, StoreError, millis, query};
 use crate::decision::decide::{IncidentWrite, LogEntry};
 use crate::decision::{ChangeMessage, Commit, PhaseKind, Routing, Timestamp, VersionName};
+use crate::trace;
 
 /// Ends a list of arguments.
 const END: &str = "";
@@ -66,10 +67,12 @@ impl Store {
         events: &[String],
     ) -> Result<Committed, StoreError> {
         let call = self.commit_call(id, loaded, commit, receipt, events);
+        let span = trace::redis("commit");
         let (reply, acked, wanted) = match &self.replica_waits {
-            None => (self.link.run(&call).await?, 0, 0),
+            None => (trace::call(span, self.link.run(&call), StoreError::fault).await?, 0, 0),
             Some(replica_waits) => {
-                let (reply, acked) = self.on_waiter(replica_waits, &call, millis(replica_waits.timeout)).await?;
+                let written = self.on_waiter(replica_waits, &call, millis(replica_waits.timeout));
+                let (reply, acked) = trace::call(span, written, StoreError::fault).await?;
                 (reply, acked, replica_waits.replicas)
             }
         };

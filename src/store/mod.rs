@@ -36,6 +36,7 @@ use crate::config;
 use crate::decision::decide::Active;
 use crate::decision::names::trimmed;
 use crate::decision::{CommitId, IncidentId, PromptName, PromptState, Snapshot, Timestamp, VersionName};
+use crate::trace;
 use connect::{Connected, Connector};
 use keys::Keys;
 use link::Link;
@@ -105,6 +106,11 @@ impl StoreError {
             Self::NotReplicated { .. } => Some("not_replicated"),
             Self::Broken { .. } | Self::NewerRecord { .. } | Self::Config(_) => None,
         }
+    }
+
+    /// What went wrong, in one word.
+    fn fault(&self) -> &'static str {
+        self.kind().unwrap_or("broken")
     }
 
     fn unreadable(key: &str, error: Unreadable) -> Self {
@@ -343,7 +349,7 @@ impl Store {
         names.extend(wanted.content.map(|version| keys.content(prompt, version)));
         let mut call = self.scripts.load.call(&names);
         call.cmd.arg(prompt.as_str()).arg(millis(window)).arg(self.clock.ahead());
-        let reply = self.read_script(&call).await?;
+        let reply = trace::call(trace::redis("load"), self.read_script(&call), StoreError::fault).await?;
         self.read_loaded(prompt, reply, wanted)
     }
 

@@ -184,6 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn the_trace_of_a_request_is_kept_and_an_older_record_has_none() {
+        let (before, _) = read_state(STATE).unwrap();
+        assert_eq!(before.incidents[0].trace, None);
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for state in ["", r#","state":"vendor=abc""#] {
+            let trace = format!(r#""kind":"opened","text":"A"}}],"trace":{{"parent":"{parent}"{state},"at":7}}"#);
+            let traced = STATE.replace(r#""kind":"opened","text":"A"}]"#, &trace);
+            let (state, unknown) = read_state(&traced).unwrap();
+            assert_eq!(
+                state.incidents[0].trace.as_ref().map(|trace| (&*trace.parent, trace.at)),
+                Some((parent, Timestamp(7)))
+            );
+            assert_eq!(write(&state, &unknown), traced);
+        }
+    }
+
+    #[test]
     fn a_mark_is_kept_and_a_record_from_before_marks_has_none() {
         let (before, _) = read_state(STATE).unwrap();
         assert!(before.versions[0].mark.is_none() && before.incidents[0].never.is_empty());

@@ -19,4 +19,5 @@ mod signals;
 mod sources;
 mod splits;
 mod timers;
+mod traces;
 mod webhooks;

@@ -125,8 +125,10 @@ async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let http = process.http();
     let sent = alerts.clone();
     let delivery = tokio::spawn(async move { crate::common::deliver(&http, &sent).await });
-    eventually("some are rolled back", SOON, async || (count(&redis, &keys().automatic()).await.ok()? > 0).then_some(()))
-        .await?;
+    eventually("some are rolled back", SOON, async || {
+        (count(&redis, &keys().automatic()).await.ok()? > 0).then_some(())
+    })
+    .await?;
     process.kill9();
     let _ = delivery.await;
     for n in 0..300 {

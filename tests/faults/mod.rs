@@ -10,5 +10,6 @@ mod malformed;
 mod outages;
 mod pages;
 mod races;
+mod refusals;
 mod restarts;
 mod startup;

@@ -86,6 +86,38 @@ pub enum Event {
     Adopt(Adopt),
 }
 
+impl Event {
+    /// An alert, or what a person did; all else follows from such an event, or from time.
+    pub fn is_request(&self) -> bool {
+        match self {
+            Event::Alerts(_)
+            | Event::Rollback(_)
+            | Event::Register(_)
+            | Event::Activate(_)
+            | Event::Mark(_)
+            | Event::AskGates { .. }
+            | Event::Decide(_)
+            | Event::Steer(_)
+            | Event::Hold { .. }
+            | Event::Restore { .. }
+            | Event::Adopt(_) => true,
+            Event::Measured { .. }
+            | Event::Timer { .. }
+            | Event::Listed { .. }
+            | Event::Confirmed(_)
+            | Event::Rechecked { .. }
+            | Event::Checked(_)
+            | Event::Stepped(_)
+            | Event::Promotion(_)
+            | Event::Undeliverable { .. }
+            | Event::Resume { .. }
+            | Event::CheckDrift
+            | Event::Soak(_)
+            | Event::ArchiveReport(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollback {
     pub target: Option<VersionName>,

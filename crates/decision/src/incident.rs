@@ -15,6 +15,7 @@ use super::severity::{Action, Severity};
 use super::split::TrafficSplit;
 use super::switch::{DryRunRollback, Switch, SwitchMode};
 use super::time::Timestamp;
+use super::trace::Trace;
 use super::verification::Verification;
 
 mod record;
@@ -69,6 +70,8 @@ pub struct Incident {
     pub outage: bool,
     pub alerts: Vec<AlertRecord>,
     pub notes: Vec<Note>,
+    /// The last request that changed it, where requests are traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Incident {
@@ -102,6 +105,7 @@ impl Incident {
             outage: false,
             alerts: Vec::new(),
             notes: Vec::new(),
+            trace: None,
         }
     }
 

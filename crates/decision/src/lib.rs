@@ -29,6 +29,7 @@ pub mod state;
 pub mod switch;
 pub mod targets;
 pub mod time;
+pub mod trace;
 pub mod trigger;
 pub mod verification;
 
@@ -57,5 +58,6 @@ pub use split::{Canary, CanaryPause, CanaryWait, Plan, TrafficSplit};
 pub use state::{Archived, Mark, MarkKind, PromptState, VersionRecord};
 pub use switch::{Switch, SwitchMode};
 pub use time::Timestamp;
+pub use trace::Trace;
 pub use trigger::{Trigger, TriggerLabels};
 pub use verification::Evidence;

@@ -35,6 +35,7 @@ use crate::slack::render;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, LONGEST_HOLD, Shows, Subscription, Target, notify_priority};
 use crate::store::sync::Sync;
+use crate::trace;
 use people::GROUPS_EVERY;
 use posting::{Kept, ThreadProgress, posting};
 
@@ -153,6 +154,9 @@ impl SlackNotifier {
     ) -> Notified {
         let store = &self.engine.store;
         let mut progress = ThreadProgress::new(claim, Sync::default());
+        if let Ok(Some(incident)) = &incident {
+            trace::follow(incident, claimed);
+        }
         let notified = match (&incident, store.progress(claim).await) {
             (Err(error), _) => Err(Halt::Store(error.clone())),
             (_, Err(error)) => Err(Halt::Store(error)),

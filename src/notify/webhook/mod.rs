@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use tracing::Span;
 
 use super::{Acceptance, Notified, Notifier, NotifyTask, Shown};
 use crate::config::{self, Config};
@@ -20,6 +21,7 @@ use crate::engine::Engine;
 use crate::events::Heading;
 use crate::store::StoreError;
 use crate::store::schedule::{Claim, Shows, Subscription, Target};
+use crate::trace::{self, TraceContext};
 use client::{Untaken, WebhookClient};
 
 /// Prompts whose events are sent at the same time.
@@ -127,6 +129,11 @@ impl Webhook {
             return Ok(Shown::Lost);
         }
         let events = store.events(&prompt, sending.shown, EVENTS).await?;
+        if trace::is_exported() {
+            let trace = |(place, body): &(i64, String)| Some((Heading::of(body)?.trace()?, Timestamp(*place)));
+            let requests: Vec<(TraceContext, Timestamp)> = events.items.iter().filter_map(trace).collect();
+            trace::follow_all(&Span::current(), &requests, now);
+        }
         let mut incomplete = events.incomplete;
         for (place, body) in &events.items {
             // by a later receiver, perhaps: what can't be read is nothing that this one was asked to send

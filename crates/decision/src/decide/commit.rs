@@ -9,6 +9,7 @@ use super::super::operator::Operator;
 use super::super::phase::PhaseKind;
 use super::super::state::PromptState;
 use super::super::time::Timestamp;
+use super::super::trace::Trace;
 
 /// All that one script writes, at once or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,17 @@ pub struct Commit {
     pub chores: Option<Timestamp>,
     /// When a soak is looked at next, if that is new.
     pub soak: Option<Timestamp>,
+}
+
+impl Commit {
+    /// Notes in each incident that this writes which request it came from.
+    pub fn traced(&mut self, trace: &Trace) {
+        for IncidentWrite { incident, .. } in &mut self.incidents {
+            incident.trace = Some(Box::new(trace.clone()));
+            let kept = self.state.incidents.iter_mut().find(|kept| kept.id == incident.id);
+            kept.into_iter().for_each(|kept| kept.trace.clone_from(&incident.trace));
+        }
+    }
 }
 
 /// A version with traffic, and where a rollback of it would go.

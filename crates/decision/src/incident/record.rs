@@ -17,6 +17,7 @@ use crate::severity::{Action, Severity};
 use crate::split::TrafficSplit;
 use crate::switch::{DryRunRollback, Switch};
 use crate::time::Timestamp;
+use crate::trace::Trace;
 use crate::verification::Verification;
 
 impl Serialize for Incident {
@@ -100,6 +101,8 @@ struct Record {
     alerts: Vec<AlertRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     notes: Vec<Note>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<Box<Trace>>,
 }
 
 fn kind(incident: &Incident) -> PhaseKind {
@@ -261,6 +264,7 @@ impl From<Record> for Incident {
             outage: record.outage,
             alerts: record.alerts,
             notes: record.notes,
+            trace: record.trace,
         }
     }
 }
