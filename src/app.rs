@@ -270,7 +270,7 @@ impl App {
         let until = Instant::now() + self.shutdown_timeout.get();
         let _ = self.stop.send(()); // unless the servers have ended
         if timeout_at(until, self.tasks.finish(&[SERVER, SCRAPED])).await.is_err() {
-            tracing::warn!("requests under way did not end in time");
+            tracing::warn!("requests in flight did not finish in time");
         }
         self.tasks.stop().await;
     }
@@ -376,7 +376,7 @@ fn last_resort(limit: Current<Duration>) -> std::io::Result<()> {
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::Signals);
         let Err(error) = runtime.and_then(|runtime| runtime.block_on(insist(limit)));
-        tracing::error!(%error, "a shutdown that hangs would not be ended");
+        tracing::error!(%error, "the watchdog cannot run: a hanging shutdown would not be ended");
     };
     std::thread::Builder::new().name("last-resort".to_owned()).spawn(watch).map(drop)
 }

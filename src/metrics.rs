@@ -220,7 +220,7 @@ impl Metrics {
         );
         registry.register(
             "archive_failing",
-            "1 while the archive of texts fails: it is tried again, and texts stay in Redis",
+            "1 while the archive of texts fails: it is retried, and content stays in Redis",
             archive_failing.clone(),
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();

@@ -74,13 +74,13 @@ class Split:
         if active not in trimmed:
             return
         if len(trimmed) < len(routing):
-            self.problem = "a version that is there twice"
+            self.problem = "a version that is listed twice"
             return
         routing = trimmed
         if not all(VERSION.fullmatch(field) for field in routing):
-            self.problem = "a field that is no version"
+            self.problem = "a field that is not a version"
         elif not all(PERCENT.fullmatch(value) for value in routing.values()):
-            self.problem = "a percentage that is no number from 0 to 100"
+            self.problem = "a percentage that is not a number from 0 to 100"
         elif sum(map(int, routing.values())) != 100:
             self.problem = "percentages that do not sum to 100"
         else:
@@ -554,7 +554,7 @@ class Reader:
     def _follow(self, node, channel):
         """Reads over this pair of connections while they work and the node is the master."""
         if node.clustered and not HASH_TAG.search(self._namespace):
-            raise ValueError("the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes")
+            raise ValueError("the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes")
         was_replica, learn_at, heard_at = node.replica, 0, time.monotonic()
         while not self._closed.is_set():
             scattered = self._read(node, list(self._known))

@@ -41,11 +41,11 @@ fn missing(hop: &DrillStepView) -> String {
             "the receivers' logs, the alert PromptRollbackParked, and whether all receivers know drills",
         ),
         "alertmanager" => (
-            format!("Alertmanager{url} did not take the alert{why}"),
+            format!("Alertmanager{url} did not accept the alert{why}"),
             "alertmanager.urls, and `prompt-rollback check --config FILE --connect`",
         ),
         "webhook" => (
-            "the alert did not come back by the webhook".to_owned(),
+            "the alert did not arrive at the webhook".to_owned(),
             "`amtool config routes test` with the labels of the alert, the webhook's address, token and certificates \
              in alertmanager.yml, silences, and the log of Alertmanager. Its first route must let PromptRollbackDrill \
              pass, as the one of config/alertmanager.yml does",
@@ -55,16 +55,19 @@ fn missing(hop: &DrillStepView) -> String {
             "the receiver's log and its /-/ready: most likely Redis",
         ),
         "committed" => (
-            "the decision is not known to be safe in Redis".to_owned(),
+            "Redis has not confirmed that the decision is replicated".to_owned(),
             "redis.min_replicas_acked, the replicas of Redis, and the receiver's log",
         ),
         "slack" => (
             format!("Slack does not show it{why}"),
             "`prompt-rollback check --config FILE --connect`, and prompt_rollback_slack_requests_total",
         ),
-        other => (format!("the hop {} did not come", clean(other)), "whether receiver and command line are as old"),
+        other => (
+            format!("the step {} is missing", clean(other)),
+            "whether the receiver and the command line have the same version",
+        ),
     };
-    format!("{what}\nlook at: {look}")
+    format!("{what}\ncheck: {look}")
 }
 
 /// Seconds from one moment to another; hops have the time of Redis.

@@ -55,6 +55,6 @@ pub fn text(imported: &ImportResponse, color: bool) -> String {
     }
     let verb = if imported.dry_run { "would be adopted" } else { "adopted" };
     let (adopted, skipped) = (imported.adopted.len(), imported.skipped.len());
-    out.push_str(&format!("{adopted} {verb}, {} known already, {skipped} skipped\n", imported.known));
+    out.push_str(&format!("{adopted} {verb}, {} already known, {skipped} skipped\n", imported.known));
     out
 }

@@ -366,7 +366,7 @@ impl<'a> ConfigReader<'a> {
         }
         for key in self.pins.into_keys() {
             let stays = self.known.get(&key).map_or("its value", |(_, shown)| shown);
-            let message = format!("{stays}, which the rest of the config does not fit: restart to change both");
+            let message = format!("{stays}, which does not fit the rest of the config: restart to change both");
             self.problems.push(ConfigProblem { origin: Origin::InForce, key, message });
         }
         Err(ConfigError { problems: self.problems })

@@ -37,7 +37,7 @@ impl Budget {
         }
         let permit = u32::try_from(more).ok().and_then(|more| Arc::clone(&self.0).try_acquire_many_owned(more).ok());
         let Some(permit) = permit else {
-            let message = "too many large requests and answers at once (server.max_buffered_bytes): try again";
+            let message = "too many large requests and responses at once (server.max_buffered_bytes): try again";
             return Err(ApiError::unavailable("overloaded", message));
         };
         match &mut held.0 {

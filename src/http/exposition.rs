@@ -121,7 +121,7 @@ impl Exposition {
                     snapshots.all.extend(chunks.ok().map(|chunks| Arc::new(RenderedMetrics { at, chunks })));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "metrics without what is kept in redis");
+                    tracing::warn!(%error, "metrics are served without the data stored in Redis");
                     metrics.ready(false); // the alert rules trust the series of a receiver that is ready
                 }
             }

@@ -31,8 +31,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let adopt = |version| Event::Adopt(Adopt { version, known_good: request.known_good, operator: operator.clone() });
     if matches!(layout, Layout::Foreign { .. }) && context.engine.store.reads_everything().await? {
         return Err(not_permitted(
-            "this Redis lets the receiver read the keys of every application, and the API would let whoever has its token do \
-             the same: give the receiver a user of its own with a key pattern for what is imported, such as %R~myapp:* \
+            "this Redis lets the receiver read the keys of every application, and the API would let anyone with its token \
+             do the same: give the receiver a user of its own with a key pattern for what is imported, such as %R~myapp:* \
              (config/users.acl)"
                 .to_owned(),
         ));
@@ -42,7 +42,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     loop {
         let Some((next, keys)) = context.engine.store.scan(&layout, cursor).await? else {
             return Err(not_permitted(
-                "the receiver's Redis user may not list keys: grant it +scan for the time of the import (config/users.acl), or \
+                "the receiver's Redis user may not list keys: grant it +scan during the import (config/users.acl), or \
                  name one prompt as the pattern"
                     .to_owned(),
             ));
@@ -50,7 +50,7 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
         for found in keys {
             let key: String = String::from_utf8_lossy(&found.key).chars().take(SHOWN).collect();
             let Some(prompt) = found.prompt else {
-                skip(&mut imported, &key, "has no valid prompt name in it");
+                skip(&mut imported, &key, "contains no valid prompt name");
                 continue;
             };
             let version = match &layout {
@@ -83,7 +83,8 @@ pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
 async fn read(context: &Context, key: &[u8], shown: &str) -> ApiResult<ImportedValue> {
     context.engine.store.read_foreign(key).await.map_err(|error| match error {
         StoreError::Unavailable { kind: "noperm", .. } => not_permitted(format!(
-            "the receiver's Redis user may not read {shown}: let it, with a key pattern such as %R~myapp:* in its ACL (config/users.acl)"
+            "the receiver's Redis user may not read {shown}: grant it a key pattern such as %R~myapp:* \
+             (config/users.acl)"
         )),
         error => error.into(),
     })

@@ -267,7 +267,7 @@ pub async fn serve(
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(server.context.get().shutdown_timeout) => {
-            tracing::warn!("some connections did not end in time");
+            tracing::warn!("some connections did not finish in time");
         }
     }
 }

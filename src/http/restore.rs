@@ -31,7 +31,7 @@ pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<R
             None => return answer(StatusCode::OK, true, false),
             Some(archived) if archived.lost => {
                 let fault = archived.fault.as_deref().unwrap_or("it is gone");
-                let message = format!("the text of {version} can't be brought back: {fault}");
+                let message = format!("the content of {version} cannot be restored: {fault}");
                 return Err(ApiError::new(StatusCode::CONFLICT, "archived", message));
             }
             Some(_) if last => return answer(StatusCode::ACCEPTED, false, false),

@@ -270,7 +270,7 @@ fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<()
             auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
                 // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
-                return Err(ApiError::unavailable("reconnect", "client certificates are wanted by now: connect again"));
+                return Err(ApiError::unavailable("reconnect", "client certificates are now required: reconnect"));
             }
             auth::check_certificate(peer.certified || !context.webhook_certificate)
         }

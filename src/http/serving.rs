@@ -197,7 +197,7 @@ pub async fn activate(context: &Context, prompt: &str, bytes: &Bytes) -> ApiResu
     let prompt = prompt_name(prompt)?;
     let request: api::ActivateRequest = body(bytes).await?;
     let share = match request.percent {
-        Some(_) if request.canary => return Err(ApiError::bad_request("percent: not together with canary")),
+        Some(_) if request.canary => return Err(ApiError::bad_request("percent: cannot be combined with canary")),
         _ if !request.canary
             && (request.stages.is_some() || request.hold.is_some() || request.hold_limit.is_some()) =>
         {

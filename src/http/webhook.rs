@@ -257,8 +257,8 @@ fn bind(delivered: &mut Delivered, name: &str, source: &SourceConfig) {
     if may {
         return;
     }
-    let about = alert.map_or("a heartbeat, which speaks for every prompt".to_owned(), |alert| alert.prompt.to_string());
-    let detail = format!("the token of source {name} may not speak of {about}: see sources.{name}.allowed_prompts");
+    let about = alert.map_or("a heartbeat, which counts for all prompts".to_owned(), |alert| alert.prompt.to_string());
+    let detail = format!("source {name} is not allowed to send {about}: see sources.{name}.allowed_prompts");
     let ignored = Ignored {
         fingerprint: match &*delivered {
             Delivered::Heartbeat { fingerprint, .. } => fingerprint.clone(),

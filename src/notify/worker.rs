@@ -113,7 +113,7 @@ async fn carry_out<'a>(
         Ok(Shown::Lost) => return Ok((&claim.incident, Acceptance::NotAsked)),
         Err(error @ StoreError::Unavailable { .. }) => return Err(error),
         Err(error) => {
-            tracing::error!(notifier = target, incident = %claim.incident, %error, "a notification can't be made");
+            tracing::error!(notifier = target, incident = %claim.incident, %error, "cannot create a notification");
             End::after(&error)
         }
     };
@@ -134,7 +134,11 @@ async fn wait_until_reachable(notifier: &dyn Notifier, untaken: &[(IncidentId, T
             Reachable::No(error) => {
                 tries += 1;
                 if tries == 1 {
-                    tracing::warn!(notifier = target.name(), error, "the target takes no notifications; they wait");
+                    tracing::warn!(
+                        notifier = target.name(),
+                        error,
+                        "the target does not accept notifications: they are queued"
+                    );
                 }
                 tokio::time::sleep(backoff(tries)).await; // news do not make it answer sooner
             }

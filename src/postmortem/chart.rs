@@ -31,7 +31,7 @@ const LINES: RGBColor = RGBColor(90, 90, 90);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the picture can't be drawn: {0}")]
+#[error("cannot draw the picture: {0}")]
 pub struct ChartError(String);
 
 impl ChartError {
@@ -85,7 +85,7 @@ fn shrink(pixels: &[u8], width: usize) -> Vec<u8> {
 }
 
 fn no_font() -> ChartError {
-    ChartError::because("the font can't be read")
+    ChartError::because("cannot read the font")
 }
 
 /// One version's line, in pieces where there are gaps.

@@ -22,7 +22,7 @@ pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     }
     if let Some((name, text)) = [&old, &new].into_iter().find(|(_, text)| is_too_large(text)) {
         let (bytes, lines) = (text.len(), text.lines().count());
-        return format!("The text of `{name}` is too large to be compared here: {bytes} bytes, {lines} lines.\n");
+        return format!("The text of `{name}` is too large to compare here: {bytes} bytes, {lines} lines.\n");
     }
     let changes = TextDiff::from_lines(&old.1, &new.1);
     let unified = changes.unified_diff().context_radius(CONTEXT).header(old.0, new.0).to_string();
@@ -30,7 +30,7 @@ pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     let mut lines = unified.lines();
     for line in &mut lines {
         if shown.len() + line.len().min(MAX_LINE) > MAX_SHOWN {
-            shown.push_str("… more was changed than fits here\n");
+            shown.push_str("… more changes than fit here\n");
             break;
         }
         match line.char_indices().nth(MAX_LINE) {
@@ -103,11 +103,7 @@ mod tests {
         assert!(changes("a", &lines("x", 2_001)).contains("2001 lines"));
         assert!(changes("a", &"x".repeat(MAX_BYTES + 1)).contains("too large"));
         let shown = changes(&lines("word of the old one", 2_000), &lines("of the new", 2_000));
-        assert!(
-            shown.len() < MAX_SHOWN + 100 && shown.contains("… more was changed than fits here"),
-            "{}",
-            shown.len()
-        );
+        assert!(shown.len() < MAX_SHOWN + 100 && shown.contains("… more changes than fit here"), "{}", shown.len());
         let shown = changes("a", &"é".repeat(100_000));
         assert!(shown.len() < 3 * MAX_LINE && shown.contains("é…"), "{}", shown.len());
     }

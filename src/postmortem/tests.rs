@@ -213,7 +213,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
     let held = Held { guard: Guard::Paused, detail: "automation is paused (by Bo: provider outage)".to_owned() };
     incident.note(NOW, NoteKind::Held, format!("held (paused): {}", held.detail));
     incident.held = Some(held);
-    incident.note(after(30), NoteKind::Decided, "Maya investigates");
+    incident.note(after(30), NoteKind::Decided, "Maya is investigating");
     switch(&mut incident, after(90), SwitchMode::Approved, "Maya");
     incident.phase = Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered };
     incident.note(after(390), NoteKind::Escalated, "the error rate of v2.0.9 is 9.1 % after the rollback");
@@ -235,7 +235,7 @@ fn a_rollback_that_did_not_help_and_was_held_first() {
 #[test]
 fn a_rollback_by_hand_without_alerts_and_samples() {
     let mut incident = Incident { alerts: Vec::new(), notes: Vec::new(), escalations: 0, ..recovered() };
-    incident.note(NOW, NoteKind::Opened, "bo asked for a rollback: too many refusals");
+    incident.note(NOW, NoteKind::Opened, "bo requested a rollback: too many refusals");
     incident.closed_at = None;
     switch(&mut incident, NOW, SwitchMode::Manual, "bo");
     incident.decided_by = Some(Operator::recorded("bo"));
@@ -407,6 +407,6 @@ fn a_limit_is_met_to_the_millisecond() {
     switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
     // whoever takes it in hand has answered
-    incident.note(after(20), NoteKind::Decided, "Maya investigates");
+    incident.note(after(20), NoteKind::Decided, "Maya is investigating");
     assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since it was asked: met |"));
 }

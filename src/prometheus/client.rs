@@ -32,12 +32,12 @@ pub enum PrometheusError {
     #[error("prometheus: {0}")]
     NoAnswer(String),
     /// Such as an expression that does not parse.
-    #[error("prometheus refuses the query ({status}): {message}")]
+    #[error("Prometheus rejected the query ({status}): {message}")]
     Refused { status: StatusCode, message: String },
-    #[error("prometheus answered with something other than a query result")]
+    #[error("Prometheus answered with something other than a query result")]
     Unreadable,
     /// Behind one address, as of Thanos or VictoriaMetrics, not all stores answered.
-    #[error("prometheus gave a partial answer: {0}")]
+    #[error("Prometheus returned a partial answer: {0}")]
     Partial(String),
     #[error("prometheus.url: {0}")]
     Config(String),
@@ -147,7 +147,7 @@ impl Prometheus {
 
     async fn ask(&self, path: &str, form: String, max_answer: usize) -> Result<Vec<Series>, PrometheusError> {
         let permit = timeout(TIMEOUT, self.permits.acquire()).await;
-        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are under way")))?;
+        let _turn = permit.map_err(|_| PrometheusError::NoAnswer(format!("{AT_ONCE} queries are in progress")))?;
         // nobody reads a later answer: it need not be computed
         let form = format!("{form}&timeout={}s", TIMEOUT.as_secs());
         // POST: a query about many prompts is longer than an address may be
@@ -258,10 +258,10 @@ mod tests {
     fn what_prometheus_says_has_no_hidden_characters() {
         let refused = "{\"status\":\"error\",\"error\":\"bad\u{202e} \\u009b2Jname\"}";
         let error = read_answer(StatusCode::BAD_REQUEST, refused.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "prometheus refuses the query (400 Bad Request): bad 2Jname");
+        assert_eq!(error, "Prometheus rejected the query (400 Bad Request): bad 2Jname");
         let partial = "{\"warnings\":[\"a\u{2028}store is away\"]}";
         let error = read_answer(StatusCode::OK, partial.as_bytes()).unwrap_err().to_string();
-        assert_eq!(error, "prometheus gave a partial answer: astore is away");
+        assert_eq!(error, "Prometheus returned a partial answer: astore is away");
     }
 
     #[tokio::test]

@@ -107,8 +107,8 @@ pub fn read_own(series: &[Series]) -> Result<(), String> {
         [one] if one.value() == 1.0 => Ok(()),
         [one] if one.value() == 0.0 => Err("canary.query reports that it is worse".to_owned()),
         [] => Err("no data yet for canary.query".to_owned()),
-        [one] => Err(format!("canary.query gives {}: expected 1, 0 or nothing", one.value())),
-        many => Err(format!("canary.query gives {} series: expected one, or nothing", many.len())),
+        [one] => Err(format!("canary.query returned {}: expected 1, 0 or nothing", one.value())),
+        many => Err(format!("canary.query returned {} series: expected one, or nothing", many.len())),
     }
 }
 

@@ -196,7 +196,7 @@ pub fn judge(traffic: Option<&Traffic>, limit: f64, since: Timestamp) -> Finding
     let Some(traffic) = traffic else {
         return Finding::new(
             Verdict::Unknown,
-            format!("no instance is counted: {REQUESTS} has no series for this prompt"),
+            format!("no instances are counted: {REQUESTS} has no series for this prompt"),
         );
     };
     let Traffic { target: requests, failures, .. } = *traffic;

@@ -120,7 +120,7 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
         Ok(series) => series,
         // whoever writes the expression chooses what evaluating it says, such as the labels of other series
         Err(PrometheusError::Refused { status, .. }) if *status != StatusCode::BAD_REQUEST => {
-            return Finding::new(Verdict::Unknown, format!("prometheus refuses {whose} ({status})"));
+            return Finding::new(Verdict::Unknown, format!("Prometheus rejected {whose} ({status})"));
         }
         Err(error) => return Finding::new(Verdict::Unknown, error.to_string()),
     };
@@ -133,7 +133,7 @@ pub fn read_verify(alertname: &str, answer: &Result<Vec<Series>, PrometheusError
             _ => Finding::new(Verdict::Unknown, format!("{whose} returns a value other than 1 or 0")),
         },
         many => {
-            Finding::new(Verdict::Unknown, format!("{whose} gives {} series: expected one, or nothing", many.len()))
+            Finding::new(Verdict::Unknown, format!("{whose} returned {} series: expected one, or nothing", many.len()))
         }
     }
 }
@@ -160,9 +160,9 @@ pub fn read_abort(answer: &Result<Vec<Series>, PrometheusError>) -> Finding {
     match series.as_slice() {
         [] => Finding::new(Verdict::NoData, "no data yet"),
         many if many.iter().any(|one| one.value() == 1.0) => {
-            Finding::new(Verdict::Unhealthy, "gradual.abort_query says stop")
+            Finding::new(Verdict::Unhealthy, "gradual.abort_query reports that the rollback must stop")
         }
-        _ => Finding::new(Verdict::Healthy, "gradual.abort_query says go on"),
+        _ => Finding::new(Verdict::Healthy, "gradual.abort_query reports that the rollback may continue"),
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
         }
         let refused = |status| Err(PrometheusError::Refused { status, message: "many-to-many: s3cret".to_owned() });
         let found = text(&refused(StatusCode::UNPROCESSABLE_ENTITY));
-        assert_eq!(found, "prometheus refuses the verify expression of Row (422 Unprocessable Entity)");
+        assert_eq!(found, "Prometheus rejected the verify expression of Row (422 Unprocessable Entity)");
         let parse = text(&refused(StatusCode::BAD_REQUEST));
         assert!(parse.contains("many-to-many"), "what does not parse is told: {parse}");
     }

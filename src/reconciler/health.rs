@@ -65,7 +65,7 @@ impl Health {
                 problem
             }
         };
-        problem.map_or(Ok(()), |problem| Err(format!("redis is not fit: {problem}")))
+        problem.map_or(Ok(()), |problem| Err(format!("redis is not usable: {problem}")))
     }
 
     /// Each warning is logged once, for as long as it lasts.

@@ -168,7 +168,9 @@ impl IncidentWorker {
                 let event = Event::Listed { incident: incident.id.clone(), fingerprints };
                 self.engine.handle(&incident.prompt, &event).await?;
             }
-            Err(error) => tracing::warn!(incident = %incident.id, %error, "can't tell which alerts still fire"),
+            Err(error) => {
+                tracing::warn!(incident = %incident.id, %error, "cannot determine which alerts are still firing")
+            }
         }
         Ok(())
     }

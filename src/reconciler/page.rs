@@ -162,7 +162,7 @@ fn alert(incident: &Incident, starts_at: Timestamp, ends_at: Timestamp) -> OwnAl
             format!("Prompt servers keep serving {prompt} {version} after its rollback")
         }
         PhaseKind::Escalated if incident.is_shipped() => {
-            format!("What was shipped instead of {prompt} {version} did not help")
+            format!("The version that replaced {prompt} {version} did not help")
         }
         PhaseKind::Escalated => format!("The rollback of {prompt} {version} did not help"),
         PhaseKind::Unverified => format!("The rollback of {prompt} {version} could not be verified"),

@@ -44,7 +44,7 @@ pub async fn samples(
     let first_bad = series(&switch.from).and_then(|one| one.points.iter().find(beyond)).map(|(at, _)| *at);
     let bad_responses = match first_bad.filter(|_| metric.is_errors()) {
         Some(_) if !acquire().await => {
-            return Err(PrometheusError::NoAnswer("it has other questions to answer".to_owned()));
+            return Err(PrometheusError::NoAnswer("it is busy with other queries".to_owned()));
         }
         Some(first) => errors(prometheus, labels, incident, first, until).await?,
         None => None,

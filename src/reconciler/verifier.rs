@@ -233,7 +233,7 @@ impl Verifier {
             Ok(None) => self.keep_missing(incident, "Prometheus has no data for it").await?,
             Err(PrometheusError::Refused { status, message }) if status.is_client_error() => {
                 // the same question would be refused again
-                self.keep_missing(incident, &format!("Prometheus refuses the query: {message}")).await?;
+                self.keep_missing(incident, &format!("Prometheus rejected the query: {message}")).await?;
             }
             Err(error) => {
                 tracing::warn!(incident = %incident.id, %error, "no picture of this incident yet");
@@ -274,7 +274,7 @@ impl Verifier {
     async fn confirm(&self, incident: &Incident, now: Timestamp) -> Option<Confirmed> {
         let pending = incident.pending()?;
         if pending.skip_confirmation {
-            let finding = Finding::new(Verdict::NoData, "Prometheus is not asked");
+            let finding = Finding::new(Verdict::NoData, "Prometheus is not queried");
             return Some(Confirmed {
                 incident: incident.id.clone(),
                 at: pending.at,

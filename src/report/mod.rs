@@ -65,15 +65,15 @@ impl Instead {
     pub fn words(self) -> &'static str {
         match self {
             Instead::RolledBackByPerson => "a person rolled back the same way",
-            Instead::PutBackByHand => "someone put the same version back",
-            Instead::ResolvedByItself => "the alerts ended by themselves",
+            Instead::PutBackByHand => "someone reactivated the same version",
+            Instead::ResolvedByItself => "the alerts resolved by themselves",
             Instead::Dismissed => "a person dismissed it",
             Instead::Undone => "a person rolled back and undid it",
             Instead::DidNotHelp => "a person rolled back, and it did not help",
             Instead::RolledBackElsewhere => "a person rolled back to another version",
             Instead::RolledBackAutomatically => "it was rolled back once automation was on",
-            Instead::OtherVersion => "another version was put in service",
-            Instead::Undecided => "nobody has decided yet",
+            Instead::OtherVersion => "another version was activated",
+            Instead::Undecided => "no decision yet",
         }
     }
 

@@ -194,8 +194,8 @@ impl Slack {
             let place: UploadPlace =
                 self.bot.get(METHOD, &[("filename", Some(&name)), ("length", Some(&length))]).await?;
             let request = Request::post(place.path()).body(Full::from(content));
-            let request = request.map_err(|_| SlackError::retry(METHOD, "an upload address that is none"))?;
-            let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an upload address that is none"))?;
+            let request = request.map_err(|_| SlackError::retry(METHOD, "an invalid upload address"))?;
+            let base = place.base().ok_or_else(|| SlackError::retry(METHOD, "an invalid upload address"))?;
             let http = Outgoing::new(base, TIMEOUT).map_err(|error| SlackError::retry(METHOD, error.to_string()))?;
             let (status, _) = http.send(request, MAX_ANSWER).await.map_err(|error| match error {
                 OutgoingError::TooLarge { .. } => SlackError::retry(METHOD, error.to_string()),

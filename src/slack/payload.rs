@@ -57,7 +57,7 @@ pub enum Interaction {
 pub enum BadInteraction {
     #[error("the form has no payload")]
     NoPayload,
-    #[error("the payload is no JSON")]
+    #[error("the payload is not JSON")]
     NotJson,
     #[error("the payload has no {0}")]
     Lacks(&'static str),

@@ -138,7 +138,7 @@ async fn hold_all_keeps_everything_as_it_is_until_it_is_released() -> Result<()>
     let held =
         |outage: &Value| outage["members"].as_array().into_iter().flatten().filter(|m| m["held_back"] == true).count();
     coordinating(&world, |outage| outage["hold"]["by"] == "maya (api)").await?;
-    eventually("each is held back", SOON, async || {
+    eventually("each is on hold", SOON, async || {
         let outage = world.get(&format!("/api/incidents/{id}")).await.ok()?;
         (held(&outage) == 2).then_some(())
     })

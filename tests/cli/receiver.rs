@@ -155,7 +155,7 @@ fn import_asks_page_by_page_and_sums_up() {
     succeeds(
         &stub.run(&["import", "--pattern", "app:{prompt}", "--known-good", "--dry-run"]),
         "PROMPT  VERSION  TRUST\na       v1       known-good\n\n\
-         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 known already, 1 skipped\n",
+         skipped app:o\u{fffd}dd: holds no version\n1 would be adopted, 4 already known, 1 skipped\n",
     );
     let bodies: Vec<Value> = stub.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
     let first = json!({"pattern": "app:{prompt}", "known_good": true, "dry_run": true, "operator": "ana"});
@@ -168,7 +168,7 @@ fn import_asks_page_by_page_and_sums_up() {
 fn restore_says_whether_the_text_is_back() {
     let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/restore";
     for (status, more, says) in [
-        (200, json!({"restored": true}), "is back from the archive"),
+        (200, json!({"restored": true}), "is restored from the archive"),
         (200, json!({"restored": true, "unchanged": true}), "was not archived"),
         (
             202,
@@ -188,11 +188,14 @@ fn mark_says_what_follows_and_what_does_not() {
     let path = "POST /api/prompts/a%2Fb/versions/v1%2B2/mark";
     let message = "v1+2 still serves (100 % of the traffic): nothing was rolled back.\u{1b}[2J";
     for (word, more, says) in [
-        ("bad", json!({}), "a/b: v1+2 is marked as bad: no rollback leads to it\n".to_owned()),
+        ("bad", json!({}), "a/b: v1+2 is marked as bad: it is no longer a rollback target\n".to_owned()),
         (
             "bad",
             json!({"message": message}),
-            format!("a/b: v1+2 is marked as bad: no rollback leads to it\n{}\n", message.replace('\u{1b}', "\u{fffd}")),
+            format!(
+                "a/b: v1+2 is marked as bad: it is no longer a rollback target\n{}\n",
+                message.replace('\u{1b}', "\u{fffd}")
+            ),
         ),
         ("good", json!({"unchanged": true}), "a/b: v1+2 is marked as good already: it is known-good\n".to_owned()),
     ] {
@@ -313,7 +316,7 @@ fn a_report_tells_each_trigger_and_each_case() {
     let answer = json!({
         "since": "2026-11-14T00:38:12.689Z", "until": "2026-11-21T00:38:12.689Z", "dry_run": true,
         "total": tally("", 1, 0, 1, 12), "triggers": [tally("Errors", 1, 0, 1, 12)],
-        "cases": [case("a", "right", "a person rolled back the same way", Some(720)), case("b\u{1b}[2J", "unclear", "nobody has decided yet", None)],
+        "cases": [case("a", "right", "a person rolled back the same way", Some(720)), case("b\u{1b}[2J", "unclear", "no decision yet", None)],
         "left_out": 3, "partial": false, "later": 1,
     });
     let stub = Stub::start(&[("GET /api/report?since=7d", 200, answer.clone())]);
@@ -428,10 +431,7 @@ fn a_drill_says_where_it_stopped_and_what_to_look_at() {
         "each hop is said once"
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.starts_with("error: stopped after 1 s: the alert did not come back by the webhook\nlook at: "),
-        "{said}"
-    );
+    assert!(said.starts_with("error: stopped after 1 s: the alert did not arrive at the webhook\ncheck: "), "{said}");
     let asked: Value = serde_json::from_str(&stub.seen()[0].body).unwrap();
     assert_eq!(asked, json!({"prompt": "p", "operator": "ana"}));
 }

@@ -74,7 +74,7 @@ pub(crate) fn judge(
         return unknown(text);
     }
     let compared = match &look.compared {
-        None if policy.verify => return unknown("Prometheus was not asked".to_owned()),
+        None if policy.verify => return unknown("Prometheus was not queried".to_owned()),
         None => return Ok(None),
         Some(Err(why)) => return unknown(why.clone()),
         Some(Ok(compared)) => compared,

@@ -27,8 +27,8 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         on: staging.is_some(),
         passed: staged.is_some_and(|age| age >= wanted),
         text: match staged {
-            Some(age) => format!("{} in staging, {} wanted", spoken(age), spoken(wanted)),
-            None => format!("staged_at is not set, {} wanted", spoken(wanted)),
+            Some(age) => format!("{} in staging, {} required", spoken(age), spoken(wanted)),
+            None => format!("staged_at is not set, {} required", spoken(wanted)),
         },
     };
     let evidence = record.and_then(|record| record.evidence.as_ref());
@@ -39,7 +39,7 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         passed: fresh.is_some_and(|evidence| evidence.passed),
         text: match (fresh, evidence) {
             (Some(evidence), _) => evidence.text.clone(),
-            (None, Some(old)) => format!("measured {} ago, too long: {}", spoken(now.since(old.at)), old.text),
+            (None, Some(old)) => format!("measured {} ago, which is too old: {}", spoken(now.since(old.at)), old.text),
             (None, None) => "not measured".to_owned(),
         },
     };
@@ -52,8 +52,8 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
         passed: served.is_some_and(|age| age >= wanted) && trouble.is_none(),
         text: match (served, trouble) {
             (_, Some(incident)) => format!("incident {} is open on it", incident.id),
-            (Some(age), None) => format!("{} with traffic, {} wanted", spoken(age), spoken(wanted)),
-            (None, None) => format!("no traffic yet, {} wanted: begin with a canary", spoken(wanted)),
+            (Some(age), None) => format!("{} with traffic, {} required", spoken(age), spoken(wanted)),
+            (None, None) => format!("no traffic yet, {} required: begin with a canary", spoken(wanted)),
         },
     };
     [staging, ab_test, first_hour]

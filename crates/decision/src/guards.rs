@@ -106,12 +106,12 @@ impl Guard {
         } = facts;
         match self {
             Guard::Paused => paused.map(|who| format!("automation is paused ({who})")),
-            Guard::DryRun => policy.dry_run.then(|| "dry run: nothing is rolled back without a person".to_owned()),
+            Guard::DryRun => policy.dry_run.then(|| "dry run: no automatic rollbacks".to_owned()),
             Guard::ForeignValue => lapsed.filter(|lapsed| lapsed.holds.is_some()).map(Lapsed::fault),
             Guard::KeyDeleted => lapsed.filter(|lapsed| lapsed.holds.is_none()).map(Lapsed::fault),
             Guard::NoKnownGood => target.is_none().then(|| {
                 let fled = fled.as_ref().map(|fled| format!("; {fled}")).unwrap_or_default();
-                format!("no other known-good version than {from} itself is known{fled}")
+                format!("no known-good version other than {from} exists{fled}")
             }),
             Guard::TargetUnhealthy => target_trouble.clone(),
             Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
@@ -130,7 +130,7 @@ impl Guard {
             }),
             Guard::KeepsReturning => returns.map(|(operator, times)| {
                 let window = spoken(Policy::RETURN_WINDOW);
-                format!("{operator} has put {from} back {times} times within {window} after it was rolled back")
+                format!("{operator} has reactivated {from} {times} times within {window} after rollbacks")
             }),
             Guard::PredatesActivation => predates.map(|by| {
                 let by = spoken(by);
@@ -141,7 +141,7 @@ impl Guard {
                 let served = served_for.filter(|served| *served > longest)?;
                 let changed = match beside {
                     None => "nothing about the prompt has changed".to_owned(),
-                    Some(other) => format!("only {other} is new beside it"),
+                    Some(other) => format!("the only other change is {other}"),
                 };
                 Some(format!("{from} has served for {}; {changed}", in_days(served)))
             }

@@ -264,8 +264,8 @@ impl Outage {
             return decided("this incident is already closed: decide about each prompt in its own incident".to_owned());
         }
         if let Some(Execution { what, by, .. }) = &self.execution {
-            let what = if *what == OutageAction::Undo { "undoes" } else { "rolls back" };
-            return decided(format!("{by} {what} all just now: wait until that is done"));
+            let what = if *what == OutageAction::Undo { "is undoing" } else { "is rolling back" };
+            return decided(format!("{by} {what} all prompts: wait until that is done"));
         }
         if question_number.is_some_and(|question_number| question_number != self.question_number) {
             let message = "the question has changed: check the message again".to_owned();
@@ -282,8 +282,8 @@ impl Outage {
         self.question_number += 1;
         let by = by.clone();
         let text = match action {
-            OutageAction::RollBack => format!("{by} rolls back all prompts that wait"),
-            OutageAction::Undo => format!("{by} undoes the rollbacks made before"),
+            OutageAction::RollBack => format!("{by} started rolling back all waiting prompts"),
+            OutageAction::Undo => format!("{by} started undoing the earlier rollbacks"),
             OutageAction::Hold => format!("{by} put all prompts on hold: no automatic rollbacks and no escalations"),
             OutageAction::Release => format!("{by} ended the hold: automation resumes"),
         };
@@ -311,7 +311,7 @@ impl Outage {
             .map(|(member, done)| format!("{} ({})", member.prompt, done.text))
             .collect();
         let well = results().count() - failed.len();
-        let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back, or being confirmed" };
+        let what = if execution.what == OutageAction::Undo { "undone" } else { "rolled back or being confirmed" };
         let mut text = format!("done for {}: {well} {what}", execution.by);
         if !failed.is_empty() {
             text.push_str(&format!("; {} not: {}", failed.len(), named(&failed, "; ")));

@@ -97,7 +97,7 @@ pub struct VersionRecord {
     pub fled: Option<Fled>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
-    /// What a person last said of it. Good: trusted since then. Bad: no rollback leads to it.
+    /// What a person last said of it. Good: trusted since then. Bad: never a rollback target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -118,7 +118,8 @@ impl Follower {
     /// Over one connection, for as long as it lives and leads to the right node.
     async fn follow(&mut self, node: &mut Node, pause: &mut Duration) -> Result<Infallible, FollowEnd> {
         if node.said.clustered && !self.one_slot {
-            let why = "the namespace has no hash tag, as {prompts} has: in a cluster its keys are at many nodes";
+            let why =
+                "the namespace has no hash tag such as {prompts}: in a cluster, its keys are spread over several nodes";
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)).into());
         }
         let all: Vec<usize> = (0..self.followed.len()).collect();
@@ -219,7 +220,7 @@ impl Follower {
                 executed => return Err(refused(answers.into_iter().chain(executed))),
             };
             if answers.len() != 2 * some.len() {
-                return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")));
+                return Err(RedisError::from((ErrorKind::UnexpectedReturnType, "an unexpected number of replies")));
             }
             for (index, answer) in some.iter().zip(answers.chunks_exact(2)) {
                 self.followed[*index].prompt.answered(at, understand(&answer[0], &answer[1]));
@@ -294,7 +295,9 @@ fn is_scattered(queued: &[Value]) -> bool {
 /// The first error among answers.
 fn refused(answers: impl Iterator<Item = Value>) -> RedisError {
     let mut errors = answers.filter_map(|answer| answer.extract_error().err());
-    errors.next().unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an answer to something else")))
+    errors
+        .next()
+        .unwrap_or_else(|| RedisError::from((ErrorKind::UnexpectedReturnType, "an unexpected number of replies")))
 }
 
 /// What is known outlives the reader; that nothing is heard any more is to be seen.
@@ -310,7 +313,7 @@ type Field<'a> = (&'a [u8], &'a [u8]);
 /// What `active` and `routing` say, whatever someone may have put there.
 fn understand(active: &Value, routing: &Value) -> Result<(Split, Option<Problem>), Problem> {
     let active = match active {
-        Value::BulkString(bytes) => version(bytes).ok_or_else(|| Problem::Active("not a version's name".to_owned()))?,
+        Value::BulkString(bytes) => version(bytes).ok_or_else(|| Problem::Active("not a version name".to_owned()))?,
         Value::Nil => return Err(Problem::Missing),
         other => return Err(Problem::Active(unexpected(other))),
     };
@@ -337,6 +340,6 @@ fn bytes(value: &Value) -> Result<&[u8], String> {
 fn unexpected(value: &Value) -> String {
     match value {
         Value::ServerError(error) => error.to_string(),
-        _ => "an answer of another kind".to_owned(),
+        _ => "a reply of an unexpected type".to_owned(),
     }
 }

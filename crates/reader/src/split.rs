@@ -56,14 +56,14 @@ impl Split {
         }
         let mut fields = Vec::with_capacity(routing.len());
         for (field, value) in routing {
-            let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is no version"))?;
+            let version = version(field.as_ref()).ok_or(InvalidRouting("a field that is not a version"))?;
             let percent =
-                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is no number from 0 to 100"))?;
+                percent(value.as_ref()).ok_or(InvalidRouting("a percentage that is not a number from 0 to 100"))?;
             fields.push((version, percent));
         }
         fields.sort_unstable();
         if fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(InvalidRouting("a version that is there twice"));
+            return Err(InvalidRouting("a version that is listed twice"));
         }
         let (mut shares, mut end) = (Vec::new(), 0);
         for (version, percent) in fields.into_iter().filter(|(_, percent)| *percent > 0) {

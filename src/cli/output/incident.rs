@@ -100,7 +100,7 @@ fn outage(o: &OutageView, color: bool) -> String {
     out.push_str(&line("asked for", &format!("{} ({})", o.action, o.severity)));
     out.push_str(&facts(&o.decider, &o.opened_at, None, o.closed_at.as_deref(), &o.summary));
     if let Some(hold) = &o.hold {
-        out.push_str(&line("held back", &format!("by {} since {}", hold.by, time(&hold.at))));
+        out.push_str(&line("on hold", &format!("by {} since {}", hold.by, time(&hold.at))));
     }
     let shared = |s: &SharedLabel| format!("{} {} ({})", s.label, s.value, s.prompts);
     if !o.shared.is_empty() {

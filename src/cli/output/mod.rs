@@ -286,7 +286,7 @@ pub fn marked(m: &MarkResponse) -> String {
     let (name, version) = (clean(&m.prompt), clean(&m.version));
     let already = if m.unchanged { " already" } else { "" };
     let mut out = match m.mark.as_str() {
-        "bad" => format!("{name}: {version} is marked as bad{already}: no rollback leads to it\n"),
+        "bad" => format!("{name}: {version} is marked as bad{already}: it is no longer a rollback target\n"),
         _ => format!("{name}: {version} is marked as good{already}: it is known-good\n"),
     };
     out.push_str(&m.message.as_deref().map(|message| format!("{}\n", clean(message))).unwrap_or_default());
@@ -296,10 +296,10 @@ pub fn marked(m: &MarkResponse) -> String {
 pub fn restored(r: &RestoreResponse) -> String {
     let what = match r {
         RestoreResponse { unchanged: true, .. } => "was not archived",
-        RestoreResponse { restored: true, .. } => "is back from the archive",
+        RestoreResponse { restored: true, .. } => "is restored from the archive",
         _ => "is not restored yet: the archive does not respond, the receiver keeps trying",
     };
-    format!("the text of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
+    format!("the content of {} {} {what}\n", clean(&r.prompt), clean(&r.version))
 }
 
 /// `v1 → v2: 5 % on v2, next 25 % at …`

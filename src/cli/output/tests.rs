@@ -267,7 +267,7 @@ fn an_incident_that_coordinates_many_prompts_lists_them() {
     let text = incident(&one, false);
     for part in [
         "prompts          2",
-        "held back        by maya since 2026-11-21 00:39:00Z",
+        "on hold          by maya since 2026-11-21 00:39:00Z",
         "they share       provider acme (2)",
         "search   v2 → v1   verifying, before  2026-11-21 00:38:00Z  01KB      -",
         "refunds  v7 → v6   awaiting_decision  2026-11-21 00:38:05Z  01KC      looks healthy again",

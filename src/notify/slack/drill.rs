@@ -35,7 +35,7 @@ impl SlackNotifier {
             Ok(Err(error)) => store.note_drill(id, DrillProgress::NotNotified(&format!("{channel}: {error}"))).await?,
             Err(halt @ (Halt::Untaken | Halt::Later(_))) => {
                 let waits = matches!(halt, Halt::Later(_));
-                let why = if waits { "Slack asks us to wait" } else { "Slack does not accept it now" };
+                let why = if waits { "Slack asks the app to wait" } else { "Slack does not accept it now" };
                 store.note_drill(id, DrillProgress::NotNotified(why)).await?;
                 return Err(halt);
             }

@@ -40,7 +40,7 @@ impl SlackNotifier {
             Ok(members) => return store.set_group(group, &members, GROUPS_KNOWN).await.map(|()| None),
             Err(error) => error,
         };
-        tracing::warn!(group, %error, "a user group can't be resolved: its members may not decide unless it was before");
+        tracing::warn!(group, %error, "cannot resolve a user group: members not resolved before may not decide");
         if error.is_final() {
             return Ok(None);
         }

@@ -148,13 +148,13 @@ impl SlackNotifier {
                 }
                 Some(Err(error @ SlackError::Message { .. })) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, what, %error, "slack refuses an edit for good: the message stays as it is");
+                    tracing::error!(%incident, what, %error, "Slack permanently rejects an edit: message unchanged");
                     self.note(progress, &[(&hash_field, &hash)]).await?; // the next state may be taken
                     return Ok(Ok(posted));
                 }
                 Some(Err(error)) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, what, %error, "slack refuses an update for good");
+                    tracing::error!(%incident, what, %error, "Slack permanently rejects an update");
                     return Ok(Err(error));
                 }
             }
@@ -189,7 +189,7 @@ impl SlackNotifier {
     /// Leaves a message as it is from now on: what is new follows as replies.
     async fn freeze(&self, progress: &mut ThreadProgress<'_>, what: &str, code: &str) -> Result<(), Halt> {
         let incident = &progress.claim.incident;
-        tracing::error!(%incident, what, code, "slack allows no edit of a message: it stays as it is");
+        tracing::error!(%incident, what, code, "Slack does not allow an edit of a message: it stays unchanged");
         self.note(progress, &[(&format!("{what}_frozen"), code)]).await
     }
 
@@ -206,7 +206,7 @@ impl SlackNotifier {
             self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, message)).await?;
         let Err(SlackError::Message { code }) = &updated else { return Ok(updated) };
         let incident = &progress.claim.incident;
-        tracing::error!(%incident, code, "slack refuses the blocks for good: updated as plain text");
+        tracing::error!(%incident, code, "Slack permanently rejects the blocks: updated as plain text");
         let plain = Message { text: render::plain(message), blocks: Vec::new() };
         self.call(progress, Method::Update { channel }, &[], self.slack.update(channel, ts, &plain)).await
     }
@@ -231,7 +231,7 @@ impl SlackNotifier {
                 Ok(None) => {}
                 // can't look (a missing scope, say): a doubled message is better than none
                 Err(error) => {
-                    tracing::warn!(incident = %progress.claim.incident, %error, "can't look for an earlier message");
+                    tracing::warn!(incident = %progress.claim.incident, %error, "cannot search for an earlier message");
                 }
             }
         }
@@ -241,13 +241,13 @@ impl SlackNotifier {
             self.call(progress, method, &[(&marker, &now)], self.slack.post(place, message, &mark)).await?;
         if let Err(SlackError::Message { code }) = &posted {
             let incident = &progress.claim.incident;
-            tracing::error!(%incident, what, code, "slack refuses the blocks for good: sent as plain text");
+            tracing::error!(%incident, what, code, "Slack permanently rejects the blocks: sent as plain text");
             let text = render::plain(message);
             posted = self.call(progress, method, &[], self.slack.post_plain(place, &text, &mark)).await?;
         }
         if let Err(error) = &posted {
             let incident = &progress.claim.incident;
-            tracing::error!(%incident, what, channel, %error, "slack refuses a message for good");
+            tracing::error!(%incident, what, channel, %error, "Slack permanently rejects a message");
         }
         Ok(posted.map(|posted| (posted, true)))
     }

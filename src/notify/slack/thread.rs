@@ -111,7 +111,7 @@ impl SlackNotifier {
                 }
                 (Err(_), _) => {
                     let incident = &progress.claim.incident;
-                    tracing::error!(%incident, note = note.seq, "a reply is given up; later ones go on");
+                    tracing::error!(%incident, note = note.seq, "gave up on a reply: later replies continue");
                 }
             }
         }
@@ -199,16 +199,16 @@ impl SlackNotifier {
                     Ok(content) => {
                         files.insert(0, Upload { name: format!("{}.png", incident.id), title: label, content });
                     }
-                    Err(error) => tracing::error!(incident = %incident.id, error, "the picture can't be drawn"),
+                    Err(error) => tracing::error!(incident = %incident.id, error, "cannot draw the picture"),
                 }
             }
-            let text = "What was measured, and the draft of a post-mortem: please fill in its questions.";
+            let text = "The measurements, and the draft of a post-mortem: please answer its questions.";
             let now = self.engine.store.now().await?.0.to_string();
             let method = Method::Other("files.completeUploadExternal");
             let upload = self.slack.upload(root, text, files);
             // a missing scope, say: the thread is complete without it
             if let Err(error) = self.call(progress, method, &[(&marker, &now)], upload).await? {
-                tracing::error!(incident = %incident.id, %error, "the picture is given up");
+                tracing::error!(incident = %incident.id, %error, "gave up on the picture");
             }
         }
         self.note(progress, &[("picture", &of_this_switch), (&marker, "")]).await

@@ -38,7 +38,7 @@ impl SlackNotifier {
                 }
                 Err(Halt::Store(error @ StoreError::Unavailable { .. })) => return Err(error),
                 Err(Halt::Store(error)) => {
-                    tracing::error!(%error, "the weekly report can't be made");
+                    tracing::error!(%error, "cannot create the weekly report");
                     End::after(&error)
                 }
             };

@@ -141,7 +141,7 @@ impl Webhook {
             }
             if std::mem::take(&mut incomplete) {
                 self.engine.metrics.notification(self.target, DROPPED);
-                tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many waited");
+                tracing::error!(notifier = self.target.name(), %prompt, "events were dropped: too many were pending");
             }
             sending.shown = *place;
             let mut fields = vec![(SHOWN, place.to_string())];
@@ -197,11 +197,11 @@ impl Webhook {
         };
         if error.is_refusal() && tries >= REFUSALS {
             metrics.notification(target, GIVEN_UP);
-            tracing::error!(notifier, event = id, %error, tries, "an event is refused and given up; later ones go on");
+            tracing::error!(notifier, event = id, %error, tries, "gave up on a rejected event: later events continue");
             return Ok(None);
         }
         if tries == 1 {
-            tracing::warn!(notifier, event = id, %error, "an event is not taken: it is sent again");
+            tracing::warn!(notifier, event = id, %error, "an event was not accepted: it will be sent again");
         }
         if !store.note(sending.claim, &[(field, &tries.to_string())]).await? {
             return Ok(Some(Shown::Lost));

@@ -52,7 +52,7 @@ impl ArchiveDirectory {
         match fs::metadata(&self.root).map_err(described)?.is_dir() {
             true => Ok(()),
             false => {
-                Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{}: no directory", self.root.display())))
+                Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{}: not a directory", self.root.display())))
             }
         }
     }
@@ -80,7 +80,7 @@ impl ArchiveDirectory {
         sync(Some(&folder))?;
         match fs::read(&path)? == text.as_bytes() {
             true => Ok(()),
-            false => Err(io::Error::other("what was written reads differently")),
+            false => Err(io::Error::other("the written file reads back differently")),
         }
     }
 
@@ -144,7 +144,7 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 fn close(folder: &Path) {
     let open = fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
     if open && let Err(error) = fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)) {
-        tracing::warn!(%error, folder = %folder.display(), "others may read the archived texts in this folder");
+        tracing::warn!(%error, folder = %folder.display(), "other users may read the archived content in this folder");
     }
 }
 

@@ -105,16 +105,16 @@ pub enum SlackError {
     #[error("{method}: {why}")]
     Retry { method: &'static str, why: String },
     /// No message can be posted to this channel.
-    #[error("the channel takes no messages: {code}")]
+    #[error("the channel accepts no messages: {code}")]
     Channel { code: String },
     /// This message will never be taken as it is; others will.
-    #[error("the message is refused: {code}")]
+    #[error("the message was rejected: {code}")]
     Message { code: String },
     /// The message, or the root of the thread, is not there.
-    #[error("the message is not there any more")]
+    #[error("the message no longer exists")]
     Missing,
     /// The message is there and stays as it is.
-    #[error("the message can't be edited: {code}")]
+    #[error("the message cannot be edited: {code}")]
     Uneditable { code: String },
     /// Concerns the app or its token, until someone repairs it, or what the call is about.
     #[error("{method}: {code}")]
@@ -189,7 +189,7 @@ impl SlackError {
             SlackClientError::SystemError(SlackClientSystemError { cause: Some(cause), .. }) => {
                 innermost(cause.as_ref())
             }
-            _ => "the answer is not Slack's".to_owned(),
+            _ => "the answer is not from Slack".to_owned(),
         };
         SlackError::Retry { method, why }
     }
@@ -199,7 +199,7 @@ impl SlackError {
         let retry_after = asked.clamp(Duration::from_secs(1), LONGEST_WAIT);
         if asked > LONGEST_WAIT {
             tracing::warn!(
-                "slack asks us to wait {} s; {} s is the most that is done",
+                "Slack asks the app to wait {} s: it waits at most {} s",
                 asked.as_secs(),
                 LONGEST_WAIT.as_secs()
             );

@@ -77,7 +77,7 @@ impl Slack {
             add(
                 "clicks",
                 false,
-                "neither slack.signing_secret nor slack.app_token is set: nobody can decide".to_owned(),
+                "neither slack.signing_secret nor slack.app_token is set: no one can decide".to_owned(),
             );
         }
         findings
@@ -99,7 +99,7 @@ impl Slack {
         let body =
             Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| failed(error.as_ref()))?;
         let Ok(identity) = serde_json::from_slice::<Identity>(&body.to_bytes()) else {
-            return Err(SlackError::retry(METHOD, format!("HTTP status {status}, and the answer is not Slack's")));
+            return Err(SlackError::retry(METHOD, format!("HTTP status {status}, and the answer is not from Slack")));
         };
         if !identity.ok {
             return Err(SlackError::from_code(METHOD, &identity.error.unwrap_or_default()));
@@ -125,10 +125,12 @@ impl Slack {
             };
             let (ok, detail) = match found {
                 Err(error) => (false, error.to_string()),
-                Ok(None) => (false, "there is none of that name, or it is private and the app is not in it".to_owned()),
+                Ok(None) => {
+                    (false, "no channel has that name, or it is private and the app is not a member".to_owned())
+                }
                 Ok(Some(found)) if found.is_archived => (false, "it is archived".to_owned()),
                 Ok(Some(found)) if !found.is_member => {
-                    (false, "the app is not in it: say /invite @ and the app's name there".to_owned())
+                    (false, "the app is not a member: type /invite @ and the app's name in the channel".to_owned())
                 }
                 Ok(Some(found)) => (true, format!("joined ({})", found.id)),
             };
@@ -144,7 +146,7 @@ impl Slack {
         for group in groups {
             let (ok, detail) = match self.group_members(group).await {
                 Err(error) => (false, error.to_string()),
-                Ok(members) if members.is_empty() => (true, "nobody is in it".to_owned()),
+                Ok(members) if members.is_empty() => (true, "it has no members".to_owned()),
                 Ok(members) => (true, format!("members: {}", members.len())),
             };
             findings.push((group.clone(), ok, detail));

@@ -138,7 +138,7 @@ pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBloc
         elements.push(one(Steer::Skip, "Next step now").into());
         elements.push(one(Steer::Hold, "Hold here").into());
     }
-    let promote = format!("{} gets all traffic now, whatever was measured.", split.arriving);
+    let promote = format!("{} gets all traffic now, regardless of the measurements.", split.arriving);
     elements.push(one(Steer::Promote, "Promote now").with_confirm(confirm("Promote", prompt, &promote)).into());
     let abort = format!("{} gets all traffic again.", split.leaving);
     elements.push(one(Steer::Abort, "Abort").with_confirm(confirm("Abort the canary of", prompt, &abort)).into());
@@ -192,7 +192,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
     if let Some(split) = incident.gradual().filter(|_| incident.phase.kind() == PhaseKind::RollingBack) {
         let (onward, backward) = (!incident.is_marked_bad(&split.arriving), !incident.is_marked_bad(&split.leaving));
         if split.paused.is_some() && onward {
-            elements.push(button(incident, action::APPROVE_GRADUAL, "Go on", None, Some(&split.arriving)).into());
+            elements.push(button(incident, action::APPROVE_GRADUAL, "Continue", None, Some(&split.arriving)).into());
         }
         let all = format!("From {} back to {}, without further steps.", split.leaving, split.arriving);
         let all = confirm("Roll back", &incident.prompt, &all);
@@ -289,12 +289,12 @@ fn marks(incident: &Incident) -> SlackActionBlockElement {
         (!options.is_empty()).then(|| SlackBlockOptionGroup::new(plain(label), options))
     };
     let groups = [
-        group(MarkKind::Bad, "Never go back to this version", bad.collect()),
+        group(MarkKind::Bad, "Never roll back to this version", bad.collect()),
         group(MarkKind::Good, "Trust this version", good.collect()),
     ];
     let title = fit(&format!("Mark a version of {}?", incident.prompt), 100);
-    let text = "A mark moves no traffic. No rollback leads to a version that is marked as bad; one that is trusted may be \
-                gone back to at once.";
+    let text = "A mark moves no traffic. A version marked as bad is never a rollback target; a trusted version can be \
+                one at once.";
     let confirm =
         SlackBlockConfirmItem::new(plain(&title), literal(text).into(), plain("Yes, mark it"), plain("Not now"));
     SlackBlockStaticSelectElement::new()

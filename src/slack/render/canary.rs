@@ -33,11 +33,11 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     match (&canary.end, split.next) {
         (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
         (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),
-        (None, None) if canary.pause.is_some() => small.push(Markup::words("Stays so until someone resumes it")),
-        (None, None) => small.push(Markup::words("Stays so until someone changes it")),
+        (None, None) if canary.pause.is_some() => small.push(Markup::words("Paused until someone resumes it")),
+        (None, None) => small.push(Markup::words("Unchanged until someone changes it")),
     }
     if canary.end.is_none() && canary.by_time {
-        small.push(Markup::words("Goes on by time alone, because ").code("canary.analysis").and(" is off"));
+        small.push(Markup::words("Continues by time alone, because ").code("canary.analysis").and(" is off"));
     }
     blocks.extend(aside(small));
     blocks.extend(steering(prompt, canary));

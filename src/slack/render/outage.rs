@@ -60,7 +60,7 @@ pub fn outage_root(view: &OutageMessage<'_>) -> Message {
         }
     }
     if rest > 0 {
-        blocks.extend(others(format!("and {rest} more that wait")));
+        blocks.extend(others(format!("and {rest} more waiting")));
     }
     blocks.extend(decided(view));
     blocks.extend(small_print(view));
@@ -83,7 +83,7 @@ pub fn outage_reply(view: &OutageMessage<'_>, note: &Note) -> Message {
     let mut blocks: Vec<SlackBlock> = others(format!("{} {said}", sign(note.kind))).into_iter().collect();
     let last = view.outage.notes.last().is_some_and(|last| last.seq == note.seq);
     if note.kind == NoteKind::Asked && last && view.asks() && view.mention.is_some() {
-        blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about what is left")));
+        blocks.push(ours(Markup::default().mention(view.mention).and(" please decide about the remaining prompts")));
     }
     blocks.extend(aside(vec![Markup::default().date(note.at)]));
     Message { text: escape(&said), blocks }
@@ -93,7 +93,7 @@ fn title(view: &OutageMessage<'_>) -> String {
     let count = view.members.len();
     match (&view.outage.hold, view.outage.is_open(), view.waiting().next().is_some()) {
         (_, false, _) => format!("⚪ Over: {count} prompts failed together"),
-        (Some(_), true, _) => format!("✋ {count} prompts fail together, held back"),
+        (Some(_), true, _) => format!("✋ {count} prompts fail together, on hold"),
         (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
         (None, true, false) => format!("↩ {count} prompts fail together, all decided"),
     }
@@ -198,7 +198,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
     let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
     text = match &member.target {
         Some(target) => text.and(" → ").code(target.as_str()),
-        None => text.and(" → no other known-good version is known"),
+        None => text.and(" → no other known-good version exists"),
     };
     text = text.and(", began ").date(member.began);
     if let Some(why) = why(member) {

@@ -58,7 +58,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks.extend(others(what_is_wrong(incident)));
     blocks.push(SlackSectionBlock::new().with_fields(fields(incident, mention)).into());
     if let Some(objection) = incident.objection().filter(|_| incident.phase.is_undecided()) {
-        let text = format!("Not rolled back yet: {}. Approve once more to do it all the same.", objection.text);
+        let text = format!("Not rolled back yet: {}. Approve again to roll back anyway.", objection.text);
         blocks.extend(others(fit(&text, 600)));
     }
     if let Some(held) = incident.held.as_ref().filter(|_| incident.phase.is_undecided()) {
@@ -257,9 +257,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
         }
         (Some(switch), _) => field("Rolled back").code(switch.from.as_str()).and(" → ").code(switch.to.as_str()),
         (None, Some(to)) => field("Rollback").code(incident.version.as_str()).and(" → ").code(to.as_str()),
-        (None, None) => {
-            field("Rollback").code(incident.version.as_str()).and(" → no other known-good version is known")
-        }
+        (None, None) => field("Rollback").code(incident.version.as_str()).and(" → no other known-good version exists"),
     };
     let mut fields = vec![
         field("Prompt").code(incident.prompt.as_str()),

@@ -403,7 +403,7 @@ fn process(tx: &mut Transaction<'_>, id: &IncidentId, version: &VersionName, urg
     }
     let incident = tx.incident(id)?;
     match &incident.phase {
-        // held back together with others: neither acted upon nor escalated
+        // on hold together with others: neither acted upon nor escalated
         Phase::AwaitingDecision(Question { hold: Some(_), .. }) => {
             return Some(incident.held.as_ref().map_or(Acted::Asked, |held| Acted::Held(held.guard)));
         }

@@ -34,7 +34,8 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
         (TrafficShare::Percent(0), Some(canary)) => return Ok(stop(tx, canary, &request.operator)),
         (TrafficShare::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
         (TrafficShare::Canary(plan), _) => plan.clone(),
-        (TrafficShare::All, _) => return Err(bad("percent: all traffic is no share".to_owned())),
+        (TrafficShare::All, _) => { return Err(bad("percent: expected a share of the traffic, got all of it".to_owned()));
+        }
     };
     let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
     // a fixed share of the same version may be changed; anything else waits for the end of what is under way
@@ -145,7 +146,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
 /// The next stage begins.
 fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
-    close_question(tx, "the canary has gone on");
+    close_question(tx, "the canary has continued");
     let Some(canary) = tx.state.canary.as_mut() else { return };
     if canary.split.next_percent().is_some_and(|percent| percent < 100) {
         canary.split.enter(canary.split.stage + 1, now);
@@ -173,7 +174,8 @@ fn ask(tx: &mut Transaction<'_>, why: &str) {
         ..Incident::new(id.clone(), prompt, split.arriving.clone(), decider, now)
     };
     let text = format!(
-        "the canary of {} stays at {} %: {why}. Approve takes it back to {}; dismiss lets it wait; skip and promote let it go on",
+        "the canary of {} stays at {} %: {why}. Approve moves all traffic back to {}; dismiss keeps it waiting; \
+         skip and promote continue it",
         split.arriving,
         split.percent(),
         split.leaving
@@ -201,7 +203,7 @@ pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bo
     let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
     let only = tx.incident(id).is_some_and(|incident| is_only_a_question(incident));
     if own && only {
-        close_question(tx, "no answer within a day: the canary keeps waiting");
+        close_question(tx, "no decision within a day: the canary keeps waiting");
     }
     own && only
 }
@@ -221,7 +223,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         return Err(Refusal::new(RefusalCode::Moved, "no canary is under way"));
     };
     if about.as_ref().is_some_and(|(id, stage)| *id != canary.id || *stage != canary.split.stage) {
-        return Err(Refusal::new(RefusalCode::Stale, "the canary has moved on since"));
+        return Err(Refusal::new(RefusalCode::Stale, "the canary has moved on since then"));
     }
     let split = &canary.split;
     let (new, old) = (split.arriving.clone(), split.leaving.clone());
@@ -231,7 +233,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     }
     let has_next_stage = split.next_percent().is_some();
     if !has_next_stage && *steer != Steer::Promote {
-        let message = format!("{new} keeps {} % until someone changes it: it has no further stage", split.percent());
+        let message = format!("{new} keeps {} % until someone changes it: it has no further stages", split.percent());
         return Err(Refusal::new(RefusalCode::BadStages, message));
     }
     let last = split.next_percent().is_none_or(|percent| percent == 100);
@@ -254,7 +256,7 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
         }
         Steer::Pause | Steer::Resume | Steer::Hold => {
             if *steer == Steer::Hold {
-                close_question(tx, "its share stays as it is");
+                close_question(tx, "its share is kept");
             }
             let Some(canary) = tx.state.canary.as_mut() else { return Ok(Answer::Noted) };
             let split = &mut canary.split;

@@ -27,14 +27,14 @@ pub(super) fn must_be_free(tx: &Transaction<'_>, own: Option<&IncidentId>) -> Re
         ));
     }
     if let Some(lapsed) = &tx.state.lapsed {
-        let message = format!("{}: a version can get all traffic, and no share of it", lapsed.fault());
+        let message = format!("{}: a version can be activated, but not with a share of the traffic", lapsed.fault());
         return Err(Refusal::new(RefusalCode::Moved, message));
     }
     let others = tx.state.open_incidents().filter(|incident| Some(&incident.id) != own);
     let mut pending = others.filter_map(|incident| incident.pending());
     match pending.find(|pending| pending.gradual.is_some()) {
         Some(Pending { from, to, operator, .. }) => {
-            refusal(format!("a gradual rollback from {from} to {to} is about to begin (asked for by {operator})"))
+            refusal(format!("a gradual rollback from {from} to {to} is about to begin (requested by {operator})"))
         }
         None => Ok(()),
     }
@@ -49,7 +49,7 @@ pub(super) fn begin(tx: &mut Transaction<'_>, id: &IncidentId, pending: Pending)
         return;
     };
     let left: Vec<_> = plan.stages.iter().map(|percent| format!("{} %", 100 - percent)).collect();
-    let text = format!("{operator} rolls {from} back to {to} step by step: {} left on {from}", left.join(", "));
+    let text = format!("{operator} started a gradual rollback from {from} to {to}: {} left on {from}", left.join(", "));
     let split = TrafficSplit::begin(true, (from, to.clone()), plan, operator.clone(), reason, now);
     let Some(incident) = tx.incident(id) else { return };
     incident.phase = Phase::RollingBack(split.clone());
@@ -157,14 +157,14 @@ pub(super) fn resume(
         return Err(Refusal::new(RefusalCode::AlreadyDecided, "no gradual rollback is under way"));
     };
     if split.paused.is_none() {
-        let when = split.next.map_or_else(String::new, |at| format!(", the next in {}", spoken(at.since(now))));
-        let message = format!("{} rolls back step by step already{when}", split.operator);
+        let when = split.next.map_or_else(String::new, |at| format!(", next stage in {}", spoken(at.since(now))));
+        let message = format!("{} is already rolling back step by step{when}", split.operator);
         return Err(Refusal::new(RefusalCode::AlreadyDecided, message));
     }
     let (from, to) = (split.leaving.clone(), split.arriving.clone());
     if let Some(incident) = tx.incident(id) {
         incident.question_number += 1;
-        incident.note(now, NoteKind::Decided, format!("{operator} lets the gradual rollback go on"));
+        incident.note(now, NoteKind::Decided, format!("{operator} resumed the gradual rollback"));
     }
     advance(tx, id);
     let incident = Some(id.clone());

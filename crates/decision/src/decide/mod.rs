@@ -540,7 +540,7 @@ impl<'a> Transaction<'a> {
         let now = self.now;
         let earlier = |i: &&mut Incident| i.phase.is_open() && i.id != *id && i.version == *bad && i.subject() == to;
         for incident in self.state.incidents.iter_mut().filter(earlier) {
-            let text = format!("{bad} was rolled back to {to} once more: see incident {id}");
+            let text = format!("{bad} was rolled back to {to} again: see incident {id}");
             incident.close(Phase::Superseded { by: Some(to.clone()) }, now, text);
         }
     }

@@ -176,7 +176,7 @@ fn incident_on(tx: &mut Transaction<'_>, bad: &VersionName, request: &Rollback) 
         time_limit: Action::Rollback.default_time_limit(),
         ..Incident::new(id.clone(), prompt, bad.clone(), decider, now)
     };
-    incident.note(now, NoteKind::Opened, format!("{operator} asked for a rollback: {reason}"));
+    incident.note(now, NoteKind::Opened, format!("{operator} requested a rollback: {reason}"));
     if let Some(why) = tx.passed_over(bad).filter(|_| target.is_none()) {
         incident.note(now, NoteKind::Alert, why);
     }
@@ -347,7 +347,7 @@ fn undecided<'d>(
         }
         _ if incident.phase.kind() == PhaseKind::Investigating => {
             let decided = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Decided);
-            format!("this is in hand already: {}", decided.map_or("someone investigates", |note| &note.text))
+            format!("already under investigation: {}", decided.map_or("someone is investigating", |note| &note.text))
         }
         (_, Some(who)) => format!("{who} already decided this: {}", incident.phase),
         (_, None) => format!("this incident is already closed: {}", incident.phase),
@@ -434,7 +434,7 @@ fn investigate(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
     // asked again then; nothing escalates before
     incident.phase = Phase::Investigating { until: now.plus(incident.time_limit) };
     incident.question_number += 1;
-    incident.note(now, NoteKind::Decided, format!("{} investigates", click.operator));
+    incident.note(now, NoteKind::Decided, format!("{} is investigating", click.operator));
     Ok(Answer::Decided(PhaseKind::Investigating))
 }
 
@@ -495,7 +495,7 @@ fn undo(tx: &mut Transaction<'_>, click: &Decide) -> OrRefusal<Answer> {
         return Ok(back(tx, click, &split));
     }
     let Some(switch) = incident.switch.clone().filter(|_| !incident.is_shipped()) else {
-        return Err(Refusal::new(RefusalCode::AlreadyDecided, "nothing was rolled back here that could be undone"));
+        return Err(Refusal::new(RefusalCode::AlreadyDecided, "this incident has no rollback to undo"));
     };
     must_be_last_move(tx, &switch)?;
     mark::must_not_be_bad(tx, &switch.from, click.force)?;

@@ -55,10 +55,13 @@ pub(super) fn rechecked(tx: &mut Transaction<'_>, id: &IncidentId, finding: &Fin
     let Some((version, since)) = waiting(tx, id) else { return Answer::Noted };
     let age = now.since(since);
     let text = match finding.verdict {
-        Verdict::Unhealthy => format!("asked about the requests since {version} got traffic: {}", finding.text),
+        Verdict::Unhealthy => format!("checked only requests since {version} got traffic: {}", finding.text),
         Verdict::Unknown if age >= Policy::PREDATES => {
             let age = spoken(age);
-            format!("it fires {age} after {version} got traffic, and Prometheus can't tell: {}", finding.text)
+            format!(
+                "it fires {age} after {version} got traffic, and Prometheus cannot tell whether it fails: {}",
+                finding.text
+            )
         }
         Verdict::Healthy | Verdict::NoData | Verdict::Unknown => {
             later(tx, id);

@@ -48,12 +48,16 @@ pub(super) fn hand_on(
         let other = &mut incidents[other];
         other.escalations = other.escalations.max(escalations);
         other.undeliverable |= undeliverable;
-        let text = format!("{operator} put {heir} in the place of {from}: see incident {}", other.id);
+        let text = format!("{operator} replaced {from} with {heir}: see incident {}", other.id);
         incidents[place].close(Phase::Superseded { by: Some(to) }, now, text);
         return;
     }
     let incident = &mut incidents[place];
-    incident.note(now, NoteKind::Checked, format!("{operator} put {to} in the place of {from}: is it better?"));
+    incident.note(
+        now,
+        NoteKind::Checked,
+        format!("{operator} replaced {from} with {to}: checking whether that helped"),
+    );
     incident.target = Some(to.clone());
     incident.held = None;
     incident.switch = Some(Switch {

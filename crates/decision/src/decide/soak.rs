@@ -100,7 +100,7 @@ impl Transaction<'_> {
             reason.push_str("; it is no longer quarantined");
         } else if let Some(fled) = &record.fled {
             reason.push_str(&format!(
-                "; a rollback may go to it again although people left it with incident {}",
+                "; it can be a rollback target again, although its traffic was moved away while incident {}",
                 fled.incident
             ));
         }

@@ -66,7 +66,7 @@ fn rest(tx: &mut Transaction<'_>, id: &IncidentId) {
     if alerts.chain(inactive_alerts).any(fires) {
         return;
     }
-    let text = format!("{fault}, and no alert fires any more: the prompt seems to be retired");
+    let text = format!("{fault}, and no alert is firing: the prompt seems to be retired");
     if let Some(incident) = tx.incident(id) {
         incident.close(Phase::Superseded { by: None }, now, text);
     }
@@ -115,7 +115,7 @@ fn deadline_passed(incident: &mut Incident, now: super::Timestamp) {
             incident.note(now, NoteKind::Escalated, text);
         }
         Phase::Investigating { .. } => {
-            incident.note(now, NoteKind::Asked, "still under investigation: asked again");
+            incident.note(now, NoteKind::Asked, "still under investigation: asking again");
             incident.ask(Question::until(now.plus(limit)), now);
         }
         _ => {}

@@ -9,7 +9,7 @@ pub(super) fn page_instead(tx: &mut Transaction<'_>, id: &IncidentId, why: &str)
     let now = tx.now;
     if let Some(incident) = tx.incident(id).filter(|i| i.phase.is_undecided() && !i.undeliverable) {
         incident.undeliverable = true;
-        incident.note(now, NoteKind::Escalated, format!("{why}, so this is an escalation"));
+        incident.note(now, NoteKind::Escalated, format!("{why}: escalated"));
     }
     Answer::Noted
 }

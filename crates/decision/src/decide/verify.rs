@@ -123,7 +123,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     }
     if verification.unhealthy > 0 {
         let last = verification.last.map(|check| check.finding.text).unwrap_or_default();
-        let change = if incident.is_shipped() { "it was put in service" } else { "the rollback" };
+        let change = if incident.is_shipped() { "it was activated" } else { "the rollback" };
         let text = format!("{} is unhealthy {limit} after {change}: {last}", switch.to);
         escalate(tx, id, RollbackFailure::NotRecovered, text);
         return;
@@ -138,7 +138,7 @@ pub(super) fn overdue(tx: &mut Transaction<'_>, id: &IncidentId) {
     // who is paged for what was shipped instead decides now
     if !verification.late && !incident.pages() {
         let rest = policy.verification_max.saturating_sub(policy.verification_deadline);
-        let text = format!("not verified {limit} after the switch: {missing}. The checks go on for {}", spoken(rest));
+        let text = format!("not verified {limit} after the switch: {missing}. Checks continue for {}", spoken(rest));
         incident.note(now, NoteKind::Checked, text);
         incident.phase = Phase::Verifying { until: now.plus(rest) };
         if let Some(verification) = incident.switch.as_mut().and_then(|switch| switch.verification.as_mut()) {

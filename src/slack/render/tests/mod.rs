@@ -132,7 +132,7 @@ fn closed(mut incident: Incident, phase: Phase, text: &str) -> Incident {
 fn states() -> Vec<(&'static str, Incident)> {
     let choices: Vec<_> = ["v2.0.9", "v2.0.8", "v1.9.0"].map(version).into();
     let mut investigating = Incident { phase: in_phase(PhaseKind::Investigating), ..waiting() };
-    investigating.note(after(20), NoteKind::Decided, "Maya investigates");
+    investigating.note(after(20), NoteKind::Decided, "Maya is investigating");
     let mut escalated = Incident {
         phase: Phase::Escalated { until: None, reason: RollbackFailure::NotRecovered },
         choices: choices.clone(),
@@ -204,7 +204,7 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
     }
     let mut incident = Incident { phase: Phase::RollingBack(split), ..waiting() };
-    incident.note(NOW, NoteKind::Decided, "Maya rolls v2.1.0 back to v2.0.9 step by step: 75 %, 50 %, 25 %, 0 % left");
+    incident.note(NOW, NoteKind::Decided, "Maya started a gradual rollback from v2.1.0 to v2.0.9: 75 %, 50 %, 25 %, 0 % left",);
     incident
 }
 
@@ -299,7 +299,7 @@ fn note(kind: NoteKind) -> Note {
         NoteKind::Alert => "got worse: PromptErrorRateCritical (critical): Error rate is 12.1%",
         NoteKind::Held => "held (paused): automation is paused (Maya: provider outage)",
         NoteKind::Switched => "Maya rolled v2.1.0 back to v2.0.9: Error rate of customer-support v2.1.0 is 7.3%",
-        NoteKind::Decided => "Maya investigates",
+        NoteKind::Decided => "Maya is investigating",
         NoteKind::Marked => "Maya marked v2.0.8 as bad: answers without the safety fix",
         NoteKind::Asked => "still firing after the observation period: a person must decide",
         NoteKind::Checked => "Maya requested a rollback from v2.1.0 to v2.0.9: asking Prometheus first",

@@ -171,7 +171,9 @@ fn a_person_may_go_back_to_it_with_force_and_hears_why_it_needs_that() {
     assert!(world.is_known_good("v2") && !fled(&world, "v2"));
     let told = world.log.iter().rfind(|entry| entry.event == LogEvent::Soaked).expect("an entry").reason.clone();
     assert!(
-        told.ends_with(&format!("; a rollback may go to it again although people left it with incident {incident}")),
+        told.ends_with(&format!(
+            "; it can be a rollback target again, although its traffic was moved away while incident {incident}"
+        )),
         "{told}"
     );
 }
