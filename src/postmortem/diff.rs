@@ -18,11 +18,11 @@ const CONTEXT: usize = 3;
 pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     let (old, new) = ((old.0, spelled_out(old.1)), (new.0, spelled_out(new.1)));
     if old.1 == new.1 {
-        return format!("The texts of `{}` and `{}` are the same.\n", old.0, new.0);
+        return format!("The contents of `{}` and `{}` are identical.\n", old.0, new.0);
     }
     if let Some((name, text)) = [&old, &new].into_iter().find(|(_, text)| is_too_large(text)) {
         let (bytes, lines) = (text.len(), text.lines().count());
-        return format!("The text of `{name}` is too large to compare here: {bytes} bytes, {lines} lines.\n");
+        return format!("The content of `{name}` is too large to compare here: {bytes} bytes, {lines} lines.\n");
     }
     let changes = TextDiff::from_lines(&old.1, &new.1);
     let unified = changes.unified_diff().context_radius(CONTEXT).header(old.0, new.0).to_string();
@@ -82,7 +82,7 @@ mod tests {
          Never guess.
         ```
         ");
-        assert_eq!(changes(old, old), "The texts of `v1` and `v2` are the same.\n");
+        assert_eq!(changes(old, old), "The contents of `v1` and `v2` are identical.\n");
     }
 
     #[test]

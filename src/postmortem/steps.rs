@@ -26,11 +26,11 @@ struct TimelineStep {
 /// A table of the steps. Only our own words and figures are in it.
 pub fn table(facts: &PostmortemFacts<'_>) -> String {
     let steps = steps(facts);
-    let mut table = String::from("| step | at | after the step before | limit |\n|---|---|---|---|\n");
+    let mut table = String::from("| step | at | after the previous step | limit |\n|---|---|---|---|\n");
     let mut before: Option<Timestamp> = None;
     for TimelineStep { name, at, limit } in &steps {
         let gap = match (*at, before) {
-            (Some(at), Some(before)) if at < before => format!("{} before it", took(before.since(at))),
+            (Some(at), Some(before)) if at < before => format!("{} earlier", took(before.since(at))),
             (Some(at), Some(before)) => took(at.since(before)),
             _ => "–".to_owned(),
         };
@@ -43,10 +43,10 @@ pub fn table(facts: &PostmortemFacts<'_>) -> String {
     if let (Some(first), Some(last)) = (first, before)
         && last > first
     {
-        table.push_str(&format!("\nFrom the first of these to the last: {}.\n", took(last.since(first))));
+        table.push_str(&format!("\nFrom the first step to the last: {}.\n", took(last.since(first))));
     }
     table.push_str(
-        "\nClocks: the first bad sample and the alert are in Prometheus' time, all else is in Redis' time.\n",
+        "\nClocks: the first bad sample and the alert are in Prometheus' time, everything else is in Redis' time.\n",
     );
     table
 }
@@ -74,23 +74,23 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     if !incident.alerts.is_empty() {
         steps.push(step("detected (the alert began)", facts.alert_began()));
     }
-    steps.push(step("known to the receiver", Some(incident.opened_at)));
+    steps.push(step("received", Some(incident.opened_at)));
     if in_hand.is_some() {
-        steps.push(step("taken in hand", in_hand));
+        steps.push(step("under investigation", in_hand));
     }
     let answered = in_hand.or(decided);
     steps.push(TimelineStep { name: "decided", at: decided, limit: decision_limit(facts, answered) });
-    steps.push(step("flipped", switched));
+    steps.push(step("switched", switched));
     let recovered = facts.recovered_at();
     let limit = switched.map(|switched| Limit {
         within: facts.verification_deadline,
-        since: "the flip",
+        since: "the switch",
         taken: recovered.map(|at| at.since(switched)),
         otherwise: match incident.phase.kind() {
             PhaseKind::Escalated => "missed",
-            PhaseKind::Unverified => "missed, nothing could be measured",
+            PhaseKind::Unverified => "missed, recovery could not be measured",
             phase if phase.is_open() => "still running",
-            _ => "ended by people",
+            _ => "ended by a person",
         },
     });
     steps.push(TimelineStep { name: "recovered", at: recovered, limit });
@@ -126,8 +126,8 @@ fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> O
     let otherwise = match incident.phase.kind() {
         _ if incident.escalations > 0 => "missed",
         phase if phase.is_open() => "still running",
-        _ => "ended before",
+        _ => "ended earlier",
     };
     let taken = answered.map(|at| at.since(since));
-    Some(Limit { within, since: "it was asked", taken, otherwise })
+    Some(Limit { within, since: "the alert", taken, otherwise })
 }

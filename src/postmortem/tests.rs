@@ -346,7 +346,7 @@ fn moments_out_of_order_make_no_nonsense() {
     let mut incident = recovered();
     incident.alerts[0].starts_at = Some(after(9)); // Prometheus' clock is ahead
     let table = steps::table(&facts(&incident, &[]));
-    assert!(table.contains("| known to the receiver | 2026-11-21 00:38:12.689Z | 9.0 s before it |"), "{table}");
+    assert!(table.contains("| received | 2026-11-21 00:38:12.689Z | 9.0 s earlier |"), "{table}");
     incident.alerts[0].starts_at = Some(Timestamp(i64::MIN));
     incident.opened_at = Timestamp(i64::MAX);
     draft(&facts(&incident, &log()));
@@ -358,8 +358,8 @@ fn the_time_that_prometheus_took_is_not_the_persons() {
     switch(&mut incident, after(302), SwitchMode::Approved, "Maya");
     incident.switch.as_mut().expect("a flip").decided_at = Some(after(299));
     let table = steps::table(&facts(&incident, &[]));
-    assert!(table.contains("| 4 min 59 s of 5 min since it was asked: met |"), "{table}");
-    assert!(table.contains("| flipped | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
+    assert!(table.contains("| 4 min 59 s of 5 min since the alert: met |"), "{table}");
+    assert!(table.contains("| switched | 2026-11-21 00:43:14.689Z | 3.0 s |"), "{table}");
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn it_says_whom_to_ask_and_why_nothing_was_measured() {
     };
     let text = draft(&known);
     let questions = text.split_once("## Questions").expect("the questions").1;
-    assert!(questions.contains("Whom to ask about `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
+    assert!(questions.contains("Contact for `v2.1.0`: \\#prompts &lt;@maya&gt;\n"), "{questions}");
     assert!(text.contains("- Not measured: Prometheus was unreachable.\n"), "{text}");
 }
 
@@ -403,10 +403,10 @@ fn recovered_then(phase: Phase) -> Incident {
 fn a_limit_is_met_to_the_millisecond() {
     let mut incident = opened(alert("PromptErrorRateHigh", Severity::High, Action::Page));
     switch(&mut incident, after(300), SwitchMode::Approved, "Maya");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: met |"));
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: met |"));
     switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since it was asked: missed |"));
+    assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
     // whoever takes it in hand has answered
     incident.note(after(20), NoteKind::Decided, "Maya is investigating");
-    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since it was asked: met |"));
+    assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
 }

@@ -33,7 +33,7 @@ pub fn timeline(facts: &PostmortemFacts<'_>) -> String {
     }
     lines.extend(meanwhile(facts).map(|entry| (entry.at, sentence(entry))));
     let recovered = facts.recovered_at().filter(|at| incident.closed_at != Some(*at));
-    lines.extend(recovered.map(|at| (at, "recovered: measured healthy".to_owned())));
+    lines.extend(recovered.map(|at| (at, "recovered: measured as healthy".to_owned())));
     lines.sort_by_key(|(at, _)| *at);
     lines.iter().map(|(at, text)| format!("- {} {text}\n", moment(*at))).collect()
 }
