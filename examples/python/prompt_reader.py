@@ -642,16 +642,16 @@ class Reader:
         if active is None:
             problem = "no version is active"
         elif isinstance(active, Exception):
-            problem = f"the active version can't be used: {active}"
+            problem = f"the active version is invalid: {active}"
         elif not VERSION.fullmatch(active):
-            problem = "the active version can't be used: not a version's name"
+            problem = "the active version is invalid: not a version name"
         if problem:
             self._know(prompt, before.split, before.asked, problem)
             return
         unreadable = str(routing) if isinstance(routing, Exception) else None
         split = Split(active, None if unreadable else routing)
         why = unreadable or split.problem
-        problem = why and f"the routing can't be used, all get the active version: {why}"
+        problem = why and f"the routing is invalid, every request gets the active version: {why}"
         try:
             if self._on_change and (before.split is None or before.split.versions() != split.versions()):
                 self._on_change(prompt, split.versions())

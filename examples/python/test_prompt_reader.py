@@ -322,7 +322,7 @@ class Following(unittest.TestCase):
         self.assertIsNone(reader.error("support"))
         self.server.client.delete(ROUTING)
         self.server.client.set(ROUTING, "50")
-        eventually(lambda: "the routing can't be used" in (reader.error("support") or ""))
+        eventually(lambda: "the routing is invalid" in (reader.error("support") or ""))
         self.server.client.set(ACTIVE, "v4")
         eventually(lambda: reader.versions("support") == ["v4"])
 

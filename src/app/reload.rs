@@ -108,10 +108,7 @@ impl Reloading {
             Ok(_) => tracing::info!("a file that the config names was replaced"),
             // also for a moment, between the two files of a pair
             Err(problems) => problems.lines().for_each(|problem| {
-                tracing::warn!(
-                    problem,
-                    "a file was replaced by one that can't be used: the old content stays in force"
-                );
+                tracing::warn!(problem, "a replaced file is not usable: the old content stays in force");
             }),
         }
         self.note();

@@ -179,7 +179,7 @@ fn restore_says_whether_the_text_is_back() {
         let mut answer = json!({"prompt": "a/b", "version": "v1+2"});
         answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let stub = Stub::start(&[(path, status, answer)]);
-        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the text of a/b v1+2 {says}\n"));
+        succeeds(&stub.run(&["restore", "a/b", "v1+2"]), &format!("the content of a/b v1+2 {says}\n"));
     }
 }
 
@@ -327,7 +327,7 @@ fn a_report_tells_each_trigger_and_each_case() {
          Errors   1      0      1        12 min\n\n\
          WOULD ROLL BACK AT    PROMPT  FROM  TO  TRIGGER  VERDICT  INSTEAD                                          INCIDENT\n\
          2026-11-18 10:00:00Z  a       v2    v1  Errors   right    a person rolled back the same way, 12 min later  01KA\n\
-         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  nobody has decided yet                           01KA\n\
+         2026-11-18 10:00:00Z  b\u{fffd}[2J   v2    v1  Errors   unclear  no decision yet                                  01KA\n\
          … and 3 more, which are counted above\n",
     );
     let json: Value = serde_json::from_str(&stdout(&stub.run(&["report", "--output", "json"]))).unwrap();

@@ -80,7 +80,7 @@ async fn a_reply_that_is_refused_for_good_goes_as_plain_text_or_not_at_all_and_l
     workspace.click(MAYA, &root, "investigate").await?;
     workspace.replies(&root, 1).await?;
     let plain = workspace.slack.replies(&root).pop().context("a reply")?;
-    assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) investigates"), "{plain:?}");
+    assert!(plain.blocks.is_empty() && plain.text.contains("maya (U1) is investigating"), "{plain:?}");
     // the next one is refused even as plain text
     workspace.slack.inject(once(Fault::error("invalid_blocks")));
     workspace.slack.inject(once(Fault::error("msg_too_long")));
@@ -120,11 +120,13 @@ async fn a_channel_that_is_lost_later_falls_back_too_and_holds_up_nobody() -> Re
     workspace.slack.inject(Fault::error("channel_not_found").in_channel(ON_CALL));
     workspace.decide("investigate", "omar").await?;
     let moved = workspace.root_in(INCIDENTS, "a root in the fallback", |root| {
-        root.action_ids().iter().any(|id| id == "approve") && root.visible_text().contains("omar (api) investigates")
+        root.action_ids().iter().any(|id| id == "approve")
+            && root.visible_text().contains("omar (api) is investigating")
     });
     let moved = moved.await?;
     let replies = workspace.replies(&moved, 3).await?;
-    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) investigates", "cannot show this in #on-call"]) {
+    for (reply, said) in replies.iter().zip(["(medium)", "omar (api) is investigating", "cannot show this in #on-call"])
+    {
         assert!(reply.contains(said), "who comes here knows nothing yet: {replies:#?}");
     }
     workspace.click(MAYA, &moved, "approve").await?;
@@ -284,7 +286,7 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     let replies = workspace.replies(&root, 3).await?;
     assert!(replies[0].contains("does not allow edits") && replies[0].contains("`edit_window_closed`"), "{replies:#?}");
     assert!(
-        replies[1].contains("maya (U1) investigates") && replies[2].contains("Under investigation"),
+        replies[1].contains("maya (U1) is investigating") && replies[2].contains("Under investigation"),
         "{replies:#?}"
     );
     let asked = workspace.slack.replies(&root).pop().context("the question")?;
@@ -308,7 +310,10 @@ async fn a_root_that_can_not_be_edited_stays_as_it_is_and_what_is_new_are_replie
     workspace.decide("undo", "maya").await?;
     let again = workspace.root("a new root", |again| again.ts != root.ts).await?;
     let replies = workspace.replies(&again, 3).await?;
-    assert!(replies[0].contains("maya (U1) investigates") && !replies[2].contains("does not allow"), "{replies:#?}");
+    assert!(
+        replies[0].contains("maya (U1) is investigating") && !replies[2].contains("does not allow"),
+        "{replies:#?}"
+    );
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1);
     Ok(())
@@ -329,7 +334,7 @@ async fn a_root_that_slack_does_not_find_to_edit_although_it_is_there_stays_and_
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 1, "one thread");
     let said = |part: &str| replies.iter().filter(|reply| reply.contains(part)).count();
-    for part in ["does not allow edits", "🔎 maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
+    for part in ["does not allow edits", "🔎 maya (U1) is investigating", "maya (api) rolled v2 back to v1"] {
         assert_eq!(said(part), 1, "{part}: {replies:#?}");
     }
     Ok(())
@@ -353,7 +358,7 @@ async fn a_root_that_slack_never_finds_again_is_posted_anew_once() -> Result<()>
     let replies = workspace.replies(&again, 5).await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "not one for each change");
-    for part in ["does not allow edits", "maya (U1) investigates", "maya (api) rolled v2 back to v1"] {
+    for part in ["does not allow edits", "maya (U1) is investigating", "maya (api) rolled v2 back to v1"] {
         assert_eq!(replies.iter().filter(|reply| reply.contains(part)).count(), 1, "{part}: {replies:#?}");
     }
     // from when it can be edited again it is not known: it stays, and decisions are taken all the same

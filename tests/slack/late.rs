@@ -44,7 +44,7 @@ async fn who_would_investigate_too_is_told_who_does() -> Result<()> {
     workspace.click(MAYA, &root, "investigate").await?; // a double click, which needs no answer
     workspace.click(OMAR, &root, "investigate").await?;
     let told = workspace.told(OMAR).await?;
-    assert!(told.contains("maya (U1) investigates"), "{told}");
+    assert!(told.contains("maya (U1) is investigating"), "{told}");
     workspace.replies(&root, 1).await?;
     workspace.quiet().await?;
     assert_eq!((workspace.slack.replies(&root).len(), workspace.slack.ephemeral(MAYA).len()), (1, 0));

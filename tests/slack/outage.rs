@@ -60,7 +60,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
         "(high)",
         "a person must decide",
         "no decision before the deadline",
-        "maya (api) investigates",
+        "maya (api) is investigating",
         "maya (api) rolled v2 back to v1",
     ]) {
         assert!(reply.contains(said), "{said} in {replies:#?}");

@@ -58,7 +58,7 @@ async fn an_investigation_stops_the_deadline_and_asks_again() -> Result<()> {
     let again = workspace.titled("Decision needed").await?;
     assert_eq!(buttons(&again), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya (U1) investigates") && replies[1].contains("asked again"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) is investigating") && replies[1].contains("asking again"), "{replies:?}");
     // the question is another one: the old message's buttons do nothing
     workspace.click(OMAR, &under, "approve").await?;
     assert!(workspace.told(OMAR).await?.contains("the question has changed"));

@@ -146,7 +146,7 @@ fn whoever_keeps_putting_a_version_back_is_asked_about_once() {
     let asking = world.state.open_incidents().count();
     assert!(asking <= 1, "one incident, one question");
     let detail = &world.latest().held.as_ref().expect("held").detail;
-    assert!(detail.starts_with("external has put v2 back 3 times"), "{detail}");
+    assert!(detail.starts_with("external has reactivated v2 3 times"), "{detail}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn what_is_not_known_holds_it_and_people_are_asked_once() {
     let nothing: [Unknown; 7] = [
         (|world| world.looks.compared = Some(Ok(compared(19, true))), "19 of 20 requests of v2 in this stage"),
         (|world| world.looks.compared = Some(Err("prometheus: no answer".to_owned())), "prometheus: no answer"),
-        (|world| world.looks.compared = None, "Prometheus was not asked"),
+        (|world| world.looks.compared = None, "Prometheus was not queried"),
         (|world| world.looks.alive = false, "no heartbeat of the alert path"),
         (
             |world| {
