@@ -183,14 +183,14 @@ impl PromptServer {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let key = behaviour.user.unwrap_or_else(|| format!("request-{number}"));
         let Some(version) = self.reader.prompt(&prompt).and_then(|prompt| prompt.active_version(&key)) else {
-            let error = format!("no version of {prompt} is known");
+            let error = format!("no known version of {prompt}");
             return (StatusCode::SERVICE_UNAVAILABLE, json!({ "error": error }));
         };
         let started = Instant::now();
         let quality = self.model.complete(&version).await;
         self.metrics.measured(&prompt, &version, started.elapsed(), quality);
         if quality.is_none() {
-            let body = json!({ "prompt": prompt, "version": *version, "error": "the model gave up" });
+            let body = json!({ "prompt": prompt, "version": *version, "error": "the model failed" });
             return (StatusCode::INTERNAL_SERVER_ERROR, body);
         }
         let completion = format!("{version} says: {}", behaviour.input.as_deref().unwrap_or("hello"));
@@ -207,7 +207,10 @@ impl PromptServer {
             }
             if problem != prompt.error() {
                 problem = prompt.error();
-                eprintln!("{name}: {}", problem.as_ref().map_or("all is well again".to_owned(), ToString::to_string));
+                eprintln!(
+                    "{name}: {}",
+                    problem.as_ref().map_or("normal responses again".to_owned(), ToString::to_string)
+                );
             }
         }
     }

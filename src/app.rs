@@ -53,7 +53,7 @@ const CLICKS_AT_ONCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    #[error("{key}: can't listen on {address}: {error}")]
+    #[error("{key}: cannot listen on {address}: {error}")]
     Listen { key: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,7 +67,7 @@ pub enum AppError {
     Notifiers(String),
     #[error("registry.baseline_url: {0}")]
     Precheck(String),
-    #[error("can't listen for signals: {0}")]
+    #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
     #[error(transparent)]
     Ended(#[from] TaskEnded),

@@ -45,7 +45,7 @@ pub async fn postmortem(engine: &Engine, incident: Incident) -> Result<String, S
     });
     drafted.await.map_err(|_| StoreError::Broken {
         key: "the post-mortem".to_owned(),
-        detail: "can't be written: please report it".to_owned(),
+        detail: "cannot be written: please report it".to_owned(),
     })
 }
 

@@ -214,7 +214,7 @@ impl Engine {
                             event = entry.event.as_str(),
                             %operator,
                             reason = entry.reason,
-                            "where a rollback may go has changed"
+                            "the possible rollback targets have changed"
                         );
                     }
                     for entry in commit.log.iter().filter(|entry| entry.event.is_change()) {

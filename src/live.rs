@@ -92,7 +92,7 @@ pub struct ReloadRequest {
 #[derive(Debug)]
 pub struct ReloadRequests {
     pub reloads: mpsc::Receiver<ReloadRequest>,
-    /// Look whether a file that the config names was replaced.
+    /// Look whether a file named by the config was replaced.
     pub looks: mpsc::Receiver<oneshot::Sender<()>>,
 }
 

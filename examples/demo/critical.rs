@@ -83,6 +83,6 @@ pub async fn thread(scene: &Scene<'_>, hops: &Hops) -> Result<Message> {
     let is_it = |root: &Message| root.visible_text().contains(&rolled_back);
     let root = scene.wait_in_slack("the thread in Slack", |slack| slack.roots(ON_CALL).into_iter().find(is_it)).await?;
     let told = Timestamp::try_from(root.posted_at())?;
-    scene.report.event(hops.first_bad, told, &format!("Slack: #{ON_CALL} is told"));
+    scene.report.event(hops.first_bad, told, &format!("Slack: #{ON_CALL} is notified"));
     Ok(root)
 }

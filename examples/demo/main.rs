@@ -87,7 +87,7 @@ async fn main() -> ExitCode {
         biased;
         result = demo(&args) => result,
         name = stopped() => {
-            eprintln!("\nThe demo was {name}; everything that it had started has ended.");
+            eprintln!("\nThe demo was {name}; everything that it started has been stopped.");
             return ExitCode::from(130);
         }
     };
@@ -125,20 +125,20 @@ async fn demo(args: &DemoArgs) -> Result<()> {
 /// The whole story: both scenes, and what is left of the first.
 async fn tell(scene: &Scene<'_>) -> Result<()> {
     let report = scene.report;
-    report.heading("1. A critical regression is rolled back by itself");
+    report.heading("1. A critical regression is rolled back automatically");
     let hops = critical::ship(scene).await?;
     let thread = critical::thread(scene, &hops).await?;
     report.table("since bad", &hops.rows());
     report.harm(&hops);
     proof::show(scene, &BAD, &[]).await?;
 
-    report.heading("2. A lesser one is decided by a person");
+    report.heading("2. A person decides about a quality drop");
     if let Some(decision) = quality::ask(scene).await? {
         report.table("since click", &decision.rows());
         proof::show(scene, &DULL, &proof::scores(scene, &DULL).await?).await?;
     }
 
-    report.heading("3. The first incident has a draft of its post-mortem");
+    report.heading("3. The post-mortem draft of the first incident");
     postmortem::show(scene, &BAD, &thread).await
 }
 

@@ -25,7 +25,7 @@ pub async fn show(scene: &Scene<'_>, version: &DemoVersion, thread: &Message) ->
 
     let files = scene.stack.slack.files().into_iter().filter(|file| shared.files.contains(&file.id));
     let titles: Vec<String> = files.map(|file| format!("\"{}\"", file.title)).collect();
-    scene.report.invite(&format!("All of it is at the end of its thread, as {}:", titles.join(" and ")));
+    scene.report.invite(&format!("The complete draft is at the end of the thread, as {}:", titles.join(" and ")));
     scene.report.invite(&scene.link(thread));
     Ok(())
 }

@@ -20,17 +20,17 @@ pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, Str
     let took = at(&incident["closed_at"])?.duration_since(at(&incident["flip"]["at"])?).as_secs_f64();
     let mut rows = vec![
         ("checks with Prometheus".to_owned(), verification["checks"].to_string()),
-        ("the last one found".to_owned(), found(verification).to_owned()),
-        (format!("requests to {} since then", GOOD.name), verification["traffic"]["target_requests"].to_string()),
+        ("result of the last check".to_owned(), found(verification).to_owned()),
+        (format!("requests to {} since the rollback", GOOD.name), verification["traffic"]["target_requests"].to_string(),),
         ("servers that follow".to_owned(), format!("{} of {}", following(scene, version), scene.stack.servers.len())),
     ];
     rows.extend_from_slice(more);
-    scene.report.proof(&format!("Recovered: it took {took:.1} s to prove that the rollback helped"), &rows);
+    scene.report.proof(&format!("Recovered: confirmed {took:.1} s after the rollback"), &rows);
     Ok(())
 }
 
 async fn recovered(scene: &Scene<'_>, version: &DemoVersion) -> Result<Value> {
-    let waiting = scene.report.screen.waiting("the receiver to prove with Prometheus that it helped");
+    let waiting = scene.report.screen.waiting("the receiver to confirm the recovery with Prometheus");
     let logs = [LoggedProcess::Prometheus, LoggedProcess::Receiver];
     let started = Instant::now();
     loop {
@@ -45,10 +45,10 @@ async fn recovered(scene: &Scene<'_>, version: &DemoVersion) -> Result<Value> {
             }
         }
         if let Some(part) = scene.stack.ended() {
-            bail!("without {part} nothing can be proved");
+            bail!("without {part}, the recovery cannot be confirmed");
         }
         if let Some(checks) = verification["checks"].as_u64().filter(|checks| *checks > 0) {
-            waiting.say(format!("waiting for proof that it helped; check {checks}: {}", found(verification)));
+            waiting.say(format!("waiting for confirmation of the recovery; check {checks}: {}", found(verification)));
         }
         sleep(Duration::from_millis(100)).await;
     }

@@ -54,7 +54,7 @@ pub async fn ask(scene: &Scene<'_>) -> Result<Option<DecisionTimes>> {
     let logs = [LoggedProcess::Alertmanager, LoggedProcess::Receiver];
     let question = scene.wait("a question in Slack", BUSY, &logs, async || question(&stack.slack)).await?;
     let asked = Timestamp::try_from(question.posted_at())?;
-    report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} goes on serving meanwhile", DULL.name));
+    report.event(first, asked, &format!("Slack: #{PRODUCT} is asked; {} keeps serving meanwhile", DULL.name));
 
     let Some((clicked, committed)) = decided(scene, &question).await? else {
         return Ok(None);
@@ -102,11 +102,11 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
         match incident["phase"].as_str().unwrap_or_default() {
             "awaiting_decision" | "confirming" | "investigating" | "verifying" => {}
             "rolling_back" => {
-                report.step("a rollback in steps takes half an hour, so the demo goes on without it");
+                report.step("a gradual rollback takes half an hour, so the demo continues without it");
                 return Ok(None);
             }
             phase => {
-                report.step(&format!("{} stays in service: its incident is {phase}", DULL.name));
+                report.step(&format!("{} stays active: its incident is {phase}", DULL.name));
                 return Ok(None);
             }
         }
@@ -119,7 +119,7 @@ async fn decided(scene: &Scene<'_>, question: &Message) -> Result<Option<(Timest
             next_click = Instant::now() + pause;
         }
         if asked.elapsed() > left + BUSY {
-            bail!("\"Approve rollback\" was clicked, but nothing came of it{}", stack.logs(&[LoggedProcess::Receiver]));
+            bail!("\"Approve rollback\" was clicked, but it had no effect{}", stack.logs(&[LoggedProcess::Receiver]));
         }
         sleep(Duration::from_millis(20)).await;
     }

@@ -68,7 +68,7 @@ impl DemoOutput {
 
     /// Every hop, with the time since the first row and since the hop before it.
     pub fn table(&self, since: &str, rows: &[Row]) {
-        self.heading(&format!("{:<42} {since:>10} {:>10}", "", "hop took"));
+        self.heading(&format!("{:<42} {since:>10} {:>10}", "", "step took"));
         for Row { name, at, after } in rows {
             // A server's last bad response may have been given just before the commit.
             let (since, hop) = (seconds(rows[0].at, *at).max(0.0), seconds(*after, *at).max(0.0));
@@ -109,7 +109,7 @@ impl DemoOutput {
 
     /// Where everything listens, for a demo that stays, and how to ship another version.
     pub fn addresses(&self, stack: &Stack) {
-        self.heading("Everything goes on running until Ctrl-C");
+        self.heading("Everything keeps running until Ctrl-C");
         let servers: Vec<_> = stack.servers.iter().map(|server| format!("http://{}", server.addr())).collect();
         let own = [
             ("Slack", stack.slack.url().to_owned()),
@@ -126,7 +126,7 @@ impl DemoOutput {
         let (receiver, servers) = (stack.receiver.url(), servers.join(" "));
         let api = format!("{receiver}/api/prompts/{PROMPT}");
         self.line("\nTo ship another version that answers badly, and decide in Slack, paste these three lines. With");
-        self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back by itself.");
+        self.line("\"error_ratio\": 0.3 instead of \"quality\": 0.5 it is rolled back automatically.");
         let version = "v2.2.0";
         self.line(&format!(
             "  for s in {servers}; do curl $s/misbehave -d '{{\"version\": \"{version}\", \"quality\": 0.5}}'; done"
@@ -139,10 +139,14 @@ impl DemoOutput {
     /// What to do after the demo.
     pub fn next(&self, keep: bool) {
         self.heading("What to try next");
-        let ship = if keep { "the three lines above" } else { "`make demo KEEP=1` leaves it all running and says how" };
+        let ship = if keep {
+            "the three lines above"
+        } else {
+            "`make demo KEEP=1` keeps everything running and prints the commands"
+        };
         for (what, how) in [
             ("Ship bad versions yourself", ship),
-            ("Be asked in your own Slack", "docs/slack.md, in six steps"),
+            ("Connect your own Slack", "docs/slack.md, in six steps"),
             ("Roll back your own prompts", "README.md, \"Run it\" and \"Adopt it\""),
         ] {
             self.line(&format!("  {what:<28} {how}"));

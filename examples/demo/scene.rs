@@ -41,9 +41,9 @@ impl<'a> Scene<'a> {
         let interval = self.args.profile.interval();
         let report = self.report;
         report.step(&format!(
-            "config/ and alert-rules/ as shipped, but two durations are cut to {interval:?}: how often"
+            "config/ and alert-rules/ are used as shipped, except for two durations that are cut to {interval:?}:"
         ));
-        report.step("baselines are recorded (5 min), and how long a drop in quality has to last (30 s)");
+        report.step("how often baselines are recorded (5 min), and how long a quality drop must last (30 s)");
         // Prometheus takes up to 5 s to look at its targets at all.
         self.wait("Prometheus to scrape all parts", BUSY, &[LoggedProcess::Prometheus], async || {
             self.stack.is_scraped().await
@@ -86,7 +86,7 @@ impl<'a> Scene<'a> {
                 bail!("the demo was waiting for {what}");
             }
             if Instant::now() > deadline {
-                bail!("gave up after {within:?} of waiting for {what}{}", self.stack.logs(logs));
+                bail!("gave up waiting for {what} after {within:?}{}", self.stack.logs(logs));
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -158,7 +158,7 @@ impl Stack {
             LoggedProcess::Servers => self.servers.iter().map(|server| (server.name, server.process.log())).collect(),
         };
         let logs = parts.iter().flat_map(|part| of(*part));
-        logs.map(|(name, log)| format!("\n\n{name} logged last:\n{}", tail(&log))).collect()
+        logs.map(|(name, log)| format!("\n\nLast log lines of {name}:\n{}", tail(&log))).collect()
     }
 }
 

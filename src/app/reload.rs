@@ -105,7 +105,7 @@ impl Reloading {
         let result = self.take(found).await;
         self.faults.files = result.is_err();
         match &result {
-            Ok(_) => tracing::info!("a file that the config names was replaced"),
+            Ok(_) => tracing::info!("a file named by the config was replaced"),
             // also for a moment, between the two files of a pair
             Err(problems) => problems.lines().for_each(|problem| {
                 tracing::warn!(problem, "a replaced file is not usable: the old content stays in force");

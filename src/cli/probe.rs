@@ -34,7 +34,7 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
         let body = events::ping(&source, &id, Timestamp(now.as_millisecond()));
         let tried = match WebhookClient::new(webhook) {
             Ok(client) => match client.send(&id, &body, now.as_second()).await {
-                Ok(()) => Ok(format!("{} takes signed events", client.shown())),
+                Ok(()) => Ok(format!("{} accepts signed events", client.shown())),
                 // it names the address itself
                 Err(error @ Untaken::Unreachable(_)) => Err(error.to_string()),
                 Err(error) => Err(format!("{}: {error}", client.shown())),

@@ -214,7 +214,7 @@ impl Received {
                 tracing::warn!(reason, %prompt, %version, alertname, "an alert names a version that its prompt never had");
             }
         }
-        log.end("alerts that name a version that their prompt never had");
+        log.end("alerts name versions that their prompt never had");
         // those that were committed answer `duplicate` when all are sent again
         if let Some(error) = failed {
             return Err(error.into());

@@ -62,7 +62,7 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
     let app = match Api::of_app(&config) {
         Ok(Some(app)) => app,
         Ok(None) => return,
-        Err(error) => return tracing::error!(%error, "no clicks over Socket Mode"),
+        Err(error) => return tracing::error!(%error, "clicks do not arrive over Socket Mode"),
     };
     // the present connection, and those that Slack is about to close; all end with this future
     let mut connections = JoinSet::new();
@@ -72,7 +72,7 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
         let mut wait = Duration::ZERO;
         let ending = match connect(&app).await {
             Ok(socket) => {
-                tracing::info!("socket mode: connected");
+                tracing::info!("Socket Mode: connected");
                 let (leave, left) = oneshot::channel();
                 let connection = Connection { socket, clicks: clicks.clone(), leave: Some(leave) };
                 connections.spawn(connection.serve());
@@ -92,15 +92,15 @@ pub async fn run(config: config::SlackConfig, clicks: mpsc::Sender<Interaction>)
         match ending {
             Ending::Stopped => return,
             Ending::Replace => {
-                tracing::debug!("socket mode: slack asks for a new connection");
+                tracing::debug!("Socket Mode: Slack requests a new connection");
                 wait = if failures == 0 { Duration::ZERO } else { backoff(failures) };
             }
             Ending::Disabled => {
-                tracing::error!("socket mode is switched off for the app: clicks do not arrive");
+                tracing::error!("Socket Mode is disabled for the app: clicks do not arrive");
                 wait = LONGEST_WAIT;
             }
             Ending::Lost(reason) => {
-                tracing::warn!(reason, "socket mode: not connected");
+                tracing::warn!(reason, "Socket Mode: not connected");
                 wait = wait.max(backoff(failures));
             }
         }
@@ -180,7 +180,7 @@ impl Connection {
                 frame = self.socket.next() => {
                     heard = Instant::now();
                     let text = match frame {
-                        None | Some(Ok(Frame::Close(_))) => return Ending::Lost("slack closed the connection".to_owned()),
+                        None | Some(Ok(Frame::Close(_))) => return Ending::Lost("Slack closed the connection".to_owned()),
                         Some(Err(error)) => return Ending::Lost(reason(&error)),
                         Some(Ok(Frame::Text(text))) => text,
                         Some(Ok(_)) => continue,
@@ -197,7 +197,7 @@ impl Connection {
                 }
                 now = pings.tick() => {
                     if heard.elapsed() > SILENCE {
-                        return Ending::Lost("slack is silent".to_owned());
+                        return Ending::Lost("Slack sent nothing for too long".to_owned());
                     }
                     if until.is_some_and(|until| now > until) {
                         let _ = timeout(SEND, self.socket.close(None)).await; // it was to be closed anyway
@@ -220,7 +220,7 @@ impl Connection {
             Ok(SocketMessage::Delivery { id, interaction }) => (id, interaction),
             Ok(SocketMessage::Other) => return Ok(None),
             Err(error) => {
-                tracing::warn!(%error, "socket mode: a message that can't be read");
+                tracing::warn!(%error, "Socket Mode: unreadable message");
                 return Ok(None);
             }
         };
@@ -239,7 +239,7 @@ impl Connection {
             Ok(interaction @ Interaction::Clicks(_)) => match self.clicks.try_send(interaction) {
                 Ok(()) => Ok(true),
                 Err(TrySendError::Full(_)) => {
-                    tracing::warn!("socket mode: too many clicks at once; slack will deliver this one again");
+                    tracing::warn!("Socket Mode: too many clicks at once; Slack will deliver this one again");
                     Ok(false)
                 }
                 Err(TrySendError::Closed(_)) => Err(Ending::Stopped),
@@ -249,7 +249,7 @@ impl Connection {
                 Ok(true)
             }
             Err(error) => {
-                tracing::warn!(%error, "socket mode: an interaction that can't be read");
+                tracing::warn!(%error, "Socket Mode: unreadable interaction");
                 Ok(true) // it never reads better
             }
         }
@@ -259,7 +259,7 @@ impl Connection {
         match timeout(SEND, self.socket.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Ending::Lost(reason(&error))),
-            Err(_) => Err(Ending::Lost("slack reads nothing".to_owned())),
+            Err(_) => Err(Ending::Lost("Slack does not read from the connection".to_owned())),
         }
     }
 }

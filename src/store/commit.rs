@@ -40,7 +40,7 @@ impl PublishedChange<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "it may not have been done"]
+#[must_use = "it may not have been executed"]
 pub enum Committed {
     /// Now, or earlier by this very commit whose answer got lost.
     Done { rev: i64 },

@@ -190,7 +190,7 @@ impl Connector {
                 StoreError::Unavailable { kind, message: format!("the master {address}: {message}") }
             }
             Some((_, error)) => error,
-            None => StoreError::Unavailable { kind: "nomaster", message: "nobody names a master".to_owned() },
+            None => StoreError::Unavailable { kind: "nomaster", message: "no node reports a master".to_owned() },
         })
     }
 
@@ -203,7 +203,7 @@ impl Connector {
         self.master.send_if_modified(|known| {
             let another = known != address;
             if another {
-                tracing::info!(master = %address, before = %known, "redis: found the master");
+                tracing::info!(master = %address, before = %known, "found the Redis master");
                 known.clone_from(address);
             }
             another
@@ -263,7 +263,7 @@ impl Connector {
                 doubted.notified().await;
                 // a connection to another master makes all others stale
                 if let Err(error) = self.connect(RESPONSE_TIMEOUT).await {
-                    tracing::debug!(%error, "redis: no new master yet");
+                    tracing::debug!(%error, "no new Redis master yet");
                 }
             }
         };

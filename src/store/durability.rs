@@ -79,7 +79,7 @@ impl Store {
             Ok(()) => SelfTestResult::warning(
                 LOGIN,
                 format!(
-                    "is on and has no password: whoever reaches Redis can write {} and so choose what is served. Turn it \
+                    "is on and has no password: anyone who reaches Redis can write {} and so choose the active version. Turn it \
                      off (see config/users.acl)",
                     self.keys.pattern()
                 ),
@@ -100,8 +100,8 @@ impl Store {
             // whether there are snapshots at all, only CONFIG GET tells
             Some(false) => SelfTestResult::warning(
                 PERSISTENCE,
-                "the append-only file is off: a crash of Redis loses what came after the last snapshot, and every prompt's \
-                 version and incidents if there is none; set appendonly to yes (see config/redis.conf)",
+                "the append-only file is off: a crash of Redis loses all changes since the last snapshot or, without one, every \
+                 prompt's version and incidents; set appendonly to yes (see config/redis.conf)",
             ),
         }
     }
@@ -110,17 +110,17 @@ impl Store {
     /// the user `default`, and drops what that one lacks.
     async fn replay(&self, server: Option<&ServerInfo>) -> Result<SelfTestResult, StoreError> {
         if server.is_some_and(|server| server.replays_all) {
-            return Ok(SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole"));
+            return Ok(SelfTestResult::ok(REPLAY, "a restart reads the whole append-only file"));
         }
         let name = server.map_or("this Redis", |server| &server.name);
         Ok(match self.default_user_lacks().await? {
             Some(lacking) if lacking.is_empty() => {
-                SelfTestResult::ok(REPLAY, "a restart reads the append-only file whole")
+                SelfTestResult::ok(REPLAY, "a restart reads the whole append-only file")
             }
             Some(lacking) => SelfTestResult::warning(
                 REPLAY,
                 format!(
-                    "{name} would lose at its next restart what was committed since the last rewrite of the append-only \
+                    "at its next restart, {name} would lose all commits since the last rewrite of the append-only \
                      file (redis issue 14541), because the user default lacks {}. Grant it (see config/users.acl and \
                      docs/operations.md, Redis users)",
                     lacking.join(", ")
@@ -129,7 +129,7 @@ impl Store {
             None => SelfTestResult::warning(
                 REPLAY,
                 format!(
-                    "unknown: {name} may lose at its next restart what was committed since the last rewrite of the \
+                    "unknown: at its next restart, {name} may lose all commits since the last rewrite of the \
                      append-only file (redis issue 14541). Grant +acl|dryrun to this user and look again, or see \
                      docs/operations.md, Redis users"
                 ),

@@ -263,7 +263,7 @@ impl Store {
                 },
             }
         }
-        Err(StoreError::Broken { key, detail: "its prompt's state does not have it".to_owned() })
+        Err(StoreError::Broken { key, detail: "its prompt's state does not contain it".to_owned() })
     }
 
     pub(super) fn read_stored(&self, id: &IncidentId, json: &str) -> Result<StoredIncident, StoreError> {

@@ -126,20 +126,23 @@ impl Store {
         let mut number = || items.next().and_then(|v| i64::from_redis_value(v).ok()).ok_or_else(unexpected);
         let (now, shortened, wait) = (Timestamp(number()?), number()?, number()?);
         if shortened > 0 {
-            tracing::warn!(shortened, "leases or wake-ups lay too far ahead (did Redis' clock go back?): shortened");
+            tracing::warn!(
+                shortened,
+                "leases or wake-ups were too far in the future (did Redis' clock go back?): shortened"
+            );
         }
         let clock = Timestamp(now.0 - passed);
         match self.pulse.step(clock) {
             None => self.pulse.beat(clock),
             Some(ClockStep::Back(by)) => {
                 let hurried = self.hurry().await.inspect(|_| self.pulse.went_back(clock, by));
-                tracing::warn!(?by, ?hurried, "redis' clock went back: what waits by it is looked at now");
+                tracing::warn!(?by, ?hurried, "Redis' clock went back: everything that waits by it is due now");
             }
             Some(ClockStep::Ahead(by)) => {
                 self.pulse.jumped(clock, now, by);
                 tracing::warn!(
                     ?by,
-                    "redis' clock jumped ahead: stages, soaks and checks under way end that much later"
+                    "Redis' clock jumped ahead: running stages, soaks and checks end later by the same amount"
                 );
             }
         }

@@ -80,7 +80,7 @@ impl Store {
     pub async fn selftest(&self) -> Result<SelfTest, StoreError> {
         let denied = self.denied().await?;
         let permissions = if denied.is_empty() {
-            SelfTestResult::ok(PERMISSIONS, "all that is needed is permitted")
+            SelfTestResult::ok(PERMISSIONS, "all required commands are permitted")
         } else {
             let detail = format!("not permitted to this user (see config/users.acl): {}", denied.join(", "));
             SelfTestResult::problem(PERMISSIONS, detail)
@@ -98,7 +98,7 @@ impl Store {
         let discovery = match self.scan_active(0).await? {
             Some(_) => "SCAN is permitted: prompts that were never registered are found by their keys",
             None => {
-                "SCAN is not permitted: a prompt whose key somebody SETs for the first time while no receiver is connected \
+                "SCAN is not permitted: a prompt whose key is SET for the first time while no receiver is connected \
                  is noticed at its next change or alert"
             }
         };

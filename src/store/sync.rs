@@ -85,7 +85,7 @@ impl Store {
         let (wait, shortened): (u64, u32) = self.link.run(&call).await?;
         if shortened > 0 {
             let what = &names[0];
-            tracing::warn!(what, wait, "a wait was to last too long (did Redis' clock go back?): shortened");
+            tracing::warn!(what, wait, "a wait was too long (did Redis' clock go back?): shortened");
         }
         Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }

@@ -255,7 +255,7 @@ a       v2      v1               known-good  no      -
 b       v2      v1               known-good  no      -
 ";
     succeeds(&stub.run(&["status", "--limit", "500"]), table);
-    succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; show them with --limit\n"));
+    succeeds(&stub.run(&["status", "--limit", "2"]), &format!("{table}… there are more; use --limit to show them\n"));
     succeeds(&stub.run(&["status", "--without-target"]), "no prompts\n");
     let output = stub.run(&["status", "--limit", "500", "--output", "json"]);
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();

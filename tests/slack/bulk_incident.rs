@@ -130,14 +130,14 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
     let after = together(&workspace, |root| root.visible_text().contains("all decided")).await?;
     assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["all_undo".to_owned()]));
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya (U1) rolls back all"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) is rolling back all"), "{replies:?}");
     assert!(replies[1].contains("done for maya (U1): 2 rolled back"), "{replies:?}");
     for prompt in ["p", "q", "r"] {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
     }
     // all is over: it closes, and nobody gets a root for what is past
     workspace.receiver.clock.advance(6 * MINUTE);
-    together(&workspace, |root| root.visible_text().contains("Over: 3 prompts failed together")).await?;
+    together(&workspace, |root| root.visible_text().contains("Closed: 3 prompts failed together")).await?;
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "{:#?}", texts(&workspace.slack.roots(ON_CALL)));
     Ok(())

@@ -12,7 +12,7 @@ pub fn incidents(list: &IncidentList, color: bool) -> String {
     }
     let mut out = incident_table(list.incidents.iter().map(any_row), color);
     if list.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     out
 }
@@ -69,7 +69,7 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
     out.push_str(&line("rollback target", i.target.as_deref().unwrap_or("none")));
     for bad in &i.marked_bad {
         let text = format!("{} (marked as bad by {}: {})", bad.version, bad.operator, bad.reason);
-        out.push_str(&line("never back to", &text));
+        out.push_str(&line("not offered", &text));
     }
     out.push_str(&line("phase", &i.phase));
     out.push_str(&line("asked for", &format!("{} ({})", i.action, i.severity)));
@@ -78,7 +78,7 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
         out.push_str(&line("held by", &format!("{}: {}", guard.reason, guard.detail)));
     }
     if let Some(split) = &i.gradual {
-        out.push_str(&line("step by step", &super::split(split)));
+        out.push_str(&line("gradual", &super::split(split)));
     }
     if let Some(switch) = &i.switch {
         let versions = arrow(Some(&switch.from), Some(&switch.to));

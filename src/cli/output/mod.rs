@@ -47,7 +47,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
         .collect();
     let mut out = table(["PROMPT", "ACTIVE", "ROLLBACK TARGET", "SOAK ENDS", "PAUSED", "OPEN INCIDENTS"], &rows, color);
     if list.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     let without: Vec<&PromptSummary> = prompts.iter().filter(|p| p.rollback_target.is_none()).collect();
     if !without.is_empty() {
@@ -271,7 +271,7 @@ pub fn log(log: &DeploymentLog, color: bool) -> String {
         .collect();
     let mut out = table(["AT", "EVENT", "FROM", "TO", "OPERATOR", "INCIDENT", "REASON"], &rows, color);
     if log.next.is_some() {
-        out.push_str("… there are more; show them with --limit\n");
+        out.push_str("… there are more; use --limit to show them\n");
     }
     out
 }
@@ -311,7 +311,7 @@ pub fn split(s: &SplitView) -> String {
         text.push_str(&format!(", {next} at {}", time(at)));
     }
     if let Some(why) = &s.waits {
-        text.push_str(&format!(", waits: {}", clean(why)));
+        text.push_str(&format!(", waiting: {}", clean(why)));
     }
     text
 }

@@ -27,7 +27,7 @@ customer-support  v2.0.0  v1.9.0           2026-11-21 01:30:00Z  yes     01KA
 team/greeting     v1      none             known-good            no      -
 new               v1      none             2026-11-21 01:45:00Z  no      -
 idle              -       none             -                     no      -
-… there are more; show them with --limit
+… there are more; use --limit to show them
 
 3 prompts have no version to roll back to:
   team/greeting: v1 is known-good and will be the target once another version is active; to have one now, mark an older version that you trust with `prompt-rollback register team/greeting VERSION --known-good`

@@ -201,7 +201,7 @@ pub fn buttons(incident: &Incident) -> Option<SlackBlock> {
             elements.push(now.with_style(SlackBlockButtonStyle::Primary).with_confirm(all).into());
         }
         let back = fit(&format!("Back to {}", split.leaving), 75);
-        let text = format!("All traffic to {} again, although it is being rolled back.", split.leaving);
+        let text = format!("All traffic goes to {} again, although it is being rolled back.", split.leaving);
         let confirmation = confirm("Stop the rollback of", &incident.prompt, &text);
         let back = button(incident, action::UNDO, &back, Some(&split.arriving), Some(&split.leaving));
         if backward {

@@ -12,7 +12,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     let (sign, title) = match &canary.end {
         None => ("🐤", "Canary"),
         Some(end) if end.promoted => ("✅", "Canary finished"),
-        Some(_) => ("↩", "Canary over"),
+        Some(_) => ("↩", "Canary ended"),
     };
     let mut stages = stages(split, |percent| percent);
     if canary.end.is_some() {
@@ -22,7 +22,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
     if let Some(end) = &canary.end {
         line.push_str(&format!(". {}", end.text));
     } else if let Some(why) = &split.paused {
-        line.push_str(&format!(". Waits: {why}"));
+        line.push_str(&format!(". Waiting: {why}"));
     } else if let Some(check) = &split.last {
         line.push_str(&format!(". {}", check.finding.text));
     }

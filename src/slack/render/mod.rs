@@ -64,8 +64,8 @@ pub fn ephemeral(sentence: &str) -> String {
 /// Said in a thread whose root Slack does not let be edited, with Slack's code.
 pub fn frozen(code: &str) -> Message {
     let text = Markup::words("Slack does not allow edits of the first message of this thread (").code(code);
-    let text = text.and("): it stays as it is, and what is new follows as replies.");
-    let said = "The first message of this thread stays as it is: what is new follows as replies.".to_owned();
+    let text = text.and("): it stays unchanged, and updates follow as replies.");
+    let said = "The first message of this thread stays unchanged: updates follow as replies.".to_owned();
     Message { text: said, blocks: vec![ours(text)] }
 }
 
@@ -92,7 +92,7 @@ pub fn plain(message: &Message) -> String {
             }),
             SlackBlock::Actions(actions) => {
                 let command = if button::is_steering(actions) { "canary PROMPT" } else { "decide INCIDENT" };
-                say(format!("The buttons can't be shown: decide with `prompt-rollback {command} …`"));
+                say(format!("The buttons cannot be shown: decide with `prompt-rollback {command} …`"));
             }
             _ => {}
         }

@@ -92,7 +92,7 @@ pub fn outage_reply(view: &OutageMessage<'_>, note: &Note) -> Message {
 fn title(view: &OutageMessage<'_>) -> String {
     let count = view.members.len();
     match (&view.outage.hold, view.outage.is_open(), view.waiting().next().is_some()) {
-        (_, false, _) => format!("⚪ Over: {count} prompts failed together"),
+        (_, false, _) => format!("⚪ Closed: {count} prompts failed together"),
         (Some(_), true, _) => format!("✋ {count} prompts fail together, on hold"),
         (None, true, true) => format!("🔴 {count} prompts fail together: decision needed"),
         (None, true, false) => format!("↩ {count} prompts fail together, all decided"),
@@ -132,7 +132,7 @@ fn state(view: &OutageMessage<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     }
     if let Some(execution) = &outage.execution {
         let left = members.iter().filter(|member| member.is_due(execution)).count();
-        let what = if execution.what == OutageAction::Undo { "undoes the rollbacks" } else { "rolls back all" };
+        let what = if execution.what == OutageAction::Undo { "is undoing the rollbacks" } else { "is rolling back all" };
         blocks.extend(others(format!("{} {what}: {left} to go.", who(execution.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
@@ -156,12 +156,13 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
             OutageAction::RollBack => {
                 ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
             }
-            OutageAction::Undo => ("Undo all", "The versions rolled back before are served again.".to_owned()),
+            OutageAction::Undo => { ("Undo all", "The versions that were rolled back before are served again.".to_owned())
+            }
             OutageAction::Hold => (
                 "Hold all (provider outage)",
-                "No prompt is rolled back or escalated by itself while this lasts.".to_owned(),
+                "No automatic rollbacks and no escalations until the hold ends.".to_owned(),
             ),
-            OutageAction::Release => ("End the hold", "Automation goes on, and missed deadlines escalate.".to_owned()),
+            OutageAction::Release => ("End the hold", "Automation resumes, and missed deadlines escalate.".to_owned()),
         };
         let confirm = SlackBlockConfirmItem::new(
             plain(&format!("{label}?")),
@@ -244,6 +245,6 @@ fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
 
 fn small_print(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let id = &view.outage.id;
-    let all = Markup::words("All of them by ").code(&format!("prompt-rollback incidents {id}"));
+    let all = Markup::words("List them with ").code(&format!("prompt-rollback incidents {id}"));
     aside(vec![Markup::words("Incident ").code(&id.0), all])
 }

@@ -24,7 +24,7 @@ pub fn report(report: &DryRunReport) -> Message {
     rows.sort_by_key(|(name, tally)| (std::cmp::Reverse(tally.right + tally.wrong + tally.unclear), *name));
     blocks.extend(others(lines(rows.iter().map(|(name, tally)| said(name, tally)), TRIGGERS)));
     blocks.extend(others(lines(report.cases.iter().map(line), CASES)));
-    blocks.extend(aside(vec![Markup::words("All of them are told by ").code("prompt-rollback report --since 7d")]));
+    blocks.extend(aside(vec![Markup::words("For all of them, run ").code("prompt-rollback report --since 7d")]));
     let text = if many == 0 { title } else { format!("{title}. {}", said("All alerts", &total)) };
     Message { text: escape(&text), blocks }
 }
@@ -43,7 +43,7 @@ fn said(name: &str, tally: &Tally) -> String {
     let Tally { right, wrong, unclear, .. } = tally;
     let saved = match tally.minutes_saved() {
         0 => String::new(),
-        minutes => format!("; {minutes} min sooner than people"),
+        minutes => format!("; {minutes} min earlier than people"),
     };
     format!("{name}: {right} right, {wrong} wrong, {unclear} unclear{saved}")
 }

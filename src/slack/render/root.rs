@@ -128,7 +128,7 @@ fn never_back_to(incident: &Incident) -> Option<String> {
     if never.len() > NEVER_SHOWN {
         text.push(format!("and {} more", never.len() - NEVER_SHOWN));
     }
-    (!text.is_empty()).then(|| format!("Never back to {}", text.join(", ")))
+    (!text.is_empty()).then(|| format!("Not offered as a rollback target: {}", text.join(", ")))
 }
 
 fn title(incident: &Incident) -> &'static str {
@@ -199,7 +199,7 @@ fn progress(incident: &Incident) -> Option<String> {
 /// The checks of the rollback, as one line that is edited.
 fn verification(incident: &Incident) -> Option<String> {
     let verification = incident.verification().filter(|_| incident.is_checked())?;
-    let Some(check) = &verification.last else { return Some("Checking whether it helped.".to_owned()) };
+    let Some(check) = &verification.last else { return Some("Checking whether the rollback helped.".to_owned()) };
     let mut text = format!("Check {}: {}", verification.checks, check.finding.text);
     if let Some(traffic) = &verification.traffic {
         text.push_str(&format!("; {}", traffic.followers()));
@@ -243,7 +243,7 @@ fn describe(alert: &AlertRecord) -> String {
         line.push_str(&format!(" (measured: {value})"));
     }
     if !alert.firing {
-        line.push_str(" (ended)");
+        line.push_str(" (resolved)");
     }
     let threshold = fit(&alert.description, 180);
     if threshold.is_empty() { line } else { format!("{line}\n{threshold}") }
@@ -277,15 +277,15 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
     let label = match incident.phase.kind() {
         PhaseKind::Confirming => "Answer expected by",
-        PhaseKind::Observing => "Observed until",
+        PhaseKind::Observing => "Observing until",
         PhaseKind::AwaitingDecision if incident.escalations > 0 => "Overdue, escalated again",
         PhaseKind::AwaitingDecision => "Decide by",
-        PhaseKind::Investigating => "Asked again",
+        PhaseKind::Investigating => "Asking again",
         PhaseKind::RollingBack => {
             return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
         }
-        PhaseKind::Verifying => "Outcome known by",
-        PhaseKind::Escalated => "Looked at again",
+        PhaseKind::Verifying => "Result expected by",
+        PhaseKind::Escalated => "Next check",
         _ => return incident.closed_at.map(|at| ("Closed", at)),
     };
     incident.deadline().map(|at| (label, at))
@@ -294,8 +294,11 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
 fn small_print(incident: &Incident) -> Option<SlackBlock> {
     let mut texts = vec![Markup::words("Incident ").code(&incident.id.0)];
     if incident.phase.kind() == PhaseKind::AwaitingDecision && incident.escalations > 0 {
-        let times =
-            if incident.deadline().is_some() { "nobody decided in time" } else { "no further escalation follows" };
+        let times = if incident.deadline().is_some() {
+            "no decision before the deadline"
+        } else {
+            "no further escalation follows"
+        };
         texts.push(Markup::words(times));
     }
     aside(texts)

@@ -195,7 +195,7 @@ async fn a_dead_connection_is_noticed() {
     tokio::time::pause(); // nothing happens here but timers
     let started = Instant::now();
     let Ok(Ending::Lost(reason)) = left.await else { panic!("not lost") };
-    assert_eq!(reason, "slack is silent");
+    assert_eq!(reason, "Slack sent nothing for too long");
     assert!(started.elapsed() <= SILENCE + PING, "{:?}", started.elapsed());
 }
 

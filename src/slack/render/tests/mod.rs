@@ -432,7 +432,12 @@ fn what_is_marked_bad_is_not_offered_again_but_may_be_trusted() {
     let marked = Incident { never: vec![never("v2.1.0"), never("v2.0.7")], ..incident };
     assert_eq!(marks_of(&marked), (owned(&["v2.0.9", "v2.0.8"]), owned(&["v2.1.0", "v2.0.7"])));
     let text = plain(&root(&view(&marked)));
-    assert!(text.contains("Never back to v2.1.0 (marked as bad by Maya: answers without the safety fix)"), "{text}");
+    assert!(
+        text.contains(
+            "Not offered as a rollback target: v2.1.0 (marked as bad by Maya: answers without the safety fix)"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_critical_on_the_version_that_served_last_is_held_and_asked_about() {
         assert_eq!(world.phase(), PhaseKind::AwaitingDecision);
         assert_eq!(world.alert(critical("v2")), "duplicate duplicate");
         world.pass(minutes(2));
-        assert!(world.latest().pages(), "nobody decided in time");
+        assert!(world.latest().pages(), "no decision before the deadline");
         assert!(matches!(world.choose(Choice::Approve), Answer::Changed { .. }));
         assert_eq!(world.served(), "v1");
     }
