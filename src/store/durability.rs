@@ -79,8 +79,8 @@ impl Store {
             Ok(()) => SelfTestResult::warning(
                 LOGIN,
                 format!(
-                    "is on and has no password: anyone who reaches Redis can write {} and so choose the active version. Turn it \
-                     off (see config/users.acl)",
+                    "is on and has no password: anyone who reaches Redis can write {} and so choose the active version. Turn \
+                     it off (see config/users.acl)",
                     self.keys.pattern()
                 ),
             ),
@@ -100,8 +100,8 @@ impl Store {
             // whether there are snapshots at all, only CONFIG GET tells
             Some(false) => SelfTestResult::warning(
                 PERSISTENCE,
-                "the append-only file is off: a crash of Redis loses all changes since the last snapshot or, without one, every \
-                 prompt's version and incidents; set appendonly to yes (see config/redis.conf)",
+                "the append-only file is off: a crash of Redis loses all changes since the last snapshot or, without one, \
+                 every prompt's version and incidents; set appendonly to yes (see config/redis.conf)",
             ),
         }
     }

@@ -130,7 +130,7 @@ async fn roll_back_all_is_one_click_of_an_approver() -> Result<()> {
     let after = together(&workspace, |root| root.visible_text().contains("all decided")).await?;
     assert_eq!((after.ts.as_str(), buttons(&after)), (root.ts.as_str(), vec!["all_undo".to_owned()]));
     let replies = workspace.replies(&root, 2).await?;
-    assert!(replies[0].contains("maya (U1) is rolling back all"), "{replies:?}");
+    assert!(replies[0].contains("maya (U1) started rolling back all"), "{replies:?}");
     assert!(replies[1].contains("done for maya (U1): 2 rolled back"), "{replies:?}");
     for prompt in ["p", "q", "r"] {
         assert_eq!(rollbacks(&workspace.redis, prompt).await?, 1, "{prompt}");
