@@ -35,7 +35,7 @@ pub async fn rollback(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let event = Event::Rollback(Rollback {
         target: optional_version("target_version", request.target_version.as_ref())?,
         from: optional_version("from_version", request.from_version.as_ref())?,
-        reason: line("reason", request.reason, "asked for")?,
+        reason: line("reason", request.reason, "requested")?,
         operator: input::operator(request.operator)?,
         force: request.force,
         gradual,

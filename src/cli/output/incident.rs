@@ -72,7 +72,7 @@ fn of_prompt(i: &IncidentView, color: bool) -> String {
         out.push_str(&line("not offered", &text));
     }
     out.push_str(&line("phase", &i.phase));
-    out.push_str(&line("asked for", &format!("{} ({})", i.action, i.severity)));
+    out.push_str(&line("requested", &format!("{} ({})", i.action, i.severity)));
     out.push_str(&facts(&i.decider, &i.opened_at, i.deadline.as_deref(), i.closed_at.as_deref(), &i.summary));
     if let Some(guard) = &i.guard {
         out.push_str(&line("held by", &format!("{}: {}", guard.reason, guard.detail)));
@@ -97,7 +97,7 @@ fn outage(o: &OutageView, color: bool) -> String {
     let mut out = format!("{}\n", clean(&o.id));
     out.push_str(&line("prompts", &o.prompts.to_string()));
     out.push_str(&line("phase", &o.phase));
-    out.push_str(&line("asked for", &format!("{} ({})", o.action, o.severity)));
+    out.push_str(&line("requested", &format!("{} ({})", o.action, o.severity)));
     out.push_str(&facts(&o.decider, &o.opened_at, None, o.closed_at.as_deref(), &o.summary));
     if let Some(hold) = &o.hold {
         out.push_str(&line("on hold", &format!("by {} since {}", hold.by, time(&hold.at))));

@@ -178,7 +178,7 @@ fn an_incident_in_full() {
   version          v2
   rollback target  v1
   phase            awaiting_decision
-  asked for        rollback (critical)
+  requested        rollback (critical)
   decider          on-call
   opened           2026-11-21 00:38:12Z
   decide by        2026-11-21 00:40:12Z
