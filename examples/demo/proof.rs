@@ -1,4 +1,4 @@
-//! A rollback is done when it is proved that it helped: what the receiver found, in figures.
+//! The verification of a rollback, in figures.
 
 use crate::scene::{BUSY, Scene};
 use crate::stack::{LoggedProcess, PROMPT};
@@ -9,10 +9,11 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// As `verification.deadline` ships: by then the receiver has found out.
+/// `verification.deadline` as shipped: the receiver has a result by then.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Waits until the receiver has proved that the rollback from `version` helped, and shows how. `more` comes last.
+/// Waits until the receiver has confirmed that the rollback from `version` helped, and shows the measurements. `more`
+/// comes last.
 pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, String)]) -> Result<()> {
     let incident = recovered(scene, version).await?;
     let verification = &incident["verification"];
@@ -58,13 +59,13 @@ fn found(verification: &Value) -> &str {
     verification["last"]["text"].as_str().unwrap_or("nothing yet")
 }
 
-/// How many servers answered last by the good version.
+/// How many servers' last answer came from the good version.
 fn following(scene: &Scene<'_>, version: &DemoVersion) -> usize {
     let last = |version: &DemoVersion| scene.traffic.of(version.name).into_iter().map(|(_, served)| served.last);
     last(&GOOD).zip(last(version)).filter(|(good, bad)| good > bad).count()
 }
 
-/// The mean score of answers by both versions, for the table.
+/// The mean score of both versions' answers, for the table.
 pub async fn scores(scene: &Scene<'_>, version: &DemoVersion) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::new();
     for one in [version, &GOOD] {
