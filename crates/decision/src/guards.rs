@@ -116,7 +116,7 @@ impl Guard {
             Guard::TargetUnhealthy => target_trouble.clone(),
             Guard::Cooldown => put_there.filter(|age| *age < policy.cooldown).map(|age| {
                 let (age, cooldown) = (spoken(age), spoken(policy.cooldown));
-                format!("{from} was itself put there by a rollback {age} ago (cooldown {cooldown})")
+                format!("{from} was activated by a rollback {age} ago (cooldown {cooldown})")
             }),
             Guard::Budget if policy.max_auto_rollbacks == 0 => {
                 Some("automatic rollbacks are off (max_auto_rollbacks = 0)".to_owned())

@@ -54,7 +54,7 @@ const STATES: [State; 10] = [
         world.pass(minutes(2));
         world
     }),
-    ("`dismissed`, and its alerts fire on", || {
+    ("`dismissed`, and its alerts still fire", || {
         let mut world = fresh();
         world.paused = Some("dana".to_owned());
         world.deliver(&[critical("v2"), high("v2"), recommend("v2"), medium("v2")]);
