@@ -1,11 +1,11 @@
 #!lua
--- Ends a claim.
+-- Returns a claim.
 -- KEYS  1 due  2 leased  3 tokens  4 attempts  5 parked  6 state of the prompt (or any absent key)  7 unsent of the target
 -- ARGV  1 member  2 token  3 revision seen ("" = do not compare)
---       4 "done", "failed", "left"; of what "unsent" lists: "sent" (everything) or "unsent" (something is left)
---       5 when next (ms; "" = not again)  6 tries before it is parked  7 first back-off (ms)
---       8 ms by which the clock is ahead  9 all from before this moment was sent (ms; "" = not known)
--- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be tried again, or by another · 4 parked
+--       4 "done", "failed", "left"; for kinds with a set "unsent": "sent" (everything) or "unsent" (something is pending)
+--       5 next due time (ms; "" = none)  6 attempts before it is parked  7 first back-off (ms)
+--       8 ms by which the clock is ahead  9 everything from before this moment was sent (ms; "" = unknown)
+-- Returns 1 done · 2 due now, the revision changed meanwhile · 3 will be retried, perhaps by another receiver · 4 parked
 --         · 0 refused: the lease was lost to another worker
 local member = ARGV[1]
 if redis.call('HGET', KEYS[3], member) ~= ARGV[2] then
@@ -20,7 +20,7 @@ if ARGV[4] == 'failed' then
   if tries >= tonumber(ARGV[6]) then
     redis.call('HDEL', KEYS[4], member)
     redis.call('ZADD', KEYS[5], now, member)
-    redis.call('ZREM', KEYS[7], member) -- "parked" has its own gauge and alert; in "unsent" it would hide how far others lag
+    redis.call('ZREM', KEYS[7], member) -- "parked" has its own gauge and alert; in "unsent" it would hide the lag of others
     return 4
   end
   redis.call('ZADD', KEYS[1], 'LT', now + tonumber(ARGV[7]) * 2 ^ (tries - 1), member)
@@ -31,11 +31,11 @@ if ARGV[4] == 'left' then
   return 3
 end
 redis.call('HDEL', KEYS[4], member)
-redis.call('ZREM', KEYS[5], member) -- news woke it, and this time it worked
+redis.call('ZREM', KEYS[5], member) -- a new event woke it, and it succeeded
 if ARGV[4] == 'sent' and not redis.call('ZSCORE', KEYS[1], member) then
   redis.call('ZREM', KEYS[7], member)
 elseif (ARGV[4] == 'sent' or ARGV[4] == 'unsent') and ARGV[9] ~= '' then
-  redis.call('ZADD', KEYS[7], 'GT', ARGV[9], member) -- news came meanwhile, or only a part was sent
+  redis.call('ZADD', KEYS[7], 'GT', ARGV[9], member) -- a new event came meanwhile, or only a part was sent
 elseif ARGV[4] == 'unsent' then
   redis.call('ZADD', KEYS[7], 'NX', now, member)
 end
