@@ -135,7 +135,7 @@ pub(super) fn steering(prompt: &PromptName, canary: &Canary) -> Option<SlackBloc
             Some(_) => one(Steer::Resume, "Resume").into(),
             None => one(Steer::Pause, "Pause").into(),
         });
-        elements.push(one(Steer::Skip, "Next step now").into());
+        elements.push(one(Steer::Skip, "Next stage now").into());
         elements.push(one(Steer::Hold, "Hold here").into());
     }
     let promote = format!("{} gets all traffic now, regardless of the measurements.", split.arriving);

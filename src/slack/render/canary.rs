@@ -32,7 +32,7 @@ pub fn canary(prompt: &PromptName, canary: &Canary) -> Message {
         vec![Markup::words("By ").code(&who(split.operator.as_str(), 100)).and(", since ").date(canary.started)];
     match (&canary.end, split.next) {
         (Some(end), _) => small.push(Markup::words("Ended ").date(end.at)),
-        (None, Some(next)) => small.push(Markup::words("Next step ").date(next)),
+        (None, Some(next)) => small.push(Markup::words("Next stage ").date(next)),
         (None, None) if canary.pause.is_some() => small.push(Markup::words("Paused until someone resumes it")),
         (None, None) => small.push(Markup::words("Unchanged until someone changes it")),
     }

@@ -282,7 +282,7 @@ fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestam
         PhaseKind::AwaitingDecision => "Decide by",
         PhaseKind::Investigating => "Asking again",
         PhaseKind::RollingBack => {
-            return incident.gradual().and_then(|split| split.next).map(|at| ("Next step", at));
+            return incident.gradual().and_then(|split| split.next).map(|at| ("Next stage", at));
         }
         PhaseKind::Verifying => "Result expected by",
         PhaseKind::Escalated => "Next check",
