@@ -22,7 +22,10 @@ pub async fn show(scene: &Scene<'_>, version: &DemoVersion, more: &[(String, Str
     let mut rows = vec![
         ("checks with Prometheus".to_owned(), verification["checks"].to_string()),
         ("result of the last check".to_owned(), found(verification).to_owned()),
-        (format!("requests to {} since the rollback", GOOD.name), verification["traffic"]["target_requests"].to_string(),),
+        (
+            format!("requests to {} since the rollback", GOOD.name),
+            verification["traffic"]["target_requests"].to_string(),
+        ),
         ("servers that follow".to_owned(), format!("{} of {}", following(scene, version), scene.stack.servers.len())),
     ];
     rows.extend_from_slice(more);

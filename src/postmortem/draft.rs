@@ -67,7 +67,8 @@ fn rolled_back(incident: &Incident, switch: &Switch) -> String {
         SwitchMode::Auto => "automatically".to_owned(),
         SwitchMode::Approved => format!("after {} approved it", escaped(operator.as_str())),
         SwitchMode::Manual => format!("by {}", escaped(operator.as_str())),
-        SwitchMode::Gradual | SwitchMode::Shipped => { format!("step by step, as requested by {},", escaped(operator.as_str()))
+        SwitchMode::Gradual | SwitchMode::Shipped => {
+            format!("step by step, as requested by {},", escaped(operator.as_str()))
         }
     };
     format!("`{}` was rolled back from `{from}` to `{to}` {how} at {}.", incident.prompt, moment(*at))
@@ -81,7 +82,8 @@ fn outcome(facts: &PostmortemFacts<'_>) -> String {
         (PhaseKind::Recovered, None) => "It recovered.".to_owned(),
         (PhaseKind::Unverified, _) => "Recovery could not be measured.".to_owned(),
         (PhaseKind::Escalated, _) if incident.failure() == Some(RollbackFailure::NotFollowed) => {
-            "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback.".to_owned()
+            "Some prompt servers still serve the bad version: the incident stays open until they follow the rollback."
+                .to_owned()
         }
         (PhaseKind::Escalated, _) => "The bad behavior continued: the incident is open and needs a person.".to_owned(),
         (PhaseKind::Dismissed, _) => format!("It was dismissed by {by}."),

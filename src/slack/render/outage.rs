@@ -132,7 +132,8 @@ fn state(view: &OutageMessage<'_>, mention: Option<&str>) -> Vec<SlackBlock> {
     }
     if let Some(execution) = &outage.execution {
         let left = members.iter().filter(|member| member.is_due(execution)).count();
-        let what = if execution.what == OutageAction::Undo { "is undoing the rollbacks" } else { "is rolling back all" };
+        let what =
+            if execution.what == OutageAction::Undo { "is undoing the rollbacks" } else { "is rolling back all" };
         blocks.extend(others(format!("{} {what}: {left} to go.", who(execution.by.as_str(), 100))));
     }
     let field = |label: &'static str| Markup::words("*").and(label).and("*\n");
@@ -156,7 +157,8 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
             OutageAction::RollBack => {
                 ("Roll back all", format!("{waits} prompts go back to their last known-good versions."))
             }
-            OutageAction::Undo => { ("Undo all", "The versions that were rolled back before are served again.".to_owned())
+            OutageAction::Undo => {
+                ("Undo all", "The versions that were rolled back before are served again.".to_owned())
             }
             OutageAction::Hold => (
                 "Hold all (provider outage)",

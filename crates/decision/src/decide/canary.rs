@@ -34,7 +34,8 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
         (TrafficShare::Percent(0), Some(canary)) => return Ok(stop(tx, canary, &request.operator)),
         (TrafficShare::Percent(percent), _) => Plan::fixed(*percent).map_err(bad)?,
         (TrafficShare::Canary(plan), _) => plan.clone(),
-        (TrafficShare::All, _) => { return Err(bad("percent: expected a share of the traffic, got all of it".to_owned()));
+        (TrafficShare::All, _) => {
+            return Err(bad("percent: expected a share of the traffic, got all of it".to_owned()));
         }
     };
     let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;

@@ -154,8 +154,7 @@ pub(super) fn object(tx: &mut Transaction<'_>, id: &IncidentId, pending: &Pendin
     let now = tx.now;
     let Some(incident) = tx.incident(id) else { return };
     let again = if objection.content_missing { "try again" } else { "roll back anyway" };
-    let text =
-        format!("not rolled back yet: {}. {} may approve again to {again}", objection.text, pending.operator);
+    let text = format!("not rolled back yet: {}. {} may approve again to {again}", objection.text, pending.operator);
     incident.note(now, NoteKind::Asked, text);
     match incident.phase {
         // the rollback that did not help is still what people are paged for

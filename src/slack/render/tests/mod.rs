@@ -204,7 +204,11 @@ fn rolling_back(paused: Option<&str>) -> Incident {
         (split.paused, split.next, split.check) = (Some(why.to_owned()), None, None);
     }
     let mut incident = Incident { phase: Phase::RollingBack(split), ..waiting() };
-    incident.note(NOW, NoteKind::Decided, "Maya started a gradual rollback from v2.1.0 to v2.0.9: 75 %, 50 %, 25 %, 0 % left",);
+    incident.note(
+        NOW,
+        NoteKind::Decided,
+        "Maya started a gradual rollback from v2.1.0 to v2.0.9: 75 %, 50 %, 25 %, 0 % left",
+    );
     incident
 }
 
