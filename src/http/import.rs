@@ -1,4 +1,4 @@
-//! `POST /api/import`: takes over prompts that are served already, some at a time.
+//! `POST /api/import`: adopts prompts that are already served, some at a time.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::decision::{Adopt, Adoption, Answer, Event, PromptName};
 use crate::engine::EngineError;
 use crate::store::{ImportedValue, Layout, StoreError};
 
-/// After this long a request leaves the rest to the next one.
+/// After this time, a request leaves the rest to the next one.
 const WORK: Duration = Duration::from_secs(1);
-/// Bytes of a foreign key that are shown.
+/// How many bytes of a foreign key are shown.
 const SHOWN: usize = 200;
 
-/// Bounded: the answer's `next` says where to go on; null at the end.
+/// Adopts a bounded number of prompts. The response's `next` is the cursor for the next request; null at the end.
 pub async fn import(context: &Context, bytes: &Bytes) -> ApiResult<Reply> {
     let request: api::ImportRequest = body(bytes).await?;
     let pattern = request.pattern.unwrap_or_else(|| "*".to_owned());
@@ -112,7 +112,7 @@ fn add(
         Ok(Answer::Adopted(Adoption::Known { .. })) => imported.known += 1,
         Ok(Answer::Adopted(Adoption::Skipped(why))) => skip(imported, key, why),
         Ok(_) => skip(imported, key, "unexpected answer of the decision core"),
-        // stays until someone repairs it, and must not stop the others
+        // lasts until someone repairs it, and must not stop the others
         Err(EngineError::Store(error @ (StoreError::Broken { .. } | StoreError::NewerRecord { .. }))) => {
             skip(imported, key, error.to_string());
         }

@@ -1,4 +1,4 @@
-//! `POST /api/prompts/{prompt}/versions/{version}/restore`: the text of a version, back from the archive.
+//! `POST /api/prompts/{prompt}/versions/{version}/restore`: restores a version's content from the archive.
 
 use hyper::StatusCode;
 
@@ -9,7 +9,7 @@ use super::wait::Patience;
 use crate::api;
 use crate::decision::{Answer, Event};
 
-/// The reconciler reads the file; this waits for a while until it has.
+/// The reconciler reads the file; this waits for it for a while.
 pub async fn restore(context: &Context, prompt: &str, name: &str) -> ApiResult<Reply> {
     let (prompt, version) = (prompt_name(prompt)?, version("version", name)?);
     let engine = &context.engine;

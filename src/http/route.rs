@@ -1,4 +1,4 @@
-//! Which request goes where, and who may send it.
+//! Routes: which handler gets a request, and who may send it.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -23,10 +23,10 @@ use super::{
 };
 use crate::live::Current;
 
-/// Longest body, but for alerts and the text of a version: whatever else people send is a few names and reasons.
+/// Longest body, except for alerts and content: other requests hold a few names and reasons.
 const MAX_SHORT: usize = 64 << 10;
 
-/// The paths of the contract.
+/// The documented paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Webhook,
@@ -57,7 +57,7 @@ enum Route {
     Ready,
 }
 
-/// Paths → routes.
+/// Maps paths to routes.
 #[derive(Debug)]
 pub struct Routes(Router<Route>);
 
@@ -99,7 +99,7 @@ impl Routes {
         Self(router)
     }
 
-    /// The route and its parameters, decoded: a `/` in a prompt's name comes as `%2F`.
+    /// The route and its decoded parameters: a `/` in a prompt's name arrives as `%2F`.
     fn find(&self, path: &str) -> Option<(Route, [String; 2])> {
         let found = self.0.at(path).ok()?;
         let mut parameters = found.params.iter().map(|(_, value)| value);
@@ -117,7 +117,7 @@ impl Default for Routes {
     }
 }
 
-/// Answers one request, whatever it is, within `server.request_timeout`; `whole` is called once all of it is there.
+/// Answers one request within `server.request_timeout`. `whole` is called when all of it has arrived.
 pub async fn answer(
     contexts: &Current<Arc<Context>>,
     request: Request<Incoming>,
@@ -142,13 +142,13 @@ pub async fn answer(
         failure.into_reply()
     });
     if peer.has_stayed_long() || peer.door != contexts.get().door() {
-        // whoever goes on comes in anew: by the certificates that are in force now
+        // the client must reconnect, with the certificates that are in force now
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
 }
 
-/// Leaves a trace of a request that was not let in, without what it sent.
+/// Counts and logs a refused request, without its content.
 fn refused(context: &Context, reason: &'static str, peer: Peer) {
     context.engine.metrics.refused(reason);
     if let Some(untold) = context.refusals.should_log(reason, Instant::now().into_std()) {
@@ -189,20 +189,20 @@ async fn dispatch(
         | Route::Slack => Method::POST,
         _ => Method::GET,
     };
-    // HEAD is GET without the body, which is left out below us
+    // HEAD is GET without the body, which hyper removes
     let right = head.method == expected || (expected == Method::GET && head.method == Method::HEAD);
     if !right {
         let message = format!("expected {expected}");
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));
     }
     if let Err(refused) = admit(&context, route, &head, peer) {
-        // its file may have been replaced since we looked: a new token is never refused
+        // the token's file may have been replaced since the last check: a new token is never refused
         let is_token = refused.status == StatusCode::UNAUTHORIZED && head.headers.contains_key(AUTHORIZATION);
         if !is_token {
             return Err(refused);
         }
         context.reloader.look().await;
-        // by this look, or by one that was under way
+        // reloaded by this check, or by one in progress
         let now = contexts.get();
         if Arc::ptr_eq(&now, &context) {
             return Err(refused);
@@ -214,12 +214,12 @@ async fn dispatch(
     let query = Query::parse(head.uri.query());
     if expected == Method::GET {
         whole();
-        // boxed, as below: what it takes to handle a request is kept neither for idle connections nor while a body comes in
+        // boxed, so that idle connections and arriving bodies do not hold the state of a handler
         return Box::pin(get(context, route, &parameter, &query, head.method == Method::HEAD)).await;
     }
     input::uncompressed(&head.headers)?;
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    // what anyone may send has a budget of its own
+    // requests that anyone may send have a budget of their own
     let (max, budget) = match route {
         Route::Slack => (slack::MAX_BODY, &context.slack_budget),
         Route::Webhook | Route::Versions => (context.max_body_bytes, &context.budget),
@@ -263,20 +263,21 @@ async fn post(
     }
 }
 
-/// Lets the request pass if whoever sends it may.
+/// Accepts the request if its sender may send it.
 fn admit(context: &Context, route: Route, head: &Parts, peer: Peer) -> Result<(), ApiError> {
     match route {
         Route::Webhook => {
             auth::sender(head, context.webhook_token.as_ref(), &context.sources)?;
             if context.webhook_certificate && peer.door.authority() != context.door().authority() {
-                // it was never asked for one, or by an authority that is not trusted any more; a 4xx would not be sent again
+                // the client was never asked for a certificate, or by an authority that is no longer trusted; after a
+                // 4xx it would not retry
                 return Err(ApiError::unavailable("reconnect", "client certificates are now required: reconnect"));
             }
             auth::check_certificate(peer.certified || !context.webhook_certificate)
         }
-        // Slack signs its body, which is read only where that can be
+        // Slack signs the body, which is read only if the signature can be valid
         Route::Slack => slack::admit(context, &head.headers),
-        // these need no token; without one for the API they must not show a foreign web page what the API hides from it
+        // these need no token; without an API token they must not show a foreign web page what the API hides from it
         Route::Metrics | Route::Healthy | Route::Ready if context.api_token.is_some() => Ok(()),
         _ => auth::check(head, context.api_token.as_ref(), "server.api_token"),
     }
@@ -303,7 +304,7 @@ async fn get(context: &Context, route: Route, parameter: &str, query: &Query, he
 }
 
 impl Context {
-    /// Metrics may have an address of their own, where nothing else is served but what tells of health.
+    /// Metrics may have an address of their own, which serves nothing else but health checks.
     fn serves(&self, site: Site, route: Route) -> bool {
         match (site, route) {
             (_, Route::Healthy | Route::Ready) => true,
@@ -314,7 +315,7 @@ impl Context {
     }
 }
 
-/// Reads the whole body, which may be at most `max` bytes, as far as there is memory for it.
+/// Reads the whole body, of at most `max` bytes, if there is memory for it.
 async fn read(
     mut incoming: Incoming,
     declared: Option<u64>,
@@ -325,7 +326,7 @@ async fn read(
         let message = format!("the body is larger than {max} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     };
-    // said to be too large: not worth reading
+    // too large by its own declaration: not worth reading
     if declared.is_some_and(|length| length > max as u64) || incoming.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
@@ -340,7 +341,7 @@ async fn read(
             return Err(too_large());
         }
         if length > body.capacity() {
-            // what was said is not believed before it comes; doubled, so that each byte is copied at most twice
+            // the declared length is not trusted; doubling copies each byte at most twice
             let room = (2 * length).min(declared.unwrap_or(max)).max(length);
             budget.hold(&mut held, room)?;
             body.reserve_exact(room - body.len());
@@ -350,7 +351,7 @@ async fn read(
     Ok((body, held))
 }
 
-/// `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.
+/// Returns `answer`, or 500 if it panics: a bug in one request ends neither its connection nor others.
 pub async fn caught(answer: impl Future<Output = Result<Reply, Infallible>>) -> Result<Reply, Infallible> {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request panicked");

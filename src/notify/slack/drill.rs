@@ -1,4 +1,4 @@
-//! Telling of a drill: one message, where a real question would be asked.
+//! Shows a drill: one message, in the channel where a real question would be asked.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::drills;
 use crate::slack::render;
 use crate::store::drill::{DrillId, DrillProgress};
 
-/// After an outage of Slack, who cares about a drill of before?
+/// After an outage of Slack, old drills are not worth showing.
 const OVER: Duration = Duration::from_secs(600);
 
 impl SlackNotifier {

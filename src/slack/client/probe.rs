@@ -1,4 +1,4 @@
-//! `check --connect`: could the receiver say all that it may have to say?
+//! `check --connect`: tests whether the receiver could send everything that it may have to send.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::error::innermost;
 use super::{Channel, Nothing, Slack, SlackError, https, is_id, name_of, within};
 use crate::config::Config;
 
-/// What `config/slack-manifest.yaml` asks for; a test compares.
+/// The scopes in `config/slack-manifest.yaml`; a test compares them.
 pub(super) const SCOPES: [&str; 7] = [
     "channels:history",
     "channels:read",
@@ -29,10 +29,10 @@ pub(super) const SCOPES: [&str; 7] = [
 /// An answer to `auth.test` is short.
 const MAX_BODY: usize = 1 << 20;
 
-/// Name, whether it is well, and what was seen.
+/// Name, whether the test passed, and details.
 type ProbeResult = (String, bool, String);
 
-/// Whose token it is.
+/// The owner of a token.
 #[derive(Deserialize)]
 struct Identity {
     ok: bool,
@@ -47,8 +47,8 @@ struct Info {
 }
 
 impl Slack {
-    /// Looks at the token, its scopes, the channels and user groups of the config, and the token of Socket Mode.
-    /// Posts nothing.
+    /// Tests the token, its scopes, the channels and user groups of the config, and the token of Socket Mode. Posts
+    /// nothing.
     pub async fn probe(&self, config: &Config) -> Vec<ProbeResult> {
         let mut findings = Vec::new();
         let mut add = |name: &str, ok: bool, detail: String| findings.push((format!("slack {name}"), ok, detail));
@@ -83,7 +83,8 @@ impl Slack {
         findings
     }
 
-    /// Who we are, and the token's scopes. By hand, because Slack names the scopes in a header that the library drops.
+    /// The bot's identity, and the token's scopes. Without the library, because Slack lists the scopes in a header that
+    /// the library drops.
     async fn auth_test(&self) -> Result<(String, Option<String>), SlackError> {
         const METHOD: &str = "auth.test";
         let failed = |error: &(dyn std::error::Error + 'static)| SlackError::retry(METHOD, innermost(error));

@@ -1,4 +1,4 @@
-//! How a canary stands: one message that is edited.
+//! The message about a canary, which is edited.
 
 use slack_morphism::prelude::SlackBlock;
 

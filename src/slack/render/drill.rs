@@ -1,4 +1,4 @@
-//! What came of a drill. Calls nobody, and asks nothing.
+//! The message about a drill. Notifies no one, and asks nothing.
 
 use slack_morphism::prelude::SlackBlock;
 
@@ -13,7 +13,7 @@ pub struct DrillMessage<'a> {
     pub version: &'a VersionName,
     pub operator: &'a str,
     pub started: Timestamp,
-    /// The end of "a critical alert would …".
+    /// Completes "a critical alert would …".
     pub dry_run: &'a str,
 }
 

@@ -1,4 +1,4 @@
-//! Many prompts at once: one root for all of them.
+//! Coordinating incidents: one root for all prompts.
 
 use slack_morphism::prelude::{
     SlackActionsBlock, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle, SlackBlockConfirmItem,
@@ -12,18 +12,18 @@ use super::{Message, aside, header, others, ours};
 use crate::decision::note::{Note, NoteKind};
 use crate::decision::outage::{Member, Outage, OutageAction, shared};
 
-/// Prompts with a row and a button of their own; a message takes 50 blocks.
+/// Prompts with a row and a button of their own; a message may have 50 blocks.
 const ROWS: usize = 20;
-/// Text of all these rows: Slack refuses messages of much more than 10,000 characters in all.
+/// Text of all these rows: Slack rejects messages of much more than 10,000 characters.
 const ROOM: usize = 5_500;
 /// Longest reason why one was not rolled back.
 const WHY: usize = 120;
-/// Prompts that are named in one section.
+/// Prompts named in one section.
 const NAMED: usize = 30;
-/// Values that are told of what prompts share.
+/// Shared labels that are shown.
 const SHARED: usize = 5;
 
-/// A coordinating incident, and what the config says about who is asked.
+/// A coordinating incident, and the config's settings for its decider.
 #[derive(Debug, Clone, Copy)]
 pub struct OutageMessage<'a> {
     pub outage: &'a Outage,
@@ -67,7 +67,7 @@ pub fn outage_root(view: &OutageMessage<'_>) -> Message {
     Message { text: summary(view), blocks }
 }
 
-/// The root in the channel for all incidents: no buttons, but the way to them.
+/// The root in the channel for all incidents: no buttons, but a link to them.
 pub fn outage_overview(view: &OutageMessage<'_>, thread: Option<&str>) -> Message {
     let mut blocks = state(view, None);
     if let Some(address) = thread.and_then(LinkAddress::parse) {
@@ -183,20 +183,20 @@ fn buttons(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     (!elements.is_empty()).then(|| SlackActionsBlock::new(elements).into())
 }
 
-/// Why a member still waits although someone wanted it rolled back.
+/// Why a member still waits although someone requested its rollback.
 fn why(member: &Member) -> Option<String> {
     let failed = member.done.as_ref().filter(|done| done.failed).map(|done| &done.text);
     member.objection.as_ref().or(failed).map(|why| fit(why, WHY))
 }
 
-/// About how much text its row has, with the dialog of its button.
+/// The approximate length of its row, including its button's dialog.
 fn cost(member: &Member) -> usize {
     let version = member.version.as_str().len() + member.target.as_ref().map_or(0, |target| target.as_str().len());
-    // escaping can make five characters of one
+    // escaping can turn one character into five
     250 + 2 * (member.prompt.as_str().len() + version) + why(member).map_or(0, |why| 5 * why.chars().count())
 }
 
-/// A prompt that waits, and the button that rolls it back alone.
+/// A waiting prompt, with a button that rolls back this prompt only.
 fn row(at: usize, member: &Member) -> SlackBlock {
     let mut text = Markup::default().code(member.prompt.as_str()).and(" ").code(member.version.as_str());
     text = match &member.target {
@@ -230,7 +230,7 @@ fn row(at: usize, member: &Member) -> SlackBlock {
     section.with_accessory(SlackSectionBlockElement::Button(button)).into()
 }
 
-/// The others in one section: how each stands.
+/// The state of the other prompts, in one section.
 fn decided(view: &OutageMessage<'_>) -> Option<SlackBlock> {
     let all: Vec<&Member> = view.members.iter().filter(|member| !member.waits()).collect();
     let line = |member: &&Member| {

@@ -4,10 +4,10 @@ use super::text::{Markup, escape, fit, took};
 use super::{Message, aside, header, others, ours};
 use crate::report::{Case, DryRunReport, Tally};
 
-/// The report has all of them; a message is to be read.
+/// The report command shows all of them; a message must stay readable.
 const TRIGGERS: usize = 10;
 const CASES: usize = 10;
-/// A line; all of a section's stay below the 3,000 that Slack takes.
+/// Longest line; all lines of a section stay below Slack's limit of 3,000.
 const LINE: usize = 250;
 
 pub fn report(report: &DryRunReport) -> Message {
@@ -29,7 +29,7 @@ pub fn report(report: &DryRunReport) -> Message {
     Message { text: escape(&text), blocks }
 }
 
-/// `most` lines, and how many more there are.
+/// At most `most` lines, and how many more there are.
 fn lines(all: impl ExactSizeIterator<Item = String>, most: usize) -> String {
     let more = all.len().saturating_sub(most);
     let mut text: Vec<String> = all.take(most).map(|line| fit(&line, LINE)).collect();

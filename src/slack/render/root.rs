@@ -1,4 +1,4 @@
-//! The root of a thread: the present state.
+//! The root of a thread: the current state.
 
 use slack_morphism::prelude::{SlackBlock, SlackBlockText, SlackSectionBlock};
 
@@ -11,11 +11,11 @@ use crate::decision::note::NoteKind;
 use crate::decision::{Incident, Operator, PhaseKind, RollbackFailure, Severity, Switch, SwitchMode, Timestamp};
 use crate::deployed::{Deployed, NAMED};
 
-/// Alerts told in full; the thread has all of them.
+/// Alerts shown in full; the thread has all of them.
 const ALERTS_SHOWN: usize = 3;
-/// Versions marked as bad that are told with the reason.
+/// Versions marked as bad that are shown with the reason.
 const NEVER_SHOWN: usize = 3;
-/// More do not share the traffic.
+/// At most two versions share the traffic.
 const VERSIONS_SHOWN: usize = 2;
 
 /// The thread's root in the decider's channel, with the buttons that the phase allows.
@@ -29,7 +29,7 @@ pub fn root(view: &View<'_>) -> Message {
     Message { text: summary(incident), blocks }
 }
 
-/// The root in the channel for all incidents: no buttons, but the way to them. It calls only for a page.
+/// The root in the channel for all incidents: no buttons, but a link to them. It mentions people only for a page.
 pub fn overview(view: &View<'_>, thread: Option<&str>) -> Message {
     let incident = view.incident;
     let mut blocks = state(incident, view.mention.filter(|_| incident.pages()));
@@ -71,7 +71,7 @@ fn state(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlock> {
     blocks
 }
 
-/// What had traffic when it was opened, and what else had changed in the hour before.
+/// The versions with traffic when it was opened, and other changes in the hour before.
 fn what_was_deployed(incident: &Incident, deployed: &Deployed) -> Option<SlackBlock> {
     let opened = incident.opened_at;
     let mut lines = Vec::new();
@@ -103,7 +103,7 @@ fn named(line: Markup, version: &str) -> Markup {
     if version.is_empty() { line.and("nothing") } else { line.code(&fit(version, 64)) }
 }
 
-/// Who did it: the log calls us `system`, and whoever SET the key `external`.
+/// Who did it: the log has `system` for prompt-rollback, and `external` for a direct SET.
 fn by(line: Markup, event: &str, operator: &str) -> Markup {
     match (event, operator) {
         ("external", _) => line.and(", set in Redis from outside"),
@@ -113,7 +113,7 @@ fn by(line: Markup, event: &str, operator: &str) -> Markup {
     }
 }
 
-/// Which versions are not offered, and why.
+/// The versions that are not offered, and why.
 fn never_back_to(incident: &Incident) -> Option<String> {
     let never = &incident.never;
     let one = |never: &Never| {
@@ -184,7 +184,7 @@ fn what_was_done(incident: &Incident, switch: &Switch) -> String {
     text
 }
 
-/// How far a gradual rollback is, as one line that is edited.
+/// The progress of a gradual rollback, as one line that is edited.
 fn progress(incident: &Incident) -> Option<String> {
     let split = incident.gradual()?;
     let mut text = format!("Left on {}: {}", split.leaving, stages(split, |percent| 100 - percent));
@@ -207,7 +207,7 @@ fn verification(incident: &Incident) -> Option<String> {
     Some(text)
 }
 
-/// What happened last, where the phase alone doesn't tell by whom and why.
+/// The last event, if the phase alone does not say who and why.
 fn last_word(incident: &Incident) -> Option<&str> {
     let kind = match incident.phase.kind() {
         PhaseKind::Observing | PhaseKind::AwaitingDecision | PhaseKind::Verifying => return None,
@@ -218,7 +218,7 @@ fn last_word(incident: &Incident) -> Option<&str> {
     incident.notes.iter().rev().find(|note| note.kind == kind).map(|note| note.text.as_str())
 }
 
-/// What was measured against which threshold, as the alerts say it.
+/// What was measured against which threshold, according to the alerts.
 fn what_is_wrong(incident: &Incident) -> String {
     let alerts = ranked(incident);
     if alerts.is_empty() {
@@ -273,7 +273,7 @@ fn fields(incident: &Incident, mention: Option<&str>) -> Vec<SlackBlockText> {
     fields.into_iter().map(|field| field.object().into()).collect()
 }
 
-/// When the present phase ends or did end.
+/// When the current phase ends, or ended.
 fn until(incident: &Incident) -> Option<(&'static str, crate::decision::Timestamp)> {
     let label = match incident.phase.kind() {
         PhaseKind::Confirming => "Answer expected by",

@@ -1,4 +1,4 @@
-//! Every message that we can send, as a snapshot, and what holds for all of them.
+//! Snapshots of every message, and properties of all messages.
 
 mod hostile;
 mod outage;
@@ -60,7 +60,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
     }
 }
 
-/// Waits for on-call to decide about v2.1.0, which v2.0.9 would replace.
+/// Waits for on-call to decide about v2.1.0, with the target v2.0.9.
 fn waiting() -> Incident {
     let id = IncidentId("01KAJ4B8N4GZQ6V9C2M7T5R3XW".to_owned());
     let prompt = PromptName::parse("customer-support").expect("a name");
@@ -105,7 +105,7 @@ fn asked(deadline: Option<Timestamp>) -> Phase {
     Phase::AwaitingDecision(Question { deadline, ..Question::default() })
 }
 
-/// With whatever belongs to it.
+/// The phase with its data.
 fn in_phase(kind: PhaseKind) -> Phase {
     match kind {
         PhaseKind::Confirming => confirming().phase,
@@ -182,7 +182,7 @@ fn states() -> Vec<(&'static str, Incident)> {
     ]
 }
 
-/// Maya approved it step by step; the second step is held.
+/// Maya approved a gradual rollback, which is at its second stage.
 fn rolling_back(paused: Option<&str>) -> Incident {
     let mut split = TrafficSplit {
         leaving: version("v2.1.0"),
@@ -323,7 +323,7 @@ const LOG: [LogLine<'static>; 6] = [LogLine {
     reason: "activated",
 }; 6];
 
-/// What a reader sees, then each block in a line.
+/// What a reader sees, then each block on a line.
 fn shown(message: &Message) -> String {
     let blocks: Vec<_> = message.blocks.iter().map(|block| serde_json::to_string(block).unwrap()).collect();
     format!("{}\n\n{}\n\n{}", message.text, plain(message), blocks.join("\n"))
@@ -601,7 +601,7 @@ fn a_button_comes_back_as_it_went() {
         let button = Button { incident: waiting().id, from, to, question_number: u32::MAX };
         assert_eq!(Button::decode(&button.encode()), Some(button));
     }
-    // an option's value holds one long name
+    // an option's value can hold one long name
     let button =
         Button { incident: waiting().id, from: Some(long('a')), to: Some(long('b')), question_number: u32::MAX };
     assert!(button.encode().len() <= 150);
@@ -663,7 +663,7 @@ fn durations_are_told_to_the_second_where_seconds_count() {
 fn a_line_keeps_to_its_length_and_loses_only_what_nobody_sees() {
     assert_eq!(text::fit("  a\r\n\tb \u{0}c\u{202e}d  ", 50), "a b cd");
     assert_eq!(text::fit("abcdef", 4), "abc…");
-    assert_eq!(text::fit("&&&&", 12), "&&…"); // each is &amp; to Slack
+    assert_eq!(text::fit("&&&&", 12), "&&…"); // each is &amp; for Slack
     assert_eq!(text::fit("🙂🙂", 4), "🙂…");
     assert_eq!(text::fit("\u{200b}\n", 4), "");
 }

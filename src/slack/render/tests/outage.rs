@@ -1,4 +1,4 @@
-//! One root for many prompts: what it shows, and that it fits whatever they are called.
+//! The root for many prompts: its content, and that it fits whatever they are called.
 
 use super::super::{Message, OutageMessage, outage_overview, outage_reply, outage_root};
 use super::valid::problems;
