@@ -1,4 +1,4 @@
-//! `check --connect`: are Redis, Slack and webhooks there and fit, and which prompts could not be rolled back?
+//! `check --connect`: tests Redis, Slack and webhooks, and lists the prompts that could not be rolled back.
 
 use futures_util::future::join_all;
 
@@ -12,7 +12,7 @@ use crate::reconciler::archive::files::ArchiveDirectory;
 use crate::slack::client::Slack;
 use crate::store::{Clock, LoadOptions, SelfTestResult, Store, StoreError, fresh_ulid, rfc3339};
 
-/// Looks at Slack, where it is configured: token, scopes, channels and user groups.
+/// Tests Slack, if it is configured: token, scopes, channels and user groups.
 pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Slack::new(&config.slack) {
@@ -25,7 +25,7 @@ pub async fn probe_slack(config: &Config) -> Vec<Probe> {
     }
 }
 
-/// Sends each webhook a signed event of a type that stands for nothing else.
+/// Sends each webhook a signed event of a type that has no other meaning.
 pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (now, source) = (jiff::Timestamp::now(), events::source(&config.redis.namespace));
@@ -35,7 +35,7 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
         let tried = match WebhookClient::new(webhook) {
             Ok(client) => match client.send(&id, &body, now.as_second()).await {
                 Ok(()) => Ok(format!("{} accepts signed events", client.shown())),
-                // it names the address itself
+                // the error names the address itself
                 Err(error @ Untaken::Unreachable(_)) => Err(error.to_string()),
                 Err(error) => Err(format!("{}: {error}", client.shown())),
             },
@@ -46,7 +46,7 @@ pub async fn probe_webhooks(config: &Config) -> Vec<Probe> {
     join_all(config.webhooks.iter().map(probe)).await
 }
 
-/// Looks whether texts can be archived, where that is configured.
+/// Tests whether content can be archived, if that is configured.
 pub fn probe_archive(config: &Config) -> Option<Probe> {
     let root = config.retention.archive.as_deref()?;
     let probed = ArchiveDirectory::new(root).probe();
@@ -58,7 +58,7 @@ pub fn probe_archive(config: &Config) -> Option<Probe> {
     Some(Probe::new("archive", ok, detail))
 }
 
-/// Looks at Redis the way a receiver would: for `check --connect`.
+/// Tests Redis as a receiver would, for `check --connect`.
 pub async fn probe(config: &Config) -> StoreReport {
     let mut report = StoreReport::default();
     if let Err(error) = probe_into(config, &mut report).await {
@@ -94,7 +94,7 @@ async fn probe_into(config: &Config, report: &mut StoreReport) -> Result<(), Sto
     Ok(())
 }
 
-/// The first hundred that were found, by name.
+/// The first hundred, by name.
 async fn without_target(store: &Store, policy: &Policy) -> Result<Vec<PromptSummary>, StoreError> {
     const MOST: usize = 100;
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
-//! Whether the requests since a version got its traffic are bad by the row that fires. Pure.
+//! Whether the requests since a version got its traffic exceed the threshold of the firing rule. Pure.
 //!
-//! The windows of a row reach back before the activation. Those of the recording rules do not any more once they are as
-//! old: the one of a minute first, the one of five minutes for prompts with little traffic.
+//! The windows of a rule reach back before the activation. Those of the recording rules no longer do once the
+//! activation is older: first the window of a minute, then, for prompts with little traffic, that of five minutes.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::config::Labels;
 use crate::decision::verification::{Finding, Verdict};
 use crate::decision::{Incident, PromptName, VersionName};
 
-/// Failures without which a ratio does not act, as in `PromptErrorRateCritical`.
+/// The number of failures below which a ratio causes no action, as in `PromptErrorRateCritical`.
 const FAILURES: f64 = 5.0;
 
-/// The threshold of what fires, if that is a row about errors which ships.
+/// The threshold of the firing alert, if that is a shipped rule about errors.
 pub fn threshold(incident: &Incident) -> Option<f64> {
     let metric = Metric::of(&incident.strongest()?.alertname);
     metric.threshold.filter(|_| metric.is_errors())
 }
 
-/// Requests and failures since the activation, `age` ago; `None`: too early to tell them from those before.
+/// Requests and failures since the activation, `age` ago; `None`: too early to separate them from earlier ones.
 pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age: Duration) -> Option<String> {
     let window = match age.as_secs() {
         0..60 => return None,
@@ -33,8 +33,8 @@ pub fn question(labels: &Labels, prompt: &PromptName, version: &VersionName, age
     ))
 }
 
-/// The answer to [`question`]. Within the window of a minute chance must be ruled out: three standard deviations, as in the
-/// row itself.
+/// Parses the answer to [`question`]. Within the window of a minute, chance must be excluded: three standard
+/// deviations, as in the rule itself.
 pub fn read(answer: &Result<Vec<Series>, PrometheusError>, threshold: f64) -> Finding {
     let series = match answer {
         Ok(series) => series,

@@ -1,4 +1,4 @@
-//! What `incidents` prints.
+//! The output of `incidents`.
 
 use super::{arrow, line};
 use crate::api::{

@@ -1,4 +1,4 @@
-//! What the commands print: values in, text out.
+//! The output of commands: values in, text out.
 
 mod incident;
 mod report;
@@ -17,7 +17,7 @@ use crate::cli::table::{Cell, clean, table, time};
 use crate::config;
 use incident::incident_table;
 
-/// Hints beyond these would only scroll the table away.
+/// More hints would scroll the table out of sight.
 const MAX_HINTS: usize = 20;
 
 pub fn prompts(list: &PromptList, color: bool) -> String {
@@ -57,7 +57,7 @@ pub fn prompts(list: &PromptList, color: bool) -> String {
     out
 }
 
-/// Of one that can't be read no more is known than its name.
+/// Of an unreadable prompt, only the name is known.
 fn row(prompt: &AnyPrompt) -> PromptSummary {
     match prompt {
         AnyPrompt::Row(row) => PromptSummary::clone(row),
@@ -65,7 +65,7 @@ fn row(prompt: &AnyPrompt) -> PromptSummary {
     }
 }
 
-/// The prompts that no alert could roll back, and what to do about each.
+/// The prompts that could not be rolled back, with a hint for each.
 pub fn without_target(prompts: &[&PromptSummary]) -> String {
     let mut out = match prompts.len() {
         1 => "1 prompt has no version to roll back to:\n".to_owned(),
@@ -186,7 +186,7 @@ fn other_change(o: &OtherChange) -> String {
     format!("{} {versions} by {} at {} ({}{group})", o.prompt, o.operator, time(&o.at), o.event)
 }
 
-/// What people said of the versions, and why.
+/// The marks of the versions, with their reasons.
 fn marks(versions: &[VersionView]) -> String {
     let line = |v: &VersionView| {
         let mark = v.mark.as_ref()?;
@@ -235,7 +235,7 @@ fn known_good(by: Option<&str>) -> String {
     }
 }
 
-/// How far its soak is: `soaks until …`, or what it still wants.
+/// The state of its soak: `soaks until …`, or what is missing.
 fn soak(v: &VersionView) -> Option<String> {
     let note = v.soak_note.as_deref().map(|note| format!(" ({})", clean(note))).unwrap_or_default();
     match (&v.soak_ends_at, &v.soak_limit_at) {
@@ -328,7 +328,7 @@ fn share(s: &SplitView) -> String {
     format!("{}: {} % on {}", arrow(Some(&s.from), Some(&s.to)), s.percent, clean(&s.to))
 }
 
-/// What a split that begins looks like in one line.
+/// Describes a split that begins, in one line.
 fn shared(c: &ChangeResponse, percent: u8) -> String {
     let (to, from) = (clean(&c.to_version), version(c.from_version.as_deref()));
     format!("{}: {to} has {percent} % of the traffic, {from} the rest\n", clean(&c.prompt))

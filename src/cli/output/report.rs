@@ -1,4 +1,4 @@
-//! What `report` prints.
+//! The output of `report`.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Answers as the receiver writes them, and what a terminal shows of them.
+//! Responses as the receiver writes them, and their output on a terminal.
 
 use super::*;
 use crate::api::{AnyIncident, IncidentList};
 
-/// Views are read from what the receiver answers, so the tests write them that way.
+/// Parses a view, so that the tests are written like responses.
 fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
     serde_json::from_str(json).unwrap()
 }

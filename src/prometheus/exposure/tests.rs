@@ -23,7 +23,8 @@ fn series(name: &str, version: &str, instance: &str, points: Vec<(Timestamp, f64
     Series { labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), points }
 }
 
-/// What one instance counted of one version: requests and failures at each second, and the seconds at which it was there.
+/// What one instance counted for one version: requests and failures at each second, and the seconds at which it
+/// existed.
 struct Served<'a> {
     version: &'a str,
     instance: &'a str,
@@ -32,7 +33,7 @@ struct Served<'a> {
     count: &'a dyn Fn(i64) -> (f64, f64),
 }
 
-/// Recorded every 5 s from what was scraped every `scrape` s, until `now`.
+/// Recorded every 5 s from scrapes every `scrape` s, until `now`.
 fn recorded(scrape: i64, now: i64, all: &[Served<'_>]) -> Vec<Series> {
     let mut found = Vec::new();
     for Served { version, instance, from, until, count } in all {
@@ -117,7 +118,7 @@ fn pods_that_follow_are_known_to_after_a_few_scrapes() {
 
 #[test]
 fn a_pod_with_few_requests_is_unknown_until_it_serves_the_other_version_or_chance_is_ruled_out() {
-    // one request in 20 s; seven are to be expected in 140 s
+    // one request in 20 s; seven are expected in 140 s
     let (bad, idle) = (until(0, 0.05), |_| (0.0, 0.0));
     let quiet = |now| traffic(&recorded(5, now, &[always("v2", "a", &bad), always("v1", "a", &idle)]));
     assert_eq!(quiet(120).unknown.names, ["a"]);
@@ -139,7 +140,7 @@ fn a_request_that_was_under_way_is_no_sign_of_a_pod_that_does_not_follow() {
 
 #[test]
 fn only_what_was_served_since_the_switch_counts() {
-    // a canary had served v1 before, and failed half of the time
+    // as a canary, it had served v1 before, and failed half of the time
     let before =
         |second: i64| if second < 0 { (500.0, 250.0) } else { (500.0 + second as f64 * 4.0, 250.0 + second as f64) };
     let traffic = traffic(&recorded(5, 100, &[always("v1", "a", &before)]));
@@ -179,7 +180,7 @@ fn an_instance_that_went_away_is_waited_for_no_longer_than_a_minute_and_what_it_
     assert!(!gone(60).all_follow());
     let later = gone(120);
     assert!(later.all_follow() && later.bad == 250, "{later:?}");
-    // but not while Prometheus scrapes nobody
+    // but not while Prometheus scrapes no instance
     assert!(!traffic(&recorded(5, 50, &[always("v2", "a", &bad)])).all_follow());
 }
 
