@@ -1,4 +1,4 @@
-//! Our own metrics, prefix `prompt_rollback_`.
+//! The receiver's own metrics, with the prefix `prompt_rollback_`.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -91,7 +91,7 @@ struct BuildLabels {
     version: &'static str,
 }
 
-/// What this process counts by itself.
+/// The metrics that this process counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -115,7 +115,7 @@ pub struct Metrics {
     reloaded_at: Gauge<f64, AtomicU64>,
 }
 
-/// What is read from Redis at each scrape.
+/// The metrics that are read from Redis for each scrape.
 #[derive(Debug, Default)]
 pub struct ScrapeData {
     pub series: Vec<VersionSeries>,
@@ -124,7 +124,7 @@ pub struct ScrapeData {
     pub phases: Vec<(String, i64)>,
     pub dead_letters: u64,
     pub paused: bool,
-    /// By target: age of the oldest of what it does not show yet.
+    /// By target: the age of the oldest pending update.
     pub notification_lag: Vec<(&'static str, Duration)>,
     /// By kind of work: how late the oldest wake-up is.
     pub work_lag: Vec<(&'static str, Duration)>,
@@ -139,7 +139,7 @@ impl Metrics {
         let rollbacks = Family::<RollbackLabels, Counter>::default();
         // 0.25 ms … 4 s: the timeout of a request
         let webhook_seconds = Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 4.0]);
-        // from a scrape of 1 s to an Alertmanager that was away for minutes
+        // from a scrape interval of 1 s to an Alertmanager that was unreachable for minutes
         let detection_seconds = Histogram::new([0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]);
         let redis_errors = Family::<KindLabel, Counter>::default();
         let ready = Gauge::default();
@@ -239,7 +239,7 @@ impl Metrics {
             reloaded_at.clone(),
         );
         registry.register("build_info", "1, labelled with the version of this receiver", build);
-        // a counter that is born above 0 is invisible to rate()
+        // a counter that starts above 0 is invisible to rate()
         for mode in SwitchMode::ALL {
             for result in ["ok", "failed"] {
                 let _born = rollbacks.get_or_create(&RollbackLabels { mode: mode.as_str(), result });
@@ -281,13 +281,13 @@ impl Metrics {
         }
     }
 
-    /// The config was read and taken over.
+    /// Records that the config was read and is in force.
     pub fn config_loaded(&self, at: SystemTime) {
         let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.reloaded_at.set(since_epoch.as_secs_f64());
     }
 
-    /// Whether what was read last is in force.
+    /// Records whether the last config that was read is in force.
     pub fn config_in_force(&self, yes: bool) {
         self.reload_successful.set(i64::from(yes));
     }
@@ -298,12 +298,12 @@ impl Metrics {
         self.alerts.get_or_create(&labels).inc();
     }
 
-    /// A request was not let in.
+    /// Counts a refused request.
     pub fn refused(&self, reason: &'static str) {
         self.refused_requests.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// So many alerts of a delivery were left out.
+    /// Counts alerts that were left out of a delivery.
     pub fn truncated(&self, count: u64) {
         self.truncated_alerts.inc_by(count);
     }
@@ -321,7 +321,7 @@ impl Metrics {
         self.detection_seconds.observe(took.as_secs_f64());
     }
 
-    /// Whether a decision came in time; nothing where none was made or missed.
+    /// Counts whether a decision met its deadline, if one was made or missed.
     pub fn time_limit(&self, before: Option<&Incident>, after: &Incident) {
         let escalated = |incident: &Incident| incident.phase.is_undecided() && incident.escalations > 0;
         let undecided = before.is_none_or(|before| before.phase.is_undecided() && before.escalations == 0);
@@ -350,7 +350,7 @@ impl Metrics {
         self.time_limits.get_or_create(&LimitLabels { result, severity: after.severity.as_str() }).inc();
     }
 
-    /// What came of checking a rollback.
+    /// Counts the result of verifying a rollback.
     pub fn verified(&self, before: &Incident, after: &Incident) {
         let stale = |incident: &Incident| incident.verification().is_some_and(|v| v.stale);
         let (Some(switch), Some(verification)) = (&after.switch, after.verification()) else { return };
@@ -391,7 +391,7 @@ impl Metrics {
         self.archive_failing.set(i64::from(!ok));
     }
 
-    /// Nothing is known yet of another archive; without one nothing can fail.
+    /// Resets the state for another archive; without an archive nothing can fail.
     pub fn archive_replaced(&self) {
         self.archive_failing.set(0);
     }
@@ -400,12 +400,12 @@ impl Metrics {
         self.slack_requests.get_or_create(&SlackLabels { method, result }).inc();
     }
 
-    /// A try to notify a target.
+    /// Counts an attempt to notify a target.
     pub fn notification(&self, target: Target, result: &'static str) {
         self.notifications.get_or_create(&NotificationLabels { target: target.name(), result }).inc();
     }
 
-    /// Tries of this kind are counted from 0: a counter that is born above 0 is invisible to rate().
+    /// Starts counters of this kind at 0: a counter that starts above 0 is invisible to rate().
     pub fn notification_born(&self, target: Target, result: &'static str) {
         let _born = self.notifications.get_or_create(&NotificationLabels { target: target.name(), result });
     }
@@ -413,7 +413,7 @@ impl Metrics {
     /// The last line of an exposition.
     pub const END: &str = "# EOF\n";
 
-    /// What this process counts, as OpenMetrics text without its last line.
+    /// Writes this process' metrics as OpenMetrics text without its last line.
     pub fn encode(&self, out: &mut impl fmt::Write) -> fmt::Result {
         text::encode_registry(out, &self.registry)
     }
@@ -426,13 +426,13 @@ impl Default for Metrics {
 }
 
 impl ScrapeData {
-    /// As OpenMetrics text without its last line.
+    /// Writes OpenMetrics text without its last line.
     pub fn encode(self, out: &mut impl fmt::Write) -> fmt::Result {
         text::encode_registry(out, &from_stored(self))
     }
 }
 
-/// The series of each version with traffic. They are written as they are: a family would copy and hash each of them.
+/// The series of each version with traffic. They are written directly: a family would copy and hash each of them.
 #[derive(Debug)]
 struct Versions(Vec<VersionSeries>);
 

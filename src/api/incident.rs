@@ -1,4 +1,4 @@
-//! Incidents: of one prompt, and outages, each of which coordinates those of many prompts.
+//! Incidents: of one prompt, and outages, each of which coordinates the incidents of many prompts.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ answers! {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AnyIncident {
-    /// Told from the other by its `kind`.
+    /// Distinguished by its `kind`.
     Outage(Box<OutageView>),
     OfPrompt(Box<IncidentView>),
 }
@@ -27,7 +27,7 @@ answers! {
         pub prompt: String,
         /// The version that misbehaves.
         pub version: String,
-        /// Where a rollback would go, or went.
+        /// The rollback target, also after the rollback.
         pub target: Option<String>,
         /// Versions that people marked as bad.
         pub marked_bad: Vec<MarkedBad>,
@@ -39,14 +39,14 @@ answers! {
         pub updated_at: String,
         pub closed_at: Option<String>,
         pub deadline: Option<String>,
-        /// What speaks against the rollback that was asked for.
+        /// The objection to the requested rollback.
         pub objection: Option<String>,
-        /// What is wrong with the rollback, once it is escalated.
+        /// Why the incident is escalated.
         pub reason: Option<String>,
         pub verification: Option<VerificationView>,
-        /// What held the automatic rollback.
+        /// The guard that held the automatic rollback.
         pub guard: Option<GuardView>,
-        /// How far a gradual rollback is.
+        /// The progress of a gradual rollback.
         pub gradual: Option<SplitView>,
         pub summary: String,
         pub decided_by: Option<String>,
@@ -67,13 +67,13 @@ answers! {
     }
 
     pub struct VerificationView {
-        /// Checks made.
+        /// The number of checks.
         pub checks: u32,
         pub last: Option<CheckView>,
         pub traffic: Option<TrafficView>,
     }
 
-    /// One look at a rollback or a canary.
+    /// One check of a rollback or a canary.
     pub struct CheckView {
         pub at: String,
         pub verdict: String,
@@ -87,7 +87,7 @@ answers! {
         pub bad_requests: u64,
         pub bad_last_seen_at: Option<String>,
         pub bad_percent: u64,
-        /// Instances that follow the key `active`, and the names of those that don't or may not.
+        /// How many instances follow the key `active`, and the names of those that do not, or may not.
         pub following: usize,
         pub still_serving: Vec<String>,
         pub unknown: Vec<String>,
@@ -133,7 +133,7 @@ answers! {
     }
 }
 
-/// Many prompts that fail together. The fields of [`Incident`] that make no sense of many are null.
+/// Many prompts that fail together. Fields of [`Incident`] that do not apply are null.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OutageView {
     pub id: String,
@@ -154,27 +154,27 @@ pub struct OutageView {
     #[serde(rename = "flip")]
     pub switch: (),
     pub summary: String,
-    /// How many there are, and how many of them wait for a decision.
+    /// How many prompts there are, and how many of them wait for a decision.
     pub prompts: usize,
     pub waiting: usize,
     pub shared: Vec<SharedLabel>,
     pub hold: Option<HeldBack>,
     pub carrying_out: Option<OutageExecution>,
-    /// What may be decided now.
+    /// The possible decisions.
     pub choices: Vec<String>,
-    /// Absent in a list, as all that follows.
+    /// Absent in a list, like all fields below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<IncidentEvent>>,
-    /// Those that wait first.
+    /// Those that wait come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Vec<OutageMember>>,
-    /// Empty: each member has its own.
+    /// Empty: each member has its own alerts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alerts: Option<Vec<AlertView>>,
 }
 
 answers! {
-    /// A label whose value some of the prompts have in common.
+    /// A label with a value that some of the prompts have in common.
     pub struct SharedLabel {
         pub label: String,
         pub value: String,
@@ -186,7 +186,7 @@ answers! {
         pub at: String,
     }
 
-    /// A decision that is carried out prompt by prompt.
+    /// A decision that is being carried out prompt by prompt.
     pub struct OutageExecution {
         pub decision: String,
         pub by: String,
@@ -200,7 +200,7 @@ answers! {
         pub target: Option<String>,
         pub phase: String,
         pub began: String,
-        /// Rolled back automatically before there was an outage.
+        /// Rolled back automatically before the outage was opened.
         #[serde(rename = "flipped_before")]
         pub rolled_back_before: bool,
         pub held_back: bool,

@@ -1,10 +1,10 @@
-//! What the API is asked and answers: the one declaration of its JSON, for the server, the command line and whoever
-//! describes it.
+//! Requests and responses of the API: the only declaration of its JSON, used by the server, the command line and its
+//! description.
 //!
-//! Times are RFC 3339 in UTC; what is absent is null. A reader leaves out fields that it does not know, and takes what an
-//! older receiver does not send as empty.
+//! Times are RFC 3339 in UTC; absent values are null. Readers ignore unknown fields, and treat fields that an older
+//! receiver does not send as empty.
 
-/// Types of answers.
+/// Declares types of responses.
 macro_rules! answers {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
@@ -63,13 +63,13 @@ answers! {
         pub prompt: String,
         pub version: String,
         pub mark: String,
-        /// Of the traffic, on the version.
+        /// The version's share of the traffic.
         pub percent: u8,
         pub rollback_target: Option<String>,
         pub timestamp: String,
         #[serde(skip_serializing_if = "is_false")]
         pub unchanged: bool,
-        /// What to do about it, if anything.
+        /// What to do about it, if anything is needed.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub message: Option<String>,
     }
@@ -82,7 +82,7 @@ answers! {
         pub unchanged: bool,
     }
 
-    /// What a version has to show before it gets all traffic.
+    /// The requirements for a version before it gets all traffic.
     pub struct GatesResponse {
         pub prompt: String,
         pub version: String,
@@ -99,12 +99,12 @@ answers! {
     }
 }
 
-/// The answer to what changes the version that is served.
+/// The response to a change of the active version.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ChangeResponse {
     #[serde(default)]
     pub success: bool,
-    /// The rollback waits until Prometheus has been asked.
+    /// The rollback waits for Prometheus' answer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub confirming: bool,
     #[serde(default)]
@@ -113,19 +113,19 @@ pub struct ChangeResponse {
     pub to_version: String,
     pub timestamp: Option<String>,
     pub incident: Option<String>,
-    /// It was so already.
+    /// Nothing had to be changed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unchanged: bool,
-    /// Of the traffic, on `to_version`, while it is shared.
+    /// The share of `to_version`, while traffic is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
 }
 
-/// The answer to a decision.
+/// The response to a decision.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DecideResponse {
-    /// Another version is served by now, or will be.
+    /// Another version is active now, or will be.
     Changed(ChangeResponse),
     Answered(Answered),
 }
@@ -134,11 +134,11 @@ answers! {
     pub struct Answered {
         pub success: bool,
         pub incident: String,
-        /// Of an outage.
+        /// For an outage.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub decision: Option<String>,
         pub phase: String,
-        /// Of an outage: on how many prompts it is carried out.
+        /// For an outage: the number of prompts for which it is carried out.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub prompts: Option<usize>,
         pub timestamp: String,
@@ -157,14 +157,14 @@ answers! {
         pub needs_restart: Vec<KeyChange>,
     }
 
-    /// A key of the config. Its values are null where they are secrets.
+    /// A key of the config. Values of secrets are null.
     pub struct KeyChange {
         pub key: String,
         pub from: Option<String>,
         pub to: Option<String>,
     }
 
-    /// Some of the keys that hold a version already; `next` says where to go on.
+    /// Some of the keys that already hold a version; `next` is the cursor for the next request.
     pub struct ImportResponse {
         pub dry_run: bool,
         pub adopted: Vec<Adopted>,
@@ -184,14 +184,14 @@ answers! {
         pub reason: String,
     }
 
-    /// A drill, with its hops in the order of the way.
+    /// A drill, with its steps in order.
     pub struct DrillView {
         pub id: String,
         pub prompt: String,
         pub version: String,
         pub operator: String,
         pub started_at: String,
-        /// Slack is a part of the way.
+        /// Whether Slack is one of the steps.
         pub slack: bool,
         pub done: bool,
         pub hops: Vec<DrillStepView>,
@@ -199,22 +199,22 @@ answers! {
 
     pub struct DrillStepView {
         pub hop: String,
-        /// Null: it has not come yet.
+        /// Null: not completed.
         pub at: Option<String>,
-        /// Why it last did not come.
+        /// Why the last attempt failed.
         pub error: Option<String>,
-        /// Of the hop `alertmanager`.
+        /// For the step `alertmanager`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub url: Option<Option<String>>,
-        /// Of the hop `decided`.
+        /// For the step `decided`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub decision: Option<Option<RehearsalView>>,
-        /// Of the hop `slack`.
+        /// For the step `slack`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub channel: Option<Option<String>>,
     }
 
-    /// What would have been done about the drill's alert.
+    /// What the drill's alert would have caused.
     pub struct RehearsalView {
         pub outcome: String,
         pub reason: String,
@@ -229,9 +229,9 @@ answers! {
         pub total: TallyView,
         pub triggers: Vec<TriggerTally>,
         pub cases: Vec<CaseView>,
-        /// Counted, but not among `cases`.
+        /// Counted, but not listed in `cases`.
         pub left_out: usize,
-        /// There were more incidents than were looked at.
+        /// Whether there were too many incidents to read.
         pub partial: bool,
     }
 
@@ -256,7 +256,7 @@ answers! {
         pub at: String,
         pub trigger: String,
         pub verdict: String,
-        /// What happened instead, as a word and for people.
+        /// What happened instead, as an identifier and as text.
         pub instead: String,
         pub text: String,
         pub after_seconds: Option<u64>,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::CheckView;
 use super::incident::IncidentView;
 
-/// In a list.
+/// An entry of a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AnyPrompt {
-    /// The record of the prompt can't be read.
+    /// The record of the prompt is unreadable.
     Unreadable {
         prompt: String,
         error: String,
@@ -29,7 +29,7 @@ answers! {
     pub struct PromptSummary {
         pub prompt: String,
         pub active: Option<String>,
-        /// Why nothing is active although something was.
+        /// Why no version is active although one was.
         pub active_fault: Option<String>,
         pub rollback_target: Option<String>,
         pub activated_at: Option<String>,
@@ -37,12 +37,12 @@ answers! {
         pub known_good: bool,
         /// `mark`, `evidence` or `time`.
         pub known_good_by: Option<String>,
-        /// When its soak is over, if nothing happens.
+        /// When its soak ends, if nothing happens.
         pub soak_ends_at: Option<String>,
-        /// When it is known-good by time alone, if nothing is measured before.
+        /// When time alone makes it known-good, if nothing is measured before.
         pub soak_limit_at: Option<String>,
         pub paused: bool,
-        /// The one that is under way.
+        /// The running canary.
         pub canary: Option<CanaryView>,
         pub open_incidents: Vec<String>,
     }
@@ -50,23 +50,23 @@ answers! {
     pub struct PromptView {
         pub prompt: String,
         pub active: Option<String>,
-        /// Why nothing is active although something was.
+        /// Why no version is active although one was.
         pub active_fault: Option<String>,
-        /// Version to percent, while traffic is split. Null: somebody wrote what is no percent.
+        /// Version to percentage, while traffic is split. Null: someone wrote a value that is not a percentage.
         pub routing: Option<BTreeMap<String, Option<u8>>>,
         /// Each version with traffic.
         pub in_service: Vec<DeploymentView>,
         pub also_changed: AlsoChanged,
         pub rollback_target: Option<String>,
         pub paused: bool,
-        /// The last one; over if it has an end.
+        /// The last canary, which is over if it has an end.
         pub canary: Option<CanaryView>,
         pub versions: Vec<VersionView>,
-        /// Those that are open.
+        /// The open incidents.
         pub incidents: Vec<IncidentView>,
     }
 
-    /// How a version came to serve.
+    /// How a version got its traffic.
     pub struct DeploymentView {
         pub version: String,
         pub percent: u8,
@@ -75,11 +75,11 @@ answers! {
         pub event: Option<String>,
     }
 
-    /// Other prompts that changed shortly before: those of the same group first.
+    /// Other prompts that changed shortly before; those of the same group come first.
     pub struct AlsoChanged {
         pub within_seconds: u64,
         pub prompts: Vec<OtherChange>,
-        /// So many are not named, or at least so many.
+        /// How many are not listed, or the least number.
         pub more: usize,
         pub at_least: bool,
     }
@@ -105,9 +105,9 @@ answers! {
         pub known_good_by: Option<String>,
         pub soak_ends_at: Option<String>,
         pub soak_limit_at: Option<String>,
-        /// What its soak was last found to want.
+        /// What its soak was missing at the last check.
         pub soak_note: Option<String>,
-        /// When it lost its traffic with an incident open, and which.
+        /// When it lost its traffic with an incident open, and the incident.
         pub left_at: Option<String>,
         pub left_with_incident: Option<String>,
         pub quarantined_at: Option<String>,
@@ -115,13 +115,13 @@ answers! {
         pub contact: Option<String>,
         pub staged_at: Option<String>,
         pub has_content: bool,
-        /// Its text is in the archive.
+        /// When its content was archived.
         pub archived_at: Option<String>,
-        /// Why it did not come back from there.
+        /// Why its content was not restored.
         pub archive_fault: Option<String>,
     }
 
-    /// A person's word on a version.
+    /// A person's verdict on a version.
     pub struct MarkView {
         /// `bad` or `good`.
         pub kind: String,
@@ -130,18 +130,18 @@ answers! {
         pub reason: String,
     }
 
-    /// Traffic that two versions share, step by step.
+    /// Traffic that two versions share, in stages.
     pub struct SplitView {
         pub from: String,
         pub to: String,
-        /// On `to`, as all percents here.
+        /// The share of `to`, like all percentages here.
         pub percent: u8,
         pub stages: Vec<u8>,
         pub hold_seconds: Vec<u64>,
         pub stage: u32,
         pub stage_since: String,
         pub next_stage_at: Option<String>,
-        /// Why it does not go on.
+        /// Why it does not advance.
         pub waits: Option<String>,
         pub last_check: Option<CheckView>,
         pub operator: String,
@@ -152,18 +152,18 @@ answers! {
         pub split: SplitView,
         pub started_at: String,
         pub hold_limit_seconds: Option<u64>,
-        /// `off` where its steps end by time alone.
+        /// `off` if its stages end by time alone.
         pub analysis: Option<String>,
         pub paused_by: Option<String>,
-        /// The incident that asks about it.
+        /// The incident that asks people about it.
         pub question: Option<String>,
-        /// Null while it is under way.
+        /// Null while it is running.
         pub end: Option<CanaryEndView>,
     }
 
     pub struct CanaryEndView {
         pub at: String,
-        /// The new version has all traffic.
+        /// Whether the new version got all traffic.
         pub promoted: bool,
         pub text: String,
     }

@@ -1,4 +1,4 @@
-//! Bodies of requests. What is left out is as the receiver's config says.
+//! Bodies of requests. The receiver's config gives defaults for omitted fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct ActivateRequest {
     pub canary: bool,
     pub stages: Option<Vec<u8>>,
     pub hold: Option<HoldDurations>,
-    /// How long a stage waits for figures before people are asked.
+    /// How long a stage may lack evidence before people are asked.
     pub hold_limit: Option<String>,
     pub operator: Option<String>,
     pub reason: Option<String>,
@@ -54,7 +54,7 @@ pub enum Strategy {
     Gradual,
 }
 
-/// One duration for all stages, or one for each; the last one holds for the others.
+/// One duration for all stages, or one for each; the last one applies to all that follow.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum HoldDurations {
@@ -98,11 +98,11 @@ pub enum DecisionKind {
     Investigate,
     Dismiss,
     Undo,
-    /// Of an outage: no longer hold its prompts back.
+    /// For an outage: end the hold.
     Release,
 }
 
-/// For pause and resume. Without a prompt: all of them.
+/// Pause and resume. Without a prompt: for all prompts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
@@ -120,7 +120,7 @@ pub struct ImportRequest {
     #[serde(default)]
     pub dry_run: bool,
     pub operator: Option<String>,
-    /// `next` of the answer before.
+    /// `next` of the previous response.
     pub cursor: Option<String>,
 }
 

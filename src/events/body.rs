@@ -1,4 +1,4 @@
-//! How an event is written: CloudEvents 1.0, JSON, structured mode.
+//! The form of events: CloudEvents 1.0, JSON, structured mode.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{Happened, Kind};
 use crate::decision::{Incident, LogEntry, Operator, Routing, Timestamp};
 
-/// Characters of a text that somebody wrote.
+/// Longest text written by people.
 const LONGEST: usize = 2_000;
 
-/// What is read of an event that was written: the rest is sent as it is.
+/// The fields that are read of a stored event; its text is sent unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Heading {
     pub id: String,
@@ -23,7 +23,7 @@ impl Heading {
         serde_json::from_str(body).ok()
     }
 
-    /// `None` for one that only a later receiver knows.
+    /// `None` for a kind that only a later receiver knows.
     pub fn kind(&self) -> Option<Kind> {
         Kind::parse(&self.kind)
     }
@@ -55,13 +55,13 @@ impl<'a, D: Serialize> CloudEvent<'a, D> {
     }
 }
 
-/// An event that says nothing, to try whether a target takes one. No commit makes it.
+/// An event without meaning, to test whether a target accepts events. No commit creates it.
 pub fn ping(source: &str, id: &str, now: Timestamp) -> String {
     let data = serde_json::json!({ "text": "prompt-rollback check --connect asks whether events are taken" });
     CloudEvent::new(source, id, "ping", &rfc3339(now), None, data).to_json()
 }
 
-/// What there is to say of one event, besides what is the same for all of a commit.
+/// The parts that differ between the events of a commit.
 #[derive(Default)]
 pub(super) struct EventDetails<'a> {
     pub text: String,
@@ -79,7 +79,7 @@ impl<'a> EventDetails<'a> {
     }
 }
 
-/// The events of a commit as they are made.
+/// The events of a commit while they are built.
 pub(super) struct Making<'a> {
     happened: &'a Happened<'a>,
     pub made: Vec<String>,
@@ -132,7 +132,7 @@ struct EventData<'a> {
     prompt: &'a str,
     /// One line for people.
     text: String,
-    /// The version that serves, or has the larger share, after this commit.
+    /// The version with all or most of the traffic after this commit.
     active: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<BTreeMap<&'a str, u8>>,
@@ -156,7 +156,7 @@ struct EventData<'a> {
     automation: Automation<'a>,
 }
 
-/// Whether prompt-rollback may act by itself.
+/// Whether automation is on.
 #[derive(Serialize)]
 struct Automation<'a> {
     mode: &'static str,
@@ -164,7 +164,7 @@ struct Automation<'a> {
     paused: Option<&'a str>,
 }
 
-/// An incident as the commit leaves it.
+/// An incident after the commit.
 #[derive(Serialize)]
 struct About<'a> {
     id: &'a str,

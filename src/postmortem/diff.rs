@@ -1,20 +1,21 @@
-//! What a version changed in the prompt's text.
+//! The changes of a version in the prompt's content.
 
 use similar::TextDiff;
 
 use super::text::longest_run;
 use crate::visible::is_hidden;
 
-/// Larger texts are not compared: the time it takes grows with their product.
+/// Larger contents are not compared: the time grows with the product of their sizes.
 const MAX_BYTES: usize = 256 * 1_024;
 const MAX_LINES: usize = 2_000;
 /// Longest line shown.
 const MAX_LINE: usize = 2_000;
-/// All that is shown, in bytes.
+/// Longest output, in bytes.
 const MAX_SHOWN: usize = 40_000;
 const CONTEXT: usize = 3;
 
-/// A fenced block with the changes from `old` to `new`, or a sentence on why there is none. Each is a name and a text.
+/// A fenced block with the changes from `old` to `new`, or a sentence on why there is none. Each argument is a name and
+/// a content.
 pub fn diff(old: (&str, &str), new: (&str, &str)) -> String {
     let (old, new) = ((old.0, spelled_out(old.1)), (new.0, spelled_out(new.1)));
     if old.1 == new.1 {
@@ -46,7 +47,7 @@ fn is_too_large(text: &str) -> bool {
     text.len() > MAX_BYTES || text.lines().count() > MAX_LINES
 }
 
-/// What could not be seen, or would end a line, is written as an escape: it may be what went wrong.
+/// Escapes characters that are invisible or end a line: they may be the cause of the incident.
 fn spelled_out(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {

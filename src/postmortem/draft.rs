@@ -1,4 +1,4 @@
-//! The draft of a post-mortem, in Markdown.
+//! The post-mortem draft, in Markdown.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -13,11 +13,11 @@ use crate::decision::switch::Switch;
 use crate::decision::{Guard, Incident, PhaseKind, RollbackFailure, SwitchMode};
 
 const MAX_ALERTS: usize = 10;
-/// What would end an address in Markdown before its end, or be read as a part of it.
+/// Characters that would end an address in Markdown early, or be read as part of it.
 const IN_DATA: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#').add(b'%').add(b'&').add(b'(').add(b')').add(b'\'');
 
-/// Deterministic: the same facts make the same text.
+/// Deterministic: the same facts give the same text.
 pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let mut text =
@@ -35,7 +35,7 @@ pub fn draft(facts: &PostmortemFacts<'_>) -> String {
     section("Alerts", alerts(incident));
     section("What changed in the prompt", changes(facts));
     section("Questions", questions(facts));
-    // last, for it is long; a reference keeps it out of the text
+    // last, because it is long; a reference keeps it out of the text
     if let Some(svg) = picture {
         let data = utf8_percent_encode(svg.trim_end(), IN_DATA);
         text.push_str(&format!("\n[picture]: data:image/svg+xml;charset=utf-8,{data}\n"));
@@ -113,7 +113,7 @@ fn impact(facts: &PostmortemFacts<'_>, has_picture: bool) -> String {
     text
 }
 
-/// How long the version was in service.
+/// How long the version was active.
 fn exposure(facts: &PostmortemFacts<'_>) -> String {
     let incident = facts.incident;
     let (Some(entry), Some(switch)) = (deployment(facts), &incident.switch) else { return String::new() };
@@ -176,7 +176,7 @@ fn guards(incident: &Incident) -> String {
     match (held.is_empty(), automatic) {
         (false, _) => format!("Guards held the automatic rollback:\n\n{}", held.concat()),
         (true, true) => {
-            // whether Prometheus was asked again is told with the switch
+            // the notes say whether Prometheus was asked again
             let all = Guard::ALL.iter().filter(|guard| **guard != Guard::Unconfirmed);
             let all: Vec<_> = all.map(|guard| format!("`{}`", guard.as_str())).collect();
             format!("All guards passed: {}.\n", all.join(", "))

@@ -1,4 +1,4 @@
-//! From the first bad response to recovery: when, how long it took, and whether that was soon enough.
+//! The steps from the first bad response to recovery: when, how long each took, and whether that met its limit.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::text::{moment, took};
 use crate::decision::note::NoteKind;
 use crate::decision::{Action, PhaseKind, Policy, Timestamp};
 
-/// A limit of the trigger table or the config, and what became of it.
+/// A limit of the trigger table or the config, and whether it was met.
 struct Limit {
     within: Duration,
-    /// What the time is counted from.
+    /// The event from which the time is measured.
     since: &'static str,
     taken: Option<Duration>,
-    /// What to say if it never happened.
+    /// The result if it never happened.
     otherwise: &'static str,
 }
 
@@ -23,7 +23,7 @@ struct TimelineStep {
     limit: Option<Limit>,
 }
 
-/// A table of the steps. Only our own words and figures are in it.
+/// A table of the steps. Contains no external text.
 pub fn table(facts: &PostmortemFacts<'_>) -> String {
     let steps = steps(facts);
     let mut table = String::from("| step | at | after the previous step | limit |\n|---|---|---|---|\n");
@@ -97,7 +97,7 @@ fn steps(facts: &PostmortemFacts<'_>) -> Vec<TimelineStep> {
     steps
 }
 
-/// When someone or something ended the question.
+/// When the question was answered or ended.
 pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     let incident = facts.incident;
     match (&incident.switch, incident.phase.kind()) {
@@ -107,11 +107,12 @@ pub fn decided_at(facts: &PostmortemFacts<'_>) -> Option<Timestamp> {
     }
 }
 
-/// The time limit of the alert that asked the most. `answered`: decided, or taken in hand, which stops the clock.
+/// The time limit of the strongest alert. `answered`: when a person decided or began to investigate, which stops the
+/// clock.
 fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> Option<Limit> {
     let incident = facts.incident;
     if incident.alerts.is_empty() {
-        return None; // nobody asked for a decision: a person made one
+        return None; // no one was asked: a person decided unasked
     }
     let asked = |alert: &&crate::decision::alert::AlertRecord| alert.rank() == (incident.action, incident.severity);
     let first = incident.alerts.iter().filter(asked).map(|alert| alert.first_seen).min().unwrap_or(incident.opened_at);
@@ -119,7 +120,7 @@ fn decision_limit(facts: &PostmortemFacts<'_>, answered: Option<Timestamp>) -> O
     let again = incident.notes.iter().rev().find(|note| note.kind == NoteKind::Reopened && note.at <= by);
     let since = again.map_or(first, |note| first.max(note.at));
     let within = match incident.action {
-        // observed first, then asked
+        // first observed, then asked
         Action::Observe => incident.time_limit + Policy::AFTER_OBSERVING,
         _ => incident.time_limit,
     };

@@ -1,4 +1,4 @@
-//! Drafts of every kind of end that an incident can have.
+//! Drafts for every way in which an incident can end.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn alert(name: &str, severity: Severity, action: Action) -> AlertRecord {
     }
 }
 
-/// Opened by `alert`, nothing decided.
+/// Opened by `alert`, undecided.
 fn opened(alert: AlertRecord) -> Incident {
     let prompt = PromptName::parse("customer-support").expect("a name");
     let mut incident = Incident {
@@ -161,7 +161,7 @@ fn facts<'a>(incident: &'a Incident, log: &'a [DeploymentEntry]) -> PostmortemFa
     }
 }
 
-/// The draft with the beginning of its picture only.
+/// The draft, with only the beginning of its picture.
 fn drafted(facts: &PostmortemFacts<'_>) -> String {
     let text = draft(facts);
     assert_eq!(text, draft(facts), "the same facts make the same text");
@@ -406,7 +406,7 @@ fn a_limit_is_met_to_the_millisecond() {
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: met |"));
     switch(&mut incident, after(300).plus(Duration::from_millis(1)), SwitchMode::Approved, "Maya");
     assert!(steps::table(&facts(&incident, &[])).contains("| 5 min of 5 min since the alert: missed |"));
-    // whoever takes it in hand has answered
+    // a person who investigates has answered
     incident.note(after(20), NoteKind::Decided, "Maya is investigating");
     assert!(steps::table(&facts(&incident, &[])).contains("| 20.0 s of 5 min since the alert: met |"));
 }
