@@ -104,7 +104,7 @@ impl Store {
         self.write_outage_once(found, now, None).await
     }
 
-    /// Like [`Store::write_mass`], and also stores the outcome of a request that must be handled once.
+    /// Like [`Store::write_outage`], and also stores the outcome of a request that must be handled once.
     pub async fn write_outage_once(
         &self,
         found: &Coordinated,

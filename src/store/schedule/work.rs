@@ -32,7 +32,7 @@ impl Work {
     /// The kinds that a commit schedules besides notifications, in the order in which `commit.lua` takes their sets.
     pub(in crate::store) const OF_COMMITS: [Work; 5] =
         [Work::Incident, Work::Page, Work::Outage, Work::Archive, Work::Soak];
-    /// The kinds that earlier receivers stored in the set of [`Work::Act`].
+    /// The kinds that earlier receivers stored in the set of [`Work::Incident`].
     pub(in crate::store) const ONCE_MIXED: [Work; 3] = [Work::Notify(Target::FIRST), Work::Outage, Work::Report];
 
     /// The name in metrics and keys.
