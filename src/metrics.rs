@@ -145,14 +145,14 @@ impl Metrics {
         let ready = Gauge::default();
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("alerts", "Alerts received, by what became of them", alerts.clone());
+        registry.register("alerts", "Alerts received, by severity, outcome and reason", alerts.clone());
         let refused_requests = Family::<ReasonLabel, Counter>::default();
         for reason in ["no_token", "wrong_token", "no_certificate", "not_local", "wrong_signature"] {
             let _born = refused_requests.get_or_create(&ReasonLabel { reason });
         }
         registry.register(
             "refused_requests",
-            "Requests that were not let in, by what they lacked",
+            "Requests refused by authentication, by reason",
             refused_requests.clone(),
         );
         let truncated_alerts = Counter::default();
@@ -161,14 +161,10 @@ impl Metrics {
             "Alerts that Alertmanager left out of its deliveries",
             truncated_alerts.clone(),
         );
-        registry.register(
-            "rollbacks",
-            "Rollbacks, by who started them and whether they were committed",
-            rollbacks.clone(),
-        );
+        registry.register("rollbacks", "Rollbacks, by mode and by whether they were committed", rollbacks.clone());
         registry.register(
             "webhook_duration_seconds",
-            "Time from the last byte of a webhook to its answer",
+            "Time from the last byte of a webhook request to its response",
             webhook_seconds.clone(),
         );
         registry.register(
@@ -176,8 +172,8 @@ impl Metrics {
             "Time from an alert's startsAt to the commit of its automatic rollback",
             detection_seconds.clone(),
         );
-        registry.register("redis_errors", "Failed calls of Redis", redis_errors.clone());
-        registry.register("ready", "1 while Redis is reachable and fit", ready.clone());
+        registry.register("redis_errors", "Failed calls to Redis, by kind of error", redis_errors.clone());
+        registry.register("ready", "1 while Redis is reachable and usable", ready.clone());
         let verifications = Family::<ResultLabel, Counter>::default();
         for result in ["recovered", "escalated", "unverified"] {
             let _born = verifications.get_or_create(&ResultLabel { result });
@@ -192,18 +188,18 @@ impl Metrics {
         }
         registry.register(
             "time_limits",
-            "Incidents that were decided within the time limit of their trigger, and those that were not",
+            "Incidents, by whether they were decided before their deadline",
             time_limits.clone(),
         );
-        registry.register("verifications", "Rollbacks, by whether they were found to help", verifications.clone());
+        registry.register("verifications", "Verified rollbacks, by result", verifications.clone());
         registry.register(
             "propagation_seconds",
-            "Time from a flip until the bad version was last seen to serve, for rollbacks that recovered",
+            "Time from a switch until the last request to the bad version, for rollbacks that recovered",
             propagation_seconds.clone(),
         );
         registry.register(
             "stale_prompt_servers",
-            "Prompt servers that were found to serve the bad version long after its rollback",
+            "Prompt servers that still served the bad version long after its rollback",
             stale_servers.clone(),
         );
         let archive = Family::<ArchiveLabels, Counter>::default();
@@ -215,30 +211,30 @@ impl Metrics {
         let archive_failing = Gauge::default();
         registry.register(
             "archive_operations",
-            "Texts moved to the archive and back, or deleted there",
+            "Versions whose content was archived, restored or deleted from the archive",
             archive.clone(),
         );
         registry.register(
             "archive_failing",
-            "1 while the archive of texts fails: it is retried, and content stays in Redis",
+            "1 while the content archive fails: writing is retried, and content stays in Redis",
             archive_failing.clone(),
         );
         let slack_requests = Family::<SlackLabels, Counter>::default();
-        registry.register("slack_requests", "Calls of Slack's Web API, by what came of them", slack_requests.clone());
+        registry.register("slack_requests", "Calls to Slack's Web API, by method and result", slack_requests.clone());
         let notifications = Family::<NotificationLabels, Counter>::default();
-        registry.register("notifications", "Tries to notify a target, by what came of them", notifications.clone());
+        registry.register("notifications", "Attempts to notify a target, by result", notifications.clone());
         let (reload_successful, reloaded_at) = (Gauge::default(), Gauge::<f64, AtomicU64>::default());
         registry.register(
             "config_last_reload_successful",
-            "1 while the config and the files that it names are in force as they were last read",
+            "1 if the last reload of the config and the files that it names succeeded",
             reload_successful.clone(),
         );
         registry.register(
             "config_last_reload_success_timestamp_seconds",
-            "When they were last read and taken over",
+            "Time of the last successful reload, in seconds since 1970",
             reloaded_at.clone(),
         );
-        registry.register("build_info", "1, labelled with the version of this receiver", build);
+        registry.register("build_info", "1, labeled with the version of this receiver", build);
         // a counter that starts above 0 is invisible to rate()
         for mode in SwitchMode::ALL {
             for result in ["ok", "failed"] {
@@ -444,8 +440,10 @@ impl Collector for Versions {
             let labels = [("prompt", prompt.as_str()), ("version", version), ("previous", previous)];
             info.encode_family(&labels)?.encode_gauge(&1_i64)?;
         }
-        let (name, help) =
-            ("active_version_activated_timestamp_seconds", "First activation of each version with traffic");
+        let (name, help) = (
+            "active_version_activated_timestamp_seconds",
+            "First activation of each version with traffic, in seconds since 1970",
+        );
         let mut activated = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for VersionSeries { prompt, version, activated: at, .. } in &self.0 {
             let labels = [("prompt", prompt.as_str()), ("version", version)];
@@ -471,12 +469,12 @@ fn from_stored(stored: ScrapeData) -> Registry {
     registry.register_collector(Box::new(Versions(stored.series)));
     registry.register(
         "active_version_dropped",
-        "Prompts without series, beyond metrics.max_prompts",
+        "Prompts without version series, because of metrics.max_prompts",
         gauge(i64::try_from(stored.dropped).unwrap_or(i64::MAX)),
     );
     registry.register(
         "parked",
-        "Wake-ups given up after repeated failure",
+        "Tasks that became dead letters after repeated failure",
         gauge(i64::try_from(stored.dead_letters).unwrap_or(i64::MAX)),
     );
     let slack_lag = Gauge::<f64, AtomicU64>::default();
@@ -485,7 +483,7 @@ fn from_stored(stored: ScrapeData) -> Registry {
     slack_lag.set(of_slack.map_or(0.0, |(_, lag)| lag.as_secs_f64()));
     registry.register(
         "slack_lag_seconds",
-        "Age of the oldest note or state of an incident that Slack does not show yet, 0 if there is none; parked ones do not count",
+        "Age of the oldest pending Slack update, 0 if there is none; dead letters do not count",
         slack_lag,
     );
     let notification_lag = Family::<TargetLabel, Gauge<f64, AtomicU64>>::default();
@@ -494,23 +492,19 @@ fn from_stored(stored: ScrapeData) -> Registry {
     }
     registry.register(
         "notification_lag_seconds",
-        "Age of the oldest of what a target does not show yet, 0 if there is none; parked ones do not count",
+        "Age of the oldest pending update of a target, 0 if there is none; dead letters do not count",
         notification_lag,
     );
     let work_lag = Family::<WorkLabel, Gauge<f64, AtomicU64>>::default();
     for (work, lag) in stored.work_lag {
         work_lag.get_or_create(&WorkLabel { work }).set(lag.as_secs_f64());
     }
-    registry.register(
-        "work_lag_seconds",
-        "How late the oldest wake-up of each kind of work is, 0 if none is",
-        work_lag,
-    );
+    registry.register("work_lag_seconds", "How late the oldest task of each kind is, 0 if none is late", work_lag);
     let heartbeat = Gauge::<f64, AtomicU64>::default();
     heartbeat.set(stored.heartbeat.map_or(0.0, seconds));
     registry.register(
         "heartbeat_timestamp_seconds",
-        "When any receiver last got the alert PromptRollbackHeartbeat, 0 if none has",
+        "When any receiver last got the alert PromptRollbackHeartbeat, in seconds since 1970, 0 if none has",
         heartbeat,
     );
     registry.register("paused", "1 while automation is paused for all prompts", gauge(i64::from(stored.paused)));
