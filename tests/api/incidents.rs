@@ -43,7 +43,7 @@ async fn an_incident_tells_what_happened() -> Result<()> {
         (&switch["from"], &switch["to"], &switch["mode"], &switch["operator"]),
         (&json!("v2"), &json!("v1"), &json!("auto"), &json!("system"))
     );
-    assert_eq!(switch["at"], incident["opened_at"], "opened and flipped in one commit");
+    assert_eq!(switch["at"], incident["opened_at"], "opened and switched in one commit");
     assert_eq!(incident["alerts"][0]["alertname"], "PromptErrorRate");
     assert_eq!(incident["alerts"][0]["starts_at"], "2026-11-21T00:38:16.689Z");
     let events: Vec<_> = incident["events"].as_array().expect("events").iter().map(|e| e["kind"].clone()).collect();

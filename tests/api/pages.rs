@@ -70,7 +70,7 @@ async fn the_page_of_an_unverified_rollback_is_kept_until_alertmanager_has_taken
     let woken = format!("{}|page", incident(&world).await?["id"].as_str().context("id")?);
     world.redis.cmd::<()>(&["ZADD", "{prompts}:due:page", "0", &woken]).await?;
     world.receiver.app.engine.paging.notify_one();
-    eventually("it was looked at", SOON, async || {
+    eventually("it was processed", SOON, async || {
         let due: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:due:page", &woken]).await.ok()?;
         let leased: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased:page", &woken]).await.ok()?;
         (due.is_none() && leased.is_none()).then_some(())
@@ -107,7 +107,7 @@ async fn a_page_is_raised_and_ended_although_alertmanager_is_away_in_that_moment
     is_noted(&world, "page_tries", Some("1")).await?;
     restart(&mut world, &env).await?;
     is_noted(&world, "page_tries", Some("2")).await?;
-    ensure!(page(&alertmanager).await.is_some(), "nobody told it");
+    ensure!(page(&alertmanager).await.is_some(), "it was not told");
     proxy.set(Mode::Pass);
     world.receiver.clock.advance(Duration::from_secs(30));
     // by itself it would last for minutes
@@ -130,6 +130,6 @@ async fn a_missed_deadline_pages_however_much_waits_for_slack() -> Result<()> {
     let fired = raised(&alertmanager).await?;
     ensure!(fired["labels"]["prompt"] == "p", "{fired}");
     let waiting: usize = world.redis.cmd(&["ZCARD", "{prompts}:due:slack"]).await?;
-    ensure!(waiting >= 100_000, "they wait for somebody who tells Slack: {waiting}");
+    ensure!(waiting >= 100_000, "they wait for a receiver with Slack: {waiting}");
     Ok(())
 }

@@ -251,7 +251,7 @@ async fn an_event_that_is_refused_again_and_again_is_given_up_and_redirects_are_
     let world = World::with(&env(&url, &[])).await?;
     world.ship("p").await?;
     world.receiver.outcomes(&[critical("p")]).await?;
-    eventually("the event behind it", SOON, async || {
+    eventually("the next event", SOON, async || {
         world.receiver.clock.advance(Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(80)).await;
         hook.kinds("p").iter().any(|kind| kind == "rollback.done").then_some(())
@@ -287,7 +287,7 @@ async fn a_webhook_that_a_reload_adds_gets_what_it_asks_for_from_then_on() -> Re
     let world = World { redis, receiver };
     world.ship("p").await?;
     world.ship("q").await?;
-    assert!(made(&world.redis, "p").await?.is_empty(), "nobody wants them");
+    assert!(made(&world.redis, "p").await?.is_empty(), "no target subscribes to them");
     let reload = async |toml: &str| -> Result<Value> {
         dir.write("prompt-rollback.toml", toml)?;
         let answer = world.http().post("/-/reload", "").await?;

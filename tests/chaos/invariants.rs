@@ -149,11 +149,11 @@ fn switches_are_entries(facts: &Facts, broken: &mut Vec<String>) {
             (false, [entry]) => {
                 let same = entry.from == text(&switch["from"]) && entry.to == text(&switch["to"]);
                 if !same || entry.operator != text(&switch["operator"]) {
-                    broken.push(format!("{prompt}: the flip of {id} is not the one in the log: {switch} {entry:?}"));
+                    broken.push(format!("{prompt}: the switch of {id} is not the one in the log: {switch} {entry:?}"));
                 }
             }
             (_, logged) => {
-                broken.push(format!("{prompt}: {} entries for the flip of {id}: {switch} {logged:?}", logged.len()))
+                broken.push(format!("{prompt}: {} entries for the switch of {id}: {switch} {logged:?}", logged.len()))
             }
         }
     }
@@ -211,7 +211,7 @@ fn nothing_is_left(facts: &Facts, broken: &mut Vec<String>) {
         for deadline in [&incident["deadline"], &incident["gradual"]["next_stage_at"]] {
             let Some(deadline) = millis(deadline) else { continue };
             if wakes.is_none_or(|wakes| wakes > deadline) {
-                broken.push(format!("nobody wakes for {wanted}, due at {deadline}: {wakes:?}"));
+                broken.push(format!("no wake-up for {wanted}, due at {deadline}: {wakes:?}"));
             }
         }
     }
@@ -356,8 +356,8 @@ mod tests {
             let again = prompt(facts, "step").log[1].clone();
             prompt(facts, "step").log.insert(1, again);
         });
-        breaks("0 entries for the flip of I1", |facts| drop(prompt(facts, "once").log.pop()));
-        breaks("2 entries for the flip of I1", |facts| {
+        breaks("0 entries for the switch of I1", |facts| drop(prompt(facts, "once").log.pop()));
+        breaks("2 entries for the switch of I1", |facts| {
             let again = prompt(facts, "once").log[2].clone();
             prompt(facts, "once").log.push(again);
         });
@@ -378,8 +378,8 @@ mod tests {
         breaks("left in parked", |facts| facts.dead_letters.push("I1|act".to_owned()));
         breaks("left in unsent", |facts| facts.unsent.push("I1|slack".to_owned()));
         breaks("left in due", |facts| facts.due.push(("I9|slack".to_owned(), 0)));
-        breaks("nobody wakes for I1|act", |facts| facts.due.clear());
-        breaks("nobody wakes for I1|act", |facts| facts.due[0].1 = 120_001);
+        breaks("no wake-up for I1|act", |facts| facts.due.clear());
+        breaks("no wake-up for I1|act", |facts| facts.due[0].1 = 120_001);
         breaks("open incidents are counted as", |facts| facts.phases.clear());
         breaks("late", |facts| facts.late.push("late".to_owned()));
         breaks("a thread without an incident", |facts| facts.told[0].incident = "I9".to_owned());

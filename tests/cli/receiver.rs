@@ -428,7 +428,7 @@ fn a_drill_says_where_it_stopped_and_what_to_look_at() {
     assert_eq!(
         stdout(&output),
         "drill 01KA of p v2\n  0.011 s  posted to Alertmanager http://am:9093\u{fffd}[2J\n",
-        "each hop is said once"
+        "each step is printed once"
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.starts_with("error: stopped after 1 s: the alert did not arrive at the webhook\ncheck: "), "{said}");

@@ -44,7 +44,7 @@ async fn a_bad_version_is_rolled_back_and_the_end_of_its_alert_changes_nothing()
         let incident = stack.incidents(PROMPT).await.ok()?.pop()?;
         (incident["phase"] == "recovered").then_some(incident)
     };
-    let incident = stack.until("the rollback is proved", recovered).await?;
+    let incident = stack.until("the recovery is confirmed", recovered).await?;
     let said = incident["events"].as_array().and_then(|events| events.last()?["text"].as_str()).unwrap_or_default();
     ensure!(said.contains("(0.00 %, at most 0.") && said.contains("1 of 1 instances follow"), "{incident:#}");
 
@@ -150,7 +150,7 @@ async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Res
     for prompt in [prompt, new] {
         ensure!(
             stack.active(prompt).await? == BAD && stack.rollbacks(prompt).await?.is_empty(),
-            "{prompt} has flipped"
+            "{prompt} was switched"
         );
         ensure!(stack.incidents(prompt).await?.len() == 1, "{prompt}: {:#?}", stack.incidents(prompt).await?);
     }
@@ -167,7 +167,7 @@ async fn a_lesser_error_rate_asks_a_person_and_rolls_back_when_approved() -> Res
     let rollbacks = stack.rollbacks(new).await?;
     ensure!(rollbacks.len() == 1 && rollbacks[0]["operator"] == "alice (api)", "{rollbacks:#?}");
 
-    ensure!(stack.active(prompt).await? == BAD, "an approval flipped another prompt too");
+    ensure!(stack.active(prompt).await? == BAD, "an approval switched another prompt too");
     let automatic = metric(&stack.receivers[0], "prompt_rollback_rollbacks_total", &[r#"mode="auto""#]).await?;
     ensure!(automatic == 0.0, "{automatic} automatic rollbacks");
     Ok(())

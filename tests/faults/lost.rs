@@ -128,7 +128,7 @@ async fn a_receiver_killed_at_any_moment_leaves_all_or_nothing() -> Result<()> {
     let http = process.http();
     let sent = alerts.clone();
     let delivery = tokio::spawn(async move { crate::common::deliver(&http, &sent).await });
-    eventually("some are flipped", SOON, async || {
+    eventually("some are switched", SOON, async || {
         let switched: usize = redis.cmd(&["ZCARD", "{prompts}:automatic"]).await.ok()?;
         (switched > 0).then_some(())
     })

@@ -88,7 +88,7 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
         let alerts: Vec<Value> = (replica..PROMPTS).step_by(2).map(|n| critical(&format!("p-{n}"))).collect();
         tokio::spawn(async move { deliver_until_taken(&http, &alerts).await })
     });
-    crate::common::eventually("some are flipped", crate::common::SOON, async || {
+    crate::common::eventually("some are switched", crate::common::SOON, async || {
         redis.cmd::<usize>(&["ZCARD", "{prompts}:automatic"]).await.ok().filter(|switched| *switched >= 20).map(drop)
     })
     .await?;
@@ -107,9 +107,9 @@ async fn once_pause_has_answered_no_automatic_rollback_commits() -> Result<()> {
             }
         }
     }
-    assert_eq!(switched().await?, at_pause, "flipped after pause had answered");
+    assert_eq!(switched().await?, at_pause, "switched after pause had answered");
     let both = (at_pause.len(), held.len());
-    assert!(both.0 > 0 && both.1 > 0, "{} were flipped, {} held: nothing was in flight", both.0, both.1);
+    assert!(both.0 > 0 && both.1 > 0, "{} were switched, {} held: nothing was in flight", both.0, both.1);
     assert!(held.is_disjoint(&at_pause) && both.0 + both.1 == PROMPTS, "{held:?} {at_pause:?}");
     assert_eq!(redis.cmd::<usize>(&["ZCARD", "{prompts}:incidents:open"]).await?, PROMPTS, "each is known");
 

@@ -39,7 +39,7 @@ async fn kill_9_in_the_middle_of_verifying_goes_on_at_the_next_check() -> Result
     .await?;
     world.receiver.kill9();
     let lease: Option<String> = world.redis.cmd(&["ZSCORE", "{prompts}:leased", &member]).await?;
-    ensure!(lease.is_some(), "it died with the lease in hand");
+    ensure!(lease.is_some(), "it died while it held the lease");
 
     servers.serve(0, "v1", 5_000, 0);
     let env = OFTEN.map(|(key, value)| (key.trim_start_matches("PROMPT_ROLLBACK_"), value));

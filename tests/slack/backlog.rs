@@ -67,7 +67,7 @@ async fn a_thousand_incidents_at_once_are_all_told_at_slacks_rate() -> Result<()
         alert["labels"]["decider"] = TEAMS[n % TEAMS.len()].to_lowercase().into();
         office.fires(prompt, alert).await?;
     }
-    tokio::time::timeout(6 * SLACK_SOON, office.quiet()).await.context("all is told")??;
+    tokio::time::timeout(6 * SLACK_SOON, office.quiet()).await.context("everything is shown")??;
     let channels: Vec<String> = (0..TEAMS.len()).map(channel).chain([INCIDENTS.to_owned()]).collect();
 
     // one root with one reply, and one overview, for each

@@ -166,7 +166,7 @@ async fn hold_all_stops_escalation_and_automation_until_it_ends() -> Result<()> 
     let (workspace, root) = outage().await?;
     workspace.click(MAYA, &root, "all_hold").await?;
     let held = together(&workspace, |root| root.visible_text().contains("maya (U1) put all prompts on hold")).await?;
-    assert!(!held.visible_text().contains(MENTION), "nobody is called: {}", held.visible_text());
+    assert!(!held.visible_text().contains(MENTION), "no one is mentioned: {}", held.visible_text());
     assert_eq!(buttons(&held), ["all_roll_back", "all_undo", "all_release", "approve.0", "approve.1"]);
     eventually("both are on hold", SOON, async || {
         let q = workspace.get("/api/prompts/q").await.ok()?;

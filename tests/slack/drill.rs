@@ -100,7 +100,7 @@ async fn a_drill_makes_the_whole_way_and_changes_nothing() -> Result<()> {
         "shown in Slack, #on-call",
         "the test alert arrived end to end. Nothing was changed",
     ] {
-        at += said[at..].find(hop).with_context(|| format!("{hop:?} after what came before: {said}"))?;
+        at += said[at..].find(hop).with_context(|| format!("{hop:?} after the previous step: {said}"))?;
     }
     drills.nothing_changed(entries).await?;
     assert_same(&before, &state(dump(&workspace.redis).await?), "the drill");
@@ -156,7 +156,7 @@ async fn one_alertmanager_of_two_that_is_away_is_named() -> Result<()> {
     failed(&output, &format!("Alertmanager http://{} did not accept the alert", gone.addr()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(said.contains(&format!("posted to Alertmanager {}", drills.url)), "{said}");
-    ensure!(said.contains("shown in Slack"), "the way of the other one works: {said}");
+    ensure!(said.contains("shown in Slack"), "the path through the other one works: {said}");
     Ok(())
 }
 

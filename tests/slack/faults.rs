@@ -271,7 +271,7 @@ async fn a_channel_that_must_wait_does_not_hold_up_others() -> Result<()> {
     workspace.receiver.outcomes(&[product]).await?;
     let is_asked = |slack: &Slack| slack.roots(INCIDENTS).into_iter().find(|root: &Message| !buttons(root).is_empty());
     // less than what the other channel must wait
-    let asked = workspace.slack.wait_for("product is asked meanwhile", Duration::from_secs(25), is_asked).await?;
+    let asked = workspace.slack.wait_for("product is asked in the meantime", Duration::from_secs(25), is_asked).await?;
     assert!(asked.visible_text().contains("product-pm"));
     Ok(())
 }
@@ -384,7 +384,7 @@ async fn a_thread_that_can_not_be_replied_to_is_begun_again_once() -> Result<()>
     workspace.quiet().await?;
     assert_eq!(workspace.slack.roots(ON_CALL).len(), 2, "one more thread, not one for each try");
     let replies = workspace.replies(&again, 1).await?;
-    assert!(replies[0].contains("maya (api) rolled v2 back to v1"), "later ones go on: {replies:#?}");
+    assert!(replies[0].contains("maya (api) rolled v2 back to v1"), "later replies continue: {replies:#?}");
     Ok(())
 }
 

@@ -64,7 +64,7 @@ async fn the_lag_grows_while_slack_is_down_and_ends_with_it() -> Result<()> {
 
 async fn no_lag(workspace: &Workspace) -> Result<()> {
     let told = async || (value(workspace, "slack_lag_seconds").await.ok()? == 0.0).then_some(());
-    eventually("no lag", SLACK_SOON, told).await.context("all is told")
+    eventually("no lag", SLACK_SOON, told).await.context("everything is shown")
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn one_thread_that_is_stuck_shows_its_own_lag_while_others_are_told() -> R
     workspace.thread(alert("p", "v2", "high")).await?;
     no_lag(&workspace).await?;
     workspace.receiver.clock.advance(Duration::from_secs(200));
-    assert_eq!(value(&workspace, "slack_lag_seconds").await?, 0.0, "all is told, however long ago");
+    assert_eq!(value(&workspace, "slack_lag_seconds").await?, 0.0, "everything is shown, however long ago");
     workspace.slack.inject(Fault::error("update_failed").on("chat.update").in_channel(ON_CALL));
     workspace.decide("investigate", "maya").await?;
     workspace.receiver.clock.advance(Duration::from_secs(200));

@@ -124,7 +124,7 @@ async fn of_an_approval_and_a_dismissal_at_once_on_two_replicas_one_wins() -> Re
         };
         let told = workspace
             .slack
-            .wait_for("the loser is told", SOON, |slack| slack.ephemeral(loser).get(before).cloned())
+            .wait_for("the second person is told", SOON, |slack| slack.ephemeral(loser).get(before).cloned())
             .await
             .with_context(|| format!("round {round}: {decided}"))?;
         assert!(told.text.contains(winner), "{}", told.text);

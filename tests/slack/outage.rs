@@ -50,7 +50,7 @@ async fn after_an_outage_each_incident_has_one_root_and_its_replies_in_order() -
         let [Some(first), Some(second), Some(worst)] = all else { return None };
         (overviews && slack.replies(&first).len() == 5).then_some((first, second, worst))
     };
-    let (first, second, worst) = workspace.slack.wait_for("all is told", SLACK_SOON * 2, told).await?;
+    let (first, second, worst) = workspace.slack.wait_for("everything is shown", SLACK_SOON * 2, told).await?;
     workspace.quiet().await?;
     assert!(worst.ts < first.ts && first.ts < second.ts, "the worst first, then the oldest");
     assert!(first.visible_text().contains("maya (api) approved"), "the present state: {}", first.visible_text());
@@ -161,7 +161,7 @@ async fn nothing_becomes_a_dead_letter_for_slacks_sake() -> Result<()> {
     assert_eq!(
         workspace.slack.calls_of("chat.postMessage").len(),
         1,
-        "nobody's message is tried while none can be taken"
+        "no message is attempted while Slack accepts none"
     );
     let dead_letters: Vec<String> = workspace.redis.cmd(&["ZRANGE", "{prompts}:parked", "0", "-1"]).await?;
     assert_eq!(dead_letters, Vec::<String>::new());
@@ -184,7 +184,7 @@ async fn two_replicas_tell_each_thing_once() -> Result<()> {
     workspace.slack.wait_for("all roots", SLACK_SOON, |slack| (slack.roots(ON_CALL).len() >= 4).then_some(())).await?;
     workspace.quiet().await?;
     for prompt in &prompts {
-        let root = root_of(&workspace.slack, ON_CALL, prompt).with_context(|| format!("{prompt} is told"))?;
+        let root = root_of(&workspace.slack, ON_CALL, prompt).with_context(|| format!("{prompt} is shown"))?;
         assert_eq!(workspace.slack.replies(&root).len(), 1, "{prompt}");
         assert!(root_of(&workspace.slack, INCIDENTS, prompt).is_some());
     }
@@ -242,7 +242,7 @@ async fn of_what_a_failover_may_still_take_back_people_are_told_once_a_replica_h
             })
             .await?;
         }
-        assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is told of too early");
+        assert!(root_of(&slack, ON_CALL, prompt).is_none(), "{prompt} is shown too early");
         if comes_back {
             replica.resume()?;
         } else {

@@ -30,7 +30,7 @@ async fn a_missed_deadline_calls_in_the_thread_and_in_the_overview() -> Result<(
     let workspace = Workspace::start().await?;
     let root = workspace.thread(alert("p", "v2", "high")).await?;
     let quiet = workspace.root_in(INCIDENTS, "an overview", |_| true).await?;
-    assert!(!quiet.visible_text().contains(MENTION), "nobody is called to the overview yet");
+    assert!(!quiet.visible_text().contains(MENTION), "the overview mentions no one yet");
     workspace.receiver.clock.advance(5 * MINUTE);
     let overdue = workspace.titled("Decision overdue").await?;
     assert_eq!(buttons(&overdue), ["approve", "approve_gradual", "investigate", "dismiss", "mark"]);

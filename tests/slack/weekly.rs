@@ -44,7 +44,8 @@ async fn two_replicas_report_a_week_once_and_say_what_would_have_been_right() ->
     workspace.receiver.outcomes(&[critical("p"), critical("q")]).await?;
     workspace.receiver.outcomes(&[resolved(critical("q"))]).await?;
     workspace.receiver.clock.advance(Duration::from_secs(12 * 60));
-    eventually("both are told", SLACK_SOON, async || (workspace.slack.roots(ON_CALL).len() == 2).then_some(())).await?;
+    eventually("both are shown", SLACK_SOON, async || (workspace.slack.roots(ON_CALL).len() == 2).then_some(()))
+        .await?;
     let open = workspace.get("/api/incidents?open=true").await?;
     let p = open["incidents"].as_array().and_then(|all| all.iter().find(|one| one["prompt"] == "p")).cloned();
     let id = p.and_then(|one| one["id"].as_str().map(str::to_owned)).unwrap_or_default();

@@ -176,7 +176,7 @@ fn a_value_that_decides_nothing_costs_only_itself() {
     let Delivered::Alert(alert) = changed(r#""7 %""#, "0.07") else { panic!() };
     assert_eq!((alert.value.as_str(), alert.verify.as_str()), ("0.07", "up"));
     let Delivered::Alert(alert) = changed(r#""up""#, "1") else { panic!() };
-    assert_eq!(alert.verify, "", "a number is no question: 1 would be healthy whatever happens");
+    assert_eq!(alert.verify, "", "a number is not a query: 1 would always be healthy");
     let Delivered::Alert(alert) = changed(r#""fingerprint":"f""#, r#""x":1"#) else { panic!() };
     assert!(alert.fingerprint.starts_with("labels-"), "{}", alert.fingerprint);
     let bytes = [&br#"{"externalURL":{},"alerts":[{"status":"firing","labels":{"prompt":"p","version":"v2"},"annotations":{"summary":""#[..], b"caf\xe9", br#""}}]}"#].concat();

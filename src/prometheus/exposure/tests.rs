@@ -77,7 +77,7 @@ fn recorded_of(series: &[Series]) -> Recorded {
 }
 
 fn traffic(series: &[Series]) -> Traffic {
-    recorded_of(series).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("somebody counts")
+    recorded_of(series).of(&labels(), &prompt()).since(at(0), &v("v2"), &v("v1")).expect("requests are counted")
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn without_the_times_of_scrapes_only_what_changes_is_one() {
     let follows = without(&[always("v2", "a", &bad), always("v1", "a", &good)]);
     assert!(follows.all_follow() && follows.following == 1, "{follows:?}");
     let silent = without(&[always("v2", "a", &bad), always("v1", "a", &idle)]);
-    assert_eq!(silent.unknown.names, ["a"], "nobody knows whether it was scraped");
+    assert_eq!(silent.unknown.names, ["a"], "whether it was scraped is unknown");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn what_a_version_has_always_failed_is_no_harm() {
     let all = [series(REFERENCE, "v1", "", vec![(at(-240), 0.015), (at(60), 0.5)])];
     let recorded = recorded_of(&all);
     let counters = recorded.of(&labels(), &prompt());
-    assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "what was recorded later is of no use");
+    assert!((counters.limit(0.01, at(0), &v("v1")) - 0.0225).abs() < 1e-12, "later records do not count");
     assert!((counters.limit(0.01, at(0), &v("v9")) - 0.01).abs() < 1e-12);
     for wrong in [f64::NAN, -1.0, 7.0] {
         let all = [series(REFERENCE, "v1", "", vec![(at(-240), wrong)])];

@@ -164,7 +164,7 @@ async fn each_fault_has_one_meaning() {
         drop(workspace);
         url
     };
-    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("nobody listens");
+    let error = slack.post(Place::channel("C1"), &message("x"), &mark("root")).await.expect_err("nothing listens");
     assert!(matches!(error, SlackError::Retry { .. }), "{error:?} at {workspace_gone}");
 }
 

@@ -126,7 +126,7 @@ fn an_order_means_who_was_there_and_each_once() {
     let done = Some(Done { execution: execution.at, failed: false, text: String::new() });
     let rows = [
         (member("a", PhaseKind::AwaitingDecision), true, "waits"),
-        (member("a", PhaseKind::Investigating), true, "in hand, and the whole was decided"),
+        (member("a", PhaseKind::Investigating), true, "under investigation, and the whole was decided"),
         (Member { joined: later(11), ..member("a", PhaseKind::AwaitingDecision) }, false, "joined after the click"),
         (
             Member { done: done.clone(), ..member("a", PhaseKind::AwaitingDecision) },

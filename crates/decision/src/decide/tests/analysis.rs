@@ -214,7 +214,7 @@ fn people_steer_it() {
     }
     assert!(matches!(world.steer(Steer::Abort), Answer::Changed { .. }));
     assert_eq!((percent(&world), world.active.version()), (None, Some(&v("v1"))));
-    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "nothing is said against it");
+    assert!(world.state.version(&v("v2")).is_some_and(|v| v.quarantine.is_none()), "no quarantine");
 }
 
 #[test]

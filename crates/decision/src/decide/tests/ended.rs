@@ -92,5 +92,5 @@ fn a_burst_of_ends_is_remembered_within_bounds() {
     assert_eq!(world.state.ended.len(), Policy::MAX_ENDED);
     let nobodys = high("v99").starting(began);
     world.alert(nobodys.ended_at(world.now));
-    assert!(world.state.ended.iter().all(|ended| ended.version == v("v2")), "nobody knows v99");
+    assert!(world.state.ended.iter().all(|ended| ended.version == v("v2")), "v99 is unknown");
 }

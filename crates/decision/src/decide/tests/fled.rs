@@ -36,7 +36,7 @@ fn a_version_that_loses_its_traffic_with_an_undecided_incident_is_no_target_howe
     type Way = (&'static str, fn(&mut World));
     let ways: [Way; 6] = [
         ("a hotfix is activated", |world| world.release("v3")),
-        ("the key is SET by hand", |world| {
+        ("the key is SET manually", |world| {
             world.set_active("v3");
             world.look();
         }),
@@ -116,7 +116,7 @@ fn whoever_is_not_fled_from_keeps_its_trust() {
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
     assert_eq!((world.served(), world.phase()), ("v2", PhaseKind::Verifying));
     world.release("v4");
-    assert!(world.is_known_good("v2") && !fled(&world, "v2"), "nothing speaks against v2");
+    assert!(world.is_known_good("v2") && !fled(&world, "v2"), "nothing contradicts v2");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) fn of_one_decision(policy: &Policy, before: &Snapshot, event: &Event,
     records_say_it_all(commit);
     for write in &commit.incidents {
         let known = before.state.incidents.iter().chain(&before.incident).find(|i| i.id == write.incident.id);
-        assert_eq!(write.was, known.map(|i| i.phase.kind()), "the phase before is told as it was");
+        assert_eq!(write.was, known.map(|i| i.phase.kind()), "the previous phase is recorded");
     }
     for wake in &commit.wakes {
         assert!(
@@ -60,11 +60,11 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
     let own: Vec<_> = changes.iter().filter(|e| e.event != LogEvent::External).collect();
     match &commit.active {
         Some(active) => {
-            assert_eq!(own.len(), 1, "one flip, one log entry");
+            assert_eq!(own.len(), 1, "one switch, one log entry");
             let shared = matches!(own[0].event, LogEvent::Gradual | LogEvent::Canary);
             assert!(shared || own[0].to.as_deref() == Some(active.as_str()));
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), Some(active));
-            assert_ne!(before.active.version(), Some(active), "a flip to what is served already");
+            assert_ne!(before.active.version(), Some(active), "a switch to the active version");
         }
         None => {
             let moved = commit.routing != Routing::Keep;
@@ -72,7 +72,7 @@ fn changes_are_logged(before: &Snapshot, commit: &Commit) {
             assert_eq!(commit.state.serving.as_ref().map(|s| &s.version), before.active.version());
         }
     }
-    assert_eq!(changes.len(), commit.changes.len(), "prompt servers hear of every change");
+    assert_eq!(changes.len(), commit.changes.len(), "every change is published");
     let served: Vec<_> = commit.served.iter().map(|s| s.version.clone()).collect();
     assert_eq!(served, commit.state.served());
 }
@@ -108,14 +108,18 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
     let system = commit.log.iter().any(|e| e.event == LogEvent::Rollback && e.operator == Operator::SYSTEM);
     // the end of a canary, or of the patience with a gradual rollback, is no decision to roll back
     let split = before.state.split().filter(|_| commit.automatic.is_none());
-    assert_eq!(system && split.is_none(), commit.automatic.is_some(), "the budget counts exactly the automatic flips");
+    assert_eq!(
+        system && split.is_none(),
+        commit.automatic.is_some(),
+        "the budget counts exactly the automatic switches"
+    );
     if !system {
         return;
     }
     let entry = commit.log.iter().find(|e| e.event == LogEvent::Rollback).expect("an entry");
-    let bad = &v(entry.from.as_deref().expect("only what is served can be rolled back"));
+    let bad = &v(entry.from.as_deref().expect("only a served version can be rolled back"));
     assert!(before.paused.is_none(), "automation is paused");
-    assert!(before.active.version().is_some(), "nobody knows what is served");
+    assert!(before.active.version().is_some(), "the served version is unknown");
     if let Some(split) = split {
         let target = entry.to.as_deref().map(v).expect("a target");
         assert!(before.state.marked_bad(&target).is_none(), "{target} is marked as bad: {entry:?}");
@@ -144,7 +148,7 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
             let incident = before.state.incidents.iter().find(|i| i.id == *incident).expect("an open incident");
             assert!(!policy.requery && incident.is_firing() && incident.hold().is_none(), "{incident:?}");
         }
-        other => panic!("flipped without an alert: {other:?}"),
+        other => panic!("switched without an alert: {other:?}"),
     }
     assert!(before.paused.is_none() && !policy.dry_run && before.recent_auto < policy.max_auto_rollbacks);
     let served_for = before.state.serving.as_ref().filter(|s| s.version == *bad).map(|s| now.since(s.since));
@@ -157,7 +161,10 @@ fn automatic_rollbacks_are_allowed(policy: &Policy, before: &Snapshot, event: &E
     // where a person sends traffic step by step, against all advice if need be, all of it may go
     let chosen = before.state.split().is_some_and(|split| split.leaving == *bad && split.arriving == *target);
     assert!(chosen || record.is_target(policy, now), "{target} is quarantined, or not known-good");
-    assert!(commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()), "what was rolled back is quarantined");
+    assert!(
+        commit.state.version(bad).is_some_and(|r| r.quarantine.is_some()),
+        "the rolled-back version is quarantined"
+    );
 }
 
 /// What was fled from is not trusted; only what serves, with nothing against it, soaks.
@@ -307,7 +314,7 @@ fn texts_are_kept(policy: &Policy, before: &Snapshot, commit: &Commit, now: Time
             assert!(record.has_content && record.archived.is_none());
             continue;
         }
-        assert!(!needed.contains(&version) && !is_target(version), "the text of {version} is needed");
+        assert!(!needed.contains(&version) && !is_target(version), "the content of {version} is needed");
         match &record.archived {
             Some(archived) => assert!(before.content.as_ref().is_some_and(|text| archived.is_of(text))),
             None => assert!(now.since(record.last_use()) >= policy.keep, "{version} is dropped early"),

@@ -153,7 +153,11 @@ fn a_rolled_back_version_is_quarantined_even_if_it_was_known_good() {
     world.alert(critical("v2"));
     assert!(world.is_quarantined("v2"));
     world.pass(hours(1));
-    assert_eq!(world.alert(critical("v1")), "held no_known_good", "never back to what was just rolled back");
+    assert_eq!(
+        world.alert(critical("v1")),
+        "held no_known_good",
+        "never back to the version that was just rolled back"
+    );
     world.mark_known_good("v2");
     assert_eq!(world.alert(critical("v1")), "duplicate duplicate", "a mark does not lift the quarantine");
     assert_eq!(world.served(), "v1");

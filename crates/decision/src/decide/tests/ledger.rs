@@ -35,7 +35,7 @@ impl Ledger {
         // the end of a split goes to the side that a person chose
         if let Some(to) = rolled.filter(|_| before.state.split().is_none()).and_then(|entry| entry.to.as_deref()) {
             let vouched = self.page(&v(to)).good || soaked.iter().any(|entry| entry.to.as_deref() == Some(to));
-            assert!(vouched, "P5: rolled back to {to}, which nobody vouches for");
+            assert!(vouched, "P5: rolled back to {to}, which is not known-good");
         }
         // without a version in the key, prompt servers keep what they have
         let have = |state: &PromptState| {

@@ -164,7 +164,7 @@ fn a_dismissed_alert_that_stopped_without_a_word_is_heard_again_later() {
     }
     world.pass(world.policy.alert_resolve_timeout); // silenced in Alertmanager: no resolved ever came
     assert_eq!(world.alert(high("v2")), "incident_opened page");
-    assert!(world.state.silences.is_empty(), "and the dismissal takes no room any more");
+    assert!(world.state.silences.is_empty(), "and the dismissal is forgotten");
 }
 
 #[test]

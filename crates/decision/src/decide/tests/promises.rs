@@ -114,7 +114,7 @@ proptest! {
                     let gradual = world.state.open_incidents().any(|i| i.gradual().is_some_and(|split| split.has(&alert.version)));
                     // dismissed or undone, and silent until now
                     let answered = world.incidents.values().any(|i| i.version == alert.version && i.phase == crate::Phase::Dismissed);
-                    prop_assert!(gradual || answered, "nobody is asked about {alert:?}\n{:?}", world.state);
+                    prop_assert!(gradual || answered, "no one is asked about {alert:?}\n{:?}", world.state);
                     continue;
                 };
                 let soon = incident.next_wake(&world.policy).is_some_and(|at| at <= world.now.plus(minutes(11)));
@@ -212,9 +212,9 @@ proptest! {
             let mut afterwards = world.clone();
             afterwards.jump_to(afterwards.now.max(silent.since).plus(minutes(later)));
             let anew = Alert { starts_at: Some(afterwards.now), ..again.clone() };
-            prop_assert!(heard(&afterwards, &anew), "it began anew: {silent:?}");
+            prop_assert!(heard(&afterwards, &anew), "it began again: {silent:?}");
             afterwards.jump_to(afterwards.now.plus(afterwards.policy.alert_resolve_timeout));
-            prop_assert!(heard(&afterwards, &again), "it was not heard of for long: {silent:?}");
+            prop_assert!(heard(&afterwards, &again), "it was not repeated for long: {silent:?}");
         }
     }
 

@@ -412,7 +412,7 @@ proptest! {
                 Some(wanted) => prop_assert!(planned.is_some_and(|at| at <= wanted), "{planned:?} for {wanted:?}"),
                 // pages until a person ends it
                 None if incident.phase.kind() == PhaseKind::Escalated || incident.is_stuck() => {}
-                None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "{incident:?} sleeps for good"),
+                None => prop_assert!(!incident.is_firing() && incident.alerts.is_empty(), "no wake-up: {incident:?}"),
             }
         }
     }
@@ -435,7 +435,7 @@ proptest! {
         for before in world.state.open_incidents() {
             let mut after = before.clone();
             after.rewind(world.now);
-            prop_assert_eq!(before, &after, "a clock that goes on changes nothing");
+            prop_assert_eq!(before, &after, "a clock that does not step changes nothing");
             // from when it was written, which is some time ago
             let checks = [before.gradual().map(|s| &s.last), before.verification().map(|v| &v.last)];
             let checks = checks.into_iter().flatten().flatten().map(|check| check.at);
@@ -518,7 +518,7 @@ proptest! {
                 let fires = alert.status == AlertStatus::Firing && last.contains(&alert.version);
                 prop_assert!(!fires || !said.contains("not_active"), "{said}: {alert:?}");
             }
-            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted upon by itself");
+            prop_assert_eq!(&world.active, &Active::read(value.as_deref()), "acted automatically");
         }
         // time alone acts on nothing
         let key = world.active.clone();

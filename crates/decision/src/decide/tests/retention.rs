@@ -104,7 +104,7 @@ fn what_is_needed_stays_whatever_its_age() {
             },
             "v4 v5 v6 v7",
         ),
-        ("SET by hand", |w| w.set_active("v1"), "v1 v5 v6"),
+        ("SET manually", |w| w.set_active("v1"), "v1 v5 v6"),
         (
             "one more known-good",
             |w| {

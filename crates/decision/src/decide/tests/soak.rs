@@ -53,7 +53,7 @@ fn a_quiet_night_proves_nothing_until_the_limit_and_then_the_log_says_by_time_on
     assert_eq!(wants(&world), "19 of 20 requests measured");
     world.release("v3");
     assert_eq!(world.alert(critical("v3")), "rolled_back alert");
-    assert_eq!(world.served(), "v1", "v2 has proved nothing");
+    assert_eq!(world.served(), "v1", "v2 is not known-good");
 
     let mut world = released();
     world.measures = measured(19, 0);

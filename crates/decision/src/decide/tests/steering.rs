@@ -53,7 +53,7 @@ fn people_are_asked_again_in_the_next_step_and_a_question_without_an_answer_clos
     assert_eq!((questions(&world), world.phase()), (2, PhaseKind::AwaitingDecision));
     world.pass(hours(25));
     assert_eq!((questions(&world), world.phase(), percent(&world)), (2, PhaseKind::Resolved, Some(5)));
-    assert!(world.incidents.values().all(|incident| incident.escalations == 0), "nobody is paged for it");
+    assert!(world.incidents.values().all(|incident| incident.escalations == 0), "no one is paged");
 }
 
 #[test]

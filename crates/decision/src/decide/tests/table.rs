@@ -208,5 +208,5 @@ fn the_tables_for_operators_are_what_is_decided() {
     if std::env::var_os("DECISIONS").is_some() {
         std::fs::write(path, &made).expect("docs/decisions.md is written");
     }
-    assert!(doc == made, "docs/decisions.md is out of date: write it anew with DECISIONS=write");
+    assert!(doc == made, "docs/decisions.md is out of date: regenerate it with DECISIONS=write");
 }

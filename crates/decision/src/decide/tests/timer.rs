@@ -118,7 +118,7 @@ fn firing_again_within_an_hour_reopens_the_same_incident() {
     assert_eq!(
         (incident.question_number, incident.deadline()),
         (ask + 1, Some(world.now.plus(minutes(5)))),
-        "asked anew"
+        "asked again"
     );
 
     let mut world = resolved();
@@ -255,7 +255,7 @@ fn without_an_answer_from_the_metrics_a_rollback_ends_unverified_never_recovered
     world.alert(critical("v2"));
     world.alert(critical("v2").resolved());
     world.pass(world.policy.verification_deadline - seconds(1));
-    assert_eq!(world.phase(), PhaseKind::Verifying, "a resolved alert is no proof");
+    assert_eq!(world.phase(), PhaseKind::Verifying, "a resolved alert proves nothing");
     world.pass(seconds(1));
     assert_eq!(world.phase(), PhaseKind::Unverified);
 }
