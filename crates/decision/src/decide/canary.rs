@@ -1,4 +1,4 @@
-//! A new version step by step: forward by itself while nothing speaks against it, back to nothing at the first alert.
+//! Canaries: a new version gets traffic in stages, and loses it at the first alert.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) fn start(tx: &mut Transaction<'_>, request: &Activation) -> OrRefusal
         }
     };
     let overridden = measure::must_be_open(tx, version, false, request.force, request.reason.as_deref())?;
-    // a fixed share of the same version may be changed; anything else waits for the end of what is under way
+    // a fixed share of the same version may be changed; anything else must wait until the split ends
     let (id, base, started) = match running {
         Some(canary) if plan.holds.is_empty() => (canary.id, canary.split.leaving, canary.started),
         _ => {
@@ -66,14 +66,14 @@ fn bad(message: String) -> Refusal {
     Refusal::new(RefusalCode::BadStages, message)
 }
 
-/// A person takes the new version back; nothing is said against it.
+/// A person ends the canary. The new version is not quarantined.
 fn stop(tx: &mut Transaction<'_>, canary: &Canary, operator: &Operator) -> Answer {
     let (from, to) = (canary.split.arriving.clone(), canary.split.leaving.clone());
     tx.end_canary(&to, "canary stopped", operator);
     Answer::Changed { from: Some(from.to_string()), to, incident: None, unchanged: false, mode: None }
 }
 
-/// Why the canary may not move forward by itself, whatever was measured.
+/// Why the canary may not advance automatically, whatever was measured.
 fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     let split = &canary.split;
     if let Some(held) = tx.switched_off(&split.arriving) {
@@ -96,7 +96,7 @@ fn obstacle(tx: &Transaction<'_>, canary: &Canary) -> Option<String> {
     last.then(gate).flatten().map(|gate| format!("gate {}: {}", gate.name, gate.text))
 }
 
-/// The stage is over, if what was measured speaks for that.
+/// Ends the stage if the measurements allow it.
 pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     let now = tx.now;
     let by_time = !policy(tx).analysis;
@@ -112,7 +112,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     };
     let obstacle = obstacle(tx, &canary);
     let waits = match (&judged, &obstacle) {
-        // people need not be asked again about an incident, or about what they have switched off
+        // people are not asked about an incident that already asks them, or about automation that they turned off
         (Err(Obstacle::Harm(why)), None) => Some((why.clone(), Duration::ZERO)),
         (Err(Obstacle::Unknown(why)), None) => Some((why.clone(), split.plan.limit.unwrap_or(policy(tx).hold_limit))),
         (Err(Obstacle::Harm(why) | Obstacle::Unknown(why)), Some(obstacle)) => {
@@ -144,7 +144,7 @@ pub(super) fn due(tx: &mut Transaction<'_>, promotion: &Promotion) -> Answer {
     Answer::Noted
 }
 
-/// The next stage begins.
+/// Starts the next stage.
 fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     let now = tx.now;
     close_question(tx, "the canary has continued");
@@ -160,7 +160,7 @@ fn resume(tx: &mut Transaction<'_>, operator: &Operator, last: &str) {
     tx.end_canary(&version, last, operator);
 }
 
-/// Asks people once about a canary that does not go on by itself.
+/// Asks people once about a canary that does not advance.
 fn ask(tx: &mut Transaction<'_>, why: &str) {
     let now = tx.now;
     let Some(split) = tx.state.running_canary().map(|canary| canary.split.clone()) else { return };
@@ -188,7 +188,7 @@ fn ask(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// What people were asked about the canary needs no answer any more.
+/// Closes the question about the canary.
 pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
     let now = tx.now;
     let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
@@ -198,7 +198,7 @@ pub(super) fn close_question(tx: &mut Transaction<'_>, why: &str) {
     }
 }
 
-/// The question about the canary has gone unanswered for a day: it closes, without a page and without another question.
+/// Closes a question about the canary that was not answered for a day, without a page and without another question.
 pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bool {
     let waiting = tx.state.canary.as_ref().and_then(|canary| canary.waiting.as_ref());
     let own = waiting.is_some_and(|waiting| waiting.asked.as_ref() == Some(id));
@@ -209,13 +209,13 @@ pub(super) fn withdraw_question(tx: &mut Transaction<'_>, id: &IncidentId) -> bo
     own && only
 }
 
-/// It holds no alert and no rollback.
+/// Whether the incident has neither an alert nor a rollback.
 fn is_only_a_question(incident: &Incident) -> bool {
     let waits = incident.phase.is_undecided() && incident.pending().is_none();
     waits && incident.alerts.is_empty() && incident.switch.is_none()
 }
 
-/// A person steers the canary. It is theirs to go on whatever was measured; gates and marks want force as for any version.
+/// A person steers the canary, whatever was measured. Gates and marks require force, as for any activation.
 pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<Answer> {
     must_be_known(tx)?;
     let now = tx.now;
@@ -283,19 +283,20 @@ pub(super) fn steer(tx: &mut Transaction<'_>, request: &Steering) -> OrRefusal<A
     Ok(Answer::Shared { from: old, to: new, percent: split.percent(), incident: None })
 }
 
-/// `version` is the one under trial, with a base to fall back to. Where that is marked as bad, an alert is handled as on
-/// any version that serves.
+/// Whether `version` is a canary with a base to fall back to. If the base is marked as bad, an alert is handled as on
+/// any version that serves alone.
 pub(super) fn is_trial(tx: &Transaction<'_>, version: &VersionName) -> bool {
     let split = tx.state.running_canary().map(|canary| &canary.split);
     split.is_some_and(|split| split.arriving == *version && tx.state.marked_bad(&split.leaving).is_none())
 }
 
-/// Whether `alert` takes traffic from `version` without a person.
+/// Whether `alert` takes the traffic from `version` without a person.
 pub(super) fn acts_on(tx: &Transaction<'_>, version: &VersionName, alert: &AlertRecord) -> bool {
     alert.action == Action::Rollback || (is_trial(tx, version) && alert.severity >= Severity::High)
 }
 
-/// An alert on the new version, high or worse, ends its canary: it needs no approval, no known-good target, no budget.
+/// Ends the canary on a high or critical alert on its new version. This needs no approval, no known-good target and no
+/// budget.
 pub(super) fn fails(
     tx: &mut Transaction<'_>,
     id: &IncidentId,
@@ -313,7 +314,7 @@ pub(super) fn fails(
     }
     let percent = split.percent();
     tx.switch(Some(version), &base, SwitchMode::Auto, &Operator::SYSTEM, reason, Some(id));
-    tx.automatic = None; // a canary's end is no sign of an outage
+    tx.automatic = None; // the end of a canary is no evidence of an outage
     if let Some(CanaryEnd { text, .. }) = tx.state.canary.as_mut().and_then(|canary| canary.end.as_mut()) {
         *text = format!("stopped at {percent} %: {reason}");
     }
@@ -321,7 +322,7 @@ pub(super) fn fails(
 }
 
 impl Transaction<'_> {
-    /// `version`, one side of the canary, gets all traffic.
+    /// Gives all traffic to `version`, one side of the canary.
     fn end_canary(&mut self, version: &VersionName, reason: &str, operator: &Operator) {
         let from = self.state.split().map(|split| split.other(version).to_string());
         self.activate(version, from, reason, operator, None);

@@ -1,4 +1,4 @@
-//! What Alertmanager still lists. Inhibited, silenced and truncated alerts never send `resolved`.
+//! Alertmanager's list of alerts. Inhibited, silenced and truncated alerts never send `resolved`.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,9 @@ use super::super::note::NoteKind;
 use super::super::policy::Policy;
 use super::{Answer, Transaction};
 
-/// Ends the alerts of `id` that Alertmanager has listed before and, for [`Policy::ABSENT`], does not any more. One that was
-/// never listed came from elsewhere: its absence says nothing. A restarted Alertmanager has an empty list for a while.
+/// Ends the alerts of `id` that Alertmanager listed earlier, and has not listed for [`Policy::ABSENT`]: after a restart
+/// its list is empty for a while. An alert that was never listed comes from another sender, so its absence means
+/// nothing.
 pub(super) fn compare(tx: &mut Transaction<'_>, id: &IncidentId, listed: &BTreeSet<String>) -> Answer {
     let (now, refresh_after) = (tx.now, tx.policy.refresh_after());
     let Some(incident) = tx.incident(id).filter(|i| i.phase.is_undecided()) else { return Answer::Noted };
@@ -17,7 +18,7 @@ pub(super) fn compare(tx: &mut Transaction<'_>, id: &IncidentId, listed: &BTreeS
         if listed.contains(&alert.fingerprint) {
             alert.listed = true;
             alert.absent_since = None;
-            // as good as a repeat, which may come more rarely than we forget
+            // as good as a repeat: repeats may be rarer than `forget_after`
             if now.since(alert.last_seen) >= refresh_after {
                 alert.last_seen = now;
             }
