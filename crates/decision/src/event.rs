@@ -205,18 +205,18 @@ pub struct Stepped {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SoakLook {
     pub version: VersionName,
-    /// [`super::soak::Soak::from`] of the soak that was looked at: of a later one it says nothing.
+    /// [`super::soak::Soak::from`] of the measured soak: the measurement does not apply to a later one.
     pub from: Timestamp,
-    /// What Prometheus said since then, or why it said nothing; `None`: it was not asked.
+    /// Prometheus' answer about the time since then, or why there is none; `None`: it was not asked.
     pub measured: Option<Result<SoakMeasurement, String>>,
 }
 
-/// A canary's stage is over.
+/// The stage of a canary is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
     /// [`super::TrafficSplit::since`] of the stage that was asked about.
     pub since: Timestamp,
-    /// What was found out; `None`: nothing was asked.
+    /// What was measured; `None`: nothing was asked.
     pub look: Option<Look>,
 }
 
@@ -224,10 +224,10 @@ pub struct Promotion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
     pub steer: Steer,
-    /// The canary and its stage, where they are known: what is said about others is stale.
+    /// The canary and its stage, if known: a request about another stage is stale.
     pub about: Option<(IncidentId, u32)>,
     pub operator: Operator,
-    /// Although a gate is closed: then with a reason.
+    /// Overrides a closed gate; requires a reason.
     pub force: bool,
     pub reason: Option<String>,
 }
@@ -235,16 +235,16 @@ pub struct Steering {
 words! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum Steer {
-        /// It stays at its stage until someone resumes it.
+        /// Stay at the stage until someone resumes.
         Pause = "pause",
         Resume = "resume",
-        /// The next stage begins now.
+        /// Start the next stage now.
         Skip = "skip",
-        /// Its share stays for good, until someone changes it.
+        /// Keep the share until someone changes it.
         Hold = "hold",
-        /// The new version gets all traffic now.
+        /// Give all traffic to the new version now.
         Promote = "promote",
-        /// The version before gets all traffic again; nothing is said against the new one.
+        /// Give all traffic back to the previous version, without a quarantine.
         Abort = "abort",
     }
 }
@@ -254,20 +254,20 @@ words! {
 pub struct Decide {
     pub incident: IncidentId,
     pub choice: Choice,
-    /// Their name, for the log and for people.
+    /// The person, for the log and for people.
     pub operator: Operator,
-    /// Approve: the version to go back to.
+    /// For an approval: the version to roll back to.
     pub target: Option<VersionName>,
     pub force: bool,
-    /// The question that was answered, where it is known: an answer to an earlier one is stale.
+    /// The question that was answered, if known: an answer to an earlier question is stale.
     pub question_number: Option<u32>,
 }
 
-/// What a person may answer to an incident.
+/// A person's choice for an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Approve,
-    /// Approve, step by step; go on with a gradual rollback that is paused.
+    /// Approve a gradual rollback, or resume a paused one.
     ApproveGradual,
     Investigate,
     Dismiss,

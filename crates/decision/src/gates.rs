@@ -1,4 +1,5 @@
-//! What a new version must show before it gets traffic. Each gate is off unless the config turns it on.
+//! Promotion gates: requirements for a new version before it gets traffic. Each gate is off unless the config enables
+//! it.
 
 use super::names::VersionName;
 use super::policy::{GatePolicy, Policy};
@@ -6,7 +7,7 @@ use super::state::PromptState;
 use super::time::{Timestamp, spoken};
 use super::verification::Evidence;
 
-/// One gate, and why it is open or not.
+/// A gate, and why it is open or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
     pub name: &'static str,
@@ -15,7 +16,7 @@ pub struct Gate {
     pub text: String,
 }
 
-/// All gates of a version, on or off, with their figures.
+/// All gates of a version, enabled or not, with their figures.
 pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: Timestamp) -> [Gate; 3] {
     let GatePolicy { staging, ab_test, first_hour } = &policy.gates;
     let record = state.version(version);
@@ -59,8 +60,8 @@ pub fn gates(policy: &Policy, state: &PromptState, version: &VersionName, now: T
     [staging, ab_test, first_hour]
 }
 
-/// The first gate that keeps `version` from a share of the traffic, or from `all` of it. One that is known-good has shown
-/// all of this already.
+/// The first gate that keeps `version` from a share of the traffic, or from `all` of it. A known-good version has
+/// already met the requirements.
 pub fn closed(policy: &Policy, state: &PromptState, version: &VersionName, all: bool, now: Timestamp) -> Option<Gate> {
     if state.version(version).is_some_and(|record| record.known_good(policy, now).is_some()) {
         return None;

@@ -182,7 +182,7 @@ fn it_closes_when_nothing_waits_or_is_being_verified() {
     for phase in PhaseKind::ALL {
         let mut outage = outage();
         outage.close_if_over(&[member("a", PhaseKind::Recovered), member("b", phase)], later(9));
-        // a rollback that did not help is a matter of its own
+        // a rollback that did not help is handled separately
         let over = !phase.is_open() || phase == PhaseKind::Escalated;
         assert_eq!(outage.closed_at.is_some(), over, "{phase}");
     }
