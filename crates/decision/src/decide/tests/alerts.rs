@@ -1,4 +1,4 @@
-//! The rows of the decision tree that alerts drive.
+//! The rows of the decision tree for alerts.
 
 use proptest::prelude::*;
 

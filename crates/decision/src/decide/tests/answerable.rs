@@ -6,7 +6,7 @@ fn finding(verdict: Verdict) -> Option<Finding> {
     Some(Finding::new(verdict, "error ratio 7.00 %"))
 }
 
-/// Whoever is asked first has a Prometheus to be asked.
+/// With a Prometheus that is asked first.
 fn asking() -> World {
     let mut world = World::with_a_fresh_release();
     (world.policy.confirm, world.policy.verify) = (true, true);

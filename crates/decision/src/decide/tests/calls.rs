@@ -1,4 +1,4 @@
-//! Whom the notes of an incident call: once for each question, and a page until someone decides.
+//! Which notes of an incident mention the decider: once for each question, and a page until someone decides.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! New versions step by step.
+//! Canaries.
 
 use super::super::super::split::TrafficSplit;
 use super::*;
@@ -236,7 +236,7 @@ fn a_question_about_the_present_version_does_not_name_the_failed_one_as_its_targ
     let mut world = World::with_a_fresh_release();
     world.mark_known_good("v0");
     world.alert(high("v2"));
-    world.alert(critical("v1")); // v1 is passed over
+    world.alert(critical("v1")); // v1 is skipped
     world.share("v0", plan(), false);
     assert_eq!(world.alert(critical("v0")), "rolled_back alert");
     let on_v2 = world.state.open_incidents().find(|incident| incident.version == v("v2")).expect("a question");

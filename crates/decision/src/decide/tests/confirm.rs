@@ -55,7 +55,7 @@ fn a_second_rollback_whose_version_went_meanwhile_leaves_the_first_to_be_verifie
     world.share("v2", TrafficShare::Canary(Policy::default().canary.usual.plan), true);
     let asked = world.roll_back(Rollback { target: Some(v("v0")), ..world::rollback() });
     assert!(matches!(asked, Answer::Confirming { .. }), "{asked:?}");
-    world.routing.clear(); // someone ends the canary by hand
+    world.routing.clear(); // someone ends the canary manually
     world.pass(seconds(12));
     let phases: Vec<_> = world.incidents.values().map(|incident| incident.phase.kind()).collect();
     assert_eq!((phases, world.served()), (vec![PhaseKind::Verifying, PhaseKind::Superseded], "v1"));

@@ -1,4 +1,4 @@
-//! What a new version must show before it gets traffic.
+//! Promotion gates.
 
 use super::*;
 use crate::gates;

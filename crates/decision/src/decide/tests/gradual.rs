@@ -1,4 +1,4 @@
-//! Rollbacks step by step.
+//! Gradual rollbacks.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn world() -> World {
     world
 }
 
-/// dana approves it, step by step.
+/// dana approves a gradual rollback.
 fn begun() -> World {
     let mut world = world();
     world.alert(high("v2"));
@@ -22,7 +22,7 @@ fn of_v2() -> Rollback {
     Rollback { from: Some(v("v2")), ..world::rollback() }
 }
 
-/// `v1 25, v2 75 > v2`: the shares and what `active` holds.
+/// `v1 25, v2 75 > v2`: the shares, and the value of `active`.
 fn traffic(world: &World) -> String {
     let shares: Vec<_> = world.routing.iter().map(|(version, percent)| format!("{version} {percent}")).collect();
     format!("{} > {}", shares.join(", "), world.active.version().map_or("nothing", VersionName::as_str))
@@ -119,7 +119,7 @@ fn an_answer_that_never_comes_holds_nothing_up_for_long() {
 #[test]
 fn an_outage_delays_a_stage_and_none_is_skipped() {
     let mut world = begun();
-    world.now = world.now.plus(minutes(100)); // the workers are away
+    world.now = world.now.plus(minutes(100)); // the workers are down
     assert_eq!(traffic(&world), "v1 25, v2 75 > v2");
     world.says = Some(Finding::new(Verdict::Healthy, "error ratio 0.10 %"));
     world.pass(seconds(2));

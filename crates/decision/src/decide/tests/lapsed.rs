@@ -1,9 +1,10 @@
-//! `active` was deleted, or holds what is no version: nothing that is open is over, and nothing happens without a person.
+//! `active` was deleted, or holds a value that is not a version: open incidents stay open, and nothing happens without
+//! a person.
 
 use super::world::rollback;
 use super::*;
 
-/// What someone does to the key, the guard that follows, and how people are told.
+/// A change of the key, the guard that follows, and the text for people.
 fn faults() -> [(Active, &'static str, &'static str); 2] {
     let foreign = Active::read(Some(b"{oops}\n"));
     [
@@ -243,7 +244,7 @@ fn a_rollback_by_command_leaves_the_version_in_trouble_and_can_restore_it_too() 
 #[test]
 fn while_nobody_knows_what_is_served_a_critical_says_so() {
     let mut world = World::with_a_fresh_release();
-    world.alert(high("v1")); // fired before, when something else was served
+    world.alert(high("v1")); // fired before, when another version was served
     world.set_value(b"\"v7\"");
     assert_eq!(world.alert(high("v7")), "ignored unknown_version", "only a critical");
     assert_eq!(world.alert(critical("v7")), "held foreign_value");
@@ -286,7 +287,7 @@ fn another_odd_value_is_told_again() {
 #[test]
 fn a_version_soaks_no_further_while_the_key_holds_none() {
     let mut world = World::with_a_fresh_release();
-    world.pass(minutes(40)); // ten short of the hour
+    world.pass(minutes(40)); // ten minutes before the hour
     world.active = Active::Absent;
     world.look();
     world.pass(hours(2));

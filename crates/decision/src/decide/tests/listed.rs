@@ -1,4 +1,4 @@
-//! What Alertmanager's own list of alerts tells.
+//! Alertmanager's list of alerts.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What people say of a version: never to be gone back to, or trusted.
+//! Marks: versions that people declared bad or good.
 
 use super::*;
 use world::{marking, refusal};
@@ -234,14 +234,14 @@ fn a_rollback_that_waits_for_prometheus_does_not_go_to_what_was_marked_meanwhile
         world.says = Some(Finding::new(Verdict::Unhealthy, "error ratio 9 %"));
         world.pass(seconds(2));
     };
-    // an alert asks to leave v2, whatever the target
+    // the alert asks to leave v2, whatever the target
     let mut world = waits(true);
     assert_eq!(world.alert(critical("v2")), "held confirming");
     world.mark("v1", MarkKind::Bad);
     assert_eq!(world.phase(), PhaseKind::Confirming);
     unhealthy(&mut world);
     assert_eq!((world.served(), world.phase()), ("v0", PhaseKind::Verifying));
-    // a person named v1: nobody has decided to go elsewhere
+    // a person named v1, and has not chosen another target
     let mut world = waits(false);
     world.alert(high("v2"));
     assert!(matches!(world.choose(Choice::Approve), Answer::Confirming { .. }));

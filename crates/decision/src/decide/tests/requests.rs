@@ -11,7 +11,7 @@ fn from(version: &str) -> Rollback {
     Rollback { from: Some(v(version)), ..world::rollback() }
 }
 
-/// from, to, unchanged
+/// from, to, and whether nothing had to be changed
 fn changed(answer: &Answer) -> (Option<&str>, &str, bool) {
     match answer {
         Answer::Changed { from, to, unchanged, .. } => (from.as_deref(), to.as_str(), *unchanged),

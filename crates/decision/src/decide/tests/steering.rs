@@ -1,4 +1,4 @@
-//! What a person does with a canary that is under way, and what becomes of the question about one that waits.
+//! Steering a canary, and the question about a waiting one.
 
 use super::super::super::phase::{Phase, Question};
 use super::super::super::split::Plan;
